@@ -1,0 +1,119 @@
+"""What a case may ask of any library, and the two families most belong to."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, as_completed
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+Function = Callable[[Any], Any]
+
+
+class NotOffered(Exception):
+    """The library has no such feature; the message says which."""
+
+
+class Adapter:
+    """One library. `Pool` below is whatever object the library calls its pool."""
+
+    distribution: str | None = None
+    start_methods: tuple[str, ...] = ("fork", "spawn", "forkserver")
+    # Used where the asked start method is not among the library's own.
+    own_method: str | None = None
+
+    def version(self) -> str:
+        if self.distribution is None:
+            return "standard"
+        try:
+            return version(self.distribution)
+        except PackageNotFoundError:
+            return "source tree"
+
+    def method_for(self, asked: str, exactly: bool = False) -> str:
+        """The start method to use when `asked` is wanted."""
+        if asked in self.start_methods:
+            return asked
+        if exactly or self.own_method is None:
+            raise NotOffered(f"no start method {asked}")
+        return self.own_method
+
+    def session(self, workers: int, method: str) -> AbstractContextManager[Any]:
+        """A pool for the length of a `with` block; its workers are gone after it."""
+        raise NotImplementedError
+
+    def map(self, pool: Any, function: Function, items: list[Any], chunksize: int | None = None) -> list[Any]:
+        """All results in order; `None` leaves the chunk size to the library."""
+        raise NotOffered("no map")
+
+    def imap(self, pool: Any, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        """Results in order, one at a time, one item per message."""
+        raise NotOffered("no imap")
+
+    def imap_unordered(self, pool: Any, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        """Results as they come, one item per message."""
+        raise NotOffered("no imap_unordered")
+
+    def submit(self, pool: Any, function: Function, item: Any) -> Callable[[], Any]:
+        """Hand in one call; what is returned waits for its result."""
+        raise NotOffered("no single calls")
+
+    def call(self, pool: Any, function: Function, item: Any) -> Any:
+        """One call, there and back."""
+        return self.submit(pool, function, item)()
+
+
+class PoolAdapter(Adapter):
+    """Libraries with the standard package's `Pool`."""
+
+    module_name = ""
+
+    def __init__(self) -> None:
+        self.module = import_module(self.module_name)
+
+    @contextmanager
+    def session(self, workers: int, method: str) -> Iterator[Any]:
+        with self.module.get_context(method).Pool(workers) as pool:
+            yield pool
+        pool.join()
+
+    def map(self, pool: Any, function: Function, items: list[Any], chunksize: int | None = None) -> list[Any]:
+        results: list[Any] = pool.map(function, items, chunksize)
+        return results
+
+    def imap(self, pool: Any, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        return iter(pool.imap(function, items))
+
+    def imap_unordered(self, pool: Any, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        return iter(pool.imap_unordered(function, items))
+
+    def submit(self, pool: Any, function: Function, item: Any) -> Callable[[], Any]:
+        waiting: Callable[[], Any] = pool.apply_async(function, (item,)).get
+        return waiting
+
+    def call(self, pool: Any, function: Function, item: Any) -> Any:
+        return pool.apply(function, (item,))
+
+
+class ExecutorAdapter(Adapter):
+    """Libraries with the interface of `concurrent.futures`."""
+
+    def map(self, pool: Any, function: Function, items: list[Any], chunksize: int | None = None) -> list[Any]:
+        options = {} if chunksize is None else {"chunksize": chunksize}
+        return list(pool.map(function, items, **options))
+
+    def imap(self, pool: Any, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        return iter(pool.map(function, items))
+
+    def imap_unordered(self, pool: Any, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        futures = [self.future(pool, function, item) for item in items]
+        return (future.result() for future in as_completed(futures))
+
+    def submit(self, pool: Any, function: Function, item: Any) -> Callable[[], Any]:
+        waiting: Callable[[], Any] = self.future(pool, function, item).result
+        return waiting
+
+    def future(self, pool: Any, function: Function, item: Any) -> Future[Any]:
+        future: Future[Any] = pool.submit(function, item)
+        return future

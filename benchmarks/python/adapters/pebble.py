@@ -1,0 +1,31 @@
+"""pebble: a pool that can stop its tasks, one call at a time."""
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pebble
+
+from .base import ExecutorAdapter, Function
+
+
+class Library(ExecutorAdapter):
+    distribution = "pebble"
+
+    def session(self, workers: int, method: str) -> AbstractContextManager[Any]:
+        pool: AbstractContextManager[Any] = pebble.ProcessPool(workers, context=multiprocessing.get_context(method))
+        return pool
+
+    def map(self, pool: Any, function: Function, items: list[Any], chunksize: int | None = None) -> list[Any]:
+        options = {} if chunksize is None else {"chunksize": chunksize}
+        return list(pool.map(function, items, **options).result())
+
+    def imap(self, pool: Any, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        return iter(pool.map(function, items).result())
+
+    def future(self, pool: Any, function: Function, item: Any) -> Future[Any]:
+        future: Future[Any] = pool.schedule(function, args=(item,))
+        return future

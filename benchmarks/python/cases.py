@@ -1,0 +1,281 @@
+"""What is measured: each case is one function that runs once and reports seconds.
+
+A case opens its own pool, warms it up, takes the time of the call alone and
+checks every result outside of that time. So a library that answers wrongly is
+found out, and nothing of one case is left for the next.
+"""
+from __future__ import annotations
+
+import gc
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import tasks
+from adapters.base import Adapter
+
+LARGE = 8 * 1024 * 1024  # float64 elements: 64 MiB
+MEDIUM = 128 * 1024  # float64 elements: 1 MiB
+
+
+class WrongAnswer(Exception):
+    """A call came back with something else than it should have."""
+
+
+@dataclass
+class Setting:
+    """What the runner decides for a whole run; it travels to the agents as JSON."""
+
+    workers: int = 2
+    method: str = "fork"
+    items: int = 20_000  # small tasks in a map, an imap
+    burst: int = 20_000  # calls outstanding at once
+    calls: int = 2_000  # round trips in a row
+    many: int = 400_000  # small tasks under default chunking
+    repeats: int = 5  # of calls that take milliseconds, within one round
+    loops_per_ms: int = 15_000  # of `tasks.burn`, measured by the runner
+
+
+@dataclass
+class Stage:
+    """A library and a setting, with the steps that cases share."""
+
+    library: Adapter
+    setting: Setting
+    seconds: float = field(default=0.0, init=False)
+    units: int = field(default=0, init=False)
+
+    @contextmanager
+    def pool(self, unordered: bool = False) -> Iterator[Any]:
+        """A pool that has already answered a few calls, so that its workers are up.
+
+        `unordered` where the case will use imap_unordered: mpire's workers go on in
+        the mode of their first call.
+        """
+        method = self.library.method_for(self.setting.method)
+        with self.library.session(self.setting.workers, method) as pool:
+            numbers = list(range(64))
+            if unordered:
+                expect(sorted(self.library.imap_unordered(pool, tasks.double, numbers)), doubled(64))
+            else:
+                expect(self.library.map(pool, tasks.double, numbers, 1), doubled(64))
+            yield pool
+
+    def timed(self, call: Callable[[], Any], units: int = 1) -> Any:
+        """Add one call's time to the stage's; `units` is how many tasks or calls it was."""
+        gc.collect()
+        begun = perf_counter()
+        answer = call()
+        self.seconds += perf_counter() - begun
+        self.units += units
+        return answer
+
+
+def expect(got: Any, wanted: Any) -> None:
+    """Complain, shortly whatever the sizes, unless the two are equal."""
+    if got != wanted:
+        raise WrongAnswer(f"expected {wanted!r:.60}, got {got!r:.60}")
+
+
+def expect_array(got: Any, wanted: Any) -> None:
+    if got.dtype != wanted.dtype or got.shape != wanted.shape or not (got == wanted).all():
+        raise WrongAnswer(f"expected an array {wanted.shape} {wanted.dtype}, got another: {got!r:.60}")
+
+
+def doubled(count: int) -> list[int]:
+    return [2 * number for number in range(count)]
+
+
+def map_one_by_one(stage: Stage) -> None:
+    count = stage.setting.items
+    numbers = list(range(count))
+    with stage.pool() as pool:
+        got = stage.timed(lambda: stage.library.map(pool, tasks.double, numbers, 1), count)
+    expect(got, doubled(count))
+
+
+def map_default(stage: Stage) -> None:
+    count = stage.setting.many
+    numbers = list(range(count))
+    with stage.pool() as pool:
+        got = stage.timed(lambda: stage.library.map(pool, tasks.double, numbers), count)
+    expect(got, doubled(count))
+
+
+def imap_case(ordered: bool, generator: bool) -> Callable[[Stage], None]:
+    def run(stage: Stage) -> None:
+        count = stage.setting.items
+        method = stage.library.imap if ordered else stage.library.imap_unordered
+        items: Any = (number for number in range(count)) if generator else list(range(count))
+        with stage.pool(unordered=not ordered) as pool:
+            got = stage.timed(lambda: list(method(pool, tasks.double, items)), count)
+        expect(got if ordered else sorted(got), doubled(count))
+
+    return run
+
+
+def apply_burst(stage: Stage) -> None:
+    count = stage.setting.burst
+    submit = stage.library.submit
+
+    def burst() -> list[int]:
+        waiting = [submit(pool, tasks.double, number) for number in range(count)]
+        return [wait() for wait in waiting]
+
+    with stage.pool() as pool:
+        got = stage.timed(burst, count)
+    expect(got, doubled(count))
+
+
+def apply_round_trip(stage: Stage) -> None:
+    count = stage.setting.calls
+    call = stage.library.call
+    with stage.pool() as pool:
+        got = stage.timed(lambda: [call(pool, tasks.double, number) for number in range(count)], count)
+    expect(got, doubled(count))
+
+
+def array_argument(function: Callable[[Any], Any]) -> Callable[[Stage], None]:
+    def run(stage: Stage) -> None:
+        array = tasks.ready_array(LARGE)
+        wanted = function(array)
+        with stage.pool() as pool:
+            expect(stage.library.call(pool, function, array), wanted)
+            for _ in range(stage.setting.repeats):
+                expect(stage.timed(lambda: stage.library.call(pool, function, array)), wanted)
+
+    return run
+
+
+def array_result(stage: Stage) -> None:
+    wanted = tasks.ready_array(LARGE)  # made here, so that forked workers have it already
+    with stage.pool() as pool:
+        for _ in range(2 * stage.setting.workers):  # and so that the others make it now
+            expect(stage.library.call(pool, tasks.ready_array, LARGE).nbytes, wanted.nbytes)
+        for _ in range(stage.setting.repeats):
+            expect_array(stage.timed(lambda: stage.library.call(pool, tasks.ready_array, LARGE)), wanted)
+
+
+def arrays_and_back(stage: Stage) -> None:
+    base = tasks.ready_array(MEDIUM)
+    arrays = [base + number for number in range(32)]
+    with stage.pool() as pool:
+        stage.library.map(pool, tasks.identity, arrays)
+        for _ in range(stage.setting.repeats):
+            got = stage.timed(lambda: stage.library.map(pool, tasks.identity, arrays))
+            expect(len(got), len(arrays))
+            for one, wanted in zip(got, arrays):
+                expect_array(one, wanted)
+
+
+def array_in_function(stage: Stage) -> None:
+    function = partial(tasks.pick, tasks.ready_array(LARGE))
+    indices = [number * 1000 for number in range(32)]
+    with stage.pool() as pool:
+        got = stage.timed(lambda: stage.library.map(pool, function, indices, 1))
+    expect(got, [float(index) for index in indices])
+
+
+def skewed(chunksize: int | None) -> Callable[[Stage], None]:
+    def run(stage: Stage) -> None:
+        short, long = stage.setting.loops_per_ms // 10, stage.setting.loops_per_ms * 50
+        work = [short] * 2000
+        for place in random.Random(7).sample(range(len(work)), 4):
+            work[place] = long
+        work[1200:1204] = [long] * 4  # the other four come one after another
+        answers = {loops: tasks.burn(loops) for loops in (short, long)}
+        with stage.pool() as pool:
+            got = stage.timed(lambda: stage.library.map(pool, tasks.burn, work, chunksize))
+        expect(got, [answers[loops] for loops in work])
+
+    return run
+
+
+def start_to_exit(method: str) -> Callable[[Stage], None]:
+    def run(stage: Stage) -> None:
+        chosen = stage.library.method_for(method, exactly=True)
+        numbers = list(range(100))
+
+        def life() -> list[int]:
+            with stage.library.session(stage.setting.workers, chosen) as pool:
+                return stage.library.map(pool, tasks.double, numbers)
+
+        expect(life(), doubled(100))  # starts what is started once: a fork server, a tracker
+        for _ in range(stage.setting.repeats):
+            expect(stage.timed(life), doubled(100))
+
+    return run
+
+
+def script(method: str) -> Callable[[Stage], None]:
+    def run(stage: Stage) -> None:
+        stage.library.method_for(method, exactly=True)
+        name = type(stage.library).__module__.rpartition(".")[2]
+        file = Path(__file__).with_name("oneshot.py")
+        command = [sys.executable, str(file), name, method, str(stage.setting.workers)]
+
+        def whole() -> str:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if done.returncode:
+                last = done.stderr.strip().rpartition("\n")[2]
+                raise RuntimeError(f"the script ended with {done.returncode}: {last}")
+            return done.stdout.strip()
+
+        expect(stage.timed(whole), str(sum(doubled(100))))
+
+    return run
+
+
+@dataclass(frozen=True)
+class Case:
+    """`unit` is "rate" (tasks per second), "us" or "ms" (time per call)."""
+
+    key: str
+    title: str
+    unit: str
+    run: Callable[[Stage], None]
+    floor: float | None = None  # times as fast as the reference, at least
+
+
+START_METHODS = ("fork", "spawn", "forkserver")
+
+CASES: tuple[Case, ...] = (
+    Case("map-1", "map, chunksize=1, small ints", "rate", map_one_by_one, 10),
+    Case("imap-list", "imap, list", "rate", imap_case(ordered=True, generator=False), 10),
+    Case("imap-gen", "imap, generator", "rate", imap_case(ordered=True, generator=True), 10),
+    Case("unordered-list", "imap_unordered, list", "rate", imap_case(ordered=False, generator=False), 10),
+    Case("unordered-gen", "imap_unordered, generator", "rate", imap_case(ordered=False, generator=True), 10),
+    Case("apply-async", "apply_async, burst then get all", "rate", apply_burst, 8),
+    Case("apply", "apply, round trip", "us", apply_round_trip, 8),
+    Case("array-arg", "64 MB array as argument", "ms", array_argument(tasks.ends), 10),
+    Case("array-arg-read", "the same, every page read", "ms", array_argument(tasks.touch)),
+    Case("array-result", "64 MB array as result", "ms", array_result, 10),
+    Case("arrays-echo", "32 arrays of 1 MB there and back", "ms", arrays_and_back, 6),
+    Case("partial-64mb", "partial with 64 MB, 32 items", "ms", array_in_function, 80),
+    Case("map-default", "map, default chunks, small ints", "rate", map_default, 1),
+    Case("skewed", "skewed work, default chunks", "ms", skewed(None), 1),
+    Case("skewed-1", "skewed work, chunksize=1", "ms", skewed(1), 1),
+    *(Case(f"start-{name}", f"start, map, exit: {name}", "ms", start_to_exit(name), 1) for name in START_METHODS),
+    *(Case(f"script-{name}", f"a whole script: {name}", "ms", script(name)) for name in START_METHODS),
+)
+BY_KEY = {case.key: case for case in CASES}
+
+
+def chosen(patterns: list[str]) -> list[Case]:
+    """The cases that the patterns name, in the table's order: each a key, or the beginning of some."""
+    if not patterns:
+        return list(CASES)
+    keys: set[str] = set()
+    for pattern in patterns:
+        found = {pattern} if pattern in BY_KEY else {key for key in BY_KEY if key.startswith(pattern)}
+        if not found:
+            raise SystemExit(f"no case is called {pattern}; there are: {', '.join(BY_KEY)}")
+        keys |= found
+    return [case for case in CASES if case.key in keys]

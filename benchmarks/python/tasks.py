@@ -1,0 +1,60 @@
+"""The functions that run in the workers.
+
+They sit in a module of their own, with light imports, so that every library
+can name them in a child whatever its start method is, and so that the time to
+start a worker is the library's and not this file's.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+# The large array that `ready_array` answers with: made once per process, so
+# that a case which returns it measures the way back and not the making.
+_ready: dict[int, Any] = {}
+
+
+def double(number: int) -> int:
+    """Do as little as a task can: what is left is the pool's own cost."""
+    return number * 2
+
+
+def identity(value: Any) -> Any:
+    """Send back what came."""
+    return value
+
+
+def burn(loops: int) -> int:
+    """Keep a core busy for a fixed amount of work, whoever else is running."""
+    value = loops
+    for _ in range(loops):
+        value = (value * 1103515245 + 12345) & 0x7FFFFFFF
+    return value
+
+
+def ends(array: Any) -> tuple[int, float, float]:
+    """Look at an array's size in bytes, its first and its last element."""
+    return array.nbytes, float(array[0]), float(array[-1])
+
+
+def touch(array: Any) -> tuple[int, float]:
+    """Read one element of every 4 KiB page: nobody gets by without mapping them."""
+    return array.nbytes, float(array[:: 4096 // array.itemsize].sum())
+
+
+def ready_array(length: int) -> Any:
+    """Answer with `arange(length)` as float64, made on this process's first call."""
+    if length not in _ready:
+        import numpy
+
+        _ready[length] = numpy.arange(length, dtype=numpy.float64)
+    return _ready[length]
+
+
+def forget_arrays() -> None:
+    """Give the memory of `ready_array` back."""
+    _ready.clear()
+
+
+def pick(array: Any, index: int) -> float:
+    """One element of an array that travels inside a `functools.partial`."""
+    return float(array[index])

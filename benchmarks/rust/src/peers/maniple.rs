@@ -1,0 +1,44 @@
+//! maniple: calls and maps on a pool, bytes as [`Bytes`].
+
+use crate::case::{
+    Failure, Measured, Peer, WORKERS, time_calls, time_echo, time_maps, time_starts, triple,
+};
+use maniple::{Bytes, Pool};
+
+pub struct Maniple;
+
+fn same(bytes: Bytes) -> Bytes {
+    bytes
+}
+
+impl Peer for Maniple {
+    fn call(&self, repeats: usize) -> Measured {
+        let pool = Pool::new(WORKERS)?;
+        time_calls(repeats, |number| Ok(pool.apply(triple, number)?))
+    }
+
+    fn map(&self, count: usize, repeats: usize) -> Measured {
+        let pool = Pool::new(WORKERS)?;
+        time_maps(count, repeats, |items| Ok(pool.map(triple, items)?))
+    }
+
+    fn echo(&self, size: usize, repeats: usize) -> Measured {
+        struct View(Bytes);
+        impl AsRef<[u8]> for View {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let pool = Pool::new(WORKERS)?;
+        time_echo(size, repeats, Bytes::from, |bytes| {
+            Ok::<_, Failure>(View(pool.apply(same, bytes)?))
+        })
+    }
+
+    fn start(&self, repeats: usize) -> Measured {
+        time_starts(repeats, || {
+            let pool = Pool::new(WORKERS)?;
+            Ok(pool.apply(triple, 5)?)
+        })
+    }
+}

@@ -1,0 +1,52 @@
+//! One error type for the whole engine.
+
+use std::io;
+
+/// What can go wrong below the fronts. Every message says what was being done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused something.
+    #[error("could not {doing}: {source}")]
+    Os {
+        /// What was being done, as the object of "could not".
+        doing: &'static str,
+        /// The operating system's own error.
+        source: io::Error,
+    },
+    /// The other side of a link wrote something that no healthy peer writes.
+    #[error("a link to a worker is damaged: {0}")]
+    Damaged(&'static str),
+    /// The pool was closed or terminated.
+    #[error("the pool is not running")]
+    NotRunning,
+    /// The handles given to a worker are not the ones a hub made.
+    #[error("these are not the handles of a pool's link: {0}")]
+    BadHandles(&'static str),
+    /// A hub was used in a process that did not make it.
+    #[error("this pool belongs to process {owner}; a forked child cannot use it, make a pool of its own")]
+    Foreign {
+        /// The process that made the hub.
+        owner: u32,
+    },
+    /// The wait was broken off by the caller's interrupt hook.
+    #[error("interrupted")]
+    Interrupted,
+    /// The hub went away while its worker waited.
+    #[error("the hub is gone")]
+    HubGone,
+}
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Names what was being done when an operating-system call failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: &'static str) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
+    fn doing(self, what: &'static str) -> Result<T> {
+        self.map_err(|e| Error::Os { doing: what, source: e.into() })
+    }
+}

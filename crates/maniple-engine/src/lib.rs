@@ -1,0 +1,23 @@
+//! The engine of maniple: processes and bytes.
+//!
+//! A *hub* (the process that owns a pool) talks to each of its *workers* over a private *link*: two rings and two bells in
+//! shared memory. What travels are opaque *frames*: a small header, inline bytes, and references to *blobs*, large buffers
+//! in shared-memory blocks of their own. This crate knows neither what the bytes mean nor which language wrote them; the
+//! two fronts (`maniple` for Rust, the `maniple` package for Python) do.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`sys`] | what an operating system must supply; the only place that names one |
+//! | [`shm`] | segments, rings, bells, blocks |
+//! | [`process`] | start, wait, exit status, lifeline |
+//! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod pool;
+pub mod process;
+pub mod shm;
+pub mod sys;
+
+pub use error::{Error, Result};

@@ -1,0 +1,105 @@
+//! What is left of a worker: its last words, and the news of how it ended.
+
+use super::hub::{Hub, Peer};
+use super::job::{Loss, LossCause};
+use super::scheduler::WorkerId;
+use crate::process::Exit;
+use crate::sys::{clock, tap};
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+/// How much of a worker's standard error is kept.
+const KEPT: usize = 4096;
+/// How many of its last lines go into an error.
+const LINES: usize = 20;
+
+/// The end of what a worker wrote to its standard error.
+#[derive(Debug, Default)]
+pub(super) struct Tail(VecDeque<u8>);
+
+impl Tail {
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes);
+        let over = self.0.len().saturating_sub(KEPT);
+        self.0.drain(..over);
+    }
+
+    /// The last lines.
+    pub fn lines(&self) -> String {
+        let bytes: Vec<u8> = self.0.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim_end();
+        let start = text.rmatch_indices('\n').nth(LINES - 1).map_or(0, |(at, _)| at + 1);
+        text[start..].to_owned()
+    }
+}
+
+impl Peer {
+    /// Passes on what the worker wrote to its standard error. False: it has closed it.
+    pub fn forward_stderr(&mut self) -> bool {
+        let Some(handle) = self.link.stderr.clone() else { return false };
+        let mut buffer = [0; 4096];
+        // A worker that never stops writing must not keep the hub from everything else.
+        for _ in 0..64 {
+            match tap::drain(handle.as_fd(), &mut buffer) {
+                Ok(Some(0)) => return true,
+                Ok(Some(n)) => {
+                    tap::forward(&buffer[..n]);
+                    self.tail.add(&buffer[..n]);
+                }
+                Ok(None) | Err(_) => {
+                    self.link.stderr = None;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Hub {
+    /// A worker's process was reaped. Its running task, if there was one, ends; the others go to other workers.
+    pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) {
+        let inner = self.shared();
+        let mut st = self.lock();
+        // What it had published before it died counts.
+        inner.hear_out(&mut st, worker);
+        let Some(mut peer) = st.peers.remove(worker) else { return };
+        peer.forward_stderr();
+        let was_up = st.sched.is_up(worker);
+        let cause = match peer.unfit.take() {
+            None if was_up => LossCause::Died,
+            said => LossCause::Unfit(said),
+        };
+        let loss = Arc::new(Loss { pid: peer.pid, exit, stderr: peer.tail.lines(), cause });
+        if !was_up {
+            st.broken = Some(loss.clone());
+        }
+        st.loss = Some(loss);
+        let sender = peer.link.sender();
+        st.sched.worker_gone(worker, |packet| sender.claimed(packet.position));
+        inner.advance(&mut st);
+        st.loss = None;
+        let _ = clock::now;
+        drop(st);
+        drop(peer);
+        self.kick();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_lines_are_kept() {
+        let mut tail = Tail::default();
+        for i in 0..10_000 {
+            tail.add(format!("line {i}\n").as_bytes());
+        }
+        let lines = tail.lines();
+        assert_eq!(lines.lines().count(), LINES);
+        assert!(lines.ends_with("line 9999") && lines.starts_with("line 9980"), "{lines}");
+    }
+}

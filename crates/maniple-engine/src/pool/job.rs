@@ -1,0 +1,213 @@
+//! What the hub keeps for each job: outcomes until they are collected, and the cell on which its callers sleep.
+
+use super::hub::{Func, Source};
+use super::packet::Incoming;
+use crate::process::Exit;
+use crate::sys::futex::{self, Woken};
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+/// How a task ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With a result.
+    Done(Incoming),
+    /// With a failure that the worker reported.
+    Failed(Incoming),
+    /// It never ran, because its payload could not be made or sent; the value is the front's own (or an [`crate::Error`]).
+    Unsent(Box<dyn Any + Send>),
+    /// Its worker died while it ran, or no worker could be started.
+    Lost(Arc<Loss>),
+    /// It was cancelled before it ran.
+    Cancelled,
+}
+
+/// What is known of a worker's death.
+#[derive(Debug)]
+pub struct Loss {
+    /// The worker.
+    pub pid: u32,
+    /// How it ended, if that could be learnt.
+    pub exit: Option<Exit>,
+    /// What it last wrote to its standard error: the last lines, at most 4 KiB.
+    pub stderr: String,
+    /// What happened.
+    pub cause: LossCause,
+}
+
+/// Why a task has no outcome of its own.
+#[derive(Debug)]
+pub enum LossCause {
+    /// The worker died while it ran the task.
+    Died,
+    /// Worker after worker ended before it was ready; this was the last, and what it said of itself if it could.
+    Unfit(Option<Incoming>),
+}
+
+/// A task's end.
+#[derive(Debug)]
+pub struct Settled {
+    /// Its number in the job, from 0.
+    pub index: u64,
+    /// How many items it had.
+    pub items: usize,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// In which order, and how early, outcomes are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collect {
+    /// All at once, in order.
+    All,
+    /// One after the other, in order.
+    Ordered,
+    /// As they come.
+    Unordered,
+}
+
+/// Where a job's callers sleep while another one drives the hub, and how futures learn of news.
+#[derive(Debug, Default)]
+pub(crate) struct Cell {
+    word: AtomicU32,
+    ready: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Cell {
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// The count of calls so far; pass it to `sleep` after a last look at what is waited for.
+    pub fn ticks(&self) -> u32 {
+        self.word.load(Ordering::SeqCst)
+    }
+
+    /// Makes everyone who sleeps look again.
+    pub fn call(&self) {
+        self.word.fetch_add(1, Ordering::SeqCst);
+        futex::wake(&self.word, u32::MAX >> 1);
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
+    }
+
+    pub fn sleep(&self, seen: u32, timeout: Option<Duration>) -> Woken {
+        futex::wait(&self.word, seen, timeout)
+    }
+
+    pub fn set_waker(&self, waker: &Waker) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    }
+}
+
+pub(crate) enum Feed {
+    /// Tasks were all there from the beginning.
+    None,
+    /// Whoever drives the hub asks it; taken out while it is asked.
+    Inline(Option<Box<dyn Source>>),
+    /// A thread of the front's waits on the cell for what is wanted.
+    External { wanted: Option<(usize, usize)>, cell: Arc<Cell> },
+}
+
+pub(crate) struct Job {
+    pub cell: Arc<Cell>,
+    pub collect: Collect,
+    pub feed: Feed,
+    // Held until no task can name it any more.
+    pub func: Option<Func>,
+    /// The keeper must tell the front when the job is complete.
+    pub notify: bool,
+    pub ended: bool,
+    /// Bytes of payload that may be under way, if that is limited.
+    pub window_bytes: Option<usize>,
+    weighed: (usize, usize),
+    /// Nobody will collect.
+    pub orphaned: bool,
+    // In order: place 0 is number `first`. Unordered: as they came.
+    settled: VecDeque<Option<Settled>>,
+    first: u64,
+}
+
+impl Job {
+    pub fn new(collect: Collect, feed: Feed, func: Func, notify: bool) -> Job {
+        Job {
+            cell: Arc::default(),
+            collect,
+            feed,
+            func: Some(func),
+            notify,
+            ended: false,
+            orphaned: false,
+            window_bytes: None,
+            weighed: (0, 0),
+            settled: VecDeque::new(),
+            first: 0,
+        }
+    }
+
+    /// Keeps a task's end. Gives whether callers have reason to look.
+    pub fn settle(&mut self, settled: Settled) -> bool {
+        if self.orphaned {
+            return false;
+        }
+        if self.collect == Collect::Unordered {
+            self.settled.push_back(Some(settled));
+            return self.refresh();
+        }
+        let place = (settled.index - self.first) as usize;
+        while self.settled.len() <= place {
+            self.settled.push_back(None);
+        }
+        self.settled[place] = Some(settled);
+        self.collect == Collect::Ordered && self.refresh()
+    }
+
+    /// Takes a payload's size into account: gives how many items' payloads fit into the window, if that was limited.
+    pub fn weigh(&mut self, items: usize, bytes: usize) -> Option<usize> {
+        let limit = self.window_bytes?;
+        self.weighed = (self.weighed.0 + items, self.weighed.1 + bytes);
+        let each = self.weighed.1 / self.weighed.0.max(1);
+        (each > 256).then(|| limit / each)
+    }
+
+    /// No more will come.
+    pub fn end(&mut self) {
+        self.ended = true;
+        self.func = None;
+        self.feed = Feed::None;
+        self.cell.set_ready(true);
+    }
+
+    fn refresh(&mut self) -> bool {
+        let ready = self.ended || (self.collect != Collect::All && matches!(self.settled.front(), Some(Some(_))));
+        self.cell.set_ready(ready);
+        ready
+    }
+
+    /// Takes what can be taken now, at most `most`.
+    pub fn take(&mut self, most: usize) -> Vec<Settled> {
+        let mut taken = Vec::new();
+        if self.collect != Collect::All || self.ended {
+            while taken.len() < most && matches!(self.settled.front(), Some(Some(_))) {
+                taken.extend(self.settled.pop_front().flatten());
+                self.first += 1;
+            }
+        }
+        self.refresh();
+        taken
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.settled.is_empty()
+    }
+}

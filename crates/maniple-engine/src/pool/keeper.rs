@@ -1,0 +1,158 @@
+//! The keeper: a thread of the front's that does the chores no caller is there to do.
+//!
+//! It calls [`Hub::keep`] over and over. In there it waits for deaths, for what workers write to their standard error, and,
+//! while nobody drives the hub, for what they say. Whatever needs the front (starting and reaping processes, callbacks) it is
+//! handed as a [`Chore`].
+
+use super::hub::{Hub, State};
+use super::link::level;
+use super::scheduler::{JobId, WorkerId};
+use crate::sys::ready::{self, Interest};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+/// Something that the front must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Start so many workers: for each, [`Hub::create_link`], then [`Hub::adopt`].
+    Start(usize),
+    /// This worker's process has ended: reap it, and say [`Hub::exited`].
+    Reap(WorkerId),
+    /// A job whose end it wanted to be told of has ended.
+    Completed(JobId),
+    /// The pool has ended, and all its workers. There is nothing more to keep.
+    Done,
+    /// Nothing: the time is up.
+    Idle,
+}
+
+/// While tasks are short and many, how often an unattended hub is looked after.
+const BRISK: Duration = Duration::from_micros(200);
+
+struct Watched {
+    worker: WorkerId,
+    wire: Option<Arc<crate::sys::wire::Wire>>,
+    watch: Option<Arc<crate::process::ExitWatch>>,
+    stderr: Option<Arc<crate::sys::Handle>>,
+}
+
+impl Hub {
+    /// Waits for the next chore, at most for `limit`.
+    pub fn keep(&self, limit: Duration) -> Chore {
+        let inner = self.shared();
+        let started = std::time::Instant::now();
+        let mut quiet = 0;
+        loop {
+            let mut st = self.lock();
+            let mut news = false;
+            if !st.driving {
+                st.driving = true;
+                news = inner.has_news(&mut st);
+                st = inner.drive_once(st);
+                st.driving = false;
+                call_next(&mut st);
+            }
+            if let Some(chore) = next_chore(&mut st) {
+                return chore;
+            }
+            if started.elapsed() >= limit {
+                return Chore::Idle;
+            }
+            quiet = if news { 0 } else { quiet + 1 };
+            let timeout = self.settle_to_sleep(&mut st, quiet).min(limit);
+            if timeout.is_zero() {
+                continue;
+            }
+            let watched: Vec<Watched> = st
+                .peers
+                .iter()
+                .map(|(worker, p)| Watched {
+                    worker,
+                    wire: Some(p.link.wire().clone()).filter(|_| p.wire_open),
+                    watch: p.watch.clone().filter(|_| !p.reaping),
+                    stderr: p.link.stderr.clone(),
+                })
+                .collect();
+            drop(st);
+            self.sleep_on(&watched, timeout);
+        }
+    }
+
+    /// Arms the hub's bell as far as it is this thread's to arm, and says how long to sleep.
+    fn settle_to_sleep(&self, st: &mut MutexGuard<'_, State>, quiet: u32) -> Duration {
+        const LONG: Duration = Duration::from_secs(3600);
+        let inner = self.shared();
+        if st.driving {
+            return LONG;
+        }
+        let Some(level) = st.unattended_level() else {
+            inner.desk.bell().disarm();
+            return LONG;
+        };
+        if level == level::KEEPER && quiet < 3 {
+            // Answers come thick and fast: look again soon rather than be woken for each.
+            return BRISK;
+        }
+        inner.desk.bell().arm(level);
+        if inner.has_news(st) && level == level::KEEPER {
+            inner.desk.bell().disarm();
+            return Duration::ZERO;
+        }
+        if st.sched.wants_tick() { Duration::from_millis(1) } else { LONG }
+    }
+
+    fn sleep_on(&self, watched: &[Watched], timeout: Duration) {
+        let inner = self.shared();
+        let mut handles: Vec<BorrowedFd<'_>> = vec![inner.kick.as_fd()];
+        for w in watched {
+            handles.extend(w.wire.as_deref().map(AsFd::as_fd));
+            handles.extend(w.watch.as_deref().map(AsFd::as_fd));
+            handles.extend(w.stderr.as_deref().map(AsFd::as_fd));
+        }
+        let mut interests: Vec<Interest<'_>> = handles.into_iter().map(Interest::new).collect();
+        if ready::wait(&mut interests, Some(timeout)).unwrap_or(0) == 0 {
+            return;
+        }
+        inner.kick.clear();
+        let mut at = interests.iter().skip(1).map(Interest::ready);
+        let mut st = self.lock();
+        for w in watched {
+            let wire = w.wire.is_some() && at.next().unwrap_or(false);
+            let ended = w.watch.is_some() && at.next().unwrap_or(false);
+            let wrote = w.stderr.is_some() && at.next().unwrap_or(false);
+            let Some(peer) = st.peers.get_mut(w.worker) else { continue };
+            if wrote {
+                peer.forward_stderr();
+            }
+            if wire {
+                // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
+                peer.wire_open &= peer.link.drain_wire().unwrap_or(false);
+            }
+            if ended {
+                peer.reaping = true;
+                peer.reap_due = true;
+            }
+        }
+    }
+}
+
+fn call_next(st: &mut State) {
+    if let Some(cell) = st.parked.pop() {
+        cell.call();
+    }
+}
+
+fn next_chore(st: &mut State) -> Option<Chore> {
+    if let Some((worker, peer)) = st.peers.iter_mut().find(|(_, p)| p.reap_due) {
+        peer.reap_due = false;
+        return Some(Chore::Reap(worker));
+    }
+    if let Some(job) = st.notices.pop_front() {
+        return Some(Chore::Completed(job));
+    }
+    if st.starts > 0 {
+        return Some(Chore::Start(std::mem::take(&mut st.starts)));
+    }
+    (st.sched.is_drained() && st.peers.is_empty()).then_some(Chore::Done)
+}

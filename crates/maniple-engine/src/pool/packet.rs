@@ -1,0 +1,121 @@
+//! Payloads on their way: short bytes inline, everything large in blocks.
+
+use crate::error::Result;
+use crate::shm::blocks::{Arena, Blob};
+use crate::shm::inbox::Region;
+
+/// Bytes without an allocation where they are few.
+#[derive(Debug)]
+pub enum Bytes {
+    /// Up to 38 of them, and how many.
+    Short(u8, [u8; SHORT]),
+    /// More.
+    Long(Box<[u8]>),
+}
+
+const SHORT: usize = 38;
+
+impl Bytes {
+    /// A copy of `bytes`.
+    pub fn copy(bytes: &[u8]) -> Bytes {
+        if bytes.len() <= SHORT {
+            let mut short = [0; SHORT];
+            short[..bytes.len()].copy_from_slice(bytes);
+            Bytes::Short(bytes.len() as u8, short)
+        } else {
+            Bytes::Long(bytes.into())
+        }
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Short(n, bytes) => &bytes[..usize::from(*n)],
+            Bytes::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Bytes::Short(0, [0; SHORT])
+    }
+}
+
+/// A payload ready to be sent.
+#[derive(Debug, Default)]
+pub struct Packet {
+    pub(crate) bytes: Bytes,
+    pub(crate) blobs: Vec<Blob>,
+    // The first blob is the bytes.
+    pub(crate) body_in_blob: bool,
+    // Where its frame stands in the link's ring, once sent.
+    pub(crate) position: u64,
+}
+
+impl Packet {
+    /// Bytes of content, inline and in blocks.
+    pub fn size(&self) -> usize {
+        self.bytes.as_slice().len() + self.blobs.iter().map(Blob::len).sum::<usize>()
+    }
+}
+
+/// Bytes that still travel inside a frame; more go into a block of their own.
+pub(crate) const INLINE: usize = 16 * 1024;
+
+/// Turns bytes and large buffers into packets.
+#[derive(Debug, Clone)]
+pub struct Packer(Arena);
+
+impl Packer {
+    pub(crate) fn new(limit: usize) -> Packer {
+        Packer(Arena::new(limit))
+    }
+
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.0
+    }
+
+    /// Copies one large buffer into a block.
+    pub fn blob(&self, parts: &[&[u8]]) -> Result<Blob> {
+        self.0.store(parts)
+    }
+
+    /// A packet of `bytes` and the blobs that belong to it.
+    pub fn pack(&self, bytes: &[u8], mut blobs: Vec<Blob>) -> Result<Packet> {
+        if bytes.len() <= INLINE {
+            return Ok(Packet { bytes: Bytes::copy(bytes), blobs, body_in_blob: false, position: 0 });
+        }
+        blobs.insert(0, self.0.store(&[bytes])?);
+        Ok(Packet { bytes: Bytes::default(), blobs, body_in_blob: true, position: 0 })
+    }
+}
+
+/// A payload that arrived.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    bytes: Bytes,
+    body: Option<Region>,
+    /// The large buffers, in the order in which they were packed.
+    pub regions: Vec<Region>,
+}
+
+impl Incoming {
+    pub(crate) fn new(bytes: &[u8], mut regions: Vec<Region>, body_in_blob: bool) -> Incoming {
+        let body = (body_in_blob && !regions.is_empty()).then(|| regions.remove(0));
+        Incoming { bytes: Bytes::copy(bytes), body, regions }
+    }
+
+    /// Bytes of content, inline and in blocks.
+    pub fn size(&self) -> usize {
+        self.bytes().len() + self.regions.iter().map(Region::len).sum::<usize>()
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.body {
+            Some(region) => region.as_slice(),
+            None => self.bytes.as_slice(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The caller's handle on a job.
+//!
+//! Whoever waits for a ticket drives the hub meanwhile, if nobody else does: it takes results from the links, feeds workers,
+//! asks sources for more. So a call's answer goes from the worker straight to the thread that wants it, with no thread between.
+//! Others that wait sleep on their job's cell; a driver that leaves hands the seat to one of them, or to the keeper.
+
+use super::hub::Hub;
+use super::job::{Cell, Settled};
+use super::scheduler::JobId;
+use crate::error::{Error, Result};
+use crate::sys::futex::Woken;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// A job's outcome, to be waited for and taken.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(crate) hub: Hub,
+    pub(crate) job: JobId,
+    pub(crate) cell: Arc<Cell>,
+}
+
+/// Signals are looked for at least so often while waiting: one that arrives just before the wait begins does not end it.
+const LOOK_UP: Duration = Duration::from_millis(200);
+
+impl Ticket {
+    /// The job.
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// Whether something can be taken (for a whole job: whether it is complete). Takes in what workers have said.
+    pub fn is_ready(&self) -> bool {
+        if !self.cell.is_ready() {
+            self.hub.poll();
+        }
+        self.cell.is_ready()
+    }
+
+    /// Waits until something can be taken. `interrupted` is called when a signal handler may have run; false from it breaks the wait off.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], or [`Error::Foreign`] in a forked child.
+    pub fn wait(&self, deadline: Option<Instant>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
+        self.hub.check()?;
+        let mut looked = Instant::now();
+        loop {
+            if self.cell.is_ready() {
+                return Ok(true);
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|d| now >= d) {
+                return Ok(self.is_ready());
+            }
+            let until = deadline.map_or(now + LOOK_UP, |d| d.min(now + LOOK_UP));
+            let woken = match self.hub.take_seat(&self.cell) {
+                Ok(seat) => seat.drive(&self.cell, until),
+                Err(ticks) => self.cell.sleep(ticks, Some(until.saturating_duration_since(Instant::now()))),
+            };
+            if woken == Woken::Signal || looked.elapsed() >= LOOK_UP {
+                looked = Instant::now();
+                if !interrupted() {
+                    return Err(Error::Interrupted);
+                }
+            }
+        }
+    }
+
+    /// As [`Ticket::wait`], for an executor: remembers the task's waker instead of blocking. The keeper does the driving.
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.cell.set_waker(context.waker());
+        self.hub.attend();
+        if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Takes what is there, at most `most` tasks; the flag says that nothing more will come.
+    pub fn take(&self, most: usize) -> (Vec<Settled>, bool) {
+        self.hub.take_outcomes(self.job, most)
+    }
+
+    /// For a job with a window: so many items were handed to the user, so many more may come under way.
+    pub fn consumed(&self, items: usize) {
+        self.hub.consumed(self.job, items);
+    }
+
+    /// What has not begun does not begin.
+    pub fn cancel(&self) {
+        self.hub.cancel(self.job);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.hub.orphan(self.job);
+    }
+}

@@ -1,0 +1,208 @@
+//! Descriptors of the hub that no forked child may keep.
+//!
+//! A `fork()` anywhere in the hub (the user's own, or a fork start method's) copies every descriptor, close-on-exec or
+//! not. A copied lifeline would keep workers alive after the hub's death, and a copied link would hide that it is gone. So
+//! the hub's ends are listed here, and a handler that runs in every forked child closes them.
+//!
+//! # The table
+//! Fixed chunks of slots, linked, never freed; a slot holds a descriptor or [`FREE`]. Registering and unregistering are one
+//! compare-and-swap each, so the handler, which runs while any thread may have been frozen anywhere, finds each slot
+//! whole. It does nothing but loads, swaps and `close`, all of which are async-signal-safe.
+//!
+//! # The gate
+//! A fork between the making of a descriptor and its registration would let it slip through. So descriptors are made
+//! inside [`making`], and the handler that runs before a fork waits until nobody is inside. `GATE` counts those inside, or
+//! holds [`FORKING`].
+
+use crate::sys;
+use crate::sys::Handle;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+
+const FREE: i32 = -1;
+const CHUNK: usize = 64;
+const FORKING: usize = usize::MAX;
+
+struct Chunk {
+    slots: [AtomicI32; CHUNK],
+    next: AtomicPtr<Chunk>,
+}
+
+impl Chunk {
+    const fn new() -> Chunk {
+        Chunk { slots: [const { AtomicI32::new(FREE) }; CHUNK], next: AtomicPtr::new(null_mut()) }
+    }
+}
+
+static FIRST: Chunk = Chunk::new();
+static GATE: AtomicUsize = AtomicUsize::new(0);
+
+/// Calls `visit` with every slot until it says that it is done.
+fn visit(mut visit: impl FnMut(&AtomicI32) -> bool) -> Option<&'static Chunk> {
+    let mut chunk: &'static Chunk = &FIRST;
+    loop {
+        if chunk.slots.iter().any(&mut visit) {
+            return None;
+        }
+        match sys::process::leaked(&chunk.next) {
+            Some(next) => chunk = next,
+            None => return Some(chunk),
+        }
+    }
+}
+
+/// Makes descriptors so that a fork in another thread either comes before they exist or finds them registered.
+/// `make` must register what it makes, and must not fork.
+pub fn making<T>(make: impl FnOnce() -> T) -> T {
+    struct Inside;
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            // Pairs with the acquire in `before_fork`: what was registered inside is seen there.
+            GATE.fetch_sub(1, Ordering::Release);
+        }
+    }
+    while GATE.fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n < FORKING - 1).then(|| n + 1)).is_err() {
+        std::thread::yield_now();
+    }
+    let _inside = Inside;
+    make()
+}
+
+/// From now on `fd` is closed in every forked child.
+///
+/// # Errors
+/// When the operating system cannot take the fork handlers (out of memory).
+pub fn register(fd: BorrowedFd<'_>) -> io::Result<()> {
+    static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
+    (*HANDLERS.get_or_init(|| sys::process::at_fork(before_fork, after_fork, in_child)))
+        .map_err(io::Error::from_raw_os_error)?;
+    let fd = fd.as_raw_fd();
+    let take = |slot: &AtomicI32| slot.compare_exchange(FREE, fd, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    while let Some(last) = visit(take) {
+        let fresh = Box::into_raw(Box::new(Chunk::new()));
+        // Release: whoever finds the chunk finds it initialised. A lost race wastes the chunk, never the registration.
+        if last.next.compare_exchange(null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            sys::process::free_box(fresh);
+        }
+    }
+    Ok(())
+}
+
+/// Ends the registration of `fd`. `false`: it was not registered, as in a forked child, where it is closed and its number
+/// may by now be somebody else's; then it must not be closed.
+pub fn unregister(fd: RawFd) -> bool {
+    visit(|slot| slot.compare_exchange(fd, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()).is_none()
+}
+
+extern "C" fn before_fork() {
+    while GATE.compare_exchange_weak(0, FORKING, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        std::thread::yield_now();
+    }
+}
+
+extern "C" fn after_fork() {
+    GATE.store(0, Ordering::Release);
+}
+
+extern "C" fn in_child() {
+    visit(|slot| {
+        let fd = slot.swap(FREE, Ordering::AcqRel);
+        if fd != FREE {
+            sys::process::close_number(fd);
+        }
+        false
+    });
+    GATE.store(0, Ordering::Release);
+}
+
+/// A descriptor that only the hub may hold: registered while it lives, closed when dropped, and not touched any more in a
+/// forked child, where it is closed already.
+#[derive(Debug)]
+pub struct HubOnly(ManuallyDrop<Handle>);
+
+impl HubOnly {
+    /// Registers `handle`; to be called inside [`making`], where `handle` was made.
+    ///
+    /// # Errors
+    /// As [`register`].
+    pub fn new(handle: Handle) -> io::Result<HubOnly> {
+        register(handle.as_fd())?;
+        Ok(HubOnly(ManuallyDrop::new(handle)))
+    }
+}
+
+impl AsFd for HubOnly {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for HubOnly {
+    fn drop(&mut self) {
+        // As one step: a fork in between would find it open and not registered.
+        making(|| {
+            if unregister(self.0.as_raw_fd()) {
+                sys::process::close_number(self.0.as_raw_fd());
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipe() -> (Handle, Handle) {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+    }
+
+    #[test]
+    fn a_forked_child_has_no_registered_descriptor_and_all_others() {
+        let (read, write) = pipe();
+        let number = write.as_raw_fd();
+        let mine = making(|| HubOnly::new(write).unwrap());
+        let (kept, _kept_write) = pipe();
+        let open = sys::process::tests::in_forked_child(|| {
+            i32::from(sys::process::is_open(number)) + 2 * i32::from(sys::process::is_open(kept.as_raw_fd()))
+        });
+        assert_eq!(open, 2);
+        assert!(sys::process::is_open(number));
+        drop(mine);
+        assert_eq!(rustix::io::read(&read, &mut [0u8; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn more_descriptors_than_one_chunk_holds_are_kept_and_found_again() {
+        let pairs: Vec<_> = (0..2 * CHUNK + 3).map(|_| pipe()).collect();
+        for (read, _) in &pairs {
+            register(read.as_fd()).unwrap();
+        }
+        for (read, _) in &pairs {
+            assert!(unregister(read.as_raw_fd()));
+            assert!(!unregister(read.as_raw_fd()));
+        }
+    }
+
+    #[test]
+    fn forks_and_registrations_in_many_threads_do_not_stop_each_other() {
+        std::thread::scope(|s| {
+            for _ in 0..2 {
+                s.spawn(|| {
+                    for _ in 0..200 {
+                        let (_read, write) = pipe();
+                        drop(making(|| HubOnly::new(write).unwrap()));
+                    }
+                });
+            }
+            s.spawn(|| {
+                for _ in 0..50 {
+                    assert_eq!(sys::process::tests::in_forked_child(|| 7), 7);
+                }
+            });
+        });
+    }
+}

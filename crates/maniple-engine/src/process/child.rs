@@ -1,0 +1,176 @@
+//! A child process, and a watch on any process.
+
+use super::exit::Exit;
+use super::server::Statuses;
+use crate::error::{Doing, Result};
+use crate::sys;
+use crate::sys::Handle;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Tells when a process has ended, whoever's child it is. Its descriptor is readable from then on, for ever, so that it can
+/// be waited for together with other things.
+#[derive(Debug)]
+pub struct ExitWatch(Handle);
+
+impl ExitWatch {
+    /// Watches the process `pid`.
+    ///
+    /// # Errors
+    /// There is no such process any more.
+    pub fn of(pid: u32) -> Result<ExitWatch> {
+        sys::process::open(pid).map(ExitWatch).doing("watch a process")
+    }
+
+    pub(super) fn from_handle(handle: Handle) -> ExitWatch {
+        ExitWatch(handle)
+    }
+
+    pub(super) fn into_handle(self) -> Handle {
+        self.0
+    }
+
+    /// A second watch on the same process.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn try_clone(&self) -> Result<ExitWatch> {
+        self.0.try_clone().map(ExitWatch).doing("watch a process twice")
+    }
+
+    /// Whether the process has ended.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn ended(&self) -> Result<bool> {
+        self.wait(Some(Duration::ZERO))
+    }
+
+    /// Waits until the process has ended; `false` when the time was up first.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        loop {
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            let mut interest = [sys::ready::Interest::new(self.0.as_fd())];
+            if sys::ready::wait(&mut interest, left).doing("wait for a process to end")? > 0 {
+                return Ok(true);
+            }
+            if left.is_some_and(|l| l.is_zero()) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Sends a signal to exactly this process; one that has ended is left in peace, even if its number is in use again.
+    ///
+    /// # Errors
+    /// The signal does not exist, or this user may not send it.
+    pub fn signal(&self, number: i32) -> Result<()> {
+        sys::process::signal(self.0.as_fd(), number).doing("signal a process")
+    }
+}
+
+impl AsFd for ExitWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Who gets to know how a child ended.
+#[derive(Debug)]
+enum Parent {
+    /// This process.
+    Us,
+    /// The server that forked it as its child of this number, and passes it on.
+    Server(u64, Arc<Statuses>),
+}
+
+/// A started process. Dropping it neither ends nor reaps it: whoever starts a process sees it out with [`Child::wait`].
+#[derive(Debug)]
+pub struct Child {
+    pid: u32,
+    watch: ExitWatch,
+    parent: Parent,
+    exit: Mutex<Option<Exit>>,
+}
+
+impl Child {
+    pub(crate) fn ours(pid: u32, handle: Handle) -> Child {
+        Child { pid, watch: ExitWatch(handle), parent: Parent::Us, exit: Mutex::new(None) }
+    }
+
+    pub(super) fn of_server(pid: u32, watch: ExitWatch, serial: u64, statuses: Arc<Statuses>) -> Child {
+        Child { pid, watch, parent: Parent::Server(serial, statuses), exit: Mutex::new(None) }
+    }
+
+    /// Its process number. Free to be used again by the system once the child is reaped.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What tells when it has ended.
+    pub fn watch(&self) -> &ExitWatch {
+        &self.watch
+    }
+
+    /// How it ended, if it has; it is then reaped.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn try_wait(&self) -> Result<Option<Exit>> {
+        let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
+        if exit.is_none() {
+            *exit = match &self.parent {
+                Parent::Us => sys::process::reap(self.watch.as_fd()).doing("reap a child")?,
+                Parent::Server(serial, statuses) if self.watch.ended()? => Some(statuses.take(*serial)?),
+                Parent::Server(..) => None,
+            };
+        }
+        Ok(*exit)
+    }
+
+    /// Waits until it ends, and reaps it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn wait(&self) -> Result<Exit> {
+        loop {
+            self.watch.wait(None)?;
+            if let Some(exit) = self.try_wait()? {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// The same for at most `timeout`; `None` when it still runs.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Exit>> {
+        if let Some(exit) = self.try_wait()? {
+            return Ok(Some(exit));
+        }
+        self.watch.wait(Some(timeout))?;
+        self.try_wait()
+    }
+
+    /// Ends it at once, whatever it does. Not an error if it has ended.
+    ///
+    /// # Errors
+    /// This user may not (the child has changed its user).
+    pub fn kill(&self) -> Result<()> {
+        self.watch.signal(sys::process::KILL)
+    }
+
+    /// Asks it to end. Not an error if it has ended.
+    ///
+    /// # Errors
+    /// As [`Child::kill`].
+    pub fn terminate(&self) -> Result<()> {
+        self.watch.signal(sys::process::TERMINATE)
+    }
+}

@@ -1,0 +1,65 @@
+//! How often this process has forked, and whether it is itself the child of a fork.
+//!
+//! Memory that is shared with another process and handed back for reuse when its last user is gone has one more user after a
+//! fork: the child, which nobody hears from. Whoever hands memory back compares epochs first.
+
+use crate::sys;
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A moment in a process's life: between which of its forks it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+/// What has happened since an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// No fork.
+    Nothing,
+    /// This process has forked: some child may still use what it had.
+    Forked,
+    /// This process is a forked child: what it has from before belongs to its parent.
+    Born,
+}
+
+const GENERATION: u64 = 1 << 32;
+static NOW: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn before() {
+    NOW.fetch_add(1, Ordering::SeqCst);
+}
+
+extern "C" fn parent() {}
+
+extern "C" fn child() {
+    NOW.fetch_add(GENERATION, Ordering::SeqCst);
+}
+
+/// Begins to count. Call it before the first epoch is taken.
+///
+/// # Errors
+/// When the operating system cannot take the fork handlers (out of memory).
+pub fn count_forks() -> io::Result<()> {
+    static COUNTING: OnceLock<Result<(), i32>> = OnceLock::new();
+    (*COUNTING.get_or_init(|| sys::process::at_fork(before, parent, child))).map_err(io::Error::from_raw_os_error)
+}
+
+impl Epoch {
+    /// The present one.
+    pub fn now() -> Epoch {
+        Epoch(NOW.load(Ordering::SeqCst))
+    }
+
+    /// What has happened since.
+    pub fn since(self) -> Since {
+        let now = NOW.load(Ordering::SeqCst);
+        if now / GENERATION != self.0 / GENERATION {
+            Since::Born
+        } else if now != self.0 {
+            Since::Forked
+        } else {
+            Since::Nothing
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a started child finds: which part it plays, and the handles that came with it.
+//!
+//! They are announced in one environment variable, `MANIPLE_INHERITED=<role>:<number>,<number>,…`, which [`inherited`]
+//! takes away before the program's own code can see it or pass it on to programs that it starts.
+
+use crate::sys;
+use crate::sys::Handle;
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, RawFd};
+
+pub(super) const VARIABLE: &str = "MANIPLE_INHERITED";
+
+/// What this process was started for, and with what.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The word that [`super::Launch::role`] was given.
+    pub role: String,
+    /// The handles that [`super::Launch::handles`] was given, in order; close-on-exec again.
+    pub handles: Vec<Handle>,
+}
+
+/// What this process inherited, once: later calls find nothing. `None` in a process that was started in any other way, in
+/// one that runs with more rights than whoever started it (set-user-id: its environment is not to be trusted), and when
+/// the announced handles do not exist.
+///
+/// To be called while the process has one thread: it changes the environment.
+pub fn inherited() -> Option<Inherited> {
+    let value = std::env::var_os(VARIABLE)?;
+    sys::process::forget_variable(VARIABLE);
+    if sys::process::privileged() {
+        return None;
+    }
+    let (role, numbers) = parse(value.to_str()?)?;
+    let handles = numbers.into_iter().map(sys::process::claim).collect::<Option<Vec<_>>>()?;
+    Some(Inherited { role, handles })
+}
+
+fn parse(value: &str) -> Option<(String, Vec<RawFd>)> {
+    let (role, list) = value.rsplit_once(':')?;
+    let numbers = list.split(',').filter(|n| !n.is_empty()).map(|n| n.parse().ok().filter(|&n| n > 2));
+    Some((role.to_owned(), numbers.collect::<Option<_>>()?))
+}
+
+pub(super) fn announce(role: &str, handles: &[Handle]) -> OsString {
+    let numbers: Vec<String> = handles.iter().map(|h| h.as_raw_fd().to_string()).collect();
+    format!("{role}:{}", numbers.join(",")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn reads_what_was_announced() {
+        assert_eq!(parse("worker:7,12"), Some(("worker".into(), vec![7, 12])));
+        assert_eq!(parse("a:b:"), Some(("a:b".into(), vec![])));
+    }
+
+    #[test]
+    fn takes_nothing_from_an_announcement_that_nobody_makes() {
+        for bad in ["", "worker", "worker:x", "worker:7,x", "worker:-4", "worker:1", "worker:99999999999"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Starting a program in a fresh process.
+
+use super::child::Child;
+use super::inherit;
+use crate::error::{Doing, Result};
+use crate::sys;
+use crate::sys::Handle;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// Where one of a child's three standard streams goes.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// Where this process's own goes.
+    #[default]
+    Inherit,
+    /// Nowhere; reading from it gives its end at once.
+    Null,
+    /// To this handle.
+    Handle(Handle),
+}
+
+/// A program start in the making.
+///
+/// ```
+/// use maniple_engine::process::{Exit, Launch};
+///
+/// # fn main() -> maniple_engine::Result<()> {
+/// let child = Launch::program("/bin/sh").arg("-c").arg("exit $CODE").env("CODE", "3").start()?;
+/// assert_eq!(child.wait()?, Exit::Code(3));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Launch {
+    pub(crate) program: Option<PathBuf>,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) changes: Vec<(OsString, Option<OsString>)>,
+    pub(crate) stdio: [Stdio; 3],
+    pub(crate) handles: Vec<Handle>,
+    role: Option<String>,
+}
+
+impl Launch {
+    /// This program once more: the very file that runs now, even if its name has since been given to another, and the
+    /// same arguments.
+    pub fn this_program() -> Launch {
+        Launch { arguments: std::env::args_os().collect(), ..Launch::default() }
+    }
+
+    /// The program in the file `path`.
+    pub fn program(path: impl Into<PathBuf>) -> Launch {
+        let path = path.into();
+        Launch { arguments: vec![path.clone().into()], program: Some(path), ..Launch::default() }
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Launch {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// An environment variable for the child, besides this process's own.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Launch {
+        self.changes.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// An environment variable that the child does not get.
+    #[must_use]
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Launch {
+        self.changes.push((name.into(), None));
+        self
+    }
+
+    /// Where the child's standard input comes from.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdio) -> Launch {
+        self.stdio[0] = stdin;
+        self
+    }
+
+    /// Where the child's standard output goes.
+    #[must_use]
+    pub fn stdout(mut self, stdout: Stdio) -> Launch {
+        self.stdio[1] = stdout;
+        self
+    }
+
+    /// Where the child's standard error goes.
+    #[must_use]
+    pub fn stderr(mut self, stderr: Stdio) -> Launch {
+        self.stdio[2] = stderr;
+        self
+    }
+
+    /// The part that the child is to play, which it learns from [`super::inherited`].
+    #[must_use]
+    pub fn role(mut self, role: impl Into<String>) -> Launch {
+        self.role = Some(role.into());
+        self
+    }
+
+    /// Handles for the child, under the same numbers; it learns them from [`super::inherited`] if a role is given. No
+    /// other child gets them, whoever starts one at the same time.
+    #[must_use]
+    pub fn handles(mut self, handles: Vec<Handle>) -> Launch {
+        self.handles.extend(handles);
+        self
+    }
+
+    /// Starts it. The child has default signal handling, no blocked signal, and of this process's descriptors only the
+    /// standard streams and those given. This process's copies of the given handles are closed.
+    ///
+    /// # Errors
+    /// The program cannot be run, or there are too many processes or descriptors.
+    pub fn start(mut self) -> Result<Child> {
+        // The child gets a handle under its own number, which must not be that of a standard stream.
+        for handle in &mut self.handles {
+            sys::process::above_stdio(handle).doing("move a handle out of the way of the standard streams")?;
+        }
+        self.changes.push(match &self.role {
+            Some(role) => (inherit::VARIABLE.into(), Some(inherit::announce(role, &self.handles))),
+            None => (inherit::VARIABLE.into(), None),
+        });
+        let (pid, handle) = sys::process::start(&self).doing("start a process")?;
+        Ok(Child::ours(pid, handle))
+    }
+
+    /// The child's whole environment.
+    pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
+        let changed = |name: &OsStr| self.changes.iter().any(|(n, _)| n == name);
+        let mut all: Vec<_> = std::env::vars_os().filter(|(name, _)| !changed(name)).collect();
+        for (at, (name, value)) in self.changes.iter().enumerate() {
+            let last = self.changes[at + 1..].iter().all(|(later, _)| later != name);
+            if let (true, Some(value)) = (last, value) {
+                all.push((name.clone(), value.clone()));
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,143 @@
+//! The lifeline: a pipe whose write end only the hub holds. When the hub dies, of whatever cause, the kernel closes that
+//! end, and the worker, which holds the other, ends at once.
+//!
+//! The worker need not look: [`arm`] asks the kernel to kill it when the pipe hangs up. So a worker that computes, sleeps,
+//! or is stuck in foreign code dies all the same, and no thread watches. Where the system cannot do that, a thread that
+//! reads from the pipe does it.
+//!
+//! What each death leaves: the hub's death ends all its workers, and through their lifelines the workers of their pools. A
+//! worker's death closes its read end, which nobody notices. A hub that dies before the worker has armed: [`arm`] finds the
+//! pipe hung up and ends the worker there.
+
+use super::atfork::{self, HubOnly};
+use crate::error::{Doing, Result};
+use crate::sys;
+use crate::sys::Handle;
+use std::os::fd::AsFd;
+
+/// The hub's end. As long as it lives, the worker may.
+#[derive(Debug)]
+pub struct LifelineHub {
+    _end: HubOnly,
+}
+
+/// A new lifeline: the hub's end, and the end to be passed to the worker.
+///
+/// # Errors
+/// No descriptor left.
+pub fn pair() -> Result<(LifelineHub, Handle)> {
+    atfork::making(|| {
+        let (worker, hub) = sys::process::lifeline()?;
+        Ok((LifelineHub { _end: HubOnly::new(hub)? }, worker))
+    })
+    .map_err(|e: std::io::Error| e)
+    .doing("make a worker's lifeline")
+}
+
+/// Ties this process's life to the hub's: it is killed when the hub's end is closed, and at once if it already is.
+///
+/// Call it in the worker, before anything that takes time.
+///
+/// # Errors
+/// `handle` is no lifeline, or neither the kernel's help nor a thread is to be had.
+pub fn arm(handle: Handle) -> Result<()> {
+    if sys::process::die_when_hung_up(handle.as_fd()).is_ok() {
+        if sys::process::hung_up(handle.as_fd()).doing("look at the lifeline")? {
+            sys::process::die();
+        }
+        // Held until this process ends: closing it would disarm it.
+        std::mem::forget(handle);
+        return Ok(());
+    }
+    watch(handle)
+}
+
+/// The same by a thread that waits for the pipe to hang up.
+fn watch(handle: Handle) -> Result<()> {
+    std::thread::Builder::new()
+        .name("maniple-lifeline".into())
+        .spawn(move || {
+            sys::process::until_hung_up(handle.as_fd());
+            sys::process::die();
+        })
+        .map(drop)
+        .doing("start the thread that watches the lifeline")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Exit;
+    use crate::sys::process::tests::{Forked, fork};
+    use std::time::Duration;
+
+    /// Forks a worker that arms its end and then does `work`, drops the hub's end when it has, and gives its exit.
+    fn killed_worker(armed: fn(Handle) -> Result<()>, work: fn()) -> Exit {
+        let (hub, worker) = pair().unwrap();
+        let (told, tell) = sys::process::lifeline().unwrap();
+        let child = match fork() {
+            Forked::Child => {
+                if armed(worker).is_ok() {
+                    let _ = rustix::io::write(&tell, b"!");
+                    work();
+                }
+                sys::process::tests::leave(1);
+            }
+            Forked::Parent(child) => child,
+        };
+        drop(worker);
+        assert_eq!(rustix::io::read(&told, &mut [0u8; 1]).unwrap(), 1, "the worker could not arm");
+        drop(hub);
+        child.wait_timeout(Duration::from_secs(20)).unwrap().expect("the worker outlived its hub")
+    }
+
+    fn busy() {
+        loop {
+            std::hint::black_box(0);
+        }
+    }
+
+    fn idle() {
+        std::thread::sleep(Duration::from_secs(600));
+    }
+
+    #[test]
+    fn an_idle_worker_dies_with_the_hub() {
+        assert_eq!(killed_worker(arm, idle), Exit::Signal(9));
+    }
+
+    #[test]
+    fn a_busy_worker_dies_with_the_hub() {
+        assert_eq!(killed_worker(arm, busy), Exit::Signal(9));
+    }
+
+    #[test]
+    fn the_kernel_does_it_without_a_thread() {
+        fn kernel_only(handle: Handle) -> Result<()> {
+            sys::process::die_when_hung_up(handle.as_fd()).doing("arm")?;
+            std::mem::forget(handle);
+            Ok(())
+        }
+        assert_eq!(killed_worker(kernel_only, busy), Exit::Signal(9));
+    }
+
+    #[test]
+    fn the_thread_does_it_where_the_kernel_cannot() {
+        assert_eq!(killed_worker(watch, busy), Exit::Signal(9));
+    }
+
+    #[test]
+    fn a_worker_that_arms_after_the_hub_died_ends_there() {
+        let (hub, worker) = pair().unwrap();
+        drop(hub);
+        let child = match fork() {
+            Forked::Child => {
+                let _ = arm(worker);
+                idle();
+                sys::process::tests::leave(0);
+            }
+            Forked::Parent(child) => child,
+        };
+        assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Signal(9)));
+    }
+}

@@ -1,0 +1,270 @@
+//! The fork server: a small single-threaded process that forks a child whenever the hub asks.
+//!
+//! # Protocol
+//! One packet socket between hub and server. Every packet is three numbers, some with handles beside them:
+//!
+//! | from | numbers | handles | meaning |
+//! | --- | --- | --- | --- |
+//! | hub | `FORK`, serial, 0 | what the child gets | fork a child |
+//! | server | `STARTED`, serial, pid | a watch on it | done |
+//! | server | `REFUSED`, serial, error number | | the system refused |
+//! | server | `ENDED`, serial, exit | | it ended so, and is reaped |
+//!
+//! The hub numbers the children itself, because the system uses a process number again once it is reaped.
+//!
+//! # Deaths
+//! The hub's: the socket closes and the server exits; its children die by their own lifelines. The server's: its children
+//! go on, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
+//! the server reaps it and tells.
+
+use super::atfork::{self, HubOnly};
+use super::child::{Child, ExitWatch};
+use super::exit::Exit;
+use super::launch::Launch;
+use crate::error::{Doing, Result};
+use crate::sys;
+use crate::sys::Handle;
+use crate::sys::process::{Forked, packet};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const FORK: i64 = 1;
+const STARTED: i64 = 2;
+const REFUSED: i64 = 3;
+const ENDED: i64 = 4;
+
+/// What the server is asked for, and what it answers.
+type Packet = [i64; 3];
+
+fn send(socket: impl AsFd, packet: Packet, handles: &[Handle]) -> io::Result<()> {
+    let mut bytes = [0; 24];
+    for (place, number) in bytes.chunks_exact_mut(8).zip(packet) {
+        place.copy_from_slice(&number.to_ne_bytes());
+    }
+    packet::send(socket.as_fd(), &bytes, handles)
+}
+
+/// `None`: the other side is gone.
+fn receive(socket: impl AsFd, handles: &mut Vec<Handle>) -> io::Result<Option<Packet>> {
+    let mut bytes = [0; 24];
+    match packet::receive(socket.as_fd(), &mut bytes, handles)? {
+        0 => Ok(None),
+        24 => {
+            let mut packet = [0; 3];
+            for (number, place) in packet.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *number = i64::from_ne_bytes(*place);
+            }
+            Ok(Some(packet))
+        }
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a packet of the fork server that is not 24 bytes long")),
+    }
+}
+
+fn encode(exit: Exit) -> i64 {
+    match exit {
+        Exit::Code(code) => i64::from(code) << 1,
+        Exit::Signal(signal) => i64::from(signal) << 1 | 1,
+        Exit::Unknown => i64::MAX,
+    }
+}
+
+fn decode(number: i64) -> Exit {
+    match i32::try_from(number >> 1) {
+        Ok(code) if number & 1 == 0 => Exit::Code(code),
+        Ok(signal) => Exit::Signal(signal),
+        Err(_) => Exit::Unknown,
+    }
+}
+
+/// The hub's side of the socket: how the server's children ended.
+#[derive(Debug)]
+pub(super) struct Statuses {
+    socket: HubOnly,
+    ended: Mutex<HashMap<u64, Exit>>,
+}
+
+type Ended<'a> = MutexGuard<'a, HashMap<u64, Exit>>;
+
+impl Statuses {
+    fn lock(&self) -> Ended<'_> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next packet that is not `ENDED`; `None` when one child's end was noted instead.
+    fn step(&self, ended: &mut Ended<'_>, handles: &mut Vec<Handle>) -> io::Result<Option<Packet>> {
+        match receive(&self.socket, handles)? {
+            None => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the fork server is gone")),
+            Some([ENDED, serial, exit]) => {
+                ended.insert(serial as u64, decode(exit));
+                Ok(None)
+            }
+            Some(packet) => Ok(Some(packet)),
+        }
+    }
+
+    /// How child `serial`, which has ended, ended. The server has told or is about to.
+    pub(super) fn take(&self, serial: u64) -> Result<Exit> {
+        let mut ended = self.lock();
+        loop {
+            if let Some(exit) = ended.remove(&serial) {
+                return Ok(exit);
+            }
+            match self.step(&mut ended, &mut Vec::new()) {
+                Ok(_) => {}
+                Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                    return Ok(Exit::Unknown);
+                }
+                Err(e) => return Err(e).doing("learn from the fork server how a child ended"),
+            }
+        }
+    }
+}
+
+/// The hub's handle on its fork server. The server exits when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    process: Child,
+    // In this order: the server sees the socket close before it is waited for.
+    statuses: Option<Arc<Statuses>>,
+    next: AtomicU64,
+}
+
+impl Server {
+    /// Starts one. `launch` must lead its process to [`serve`], with the handles that it inherits.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn start(launch: Launch) -> Result<Server> {
+        let (ours, theirs) = atfork::making(|| {
+            let (ours, theirs) = packet::pair()?;
+            Ok((HubOnly::new(ours)?, theirs))
+        })
+        .map_err(|e: io::Error| e)
+        .doing("make the fork server's socket")?;
+        let process = launch.handles(vec![theirs]).start()?;
+        let statuses = Arc::new(Statuses { socket: ours, ended: Mutex::default() });
+        Ok(Server { process, statuses: Some(statuses), next: AtomicU64::new(0) })
+    }
+
+    /// The server's own process number.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Forks a child, which returns from [`serve`] with `handles`.
+    ///
+    /// # Errors
+    /// The server is gone, or the system refuses another process.
+    pub fn fork(&self, handles: Vec<Handle>) -> Result<Child> {
+        self.ask(handles).doing("have the fork server fork")
+    }
+
+    fn ask(&self, handles: Vec<Handle>) -> io::Result<Child> {
+        let Some(statuses) = &self.statuses else { return Err(io::ErrorKind::NotConnected.into()) };
+        let serial = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut ended = statuses.lock();
+        send(&statuses.socket, [FORK, serial as i64, 0], &handles)?;
+        drop(handles);
+        let mut watch = Vec::new();
+        loop {
+            match statuses.step(&mut ended, &mut watch)? {
+                Some([STARTED, s, pid]) if s == serial as i64 => {
+                    let (Some(watch), Ok(pid)) = (watch.pop(), u32::try_from(pid)) else {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "no watch came with a forked child"));
+                    };
+                    return Ok(Child::of_server(pid, ExitWatch::from_handle(watch), serial, statuses.clone()));
+                }
+                Some([REFUSED, s, error]) if s == serial as i64 => {
+                    return Err(io::Error::from_raw_os_error(error as i32));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Children that are still waited for keep the socket; then the server has to be told by a signal.
+        if self.statuses.take().and_then(Arc::into_inner).is_none() {
+            let _ = self.process.kill();
+        }
+        let _ = self.process.wait();
+    }
+}
+
+/// The fork server's life, in its own process. Returns in each forked child, with the handles that are its. Exits when the
+/// hub is gone.
+///
+/// # Errors
+/// The inherited handle is no server's socket.
+pub fn serve(handles: Vec<Handle>) -> Result<Vec<Handle>> {
+    let Ok([socket]) = <[Handle; 1]>::try_from(handles) else {
+        return Err(crate::Error::BadHandles("a fork server inherits one socket"));
+    };
+    let mut children: Vec<(i64, Child)> = Vec::new();
+    loop {
+        let mut interests = vec![sys::ready::Interest::new(socket.as_fd())];
+        interests.extend(children.iter().map(|(_, child)| sys::ready::Interest::new(child.watch().as_fd())));
+        sys::ready::wait(&mut interests, None).doing("wait for the hub")?;
+        let ready: Vec<bool> = interests.iter().map(sys::ready::Interest::ready).collect();
+        let mut told = Ok(());
+        let mut number = 0;
+        children.retain(|(serial, child)| {
+            number += 1;
+            match ready[number].then(|| child.try_wait()) {
+                Some(Ok(Some(exit))) => {
+                    if told.is_ok() {
+                        told = send(&socket, [ENDED, *serial, encode(exit)], &[]);
+                    }
+                    false
+                }
+                _ => true,
+            }
+        });
+        if told.is_err() {
+            std::process::exit(0);
+        }
+        if !ready[0] {
+            continue;
+        }
+        let mut handles = Vec::new();
+        match receive(&socket, &mut handles) {
+            Ok(Some([FORK, serial, _])) => match sys::process::fork() {
+                Ok(Forked::Child) => return Ok(handles),
+                Ok(Forked::Parent(child)) => {
+                    let watch = child.watch().try_clone()?;
+                    let packet = [STARTED, serial, i64::from(child.pid())];
+                    children.push((serial, child));
+                    let _ = send(&socket, packet, &[watch.into_handle()]);
+                }
+                Err(error) => {
+                    let number = error.raw_os_error().unwrap_or_default();
+                    let _ = send(&socket, [REFUSED, serial, i64::from(number)], &[]);
+                }
+            },
+            Ok(None) | Err(_) => std::process::exit(0),
+            Ok(Some(_)) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_survives_its_way_through_a_packet() {
+        for exit in [Exit::Code(0), Exit::Code(-1), Exit::Code(255), Exit::Signal(9), Exit::Unknown] {
+            assert_eq!(decode(encode(exit)), exit);
+        }
+    }
+}

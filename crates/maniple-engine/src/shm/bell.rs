@@ -1,0 +1,71 @@
+//! How a sleeping side is woken, at no cost while it is awake.
+//!
+//! One word. 0: the side is awake. Anything else: it sleeps (or is about to), and the value, its *level*, says what it wants
+//! to be woken for and where it sleeps; what levels mean is the business of those who use the bell.
+//!
+//! ```text
+//!   sleeper                               ringer
+//!   arm: word = level                     publish news
+//!   fence(SeqCst)                         fence(SeqCst)
+//!   look for news once more               level = word; 0: nothing to do
+//!   none: sleep while word == level       not wanted at this level: nothing to do
+//!   disarm: word = 0                      word: level -> 0 by compare-exchange; won: wake the sleeper
+//! ```
+//!
+//! The fences make it impossible that the sleeper misses the news *and* the ringer misses the level (Dekker's argument).
+//! Only the ringer that wins the compare-exchange makes the system call, so a burst of news costs one. A ringer that dies
+//! between publishing and ringing leaves a sleeper asleep on news: the hub learns of the death by other means and looks at
+//! the ring; the worker in that place dies with the hub.
+
+use super::atomic::{AtomicU32, Ordering, fence};
+
+/// The word that says who sleeps.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct Bell(AtomicU32);
+
+/// The level of a side that is awake.
+pub const AWAKE: u32 = 0;
+
+impl Bell {
+    /// Announces sleep. The caller must look for news once more before it sleeps.
+    pub fn arm(&self, level: u32) {
+        self.0.store(level, Ordering::Relaxed);
+        // Partner: the fence in `ring`. Whatever was published before that fence is seen after this one, or the level is seen
+        // there.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Announces being awake.
+    pub fn disarm(&self) {
+        self.0.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// The level at present.
+    pub fn level(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// After publishing news: the level of a sleeper that wants to be woken and that the caller must now wake.
+    pub fn ring(&self, wanted: impl FnOnce(u32) -> bool) -> Option<u32> {
+        // Partner: the fence in `arm`.
+        fence(Ordering::SeqCst);
+        let level = self.0.load(Ordering::Relaxed);
+        if level == AWAKE || !wanted(level) {
+            return None;
+        }
+        self.0.compare_exchange(level, AWAKE, Ordering::Relaxed, Ordering::Relaxed).ok()
+    }
+
+    /// Sleeps while the level is `level`.
+    #[cfg(not(loom))]
+    pub fn sleep(&self, level: u32, timeout: Option<std::time::Duration>) -> crate::sys::futex::Woken {
+        crate::sys::futex::wait(&self.0, level, timeout)
+    }
+
+    /// Wakes whoever sleeps in [`Bell::sleep`].
+    #[cfg(not(loom))]
+    pub fn wake(&self) {
+        crate::sys::futex::wake(&self.0, 1);
+    }
+}

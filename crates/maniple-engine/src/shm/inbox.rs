@@ -1,0 +1,234 @@
+//! The reader's side of blocks: handles that came over the wire, and regions, which tell the owner when they are gone.
+//!
+//! Regions are mapped copy-on-write. Their user may write to them as to memory of its own, several readers may look at one
+//! block, and a `fork()` gives parent and child independent contents, as with any other private memory.
+#![allow(unsafe_code)]
+
+use super::segment::Segment;
+use crate::error::{Doing, Error, Result};
+use crate::process::epoch::{Epoch, Since};
+use crate::sys::wire::{Note, Wire};
+use crate::sys::{Handle, memory};
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How many references one direction of a link can have under way.
+pub const SLOTS: usize = 256;
+
+/// The slot of a block that its owner will never use again: whoever maps it last frees it.
+pub const NO_SLOT: u16 = u16::MAX;
+
+/// A frame's reference to a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobRef {
+    /// The block's number in its owner's arena.
+    pub block: u32,
+    /// The slot to mark when the region is gone.
+    pub slot: u16,
+    /// Bytes of content.
+    pub len: u64,
+}
+
+/// Bytes of an encoded reference.
+pub const BLOB_REF: usize = 16;
+
+impl BlobRef {
+    /// Its form in a frame: length, block, slot, two bytes of nothing.
+    pub fn encode(self) -> [u8; BLOB_REF] {
+        let mut bytes = [0; BLOB_REF];
+        bytes[..8].copy_from_slice(&self.len.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.block.to_le_bytes());
+        bytes[12..14].copy_from_slice(&self.slot.to_le_bytes());
+        bytes
+    }
+
+    /// From its form in a frame.
+    pub fn decode(bytes: &[u8; BLOB_REF]) -> BlobRef {
+        let number = |at: std::ops::Range<usize>| bytes[at].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
+        BlobRef { len: number(0..8), block: number(8..12) as u32, slot: number(12..14) as u16 }
+    }
+}
+
+/// One direction's slots, in a link's segment.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    segment: Arc<Segment>,
+    offset: usize,
+}
+
+const FREE: u32 = 0;
+const USED: u32 = 1;
+const SPENT: u32 = 2;
+
+/// How a slot stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// The reader uses the block.
+    Used,
+    /// It is done with it.
+    Free,
+    /// It is done with it, but a process that was forked meanwhile may still look at it: it must not be used again.
+    Spent,
+}
+
+impl Slots {
+    /// Bytes that the slots of one direction take.
+    pub const BYTES: usize = SLOTS * 4;
+
+    /// The slots at `offset` of a segment.
+    pub fn new(segment: &Arc<Segment>, offset: usize) -> Slots {
+        assert!(offset.is_multiple_of(4) && offset + Self::BYTES <= segment.len());
+        Slots { segment: segment.clone(), offset }
+    }
+
+    fn word(&self, slot: u16) -> &AtomicU32 {
+        let slot = usize::from(slot) % SLOTS;
+        // SAFETY: inside the segment (checked in `new`), aligned, and only ever touched as an atomic.
+        unsafe { AtomicU32::from_ptr(self.segment.start().add(self.offset + 4 * slot).cast().as_ptr()) }
+    }
+
+    /// Owner: marks a slot as used, before the frame that names it is published (which orders this store).
+    pub fn take(&self, slot: u16) {
+        self.word(slot).store(USED, Ordering::Relaxed);
+    }
+
+    /// Owner: how a slot stands.
+    pub fn look(&self, slot: u16) -> Slot {
+        // Partner: `put_back`; the reader's last access to the block happened before.
+        match self.word(slot).load(Ordering::Acquire) {
+            FREE => Slot::Free,
+            SPENT => Slot::Spent,
+            _ => Slot::Used,
+        }
+    }
+
+    fn put_back(&self, slot: u16, since: Since) {
+        let word = match since {
+            Since::Nothing => FREE,
+            Since::Forked => SPENT,
+            Since::Born => return,
+        };
+        // Partner: `look`.
+        self.word(slot).store(word, Ordering::Release);
+    }
+}
+
+/// What the tags of a wire's notes mean.
+pub mod tag {
+    /// A ring of the hub's keeper.
+    pub const BELL: u64 = 0;
+    /// The handle of the block whose number is in the low half.
+    pub const BLOCK: u64 = 1 << 32;
+    /// The block in the low half will not come again.
+    pub const FORGET: u64 = 2 << 32;
+}
+
+/// Blocks of the other side that this side knows.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    known: HashMap<u32, Handle>,
+}
+
+impl Inbox {
+    /// Takes in a note from the wire.
+    pub fn accept(&mut self, tag: u64, handle: Option<Handle>) {
+        let block = tag as u32;
+        match (tag & !0xffff_ffff, handle) {
+            (tag::BLOCK, Some(handle)) => drop(self.known.insert(block, handle)),
+            (tag::FORGET, _) => drop(self.known.remove(&block)),
+            _ => {}
+        }
+    }
+
+    /// Takes in all that is on the wire now. False: the other end is gone.
+    pub fn drain(&mut self, wire: &Wire) -> Result<bool> {
+        loop {
+            match wire.receive().doing("receive a handle on a shared-memory block")? {
+                Note::Tag(tag, handle) => self.accept(tag, handle),
+                Note::Closed => return Ok(false),
+                Note::Nothing => return Ok(true),
+            }
+        }
+    }
+
+    /// The block that `reference` names, as a region. Its handle was sent before the reference was.
+    pub fn open(&mut self, reference: BlobRef, wire: &Wire, slots: &Slots) -> Result<Region> {
+        if !self.known.contains_key(&reference.block) {
+            self.drain(wire)?;
+        }
+        let handle = self.known.get(&reference.block).ok_or(Error::Damaged("a block was named but never sent"))?;
+        let len = reference.len as usize;
+        if len > memory::len(handle).doing("measure a shared-memory block")? {
+            return Err(Error::Damaged("a blob is longer than its block"));
+        }
+        let mapping = memory::Mapping::new(handle.as_fd(), len, memory::Share::CopyOnWrite)
+            .doing("map a shared-memory block")?;
+        let slot = if reference.slot == NO_SLOT {
+            self.known.remove(&reference.block);
+            None
+        } else {
+            Some((slots.clone(), reference.slot))
+        };
+        Ok(Region { mapping, slot, epoch: Epoch::now() })
+    }
+}
+
+/// The content of a block, in a view of this process's own: it may be written to, and nobody else sees what is written.
+/// Dropping it lets the block be used again.
+#[derive(Debug)]
+pub struct Region {
+    mapping: memory::Mapping,
+    slot: Option<(Slots, u16)>,
+    epoch: Epoch,
+}
+
+impl Region {
+    /// The first byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.mapping.start()
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.mapping.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.mapping.is_empty()
+    }
+
+    /// The content.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: they are mapped, and the owner leaves the block alone until the slot is put back.
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
+    }
+
+    /// The content, to be changed in place.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`, and `&mut self` is the only borrow.
+        unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len()) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if let Some((slots, slot)) = self.slot.take() {
+            slots.put_back(slot, self.epoch.since());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_survives_its_encoding() {
+        let r = BlobRef { block: 0xdead_beef, slot: 1023, len: (1 << 40) + 7 };
+        assert_eq!(BlobRef::decode(&r.encode()), r);
+    }
+}

@@ -1,0 +1,340 @@
+//! Frames in a ring: the bytes that [`cursor`](super::cursor) says belong to whom.
+//!
+//! A frame is a [`Head`] and its body, contiguous, in a multiple of 8 bytes. One that does not fit before the ring's end
+//! starts at its beginning; the gap is covered by a head of kind [`SKIP`], or is too small for any head and then implied.
+//!
+//! `Head::state` is the one word that both sides write after publishing: the consumer moves it from [`WAITING`] to
+//! [`CLAIMED`] before it acts on a frame, the producer from `WAITING` to [`REVOKED`] to take a frame back. Whoever's
+//! compare-exchange wins owns the frame. Since only the producer reuses the bytes, it may look at a frame's state for as
+//! long as it has not overwritten it, whether or not the consumer is still alive.
+#![allow(unsafe_code)]
+
+use super::cursor::{Cursors, ReadSide, WriteSide};
+use super::segment::Segment;
+use crate::error::Error;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What stands before each body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Head {
+    state: u32,
+    /// Bytes in the body.
+    pub len: u32,
+    /// What kind of frame it is.
+    pub kind: u16,
+    /// How many blob references the body begins with.
+    pub blobs: u16,
+    /// A number whose meaning depends on the kind.
+    pub aux: u32,
+    /// Another one.
+    pub number: u64,
+}
+
+impl Head {
+    /// The head of a frame of this kind, with its two numbers.
+    pub fn new(kind: u16, aux: u32, number: u64) -> Head {
+        Head { kind, aux, number, ..Head::default() }
+    }
+}
+
+/// A frame that nobody has claimed or revoked.
+pub const WAITING: u32 = 0;
+/// The consumer acts, or has acted, on the frame.
+pub const CLAIMED: u32 = 1;
+/// The producer has taken the frame back; the consumer passes over it.
+pub const REVOKED: u32 = 2;
+
+/// The kind that covers a gap at the ring's end.
+pub const SKIP: u16 = u16::MAX;
+
+const HEAD: usize = size_of::<Head>();
+
+/// There is no room for the frame at present.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Where a ring lies in a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Offset of its [`Cursors`], a multiple of 128.
+    pub cursors: usize,
+    /// Offset of its bytes, a multiple of 8.
+    pub data: usize,
+    /// How many bytes: a power of two, at least 4096.
+    pub capacity: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Memory {
+    // Keeps the mapping alive for as long as a side uses it.
+    _segment: Arc<Segment>,
+    cursors: NonNull<Cursors>,
+    data: NonNull<u8>,
+    capacity: usize,
+}
+
+// SAFETY: the pointers lead into the shared segment, which lives as long as `_segment`; access follows the cursor protocol.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    fn new(segment: &Arc<Segment>, place: Place) -> Memory {
+        assert!(place.capacity.is_power_of_two() && place.capacity >= 4096, "a ring's capacity is a power of two");
+        assert!(place.cursors.is_multiple_of(128) && place.data.is_multiple_of(8));
+        assert!(place.cursors + size_of::<Cursors>() <= segment.len() && place.data + place.capacity <= segment.len());
+        // SAFETY: both offsets were just checked to lie inside the segment.
+        let (cursors, data) = unsafe { (segment.start().add(place.cursors).cast(), segment.start().add(place.data)) };
+        Memory { _segment: segment.clone(), cursors, data, capacity: place.capacity }
+    }
+
+    fn cursors(&self) -> &Cursors {
+        // SAFETY: aligned and inside the segment (checked in `new`); atomics may be shared between processes.
+        unsafe { self.cursors.as_ref() }
+    }
+
+    fn offset(&self, position: u64) -> usize {
+        position as usize & (self.capacity - 1)
+    }
+
+    fn head_at(&self, position: u64) -> *mut Head {
+        // SAFETY: callers pass positions with room for a head before the ring's end.
+        unsafe { self.data.as_ptr().add(self.offset(position)).cast() }
+    }
+
+    fn state_at(&self, position: u64) -> &AtomicU32 {
+        // SAFETY: as `head_at`; `state` is the head's first word, aligned, and touched only through atomics once published.
+        unsafe { AtomicU32::from_ptr(self.head_at(position).cast()) }
+    }
+}
+
+/// Bytes that a frame with this body takes in the ring.
+fn span(body: usize) -> usize {
+    (HEAD + body).next_multiple_of(8)
+}
+
+/// The writing side.
+#[derive(Debug)]
+pub struct Producer {
+    memory: Memory,
+    side: WriteSide,
+}
+
+impl Producer {
+    /// The writing side of a fresh ring.
+    pub fn new(segment: &Arc<Segment>, place: Place) -> Producer {
+        Producer { memory: Memory::new(segment, place), side: WriteSide::new(place.capacity as u64) }
+    }
+
+    /// The longest body that fits at all.
+    pub fn longest(&self) -> usize {
+        self.memory.capacity / 4
+    }
+
+    /// Writes and publishes a frame whose body is `parts`, one after the other. Gives its position.
+    pub fn push(&mut self, head: Head, parts: &[&[u8]]) -> Result<u64, Full> {
+        let body: usize = parts.iter().map(|p| p.len()).sum();
+        let need = span(body);
+        if body > self.longest() {
+            return Err(Full);
+        }
+        let before_end = self.memory.capacity - self.memory.offset(self.side.tail());
+        let gap = if need > before_end { before_end } else { 0 };
+        if !self.side.has_room(self.memory.cursors(), (gap + need) as u64) {
+            return Err(Full);
+        }
+        if gap >= HEAD {
+            let skip = Head { state: WAITING, len: (gap - HEAD) as u32, kind: SKIP, blobs: 0, aux: 0, number: 0 };
+            // SAFETY: `has_room` gave us these bytes, and a head fits before the ring's end.
+            unsafe { self.memory.head_at(self.side.tail()).write(skip) };
+        }
+        let position = self.side.tail() + gap as u64;
+        let head = Head { state: WAITING, len: body as u32, ..head };
+        // SAFETY: `has_room` gave us `gap + need` bytes from the tail on; the frame does not cross the ring's end.
+        unsafe {
+            self.memory.head_at(position).write(head);
+            let mut at = self.memory.head_at(position).cast::<u8>().add(HEAD);
+            for part in parts {
+                at.copy_from_nonoverlapping(part.as_ptr(), part.len());
+                at = at.add(part.len());
+            }
+        }
+        self.side.publish(self.memory.cursors(), (gap + need) as u64);
+        Ok(position)
+    }
+
+    /// Whether the consumer has claimed the frame at `position`. Only for frames that no later push has overwritten or that
+    /// the consumer has gone past.
+    pub fn claimed(&self, position: u64) -> bool {
+        self.memory.cursors().head() > position || self.memory.state_at(position).load(Ordering::Acquire) == CLAIMED
+    }
+
+    /// Takes the frame at `position` back. False: the consumer was first.
+    pub fn revoke(&self, position: u64) -> bool {
+        self.memory.cursors().head() <= position
+            && self
+                .memory
+                .state_at(position)
+                // Partner: `Frame::claim`; the winner owns the frame.
+                .compare_exchange(WAITING, REVOKED, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+
+    /// Bytes published that the consumer has not given back.
+    pub fn backlog(&self) -> u64 {
+        self.side.tail().saturating_sub(self.memory.cursors().head())
+    }
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub struct Consumer {
+    memory: Memory,
+    side: ReadSide,
+}
+
+/// A frame in the ring, until it is popped.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// Its head, copied out.
+    pub head: Head,
+    /// Its body, still in the ring.
+    pub body: &'a [u8],
+    state: &'a AtomicU32,
+}
+
+impl Frame<'_> {
+    /// Claims the frame before it is acted on. False: the producer has revoked it.
+    pub fn claim(&self) -> bool {
+        // Partner: `Producer::revoke`.
+        self.state.compare_exchange(WAITING, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl Consumer {
+    /// The reading side of a fresh ring.
+    pub fn new(segment: &Arc<Segment>, place: Place) -> Consumer {
+        Consumer { memory: Memory::new(segment, place), side: ReadSide::new(place.capacity as u64) }
+    }
+
+    /// The oldest frame, if there is one. It stays until [`Consumer::pop`].
+    pub fn peek(&mut self) -> Result<Option<Frame<'_>>, Error> {
+        loop {
+            let available = self
+                .side
+                .available(self.memory.cursors())
+                .map_err(|_| Error::Damaged("a ring's counter went backwards or too far"))? as usize;
+            if available == 0 {
+                return Ok(None);
+            }
+            let before_end = self.memory.capacity - self.memory.offset(self.side.head());
+            if before_end < HEAD {
+                self.side.advance(before_end as u64);
+                continue;
+            }
+            // SAFETY: the cursor protocol gave us `available` bytes, and a head fits before the ring's end.
+            let mut head = unsafe { self.memory.head_at(self.side.head()).read_volatile() };
+            head.state = WAITING;
+            let len = head.len as usize;
+            if len > before_end - HEAD || span(len) > available {
+                return Err(Error::Damaged("a frame is longer than what was published"));
+            }
+            if head.kind == SKIP {
+                self.side.advance(before_end as u64);
+                continue;
+            }
+            // SAFETY: `len` bytes after the head were just checked to be ours to read and before the ring's end.
+            let body = unsafe {
+                std::slice::from_raw_parts(self.memory.head_at(self.side.head()).cast::<u8>().add(HEAD), len)
+            };
+            let state = self.memory.state_at(self.side.head());
+            return Ok(Some(Frame { head, body, state }));
+        }
+    }
+
+    /// Moves past the frame last peeked at, whose body had `len` bytes, and gives its bytes back.
+    pub fn pop(&mut self, len: u32) {
+        self.side.advance(span(len as usize) as u64);
+        self.side.release(self.memory.cursors());
+    }
+
+    /// Whether anything more was published.
+    pub fn has_news(&mut self) -> bool {
+        self.side.available(self.memory.cursors()) != Ok(0)
+    }
+
+    /// Bytes waiting to be read.
+    pub fn backlog(&self) -> u64 {
+        self.memory.cursors().tail().saturating_sub(self.side.head())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pair(capacity: usize) -> (Producer, Consumer) {
+        let place = Place { cursors: 0, data: 256, capacity };
+        let segment = Arc::new(Segment::create("ring-test", 256 + capacity).unwrap());
+        (Producer::new(&segment, place), Consumer::new(&segment, place))
+    }
+
+    fn head(number: u64) -> Head {
+        Head { kind: 1, number, ..Head::default() }
+    }
+
+    #[test]
+    fn a_revoked_frame_cannot_be_claimed_and_a_claimed_one_cannot_be_revoked() {
+        let (mut tx, mut rx) = pair(4096);
+        let first = tx.push(head(1), &[b"one"]).unwrap();
+        let second = tx.push(head(2), &[b"two"]).unwrap();
+        assert!(tx.revoke(second));
+        let frame = rx.peek().unwrap().unwrap();
+        assert!(frame.claim());
+        let len = frame.head.len;
+        assert!(!tx.revoke(first));
+        assert!(tx.claimed(first));
+        rx.pop(len);
+        assert!(tx.claimed(first));
+        assert!(!rx.peek().unwrap().unwrap().claim());
+    }
+
+    #[test]
+    fn a_counter_that_runs_ahead_is_reported_as_damage() {
+        let (tx, mut rx) = pair(4096);
+        let mut liar = WriteSide::new(4096);
+        liar.publish(tx.memory.cursors(), 1 << 40);
+        assert!(matches!(rx.peek(), Err(Error::Damaged(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out_in_order(sizes in prop::collection::vec((0usize..1024, any::<bool>()), 1..400)) {
+            let (mut tx, mut rx) = pair(4096);
+            let (mut sent, mut seen) = (0u64, 0u64);
+            let mut expected = std::collections::VecDeque::new();
+            for (size, drain) in sizes {
+                let body = vec![size as u8; size];
+                let (left, right) = body.split_at(size / 2);
+                if tx.push(head(sent), &[left, right]).is_ok() {
+                    expected.push_back(body);
+                    sent += 1;
+                }
+                if drain {
+                    while let Some(frame) = rx.peek().unwrap() {
+                        prop_assert_eq!(frame.head.number, seen);
+                        let want = expected.pop_front().unwrap();
+                        prop_assert_eq!(frame.body, &want[..]);
+                        let len = frame.head.len;
+                        rx.pop(len);
+                        seen += 1;
+                    }
+                    prop_assert_eq!(seen, sent);
+                    prop_assert_eq!(tx.backlog(), 0);
+                }
+            }
+        }
+    }
+}

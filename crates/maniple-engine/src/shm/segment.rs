@@ -1,0 +1,49 @@
+//! A piece of shared memory: its handle, to give to others, and its mapping.
+
+use crate::error::{Doing, Result};
+use crate::sys::{Handle, memory};
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+/// Shared memory that is mapped here and can be handed to another process.
+#[derive(Debug)]
+pub struct Segment {
+    handle: Handle,
+    mapping: memory::Mapping,
+}
+
+impl Segment {
+    /// `len` zeroed bytes.
+    pub fn create(label: &str, len: usize) -> Result<Segment> {
+        let handle = memory::create(label, len).doing("make shared memory")?;
+        let mapping = memory::Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
+        Ok(Segment { handle, mapping })
+    }
+
+    /// The memory behind a handle that another process made.
+    pub fn open(handle: Handle) -> Result<Segment> {
+        let len = memory::len(&handle).doing("measure shared memory")?;
+        let mapping = memory::Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
+        Ok(Segment { handle, mapping })
+    }
+
+    /// A second handle on it, for another process.
+    pub fn share(&self) -> Result<Handle> {
+        memory::duplicate(&self.handle).doing("duplicate a handle on shared memory")
+    }
+
+    /// The first byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.mapping.start()
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.mapping.len()
+    }
+
+    /// Whether it has no bytes (never).
+    pub fn is_empty(&self) -> bool {
+        self.mapping.is_empty()
+    }
+}

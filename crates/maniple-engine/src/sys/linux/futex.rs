@@ -1,0 +1,34 @@
+//! Sleeping on a word in shared memory. The shared form of the futex is used on purpose: the private one, which most
+//! libraries hard-code, never wakes another process.
+#![allow(unsafe_code)]
+
+use rustix::thread::futex::{self, Flags, Timespec};
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Somebody woke the word, or it did not hold the expected value any more.
+    Rung,
+    /// The time was up.
+    TimedOut,
+    /// A signal handler ran.
+    Signal,
+}
+
+/// Sleeps while `word` holds `expected`, at most for `timeout`.
+pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken {
+    let limit = timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
+    match futex::wait(word, Flags::empty(), expected, limit.as_ref()) {
+        Ok(()) => Woken::Rung,
+        Err(rustix::io::Errno::TIMEDOUT) => Woken::TimedOut,
+        Err(rustix::io::Errno::INTR) => Woken::Signal,
+        Err(_) => Woken::Rung,
+    }
+}
+
+/// Wakes up to `count` sleepers of `word`, in any process.
+pub fn wake(word: &AtomicU32, count: u32) {
+    let _ = futex::wake(word, Flags::empty(), count);
+}

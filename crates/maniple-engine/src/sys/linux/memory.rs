@@ -1,0 +1,106 @@
+//! Nameless shared memory: a memfd, so a container without `/dev/shm` works and a killed process leaves nothing.
+#![allow(unsafe_code)]
+
+use super::Handle;
+use rustix::fs::MemfdFlags;
+use rustix::mm::{MapFlags, ProtFlags};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+
+/// Makes `len` bytes of zeroed shared memory. Pages are taken when they are first touched.
+pub fn create(label: &str, len: usize) -> io::Result<Handle> {
+    let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC)?;
+    rustix::fs::ftruncate(&fd, len as u64)?;
+    Ok(fd)
+}
+
+/// A second handle on the same memory.
+pub fn duplicate(handle: impl AsFd) -> io::Result<Handle> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
+}
+
+/// How many bytes the memory behind `handle` has.
+pub fn len(handle: impl AsFd) -> io::Result<usize> {
+    Ok(rustix::fs::fstat(handle)?.st_size as usize)
+}
+
+/// Copies `bytes` to `offset`. Cheaper than mapping for a writer that never reads: the kernel copies straight into fresh
+/// pages, without zeroing them first and without a page fault for each.
+pub fn write_at(handle: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(handle, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                bytes = &bytes[n..];
+                offset += n as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Who sees what is written to a mapping.
+///
+/// A copy-on-write mapping shows the memory as it is, page by page, until this process writes to a page or the memory
+/// changes underneath: whoever hands memory out must leave it alone until the mapping is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Everyone who maps the same memory.
+    All,
+    /// Only this mapping: a page is copied when it is first written to.
+    CopyOnWrite,
+}
+
+/// A piece of shared memory in this process's address space; unmapped when dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is plain memory that belongs to the process, not to a thread; who may read or write which byte is
+// argued where it is used (ring, blocks).
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `len` bytes of `handle`, readable and writable.
+    pub fn new(handle: impl AsFd, len: usize, share: Share) -> io::Result<Mapping> {
+        let flags = match share {
+            Share::All => MapFlags::SHARED,
+            Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
+        };
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
+        let start = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, handle, 0)?
+        };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Mapping { start, len })
+    }
+
+    /// The first byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Bytes mapped.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is mapped (never: the kernel refuses empty mappings).
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `len` are what mmap gave; nothing borrows from a mapping that is being dropped.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}

@@ -1,0 +1,30 @@
+//! Linux.
+
+pub mod futex;
+pub mod memory;
+pub mod process;
+pub mod ready;
+pub mod tap;
+pub mod wire;
+
+/// An owned descriptor.
+pub type Handle = std::os::fd::OwnedFd;
+
+/// Monotonic time.
+pub mod clock {
+    /// Nanoseconds since an arbitrary start, the same in every process of the machine.
+    pub fn now() -> u64 {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+    }
+}
+
+/// Processors that this process may run on.
+pub fn cores() -> usize {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize).max(1)
+}
+
+/// This process.
+pub fn process_id() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get() as u32
+}

@@ -1,0 +1,389 @@
+//! Children, seen through pidfds: a descriptor that means one process for ever, where a number is used again.
+#![allow(unsafe_code)]
+
+use super::Handle;
+use crate::process::{Child, Exit, Launch, Stdio};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+pub mod image;
+pub mod packet;
+
+/// The signal that ends a process at once.
+pub const KILL: i32 = libc::SIGKILL;
+/// The signal that asks a process to end.
+pub const TERMINATE: i32 = libc::SIGTERM;
+
+/// What a signal is called.
+pub fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGVTALRM => "SIGVTALRM",
+        libc::SIGPROF => "SIGPROF",
+        libc::SIGIO => "SIGIO",
+        libc::SIGSYS => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// The file of this program. By `/proc`, which leads to the very file even when it was replaced or deleted; where that is
+/// not mounted, by the name that the kernel was given.
+fn this_program() -> PathBuf {
+    let exact = Path::new("/proc/self/exe");
+    if exact.exists() { exact.into() } else { OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()).into() }
+}
+
+fn c_string(text: OsString) -> io::Result<CString> {
+    CString::new(text.into_vec())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an argument or variable contains a zero byte"))
+}
+
+/// The result of a call that returns its error instead of setting `errno`.
+fn check(error: i32) -> io::Result<()> {
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// The C library's list of what to do in a child before it runs its program.
+struct Plan(libc::posix_spawn_file_actions_t);
+
+impl Plan {
+    fn new() -> io::Result<Plan> {
+        let mut actions = MaybeUninit::uninit();
+        // SAFETY: the call initialises what it is given, or says that it has not.
+        check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+        // SAFETY: initialised by the call above.
+        Ok(Plan(unsafe { actions.assume_init() }))
+    }
+
+    /// Gives the child `from` as its `to`. Where both are one, the child keeps it: the C library then takes
+    /// close-on-exec off (glibc since 2.29, musl since 1.1.24; POSIX 2024 asks for it).
+    fn give(&mut self, from: RawFd, to: RawFd) -> io::Result<()> {
+        // SAFETY: the list is initialised; the numbers are only looked at in the child.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut self.0, from, to) })
+    }
+
+    fn give_nothing(&mut self, to: RawFd) -> io::Result<()> {
+        // SAFETY: the list is initialised, the path is a C string (which the call copies).
+        check(unsafe {
+            libc::posix_spawn_file_actions_addopen(&mut self.0, to, c"/dev/null".as_ptr(), libc::O_RDWR, 0)
+        })
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, destroyed only here.
+        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
+    }
+}
+
+/// The C library's attributes of a child: signals as a fresh program expects them.
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    fn new() -> io::Result<Attributes> {
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: the call initialises what it is given, or says that it has not.
+        check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
+        // SAFETY: initialised by the call above.
+        let mut this = Attributes(unsafe { attributes.assume_init() });
+        // SAFETY: a signal set is plain data; `sigemptyset` and `sigaddset` fill it; all pointers are to live values.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            check(libc::posix_spawnattr_setsigmask(&mut this.0, &set))?;
+            // The Rust runtime ignores SIGPIPE, and what is ignored stays so in programs started.
+            libc::sigaddset(&mut set, libc::SIGPIPE);
+            check(libc::posix_spawnattr_setsigdefault(&mut this.0, &set))?;
+            let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+            check(libc::posix_spawnattr_setflags(&mut this.0, flags as libc::c_short))?;
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, destroyed only here.
+        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
+    }
+}
+
+/// Starts what `launch` says: the child's number and a handle on it.
+pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
+    let program = c_string(launch.program.clone().unwrap_or_else(this_program).into_os_string())?;
+    let arguments = launch.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
+    let environment = launch.environment().into_iter().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        c_string(name)
+    });
+    let environment = environment.collect::<io::Result<Vec<_>>>()?;
+    let pointers = |strings: &[CString]| -> Vec<*mut libc::c_char> {
+        strings.iter().map(|s| s.as_ptr().cast_mut()).chain([null_mut()]).collect()
+    };
+
+    let mut plan = Plan::new()?;
+    for (to, stdio) in (0..).zip(&launch.stdio) {
+        match stdio {
+            Stdio::Inherit => {}
+            Stdio::Null => plan.give_nothing(to)?,
+            Stdio::Handle(handle) => plan.give(handle.as_raw_fd(), to)?,
+        }
+    }
+    for handle in &launch.handles {
+        plan.give(handle.as_raw_fd(), handle.as_raw_fd())?;
+    }
+    let attributes = Attributes::new()?;
+    let mut pid = 0;
+    // SAFETY: all pointers are to live values: C strings, arrays of them that end in null, and the two lists above.
+    check(unsafe {
+        libc::posix_spawn(
+            &mut pid,
+            program.as_ptr(),
+            &plan.0,
+            &attributes.0,
+            pointers(&arguments).as_ptr(),
+            pointers(&environment).as_ptr(),
+        )
+    })?;
+    let pid = pid as u32;
+    // Its number cannot have passed to another process: that takes a wait for it, which comes later.
+    Ok((pid, open(pid)?))
+}
+
+/// A handle on process `pid`.
+pub fn open(pid: u32) -> io::Result<Handle> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Sends a signal; a process that has ended is left in peace.
+pub fn signal(handle: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
+    match rustix::process::pidfd_send_signal(handle, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// How our child ended, if it has.
+pub fn reap(handle: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(handle), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(None) => return Ok(None),
+            Ok(Some(status)) => {
+                let signal = status.terminating_signal().map(Exit::Signal);
+                return Ok(Some(status.exit_status().map(Exit::Code).or(signal).unwrap_or(Exit::Unknown)));
+            }
+            Err(rustix::io::Errno::CHILD) => return Ok(Some(Exit::Unknown)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Which side of a fork this is.
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// The one that was there, with the new one.
+    Parent(Child),
+}
+
+/// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
+pub fn fork() -> io::Result<Forked> {
+    // SAFETY: the child goes on with a copy of everything; that no lock is held by another thread is the caller's care.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(Child::ours(pid as u32, open(pid as u32)?))),
+    }
+}
+
+/// Has the three called at every `fork()` of the C library: before, after in the parent, after in the child.
+///
+/// # Errors
+/// The system's error number.
+pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<(), i32> {
+    // SAFETY: the three are ordinary functions that live as long as the program.
+    match unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) } {
+        0 => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// What a list of leaked boxes goes on with.
+pub fn leaked<T>(next: &AtomicPtr<T>) -> Option<&'static T> {
+    // SAFETY: the pointer is null or came from `Box::into_raw` and is never freed. Acquire pairs with the release of the
+    // exchange that put it there.
+    unsafe { next.load(Ordering::Acquire).as_ref() }
+}
+
+/// Takes back a box that did not get into the list.
+pub fn free_box<T>(fresh: *mut T) {
+    // SAFETY: the caller made it with `Box::into_raw` and nobody else has seen it.
+    drop(unsafe { Box::from_raw(fresh) });
+}
+
+/// Closes a descriptor by its number. Async-signal-safe.
+pub fn close_number(fd: RawFd) {
+    // SAFETY: only the fork table calls this, with a number that it took out of a slot: whoever takes it closes it.
+    unsafe { libc::close(fd) };
+}
+
+/// Makes a number that this process was given at its start an owned, close-on-exec handle. `None`: there is none such.
+pub fn claim(number: RawFd) -> Option<Handle> {
+    // SAFETY: asks for flags of a number; changes nothing.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    // What the parent handed over is not close-on-exec, what this program itself opened since is.
+    if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
+        return None;
+    }
+    // SAFETY: as above; sets the flag of a descriptor that is there.
+    unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
+    // SAFETY: the parent opened it for this process, and the announcement that names it was taken away: nobody else owns it.
+    Some(unsafe { Handle::from_raw_fd(number) })
+}
+
+/// Gives `handle` another number if it has a standard stream's.
+pub fn above_stdio(handle: &mut Handle) -> io::Result<()> {
+    if handle.as_raw_fd() <= 2 {
+        *handle = rustix::io::fcntl_dupfd_cloexec(&*handle, 3)?;
+    }
+    Ok(())
+}
+
+/// Takes a variable out of the environment. For a process with one thread.
+pub fn forget_variable(name: &str) {
+    // SAFETY: called at the start of a child, before it has a second thread that could read the environment.
+    unsafe { std::env::remove_var(name) };
+}
+
+/// Whether this program runs with more rights than whoever started it.
+pub fn privileged() -> bool {
+    // SAFETY: looks a number up in the list that the kernel gave this program.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Signals as a worker wants them: Ctrl-C, which a terminal sends to the whole group, is the hub's to act on (a worker dies
+/// with its hub anyway), and writing to a closed pipe is an error instead of death, as in every Rust program. For Ctrl-C a
+/// handler that does nothing, since programs that a task starts would inherit an ignored one.
+pub fn worker_signals() {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    // SAFETY: the action is plain data, filled in before use; the handler touches nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(libc::SIGINT, &action, null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
+/// A pipe for a lifeline: the worker's end and the hub's.
+pub fn lifeline() -> io::Result<(Handle, Handle)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// Asks the kernel to kill this process when the other end of the pipe closes: signal-driven I/O (`fcntl(2)`: `F_SETOWN`,
+/// `F_SETSIG`, `O_ASYNC`), with the signal that nothing can hold up.
+pub fn die_when_hung_up(pipe: BorrowedFd<'_>) -> io::Result<()> {
+    let fd = pipe.as_raw_fd();
+    // SAFETY: plain fcntl calls on a descriptor that is open; none of them takes a pointer.
+    let set = |command, value: i32| match unsafe { libc::fcntl(fd, command, value) } {
+        -1 => Err(io::Error::last_os_error()),
+        got => Ok(got),
+    };
+    set(libc::F_SETOWN, super::process_id() as i32)?;
+    set(F_SETSIG, libc::SIGKILL)?;
+    let flags = set(libc::F_GETFL, 0)?;
+    set(libc::F_SETFL, flags | libc::O_ASYNC)?;
+    Ok(())
+}
+
+/// `fcntl(2)`; the libc crate names it only for some C libraries.
+const F_SETSIG: i32 = 10;
+
+/// Whether the other end is closed.
+pub fn hung_up(pipe: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut interest = [super::ready::Interest::new(pipe)];
+    Ok(super::ready::wait(&mut interest, Some(std::time::Duration::ZERO))? > 0)
+}
+
+/// Waits until the other end is closed (or this one is no pipe).
+pub fn until_hung_up(pipe: BorrowedFd<'_>) {
+    loop {
+        match rustix::io::read(pipe, &mut [0u8; 64]) {
+            Ok(0) => return,
+            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Ends this process as a lost lifeline does.
+pub fn die() -> ! {
+    loop {
+        // SAFETY: no pointers. SIGKILL to oneself takes effect before the call returns; the loop is for the type.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) use super::{Forked, fork as try_fork};
+
+    pub(crate) fn fork() -> Forked {
+        try_fork().unwrap()
+    }
+
+    /// Ends a forked child without running the test program's exit handlers.
+    pub(crate) fn leave(code: i32) -> ! {
+        // SAFETY: ends the process; nothing after it runs.
+        unsafe { libc::_exit(code) }
+    }
+
+    /// Runs `f` in a forked child and gives the exit code that it returned.
+    pub(crate) fn in_forked_child(f: impl FnOnce() -> i32) -> i32 {
+        match fork() {
+            Forked::Child => leave(f()),
+            Forked::Parent(child) => match child.wait().unwrap() {
+                Exit::Code(code) => code,
+                other => panic!("the forked child {other}"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn is_open(number: RawFd) -> bool {
+    // SAFETY: asks for flags of a number; changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}

@@ -1,0 +1,114 @@
+//! The running program as it lies in memory: where its code is, and which build it is.
+#![allow(unsafe_code)]
+
+#[cfg(target_pointer_width = "32")]
+use libc::Elf32_Phdr as Header;
+#[cfg(target_pointer_width = "64")]
+use libc::Elf64_Phdr as Header;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// The running program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Where the loader put it; an address less this is the same in every process of this program.
+    pub base: usize,
+    /// Its code.
+    pub text: Vec<Range<usize>>,
+    /// Different for different builds: from the linker's build id, or else from the code itself.
+    pub build: u64,
+}
+
+/// The running program, without the libraries that it loads.
+pub fn image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let mut image = Image { base: 0, text: Vec::new(), build: 0 };
+        // SAFETY: `first` is called with `&mut image` during the call only.
+        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut image).cast()) };
+        image
+    })
+}
+
+/// Looks at the first object, which is the program, and stops there.
+unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _size: usize, image: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the caller passes the pointer to `image` that it was given, and a valid description of an object.
+    let (image, info) = unsafe { (&mut *image.cast::<Image>(), &*info) };
+    image.base = info.dlpi_addr as usize;
+    // SAFETY: so many headers are there.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    let range = |h: &Header| {
+        let start = image.base.wrapping_add(h.p_vaddr as usize);
+        start..start.wrapping_add(h.p_memsz as usize)
+    };
+    let loaded = |h: &&Header| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_R != 0;
+    image.text = headers.iter().filter(|h| loaded(h) && h.p_flags & libc::PF_X != 0).map(range).collect();
+    // SAFETY: the loader mapped these segments readable, for as long as the program runs.
+    let bytes = |r: Range<usize>| unsafe {
+        std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(r.start), r.len())
+    };
+    let notes = headers.iter().filter(|h| h.p_type == libc::PT_NOTE).map(range);
+    image.build = match notes.into_iter().find_map(|r| build_id(bytes(r))) {
+        Some(id) => hash(0, id),
+        None => image.text.iter().fold(0, |so_far, r| hash(so_far, bytes(r.clone()))),
+    };
+    1
+}
+
+/// The linker's build id in a list of notes (`elf(5)`: name length, content length, type, name, content, padded to 4).
+fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
+    const BUILD_ID: u32 = 3;
+    while let Some((head, rest)) = notes.split_at_checked(12) {
+        let number = |at: usize| head[at..at + 4].try_into().map(u32::from_ne_bytes).unwrap_or(0);
+        let name_len = number(0) as usize;
+        let (name, rest) = rest.split_at_checked(name_len.next_multiple_of(4))?;
+        let len = number(4) as usize;
+        let content = rest.get(..len)?;
+        if number(8) == BUILD_ID && name.starts_with(b"GNU\0") {
+            return Some(content);
+        }
+        notes = rest.get(len.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+/// FNV-1a over words instead of bytes: some megabytes take about a millisecond.
+fn hash(so_far: u64, bytes: &[u8]) -> u64 {
+    let words = bytes.as_chunks::<8>();
+    let mut hash = so_far ^ 0xcbf2_9ce4_8422_2325;
+    let mut take = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    words.0.iter().for_each(|w| take(u64::from_le_bytes(*w)));
+    words.1.iter().for_each(|b| take(u64::from(*b)));
+    take(bytes.len() as u64);
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_this_program_is_found() {
+        let here = the_code_of_this_program_is_found as fn() as usize;
+        assert!(image().text.iter().any(|r| r.contains(&here)));
+        assert!(!image().text.iter().any(|r| r.contains(&(libc::getpid as *const () as usize))));
+        assert_ne!(image().build, 0);
+    }
+
+    #[test]
+    fn a_build_id_is_found_among_other_notes() {
+        let note = |kind: u32, content: &[u8]| {
+            let mut n: Vec<u8> = [4, content.len() as u32, kind].iter().flat_map(|x| x.to_ne_bytes()).collect();
+            n.extend(b"GNU\0");
+            n.extend(content);
+            n.resize(n.len().next_multiple_of(4), 0);
+            n
+        };
+        let notes = [note(1, &[0; 16]), note(3, &[7; 20])].concat();
+        assert_eq!(build_id(&notes), Some(&[7; 20][..]));
+        assert_eq!(build_id(&note(1, b"abc")), None);
+        for cut in 0..notes.len() {
+            let _ = build_id(&notes[..cut]);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Waiting for any of several handles, and for a kick by another thread.
+
+use super::Handle;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// A handle to wait for; afterwards it says whether it is ready.
+#[derive(Debug)]
+pub struct Interest<'a>(PollFd<'a>);
+
+impl<'a> Interest<'a> {
+    /// Interest in `handle` being readable, finished, or gone at its other end.
+    pub fn new(handle: BorrowedFd<'a>) -> Self {
+        Interest(PollFd::from_borrowed_fd(handle, PollFlags::IN))
+    }
+
+    /// Whether the last wait found it so.
+    pub fn ready(&self) -> bool {
+        !self.0.revents().is_empty()
+    }
+}
+
+/// Waits until at least one is ready. Gives how many are; 0 when the time is up or a signal handler ran.
+pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+    let limit = timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
+    let mut fds: Vec<PollFd<'_>> = handles.iter().map(|i| i.0.clone()).collect();
+    let n = match rustix::event::poll(&mut fds, limit.as_ref()) {
+        Ok(n) => n,
+        Err(rustix::io::Errno::INTR) => 0,
+        Err(e) => return Err(e.into()),
+    };
+    for (interest, fd) in handles.iter_mut().zip(fds) {
+        if n == 0 {
+            interest.0.clear_revents();
+        } else {
+            interest.0 = fd;
+        }
+    }
+    Ok(n)
+}
+
+/// Wakes a thread of this process out of [`wait`].
+#[derive(Debug)]
+pub struct Kick(Handle);
+
+impl Kick {
+    /// A new, quiet one.
+    pub fn new() -> io::Result<Kick> {
+        Ok(Kick(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Makes it ready, until the next [`Kick::clear`].
+    pub fn kick(&self) {
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Makes it quiet again.
+    pub fn clear(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    }
+}
+
+impl AsFd for Kick {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

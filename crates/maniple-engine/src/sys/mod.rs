@@ -1,0 +1,19 @@
+//! What an operating system must supply. Nothing above this folder may assume which one it is.
+//!
+//! Each platform's folder supplies the same items:
+//!
+//! | item | meaning |
+//! | --- | --- |
+//! | `Handle` | an owned descriptor or handle that can be passed to a child |
+//! | `memory::{create, duplicate, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
+//! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
+//! | `wire::Wire` | a local line that carries small notes and handles, and shows when its other end is gone |
+//! | `ready::{wait, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
+//! | `tap::{pair, redirect, drain}` | a worker's standard error, seen by the hub on its way to the hub's own |
+//! | `process` | children: start, wait, signal, lifeline (see [`crate::process`]) |
+//! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub use linux::*;

@@ -1,0 +1,111 @@
+//! Payloads back to Python values. The form is described in [`encode`](crate::encode).
+
+use crate::encode::tag;
+use crate::error::helper;
+use crate::region::PyRegion;
+use maniple_engine::pool::Incoming;
+use maniple_engine::shm::inbox::Region;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyFloat, PyList, PyString, PyTuple};
+
+/// Reads one payload.
+pub struct Decoder<'a> {
+    rest: &'a [u8],
+    regions: std::vec::IntoIter<Region>,
+}
+
+/// Splits a payload into its bytes and its regions, which values take over.
+pub fn open(incoming: &mut Incoming) -> (std::vec::IntoIter<Region>, &[u8]) {
+    let regions = std::mem::take(&mut incoming.regions).into_iter();
+    (regions, incoming.bytes())
+}
+
+fn damaged() -> PyErr {
+    PyRuntimeError::new_err("a payload is shorter than it says; sender and receiver must use the same version of maniple")
+}
+
+impl<'a> Decoder<'a> {
+    pub fn new(regions: std::vec::IntoIter<Region>, rest: &'a [u8]) -> Self {
+        Decoder { rest, regions }
+    }
+
+    /// The next byte, which says what follows.
+    pub fn mark(&mut self) -> PyResult<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn take(&mut self, n: usize) -> PyResult<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(n).ok_or_else(damaged)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn eight(&mut self) -> PyResult<[u8; 8]> {
+        self.take(8)?.try_into().map_err(|_| damaged())
+    }
+
+    fn count(&mut self) -> PyResult<usize> {
+        Ok(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| damaged())?) as usize)
+    }
+
+    /// Any value.
+    pub fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match self.mark()? {
+            tag::NONE => py.None().into_bound(py),
+            tag::TRUE => true.into_pyobject(py)?.to_owned().into_any(),
+            tag::FALSE => false.into_pyobject(py)?.to_owned().into_any(),
+            tag::INT => i64::from_le_bytes(self.eight()?).into_pyobject(py)?.into_any(),
+            tag::FLOAT => PyFloat::new(py, f64::from_le_bytes(self.eight()?)).into_any(),
+            tag::STR => {
+                let len = self.count()?;
+                let text = std::str::from_utf8(self.take(len)?).map_err(|_| damaged())?;
+                PyString::new(py, text).into_any()
+            }
+            tag::BYTES => {
+                let len = self.count()?;
+                PyBytes::new(py, self.take(len)?).into_any()
+            }
+            tag::BLOB => PyBytes::new(py, self.regions.next().ok_or_else(damaged)?.as_slice()).into_any(),
+            tag::TUPLE => {
+                let len = self.count()?;
+                let items = (0..len).map(|_| self.value(py)).collect::<PyResult<Vec<_>>>()?;
+                PyTuple::new(py, items)?.into_any()
+            }
+            tag::PICKLE => {
+                static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+                let len = self.count()?;
+                let stream = PyBytes::new(py, self.take(len)?);
+                let load = helper(py, &LOAD, "load")?;
+                if self.regions.len() == 0 {
+                    load.call1((stream,))?
+                } else {
+                    let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r)));
+                    let regions = regions.collect::<PyResult<Vec<_>>>()?;
+                    load.call1((stream, PyList::new(py, regions)?))?
+                }
+            }
+            _ => return Err(damaged()),
+        })
+    }
+
+    /// The items of a sequence, handed to `each` in order.
+    pub fn sequence<'py>(
+        &mut self,
+        py: Python<'py>,
+        mut each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        if self.rest.first() == Some(&tag::LEAN) {
+            self.mark()?;
+            for _ in 0..self.count()? {
+                each(self.value(py)?)?;
+            }
+            return Ok(());
+        }
+        for item in self.value(py)?.try_iter()? {
+            each(item?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! Engine errors as Python exceptions, and the Python helpers that the native code calls.
+
+use maniple_engine::Error;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// The Python exception for an engine error.
+pub fn python(error: Error) -> PyErr {
+    match error {
+        Error::Os { doing, source } => {
+            let text = format!("could not {doing}: {source}");
+            match source.raw_os_error() {
+                Some(number) => PyOSError::new_err((number, text)),
+                None => PyOSError::new_err(text),
+            }
+        }
+        Error::NotRunning => PyValueError::new_err("Pool not running"),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// The helper of this name in `maniple._payload`.
+pub fn helper<'py>(py: Python<'py>, cell: &'static PyOnceLock<Py<PyAny>>, name: &str) -> PyResult<&'py Bound<'py, PyAny>> {
+    let found = cell.get_or_try_init(py, || PyResult::Ok(py.import("maniple._payload")?.getattr(name)?.unbind()))?;
+    Ok(found.bind(py))
+}

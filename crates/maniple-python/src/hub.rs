@@ -1,0 +1,235 @@
+//! The parent's side of a pool, for `maniple.pool`.
+
+use crate::encode::{Encoder, Pickler, tag};
+use crate::error::python;
+use crate::source::{self, Items};
+use crate::ticket::{PyStream, PyTicket, Shape};
+use maniple_engine::pool::{Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId};
+use maniple_engine::process::Exit;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator, PyTuple};
+use slotmap::{Key, KeyData};
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::os::fd::IntoRawFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Functions that are remembered across calls.
+const REMEMBERED: usize = 64;
+/// Payload bytes of a lazy job that may be under way or waiting to be taken.
+const WINDOW_BYTES: usize = 64 << 20;
+
+/// The parent's side of a pool: hands out tasks, takes in results.
+#[pyclass(name = "Hub", module = "maniple._maniple", frozen)]
+pub struct PyHub {
+    hub: Hub,
+    // Plain functions by their address; the object is held, so the address stays its own.
+    known: Mutex<HashMap<usize, (Py<PyAny>, Func)>>,
+}
+
+fn key(worker: u64) -> WorkerId {
+    KeyData::from_ffi(worker).into()
+}
+
+impl PyHub {
+    /// The function, known to the hub; a plain one is pickled once in the pool's life.
+    fn func(&self, func: &Bound<'_, PyAny>, plain: bool) -> PyResult<Func> {
+        let address = func.as_ptr() as usize;
+        if plain && let Some((_, known)) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&address) {
+            return Ok(known.clone());
+        }
+        let mut encoder = Encoder::new(self.hub.packer());
+        encoder.value(func, Pickler::Cloud)?;
+        let defined = self.hub.define(encoder.packet()?);
+        if plain {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let forgotten = if known.len() >= REMEMBERED { std::mem::take(&mut *known) } else { HashMap::new() };
+            known.insert(address, (func.clone().unbind(), defined.clone()));
+            drop(known);
+            drop(forgotten);
+        }
+        Ok(defined)
+    }
+
+    fn submit(&self, spec: JobSpec, source: SourceKind) -> PyResult<Ticket> {
+        self.hub.submit(spec, source).map_err(python)
+    }
+}
+
+#[pymethods]
+impl PyHub {
+    #[new]
+    #[pyo3(signature = (processes, maxtasksperchild=None, tap_stderr=true))]
+    fn new(processes: usize, maxtasksperchild: Option<u64>, tap_stderr: bool) -> PyResult<Self> {
+        let max = maxtasksperchild
+            .map(|n| NonZeroU64::new(n).ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None")))
+            .transpose()?;
+        let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
+        Ok(PyHub { hub, known: Mutex::default() })
+    }
+
+    // ---- workers ----
+
+    /// A new worker's key, and the descriptors that its process must be given. The caller owns them.
+    fn create_link(&self) -> PyResult<(u64, Vec<i32>)> {
+        let (worker, handles) = self.hub.create_link().map_err(python)?;
+        Ok((worker.data().as_ffi(), handles.into_iter().map(IntoRawFd::into_raw_fd).collect()))
+    }
+
+    /// The worker's process runs.
+    fn adopt(&self, worker: u64, pid: u32) -> PyResult<()> {
+        self.hub.adopt(key(worker), pid).map_err(python)
+    }
+
+    /// The worker's process could not be started.
+    fn disown(&self, worker: u64) {
+        self.hub.disown(key(worker));
+    }
+
+    /// The worker's process has ended; `exitcode` as in `Process.exitcode`.
+    #[pyo3(signature = (worker, exitcode))]
+    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) {
+        let exit = exitcode.map(|code| if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) });
+        py.detach(|| self.hub.exited(key(worker), exit));
+    }
+
+    /// How many workers should be started now. The caller must start them.
+    fn missing(&self) -> usize {
+        self.hub.take_starts()
+    }
+
+    /// Waits for something that only the caller can do: `("start", n)`, `("reap", worker)`, `("completed", job)`, `("done", 0)`,
+    /// `("idle", 0)`.
+    fn keep(&self, py: Python<'_>, timeout: f64) -> (&'static str, u64) {
+        match py.detach(|| self.hub.keep(Duration::from_secs_f64(timeout))) {
+            Chore::Start(n) => ("start", n as u64),
+            Chore::Reap(worker) => ("reap", worker.data().as_ffi()),
+            Chore::Completed(job) => ("completed", job.data().as_ffi()),
+            Chore::Done => ("done", 0),
+            Chore::Idle => ("idle", 0),
+        }
+    }
+
+    /// Wakes the keeper.
+    fn kick(&self) {
+        self.hub.kick();
+    }
+
+    /// No more jobs.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.hub.close());
+    }
+
+    /// Drops all that has not ended.
+    fn terminate(&self, py: Python<'_>) {
+        py.detach(|| self.hub.terminate());
+        let known = std::mem::take(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(known);
+    }
+
+    // ---- calls ----
+
+    /// One call of `func(*args, **kwds)`.
+    #[pyo3(signature = (func, plain, args, kwds, notify))]
+    fn call(
+        &self,
+        func: &Bound<'_, PyAny>,
+        plain: bool,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyDict>,
+        notify: bool,
+    ) -> PyResult<PyTicket> {
+        let py = func.py();
+        let func = self.func(func, plain)?;
+        let mut encoder = Encoder::new(self.hub.packer());
+        if kwds.is_empty() {
+            encoder.mark(tag::APPLY);
+            let args = args.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            encoder.sequence(&args, || Ok(PyTuple::new(py, &args)?.into_any()), Pickler::Cloud)?;
+        } else {
+            encoder.mark(tag::KEYWORDS);
+            encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::Cloud)?;
+        }
+        let spec = JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: Some(1), window: None, notify };
+        let ticket = self.submit(spec, SourceKind::Ready(vec![(1, encoder.packet()?)]))?;
+        Ok(PyTicket::new(ticket, Shape::One))
+    }
+
+    /// `func` of each item of a list, tuple or range, all results at once.
+    #[pyo3(signature = (func, plain, items, star, chunksize, notify))]
+    fn map(
+        &self,
+        func: &Bound<'_, PyAny>,
+        plain: bool,
+        items: &Bound<'_, PyAny>,
+        star: bool,
+        chunksize: Option<usize>,
+        notify: bool,
+    ) -> PyResult<PyTicket> {
+        let func = self.func(func, plain)?;
+        let (source, count) = inline(items, star)?;
+        let chunk = chunksize.map_or(Chunk::Adaptive, Chunk::Fixed);
+        let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify };
+        Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count }))
+    }
+
+    /// `func` of each item, results one by one. A list, tuple or range is read when there is room; for anything else the caller
+    /// must run `feed` in a thread.
+    #[pyo3(signature = (func, plain, items, external, star, chunksize, window, ordered))]
+    #[allow(clippy::too_many_arguments)]
+    fn stream(
+        &self,
+        func: &Bound<'_, PyAny>,
+        plain: bool,
+        items: &Bound<'_, PyAny>,
+        external: bool,
+        star: bool,
+        chunksize: usize,
+        window: usize,
+        ordered: bool,
+    ) -> PyResult<PyStream> {
+        let func = self.func(func, plain)?;
+        let (source, count) = if external {
+            (SourceKind::External, None)
+        } else {
+            let (source, count) = inline(items, star)?;
+            (source, Some(count))
+        };
+        let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
+        let chunk = Chunk::Fixed(chunksize);
+        let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW_BYTES)), notify: false };
+        Ok(PyStream::new(self.submit(spec, source)?, window))
+    }
+
+    /// Feeds a stream from an iterator, until it is exhausted or the job is over. For a thread of its own: the iterator may
+    /// block.
+    fn feed(&self, py: Python<'_>, job: u64, iterator: &Bound<'_, PyIterator>, star: bool) {
+        let job: JobId = KeyData::from_ffi(job).into();
+        let mode = if star { tag::STARMAP } else { tag::MAP };
+        while let Some((tasks, items)) = py.detach(|| self.hub.wanted(job, Duration::from_secs(3600))) {
+            if tasks == 0 {
+                continue;
+            }
+            // One task at a time where the iterator may take long over each: what is there is not held back.
+            let mut filling = Filling::new(self.hub.packer());
+            let ended = source::fill_from(iterator, mode, None, tasks, items, &mut filling);
+            py.detach(|| self.hub.feed(job, filling, ended));
+            if ended {
+                break;
+            }
+        }
+    }
+}
+
+fn inline(items: &Bound<'_, PyAny>, star: bool) -> PyResult<(SourceKind, usize)> {
+    let count = items.len()?;
+    let mode = if star { tag::STARMAP } else { tag::MAP };
+    let iterator = items.try_iter()?.unbind();
+    let source = Items { iterator, left: count, mode };
+    if count == 0 {
+        return Ok((SourceKind::Ready(Vec::new()), 0));
+    }
+    Ok((SourceKind::Inline(Box::new(source)), count))
+}

@@ -1,0 +1,32 @@
+//! A large buffer in shared memory, as a Python buffer: writable, private to this process, and given back when the last view
+//! of it is gone.
+#![allow(unsafe_code)]
+
+use maniple_engine::shm::inbox::Region;
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::{c_int, c_void};
+
+/// Memory that arrived with a payload. Supports the buffer protocol, and nothing else.
+#[pyclass(name = "Region", module = "maniple._maniple", frozen)]
+pub struct PyRegion(pub Region);
+
+#[pymethods]
+impl PyRegion {
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no view to fill in"));
+        }
+        let region = &slf.get().0;
+        let (start, len) = (region.start().as_ptr().cast::<c_void>(), region.len() as ffi::Py_ssize_t);
+        // SAFETY: `start` and `len` describe memory that stays mapped for as long as this object lives, and the view holds a
+        // reference to it. The mapping is this process's own, so writing to it is as safe as to any Python buffer.
+        let failed = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, len, 0, flags) };
+        if failed == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}

@@ -1,0 +1,303 @@
+//! Outcomes, decoded in the thread that wants them.
+
+use crate::decode::{Decoder, open};
+use crate::error::{helper, python};
+use maniple_engine::Error;
+use maniple_engine::process::Exit;
+use maniple_engine::pool::{Incoming, LossCause, Outcome, Settled, Ticket};
+use pyo3::exceptions::{PyStopIteration, PyTimeoutError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyList;
+use slotmap::Key;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a call's outcome looks like.
+#[derive(Clone, Copy)]
+pub enum Shape {
+    /// One value.
+    One,
+    /// A list of so many.
+    Many { count: usize },
+}
+
+/// A call's outcome, to be waited for and taken once.
+#[pyclass(name = "Ticket", module = "maniple._maniple", frozen)]
+pub struct PyTicket {
+    ticket: Ticket,
+    shape: Shape,
+}
+
+fn deadline(timeout: Option<f64>) -> Option<Instant> {
+    // Beyond what a clock can hold is for ever.
+    timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
+}
+
+/// Waits without the interpreter lock. True: something can be taken; false: the time is up.
+fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<bool> {
+    let mut raised = None;
+    let waited = py.detach(|| {
+        ticket.wait(deadline, &mut || {
+            Python::attach(|py| match py.check_signals() {
+                Ok(()) => true,
+                Err(error) => {
+                    raised = Some(error);
+                    false
+                }
+            })
+        })
+    });
+    match (waited, raised) {
+        (_, Some(error)) => Err(error),
+        (Err(error), None) => Err(python(error)),
+        (Ok(ready), None) => Ok(ready),
+    }
+}
+
+/// The exception that a failed task raises in the caller. `first` is the number of its first item, for those who count.
+fn failure(py: Python<'_>, settled: Settled, first: Option<usize>) -> PyErr {
+    static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static REMOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let items = settled.items;
+    let raised = (|| match settled.outcome {
+        Outcome::Failed(content) => {
+            let (name, report) = remote(py, content)?;
+            helper(py, &REMOTE, name)?.call1((report,))
+        }
+        Outcome::Unsent(why) => match why.downcast::<PyErr>() {
+            Ok(error) => Err(*error),
+            Err(why) => Err(why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |e| python(*e))),
+        },
+        Outcome::Lost(loss) => {
+            let report = match &loss.cause {
+                LossCause::Unfit(Some(said)) => Some(said),
+                _ => None,
+            };
+            let cause = report.and_then(|said| {
+                let bytes = said.bytes();
+                let mut decoder = Decoder::new(Vec::new().into_iter(), bytes);
+                decoder.value(py).ok()
+            });
+            let started = matches!(loss.cause, LossCause::Died);
+            let exitcode = loss.exit.and_then(Exit::number);
+            helper(py, &LOST, "lost")?.call1((loss.pid, exitcode, &loss.stderr, started, cause, first, items))
+        }
+        Outcome::Cancelled | Outcome::Done(_) => helper(py, &GONE, "cancelled")?.call0(),
+    })();
+    match raised {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+fn remote(py: Python<'_>, mut content: Incoming) -> PyResult<(&'static str, Bound<'_, PyAny>)> {
+    let (regions, bytes) = open(&mut content);
+    Ok(("raised", Decoder::new(regions, bytes).value(py)?))
+}
+
+/// Hands each result of a task to `each`.
+fn results<'py>(
+    py: Python<'py>,
+    mut content: Incoming,
+    each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
+) -> PyResult<()> {
+    static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (regions, bytes) = open(&mut content);
+    Decoder::new(regions, bytes).sequence(py, each).map_err(|error| unreadable(py, &UNREADABLE, error))
+}
+
+fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr) -> PyErr {
+    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.value(py),))) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+impl PyTicket {
+    pub fn new(ticket: Ticket, shape: Shape) -> Self {
+        PyTicket { ticket, shape }
+    }
+}
+
+#[pymethods]
+impl PyTicket {
+    /// The job's number, as `Hub.keep` reports it.
+    #[getter]
+    fn job(&self) -> u64 {
+        self.ticket.job().data().as_ffi()
+    }
+
+    /// Whether the outcome is there.
+    fn ready(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.ticket.is_ready())
+    }
+
+    /// Waits for the outcome, at most `timeout` seconds. Gives whether it is there.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        wait(py, &self.ticket, deadline(timeout))
+    }
+
+    /// The outcome: a value, a list of values, or an exception. Can be taken once.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (settled, _) = py.detach(|| self.ticket.take(usize::MAX));
+        match self.shape {
+            Shape::One => {
+                let one = settled.into_iter().next();
+                match one {
+                    Some(Settled { outcome: Outcome::Done(content), .. }) => {
+                        let mut value = None;
+                        results(py, content, |v| {
+                            value = Some(v);
+                            Ok(())
+                        })?;
+                        value.ok_or_else(|| python(Error::Damaged("a result without a value")))
+                    }
+                    Some(settled) => Err(failure(py, settled, None)),
+                    None => Err(python(Error::Damaged("a job without an outcome"))),
+                }
+            }
+            Shape::Many { count } => {
+                if let Some(at) = settled.iter().position(|s| !matches!(s.outcome, Outcome::Done(_))) {
+                    let first = settled[..at].iter().map(|s| s.items).sum();
+                    return settled.into_iter().nth(at).map_or_else(
+                        || Err(python(Error::Damaged("a job without an outcome"))),
+                        |failed| Err(failure(py, failed, Some(first))),
+                    );
+                }
+                let list = PyList::empty(py);
+                for s in settled {
+                    if let Outcome::Done(content) = s.outcome {
+                        results(py, content, |value| list.append(value))?;
+                    }
+                }
+                if list.len() != count {
+                    return Err(python(Error::Damaged("a job with fewer results than items")));
+                }
+                Ok(list.into_any())
+            }
+        }
+    }
+}
+
+struct Taken {
+    settled: VecDeque<Settled>,
+    values: VecDeque<Py<PyAny>>,
+    unreported: usize,
+    delivered: usize,
+    over: bool,
+}
+
+/// The results of `imap` and `imap_unordered`: an iterator.
+#[pyclass(name = "Stream", module = "maniple._maniple", frozen, subclass)]
+pub struct PyStream {
+    ticket: Ticket,
+    // Items are reported as consumed in batches of so many.
+    batch: usize,
+    taken: Mutex<Taken>,
+}
+
+impl PyStream {
+    pub fn new(ticket: Ticket, window: usize) -> Self {
+        let taken =
+            Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, delivered: 0, over: false };
+        PyStream { ticket, batch: (window / 8).clamp(1, 64), taken: Mutex::new(taken) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next value, if one is at hand. The lock is not held while Python code runs.
+    fn at_hand(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        loop {
+            let mut taken = self.lock();
+            if let Some(value) = taken.values.pop_front() {
+                drop(taken);
+                self.report(py, 1);
+                return Ok(Some(value));
+            }
+            if taken.settled.is_empty() {
+                let (settled, over) = self.ticket.take(4 * self.batch);
+                taken.settled.extend(settled);
+                taken.over = over;
+            }
+            let Some(settled) = taken.settled.pop_front() else { return Ok(None) };
+            let first = taken.delivered;
+            taken.delivered += settled.items;
+            drop(taken);
+            let items = settled.items;
+            match settled.outcome {
+                Outcome::Done(content) => {
+                    let mut values = VecDeque::with_capacity(items);
+                    let decoded = results(py, content, |value| {
+                        values.push_back(value.unbind());
+                        Ok(())
+                    });
+                    if let Err(error) = decoded {
+                        self.report(py, items);
+                        return Err(error);
+                    }
+                    self.lock().values.append(&mut values);
+                }
+                outcome => {
+                    self.report(py, items);
+                    return Err(failure(py, Settled { index: settled.index, items, outcome }, Some(first)));
+                }
+            }
+        }
+    }
+
+    fn report(&self, py: Python<'_>, items: usize) {
+        let mut taken = self.lock();
+        taken.unreported += items;
+        if taken.unreported < self.batch && !(taken.settled.is_empty() && taken.values.is_empty()) {
+            return;
+        }
+        let consumed = std::mem::take(&mut taken.unreported);
+        let over = taken.over;
+        drop(taken);
+        if consumed > 0 && !over {
+            py.detach(|| self.ticket.consumed(consumed));
+        }
+    }
+}
+
+#[pymethods]
+impl PyStream {
+    /// The job's number, for `Hub.feed`.
+    #[getter]
+    fn job(&self) -> u64 {
+        self.ticket.job().data().as_ffi()
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.next(py, None)
+    }
+
+    /// The next result; `TimeoutError` when there is none within `timeout` seconds.
+    #[pyo3(signature = (timeout=None))]
+    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        static TIMEOUT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let until = deadline(timeout);
+        loop {
+            if let Some(value) = self.at_hand(py)? {
+                return Ok(value);
+            }
+            if self.lock().over {
+                return Err(PyStopIteration::new_err(()));
+            }
+            if !wait(py, &self.ticket, until)? {
+                let error = helper(py, &TIMEOUT, "TimeoutError")?.call0();
+                return Err(error.map_or_else(|_| PyTimeoutError::new_err(()), PyErr::from_value));
+            }
+        }
+    }
+}

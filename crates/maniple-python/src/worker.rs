@@ -1,0 +1,200 @@
+//! The loop of a worker process.
+
+use crate::decode::{Decoder, open};
+use crate::encode::{Encoder, Pickler, tag};
+use crate::error::{helper, python};
+use crate::handles::adopt;
+use maniple_engine::pool::{Incoming, Message, Packet, Task, WorkerLink};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use std::collections::HashMap;
+
+/// How many tasks in a row may run without a look at signals and other threads.
+const STINT: u32 = 128;
+
+/// A function: as it came, or as it is. It is decoded by the first task that calls it, so that failing to is that task's failure.
+enum Function {
+    Raw(Incoming),
+    Ready(Py<PyAny>),
+}
+
+/// Runs tasks until the hub says that there are no more. `handles` are the descriptors that `Hub.create_link` gave, which from here
+/// on belong to this call; `prepare` is called first, and what it raises is reported as the reason why this worker is unfit.
+/// False: it was unfit.
+#[pyfunction]
+pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let mut link = WorkerLink::open(adopt(handles)).map_err(python)?;
+    if let Err(error) = prepare.call0() {
+        let packet = report(py, &link, &error, None)?;
+        link.unfit(packet).map_err(python)?;
+        return Ok(false);
+    }
+    link.hello().map_err(python)?;
+    let mut functions = HashMap::new();
+    let mut stint = 0;
+    loop {
+        stint += 1;
+        if stint == STINT {
+            stint = 0;
+            py.detach(|| {});
+            look_for_signals(py)?;
+        }
+        let message = if link.has_news() { link.next() } else { py.detach(|| link.next()) };
+        match message.map_err(python)? {
+            Message::Define(number, content) => {
+                functions.insert(number, Function::Raw(content));
+            }
+            Message::Forget(number) => {
+                functions.remove(&number);
+            }
+            Message::Task(task) => run(py, &mut link, &mut functions, task)?,
+            Message::Interrupted => look_for_signals(py)?,
+            Message::Stop => return Ok(true),
+        }
+    }
+}
+
+/// Between tasks a Ctrl-C is the parent's business: it is swallowed. Whatever else a handler raises ends the worker.
+fn look_for_signals(py: Python<'_>) -> PyResult<()> {
+    match py.check_signals() {
+        Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(()),
+        other => other,
+    }
+}
+
+fn run(py: Python<'_>, link: &mut WorkerLink, functions: &mut HashMap<u32, Function>, task: Task) -> PyResult<()> {
+    let number = task.number;
+    let (ok, packet) = match attempt(py, link, functions, task) {
+        Ok(packet) => (true, packet),
+        Err(Failed { error, value }) => (false, report(py, link, &error, value)?),
+    };
+    py_reply(py, link, number, ok, packet)
+}
+
+fn py_reply(py: Python<'_>, link: &mut WorkerLink, number: u64, ok: bool, packet: Packet) -> PyResult<()> {
+    // A large packet may have to wait for room; a small one hardly ever does.
+    if packet.size() > 4096 {
+        py.detach(|| link.reply(number, ok, packet)).map_err(python)
+    } else {
+        link.reply(number, ok, packet).map_err(python)
+    }
+}
+
+/// How a task failed; `value`: it had a result, which could not be pickled.
+struct Failed {
+    error: PyErr,
+    value: Option<Py<PyAny>>,
+}
+
+impl From<PyErr> for Failed {
+    fn from(error: PyErr) -> Self {
+        Failed { error, value: None }
+    }
+}
+
+fn attempt(
+    py: Python<'_>,
+    link: &WorkerLink,
+    functions: &mut HashMap<u32, Function>,
+    task: Task,
+) -> Result<Packet, Failed> {
+    let func = function(py, functions, task.func)?;
+    let mut content = task.content;
+    let (regions, bytes) = open(&mut content);
+    let mut decoder = Decoder::new(regions, bytes);
+    let mut results = Vec::new();
+    match decoder.mark()? {
+        tag::APPLY => {
+            let mut args = Vec::new();
+            decoder.sequence(py, |item| {
+                args.push(item);
+                Ok(())
+            })?;
+            let args = PyTuple::new(py, args)?;
+            results.push(func.call1(args)?);
+        }
+        tag::KEYWORDS => {
+            let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyDict>) = decoder.value(py)?.extract()?;
+            let args = PyTuple::new(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+            results.push(func.call(args, Some(&kwds))?);
+        }
+        mode @ (tag::MAP | tag::STARMAP) => {
+            // All items are decoded before the first call: one that cannot be fails the chunk before it has done anything.
+            let mut items = Vec::new();
+            decoder.sequence(py, |item| {
+                items.push(item);
+                Ok(())
+            })?;
+            results.reserve(items.len());
+            for item in items {
+                results.push(if mode == tag::MAP {
+                    func.call1((item,))?
+                } else {
+                    let args = PyTuple::new(py, item.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+                    func.call1(args)?
+                });
+            }
+        }
+        _ => return Err(PyRuntimeError::new_err("a task of an unknown kind").into()),
+    }
+    drop(content);
+    let mut encoder = Encoder::new(link.packer());
+    let encoded = encoder
+        .sequence(&results, || Ok(pyo3::types::PyList::new(py, &results)?.into_any()), Pickler::Plain)
+        .and_then(|()| encoder.packet());
+    encoded.map_err(|error| {
+        let value = if results.len() == 1 {
+            results.swap_remove(0)
+        } else {
+            pyo3::types::PyList::new(py, results).map_or_else(|_| py.None().into_bound(py), Bound::into_any)
+        };
+        Failed { error, value: Some(value.unbind()) }
+    })
+}
+
+fn function<'py>(
+    py: Python<'py>,
+    functions: &mut HashMap<u32, Function>,
+    number: u32,
+) -> PyResult<Bound<'py, PyAny>> {
+    let place = functions
+        .get_mut(&number)
+        .ok_or_else(|| PyRuntimeError::new_err("a task of a function that never came"))?;
+    if let Function::Ready(func) = place {
+        return Ok(func.bind(py).clone());
+    }
+    if let Function::Raw(content) = place {
+        let taken = std::mem::take(content);
+        let decoded = decode(py, taken);
+        match decoded {
+            Ok(func) => *place = Function::Ready(func),
+            Err((error, kept)) => {
+                *content = kept;
+                return Err(error);
+            }
+        }
+    }
+    match place {
+        Function::Ready(func) => Ok(func.bind(py).clone()),
+        Function::Raw(_) => Err(PyRuntimeError::new_err("a function that could not be decoded")),
+    }
+}
+
+/// The function, or its payload back: the next task of it will fail in the same way.
+fn decode(py: Python<'_>, mut content: Incoming) -> Result<Py<PyAny>, (PyErr, Incoming)> {
+    let (regions, bytes) = open(&mut content);
+    let decoded = Decoder::new(regions, bytes).value(py).map(Bound::unbind);
+    decoded.map_err(|error| (error, content))
+}
+
+/// An exception as a payload that always decodes: the exception's own pickle is inside as bytes.
+fn report(py: Python<'_>, link: &WorkerLink, error: &PyErr, value: Option<Py<PyAny>>) -> PyResult<Packet> {
+    static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let unsendable = value.is_some();
+    let report = helper(py, &REPORT, "report")?.call1((error.value(py), unsendable, value))?;
+    let mut encoder = Encoder::new(link.packer());
+    encoder.value(&report, Pickler::Plain)?;
+    encoder.packet()
+}

@@ -1,0 +1,305 @@
+//! What is to be called in a worker: the kinds of functions, and how each travels.
+//!
+//! The caller sends two things: the identity of [`make`] for one kind of call (it stands for all the types involved) and what
+//! [`Call::send`] wrote: as a rule the function's own identity. The worker calls that `make` and has a [`Run`], which
+//! takes chunks of encoded items and gives chunks of encoded results.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::frame::{Input, Output};
+use crate::identity::{Function, Identity};
+use crate::panic::caught;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::any::{TypeId, type_name};
+use std::marker::PhantomData;
+
+/// A value that can go to another process and come from one.
+///
+/// Implemented for every type that serde can serialize and deserialize, and that borrows nothing.
+///
+/// ```
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Photo {
+///     name: String,
+///     pixels: maniple::Bytes,
+/// }
+///
+/// fn travels<T: maniple::Value>() {}
+/// travels::<Photo>();
+/// travels::<Result<Vec<Photo>, String>>();
+/// ```
+pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
+
+/// One kind of call.
+pub(crate) trait Call: Sized + 'static {
+    type Item: Value;
+    type Out: Value;
+
+    /// Writes what [`Call::receive`] makes this call from.
+    fn send(&self, out: &mut Output) -> Result<()>;
+
+    /// Makes it again, in a worker.
+    fn receive(input: &mut Input<'_>) -> Result<Self>;
+
+    fn call(&self, item: Self::Item) -> Self::Out;
+
+    /// What errors call it.
+    fn name() -> &'static str;
+}
+
+/// What a worker keeps of a call.
+pub(crate) trait Run {
+    /// Runs a chunk.
+    fn run(&self, input: &mut Input<'_>, output: &mut Output) -> Result<()>;
+}
+
+impl<C: Call> Run for C {
+    /// Each item by itself: one that panics, or that cannot be decoded, fails alone.
+    fn run(&self, input: &mut Input<'_>, output: &mut Output) -> Result<()> {
+        let count = input.count()?;
+        output.begin_chunk();
+        for _ in 0..count {
+            let outcome = caught(|| {
+                let item = input.item::<C::Item>()??;
+                let result = self.call(item);
+                Ok::<_, Error>(output.item(&Ok::<_, Failure>(result)))
+            });
+            let failure = match outcome {
+                Ok(Ok(Ok(()))) => continue,
+                Ok(Ok(Err(error)) | Err(error)) => Failure::from(error),
+                Err(panicked) => Failure::Panicked(*panicked),
+            };
+            output.item(&Err::<C::Out, _>(failure))?;
+        }
+        Ok(())
+    }
+}
+
+/// How an item failed, on its way back.
+#[derive(Debug, Serialize, serde::Deserialize)]
+pub(crate) enum Failure {
+    Panicked(crate::error::Panicked),
+    /// With what [`Error::Remote`] holds.
+    Other(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::from(&error)
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Failure {
+        match error {
+            Error::Panicked(panicked) => Failure::Panicked((**panicked).clone()),
+            Error::Remote(text) => Failure::Other(text.clone()),
+            other => Failure::Other(other.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        match failure {
+            Failure::Panicked(panicked) => Error::Panicked(Box::new(panicked)),
+            Failure::Other(text) => Error::Remote(text),
+        }
+    }
+}
+
+/// The type of [`make`], whatever it is made for.
+type Make = fn(&mut Input<'_>) -> Result<Box<dyn Run>>;
+
+fn make<C: Call>(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
+    Ok(Box::new(C::receive(input)?))
+}
+
+/// Writes all that a worker needs to know of `call`.
+pub(crate) fn send<C: Call>(call: &C, out: &mut Output) -> Result<()> {
+    out.identity(Identity::of(make::<C> as Make as *const ())?);
+    call.send(out)
+}
+
+/// Reads it again.
+pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
+    let address = input.identity()?.address()?;
+    // SAFETY: `send` wrote the identity of a `make`, and all of them have this type; the identity was checked to be of
+    // this build. Links are private to the hub that wrote it.
+    let make = unsafe { std::mem::transmute::<*const (), Make>(address) };
+    caught(|| make(input)).map_err(Error::Panicked)?
+}
+
+/// `f(item)`.
+pub(crate) struct Plain<A, R>(pub fn(A) -> R);
+
+impl<A: Value, R: Value> Call for Plain<A, R> {
+    type Item = A;
+    type Out = R;
+
+    fn send(&self, out: &mut Output) -> Result<()> {
+        out.identity(Identity::of(self.0.address())?);
+        Ok(())
+    }
+
+    fn receive(input: &mut Input<'_>) -> Result<Self> {
+        let address = input.identity()?.address()?;
+        // SAFETY: `send` of this very type wrote the identity of a function of this type.
+        Ok(Plain(unsafe { Function::recall(address) }))
+    }
+
+    fn call(&self, item: A) -> R {
+        (self.0)(item)
+    }
+
+    fn name() -> &'static str {
+        type_name::<fn(A) -> R>()
+    }
+}
+
+/// `f(&state, item)`.
+pub(crate) struct With<S, A, R> {
+    function: fn(&S, A) -> R,
+    state: S,
+}
+
+impl<S: Value, A: Value, R: Value> With<S, A, R> {
+    /// Writes it without owning the state.
+    pub(crate) fn send_borrowed(function: fn(&S, A) -> R, state: &S, out: &mut Output) -> Result<()> {
+        out.identity(Identity::of(make::<Self> as Make as *const ())?);
+        out.identity(Identity::of(function as *const ())?);
+        out.item(state)
+    }
+}
+
+impl<S: Value, A: Value, R: Value> Call for With<S, A, R> {
+    type Item = A;
+    type Out = R;
+
+    fn send(&self, out: &mut Output) -> Result<()> {
+        out.identity(Identity::of(self.function as *const ())?);
+        out.item(&self.state)
+    }
+
+    fn receive(input: &mut Input<'_>) -> Result<Self> {
+        let address = input.identity()?.address()?;
+        // SAFETY: as for `Plain`; this type is not in the list of `Function` because it is generic over a lifetime.
+        let function = unsafe { std::mem::transmute::<*const (), fn(&S, A) -> R>(address) };
+        Ok(With { function, state: input.item()?? })
+    }
+
+    fn call(&self, item: A) -> R {
+        (self.function)(&self.state, item)
+    }
+
+    fn name() -> &'static str {
+        type_name::<fn(&S, A) -> R>()
+    }
+}
+
+/// A function of 2 to 8 arguments that [`Pool::starmap`](crate::Pool::starmap) can call with tuples `T`: one that has a name,
+/// or a `fn` pointer.
+///
+/// A closure is not among them, because nothing tells one that captures nothing from one that captures a value without a
+/// size, and that must not be conjured up in another process. Give closures to [`Pool::map`](crate::Pool::map), which takes
+/// `fn` pointers, and let them take the tuple apart: `|(a, b)| a + b`.
+pub trait StarFn<T, R>: Copy + 'static {
+    /// Calls it with the tuple's fields.
+    #[doc(hidden)]
+    fn star(&self, arguments: T) -> R;
+
+    /// Where it is, if it is a `fn` pointer.
+    #[doc(hidden)]
+    fn pointer(&self) -> Option<*const ()>;
+
+    /// The `fn` pointer to `address`.
+    ///
+    /// # Safety
+    /// `address` came from [`StarFn::pointer`] of the same type.
+    #[doc(hidden)]
+    unsafe fn from_pointer(address: *const ()) -> Option<Self>;
+}
+
+macro_rules! star {
+    ($($type:ident $value:ident),*) => {
+        impl<Fun, Out: 'static, $($type: 'static),*> StarFn<($($type,)*), Out> for Fun
+        where
+            Fun: Fn($($type),*) -> Out + Copy + 'static,
+        {
+            fn star(&self, ($($value,)*): ($($type,)*)) -> Out {
+                self($($value),*)
+            }
+
+            fn pointer(&self) -> Option<*const ()> {
+                let is = TypeId::of::<Fun>() == TypeId::of::<fn($($type),*) -> Out>();
+                // SAFETY: it has exactly this type, which is an address.
+                is.then(|| unsafe { std::mem::transmute_copy::<Fun, *const ()>(self) })
+            }
+
+            unsafe fn from_pointer(address: *const ()) -> Option<Self> {
+                let is = TypeId::of::<Fun>() == TypeId::of::<fn($($type),*) -> Out>();
+                // SAFETY: as above, and the caller vouches for the address.
+                is.then(|| unsafe { std::mem::transmute_copy::<*const (), Fun>(&address) })
+            }
+        }
+    };
+}
+
+star!(A a, B b);
+star!(A a, B b, C c);
+star!(A a, B b, C c, D d);
+star!(A a, B b, C c, D d, E e);
+star!(A a, B b, C c, D d, E e, F f);
+star!(A a, B b, C c, D d, E e, F f, G g);
+star!(A a, B b, C c, D d, E e, F f, G g, H h);
+
+/// `f(a, b, …)`.
+pub(crate) struct Star<F, T, R>(F, PhantomData<fn(T) -> R>);
+
+impl<F: StarFn<T, R>, T, R> Star<F, T, R> {
+    /// # Errors
+    /// It is a closure.
+    pub(crate) fn new(function: F) -> Result<Self> {
+        // A named function is a type of its own without a size, and its value can be made from nothing: there is only
+        // the one. A closure without a size may hold anything without a size; it is told by its name.
+        let named = size_of::<F>() == 0 && !type_name::<F>().ends_with("{{closure}}");
+        if named || function.pointer().is_some() {
+            return Ok(Star(function, PhantomData));
+        }
+        Err(Error::Function("starmap takes named functions and fn pointers; give a closure to map: |(a, b)| ..."))
+    }
+}
+
+impl<F: StarFn<T, R>, T: Value, R: Value> Call for Star<F, T, R> {
+    type Item = T;
+    type Out = R;
+
+    fn send(&self, out: &mut Output) -> Result<()> {
+        if let Some(address) = self.0.pointer() {
+            out.identity(Identity::of(address)?);
+        }
+        Ok(())
+    }
+
+    fn receive(input: &mut Input<'_>) -> Result<Self> {
+        if size_of::<F>() == 0 {
+            // SAFETY: `new` let only named functions pass, whose type has one value, of no bytes.
+            return Ok(Star(unsafe { std::mem::zeroed() }, PhantomData));
+        }
+        let address = input.identity()?.address()?;
+        // SAFETY: `send` of this very type wrote what `pointer` gave.
+        let function = unsafe { F::from_pointer(address) };
+        function.map(|f| Star(f, PhantomData)).ok_or(Error::Function("a fn pointer came as something else"))
+    }
+
+    fn call(&self, item: T) -> R {
+        self.0.star(item)
+    }
+
+    fn name() -> &'static str {
+        type_name::<F>()
+    }
+}

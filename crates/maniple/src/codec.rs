@@ -1,0 +1,84 @@
+//! How values become bytes and back. Everything that travels goes through the [`Codec`] trait; [`Postcard`] is the one used.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Values to bytes and back. Several values may follow each other in one buffer.
+pub(crate) trait Codec {
+    /// Appends `value` to `out`. After an error `out` may end in a part of it.
+    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()>;
+
+    /// Takes a value from the front of `bytes`.
+    fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T>;
+}
+
+/// The compact binary form of the `postcard` crate: numbers of variable length, no names, no type information.
+pub(crate) struct Postcard;
+
+impl Codec for Postcard {
+    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
+        postcard::serialize_with_flavor(value, Append(out)).map_err(|e| codec_error::<T>("encoded", e))
+    }
+
+    fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T> {
+        let (value, rest) = postcard::take_from_bytes(bytes).map_err(|e| codec_error::<T>("decoded", e))?;
+        *bytes = rest;
+        Ok(value)
+    }
+}
+
+/// postcard's own adapter for a `Vec` takes it by value and extends it item by item.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Append<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+#[cold]
+fn codec_error<T: ?Sized>(what: &'static str, error: postcard::Error) -> Error {
+    // serde hands an error of our own types on as text, which postcard drops; it was noted on the way.
+    let why = crate::bulk::take_error().unwrap_or_else(|| match error {
+        postcard::Error::WontImplement => "its form depends on what the input says (an untagged enum, a \
+            `serde_json::Value`, a skipped field), which a format without type information cannot carry"
+            .to_owned(),
+        postcard::Error::SerdeSerCustom | postcard::Error::SerdeDeCustom => {
+            "its own Serialize or Deserialize implementation refused".to_owned()
+        }
+        other => other.to_string(),
+    });
+    Error::Codec { what, type_name: std::any::type_name::<T>(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_follow_each_other_in_one_buffer() {
+        let mut out = Vec::new();
+        Postcard::encode(&7u64, &mut out).unwrap();
+        Postcard::encode("seven", &mut out).unwrap();
+        let mut bytes = &out[..];
+        assert_eq!(Postcard::decode::<u64>(&mut bytes).unwrap(), 7);
+        assert_eq!(Postcard::decode::<String>(&mut bytes).unwrap(), "seven");
+        assert!(bytes.is_empty());
+        assert!(matches!(Postcard::decode::<u64>(&mut bytes), Err(Error::Codec { what: "decoded", .. })));
+    }
+}

@@ -1,0 +1,158 @@
+//! What can go wrong, and what a caller gets to know about it.
+
+use maniple_engine::process::Exit;
+use std::fmt;
+use std::io;
+
+/// This crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call on a pool has no value.
+///
+/// An error that a function *returns* is not among them: `pool.apply(f, x)?` is then the function's own `Result`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The worker that ran the task died: it was killed, it crashed, or it exited.
+    #[error(transparent)]
+    WorkerLost(Box<WorkerLost>),
+    /// The function panicked.
+    #[error(transparent)]
+    Panicked(Box<Panicked>),
+    /// An argument, a result or a state could not be turned into bytes, or back.
+    #[error("a value of type {type_name} could not be {what}: {why}")]
+    Codec {
+        /// "encoded" or "decoded".
+        what: &'static str,
+        /// The value's type.
+        type_name: &'static str,
+        /// What stood in the way.
+        why: String,
+    },
+    /// The function cannot be run in another process.
+    #[error("this function cannot be sent to a worker: {0}")]
+    Function(&'static str),
+    /// The pool was closed or terminated before the call.
+    #[error("the pool is not running: it was closed or terminated")]
+    NotRunning,
+    /// The ticket was cancelled, or the pool terminated, before this could run to its end.
+    #[error("cancelled, or the pool was terminated, before it ran to its end")]
+    Cancelled,
+    /// The time was up. The call goes on; the ticket can be asked again.
+    #[error("no result within {0:?}")]
+    Timeout(std::time::Duration),
+    /// No worker could be started.
+    #[error("no worker could be started: {0}")]
+    Start(String),
+    /// The initializer failed in a worker.
+    #[error("the initializer failed in a worker: {0}")]
+    Initializer(#[source] Box<Error>),
+    /// What went wrong in the worker, outside of the function: its words.
+    #[error("in the worker: {0}")]
+    Remote(String),
+    /// The ticket's value was taken before.
+    #[error("the value of this ticket was taken before")]
+    Taken,
+    /// The operating system or the engine refused something.
+    #[error(transparent)]
+    Engine(maniple_engine::Error),
+}
+
+/// The end of a worker, told with what it was doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerLost {
+    /// The worker's process number.
+    pub pid: u32,
+    /// How it ended.
+    pub exit: Exit,
+    /// The function that it was running, where its name is known, and for which items of the call.
+    pub task: String,
+    /// What it last wrote to its standard error; may be empty.
+    pub stderr_tail: String,
+}
+
+impl fmt::Display for WorkerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} {} while it ran {}", self.pid, self.exit, self.task)?;
+        let tail = self.stderr_tail.trim_end();
+        if !tail.is_empty() {
+            write!(f, "; its standard error ended in:\n{tail}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for WorkerLost {}
+
+/// A panic in a worker, as its panic hook saw it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct Panicked {
+    /// What the function panicked with.
+    pub message: String,
+    /// `file:line:column`, if it is known.
+    pub location: Option<String>,
+    /// The call stack. Empty when the worker's environment has `RUST_BACKTRACE=0`.
+    pub backtrace: String,
+    /// The worker's process number.
+    pub pid: u32,
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the function panicked in worker {}", self.pid)?;
+        if let Some(location) = &self.location {
+            write!(f, " at {location}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+impl From<maniple_engine::Error> for Error {
+    fn from(error: maniple_engine::Error) -> Self {
+        match error {
+            maniple_engine::Error::NotRunning => Error::NotRunning,
+            other => Error::Engine(other),
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Timeout(_) => io::ErrorKind::TimedOut,
+            Error::Codec { .. } => io::ErrorKind::InvalidData,
+            Error::NotRunning => io::ErrorKind::NotConnected,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_worker_says_who_how_what_and_its_last_words() {
+        let lost = WorkerLost {
+            pid: 12,
+            exit: Exit::Signal(9),
+            task: "items 3 to 4".into(),
+            stderr_tail: "out of memory\n".into(),
+        };
+        let text = Error::WorkerLost(Box::new(lost)).to_string();
+        assert_eq!(
+            text,
+            "worker 12 killed by signal 9 (SIGKILL) while it ran items 3 to 4; its standard error ended in:\nout of memory"
+        );
+    }
+
+    #[test]
+    fn an_error_fits_into_a_few_words() {
+        assert!(size_of::<Error>() <= 64);
+    }
+}

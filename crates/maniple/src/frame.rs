@@ -1,0 +1,188 @@
+//! What is inside of the engine's opaque payloads.
+//!
+//! ```text
+//! definition   identity of `make` · what the call wrote of itself
+//! chunk        count: u32 · (length: u32 · encoded value) …          values: the items, or Result<value, Failure>
+//! ```
+//! Every value has its length before it, so that one that cannot be decoded does not take those behind it along. Large buffers
+//! in values go beside the bytes, as blobs.
+
+use crate::bulk::{Sink, Source, supply};
+use crate::codec::{Codec, Postcard};
+use crate::error::{Error, Result};
+use crate::identity::Identity;
+use maniple_engine::pool::{Incoming, Packer, Packet};
+use maniple_engine::shm::inbox::Region;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::any::type_name;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A payload in the making.
+#[derive(Debug)]
+pub(crate) struct Output {
+    packer: Option<Packer>,
+    bytes: Vec<u8>,
+    // Without one, large buffers stay in the bytes.
+    sink: Option<Sink>,
+    count: u32,
+    // Where the count goes.
+    counted: Option<usize>,
+}
+
+const LENGTH: usize = 4;
+
+impl Output {
+    pub(crate) fn new(packer: &Packer) -> Output {
+        let sink = Some(Sink::new(packer));
+        Output { packer: Some(packer.clone()), bytes: Vec::new(), sink, count: 0, counted: None }
+    }
+
+    /// One for bytes alone, to be read with [`Input::plain`].
+    pub(crate) fn plain() -> Output {
+        Output { packer: None, bytes: Vec::new(), sink: None, count: 0, counted: None }
+    }
+
+    pub(crate) fn identity(&mut self, identity: Identity) {
+        self.bytes.extend_from_slice(&identity.encode());
+    }
+
+    /// From here on values are counted.
+    pub(crate) fn begin_chunk(&mut self) {
+        self.counted = Some(self.bytes.len());
+        self.count = 0;
+        self.bytes.extend_from_slice(&[0; LENGTH]);
+    }
+
+    /// Adds a value. After an error all is as it was before.
+    pub(crate) fn item<T: Serialize>(&mut self, value: &T) -> Result<()> {
+        let start = self.bytes.len();
+        let blobs = self.blobs();
+        self.bytes.extend_from_slice(&[0; LENGTH]);
+        let bytes = &mut self.bytes;
+        let encode = AssertUnwindSafe(|| Sink::collect(&mut self.sink, || Postcard::encode(value, bytes)));
+        let encoded = catch_unwind(encode).unwrap_or_else(|_| Err(panicked::<T>("encoded"))).and_then(|()| {
+            u32::try_from(self.bytes.len() - start - LENGTH).map_err(|_| Error::Codec {
+                what: "encoded",
+                type_name: type_name::<T>(),
+                why: "it takes 4 GiB or more; put large numbers of plain values into a maniple::Bulk".into(),
+            })
+        });
+        match encoded {
+            Ok(len) => {
+                self.bytes[start..start + LENGTH].copy_from_slice(&len.to_le_bytes());
+                self.count += 1;
+                Ok(())
+            }
+            Err(error) => {
+                self.bytes.truncate(start);
+                if let Some(sink) = &mut self.sink {
+                    sink.truncate(blobs);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Blobs so far.
+    pub(crate) fn blobs(&self) -> usize {
+        self.sink.as_ref().map_or(0, Sink::len)
+    }
+
+    /// Values so far.
+    pub(crate) fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Bytes and blobs so far, in bytes.
+    pub(crate) fn volume(&self) -> usize {
+        self.bytes.len() + self.sink.as_ref().map_or(0, Sink::volume)
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&mut self) -> &[u8] {
+        if let Some(at) = self.counted {
+            self.bytes[at..at + LENGTH].copy_from_slice(&self.count.to_le_bytes());
+        }
+        &self.bytes
+    }
+
+    /// Makes a packet of it, and starts afresh.
+    pub(crate) fn pack(&mut self) -> Result<Packet> {
+        let blobs = self.sink.as_mut().map(Sink::take).unwrap_or_default();
+        self.bytes();
+        let packet = match &self.packer {
+            Some(packer) => packer.pack(&self.bytes, blobs)?,
+            None => Packet::default(),
+        };
+        self.clear();
+        Ok(packet)
+    }
+
+    fn clear(&mut self) {
+        // A huge payload's memory is not kept for small ones.
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        self.count = 0;
+        self.counted = None;
+    }
+}
+
+/// Bytes of memory kept for the next payload.
+const KEPT: usize = 1 << 20;
+
+/// A payload that arrived.
+#[derive(Debug)]
+pub(crate) struct Input<'a> {
+    bytes: &'a [u8],
+    source: Option<Source>,
+}
+
+/// Opens what arrived, for the time that `read` takes.
+pub(crate) fn open<R>(mut incoming: Incoming, read: impl FnOnce(&mut Input<'_>) -> R) -> R {
+    let regions = std::mem::take(&mut incoming.regions);
+    read(&mut Input::new(incoming.bytes(), regions))
+}
+
+impl<'a> Input<'a> {
+    pub(crate) fn new(bytes: &'a [u8], regions: Vec<Region>) -> Input<'a> {
+        Input { bytes, source: Some(regions.into_iter().map(Some).collect()) }
+    }
+
+    /// What an [`Output::plain`] wrote.
+    pub(crate) fn plain(bytes: &'a [u8]) -> Input<'a> {
+        Input { bytes, source: None }
+    }
+
+    pub(crate) fn identity(&mut self) -> Result<Identity> {
+        Identity::decode(&mut self.bytes)
+    }
+
+    fn number(&mut self) -> Result<u32> {
+        let (head, rest) = self.bytes.split_first_chunk::<LENGTH>().ok_or_else(cut_short)?;
+        self.bytes = rest;
+        Ok(u32::from_le_bytes(*head))
+    }
+
+    /// How many values follow.
+    pub(crate) fn count(&mut self) -> Result<u32> {
+        self.number()
+    }
+
+    /// The next value. The outer error: there is none, and nothing can follow. The inner one: this one cannot be decoded.
+    pub(crate) fn item<T: DeserializeOwned>(&mut self) -> Result<Result<T>> {
+        let len = self.number()? as usize;
+        let (mut value, rest) = self.bytes.split_at_checked(len).ok_or_else(cut_short)?;
+        self.bytes = rest;
+        let decode = AssertUnwindSafe(|| supply(&mut self.source, || Postcard::decode(&mut value)));
+        Ok(catch_unwind(decode).unwrap_or_else(|_| Err(panicked::<T>("decoded"))))
+    }
+}
+
+fn panicked<T>(what: &'static str) -> Error {
+    Error::Codec { what, type_name: type_name::<T>(), why: "its own Serialize or Deserialize panicked".into() }
+}
+
+fn cut_short() -> Error {
+    Error::Remote("a message between pool and worker is shorter than it says".into())
+}

@@ -1,0 +1,141 @@
+//! Which function is meant, in another process of the same program.
+//!
+//! A program lies at another address in each of its processes, but everything in it keeps its distance from its start. So a
+//! function is its offset, and the build that the offset belongs to. An offset is taken only from the same build, and only
+//! if it points into the program's code.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use maniple_engine::sys::process::image::{Image, image};
+
+/// A function as it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    build: u64,
+    offset: u64,
+}
+
+/// Bytes of an encoded identity.
+pub(crate) const LEN: usize = 16;
+
+impl Identity {
+    /// The identity of the function at `address`.
+    pub(crate) fn of(address: *const ()) -> Result<Identity> {
+        Self::within(image(), address.expose_provenance())
+    }
+
+    fn within(image: &Image, address: usize) -> Result<Identity> {
+        if !image.text.iter().any(|range| range.contains(&address)) {
+            return Err(Error::Function(
+                "it lies outside of the program's own code, in a shared library; wrap it in a function of the program",
+            ));
+        }
+        Ok(Identity { build: image.build, offset: address.wrapping_sub(image.base) as u64 })
+    }
+
+    /// The address of that function in this process.
+    pub(crate) fn address(self) -> Result<*const ()> {
+        self.address_within(image()).map(std::ptr::with_exposed_provenance)
+    }
+
+    fn address_within(self, image: &Image) -> Result<usize> {
+        if self.build != image.build {
+            return Err(Error::Function("the worker is another build of the program than the one that made the call"));
+        }
+        let address = image.base.wrapping_add(self.offset as usize);
+        if image.text.iter().any(|range| range.contains(&address)) {
+            Ok(address)
+        } else {
+            Err(Error::Function("what was sent points outside of the program's code"))
+        }
+    }
+
+    pub(crate) fn encode(self) -> [u8; LEN] {
+        (u128::from(self.build) << 64 | u128::from(self.offset)).to_le_bytes()
+    }
+
+    pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Identity> {
+        let Some((head, rest)) = bytes.split_first_chunk::<LEN>() else {
+            return Err(Error::Function("what was sent is too short to name one"));
+        };
+        *bytes = rest;
+        let both = u128::from_le_bytes(*head);
+        Ok(Identity { build: (both >> 64) as u64, offset: both as u64 })
+    }
+}
+
+/// A type of `fn` pointers.
+///
+/// # Safety
+/// Only for `fn` pointers: [`recall`](Function::recall) makes one from an address.
+pub(crate) unsafe trait Function: Copy {
+    /// Its address.
+    fn address(self) -> *const ();
+
+    /// The function at `address`.
+    ///
+    /// # Safety
+    /// `address` is that of a function of exactly this type.
+    unsafe fn recall(address: *const ()) -> Self;
+}
+
+macro_rules! functions {
+    ($($argument:ident)*) => {
+        // SAFETY: implemented for `fn` pointers, which are addresses.
+        unsafe impl<Out, $($argument),*> Function for fn($($argument),*) -> Out {
+            fn address(self) -> *const () {
+                self as *const ()
+            }
+
+            unsafe fn recall(address: *const ()) -> Self {
+                // SAFETY: the caller's promise; a function pointer is a code address on every platform we build for.
+                unsafe { std::mem::transmute::<*const (), Self>(address) }
+            }
+        }
+    };
+}
+
+functions!();
+functions!(A);
+functions!(A B);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn twice(x: u32) -> u32 {
+        2 * x
+    }
+
+    #[test]
+    fn a_function_is_found_again_by_its_identity() {
+        let identity = Identity::of((twice as fn(u32) -> u32).address()).unwrap();
+        let sent = identity.encode();
+        let address = Identity::decode(&mut &sent[..]).unwrap().address().unwrap();
+        // SAFETY: `twice` has this type.
+        assert_eq!(unsafe { <fn(u32) -> u32>::recall(address) }(21), 42);
+    }
+
+    #[test]
+    fn a_function_of_a_library_is_refused() {
+        let error = Identity::of(libc_function()).unwrap_err();
+        assert!(error.to_string().contains("shared library"), "{error}");
+    }
+
+    fn libc_function() -> *const () {
+        unsafe extern "C" {
+            fn getpid() -> i32;
+        }
+        getpid as *const ()
+    }
+
+    #[test]
+    fn another_build_and_a_stray_offset_are_refused() {
+        let here = image();
+        let mine = Identity::of((twice as fn(u32) -> u32).address()).unwrap();
+        let other = Image { build: here.build ^ 1, ..here.clone() };
+        assert!(mine.address_within(&other).unwrap_err().to_string().contains("another build"));
+        let stray = Identity { offset: u64::MAX / 2, ..mine };
+        assert!(stray.address().unwrap_err().to_string().contains("outside"));
+    }
+}

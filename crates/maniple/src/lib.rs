@@ -1,0 +1,54 @@
+//! Processes with the interface of threads.
+//!
+//! A [`Pool`] runs functions of this very program in worker processes: for work that must be spread over processes,
+//! crash-isolated, or killed, which threads cannot give. Its methods are those of Python's `multiprocessing.Pool`, typed.
+//!
+//! ```
+//! use maniple::Pool;
+//!
+//! fn square(x: u64) -> u64 {
+//!     x * x
+//! }
+//!
+//! # fn main() -> maniple::Result<()> {
+//! let pool = Pool::new(2)?;
+//! assert_eq!(pool.map(square, [1, 2, 3])?, [1, 4, 9]);
+//!
+//! // Whatever happens to a worker, its caller gets to know.
+//! let lost = pool.apply(|code| std::process::exit(code), 3).map(|()| "never").unwrap_err();
+//! assert!(lost.to_string().contains("exited with code 3"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How a program becomes its own worker
+//! A worker is the program started once more, caught before `main`: nothing has to be written there, and plain `cargo test`
+//! works. (Without the feature `auto-init`, `main` begins with [`init`].) Functions are recognised by their place in the
+//! program, so they are `fn` pointers: functions, and closures that capture nothing. Values travel by serde; large lists of
+//! plain numbers by shared memory, if they are a [`Bulk`].
+//!
+//! # What a worker shares with its pool's process
+//! The program, its arguments and environment, the working directory, standard input and output. Its standard error passes
+//! through the pool's process, so that [`WorkerLost`] can quote it. It does not share memory: statics are as in a
+//! fresh program, and are filled by [`Builder::initializer`]. It dies when the pool's process does, at once and however busy.
+#![deny(unsafe_code)]
+
+mod bulk;
+mod call;
+mod codec;
+mod error;
+mod frame;
+mod identity;
+mod panic;
+mod pool;
+mod results;
+mod startup;
+mod worker;
+
+pub use bulk::{Bulk, Bytes};
+pub use bytemuck::Pod;
+pub use call::{StarFn, Value};
+pub use error::{Error, Panicked, Result, WorkerLost};
+pub use maniple_engine::process::Exit;
+pub use pool::{Builder, Calls, Imap, Pool, StartMethod, Ticket};
+pub use startup::init;

@@ -1,0 +1,112 @@
+//! What a pool can be told before it starts.
+
+use super::{Pool, Shared, keeper};
+use crate::call::{self, Plain, Value};
+use crate::error::{Error, Result};
+use crate::frame::Output;
+use crate::startup;
+use maniple_engine::pool::{Hub, HubConfig};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+/// How workers are started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartMethod {
+    /// The program is started once more for each worker.
+    #[default]
+    Spawn,
+    /// The program is started once more, once; that process forks a worker whenever one is needed. Replacing a worker is
+    /// then cheap, which pays with [`Builder::max_tasks_per_child`].
+    ForkServer,
+}
+
+/// A pool in the making; see [`Pool::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    processes: Option<usize>,
+    max_tasks: Option<u64>,
+    pub(super) method: StartMethod,
+    setup: Result<Vec<u8>>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Builder {
+        Builder { processes: None, max_tasks: None, method: StartMethod::default(), setup: Ok(Vec::new()) }
+    }
+
+    /// How many workers. Without it as many as this process may use processors.
+    pub fn processes(mut self, processes: usize) -> Builder {
+        self.processes = Some(processes);
+        self
+    }
+
+    /// A function that each worker calls once, before its first task. If it panics the worker cannot be used; a pool
+    /// whose workers all fail so gives [`Error::Initializer`] for every call.
+    ///
+    /// ```
+    /// use std::sync::OnceLock;
+    ///
+    /// static GREETING: OnceLock<String> = OnceLock::new();
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder()
+    ///     .processes(2)
+    ///     .initializer(|greeting| GREETING.set(greeting).unwrap(), "hello".to_string())
+    ///     .build()?;
+    /// let told = pool.map(|name: String| format!("{} {name}", GREETING.get().unwrap()), ["you".into()])?;
+    /// assert_eq!(told, ["hello you"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn initializer<A: Value>(mut self, function: fn(A), arguments: A) -> Builder {
+        let mut output = Output::plain();
+        self.setup = call::send(&Plain(function), &mut output).and_then(|()| {
+            output.begin_chunk();
+            output.item(&arguments)?;
+            Ok(output.bytes().to_vec())
+        });
+        self
+    }
+
+    /// After so many tasks (chunks of items) a worker ends and a fresh one takes its place; 0 means never.
+    pub fn max_tasks_per_child(mut self, tasks: u64) -> Builder {
+        self.max_tasks = Some(tasks);
+        self
+    }
+
+    /// How workers are started.
+    pub fn start_method(mut self, method: StartMethod) -> Builder {
+        self.method = method;
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// [`Error::Start`] when a worker cannot be started, and what stands in the way of sending the initializer.
+    pub fn build(self) -> Result<Pool> {
+        let processes = match self.processes {
+            Some(0) => return Err(Error::Start("a pool needs at least one worker".into())),
+            Some(processes) => processes,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        if !startup::is_done() {
+            // Without this a worker would run `main`, make a pool, and so on without end.
+            return Err(Error::Start("call maniple::init() at the beginning of main, or enable the feature auto-init".into()));
+        }
+        let hub = Hub::new(HubConfig {
+            processes,
+            max_tasks_per_child: self.max_tasks.and_then(NonZeroU64::new),
+            tap_stderr: true,
+        })?;
+        let shared = Arc::new(Shared::new(hub, self.method, self.setup?));
+        let pool = Pool { shared: shared.clone() };
+        for _ in 0..processes {
+            shared.start_worker()?;
+        }
+        keeper::start(&shared)?;
+        Ok(pool)
+    }
+}

@@ -1,0 +1,235 @@
+//! The calls that a pool offers, with their options.
+
+use super::imap::Imap;
+use super::source::{Items, feed, single};
+use super::Shared;
+use super::ticket::{self, Ticket};
+use crate::call::{self, Call, Plain, Star, StarFn, Value, With};
+use crate::error::{Error, Result};
+use crate::frame::Output;
+use crate::results::{About, Reader};
+use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
+use std::any::type_name;
+use std::sync::{Arc, PoisonError};
+
+/// Items of an `imap` that are under way at most, where the caller did not say; and their bytes.
+const WINDOW: (usize, usize) = (1000, 64 << 20);
+/// Functions that are kept known to the workers.
+const FUNCTIONS: usize = 32;
+
+/// A pool's calls with options: see [`Pool::chunksize`](crate::Pool::chunksize) and [`Pool::buffersize`](crate::Pool::buffersize).
+/// The methods are the pool's.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let pool = maniple::Pool::new(2)?;
+/// for size in pool.chunksize(4).buffersize(16).imap(|name: String| name.len(), ["ab".to_string()])? {
+///     assert_eq!(size?, 2);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Calls<'a> {
+    pool: &'a Arc<Shared>,
+    chunk: Chunk,
+    window: (usize, usize),
+}
+
+impl<'a> Calls<'a> {
+    pub(super) fn new(pool: &'a Arc<Shared>) -> Calls<'a> {
+        Calls { pool, chunk: Chunk::Adaptive, window: WINDOW }
+    }
+
+    /// Items in each task; at least 1.
+    #[must_use]
+    pub fn chunksize(self, items: usize) -> Calls<'a> {
+        Calls { chunk: Chunk::Fixed(items.max(1)), ..self }
+    }
+
+    /// Items under way at most in `imap` and `imap_unordered`; at least 1.
+    #[must_use]
+    pub fn buffersize(self, items: usize) -> Calls<'a> {
+        Calls { window: (items.max(1), usize::MAX), ..self }
+    }
+
+    /// See [`Pool::apply`](crate::Pool::apply).
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn apply<A: Value, R: Value>(self, function: fn(A) -> R, item: A) -> Result<R> {
+        self.apply_async(function, item)?.get()
+    }
+
+    /// See [`Pool::apply_async`](crate::Pool::apply_async).
+    ///
+    /// # Errors
+    /// When the call cannot be sent.
+    pub fn apply_async<A: Value, R: Value>(self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
+        let func = self.known(&Plain(function))?;
+        let packet = single(&item, self.pool.hub.packer())?;
+        let about = About { method: "apply", function: Plain::<A, R>::name(), in_order: true };
+        let spec = self.spec(func, Collect::All, Some(1));
+        let ticket = self.pool.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
+        Ok(Ticket::new(self.pool.clone(), ticket, Reader::new(about, Some(1)), ticket::one))
+    }
+
+    /// See [`Pool::map`](crate::Pool::map).
+    ///
+    /// # Errors
+    /// The error of the first item that has one.
+    pub fn map<A: Value, R: Value>(self, function: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+        self.map_async(function, items)?.get()
+    }
+
+    /// See [`Pool::map_async`](crate::Pool::map_async).
+    ///
+    /// # Errors
+    /// When the call cannot be sent.
+    pub fn map_async<A: Value, R: Value>(
+        self,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Ticket<Vec<R>>> {
+        let func = self.known(&Plain(function))?;
+        self.all(func, "map", Plain::<A, R>::name(), items)
+    }
+
+    /// See [`Pool::map_with`](crate::Pool::map_with).
+    ///
+    /// # Errors
+    /// As [`Calls::map`].
+    pub fn map_with<S: Value, A: Value, R: Value>(
+        self,
+        state: &S,
+        function: fn(&S, A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>> {
+        self.map_with_async(state, function, items)?.get()
+    }
+
+    /// See [`Pool::map_with_async`](crate::Pool::map_with_async).
+    ///
+    /// # Errors
+    /// When the call cannot be sent.
+    pub fn map_with_async<S: Value, A: Value, R: Value>(
+        self,
+        state: &S,
+        function: fn(&S, A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Ticket<Vec<R>>> {
+        let mut output = Output::new(self.pool.hub.packer());
+        With::send_borrowed(function, state, &mut output)?;
+        let func = self.pool.hub.define(output.pack()?);
+        self.all(func, "map_with", With::<S, A, R>::name(), items)
+    }
+
+    /// See [`Pool::starmap`](crate::Pool::starmap).
+    ///
+    /// # Errors
+    /// As [`Calls::map`].
+    pub fn starmap<T: Value, R: Value, F: StarFn<T, R>>(
+        self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<R>> {
+        self.starmap_async(function, items)?.get()
+    }
+
+    /// See [`Pool::starmap_async`](crate::Pool::starmap_async).
+    ///
+    /// # Errors
+    /// When the call cannot be sent.
+    pub fn starmap_async<T: Value, R: Value, F: StarFn<T, R>>(
+        self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Ticket<Vec<R>>> {
+        let func = self.known(&Star::new(function)?)?;
+        self.all(func, "starmap", Star::<F, T, R>::name(), items)
+    }
+
+    /// See [`Pool::imap`](crate::Pool::imap).
+    ///
+    /// # Errors
+    /// When the call cannot be sent.
+    pub fn imap<A: Value, R: Value, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    where
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.lazy(function, "imap", Collect::Ordered, items.into_iter())
+    }
+
+    /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
+    ///
+    /// # Errors
+    /// When the call cannot be sent.
+    pub fn imap_unordered<A: Value, R: Value, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    where
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.lazy(function, "imap_unordered", Collect::Unordered, items.into_iter())
+    }
+
+    /// The call as a function that the workers know, from an earlier call where that is so.
+    fn known<C: Call>(&self, call: &C) -> Result<Func> {
+        let mut output = Output::new(self.pool.hub.packer());
+        call::send(call, &mut output)?;
+        let mut functions = self.pool.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = functions.iter().rposition(|(bytes, _)| bytes == output.bytes()) {
+            return Ok(functions[at].1.clone());
+        }
+        let bytes = output.bytes().to_vec();
+        let func = self.pool.hub.define(output.pack()?);
+        if functions.len() >= FUNCTIONS {
+            functions.remove(0);
+        }
+        functions.push((bytes, func.clone()));
+        Ok(func)
+    }
+
+    fn spec(&self, func: Func, collect: Collect, items: Option<usize>) -> JobSpec {
+        JobSpec { func, collect, chunk: self.chunk, items, window: None, notify: false }
+    }
+
+    fn all<A: Value, R: Value>(
+        self,
+        func: Func,
+        method: &'static str,
+        function: &'static str,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Ticket<Vec<R>>> {
+        // All at once, so that how many there are is known, and so that iterators may borrow.
+        let items: Vec<A> = items.into_iter().collect();
+        let count = items.len();
+        let source = Box::new(Items::new(items.into_iter(), self.pool.hub.packer()));
+        let ticket = self.pool.hub.submit(self.spec(func, Collect::All, Some(count)), SourceKind::Inline(source))?;
+        let reader = Reader::new(About { method, function, in_order: true }, Some(count));
+        Ok(Ticket::new(self.pool.clone(), ticket, reader, ticket::all))
+    }
+
+    fn lazy<A: Value, R: Value, I>(
+        self,
+        function: fn(A) -> R,
+        method: &'static str,
+        collect: Collect,
+        items: I,
+    ) -> Result<Imap<R>>
+    where
+        I: Iterator<Item = A> + Send + 'static,
+    {
+        let func = self.known(&Plain(function))?;
+        let known = match items.size_hint() {
+            (least, Some(most)) if least == most => Some(least),
+            _ => None,
+        };
+        let spec = JobSpec { window: Some(self.window), ..self.spec(func, collect, known) };
+        let ticket = self.pool.hub.submit(spec, SourceKind::External)?;
+        feed(self.pool.hub.clone(), ticket.job(), items)
+            .map_err(|e| Error::Start(format!("no thread to take items from the input: {e}")))?;
+        let about = About { method, function: type_name::<fn(A) -> R>(), in_order: collect == Collect::Ordered };
+        Ok(Imap::new(self.pool.clone(), ticket, Reader::new(about, None)))
+    }
+}

@@ -1,0 +1,78 @@
+//! Results handed out one by one.
+
+use super::Shared;
+use crate::error::Result;
+use crate::results::Reader;
+use maniple_engine::pool as engine;
+use serde::de::DeserializeOwned;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Tasks taken from the hub in one go.
+const TAKE: usize = 64;
+/// Items after which room for more is reported while some are still in hand.
+const REPORT: usize = 32;
+
+/// The results of [`Pool::imap`](crate::Pool::imap) and [`Pool::imap_unordered`](crate::Pool::imap_unordered). Dropping it
+/// cancels what has not begun.
+#[derive(Debug)]
+#[must_use = "results that nobody takes stop the call when its buffer is full"]
+pub struct Imap<R> {
+    pool: Arc<Shared>,
+    ticket: engine::Ticket,
+    reader: Reader,
+    ready: VecDeque<Result<R>>,
+    // Handed to the caller, and not yet reported.
+    consumed: usize,
+    over: bool,
+    results: PhantomData<fn() -> R>,
+}
+
+impl<R: DeserializeOwned> Imap<R> {
+    pub(super) fn new(pool: Arc<Shared>, ticket: engine::Ticket, reader: Reader) -> Imap<R> {
+        let ready = VecDeque::new();
+        Imap { pool, ticket, reader, ready, consumed: 0, over: false, results: PhantomData }
+    }
+
+    /// Tells the hub of room for more. Before every wait, or it might be waited for what there is no room for.
+    fn report(&mut self) {
+        if self.consumed > 0 {
+            self.ticket.consumed(std::mem::take(&mut self.consumed));
+        }
+    }
+}
+
+impl<R: DeserializeOwned> Iterator for Imap<R> {
+    type Item = Result<R>;
+
+    fn next(&mut self) -> Option<Result<R>> {
+        while self.ready.is_empty() && !self.over {
+            self.report();
+            if let Err(error) = self.ticket.wait(None, &mut || true) {
+                self.over = true;
+                return Some(Err(error.into()));
+            }
+            let (settled, over) = self.ticket.take(TAKE);
+            self.over = over;
+            let ready = &mut self.ready;
+            for one in settled {
+                self.reader.read(one, &self.pool, |result| ready.push_back(result));
+            }
+        }
+        let next = self.ready.pop_front()?;
+        self.consumed += 1;
+        if self.consumed >= REPORT {
+            self.report();
+        }
+        Some(next)
+    }
+}
+
+impl<R: DeserializeOwned> std::iter::FusedIterator for Imap<R> {}
+
+impl<R> Drop for Imap<R> {
+    fn drop(&mut self) {
+        self.ticket.cancel();
+    }
+}

@@ -1,0 +1,145 @@
+//! The pool's chores: starting workers, seeing them out, and the thread that does so.
+
+use super::Shared;
+use super::builder::StartMethod;
+use crate::error::{Error, Result};
+use crate::startup;
+use maniple_engine::pool::{Chore, WorkerId};
+use maniple_engine::process::{Child, Launch, Server};
+use maniple_engine::sys::{Handle, memory};
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// The processes of a pool.
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    children: HashMap<WorkerId, Arc<Child>>,
+    server: Option<Server>,
+    /// Whoever is started from now on is ended at once.
+    terminated: bool,
+    /// Why the last start failed.
+    pub(super) start_error: Option<String>,
+}
+
+/// Starts the thread that keeps the pool.
+pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
+    let mine = shared.clone();
+    let thread = std::thread::Builder::new()
+        .name("maniple-keeper".into())
+        .spawn(move || mine.keep())
+        .map_err(|e| Error::Start(format!("no thread for the pool's chores: {e}")))?;
+    *shared.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    Ok(())
+}
+
+impl Shared {
+    fn keep(&self) {
+        loop {
+            match self.hub.keep(Duration::from_secs(3600)) {
+                Chore::Start(count) => {
+                    for _ in 0..count {
+                        // A failure is counted by the hub, which gives up after some.
+                        let _ = self.start_worker();
+                    }
+                }
+                Chore::Reap(worker) => {
+                    let child = self.crew().children.get(&worker).cloned();
+                    let exit = child.and_then(|c| c.wait().ok());
+                    self.crew().children.remove(&worker);
+                    self.hub.exited(worker, exit);
+                }
+                Chore::Completed(_) | Chore::Idle => {}
+                Chore::Done => break,
+            }
+        }
+        // The server has nothing more to fork; dropped, it ends.
+        let server = self.crew().server.take();
+        drop(server);
+    }
+
+    /// Starts one worker.
+    pub(super) fn start_worker(&self) -> Result<()> {
+        let (worker, mut handles) = self.hub.create_link()?;
+        let started = self.setup().and_then(|setup| {
+            handles.push(setup);
+            self.start_process(handles)
+        });
+        match started {
+            Ok(child) => {
+                let pid = child.pid();
+                let child = Arc::new(child);
+                {
+                    let mut crew = self.crew();
+                    crew.children.insert(worker, child.clone());
+                    if crew.terminated {
+                        let _ = child.kill();
+                    }
+                }
+                self.hub.adopt(worker, pid)?;
+                Ok(())
+            }
+            Err(error) => {
+                self.crew().start_error = Some(error.to_string());
+                self.hub.disown(worker);
+                Err(Error::Start(error.to_string()))
+            }
+        }
+    }
+
+    /// The initializer and its arguments, in memory that the worker reads once.
+    fn setup(&self) -> maniple_engine::Result<Handle> {
+        let doing = |source| maniple_engine::Error::Os { doing: "lay out the initializer's arguments", source };
+        let memory = memory::create("maniple-setup", self.setup.len()).map_err(doing)?;
+        memory::write_at(memory.as_fd(), &self.setup, 0).map_err(doing)?;
+        Ok(memory)
+    }
+
+    fn start_process(&self, handles: Vec<Handle>) -> maniple_engine::Result<Child> {
+        match self.method {
+            StartMethod::Spawn => Launch::this_program().role(startup::WORKER).handles(handles).start(),
+            StartMethod::ForkServer => {
+                let mut crew = self.crew();
+                // A server that someone has killed is replaced.
+                if crew.server.as_ref().is_none_or(|s| !s.is_alive()) {
+                    crew.server = Some(Server::start(Launch::this_program().role(startup::SERVER))?);
+                }
+                match &crew.server {
+                    Some(server) => server.fork(handles),
+                    None => Err(maniple_engine::Error::HubGone),
+                }
+            }
+        }
+    }
+
+    /// Ends all workers, whatever they do.
+    pub(super) fn terminate(&self) {
+        // First the hub, which then takes the deaths for what they are and starts nobody.
+        self.hub.terminate();
+        let mut crew = self.crew();
+        crew.terminated = true;
+        for child in crew.children.values() {
+            let _ = child.kill();
+        }
+    }
+
+    /// Waits until all workers have ended and nothing is left of them.
+    pub(super) fn join(&self) {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = keeper.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// For a pool whose keeper never started.
+    pub(super) fn abandon(&self) {
+        let children: Vec<_> = self.crew().children.drain().collect();
+        for (_, child) in children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let server = self.crew().server.take();
+        drop(server);
+    }
+}

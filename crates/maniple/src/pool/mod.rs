@@ -1,0 +1,345 @@
+//! The pool: typed calls on top of the engine's jobs.
+//!
+//! ```text
+//!   Pool ── Calls (chunksize, buffersize) ── job ──▶ hub        results ──▶ Ticket, Imap
+//!     │                                                │
+//!     └── keeper thread: starts and reaps workers ◀────┘
+//! ```
+
+mod builder;
+mod calls;
+mod imap;
+mod keeper;
+mod source;
+mod ticket;
+
+pub use builder::{Builder, StartMethod};
+pub use calls::Calls;
+pub use imap::Imap;
+pub use ticket::Ticket;
+
+use crate::call::{StarFn, Value};
+use crate::error::Result;
+use keeper::Crew;
+use maniple_engine::pool::{Func, Hub};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// What the pool, its tickets and its keeper share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    hub: Hub,
+    method: StartMethod,
+    // The encoded initializer; empty: none.
+    setup: Vec<u8>,
+    crew: Mutex<Crew>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+    // Functions called lately, by what defines them: workers know them already.
+    functions: Mutex<Vec<(Vec<u8>, Func)>>,
+}
+
+impl Shared {
+    fn new(hub: Hub, method: StartMethod, setup: Vec<u8>) -> Shared {
+        Shared { hub, method, setup, crew: Mutex::default(), keeper: Mutex::default(), functions: Mutex::default() }
+    }
+
+    fn crew(&self) -> MutexGuard<'_, Crew> {
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why no worker could be started, if that is so.
+    pub(crate) fn start_error(&self) -> Option<String> {
+        self.crew().start_error.clone()
+    }
+}
+
+/// A pool of worker processes that run functions of this program.
+///
+/// The methods are those of Python's `multiprocessing.Pool`. What goes to a worker and comes back is copied, so arguments and
+/// results are [`Value`]s; functions are `fn` pointers, to which functions and closures that capture nothing convert
+/// by themselves. What a closure would capture is passed as the state of [`Pool::map_with`].
+///
+/// Whatever happens to a worker, every call returns: with results, or with an [`Error`](crate::Error) that says what
+/// happened. Only the task that a worker was running is lost with it; the others go to other workers, a new worker takes its
+/// place, and the pool goes on.
+///
+/// Dropping a pool ends its workers at once ([`Pool::terminate`]) and leaves nothing behind.
+///
+/// ```
+/// use maniple::Pool;
+///
+/// fn square(x: u64) -> u64 {
+///     x * x
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let pool = Pool::new(2)?;
+/// assert_eq!(pool.map(square, [1, 2, 3])?, [1, 4, 9]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    /// A pool of so many workers.
+    ///
+    /// # Errors
+    /// [`Error::Start`](crate::Error::Start) when they cannot be started.
+    pub fn new(processes: usize) -> Result<Pool> {
+        Pool::builder().processes(processes).build()
+    }
+
+    /// A pool with more to say about it.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder()
+    ///     .processes(2)
+    ///     .max_tasks_per_child(100)
+    ///     .start_method(maniple::StartMethod::ForkServer)
+    ///     .build()?;
+    /// assert_eq!(pool.apply(i32::abs, -1)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Calls with a given number of items in each task, instead of as many as take a few milliseconds.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.chunksize(1).map(i64::wrapping_abs, [-3, 4])?, [3, 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn chunksize(&self, items: usize) -> Calls<'_> {
+        self.calls().chunksize(items)
+    }
+
+    /// Calls of [`Pool::imap`] and [`Pool::imap_unordered`] with a given number of items under way at most: taken from the
+    /// input, and their results not yet taken by the caller. Without it 1,000, and fewer when they are large.
+    pub fn buffersize(&self, items: usize) -> Calls<'_> {
+        self.calls().buffersize(items)
+    }
+
+    fn calls(&self) -> Calls<'_> {
+        Calls::new(&self.shared)
+    }
+
+    /// Runs `function(item)` in a worker and waits for what it returns.
+    ///
+    /// A function that returns a `Result` keeps its own error: the outer one tells of panics and lost workers.
+    ///
+    /// ```
+    /// fn parse(text: String) -> Result<u16, String> {
+    ///     text.parse().map_err(|_| format!("{text} is no number"))
+    /// }
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// assert_eq!(pool.apply(parse, "7".into())?, Ok(7));
+    /// assert_eq!(pool.apply(parse, "x".into())?, Err("x is no number".into()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Any [`Error`](crate::Error).
+    pub fn apply<A: Value, R: Value>(&self, function: fn(A) -> R, item: A) -> Result<R> {
+        self.calls().apply(function, item)
+    }
+
+    /// As [`Pool::apply`], without waiting.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let sum = pool.apply_async(|v: Vec<u32>| v.iter().sum::<u32>(), vec![1, 2, 3])?;
+    /// // something else meanwhile
+    /// assert_eq!(sum.get()?, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the call cannot be sent. What becomes of it the ticket tells.
+    pub fn apply_async<A: Value, R: Value>(&self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
+        self.calls().apply_async(function, item)
+    }
+
+    /// Runs `function` on every item and gives the results in the items' order.
+    ///
+    /// # Errors
+    /// The error of the first item that has one. All items are run nevertheless.
+    pub fn map<A: Value, R: Value>(&self, function: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+        self.calls().map(function, items)
+    }
+
+    /// As [`Pool::map`], without waiting.
+    ///
+    /// # Errors
+    /// As [`Pool::apply_async`].
+    pub fn map_async<A: Value, R: Value>(
+        &self,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Ticket<Vec<R>>> {
+        self.calls().map_async(function, items)
+    }
+
+    /// As [`Pool::map`], with something that all calls look at; it travels once to each worker.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let names = vec!["zero".to_string(), "one".into(), "two".into()];
+    /// assert_eq!(pool.map_with(&names, |names, i: usize| names[i].len(), [2, 1, 0])?, [3, 3, 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Pool::map`].
+    pub fn map_with<S: Value, A: Value, R: Value>(
+        &self,
+        state: &S,
+        function: fn(&S, A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>> {
+        self.calls().map_with(state, function, items)
+    }
+
+    /// As [`Pool::map_with`], without waiting.
+    ///
+    /// # Errors
+    /// As [`Pool::apply_async`].
+    pub fn map_with_async<S: Value, A: Value, R: Value>(
+        &self,
+        state: &S,
+        function: fn(&S, A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Ticket<Vec<R>>> {
+        self.calls().map_with_async(state, function, items)
+    }
+
+    /// As [`Pool::map`], for a function of 2 to 8 arguments and items that are tuples of them.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.starmap(u32::pow, [(2, 3), (3, 2)])?, [8, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Pool::map`]; and [`Error::Function`](crate::Error::Function) for a closure, see [`StarFn`].
+    pub fn starmap<T: Value, R: Value, F: StarFn<T, R>>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<R>> {
+        self.calls().starmap(function, items)
+    }
+
+    /// As [`Pool::starmap`], without waiting.
+    ///
+    /// # Errors
+    /// As [`Pool::apply_async`].
+    pub fn starmap_async<T: Value, R: Value, F: StarFn<T, R>>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Ticket<Vec<R>>> {
+        self.calls().starmap_async(function, items)
+    }
+
+    /// Runs `function` on every item and hands out the results in the items' order, each as soon as it and all before it
+    /// are there. Items are taken from the input as room comes free, so the input may be endless. Each result is a
+    /// `Result` of its own: an item that fails does not end the others.
+    ///
+    /// Dropping the iterator cancels what has not begun.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let squares = pool.imap(|x: u64| x * x, 0..)?;
+    /// let first: maniple::Result<Vec<u64>> = squares.take(4).collect();
+    /// assert_eq!(first?, [0, 1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Pool::apply_async`].
+    pub fn imap<A: Value, R: Value, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    where
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.calls().imap(function, items)
+    }
+
+    /// As [`Pool::imap`], but results come as they are ready, in any order.
+    ///
+    /// # Errors
+    /// As [`Pool::apply_async`].
+    pub fn imap_unordered<A: Value, R: Value, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    where
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.calls().imap_unordered(function, items)
+    }
+
+    /// The workers' process numbers.
+    pub fn pids(&self) -> Vec<u32> {
+        self.shared.hub.pids()
+    }
+
+    /// Takes no more calls. What was called before runs to its end; then the workers end.
+    pub fn close(&self) {
+        self.shared.hub.close();
+    }
+
+    /// Ends all workers at once, whatever they do. Calls that wait for them end with
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn terminate(&self) {
+        self.shared.terminate();
+    }
+
+    /// Waits until the workers have ended, having closed the pool if that has not been done.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let ticket = pool.map_async(i32::signum, [-7, 7])?;
+    /// pool.join();
+    /// assert_eq!(ticket.get()?, [-1, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn join(&self) {
+        self.shared.hub.close();
+        self.shared.join();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.shared.hub.check().is_err() {
+            // A forked child: workers, threads and links are the parent's.
+            std::mem::forget(self.shared.clone());
+            return;
+        }
+        self.shared.terminate();
+        self.shared.join();
+        self.shared.abandon();
+    }
+}

@@ -1,0 +1,131 @@
+//! The caller's handle on a call that goes on by itself.
+
+use super::Shared;
+use crate::error::{Error, Result};
+use crate::results::Reader;
+use maniple_engine::pool::{self as engine, Settled};
+use serde::de::DeserializeOwned;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// The outcome of an `_async` call, to be waited for: blocking, for some time, or by `.await` on any executor.
+///
+/// Dropping it does not stop the call; its results are then thrown away.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> maniple::Result<()> {
+/// let pool = maniple::Pool::new(1)?;
+/// let mut nap = pool.apply_async(|ms| std::thread::sleep(Duration::from_millis(ms)), 300)?;
+/// assert!(matches!(nap.get_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
+/// nap.get()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a call that nobody waits for may fail unseen"]
+pub struct Ticket<T> {
+    pool: Arc<Shared>,
+    ticket: engine::Ticket,
+    reader: Option<Reader>,
+    finish: Finish<T>,
+}
+
+/// Makes the call's value of what the engine brought.
+type Finish<T> = fn(Vec<Settled>, Reader, &Shared) -> Result<T>;
+
+/// The value of a call with one item.
+pub(super) fn one<R: DeserializeOwned>(settled: Vec<Settled>, mut reader: Reader, pool: &Shared) -> Result<R> {
+    let mut value = None;
+    for one in settled {
+        reader.read(one, pool, |result| value = Some(result));
+    }
+    // A job that was terminated before it was taken on has no outcome at all.
+    value.unwrap_or(Err(Error::Cancelled))
+}
+
+/// The values of a call with many, or its first error.
+pub(super) fn all<R: DeserializeOwned>(settled: Vec<Settled>, mut reader: Reader, pool: &Shared) -> Result<Vec<R>> {
+    let items = settled.iter().map(|s| s.items).sum();
+    let mut values = Vec::with_capacity(items);
+    let mut failed = None;
+    for one in settled {
+        reader.read(one, pool, |result| match result {
+            Ok(value) if failed.is_none() => values.push(value),
+            Ok(_) => {}
+            Err(error) => failed = failed.take().or(Some(error)),
+        });
+    }
+    match failed {
+        Some(error) => Err(error),
+        None if reader.is_complete() => Ok(values),
+        None => Err(Error::Cancelled),
+    }
+}
+
+impl<T> Ticket<T> {
+    pub(super) fn new(pool: Arc<Shared>, ticket: engine::Ticket, reader: Reader, finish: Finish<T>) -> Ticket<T> {
+        Ticket { pool, ticket, reader: Some(reader), finish }
+    }
+
+    /// Waits for the call's end and gives its value.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn get(mut self) -> Result<T> {
+        self.until(None)?;
+        self.take()
+    }
+
+    /// Waits for at most `timeout`. The call goes on after that, and the ticket can be asked again.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or any other; [`Error::Taken`] if the value was given before.
+    pub fn get_timeout(&mut self, timeout: Duration) -> Result<T> {
+        if self.until(Some(timeout))? { self.take() } else { Err(Error::Timeout(timeout)) }
+    }
+
+    /// Waits for the call's end, without taking its value.
+    pub fn wait(&self) {
+        let _ = self.until(None);
+    }
+
+    /// Waits for the call's end for at most `timeout`, and tells whether it has come.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.until(Some(timeout)).unwrap_or(true)
+    }
+
+    /// Whether the call has ended.
+    pub fn ready(&self) -> bool {
+        self.ticket.is_ready()
+    }
+
+    /// Items that no worker has begun are not run; the value is then [`Error::Cancelled`].
+    pub fn cancel(&self) {
+        self.ticket.cancel();
+    }
+
+    fn until(&self, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        // A signal that does not end the program is no reason to give up.
+        Ok(self.ticket.wait(deadline, &mut || true)?)
+    }
+
+    fn take(&mut self) -> Result<T> {
+        let reader = self.reader.take().ok_or(Error::Taken)?;
+        let (settled, _) = self.ticket.take(usize::MAX);
+        (self.finish)(settled, reader, &self.pool)
+    }
+}
+
+impl<T> Future for Ticket<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let this = self.get_mut();
+        this.ticket.poll_ready(context).map(|()| this.take())
+    }
+}

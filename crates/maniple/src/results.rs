@@ -1,0 +1,141 @@
+//! What the engine brings back, as values and errors.
+
+use crate::call::Failure;
+use crate::error::{Error, Result, WorkerLost};
+use crate::frame::{Input, open};
+use crate::pool::Shared;
+use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled};
+use maniple_engine::process::Exit;
+use serde::de::DeserializeOwned;
+use std::any::Any;
+
+/// What errors say of a call.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    /// `map`, `apply`, ...
+    pub method: &'static str,
+    /// The function's name or type.
+    pub function: &'static str,
+    /// Whether outcomes come in the order of the items.
+    pub in_order: bool,
+}
+
+/// A panic of the caller's own code (an iterator's `next`), to go on in the caller.
+pub(crate) struct CallersPanic(pub Box<dyn Any + Send>);
+
+/// Turns outcomes into results, one after the other.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    about: About,
+    // How many items there are, if that is known.
+    items: Option<usize>,
+    items_before: usize,
+}
+
+impl Reader {
+    pub(crate) fn new(about: About, items: Option<usize>) -> Reader {
+        Reader { about, items, items_before: 0 }
+    }
+
+    /// Whether all items have been read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.items.is_none_or(|n| n == self.items_before)
+    }
+
+    /// Gives `each` one result for every item of a task.
+    pub(crate) fn read<R: DeserializeOwned>(&mut self, settled: Settled, pool: &Shared, mut each: impl FnMut(Result<R>)) {
+        let items = settled.items;
+        let task = settled.index;
+        match settled.outcome {
+            Outcome::Done(incoming) => {
+                let mut read = 0;
+                let all = open(incoming, |input| {
+                    let count = input.count()? as usize;
+                    while read < count.min(items) {
+                        let result = input.item::<Result<R, Failure>>()?;
+                        read += 1;
+                        each(result.and_then(|r| r.map_err(Error::from)));
+                    }
+                    Ok(())
+                });
+                let why = all.err().unwrap_or_else(|| Error::Remote("a worker answered fewer items than it was given".into()));
+                same_for_all(items - read, why, each);
+            }
+            Outcome::Failed(incoming) => same_for_all(items, said(incoming), each),
+            Outcome::Unsent(why) => match why.downcast::<CallersPanic>() {
+                Ok(panic) => std::panic::resume_unwind(panic.0),
+                Err(why) => same_for_all(items, unsent(why), each),
+            },
+            Outcome::Lost(loss) => {
+                for _ in 0..items {
+                    each(Err(lost(&loss, self.describe(task, items), pool)));
+                }
+            }
+            Outcome::Cancelled => (0..items).for_each(|_| each(Err(Error::Cancelled))),
+        }
+        self.items_before += items;
+    }
+
+    fn describe(&self, task: u64, items: usize) -> String {
+        let About { method, function, in_order } = self.about;
+        let first = self.items_before;
+        match (in_order, items) {
+            _ if method == "apply" => format!("apply of {function}"),
+            (true, 1) => format!("item {first} of {method} of {function}"),
+            (true, _) => format!("items {first} to {} of {method} of {function}", first + items - 1),
+            (false, 1) => format!("task {task} of {method} of {function}"),
+            (false, _) => format!("task {task} ({items} items) of {method} of {function}"),
+        }
+    }
+}
+
+fn same_for_all<R>(items: usize, why: Error, mut each: impl FnMut(Result<R>)) {
+    if items == 0 {
+        return;
+    }
+    for _ in 1..items {
+        each(Err(Error::from(Failure::from(&why))));
+    }
+    each(Err(why));
+}
+
+/// What a worker said of a failure.
+fn said(incoming: Incoming) -> Error {
+    match open(incoming, |input| input.item::<Failure>()) {
+        Ok(Ok(failure)) => failure.into(),
+        Ok(Err(error)) | Err(error) => error,
+    }
+}
+
+fn unsent(why: Box<dyn Any + Send>) -> Error {
+    match why.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(why) => match why.downcast::<maniple_engine::Error>() {
+            Ok(error) => (*error).into(),
+            Err(_) => Error::Remote("a task could not be sent".into()),
+        },
+    }
+}
+
+fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
+    let exit = loss.exit.unwrap_or(Exit::Unknown);
+    match &loss.cause {
+        LossCause::Died => Error::WorkerLost(Box::new(WorkerLost {
+            pid: loss.pid,
+            exit,
+            task,
+            stderr_tail: loss.stderr.clone(),
+        })),
+        LossCause::Unfit(Some(incoming)) => {
+            let failure = Input::new(incoming.bytes(), Vec::new()).item::<Failure>();
+            Error::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from)))
+        }
+        LossCause::Unfit(None) => Error::Start(pool.start_error().unwrap_or_else(|| {
+            let mut text = format!("worker {} {exit} before it was ready", loss.pid);
+            if !loss.stderr.is_empty() {
+                text = format!("{text}; its standard error ended in:\n{}", loss.stderr);
+            }
+            text
+        })),
+    }
+}

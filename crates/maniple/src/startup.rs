@@ -1,0 +1,64 @@
+//! The first moments of a process: is it the program, or one of its workers?
+//!
+//! A worker is this program started once more. With the feature `auto-init` (the default) a function that the linker puts
+//! before `main` finds that out, so neither `main` nor a test harness is ever reached in a worker. Without it, the program
+//! calls [`init`] itself.
+#![allow(unsafe_code)]
+
+use crate::worker;
+use maniple_engine::process::{inherited, serve};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What workers are started as.
+pub(crate) const WORKER: &str = concat!("maniple-worker-", env!("CARGO_PKG_VERSION"));
+/// What fork servers are started as.
+pub(crate) const SERVER: &str = concat!("maniple-server-", env!("CARGO_PKG_VERSION"));
+
+static DONE: AtomicBool = AtomicBool::new(false);
+
+#[cfg(feature = "auto-init")]
+ctor::declarative::ctor! {
+    // Unsafe, because code before `main` may rely on little of the runtime. A worker uses what is there by then: memory,
+    // threads, panics, the arguments and the environment. Constructors of the crates that use this one have run before.
+    #[ctor(unsafe)]
+    fn before_main() {
+        init();
+    }
+}
+
+/// Runs this process as a worker if it was started as one, and then does not return.
+///
+/// Programs built without the feature `auto-init` call this at the very beginning of `main`, before they start a thread.
+/// Where the feature is on it has been done already, and calling it again does no harm.
+///
+/// ```
+/// fn main() {
+///     maniple::init();
+///     // the program
+/// }
+/// ```
+pub fn init() {
+    if !DONE.swap(true, Ordering::AcqRel)
+        && let Some(inherited) = inherited()
+    {
+        match inherited.role.as_str() {
+            WORKER => worker::run(inherited.handles),
+            SERVER => {
+                maniple_engine::sys::process::worker_signals();
+                match serve(inherited.handles) {
+                    Ok(handles) => worker::run(handles),
+                    Err(error) => {
+                        eprintln!("maniple: the fork server ends: {error}");
+                        std::process::exit(1);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether [`init`] was called.
+pub(crate) fn is_done() -> bool {
+    DONE.load(Ordering::Acquire)
+}

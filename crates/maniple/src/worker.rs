@@ -1,0 +1,99 @@
+//! A worker's life: get ready, run tasks, end.
+
+use crate::call::{self, Failure, Run};
+use crate::error::{Error, Result};
+use crate::frame::{Input, Output, open};
+use crate::panic;
+use maniple_engine::pool::{Message, Packer, WorkerLink};
+use maniple_engine::sys::{self, Handle};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+
+/// Exit codes of a worker that ends by itself.
+const DONE: i32 = 0;
+const NOT_READY: i32 = 1;
+const LINK_LOST: i32 = 2;
+
+/// Runs this process as a worker, and ends it. The last of `handles` is the [`Setup`], the others are the link's.
+pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
+    sys::process::worker_signals();
+    panic::install_hook();
+    let setup = handles.pop();
+    let code = match WorkerLink::open(handles) {
+        Ok(link) => work(link, setup),
+        Err(error) => {
+            eprintln!("maniple: a worker cannot take up its link: {error}");
+            NOT_READY
+        }
+    };
+    std::process::exit(code);
+}
+
+fn work(mut link: WorkerLink, setup: Option<Handle>) -> i32 {
+    let packer = link.packer().clone();
+    if let Err(error) = setup.map_or(Ok(()), initialize) {
+        let mut why = Output::new(&packer);
+        let said = why.item(&Failure::from(error)).and_then(|()| Ok(link.unfit(why.pack()?)?));
+        return if said.is_ok() { NOT_READY } else { LINK_LOST };
+    }
+    match serve(&mut link, &packer) {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("maniple: worker {} ends: {error}", std::process::id());
+            LINK_LOST
+        }
+    }
+}
+
+/// Calls the pool's initializer, if it has one.
+fn initialize(setup: Handle) -> Result<()> {
+    let mut bytes = Vec::new();
+    File::from(setup)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::Remote(format!("the initializer's arguments cannot be read: {e}")))?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut input = Input::plain(&bytes);
+    let mut output = Output::plain();
+    call::receive(&mut input)?.run(&mut input, &mut output)?;
+    let mut result = Input::plain(output.bytes());
+    result.count()?;
+    Ok(result.item::<Result<(), Failure>>()??.map_err(Error::from)?)
+}
+
+fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
+    let mut functions: HashMap<u32, Result<Box<dyn Run>>> = HashMap::new();
+    let mut output = Output::new(packer);
+    link.hello()?;
+    loop {
+        match link.next()? {
+            Message::Define(number, incoming) => {
+                functions.insert(number, open(incoming, call::receive));
+            }
+            Message::Forget(number) => {
+                let gone = functions.remove(&number);
+                // What a state does when it is dropped is the user's code.
+                let _ = panic::caught(|| drop(gone));
+            }
+            Message::Task(task) => {
+                let ran = open(task.content, |input| match functions.get(&task.func) {
+                    Some(Ok(function)) => function.run(input, &mut output),
+                    Some(Err(error)) => Err(Error::Remote(error.to_string())),
+                    None => Err(Error::Remote("a task came without its function".into())),
+                });
+                let packed = ran.and_then(|()| output.pack());
+                let ok = packed.is_ok();
+                let packet = packed.or_else(|error| {
+                    let mut why = Output::new(packer);
+                    why.item(&Failure::from(error))?;
+                    why.pack()
+                })?;
+                link.reply(task.number, ok, packet)?;
+            }
+            Message::Stop => return Ok(()),
+            Message::Interrupted => {}
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What all tests need: nobody hangs, nobody is left behind.
+#![allow(dead_code)]
+
+use maniple::{Pool, StartMethod};
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Both ways to start workers.
+pub const METHODS: [StartMethod; 2] = [StartMethod::Spawn, StartMethod::ForkServer];
+
+/// Ends the whole test program if it still lives after a minute.
+#[must_use]
+pub fn watchdog() -> Sender<()> {
+    let (alive, watch) = channel::<()>();
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    std::thread::spawn(move || {
+        if watch.recv_timeout(Duration::from_secs(60)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{test} hangs");
+            std::process::abort();
+        }
+    });
+    alive
+}
+
+/// A pool of so many workers, started so.
+pub fn pool(method: StartMethod, processes: usize) -> Pool {
+    Pool::builder().processes(processes).start_method(method).build().unwrap()
+}
+
+/// Waits until `done`; fails after 20 seconds.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}: not after 20 seconds");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether a process of this number exists and is not a zombie of someone else's.
+pub fn exists(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Whether anything of this number is there, were it a zombie.
+pub fn is_listed(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Sends this process a signal that ends it.
+pub fn kill_self(signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+/// The process that this one is a worker of, or was started by.
+pub fn parent() -> u32 {
+    rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get() as u32)
+}
+
+/// In the environment of a program that a test starts to be its hub: which part it plays.
+const PART: &str = "MANIPLE_TEST_PART";
+
+/// Which part this process plays, if a test started it.
+pub fn part() -> Option<String> {
+    std::env::var(PART).ok()
+}
+
+/// Starts this test program once more, to run only `test`, in a process group of its own.
+pub fn start_hub(test: &str, part: &str) -> Child {
+    use std::os::unix::process::CommandExt;
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(PART, part)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+/// The numbers that the hub printed on a line `pids …`; reads until then.
+pub fn read_pids(hub: &mut Child) -> Vec<u32> {
+    let stdout = hub.stdout.as_mut().unwrap();
+    let mut text = Vec::new();
+    let mut byte = [0];
+    loop {
+        assert_eq!(stdout.read(&mut byte).unwrap(), 1, "the hub ended: {}", String::from_utf8_lossy(&text));
+        text.push(byte[0]);
+        let so_far = String::from_utf8_lossy(&text);
+        if let Some((_, line)) = so_far.split_once("pids ")
+            && line.ends_with('\n')
+        {
+            return line.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        }
+    }
+}
+
+/// Prints the line that [`read_pids`] reads.
+pub fn print_pids(pids: &[u32]) {
+    let list: Vec<String> = pids.iter().map(u32::to_string).collect();
+    println!("pids {}", list.join(" "));
+}

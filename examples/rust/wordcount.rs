@@ -1,0 +1,85 @@
+//! Counts the words of every text file under a folder: first in this process, then in a pool of workers.
+//!
+//! ```sh
+//! cargo run --release --example wordcount -- /usr/share/doc
+//! ```
+
+use maniple::Pool;
+use std::collections::HashMap;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+type Counts = HashMap<String, u64>;
+
+/// The words of one file and how often each stands there; nothing for a file that is not text.
+fn count_words(path: PathBuf) -> Counts {
+    let mut counts = Counts::new();
+    let Ok(text) = fs::read_to_string(path) else { return counts };
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    for word in words {
+        match counts.get_mut(word) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(word.to_owned(), 1)),
+        }
+    }
+    counts
+}
+
+/// Adds one file's counts to those of all.
+fn add(all: &mut Counts, one: Counts) {
+    for (word, count) in one {
+        *all.entry(word).or_default() += count;
+    }
+}
+
+/// Every file under `folder`.
+fn files_under(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()? {
+            kind if kind.is_dir() => files_under(&entry.path(), found)?,
+            kind if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::args_os().nth(1).ok_or("give a folder, such as: wordcount /usr/share/doc")?;
+    let mut files = Vec::new();
+    files_under(Path::new(&folder), &mut files)?;
+    println!("{} files under {}", files.len(), Path::new(&folder).display());
+
+    let begin = Instant::now();
+    let mut serial = Counts::new();
+    for file in &files {
+        add(&mut serial, count_words(file.clone()));
+    }
+    let serial_time = begin.elapsed();
+
+    let workers = std::thread::available_parallelism()?.get();
+    let begin = Instant::now();
+    let pool = Pool::new(workers)?;
+    let mut pooled = Counts::new();
+    for counts in pool.imap_unordered(count_words, files)? {
+        add(&mut pooled, counts?);
+    }
+    drop(pool);
+    let pool_time = begin.elapsed();
+
+    println!("in this process  {:8.1} ms", serial_time.as_secs_f64() * 1e3);
+    let ratio = serial_time.as_secs_f64() / pool_time.as_secs_f64();
+    println!("on {workers} workers     {:8.1} ms, started and ended included ({ratio:.2} times the speed)", pool_time.as_secs_f64() * 1e3);
+    if serial != pooled {
+        return Err("the two counts differ".into());
+    }
+
+    let mut common: Vec<(&String, &u64)> = pooled.iter().collect();
+    common.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let common: Vec<String> = common.iter().take(5).map(|(word, count)| format!("{word} {count}")).collect();
+    println!("equal counts: {} words, {} different; most often {}", pooled.values().sum::<u64>(), pooled.len(), common.join(", "));
+    Ok(())
+}

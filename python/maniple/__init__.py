@@ -1,0 +1,85 @@
+"""maniple: processes as easy as threads, a drop-in for Python's ``multiprocessing``.
+
+Every public name of the standard package is here under the same name, with the
+same signature and behaviour::
+
+    from maniple import Pool
+
+    if __name__ == "__main__":
+        with Pool() as pool:
+            print(pool.map(abs, range(-3, 3)))
+
+The functions below are bound methods of the default context; `get_context`
+returns an object with the same methods for one start method.
+"""
+import sys as _sys
+
+from . import context, process, reduction  # noqa: F401
+from .context import _default_context as _ctx
+
+# The standard package's log levels of its own.
+SUBDEBUG, SUBWARNING = 5, 25
+
+# ---- processes
+Process = _ctx.Process
+current_process = _ctx.current_process
+parent_process = _ctx.parent_process
+active_children = _ctx.active_children
+cpu_count = _ctx.cpu_count
+Pool = _ctx.Pool
+Manager = _ctx.Manager
+
+# ---- passing data
+Pipe = _ctx.Pipe
+Queue = _ctx.Queue
+JoinableQueue = _ctx.JoinableQueue
+SimpleQueue = _ctx.SimpleQueue
+
+# ---- synchronisation
+Lock = _ctx.Lock
+RLock = _ctx.RLock
+Condition = _ctx.Condition
+Semaphore = _ctx.Semaphore
+BoundedSemaphore = _ctx.BoundedSemaphore
+Event = _ctx.Event
+Barrier = _ctx.Barrier
+
+# ---- shared memory
+Value = _ctx.Value
+Array = _ctx.Array
+RawValue = _ctx.RawValue
+RawArray = _ctx.RawArray
+
+# ---- settings
+freeze_support = _ctx.freeze_support
+get_logger = _ctx.get_logger
+log_to_stderr = _ctx.log_to_stderr
+allow_connection_pickling = _ctx.allow_connection_pickling
+set_executable = _ctx.set_executable
+set_forkserver_preload = _ctx.set_forkserver_preload
+get_context = _ctx.get_context
+get_start_method = _ctx.get_start_method
+set_start_method = _ctx.set_start_method
+get_all_start_methods = _ctx.get_all_start_methods
+reducer = _ctx.reducer
+
+# ---- exceptions
+ProcessError = _ctx.ProcessError
+BufferTooShort = _ctx.BufferTooShort
+TimeoutError = _ctx.TimeoutError
+AuthenticationError = _ctx.AuthenticationError
+
+__all__ = [
+    "Array", "AuthenticationError", "Barrier", "BoundedSemaphore", "BufferTooShort",
+    "Condition", "Event", "JoinableQueue", "Lock", "Manager", "Pipe", "Pool", "Process",
+    "ProcessError", "Queue", "RLock", "RawArray", "RawValue", "Semaphore", "SimpleQueue",
+    "TimeoutError", "Value", "active_children", "allow_connection_pickling", "cpu_count",
+    "current_process", "freeze_support", "get_all_start_methods", "get_context",
+    "get_logger", "get_start_method", "log_to_stderr", "parent_process", "reducer",
+    "set_executable", "set_forkserver_preload", "set_start_method",
+]
+
+# Children of spawn and forkserver load the program's main module under this
+# name; in the program itself the same name must lead to the same classes.
+if "__main__" in _sys.modules:
+    _sys.modules["__mp_main__"] = _sys.modules["__main__"]

@@ -1,0 +1,156 @@
+"""What travels between a manager's server and its clients.
+
+A client's request is ``(id, method, args, kwds)``: the id of a shared object, or None for a call to the server itself.
+The server's answer is a pair:
+
+====================  ======================================================================================
+``#RETURN``           the result
+``#PROXY``            ``(exposed methods, Token)``: the result stays in the server, make a proxy for it
+``#ERROR``            the exception that the method raised
+``#TRACEBACK``        the text of a traceback: the server could not even make the call
+``#UNSERIALIZABLE``   the text of a traceback: the answer could not be pickled
+====================  ======================================================================================
+
+The standard package speaks the same, so either side may be stock CPython.  There is one catch: a `Token`, a proxy or a
+`Namespace` is pickled by the name of its class, and stock CPython knows ``multiprocessing.managers``, not us.  So on
+these connections our classes go by the standard names, and the standard names are read as our classes.
+"""
+from __future__ import annotations
+
+import io
+import pickle
+import pkgutil
+from typing import Any
+
+from . import reduction
+from .connection import Client, ConnectionWrapper, Listener, XmlClient, XmlListener
+
+__all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "listener_client"]
+
+_PACKAGE = __name__.rpartition(".")[0]
+_MANAGERS = _PACKAGE + ".managers"
+#: modules of ours -> the names in them that every stock CPython has too; None: all without an underscore
+_SHARED_NAMES: dict[str, frozenset[str] | None] = {
+    _MANAGERS: None,
+    _PACKAGE + ".context": frozenset(("ProcessError", "BufferTooShort", "TimeoutError", "AuthenticationError")),
+    _PACKAGE + ".shared_memory": frozenset(("SharedMemory", "ShareableList")),
+}
+
+
+def of_managers(thing: Any) -> Any:
+    """Decorator: `thing` is a public name of `managers`, wherever it is written."""
+    thing.__module__ = _MANAGERS
+    return thing
+
+
+def _resolve(path: str) -> Any:
+    """`pkgutil.resolve_name`, with the standard package's names read as ours."""
+    module, _, name = path.partition(":")
+    return pkgutil.resolve_name(f"{_our_module(module)}:{name}")
+
+
+def _our_module(module: str) -> str:
+    top, dot, rest = module.partition(".")
+    return _PACKAGE + dot + rest if top == "multiprocessing" else module
+
+
+class _WirePickler(reduction.ForkingPickler):
+    """Writes our shared classes as a call of `pkgutil.resolve_name` with the standard name, which any Python can make."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) or callable(obj):
+            names = _SHARED_NAMES.get(getattr(obj, "__module__", None), ())
+            name = getattr(obj, "__qualname__", "_")
+            if names != () and (name in names if names else name[0] != "_"):
+                return pkgutil.resolve_name, (f"multiprocessing.{obj.__module__.rpartition('.')[2]}:{name}",)
+        return NotImplemented
+
+
+class _WireUnpickler(pickle.Unpickler):
+    """Reads the standard package's names, in either spelling, as our own."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "pkgutil" and name == "resolve_name":
+            return _resolve
+        return super().find_class(_our_module(module), name)
+
+
+def _dumps(obj: Any) -> memoryview:
+    buf = io.BytesIO()
+    _WirePickler(buf).dump(obj)
+    return buf.getbuffer()
+
+
+def _loads(data: bytes) -> Any:
+    return _WireUnpickler(io.BytesIO(data)).load()
+
+
+class _WireListener(Listener):
+    """A listener whose connections carry the messages of a manager."""
+
+    def accept(self) -> ConnectionWrapper:
+        return ConnectionWrapper(super().accept(), _dumps, _loads)
+
+
+def _wire_client(*args: Any, **kwds: Any) -> ConnectionWrapper:
+    return ConnectionWrapper(Client(*args, **kwds), _dumps, _loads)
+
+
+#: name of a serializer -> what listens and what connects with it
+listener_client: dict[str, tuple[Any, Any]] = {
+    "pickle": (_WireListener, _wire_client),
+    "xmlrpclib": (XmlListener, XmlClient),
+}
+
+
+@of_managers
+class Token:
+    """Names a shared object: its type's name, its server's address, its id there."""
+
+    __slots__ = ("typeid", "address", "id")
+
+    def __init__(self, typeid: str, address: Any, id: str) -> None:
+        self.__setstate__((typeid, address, id))
+
+    def __getstate__(self) -> tuple:
+        return self.typeid, self.address, self.id
+
+    def __setstate__(self, state: tuple) -> None:
+        self.typeid, self.address, self.id = state
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
+
+
+@of_managers
+class RemoteError(Exception):
+    """The server could not do what was asked; the argument is its traceback."""
+
+    def __str__(self) -> str:
+        rule = "-" * 75
+        return f"\n{rule}\n{self.args[0]}{rule}"
+
+
+@of_managers
+def convert_to_error(kind: str, result: Any) -> Exception:
+    """The exception to raise for an answer that is no result."""
+    if kind == "#ERROR":
+        return result
+    if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
+        return ValueError(f"Unrecognized message type {kind!r}")
+    if not isinstance(result, str):
+        raise TypeError(f"Result {result!r} (kind {kind!r}) type is {type(result)}, not str")
+    return RemoteError(result if kind == "#TRACEBACK" else f"Unserializable message: {result}\n")
+
+
+@of_managers
+def dispatch(c: Any, id: str | None, methodname: str, args: tuple = (), kwds: dict = {}) -> Any:
+    """Make one call over the connection `c`, and return its result or raise its error."""
+    c.send((id, methodname, args, kwds))
+    kind, result = c.recv()
+    if kind == "#RETURN":
+        return result
+    try:
+        raise convert_to_error(kind, result)
+    finally:
+        del result  # the exception's traceback holds this frame: no cycle

@@ -1,0 +1,249 @@
+"""What the native module asks of Python: pickling, and the exceptions that tell of a task's failure."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import traceback
+import types
+from signal import Signals
+from typing import Any
+
+from .context import TimeoutError
+from .reduction import ForkingPickler
+
+__all__ = ["MaybeEncodingError", "RemoteTraceback", "ResultDecodeError", "TimeoutError", "WorkerLostError"]
+
+load = pickle.loads
+
+
+def dump(value: Any, buffers: Any) -> Any:
+    """Pickle `value`; `buffers` is called with each large buffer and says (false) whether it has taken it out of band."""
+    stream = io.BytesIO()
+    ForkingPickler(stream, 5, True, buffers).dump(value)
+    return stream.getbuffer()
+
+
+def dump_cloud(value: Any, buffers: Any) -> Any:
+    """As `dump`; what pickle refuses (lambdas, closures, functions typed into a REPL) is pickled by value."""
+    if not _typed_in(value):
+        try:
+            return dump(value, buffers)
+        except (pickle.PicklingError, AttributeError, TypeError) as refusal:
+            buffers.clear()
+            try:
+                return _by_value(value, buffers)
+            except Exception:
+                raise refusal from None
+    return _by_value(value, buffers)
+
+
+def _by_value(value: Any, buffers: Any) -> Any:
+    import cloudpickle
+
+    stream = io.BytesIO()
+    cloudpickle.CloudPickler(stream, 5, buffers).dump(value)
+    return stream.getbuffer()
+
+
+def _typed_in(value: Any) -> bool:
+    """Whether `value` is a function of a `__main__` that no worker can import, such as a REPL's or a notebook's."""
+    if type(value) is not types.FunctionType or value.__module__ != "__main__":
+        return False
+    main = sys.modules.get("__main__")
+    return getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
+
+
+def is_plain(func: Any) -> bool:
+    """Whether `func` is a module-level function or class, which means the same in every call."""
+    if type(func) not in (types.FunctionType, types.BuiltinFunctionType, type):
+        return False
+    module = sys.modules.get(getattr(func, "__module__", None) or "")
+    return getattr(module, func.__qualname__, None) is func
+
+
+# ---- in the worker ----
+
+
+class MaybeEncodingError(Exception):
+    """A task had a result, which could not be pickled. `exc` and `value` are the texts of the error and of the result."""
+
+    def __init__(self, exc: object, value: object) -> None:
+        self.exc = _text(exc)
+        self.value = _text(value)
+        super().__init__(self.exc, self.value)
+
+    def __reduce__(self) -> Any:
+        # By its texts: making it anew would quote them twice.
+        return _restored, (type(self), self.args, {"exc": self.exc, "value": self.value})
+
+    def __str__(self) -> str:
+        return f"Error sending result: '{self.value}'. Reason: '{self.exc}'"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+
+def _restored(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+def _text(thing: object) -> str:
+    try:
+        return repr(thing)
+    except Exception:
+        return object.__repr__(thing)
+
+
+def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes | None]:
+    """A failure as something that can be sent whatever it is: type, message, traceback or None, pickle or None."""
+    if unsendable:
+        error, trace = MaybeEncodingError(error, value), None
+    else:
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        trace = "".join(lines)
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message could not be made)"
+    try:
+        error.__traceback__ = None
+        pickled = bytes(ForkingPickler.dumps(error))
+    except Exception:
+        pickled = None
+    kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    return kind, message, trace, pickled
+
+
+# ---- in the parent ----
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that was raised in a worker: its traceback there, as text."""
+
+    def __init__(self, tb: str) -> None:
+        super().__init__(tb)
+        self.tb = tb
+
+    def __str__(self) -> str:
+        return self.tb
+
+
+class ResultDecodeError(Exception):
+    """A task's result, or the exception that it raised, arrived but cannot be unpickled here. Only that task is affected."""
+
+
+class WorkerLostError(RuntimeError):
+    """The worker that ran a task died, or no worker could be started.
+
+    Attributes: `pid`; `exitcode` as in `Process.exitcode` (None where it could not be learnt); `signal`, if one killed it;
+    `task`, what it was running; `stderr_tail`, the last lines that it wrote to its standard error.
+    """
+
+    def __init__(self, message: str, pid: int, exitcode: int | None, task: str, stderr_tail: str) -> None:
+        super().__init__(message, pid, exitcode, task, stderr_tail)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.task = task
+        self.stderr_tail = stderr_tail
+
+    def __reduce__(self) -> Any:
+        return type(self), self.args
+
+    @property
+    def signal(self) -> Signals | None:
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        try:
+            return Signals(-self.exitcode)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        text = str(self.args[0])
+        if self.task:
+            text += f"; it was running {self.task}"
+        if self.stderr_tail:
+            text += f"\nThe last it wrote to its standard error:\n{self.stderr_tail}"
+        return text
+
+
+def raised(told: tuple[str, str, str | None, bytes | None]) -> BaseException:
+    """The exception that a worker reported, with its traceback there as its cause."""
+    kind, message, trace, pickled = told
+    error: BaseException | None = None
+    why: object = "it could not be pickled in the worker"
+    if pickled is not None:
+        try:
+            error = pickle.loads(pickled)
+            if not isinstance(error, BaseException):
+                why, error = f"its pickle gave {_text(error)}, which is no exception", None
+        except BaseException as failure:
+            why = f"unpickling it failed with {type(failure).__name__}: {failure}"
+    if error is None:
+        error = ResultDecodeError(f"the task raised {kind}: {message}; the exception itself did not get through: {why}")
+    if trace is not None:
+        error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
+    return error
+
+
+def unreadable(failure: BaseException) -> BaseException:
+    """What to raise for a result that cannot be unpickled."""
+    if isinstance(failure, KeyboardInterrupt):
+        return failure
+    error = ResultDecodeError(
+        f"the task's result cannot be unpickled here: {type(failure).__name__}: {failure}"
+    )
+    error.__cause__ = failure
+    return error
+
+
+def _ending(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "ended, nobody knows how"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        return f"was killed by signal {-exitcode} ({Signals(-exitcode).name})"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"
+
+
+def lost(
+    pid: int,
+    exitcode: int | None,
+    stderr_tail: str,
+    was_ready: bool,
+    told: tuple[str, str, str | None, bytes | None] | None,
+    first: int | None,
+    items: int,
+) -> WorkerLostError:
+    """What to raise for a task whose worker died (its `task` is completed by the caller, who knows the function)."""
+    if was_ready:
+        if first is None:
+            task = ""
+        elif items == 1:
+            task = f"item {first}"
+        else:
+            task = f"items {first} to {first + items - 1}"
+        return WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
+    message = (
+        f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)}"
+        " while it started (does its initializer fail, or the import of the main module?)"
+    )
+    error = WorkerLostError(message, pid, exitcode, "", stderr_tail)
+    if told is not None:
+        error.__cause__ = raised(told)
+    return error
+
+
+def cancelled() -> BaseException:
+    return ValueError("Pool not running: it was terminated before this task ended")
+
+
+for _error in (MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError):
+    _error.__module__ = "maniple.pool"
+del _error

@@ -1,0 +1,227 @@
+"""A pool's processes, and the thread that keeps them.
+
+What the thread may hold is kept apart from the `Pool` itself, so that a pool that nobody refers to is collected.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any, Callable
+
+from . import util
+from ._maniple import Hub, serve
+from ._payload import WorkerLostError
+from .context import get_spawning_popen
+from .process import current_process
+from .reduction import DupFd
+
+__all__ = ["Workers", "worker"]
+
+# How long a terminated worker has for its own clean-up before it is killed, in seconds.
+GRACE = 5.0
+
+
+class Line:
+    """The descriptors of a worker's link, on their way into its process: inherited, or passed by the start method."""
+
+    def __init__(self, fds: list[int]) -> None:
+        self.fds = fds
+
+    def __reduce__(self) -> Any:
+        get_spawning_popen()
+        return _arrived, ([DupFd(fd) for fd in self.fds],)
+
+    def close(self) -> None:
+        fds, self.fds = self.fds, []
+        for fd in fds:
+            os.close(fd)
+
+
+def _arrived(copies: list[Any]) -> Line:
+    return Line([copy.detach() for copy in copies])
+
+
+def worker(line: Line, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    """What a worker process runs."""
+    # A worker dies with its parent, and so do the workers of its own pools: there is no reason to refuse it children.
+    current_process()._config["may_have_children"] = True
+    fds, line.fds = line.fds, []
+
+    def prepare() -> None:
+        if initializer is not None:
+            initializer(*initargs)
+
+    try:
+        if not serve(fds, prepare):
+            raise SystemExit(1)
+    except KeyboardInterrupt:
+        # The parent got the same Ctrl-C and decides.
+        raise SystemExit(1) from None
+    util.debug("worker exiting")
+
+
+class Workers:
+    """The processes of one pool."""
+
+    def __init__(
+        self,
+        processes: int,
+        make_process: Callable[..., Any],
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        maxtasksperchild: int | None,
+    ) -> None:
+        self.hub = Hub(processes, maxtasksperchild)
+        self.make_process = make_process
+        self.initializer = initializer
+        self.initargs = initargs
+        self.processes: list[Any] = []
+        # Jobs whose callbacks are still to be called.
+        self.results: dict[int, Any] = {}
+        self.lock = threading.RLock()
+        self._keys: dict[int, Any] = {}
+        self._terminated_at: float | None = None
+        self._killed = False
+        self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
+
+    # ---- starting ----
+
+    def start(self) -> None:
+        """Start the first workers, all or none, and then the keeper."""
+        started: list[tuple[int, Any]] = []
+        try:
+            for _ in range(self.hub.missing()):
+                started.append(self._start_one())
+        except BaseException:
+            for _, process in started:
+                if process.exitcode is None:
+                    process.terminate()
+            for _, process in started:
+                process.join()
+            self.hub.terminate()
+            raise
+        for key, process in started:
+            self._adopt(key, process)
+        self.keeper.start()
+
+    def repopulate(self) -> None:
+        """Start workers in place of those that are gone."""
+        with self.lock:
+            for _ in range(self.hub.missing()):
+                self._replace()
+
+    def _replace(self) -> None:
+        try:
+            key, process = self._start_one()
+        except Exception as error:
+            util.sub_warning("could not start a worker: %s", error)
+            return
+        self._adopt(key, process)
+
+    def _start_one(self) -> tuple[int, Any]:
+        key, fds = self.hub.create_link()
+        line = Line(fds)
+        try:
+            process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            process.start()
+        except BaseException:
+            self.hub.disown(key)
+            raise
+        finally:
+            line.close()
+        util.debug("added worker")
+        return key, process
+
+    def _adopt(self, key: int, process: Any) -> None:
+        with self.lock:
+            self.processes.append(process)
+            self._keys[key] = process
+        try:
+            self.hub.adopt(key, process.pid)
+        except OSError:
+            # It is gone already, and somebody reaped it.
+            self._reap(key)
+
+    # ---- keeping ----
+
+    def _keep(self) -> None:
+        while True:
+            chore, number = self.hub.keep(0.1 if self._terminated_at is not None else 3600.0)
+            if chore == "start":
+                with self.lock:
+                    for _ in range(number if self._terminated_at is None else 0):
+                        self._replace()
+            elif chore == "reap":
+                self._reap(number)
+            elif chore == "completed":
+                result = self.results.pop(number, None)
+                if result is not None:
+                    try:
+                        result._complete()
+                    except BaseException as error:
+                        # A callback failed: that is told, and the pool goes on.
+                        threading.excepthook(
+                            threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+                        )
+                    del result
+            elif chore == "done":
+                return
+            elif self._terminated_at is not None and not self._killed and time.monotonic() - self._terminated_at > GRACE:
+                self._killed = True
+                self._signal_all("kill")
+
+    def _reap(self, key: int) -> None:
+        with self.lock:
+            process = self._keys.pop(key, None)
+        if process is None:
+            self.hub.exited(key, None)
+            return
+        process.join()
+        with self.lock:
+            if process in self.processes:
+                self.processes.remove(process)
+        self.hub.exited(key, process.exitcode)
+
+    # ---- ending ----
+
+    def terminate(self) -> None:
+        """Drop all work, end all processes, and wait for them."""
+        if os.getpid() != self._owner():
+            return
+        util.debug("terminating pool")
+        self.hub.terminate()
+        if self._terminated_at is None:
+            self._terminated_at = time.monotonic()
+        self._signal_all("terminate")
+        self.hub.kick()
+        if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
+            self.keeper.join()
+
+    def _owner(self) -> int:
+        return getattr(self.keeper, "_maniple_owner", None) or os.getpid()
+
+    def _signal_all(self, how: str) -> None:
+        with self.lock:
+            processes = list(self.processes)
+        for process in processes:
+            if process.exitcode is None:
+                getattr(process, how)()
+
+    def join(self) -> None:
+        """Wait until all processes have ended."""
+        if threading.current_thread() is not self.keeper:
+            self.keeper.join()
+
+    # ---- errors ----
+
+    def explain(self, error: BaseException, name: str) -> BaseException:
+        """Add to an error what only the caller knows: which function it was about."""
+        if isinstance(error, WorkerLostError) and error.args[3] != name and not error.task.startswith(name):
+            if "no worker process" not in error.args[0]:
+                error.task = f"{name}, {error.task}" if error.task else name
+                error.args = (error.args[0], error.pid, error.exitcode, error.task, error.stderr_tail)
+        return error

@@ -1,0 +1,405 @@
+"""A context: one start method, and everything that is made for it.
+
+Each method of `BaseContext` makes an object that belongs to the context's start
+method.  `DefaultContext` stands for whatever method the program settles on, and
+its bound methods are the functions of the package itself.
+"""
+from __future__ import annotations
+
+import os
+import sys
+from threading import local
+from typing import TYPE_CHECKING, Any, Callable, Iterable
+
+from . import process, reduction
+
+if TYPE_CHECKING:
+    from . import connection, managers, pool, queues, synchronize
+
+__all__ = ()
+
+# ---------------------------------------------------------------- exceptions
+
+
+class ProcessError(Exception):
+    """Root of this package's own exceptions."""
+
+
+class BufferTooShort(ProcessError):
+    """A message does not fit into the buffer given for it; ``args[0]`` is the message."""
+
+
+class TimeoutError(ProcessError):
+    """A result did not come in time."""
+
+
+class AuthenticationError(ProcessError):
+    """The other side of a connection does not know the key."""
+
+
+_EXCEPTIONS = (ProcessError, BufferTooShort, TimeoutError, AuthenticationError)
+
+
+# ---------------------------------------------------------------- contexts
+
+
+class BaseContext:
+    """The factory functions for one start method."""
+
+    _name: str
+    Process: type[process.BaseProcess]
+
+    # A context stands for the whole package, exceptions and all.
+    ProcessError, BufferTooShort, TimeoutError, AuthenticationError = _EXCEPTIONS
+
+    current_process = staticmethod(process.current_process)
+    parent_process = staticmethod(process.parent_process)
+    active_children = staticmethod(process.active_children)
+
+    # ------------------------------------------------------------ machine
+
+    def cpu_count(self) -> int:
+        """Number of processors of this machine."""
+        if (count := os.cpu_count()) is None:
+            raise NotImplementedError("cannot determine number of cpus")
+        return count
+
+    # ------------------------------------------------------------ passing data
+
+    def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
+        """Two connected `Connection` objects; without ``duplex`` the first only receives."""
+        from . import connection as wires
+        return wires.Pipe(duplex)
+
+    def Queue(self, maxsize: int = 0) -> queues.Queue:
+        """A queue for many writers and readers; ``maxsize`` 0 means no bound."""
+        from . import queues
+        return queues.Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
+        """A `Queue` whose items can be reported as done and waited for."""
+        from . import queues
+        return queues.JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> queues.SimpleQueue:
+        """A pipe with locks at both ends, no thread behind it."""
+        from . import queues
+        return queues.SimpleQueue(ctx=self.get_context())
+
+    def Manager(self) -> managers.SyncManager:
+        """A started manager: a process that holds objects for others."""
+        from . import managers
+        started = managers.SyncManager(ctx=self.get_context())
+        started.start()
+        return started
+
+    def Pool(self, processes: int | None = None, initializer: Callable[..., object] | None = None,
+             initargs: Iterable[Any] = (), maxtasksperchild: int | None = None) -> pool.Pool:
+        """A pool of worker processes."""
+        from . import pool
+        ctx = self.get_context()
+        return pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx)
+
+    # ------------------------------------------------------------ synchronisation
+
+    def Lock(self) -> synchronize.Lock:
+        """A lock that any process may release."""
+        from . import synchronize
+        return synchronize.Lock(ctx=self.get_context())
+
+    def RLock(self) -> synchronize.RLock:
+        """A lock that its owner may take again."""
+        from . import synchronize
+        return synchronize.RLock(ctx=self.get_context())
+
+    def Condition(self, lock: Any = None) -> synchronize.Condition:
+        """A condition variable on ``lock``, or on an `RLock` of its own."""
+        from . import synchronize
+        return synchronize.Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
+        """A semaphore that starts at ``value``."""
+        from . import synchronize
+        return synchronize.Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
+        """A semaphore that refuses to rise above ``value``."""
+        from . import synchronize
+        return synchronize.BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self) -> synchronize.Event:
+        """A flag to wait for."""
+        from . import synchronize
+        return synchronize.Event(ctx=self.get_context())
+
+    def Barrier(self, parties: int, action: Callable[[], object] | None = None,
+                timeout: float | None = None) -> synchronize.Barrier:
+        """A point at which ``parties`` processes wait for each other."""
+        from . import synchronize
+        return synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
+
+    # ------------------------------------------------------------ shared memory
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """A ctypes object in shared memory, without a lock."""
+        from . import sharedctypes
+        return sharedctypes.RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
+        """A ctypes array in shared memory, without a lock."""
+        from . import sharedctypes
+        return sharedctypes.RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """A ctypes object in shared memory; ``lock`` is True, False or a lock."""
+        from . import sharedctypes
+        return sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
+        """A ctypes array in shared memory; ``lock`` is True, False or a lock."""
+        from . import sharedctypes
+        ctx = self.get_context()
+        return sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
+
+    # ------------------------------------------------------------ settings
+
+    def freeze_support(self) -> None:
+        """Take over if this frozen program was started to be a child; else do nothing."""
+        if getattr(sys, "frozen", False) and (
+                sys.platform == "win32" or self.get_start_method() == "spawn"):
+            from . import spawn
+            spawn.freeze_support()
+
+    def get_logger(self) -> Any:
+        """The package's logger."""
+        from . import util
+        return util.get_logger()
+
+    def log_to_stderr(self, level: int | str | None = None) -> Any:
+        """Send the package's log to stderr; return the logger."""
+        from . import util
+        return util.log_to_stderr(level)
+
+    def allow_connection_pickling(self) -> None:
+        """Make connections and sockets picklable."""
+        from .connection import Connection  # noqa: F401  (importing it is all)
+
+    def set_executable(self, executable: str | bytes | None) -> None:
+        """Set the interpreter with which children are started."""
+        from . import spawn
+        spawn.set_executable(executable)
+
+    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
+        """Name modules that the fork server imports before it forks.
+
+        ``on_error`` says what an import that fails does: ``'ignore'``, ``'warn'``
+        on stderr, or ``'fail'``, which ends the server.
+        """
+        from . import forkserver
+        forkserver.set_forkserver_preload(module_names, on_error=on_error)
+
+    def get_context(self, method: str | None = None) -> BaseContext:
+        """The context of the start method so named; None: this one."""
+        if method is not None:
+            return _context_named(method)
+        return self
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:
+        """The name of the start method; it is never open here."""
+        return self._name
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Only the default context can change its method."""
+        raise ValueError("cannot set start method of concrete context")
+
+    @property
+    def reducer(self) -> Any:
+        """The module (or object) that turns objects into pickles and passes handles."""
+        return globals().get("reduction")
+
+    @reducer.setter
+    def reducer(self, reduction: Any) -> None:
+        globals()["reduction"] = reduction
+
+    def _check_available(self) -> None:
+        """Raise ValueError where the platform cannot do it."""
+
+
+def _starting_with(module: str) -> staticmethod:
+    """A ``_Popen`` that takes the class from the sibling module, imported when first used."""
+    def _Popen(process_obj: process.BaseProcess) -> Any:
+        from importlib import import_module
+        return import_module(f".{module}", __package__).Popen(process_obj)
+    return staticmethod(_Popen)
+
+
+class DefaultContext(BaseContext):
+    """The program's own context: settles on a start method when one is first needed.
+
+    Without ``context`` it would settle on the platform's usual one.
+    """
+
+    def __init__(self, context: BaseContext | None = None) -> None:
+        self._default_context = _platform_default() if context is None else context
+        self._actual_context: BaseContext | None = None
+
+    def _settle(self) -> BaseContext:
+        settled = self._actual_context
+        if settled is None:
+            settled = self._actual_context = self._default_context
+        return settled
+
+    def get_context(self, method: str | None = None) -> BaseContext:
+        """The context of the start method so named; None: the program's."""
+        return self._settle() if method is None else super().get_context(method)
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Settle on a start method; with ``force`` again, or (None) leave it open again."""
+        if not (force or self._actual_context is None):
+            raise RuntimeError("context has already been set")
+        open_again = method is None and force
+        self._actual_context = None if open_again else self.get_context(method)
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:
+        """The name of the start method; None where it is open and ``allow_none``."""
+        if allow_none and self._actual_context is None:
+            return None
+        return self._settle()._name
+
+    def get_all_start_methods(self) -> list[str]:
+        """The start methods that this platform has, its default first."""
+        first = self._default_context._name
+        return [first] + [name for name, ctx in _concrete_contexts.items()
+                          if name != first and _is_available(ctx)]
+
+
+def _is_available(ctx: BaseContext) -> bool:
+    try:
+        ctx._check_available()
+    except ValueError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- the start methods
+
+BaseProcess = process.BaseProcess
+
+
+class Process(BaseProcess):
+    """A process started by the program's chosen start method."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        chosen = _default_context.get_context().Process
+        return chosen._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        chosen = _default_context.get_context().Process
+        chosen._after_fork()
+
+
+class SpawnProcess(BaseProcess):
+    """A process that begins as a fresh interpreter."""
+
+    _start_method = "spawn"
+    _Popen = _starting_with("popen_spawn_win32" if sys.platform == "win32"
+                            else "popen_spawn_posix")
+
+    @staticmethod
+    def _after_fork() -> None:
+        """Nothing was copied, so nothing is dropped."""
+
+
+class SpawnContext(BaseContext):
+    """Start method ``spawn``."""
+
+    _name, Process = "spawn", SpawnProcess
+
+
+_concrete_contexts: dict[str, BaseContext] = {"spawn": SpawnContext()}
+
+if sys.platform != "win32":
+
+    class ForkProcess(BaseProcess):
+        """A process that begins as a copy of its parent."""
+
+        _start_method = "fork"
+        _Popen = _starting_with("popen_fork")
+
+    class ForkServerProcess(BaseProcess):
+        """A process that begins as a copy of a small helper process."""
+
+        _start_method = "forkserver"
+        _Popen = _starting_with("popen_forkserver")
+
+    class ForkContext(BaseContext):
+        """Start method ``fork``."""
+
+        _name, Process = "fork", ForkProcess
+
+    class ForkServerContext(BaseContext):
+        """Start method ``forkserver``."""
+
+        _name, Process = "forkserver", ForkServerProcess
+
+        def _check_available(self) -> None:
+            # The server is sent the child's descriptors over its socket.
+            if not reduction.HAVE_SEND_HANDLE:
+                raise ValueError("forkserver start method not available")
+
+    _concrete_contexts = {"fork": ForkContext(), **_concrete_contexts,
+                          "forkserver": ForkServerContext()}
+
+DefaultContext.Process = Process
+
+
+def _context_named(method: str) -> BaseContext:
+    found = _concrete_contexts.get(method)
+    if found is None:
+        raise ValueError(f"cannot find context for {method!r}")
+    found._check_available()
+    return found
+
+
+def _platform_default() -> BaseContext:
+    """The context that the running Python's own package would take."""
+    if sys.platform in ("win32", "darwin"):     # macOS's own libraries do not survive a fork
+        usual = "spawn"
+    elif sys.version_info < (3, 14):
+        usual = "fork"
+    else:
+        usual = "forkserver" if reduction.HAVE_SEND_HANDLE else "spawn"
+    return _concrete_contexts[usual]
+
+
+_default_context = DefaultContext()
+
+
+def _force_start_method(method: str) -> None:
+    """Settle the default context on what a child was started with."""
+    _default_context.set_start_method(method, force=True)
+
+
+# ---------------------------------------------------------------- while a child is started
+
+_tls = local()
+
+
+def get_spawning_popen() -> Any:
+    """The Popen for which this thread is pickling right now, or None."""
+    return getattr(_tls, "spawning_popen", None)
+
+
+def set_spawning_popen(popen: Any) -> None:
+    """Say for which Popen this thread pickles from now on; None: for none."""
+    _tls.spawning_popen = popen
+
+
+def assert_spawning(obj: object) -> None:
+    """Raise RuntimeError unless ``obj`` is being pickled for a child that is being started."""
+    if get_spawning_popen() is not None:
+        return
+    raise RuntimeError(f"{type(obj).__name__} objects should only be shared between "
+                       "processes through inheritance")

@@ -1,0 +1,120 @@
+"""The package's interface on top of threads: nothing is pickled, everything is shared."""
+from __future__ import annotations
+
+import array
+import queue
+import sys
+from threading import (Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
+                       Semaphore, Thread, current_thread)
+from typing import Any, Callable, Iterable, Mapping
+from weakref import WeakKeyDictionary
+
+from . import connection
+
+__all__ = [
+    "Process", "current_process", "active_children", "freeze_support", "Lock", "RLock",
+    "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier", "Queue", "Manager",
+    "Pipe", "Pool", "JoinableQueue",
+]
+
+Pipe, Queue, JoinableQueue = connection.Pipe, queue.Queue, queue.Queue
+current_process: Callable[[], Thread] = current_thread
+# What a manager makes is here the plain thing itself.
+dict = dict
+list = list
+
+
+class DummyProcess(Thread):
+    """A thread that looks like a process."""
+
+    def __init__(self, group: None = None, target: Callable[..., object] | None = None,
+                 name: str | None = None, args: Iterable[Any] = (),
+                 kwargs: Mapping[str, Any] = {}) -> None:
+        Thread.__init__(self, group, target, name, args, kwargs)
+        self._pid, self._start_called = None, False
+        self._children: WeakKeyDictionary = WeakKeyDictionary()
+        self._parent: Thread = current_thread()
+
+    def start(self) -> None:
+        """Start it; only the thread that made it may."""
+        starter, maker = current_thread(), self._parent
+        if starter is not maker:
+            raise RuntimeError(f"{maker!r} made this process object, so only it may "
+                               f"start it, not {starter!r}")
+        self._start_called = True
+        siblings = getattr(maker, "_children", None)
+        if siblings is not None:
+            siblings[self] = None
+        super().start()
+
+    @property
+    def exitcode(self) -> int | None:
+        """0 once it has ended, None before."""
+        ended = self._start_called and not self.is_alive()
+        return 0 if ended else None
+
+
+Process = DummyProcess
+# The main thread, too, is asked for its children.
+current_thread()._children = WeakKeyDictionary()
+
+
+def active_children() -> list[DummyProcess]:
+    """Return the living children of this thread."""
+    children = current_thread()._children
+    for child in [*children]:
+        if not child.is_alive():
+            children.pop(child, None)
+    return [*children]
+
+
+def freeze_support() -> None:
+    """Nothing to do."""
+
+
+class Namespace:
+    """An object for attributes."""
+
+    def __init__(self, /, **kwds: Any) -> None:
+        vars(self).update(kwds)
+
+    def __repr__(self) -> str:
+        shown = sorted(f"{name}={value!r}" for name, value in vars(self).items()
+                       if not name.startswith("_"))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Value:
+    """An object with one attribute, ``value``."""
+
+    def __init__(self, typecode: Any, value: Any, lock: Any = True) -> None:
+        self._typecode, self._value = typecode, value
+
+    def _set(self, value: Any) -> None:
+        self._value = value
+
+    value = property(lambda self: self._value, _set, doc="What it holds.")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({self._typecode!r}, {self._value!r})>"
+
+
+def Array(typecode: str, sequence: Iterable[Any], lock: Any = True) -> array.array:
+    """Return an array of the given element type."""
+    return array.array(typecode, sequence)
+
+
+def Manager() -> Any:
+    """Return this module, which has the methods of a manager."""
+    return sys.modules[__name__]
+
+
+def shutdown() -> None:
+    """Nothing to do."""
+
+
+def Pool(processes: int | None = None, initializer: Callable[..., object] | None = None,
+         initargs: Iterable[Any] = ()) -> Any:
+    """Return a pool of threads."""
+    from .. import pool
+    return pool.ThreadPool(processes, initializer, initargs)

@@ -1,0 +1,76 @@
+"""Connections between threads: two queues, one for each direction."""
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+__all__ = ["Client", "Listener", "Pipe"]
+
+# The only "family" of address that there is.
+families: list = [None]
+
+Queue = queue.Queue
+
+
+class Connection:
+    """One end of a pair of queues."""
+
+    def __init__(self, _in: Queue, _out: Queue) -> None:
+        self._in, self._out = _in, _out
+        self.send = self.send_bytes = self._out.put
+        self.recv = self.recv_bytes = self._in.get
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Tell whether something is there to receive; wait for it at most ``timeout`` seconds."""
+        if self._in.qsize() == 0 and (timeout is None or timeout > 0):
+            with self._in.not_empty:
+                self._in.not_empty.wait_for(self._in._qsize, timeout)
+        return self._in.qsize() > 0
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
+        self.close()
+
+
+def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+    """Return two connected ends; both can send and receive in any case."""
+    there, back = Queue(), Queue()
+    return Connection(back, there), Connection(there, back)
+
+
+class Listener:
+    """Waits for threads that call `Client` with its address."""
+
+    def __init__(self, address: Any = None, family: Any = None, backlog: int = 1) -> None:
+        self._waiting: Queue | None = Queue(backlog)
+
+    @property
+    def address(self) -> Queue | None:
+        """What `Client` needs to connect."""
+        return self._waiting
+
+    def accept(self) -> Connection:
+        """Wait for a client; return this side's end."""
+        return Connection(*self._waiting.get())
+
+    def close(self) -> None:
+        """Take no more clients."""
+        self._waiting = None
+
+    def __enter__(self) -> "Listener":
+        return self
+
+    def __exit__(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
+        self.close()
+
+
+def Client(address: Queue) -> Connection:
+    """Connect to the listener with this address."""
+    there, back = Queue(), Queue()
+    address.put((there, back))
+    return Connection(back, there)

@@ -1,0 +1,457 @@
+"""The fork server: a process without threads and without state, forked for each child.
+
+The first `ensure_running` starts it as a fresh interpreter.  It imports what it
+was told to (`set_forkserver_preload`; the program's main module unless told
+otherwise) and then waits.  For each child the client connects to its socket, both
+sides prove that they know the server's key, and the client sends descriptors:
+
+    end of the data pipe (read), status pipe (write), alive, resource tracker, the child's own …
+
+The server forks, and writes the child's pid, later its exit code, into the status
+pipe.  The child reads from the data pipe what to be, as in `maniple.spawn`.
+
+The server ends when nobody holds the "alive" pipe any more: its client and all
+children that came from it do.  It ignores SIGINT, so that Ctrl-C takes the
+program's processes away but leaves it to report on them.
+"""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from selectors import EVENT_READ, DefaultSelector
+from socket import AF_UNIX, socket
+from struct import Struct, pack, unpack
+from threading import Lock
+from typing import Any, Callable
+from warnings import warn
+
+from . import connection, popen_fork, process, reduction, resource_tracker, spawn, util
+from .context import AuthenticationError
+
+__all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process",
+           "set_forkserver_preload"]
+
+# Linux refuses more than 253 descriptors in one message.
+MAXFDS_TO_SEND: int = 256
+SIGNED_STRUCT = Struct("q")
+_AUTHKEY_LEN = 32
+# A client that connects and then says nothing holds up the others this long.
+_PATIENCE = 10.0
+_ON_ERROR = ("ignore", "warn", "fail")
+
+
+class _Greeting:
+    """Messages over a socket, framed as by `Connection`, for the exchange of challenges."""
+
+    def __init__(self, sock: socket) -> None:
+        self._sock = sock
+
+    def send_bytes(self, data: bytes) -> None:
+        self._sock.sendall(pack("!i", len(data)) + data)
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        size, = unpack("!i", self._exactly(4))
+        if size < 0 or (maxlength is not None and size > maxlength):
+            raise OSError("bad message length")
+        return self._exactly(size)
+
+    def _exactly(self, size: int) -> bytes:
+        got = b""
+        while len(got) < size:
+            part = self._sock.recv(size - len(got))
+            if not part:
+                raise EOFError("the other side hung up")
+            got += part
+        return got
+
+
+# ---------------------------------------------------------------- client
+
+def explain(problem: BaseException) -> None:
+    """Note on an error of the line to the server what is likely behind it."""
+    if isinstance(problem, (EOFError, ConnectionError)):
+        problem.add_note("Forkserver process may have crashed or exited early: "
+                         "see what it wrote to stderr.")
+
+
+class _Pipe:
+    """A pipe of which nothing is open at the end of the block but what was kept."""
+
+    def __enter__(self) -> "_Pipe":
+        self.r, self.w = os.pipe()
+        self._to_close = {self.r, self.w}
+        return self
+
+    def keep_r(self) -> int:
+        """Keep the read end, and return it."""
+        self._to_close.discard(self.r)
+        return self.r
+
+    def keep_w(self) -> int:
+        """Keep the write end, and return it."""
+        self._to_close.discard(self.w)
+        return self.w
+
+    def __exit__(self, *exc_info: object) -> None:
+        util.close_fds(*self._to_close)
+
+
+class ForkServer:
+    """This process's access to its fork server."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._forkserver_pid: int | None = None
+        self._forkserver_address: Any = None
+        self._forkserver_alive_fd: int | None = None
+        self._forkserver_authkey: bytes | None = None
+        self._owner: int | None = None          # whose child the server is
+        self._inherited_fds: list[int] | None = None
+        self._preload_modules = ["__main__"]
+        self._preload_on_error = "ignore"
+        util.register_after_fork(self, type(self)._after_fork)
+
+    def set_forkserver_preload(self, modules_names: list[str], *,
+                               on_error: str = "ignore") -> None:
+        """Name the modules that a server started from now on imports first."""
+        if not all(type(name) is str for name in modules_names):
+            raise TypeError("module_names must be a list of strings")
+        if on_error not in _ON_ERROR:
+            raise ValueError("on_error must be 'ignore', 'warn', or 'fail', "
+                             f"not {on_error!r}")
+        self._preload_modules = list(modules_names)
+        self._preload_on_error = on_error
+
+    def get_inherited_fds(self) -> list[int] | None:
+        """In a child of the server: the descriptors sent along for it, in order."""
+        return self._inherited_fds
+
+    def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
+        """Have a child forked that gets ``fds``.
+
+        Returns the status pipe's read end (pid, later exit code) and the data
+        pipe's write end.
+        """
+        if (count := len(fds) + 4) >= MAXFDS_TO_SEND:
+            raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, "
+                             f"not {count - 4}")
+        for last_try in (False, True):
+            address, key = self._running()
+            try:
+                return self._request(address, key, fds)
+            except AuthenticationError:
+                raise
+            except (EOFError, ConnectionError) as problem:
+                # A server that was killed a moment ago is replaced; not one
+                # that died by itself while it was still getting ready.
+                if last_try or not self._was_killed():
+                    explain(problem)
+                    raise
+        raise AssertionError("not reached")
+
+    def _request(self, address: Any, key: bytes, fds: list[int]) -> tuple[int, int]:
+        with socket(AF_UNIX) as line:
+            line.connect(address)
+            greeting = _Greeting(line)
+            connection.answer_challenge(greeting, key)
+            connection.deliver_challenge(greeting, key)
+            with _Pipe() as data, _Pipe() as status:
+                reduction.sendfds(line, [data.r, status.w, self._forkserver_alive_fd,
+                                         resource_tracker.getfd(), *fds])
+                return status.keep_r(), data.keep_w()
+
+    def _was_killed(self) -> bool:
+        """Tell whether a signal ended the server (waits a little for it to be seen)."""
+        with self._lock:
+            pid = self._forkserver_pid
+            if pid is None or self._owner != os.getpid():
+                return False
+            sentinel = popen_fork._watch(pid) if popen_fork._have_pidfds() else None
+            if sentinel is not None:
+                connection.wait([sentinel], 1.0)
+                os.close(sentinel)
+            gone, status = pid, signal.SIGKILL
+            with suppress(ChildProcessError):
+                gone, status = os.waitpid(pid, os.WNOHANG)
+            if gone:
+                self._forget()
+            return bool(gone) and os.WIFSIGNALED(status)
+
+    def ensure_running(self) -> None:
+        """Start the server unless it is running.
+
+        Programs need not call it; before threads are started and much memory is
+        taken is a good moment, since the server is itself started by then.
+        """
+        self._running()
+
+    def _running(self) -> tuple[Any, bytes]:
+        """Return address and key of a server that, a moment ago, was running."""
+        with self._lock:
+            resource_tracker.getfd()
+            if self._owner is not None and not self._lives():
+                self._forget()
+            if self._owner is None:
+                self._launch()
+            return self._forkserver_address, self._forkserver_authkey
+
+    def _lives(self) -> bool:
+        """Tell whether a server is running that is our child (not copied by a fork)."""
+        if self._owner != os.getpid():
+            return False
+        with suppress(ChildProcessError):       # somebody else has reaped it
+            return os.waitpid(self._forkserver_pid, os.WNOHANG) == (0, 0)
+        return False
+
+    def _launch(self) -> None:
+        address = connection.arbitrary_address("AF_UNIX")
+        key = os.urandom(_AUTHKEY_LEN)
+        with socket(AF_UNIX) as listening, _Pipe() as alive, _Pipe() as secret:
+            listening.bind(address)
+            if isinstance(address, str) and os.path.exists(address):
+                os.chmod(address, 0o600)        # a file, unlike an abstract address
+            listening.listen(128)
+            fds = [listening.fileno(), alive.r, secret.r]
+            interpreter = spawn.get_executable()
+            argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
+            pid = util.spawnv_passfds(interpreter, argv, fds, blocked_signals={signal.SIGINT})
+            with suppress(BrokenPipeError):     # dead already: the first request will tell
+                os.write(secret.w, key)
+            self._forkserver_alive_fd = alive.keep_w()
+        self._forkserver_address, self._forkserver_authkey = address, key
+        self._forkserver_pid, self._owner = pid, os.getpid()
+
+    def _program(self, listener_fd: int, alive_r: int, key_r: int) -> str:
+        options: dict[str, Any] = dict(authkey_r=key_r, on_error=self._preload_on_error)
+        if modules := self._preload_modules:
+            told = spawn.get_preparation_data("ignore")
+            options.update(sys_path=told["sys_path"],
+                           main_path=told.get("init_main_from_path"),
+                           main_name=told.get("init_main_from_name"))
+            # One argument of a command line is limited to 128 KiB on Linux.
+            if len(repr(told["sys_argv"])) < 1 << 15:
+                options["sys_argv"] = told["sys_argv"]
+        return (util._importing("forkserver", "main")
+                + f"main({listener_fd}, {alive_r}, {modules!r}, **{options!r})")
+
+    # ------------------------------------------------------------ end
+
+    def _stop(self) -> None:
+        """Let go of the server and wait for its end."""
+        with self._lock:
+            self._stop_unlocked()
+
+    def _stop_unlocked(self) -> None:
+        pid, mine = self._forkserver_pid, self._owner == os.getpid()
+        if pid is not None:
+            self._forget()
+            if mine:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+
+    def _forget(self) -> None:
+        """Close and clear what belongs to a server that is gone, or is not ours."""
+        address, mine = self._forkserver_address, self._owner == os.getpid()
+        util.close_fds(self._forkserver_alive_fd)
+        if mine and not util.is_abstract_socket_namespace(address):
+            with suppress(OSError):
+                os.unlink(address)
+        self._forkserver_address = self._forkserver_alive_fd = None
+        self._forkserver_authkey = self._forkserver_pid = self._owner = None
+
+    def _after_fork(self) -> None:
+        self._lock._at_fork_reinit()
+        if self._owner is not None:
+            self._forget()
+
+
+# ---------------------------------------------------------------- server
+
+def _handle_import_error(on_error: str, modinfo: str, exc: BaseException, *,
+                         warn_stacklevel: int) -> None:
+    if on_error == "fail":
+        raise exc
+    if on_error == "warn":
+        warn(f"Failed to preload {modinfo}: {exc}", ImportWarning,
+                      stacklevel=warn_stacklevel + 1)
+
+
+def _preload_main(load: Callable[[str], object], where: str, on_error: str) -> None:
+    """Load the main module as a child would; what it does wrong it will do in the child, too."""
+    me = process.current_process()
+    me._inheriting = True
+    try:
+        load(where)
+    except (Exception, SystemExit) as exc:
+        _handle_import_error(on_error, "__main__", exc, warn_stacklevel=3)
+    finally:
+        del me._inheriting
+
+
+def _handle_preload(preload: list[str], main_path: str | None = None,
+                    sys_path: list[str] | None = None, sys_argv: list[str] | None = None,
+                    on_error: str = "ignore", main_name: str | None = None) -> None:
+    """Import ``preload``, with the client's search path and arguments in place."""
+    if sys_argv is not None:
+        sys.argv[:] = sys_argv
+    if sys_path is not None:
+        sys.path[:] = sys_path
+    for module in preload:
+        if module != "__main__":
+            try:
+                __import__(module)
+            except ImportError as exc:
+                _handle_import_error(on_error, f"module {module!r}", exc, warn_stacklevel=2)
+        elif main_name is not None:
+            _preload_main(spawn._fixup_main_from_name, main_name, on_error)
+        elif main_path is not None:
+            _preload_main(spawn.import_main_path, main_path, on_error)
+    # Or each child would write once more what they have left in the buffers.
+    util._flush_std_streams()
+
+
+def main(listener_fd: int, alive_r: int, preload: list[str], main_path: str | None = None,
+         sys_path: list[str] | None = None, *, sys_argv: list[str] | None = None,
+         authkey_r: int | None = None, on_error: str = "ignore",
+         main_name: str | None = None) -> None:
+    """Be the fork server that listens on ``listener_fd``; exits."""
+    saved = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    key = b""
+    if authkey_r is not None:
+        with open(authkey_r, "rb") as pipe:
+            key = pipe.read(_AUTHKEY_LEN)
+        if len(key) < _AUTHKEY_LEN:
+            raise EOFError("the fork server was given no key: its client is gone")
+    for inherited in (listener_fd, alive_r):
+        os.set_inheritable(inherited, False)
+    _handle_preload(preload, main_path, sys_path, sys_argv, on_error, main_name)
+    util._close_stdin()
+    # Installed, so that the wakeup descriptor is written to; does nothing itself.
+    saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+    with socket(AF_UNIX, fileno=listener_fd) as listener:
+        _Server(listener, alive_r, key, saved).run()
+
+
+class _Server:
+    """The server's loop: new requests, ended children, the end of the last client."""
+
+    def __init__(self, listener: socket, alive_r: int, key: bytes,
+                 saved_handlers: dict[int, Any]) -> None:
+        self._listener, self._alive_r, self._key = listener, alive_r, key
+        self._handlers = saved_handlers
+        self._status_of: dict[int, int] = {}        # pid -> status pipe
+        self._wake_r, self._wake_w = os.pipe()
+        for fd in (self._wake_r, self._wake_w):
+            os.set_blocking(fd, False)
+
+    def run(self) -> None:
+        """Serve until nobody holds the alive pipe; exits."""
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        with DefaultSelector() as self._selector:
+            for source, action in ((self._listener, self._accept),
+                                   (self._wake_r, self._reap),
+                                   (self._alive_r, self._end)):
+                self._selector.register(source, EVENT_READ, action)
+            while True:
+                for ready, _ in self._selector.select():
+                    ready.data()
+
+    def _end(self) -> None:
+        if os.read(self._alive_r, 1) != b"":
+            raise AssertionError("the alive pipe is only ever closed")
+        raise SystemExit
+
+    def _reap(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._wake_r, 65536)
+        while True:
+            pid = 0
+            with suppress(ChildProcessError):       # none left
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            status_w = self._status_of.pop(pid, None)
+            if status_w is None:        # started by a preloaded module
+                warn(f"forkserver: waitpid returned unexpected pid {pid}")
+                continue
+            with suppress(BrokenPipeError):     # the client is gone, or has lost interest
+                write_signed(status_w, os.waitstatus_to_exitcode(status))
+            os.close(status_w)
+
+    def _accept(self) -> None:
+        fds: list[int] = []
+        try:
+            line, _ = self._listener.accept()
+            with line:
+                line.settimeout(_PATIENCE)
+                greeting = _Greeting(line)
+                connection.deliver_challenge(greeting, self._key)
+                connection.answer_challenge(greeting, self._key)
+                fds = reduction.recvfds(line, MAXFDS_TO_SEND + 1)
+            if not 4 <= len(fds) <= MAXFDS_TO_SEND:
+                raise RuntimeError(f"a request came with {len(fds)} descriptors")
+        except (OSError, EOFError, ValueError, RuntimeError, AuthenticationError):
+            # A stranger, or a client that broke off: no matter for the others.
+            util.close_fds(*fds)
+            return
+        self._fork(*fds)
+
+    def _fork(self, data_r: int, status_w: int, *fds: int) -> None:
+        resource_tracker._fork_intent.share_tracker = True
+
+        def life() -> int:
+            self._listener.close()
+            self._selector.close()
+            unused = [self._alive_r, self._wake_r, self._wake_w, *self._status_of.values()]
+            popen_fork._hold(status_w)      # lasts as long as the child, not its children
+            return _serve_one(data_r, list(fds), unused, self._handlers)
+
+        if (pid := os.fork()) == 0:
+            popen_fork._live_and_exit(life)
+        self._status_of[pid] = status_w
+        with suppress(BrokenPipeError):
+            write_signed(status_w, pid)
+        util.close_fds(data_r, *fds)
+
+
+def _serve_one(child_r: int, fds: list[int], unused_fds: list[int],
+               handlers: dict[int, Any]) -> int:
+    """In a child just forked: become what the client says; return the exit code."""
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    util.close_fds(*unused_fds)
+    # The first is only held: the server lives as long as anyone who came from it.
+    _forkserver._forkserver_alive_fd, tracker_fd, *_forkserver._inherited_fds = fds
+    resource_tracker._resource_tracker._fd = tracker_fd
+    return spawn._main(child_r, os.dup(child_r))
+
+
+# ---------------------------------------------------------------- numbers over a pipe
+
+def read_signed(fd: int) -> int:
+    """Read one number that `write_signed` wrote; EOFError where the pipe ends before."""
+    data = b""
+    while len(data) < SIGNED_STRUCT.size:
+        part = os.read(fd, SIGNED_STRUCT.size - len(data))
+        if not part:
+            raise EOFError("unexpected EOF")
+        data += part
+    number, = SIGNED_STRUCT.unpack(data)
+    return number
+
+
+def write_signed(fd: int, n: int) -> None:
+    """Write a number as eight bytes."""
+    data = SIGNED_STRUCT.pack(n)
+    while data:
+        data = data[os.write(fd, data):]
+
+
+_forkserver: ForkServer = ForkServer()
+ensure_running, get_inherited_fds, connect_to_new_process, set_forkserver_preload = (
+    _forkserver.ensure_running, _forkserver.get_inherited_fds,
+    _forkserver.connect_to_new_process, _forkserver.set_forkserver_preload)

@@ -1,0 +1,224 @@
+"""Blocks of anonymous shared memory, cut out of larger arenas.
+
+An *arena* is one mapping without a name; a *block* is ``(arena, start, stop)``, offsets in bytes.  The heap keeps every
+byte of every arena in exactly one block, which is either free or allocated:
+
+* free blocks stand in the three indexes of `_FreeBlocks`, so that a fitting one is found, and so that a freed block finds
+  its free neighbours and is joined with them;
+* allocated blocks stand in `Heap._allocated_blocks`, by arena.  An arena whose last block goes may be given back.
+
+A block may be freed by the garbage collector at any line of this file, in the very thread that holds the heap's lock, so
+`Heap.free` never waits: what it cannot do at once it leaves on a list for the next caller.
+"""
+from __future__ import annotations
+
+import bisect
+import mmap
+import os
+import sys
+import tempfile
+import threading
+
+from . import reduction, util
+
+__all__ = ["BufferWrapper"]
+
+Block = tuple["Arena", int, int]
+
+
+class Arena:
+    """`size` bytes of shared memory, either fresh and zeroed (`fd` is -1) or those of `fd`, which it then owns."""
+
+    def __init__(self, size: int, fd: int = -1) -> None:
+        self.size, self.fd = size, (self._fresh_fd(size) if fd == -1 else fd)
+        util.Finalize(self, os.close, (self.fd,))
+        self.buffer = mmap.mmap(self.fd, size)
+
+    @staticmethod
+    def _fresh_fd(size: int) -> int:
+        """An open file of `size` bytes that no directory knows."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("maniple-heap", os.MFD_CLOEXEC)
+        else:
+            fd, path = tempfile.mkstemp(prefix=f"pym-{os.getpid()}-", dir=util.get_temp_dir())
+            os.unlink(path)
+        try:
+            os.ftruncate(fd, size)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+
+def reduce_arena(a: Arena) -> tuple:
+    """An arena travels as a duplicate of its descriptor."""
+    return rebuild_arena, (a.size, reduction.DupFd(a.fd))
+
+
+def rebuild_arena(size: int, dupfd: object) -> Arena:
+    """The other half of `reduce_arena`."""
+    return Arena(size, dupfd.detach())
+
+
+reduction.register(Arena, reduce_arena)
+
+
+class _FreeBlocks:
+    """The free blocks of a heap, to be found by length, by first offset and by end."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []  # sorted; the keys of by_length
+        self.by_length: dict[int, list[Block]] = {}
+        self.starting: dict[tuple[Arena, int], Block] = {}
+        self.ending: dict[tuple[Arena, int], Block] = {}
+
+    def add(self, block: Block) -> None:
+        """Put a block in."""
+        arena, first, end = block
+        if end - first not in self.by_length:
+            bisect.insort(self.lengths, end - first)
+        self.by_length.setdefault(end - first, []).append(block)
+        self.starting[arena, first] = self.ending[arena, end] = block
+
+    def discard(self, block: Block) -> None:
+        """Take that block out."""
+        arena, first, end = block
+        del self.starting[arena, first], self.ending[arena, end]
+        peers = self.by_length[end - first]
+        peers.remove(block)
+        if not peers:
+            del self.by_length[end - first]
+            self.lengths.remove(end - first)
+
+    def take(self, size: int) -> Block | None:
+        """The shortest block of at least `size` bytes, taken out; None where there is none."""
+        place = bisect.bisect_left(self.lengths, size)
+        if place == len(self.lengths):
+            return None
+        best = self.by_length[self.lengths[place]][-1]
+        self.discard(best)
+        return best
+
+    def joined(self, block: Block) -> Block:
+        """`block` together with its free neighbours, which are taken out."""
+        arena, first, end = block
+        before, after = self.ending.get((arena, first)), self.starting.get((arena, end))
+        if before is not None:
+            self.discard(before)
+            first = before[1]
+        if after is not None:
+            self.discard(after)
+            end = after[2]
+        return arena, first, end
+
+
+class Heap:
+    """A best-fit allocator for this process; after a fork the child starts an empty one of its own.
+
+    `size` is the size of the first arena in bytes; later ones double up to `_DOUBLE_ARENA_SIZE_UNTIL`.
+    """
+
+    #: bytes; enough for every C type that ctypes knows, and block starts keep it
+    _alignment = 16
+    #: an arena larger than this is given back as soon as nothing in it is allocated
+    _DISCARD_FREE_SPACE_LARGER_THAN = 4 << 20
+    _DOUBLE_ARENA_SIZE_UNTIL = 4 << 20
+
+    def __init__(self, size: int = mmap.PAGESIZE) -> None:
+        self._next_size = size
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._owner_pid, self._lock = os.getpid(), threading.Lock()
+        self._arenas: list[Arena] = []
+        self._free = _FreeBlocks()
+        self._allocated_blocks: dict[Arena, set[tuple[int, int]]] = {}
+        self._pending_free_blocks: list[Block] = []
+        self._n_mallocs = self._n_frees = 0
+
+    @property
+    def _len_to_seq(self) -> dict[int, list[Block]]:
+        """The free blocks, by length."""
+        return self._free.by_length
+
+    def malloc(self, size: int) -> Block:
+        """A block of at least `size` bytes; its content is whatever the last owner left."""
+        if size < 0:
+            raise ValueError(f"Size {size:n} out of range")
+        if size >= sys.maxsize:
+            raise OverflowError(f"Size {size:n} too large")
+        if os.getpid() != self._owner_pid:
+            self._start_afresh()
+        wanted = self._rounded(max(size, 1), self._alignment)
+        with self._lock:
+            self._settle_pending()
+            arena, first, end = self._free.take(wanted) or self._grow(wanted)
+            if first + wanted < end:
+                self._free.add((arena, first + wanted, end))
+            self._allocated_blocks[arena].add((first, first + wanted))
+            self._n_mallocs += 1
+            return arena, first, first + wanted
+
+    def free(self, block: Block) -> None:
+        """Give `block` back.  Never waits."""
+        if os.getpid() != self._owner_pid:
+            raise ValueError(f"block of process {self._owner_pid} freed in process {os.getpid()}")
+        pending, guard = self._pending_free_blocks, self._lock
+        pending.append(block)
+        # A holder of the lock who has just looked leaves it unseen: then it waits for the next call.
+        while pending and guard.acquire(blocking=False):
+            try:
+                self._settle_pending()
+            finally:
+                guard.release()
+
+    @staticmethod
+    def _rounded(size: int, step: int) -> int:
+        return -(-size // step) * step
+
+    def _settle_pending(self) -> None:
+        # pop, one at a time: the collector may append between any two lines
+        while self._pending_free_blocks:
+            block = self._pending_free_blocks.pop()
+            self._n_frees += 1
+            living = self._allocated_blocks[block[0]]
+            living.remove(block[1:])
+            whole = self._free.joined(block)
+            if living or block[0].size <= self._DISCARD_FREE_SPACE_LARGER_THAN:
+                self._free.add(whole)
+            else:
+                self._give_back(block[0])
+
+    def _give_back(self, arena: Arena) -> None:
+        del self._allocated_blocks[arena]
+        self._arenas.remove(arena)
+
+    def _grow(self, wanted: int) -> Block:
+        size = self._rounded(max(self._next_size, wanted), mmap.PAGESIZE)
+        self._next_size = min(self._next_size * 2, max(self._next_size, self._DOUBLE_ARENA_SIZE_UNTIL))
+        util.info("allocating a new mmap of length %d", size)
+        fresh = Arena(size)
+        self._arenas.append(fresh)
+        self._allocated_blocks[fresh] = set()
+        return fresh, 0, size
+
+
+class BufferWrapper:
+    """`size` bytes of shared memory, given back when the object goes.
+
+    It can be handed to another process; the block stays the property of the one that made it, and is not freed by others.
+    """
+
+    #: where all blocks come from; may be replaced
+    _heap = Heap()
+
+    def __init__(self, size: int) -> None:
+        heap = BufferWrapper._heap
+        block = heap.malloc(size)
+        self._state = block, size
+        util.Finalize(self, heap.free, (block,))
+
+    def create_memoryview(self) -> memoryview:
+        """A writable view of exactly `size` bytes."""
+        (arena, start, _), size = self._state
+        return memoryview(arena.buffer)[start:start + size]

@@ -1,0 +1,323 @@
+"""Managers: a process that owns Python objects, and proxies through which other processes use them.
+
+The parts: `_manager_server` is the process that owns the objects, `_proxies` are what stands for them elsewhere, and
+`_manager_wire` is what the two say to each other.  Here are the managers themselves, which start a server or connect to
+one, and the types that come with `SyncManager`.
+"""
+from __future__ import annotations
+
+import array
+import os
+import queue
+import signal
+import threading
+from typing import Any, Callable, Iterable
+
+from . import connection, context, process, reduction, resource_tracker, util
+# much of this is here to be found under the standard names
+from ._manager_server import (  # noqa: F401
+    Server, SharedMemoryServer, _SharedMemoryTracker, all_methods, public_methods, shared_memory)
+from ._manager_wire import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
+from ._proxies import (  # noqa: F401
+    AcquirerProxy, ArrayProxy, AutoProxy, BarrierProxy, BaseListProxy, BasePoolProxy, BaseProxy, ConditionProxy, DictProxy,
+    EventProxy, IteratorProxy, ListProxy, MakeProxyType, NamespaceProxy, PoolProxy, ProcessLocalSet, RebuildProxy, SetProxy,
+    ValueProxy, _BaseDictProxy, _BaseSetProxy, tell_server)
+from .context import ProcessError, get_spawning_popen  # noqa: F401
+
+get_context = context._default_context.get_context
+HAS_SHMEM = shared_memory is not None
+
+__all__ = ["BaseManager", "SyncManager", "BaseProxy", "Token"]
+if HAS_SHMEM:
+    __all__.append("SharedMemoryManager")
+
+
+def reduce_array(a: array.array) -> tuple:
+    """An array travels as its bytes."""
+    return array.array, (a.typecode, a.tobytes())
+
+
+def rebuild_as_list(obj: Iterable[Any]) -> tuple:
+    """A view of a dict travels as a list."""
+    return list, (list(obj),)
+
+
+reduction.register(array.array, reduce_array)
+for _view in ({}.items(), {}.keys(), {}.values()):
+    reduction.register(type(_view), rebuild_as_list)
+del _view
+
+
+class State:
+    """Where a manager is in its life; shared with the finalizers of its proxies."""
+
+    __slots__ = ["value"]
+    INITIAL, STARTED, SHUTDOWN = range(3)
+
+
+class BaseManager:
+    """Starts a server for the types that were registered with the class, or connects to one.
+
+    `address` and `authkey` are the server's: by default an address is chosen, and the key is this process's.
+    `shutdown_timeout` is how many seconds the server has for ending by itself before it is terminated, and then again
+    before it is killed.
+    """
+
+    _registry: dict[str, tuple] = {}
+    _Server = Server
+
+    def __init__(self, address: Any = None, authkey: bytes | None = None, serializer: str = "pickle", ctx: Any = None, *,
+                 shutdown_timeout: float = 1.0) -> None:
+        self._address = address
+        self._authkey = process.AuthenticationString(process.current_process().authkey if authkey is None else authkey)
+        self._state = State()
+        self._state.value = State.INITIAL
+        self._serializer = serializer
+        self._Listener, self._Client = listener_client[serializer]
+        self._ctx = ctx or get_context()
+        self._shutdown_timeout = shutdown_timeout
+
+    def _insist_on_being_new(self) -> None:
+        if self._state.value != State.INITIAL:
+            raise ProcessError("Already started server" if self._state.value == State.STARTED
+                               else "Manager has shut down")
+
+    def get_server(self) -> Server:
+        """A server to run in this process, by its ``serve_forever()``."""
+        self._insist_on_being_new()
+        return self._Server(self._registry, self._address, self._authkey, self._serializer)
+
+    def connect(self) -> None:
+        """Connect to the server at the manager's address."""
+        tell_server(self._Client, self._address, self._authkey, "dummy")
+        self._state.value = State.STARTED
+
+    def start(self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()) -> None:
+        """Start the server in a process of its own, which calls ``initializer(*initargs)`` first."""
+        self._insist_on_being_new()
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        reader, writer = connection.Pipe(duplex=False)
+        server = self._ctx.Process(
+            target=type(self)._run_server,
+            args=(self._registry, self._address, self._authkey, self._serializer, writer, initializer, initargs))
+        server.name = "-".join((type(self).__name__, ":".join(map(str, server._identity))))
+        self._process = server
+        with reader:
+            with writer:
+                server.start()
+            try:
+                self._address = reader.recv()
+            except EOFError:
+                server.join()
+                raise EOFError(f"the manager's process ended with exit code {server.exitcode} before it could serve; "
+                               f"its own error is on its stderr") from None
+        self._state.value = State.STARTED
+        self.shutdown = util.Finalize(
+            self, type(self)._finalize_manager,
+            args=(server, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
+            exitpriority=0)
+
+    @classmethod
+    def _run_server(cls, registry: dict, address: Any, authkey: bytes, serializer: str, writer: connection.Connection,
+                    initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()) -> None:
+        """What the server's process runs."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may need us to clean up
+        if initializer is not None:
+            initializer(*initargs)
+        server = cls._Server(registry, address, authkey, serializer)
+        with writer:
+            writer.send(server.address)
+        util.info("manager serving at %r", server.address)
+        server.serve_forever()
+
+    def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, tuple]:
+        """Make an object in the server; its token and the methods that it exposes."""
+        assert self._state.value == State.STARTED, "server not yet started"
+        with self._Client(self._address, authkey=self._authkey) as conn:
+            ident, exposed = dispatch(conn, None, "create", (typeid,) + args, kwds)
+        return Token(typeid, self._address, ident), exposed
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the server's process to end."""
+        if self._process is not None:
+            self._process.join(timeout)
+            if not self._process.is_alive():
+                self._process = None
+
+    def _debug_info(self) -> str:
+        """What the server holds, for people to read."""
+        return tell_server(self._Client, self._address, self._authkey, "debug_info")
+
+    def _number_of_objects(self) -> int:
+        return tell_server(self._Client, self._address, self._authkey, "number_of_objects")
+
+    def __enter__(self) -> Any:
+        if self._state.value == State.INITIAL:
+            self.start()
+        if self._state.value != State.STARTED:
+            self._insist_on_being_new()
+        return self
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        self.shutdown()
+
+    @staticmethod
+    def _finalize_manager(process: Any, address: Any, authkey: bytes, state: State, _Client: Any,
+                          shutdown_timeout: float) -> None:
+        """End the server: ask, then terminate, then kill."""
+        if process.is_alive():
+            util.info("sending shutdown message to manager")
+            try:
+                tell_server(_Client, address, authkey, "shutdown")
+            except Exception as error:
+                util.info("the manager did not take it: %s", error)
+            for harder in (process.terminate, process.kill, None):
+                process.join(shutdown_timeout)
+                if not process.is_alive() or harder is None:
+                    break
+                util.info("manager still alive after %s seconds: %s", shutdown_timeout, harder.__name__)
+                harder()
+        state.value = State.SHUTDOWN
+        BaseProxy._address_to_local.pop(address, None)
+
+    @property
+    def address(self) -> Any:
+        """Where the server listens."""
+        return self._address
+
+    @classmethod
+    def register(cls, typeid: str, callable: Callable[..., Any] | None = None, proxytype: Any = None, exposed: Any = None,
+                 method_to_typeid: dict[str, str] | None = None, create_method: bool = True) -> None:
+        """Let the class's managers make objects of a type.
+
+        `callable` makes them, in the server; a manager that only connects needs none.  `proxytype` makes the proxies
+        (default: with the public methods, or those named by `exposed`).  The result of a method in `method_to_typeid`
+        stays in the server, as an object of the type given there.  `create_method` adds a method called `typeid`.
+        """
+        if "_registry" not in cls.__dict__:
+            cls._registry = dict(cls._registry)  # not into the base class's
+        if proxytype is None:
+            proxytype = AutoProxy
+        exposed = exposed or getattr(proxytype, "_exposed_", None)
+        method_to_typeid = method_to_typeid or getattr(proxytype, "_method_to_typeid_", None)
+        for pair in (method_to_typeid or {}).items():
+            for name in pair:
+                assert type(name) is str, f"{name!r} is not a string"
+        cls._registry[typeid] = callable, exposed, method_to_typeid, proxytype
+        if create_method:
+            setattr(cls, typeid, _creator(typeid, proxytype))
+
+
+def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
+    """The method that makes an object and its proxy."""
+    def create(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
+        util.debug("requesting creation of a shared %r object", typeid)
+        token, exposed = self._create(typeid, *args, **kwds)
+        proxy = proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
+        tell_server(self._Client, token.address, self._authkey, "decref", token.id)  # the proxy holds its own by now
+        return proxy
+    create.__name__ = create.__qualname__ = typeid
+    create.__doc__ = f"Make a {typeid} in the server; a proxy for it."
+    return create
+
+
+class Namespace:
+    """An object to hang attributes on."""
+
+    def __init__(self, /, **kwds: Any) -> None:
+        vars(self).update(kwds)
+
+    def __repr__(self) -> str:
+        shown = sorted(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Value:
+    """One value; `typecode` and `lock` are taken for likeness with the package's own `Value`, and not used."""
+
+    def __init__(self, typecode: Any, value: Any, lock: bool = True) -> None:
+        self._typecode, self._value = typecode, value
+
+    def get(self) -> Any:
+        """The value."""
+        return self._value
+
+    def set(self, value: Any) -> None:
+        """Change the value."""
+        self._value = value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._typecode!r}, {self._value!r})"
+
+    value = property(get, set)
+
+
+def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array:
+    """An `array.array`; `lock` is taken for likeness with the package's own `Array`, and not used."""
+    return array.array(typecode, sequence)
+
+
+def _pool(*args: Any, **kwds: Any) -> Any:
+    """A pool of the server's own; only a server that is asked for one has to load what pools need."""
+    from .pool import Pool
+    return Pool(*args, **kwds)
+
+
+class SyncManager(BaseManager):
+    """A manager of locks, queues, containers, pools, values and namespaces; ``Manager()`` makes one and starts it."""
+
+
+for _typeid, _callable, _proxytype in (
+        ("Queue", queue.Queue, None), ("JoinableQueue", queue.Queue, None), ("Event", threading.Event, EventProxy),
+        ("Lock", threading.Lock, AcquirerProxy), ("RLock", threading.RLock, AcquirerProxy),
+        ("Semaphore", threading.Semaphore, AcquirerProxy), ("BoundedSemaphore", threading.BoundedSemaphore, AcquirerProxy),
+        ("Condition", threading.Condition, ConditionProxy), ("Barrier", threading.Barrier, BarrierProxy),
+        ("Pool", _pool, PoolProxy), ("list", list, ListProxy), ("dict", dict, DictProxy), ("set", set, SetProxy),
+        ("Value", Value, ValueProxy), ("Array", Array, ArrayProxy), ("Namespace", Namespace, NamespaceProxy)):
+    SyncManager.register(_typeid, _callable, _proxytype)
+SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
+SyncManager.register("AsyncResult", create_method=False)
+del _typeid, _callable, _proxytype
+
+
+if HAS_SHMEM:
+    class SharedMemoryManager(BaseManager):
+        """A manager whose server removes, at its end, the shared memory that was made through the manager."""
+
+        _Server = SharedMemoryServer
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if os.name == "posix":
+                # before the server is started: it is to use our tracker, or each would report the other's segments
+                resource_tracker.ensure_running()
+            super().__init__(*args, **kwargs)
+            util.debug("%s created by pid %d", type(self).__name__, os.getpid())
+
+        def __del__(self) -> None:
+            util.debug("%s.__del__ by pid %d", type(self).__name__, os.getpid())
+
+        def _entrusted(self, segment: Any, name: str) -> Any:
+            """`segment`, after the server was told to look after it."""
+            try:
+                tell_server(self._Client, self._address, self._authkey, "track_segment", name)
+            except BaseException:
+                getattr(segment, "shm", segment).unlink()
+                raise
+            return segment
+
+        def SharedMemory(self, size: int) -> shared_memory.SharedMemory:
+            """A new segment of `size` bytes."""
+            self._insist_on_server()
+            segment = shared_memory.SharedMemory(None, create=True, size=size)
+            return self._entrusted(segment, segment.name)
+
+        def ShareableList(self, sequence: Iterable[Any] | None) -> shared_memory.ShareableList:
+            """A new list in shared memory."""
+            self._insist_on_server()
+            made = shared_memory.ShareableList(sequence)
+            return self._entrusted(made, made.shm.name)
+
+        def _insist_on_server(self) -> None:
+            if self._address is None:
+                raise ValueError("the manager has no server yet: call its start() first")

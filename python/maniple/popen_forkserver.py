@@ -1,0 +1,74 @@
+"""Start method ``forkserver``: the child is a fork of a small helper process.
+
+The child is not ours but the server's, so its exit code comes through a pipe, the
+sentinel: first its pid, at the end its exit code.  Both the server and the child
+hold the other end.  If the server dies first, the pipe ends without an exit code
+when the child ends too; such a child's exit code is given as 255.
+"""
+from __future__ import annotations
+
+import os
+from threading import Lock
+from typing import Any, NamedTuple
+
+from . import forkserver as server
+from .popen_spawn_posix import ToldPopen
+
+__all__ = ["Popen"]
+
+_UNKNOWN_EXIT = 255
+
+
+class _DupFd(NamedTuple):
+    """A descriptor that travels to the child; known by its place in the row."""
+
+    ind: int
+
+    def detach(self) -> int:
+        """Return the descriptor, in the child."""
+        return server.get_inherited_fds()[self[0]]
+
+
+class Popen(ToldPopen):
+    """A child made by the fork server."""
+
+    method, DupFd = "forkserver", _DupFd
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Have ``fd`` sent to the child; return its place in the row."""
+        place = len(self._fds)
+        self._fds += [fd]
+        return place
+
+    def _launch(self, process_obj: Any) -> None:
+        speech = self._speech(process_obj)
+        # The exit code can be read once, whichever thread asks.
+        self._reading = Lock()
+        ends = status_r, lifeline = server.connect_to_new_process(self._fds)
+        self._keep(*ends)
+        try:
+            self._say(lifeline, speech)
+            self.pid = server.read_signed(status_r)
+        except BaseException as problem:
+            self.close()
+            server.explain(problem)
+            raise
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, or None; with ``flag`` 0 wait for it."""
+        if (code := self.returncode) is not None:
+            return code
+        from .connection import wait
+
+        if not wait([self.sentinel], 0 if flag == os.WNOHANG else None):
+            return None
+        with self._reading:
+            if (code := self.returncode) is None:
+                self.returncode = code = self._read_code()
+        return code
+
+    def _read_code(self) -> int:
+        try:
+            return server.read_signed(self.sentinel)
+        except (EOFError, OSError):
+            return _UNKNOWN_EXIT

@@ -1,0 +1,92 @@
+"""Start method ``spawn``: the child is a fresh interpreter that is told what to be.
+
+The child's command line names one pipe.  Through it come two pickles, how to set
+up the interpreter and the process object, and afterwards the same pipe is the
+child's lifeline: it ends when the parent does.
+"""
+from __future__ import annotations
+
+import io
+import os
+from contextlib import suppress
+from signal import SIGKILL
+from typing import Any, NamedTuple
+
+from . import context, reduction, util
+from .popen_fork import Popen as ForkPopen
+from .popen_fork import Wires
+
+__all__ = ["Popen"]
+
+
+class ToldPopen(ForkPopen):
+    """A child that inherits nothing and is told everything through a pipe."""
+
+    def __init__(self, process_obj: Any) -> None:
+        # Descriptors that go along, noted while the process object is pickled.
+        self._fds: list[int] = []
+        ForkPopen.__init__(self, process_obj)
+
+    def _speech(self, process_obj: Any) -> memoryview:
+        """What the child has to hear: its preparation data, and what it is to be."""
+        from .spawn import get_preparation_data
+
+        out = io.BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(get_preparation_data(process_obj.name), out)
+            reduction.dump(process_obj, out)
+        finally:
+            context.set_spawning_popen(None)
+        return out.getbuffer()
+
+    @staticmethod
+    def _say(lifeline: int, speech: memoryview) -> None:
+        with open(lifeline, "wb", closefd=False) as pipe:
+            pipe.write(speech)
+
+
+class _DupFd(NamedTuple):
+    """A descriptor that the child inherits under the same number."""
+
+    fd: int
+
+    def detach(self) -> int:
+        """Return the descriptor."""
+        return self[0]
+
+
+class Popen(ToldPopen):
+    """A child made by starting the interpreter anew."""
+
+    method, DupFd = "spawn", _DupFd
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Have the child inherit ``fd``; return its number there."""
+        self._fds += [fd]
+        return fd
+
+    def _launch(self, process_obj: Any) -> None:
+        from . import resource_tracker as tracking
+        from .spawn import get_command_line, get_executable
+
+        tracker = tracking.getfd()
+        speech = self._speech(process_obj)
+        wires = Wires()
+        try:
+            line = get_command_line(tracker_fd=tracker, pipe_handle=wires.lifeline_r)
+            self._fds += [tracker, *wires.for_child()]
+            self.pid = util.spawnv_passfds(get_executable(), line, self._fds)
+        except BaseException:
+            wires.abandon()
+            raise
+        self._keep(*wires.become_parent(self.pid))
+        try:
+            self._say(wires.lifeline_w, speech)
+        except BaseException:
+            # It died at once, or we are interrupted: leave no half-told child.
+            self.close()
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self.pid, SIGKILL)
+                os.waitpid(self.pid, 0)
+            raise

@@ -1,0 +1,384 @@
+"""What a process is, seen from the process that made it and from itself.
+
+`BaseProcess` says how a process is described, started, watched and ended.  How
+the operating system brings one about is the business of a ``Popen`` class, one
+for each start method, which `maniple.context` puts into the subclasses.
+
+A process goes through *initial* (made), *started*, *stopped* (it ended, its exit
+code is known) and *closed*; only the process that made it may start and join it.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from itertools import count
+from signal import Signals
+from typing import Any, Callable, Iterable, Mapping, NoReturn
+from weakref import WeakSet
+
+__all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
+
+# Relative names in sys.path and of scripts were meant from here, wherever the
+# program has gone since.
+def _starting_place() -> str | None:
+    try:
+        return os.path.abspath(os.curdir)
+    except (FileNotFoundError, PermissionError):    # removed or closed under our feet
+        return None
+
+
+ORIGINAL_DIR = _starting_place()
+
+
+def current_process() -> "BaseProcess":
+    """Return the object that stands for this process."""
+    return _current_process
+
+
+def active_children() -> list["BaseProcess"]:
+    """Return this process's living children; those that have ended are reaped."""
+    _cleanup()
+    return [*_children]
+
+
+def parent_process() -> "BaseProcess | None":
+    """Return an object for the process that started this one; None in the main process."""
+    return _parent_process
+
+
+def _cleanup() -> None:
+    for child in tuple(_children):
+        if child._has_ended():
+            _children.discard(child)
+
+
+def _refuse(reason: str) -> NoReturn:
+    # AssertionError is what callers of the standard package catch; raised
+    # outright, so that python -O does not take the check away.
+    raise AssertionError(reason)
+
+
+class BaseProcess:
+    """Work that runs in a process of its own, with the interface of a `threading.Thread`.
+
+    ``target(*args, **kwargs)`` is what `run` does in the child unless a subclass
+    overrides it.  ``group`` is always None.  ``daemon`` is inherited where it is
+    None: a daemonic process is terminated when the process that made it ends.
+    """
+
+    _start_method: str | None = None
+
+    def _Popen(self) -> Any:
+        raise NotImplementedError(
+            f"{type(self).__name__} names no start method: take Process from a context")
+
+    def __init__(self, group: None = None, target: Callable[..., object] | None = None,
+                 name: str | None = None, args: Iterable[Any] = (),
+                 kwargs: Mapping[str, Any] = {}, *, daemon: bool | None = None) -> None:
+        if group is not None:
+            _refuse("group argument must be None for now")
+        maker = _current_process
+        self._identity: tuple[int, ...] = (*maker._identity, next(_process_counter))
+        self._config: dict[str, Any] = dict(maker._config)
+        self._parent_pid, self._parent_name = os.getpid(), maker.name
+        self._popen, self._closed = None, False
+        self._target, self._args, self._kwargs = target, tuple(args), dict(kwargs or ())
+        self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        if daemon is not None:
+            self.daemon = daemon
+        _dangling.add(self)
+
+    # ------------------------------------------------------------ checks
+
+    def _check_closed(self) -> None:
+        if self._closed:
+            raise ValueError(f"process object is closed: {self._name}")
+
+    def _opened(self) -> Any:
+        """The Popen behind this object; None before start, ValueError after close."""
+        self._check_closed()
+        return self._popen
+
+    def _opened_here(self, action: str) -> Any:
+        """The same, for what only the process that made this object may do."""
+        popen = self._opened()
+        if self._parent_pid != os.getpid():
+            _refuse(f"can only {action} a child process")
+        return popen
+
+    def _has_ended(self) -> bool:
+        popen = self._popen
+        return popen is not None and popen.poll() is not None
+
+    # ------------------------------------------------------------ life
+
+    def run(self) -> None:
+        """Do the work; called in the child."""
+        if (work := self._target) is not None:
+            work(*self._args, **self._kwargs)
+
+    def start(self) -> None:
+        """Start the process; once for each object, by the process that made it."""
+        if self._opened() is not None:
+            _refuse("cannot start a process twice")
+        if os.getpid() != self._parent_pid:
+            _refuse("can only start a process object created by current process")
+        ours = _current_process._config
+        # Children of a daemonic process would be left behind when it is
+        # terminated.  A pool's worker says that it looks after its own.
+        if ours.get("daemon") and not ours.get("may_have_children"):
+            _refuse("daemonic processes are not allowed to have children")
+        _cleanup()
+        popen = self._popen = self._Popen(self)
+        self._sentinel: int = popen.sentinel
+        # Arguments may hold on to much, this object among it: let go of them.
+        for spent in ("_target", "_args", "_kwargs"):
+            delattr(self, spent)
+        _children.add(self)
+
+    def interrupt(self) -> None:
+        """Send the process SIGINT: KeyboardInterrupt, unless it handles the signal."""
+        self._opened().interrupt()
+
+    def terminate(self) -> None:
+        """Send the process SIGTERM (on Windows: end it)."""
+        self._opened().terminate()
+
+    def kill(self) -> None:
+        """Send the process SIGKILL (on Windows: end it)."""
+        self._opened().kill()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the process has ended, at most ``timeout`` seconds."""
+        popen = self._opened_here("join")
+        if popen is None:
+            _refuse("can only join a started process")
+        if popen.wait(timeout) is not None:
+            _children.discard(self)
+
+    def is_alive(self) -> bool:
+        """Tell whether the process is running."""
+        self._check_closed()
+        if _current_process is self:
+            return True
+        popen = self._opened_here("test")
+        if popen is not None and popen.poll() is None:
+            return True
+        _children.discard(self)
+        return False
+
+    def close(self) -> None:
+        """Give up what the object holds; ValueError while the process is running."""
+        popen = self._popen
+        if popen is not None:
+            if not self._has_ended():
+                raise ValueError("Cannot close a process while it is still running. You should "
+                                 "first call join() or terminate().")
+            popen.close()
+            vars(self).pop("_sentinel", None)
+            _children.discard(self)
+        self._popen, self._closed = None, True
+
+    # ------------------------------------------------------------ description
+
+    def _set_name(self, name: str) -> None:
+        if not isinstance(name, str):
+            _refuse("name must be a string")
+        self._name: str = name
+
+    def _set_daemon(self, daemonic: bool) -> None:
+        if self._popen:
+            _refuse("process has already started")
+        self._config["daemon"] = daemonic
+
+    def _set_authkey(self, authkey: bytes) -> None:
+        self._config["authkey"] = AuthenticationString(authkey)
+
+    name = property(lambda self: self._name, _set_name, doc="A name for people; need not be unique.")
+    daemon = property(lambda self: self._config.get("daemon", False), _set_daemon,
+                      doc="Whether the process is terminated when its maker ends; set before start.")
+    authkey = property(lambda self: self._config["authkey"], _set_authkey,
+                       doc="The secret that this process and its relatives share.")
+
+    @property
+    def exitcode(self) -> int | None:
+        """None until the process has ended; then its status, or minus the signal."""
+        popen = self._opened()
+        return None if popen is None else popen.poll()
+
+    @property
+    def ident(self) -> int | None:
+        """The process's pid; None before it was started."""
+        popen = self._opened()
+        return os.getpid() if self is _current_process else popen and popen.pid
+
+    pid = ident
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor (Windows: handle) that becomes ready when the process ends."""
+        if self._opened() is None and "_sentinel" not in vars(self):
+            raise ValueError("process not started: it has no sentinel yet")
+        return self._sentinel
+
+    def _state(self) -> tuple[str, int | None]:
+        """What to say of it, and the exit code if there is one to show."""
+        if self._closed:
+            return "closed", None
+        if _current_process is self:
+            return "started", None
+        if os.getpid() != self._parent_pid:
+            return "unknown", None
+        if (popen := self._popen) is None:
+            return "initial", None
+        code = popen.poll()
+        return ("started" if code is None else "stopped"), code
+
+    def __repr__(self) -> str:
+        state, code = self._state()
+        words = [type(self).__name__, f"name={self._name!r}"]
+        if (popen := self._popen) is not None:
+            words.append(f"pid={popen.pid}")
+        words += [f"parent={self._parent_pid}", state]
+        if code is not None:
+            words.append(f"exitcode={_exitcode_to_name.get(code, code)}")
+        if self._config.get("daemon"):
+            words.append("daemon")
+        return f"<{' '.join(words)}>"
+
+    # ------------------------------------------------------------ inside the child
+
+    @staticmethod
+    def _after_fork() -> None:
+        """Drop what a fork copied but what belongs to the parent alone."""
+        from .util import _finalizer_registry, _run_after_forkers
+
+        _finalizer_registry.clear()
+        _run_after_forkers()
+
+    def _become_current(self, parent_sentinel: int | None) -> None:
+        """Make this process, in this interpreter, the one that ``self`` describes."""
+        from . import context, util
+
+        if (method := self._start_method) is not None:
+            context._force_start_method(method)
+        copied_from = _current_process      # kept alive until the hooks have run
+        globals().update(
+            _process_counter=count(1), _children=set(), _current_process=self,
+            _parent_process=_ParentProcess(self._parent_name, self._parent_pid, parent_sentinel))
+        util._close_stdin()
+        if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
+            main = threading.main_thread()
+            main._set_native_id()
+        try:
+            self._after_fork()
+        finally:
+            del copied_from
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        """Run as this process from beginning to end; return the exit code."""
+        from . import util
+
+        try:
+            self._become_current(parent_sentinel)
+            util.info("child process calling self.run()")
+            try:
+                self.run()
+                code = 0
+            finally:
+                util._exit_function()
+        except SystemExit as leaving:
+            code = _code_of(leaving)
+        except BaseException:
+            code = _report_failure(self.name)
+        finally:
+            threading._shutdown()
+            util.info("process exiting with exitcode %d", code)
+            util._flush_std_streams()
+        return code
+
+
+def _code_of(leaving: SystemExit) -> int:
+    """The exit status that Python's own main program would make of ``sys.exit(...)``."""
+    if leaving.code is None:
+        return 0
+    if isinstance(leaving.code, int):
+        return leaving.code
+    sys.stderr.write(f"{leaving.code}\n")
+    return 1
+
+
+def _report_failure(name: str) -> int:
+    from traceback import print_exc
+
+    sys.stderr.write(f"Process {name}:\n")
+    print_exc()
+    return 1
+
+
+class AuthenticationString(bytes):
+    """A key that may go to a child when it is started, and nowhere else."""
+
+    def __reduce__(self) -> tuple:
+        from . import context
+
+        if context.get_spawning_popen() is None:
+            raise TypeError("Pickling an AuthenticationString object is disallowed "
+                            "for security reasons")
+        return type(self), (bytes(self),)
+
+
+class _Unstarted(BaseProcess):
+    """A process that this interpreter did not make through a Popen."""
+
+    def __init__(self, name: str) -> None:
+        vars(self).update(_identity=(), _name=name, _parent_pid=None, _parent_name=None,
+                          _popen=None, _closed=False, _config={})
+
+
+class _ParentProcess(_Unstarted):
+    """The process that started this one, as seen from here."""
+
+    def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
+        super().__init__(name)
+        vars(self).update(_pid=pid, _sentinel=sentinel)
+
+    def _ended(self, timeout: float | None) -> bool:
+        from .connection import wait
+
+        return bool(wait([self._sentinel], timeout=timeout))
+
+    def is_alive(self) -> bool:
+        """Tell whether the parent is running."""
+        return not self._ended(0)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the parent has ended, at most ``timeout`` seconds."""
+        self._ended(timeout)
+
+    ident = property(lambda self: self._pid, doc="The parent's pid.")
+    pid = ident
+
+
+class _MainProcess(_Unstarted):
+    """The process in which the program began, or one that nobody of ours started."""
+
+    def __init__(self) -> None:
+        super().__init__("MainProcess")
+        # Both are copied to all relatives.  The prefix keeps the names of their
+        # semaphores apart from those of other programs.
+        self._config.update(authkey=AuthenticationString(os.urandom(32)), semprefix="/mp")
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+
+_parent_process: BaseProcess | None = None
+_process_counter: count = count(1)
+_children: set[BaseProcess] = set()
+# Every Process object that was ever made and still lives; leak checks read it.
+_dangling: WeakSet = WeakSet()
+_current_process: BaseProcess = _MainProcess()
+
+_exitcode_to_name = {-number: f"-{number.name}" for number in Signals}

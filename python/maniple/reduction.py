@@ -1,0 +1,331 @@
+"""How objects are turned into pickles, and how descriptors get to other processes.
+
+`ForkingPickler` is a pickler with a table of extra reducers that this package
+and its users add to with `register`.  Its ``dumps`` stands on the hot path of
+every queue and pool: the merged dispatch table is kept between calls and built
+anew only when one of its two sources has changed.
+
+A file descriptor (Windows: a handle) cannot be pickled as a number.  `DupFd`
+gives something picklable in its place, and what that is depends on the moment:
+while a child is being started, the descriptor goes along with the start; at any
+other time the resource sharer hands it over on request.
+"""
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import socket
+import sys
+from abc import ABC
+from copyreg import dispatch_table as _copyreg_table
+from functools import partial
+from typing import Any, Callable, Iterable
+
+__all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
+
+HAVE_SEND_HANDLE = sys.platform == "win32" or (
+    hasattr(socket, "SCM_RIGHTS") and hasattr(socket, "CMSG_LEN")
+    and hasattr(socket.socket, "sendmsg"))
+
+# ---------------------------------------------------------------- pickling
+
+class ForkingPickler(pickle.Pickler):
+    """A pickler that knows this package's objects and whatever was registered with it."""
+
+    _extra_reducers: dict[type, Callable[[Any], Any]] = {}
+    _copyreg_dispatch_table = _copyreg_table
+
+    # Seen by the C pickler when it is constructed.  Replaced, never changed in
+    # place: a pickler in another thread may be using it.
+    dispatch_table: dict[type, Callable[[Any], Any]] = {}
+
+    def __init__(self, *args: Any, **kwds: Any) -> None:
+        # Before the C constructor, which looks the table up.
+        if _copyreg_table != _merged_from:
+            _merge_tables()
+        if self._extra_reducers is not _own_reducers:
+            self.dispatch_table = _copyreg_table | self._extra_reducers
+        super().__init__(*args, **kwds)
+
+    @classmethod
+    def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
+        """Have every object of exactly this type reduced by ``reduce(obj)``."""
+        cls._extra_reducers[type] = reduce
+        _merge_tables()
+
+    @classmethod
+    def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
+        """Return the pickle of ``obj`` as a buffer (not copied into bytes)."""
+        if cls is ForkingPickler and protocol is None:
+            return _quick_dumps(obj)
+        sink = io.BytesIO()
+        cls(sink, protocol).dump(obj)
+        return sink.getbuffer()
+
+    loads = staticmethod(pickle.loads)
+
+
+_own_reducers = ForkingPickler._extra_reducers
+_merged_from: dict = {}
+
+
+class _QuickPickler(pickle.Pickler):
+    """`ForkingPickler` without a constructor in Python; it shares the table."""
+
+    dispatch_table: dict[type, Callable[[Any], Any]] = {}
+
+
+class _Pieces(list):
+    """A "file" that keeps what is written to it, uncopied."""
+
+    __slots__ = ()
+    write = list.append
+
+
+# To make a pickler takes three times as long as to pickle a small message, so
+# picklers are kept.  One in use is not in the list: neither other threads nor a
+# reducer that itself pickles something can get at it.  The list is replaced along
+# with the table that its picklers have read.
+_idle: list[tuple[Callable, Callable, _Pieces]] = []
+# A pickler that has worked on more has grown its tables, and would be slow to clear.
+_KEEP_UP_TO = 8192
+
+
+def _quick_dumps(obj: Any) -> memoryview:
+    if _copyreg_table != _merged_from:
+        _merge_tables()
+    idle = _idle
+    try:
+        dump, clear_memo, pieces = kept = idle.pop()
+    except IndexError:
+        pieces = _Pieces()
+        pickler = _QuickPickler(pieces)
+        dump, clear_memo, pieces = kept = pickler.dump, pickler.clear_memo, pieces
+    dump(obj)           # where it fails, the pickler is dropped with all it holds
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if len(data) <= _KEEP_UP_TO:
+        pieces.clear()
+        clear_memo()    # it keeps alive what was pickled
+        idle.append(kept)
+    return memoryview(data)
+
+
+def _merge_tables() -> None:
+    """Rebuild the table that picklers use from copyreg's and our own."""
+    global _merged_from, _idle
+    seen = _copyreg_table.copy()
+    _QuickPickler.dispatch_table = ForkingPickler.dispatch_table = seen | _own_reducers
+    _merged_from, _idle = seen, []
+
+
+register = ForkingPickler.register
+
+
+def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
+    """Pickle ``obj`` into an open binary file."""
+    ForkingPickler(file, protocol).dump(obj)
+
+
+# ---------------------------------------------------------------- handles
+
+if sys.platform == "win32":
+    import _winapi
+    from contextlib import contextmanager
+    from typing import Iterator
+
+    __all__ += ["DupHandle", "duplicate", "steal_handle"]
+
+    @contextmanager
+    def _open_process(pid: int) -> Iterator[int]:
+        """A handle to another process, good for moving handles in and out of it."""
+        opened = _winapi.OpenProcess(_winapi.PROCESS_DUP_HANDLE, False, pid)
+        try:
+            yield opened
+        finally:
+            _winapi.CloseHandle(opened)
+
+    def duplicate(handle: int, target_process: int | None = None,
+                  inheritable: bool = False, *, source_process: int | None = None) -> int:
+        """Duplicate a handle, into ``target_process`` or within this one."""
+        here = _winapi.GetCurrentProcess()
+        source = here if source_process is None else source_process
+        target = here if target_process is None else target_process
+        same = _winapi.DUPLICATE_SAME_ACCESS
+        return _winapi.DuplicateHandle(source, handle, target, 0, inheritable, same)
+
+    def steal_handle(source_pid: int, handle: int) -> int:
+        """Take a handle away from the process ``source_pid``."""
+        how = _winapi.DUPLICATE_CLOSE_SOURCE | _winapi.DUPLICATE_SAME_ACCESS
+        with _open_process(source_pid) as victim:
+            here = _winapi.GetCurrentProcess()
+            return _winapi.DuplicateHandle(victim, handle, here, 0, False, how)
+
+    class DupHandle:
+        """A handle on its way to one other process, or to whichever asks first."""
+
+        def __init__(self, handle: int, access: int, pid: int | None = None) -> None:
+            self._pid, self._access = pid or os.getpid(), access
+            with _open_process(self._pid) as target:
+                here = _winapi.GetCurrentProcess()
+                self._handle: int = _winapi.DuplicateHandle(
+                    here, handle, target, access, False, 0)
+
+        def detach(self) -> int:
+            """Return the handle, now this process's; to be called once."""
+            handle, access, how = self._handle, self._access, _winapi.DUPLICATE_CLOSE_SOURCE
+            if os.getpid() == self._pid:
+                return handle
+            with _open_process(self._pid) as owner:
+                here = _winapi.GetCurrentProcess()
+                return _winapi.DuplicateHandle(owner, handle, here, access, False, how)
+
+    def send_handle(conn: Any, handle: int, destination_pid: int) -> None:
+        """Send a handle over a connection to the process ``destination_pid``."""
+        conn.send(DupHandle(handle, _winapi.DUPLICATE_SAME_ACCESS, destination_pid))
+
+    def recv_handle(conn: Any) -> int:
+        """Receive a handle over a connection."""
+        return conn.recv().detach()
+
+else:
+    import array
+
+    __all__ += ["DupFd", "sendfds", "recvfds"]
+
+    # macOS may drop descriptors when their sender closes its end early, so that
+    # the receiver has to confirm; everywhere else nothing is sent back.
+    ACKNOWLEDGE = sys.platform == "darwin"
+    _ACK = b"A"
+    # Not to be handed on by an exec that happens between receipt and first use.
+    _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+    def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
+        """Send descriptors over a Unix socket; one byte goes along: their number mod 256."""
+        numbers = array.array("i", fds)
+        sock.sendmsg([bytes([len(numbers) % 256])],
+                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+        if ACKNOWLEDGE and sock.recv(1) != _ACK:
+            raise RuntimeError("did not receive acknowledgement of fd")
+
+    def recvfds(sock: socket.socket, size: int) -> list[int]:
+        """Receive at most ``size`` descriptors; EOFError where the other end is gone."""
+        got = array.array("i")
+        room = socket.CMSG_SPACE(size * got.itemsize)
+        count, extras, _, _ = sock.recvmsg(1, room, _CLOEXEC)
+        if not (count or extras):
+            raise EOFError("the other end closed before it sent a descriptor")
+        if ACKNOWLEDGE:
+            sock.send(_ACK)
+        if len(extras) != 1:
+            raise RuntimeError(f"received {len(extras)} items of ancdata")
+        level, kind, payload = extras[0]
+        if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            raise RuntimeError("Invalid data received: no descriptors in it")
+        got.frombytes(payload[:len(payload) - len(payload) % got.itemsize])
+        if len(got) % 256 != count[0]:
+            for number in got:
+                os.close(number)
+            raise AssertionError(f"received {len(got)} descriptors, "
+                                 f"but their sender counted {count[0]} (mod 256)")
+        return got.tolist()
+
+    def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
+        """Send a descriptor over a connection (``destination_pid`` matters on Windows only)."""
+        with _borrowed_socket(conn) as sock:
+            sendfds(sock, [handle])
+
+    def recv_handle(conn: Any) -> int:
+        """Receive a descriptor over a connection."""
+        with _borrowed_socket(conn) as sock:
+            return recvfds(sock, 1)[0]
+
+    def _borrowed_socket(conn: Any) -> socket.socket:
+        return socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def DupFd(fd: int) -> Any:
+        """Return an object with ``detach()`` that takes ``fd`` to the process unpickling it."""
+        from .context import get_spawning_popen
+
+        if (starting := get_spawning_popen()) is not None:
+            return starting.DupFd(starting.duplicate_for_child(fd))
+        if not HAVE_SEND_HANDLE:
+            raise ValueError("SCM_RIGHTS appears not to be available")
+        from .resource_sharer import DupFd as shared
+        return shared(fd)
+
+
+# ---------------------------------------------------------------- reducers
+
+class _Sample:
+    def method(self) -> None:
+        """Only there for its type."""
+
+
+def _reduce_method(m: Any) -> tuple:
+    owner = m.__class__ if m.__self__ is None else m.__self__
+    return getattr, (owner, m.__func__.__name__)
+
+
+def _reduce_method_descriptor(m: Any) -> tuple:
+    return getattr, (m.__objclass__, m.__name__)
+
+
+def _reduce_partial(p: partial) -> tuple:
+    return _rebuild_partial, (p.func, p.args, p.keywords)
+
+
+def _rebuild_partial(func: Callable[..., Any], args: tuple, keywords: dict) -> partial:
+    return partial(func, *args, **keywords)
+
+
+if sys.platform == "win32":
+
+    def _reduce_socket(s: socket.socket) -> tuple:
+        from . import resource_sharer as sharer
+        return _rebuild_socket, (sharer.DupSocket(s),)
+
+    def _rebuild_socket(ds: Any) -> socket.socket:
+        return ds.detach()
+
+else:
+
+    def _reduce_socket(s: socket.socket) -> tuple:
+        return _rebuild_socket, (DupFd(s.fileno()), s.family, s.type, s.proto)
+
+    def _rebuild_socket(df: Any, family: int, type: int, proto: int) -> socket.socket:
+        return socket.socket(family, type, proto, fileno=df.detach())
+
+
+def _register_all() -> None:
+    """Register what this module itself knows how to take apart."""
+    for kind, reducer in ((type(_Sample().method), _reduce_method),
+                          (type(list.append), _reduce_method_descriptor),
+                          (type(int.__add__), _reduce_method_descriptor),
+                          (partial, _reduce_partial),
+                          (socket.socket, _reduce_socket)):
+        ForkingPickler.register(kind, reducer)
+
+
+_register_all()
+
+
+class AbstractReducer(ABC):
+    """Base for an object to be set as a context's ``reducer``.
+
+    It offers what this module offers; a subclass replaces what it does otherwise.
+    """
+
+    # Plain functions of the class, as a reducer module's are of the module.
+    ForkingPickler, register, dump = ForkingPickler, register, dump
+    send_handle, recv_handle = send_handle, recv_handle
+    if sys.platform == "win32":
+        steal_handle, duplicate, DupHandle = steal_handle, duplicate, DupHandle
+    else:
+        sendfds, recvfds, DupFd = sendfds, recvfds, DupFd
+    _reduce_method, _reduce_method_descriptor = _reduce_method, _reduce_method_descriptor
+    _rebuild_partial, _reduce_socket, _rebuild_socket = (
+        _rebuild_partial, _reduce_socket, _rebuild_socket)
+
+    def __init__(self, *args: Any) -> None:
+        _register_all()

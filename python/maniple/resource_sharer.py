@@ -1,0 +1,167 @@
+"""Hands open descriptors (Windows: sockets) to related processes that ask for them.
+
+A pickled `DupFd` holds the address of a small server thread in the process that
+made it and a number.  Whoever unpickles it connects, proves to know the family's
+key, names the number and is sent the descriptor.  Each can be fetched once.
+"""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from threading import Lock, Thread
+from typing import Any, Callable
+
+from . import process, reduction, util
+
+__all__ = ["stop"]
+
+
+if sys.platform == "win32":
+    __all__ += ["DupSocket"]
+
+    class DupSocket:
+        """A socket that another process can take over."""
+
+        def __init__(self, sock: Any) -> None:
+            kept = sock.dup()
+
+            def send(conn: Any, pid: int) -> None:
+                conn.send_bytes(kept.share(pid))
+
+            self._id = _resource_sharer.register(send, kept.close)
+
+        def detach(self) -> Any:
+            """Fetch the socket; to be called once."""
+            from socket import fromshare
+            return _fetch(self._id, lambda conn: fromshare(conn.recv_bytes()))
+
+else:
+    __all__ += ["DupFd"]
+
+    class DupFd:
+        """A file descriptor that another process can take over."""
+
+        def __init__(self, fd: int) -> None:
+            kept = os.dup(fd)
+
+            def send(conn: Any, pid: int) -> None:
+                reduction.send_handle(conn, kept, pid)
+
+            self._id = _resource_sharer.register(send, partial(os.close, kept))
+
+        def detach(self) -> int:
+            """Fetch the descriptor; to be called once."""
+            return _fetch(self._id, reduction.recv_handle)
+
+
+def _fetch(ticket: tuple[Any, int], receive: Callable[[Any], Any]) -> Any:
+    with _ResourceSharer.get_connection(ticket) as conn:
+        return receive(conn)
+
+
+class _ResourceSharer:
+    """The server thread, started with the first resource, and what it has on offer."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._forget_server()
+        util.register_after_fork(self, type(self)._afterfork)
+
+    def _forget_server(self) -> None:
+        self._serial = 0
+        # number -> (send, close)
+        self._cache: dict[int, tuple[Callable[[Any, int], None], Callable[[], object]]] = {}
+        self._listener: Any = None
+        self._address: Any = None
+        self._thread: Thread | None = None
+
+    def register(self, send: Callable[[Any, int], None],
+                 close: Callable[[], object]) -> tuple[Any, int]:
+        """Offer a resource; return the ticket with which to fetch it."""
+        with self._lock:
+            if self._thread is None:
+                self._serve_from_now_on()
+            self._serial += 1
+            self._cache[self._serial] = send, close
+            return self._address, self._serial
+
+    @staticmethod
+    def get_connection(ident: tuple[Any, int]) -> Any:
+        """Connect to the process that gave the ticket, and ask for the resource."""
+        from . import connection
+
+        address, number = ident
+        conn = connection.Client(address, authkey=process.current_process().authkey)
+        conn.send((number, os.getpid()))
+        return conn
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop the server thread and close what nobody fetched."""
+        from . import connection
+
+        with self._lock:
+            if (thread := self._thread) is None:
+                return
+            with connection.Client(self._address,
+                                   authkey=process.current_process().authkey) as conn:
+                conn.send(None)
+            thread.join(timeout)
+            if thread.is_alive():
+                util.sub_warning("_ResourceSharer thread did not stop when asked")
+            self._close_listener()
+            unclaimed = list(self._cache.values())
+            self._forget_server()
+        for _, close in unclaimed:
+            close()
+
+    def _afterfork(self) -> None:
+        # The thread lives on in the parent only; the copies of its resources
+        # and of its listening socket must not stay open here.
+        for _, close in self._cache.values():
+            close()
+        self._lock._at_fork_reinit()
+        self._close_listener()
+        self._forget_server()
+
+    def _close_listener(self) -> None:
+        if listener := self._listener:
+            listener.close()
+
+    def _serve_from_now_on(self) -> None:
+        from . import connection
+
+        util.debug("starting listener and thread for sending handles")
+        key = process.current_process().authkey
+        listener = self._listener = connection.Listener(authkey=key, backlog=128)
+        self._address: Any = listener.address
+        self._thread = Thread(target=self._serve, args=(listener, self._cache),
+                                        name="maniple-resource-sharer", daemon=True)
+        self._thread.start()
+
+    def _serve(self, listener: Any, offers: dict) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            # Signals are the main thread's business.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while True:
+            try:
+                with listener.accept() as conn:
+                    request = conn.recv()
+                    if request is None:
+                        return
+                    number, pid = request
+                    send, close = offers.pop(number)
+                    try:
+                        send(conn, pid)
+                    finally:
+                        close()
+            except Exception:
+                # One bad customer, or the shop closing: no reason to stop.
+                if util.is_exiting():
+                    return
+                sys.excepthook(*sys.exc_info())
+
+
+_resource_sharer = _ResourceSharer()
+stop = _resource_sharer.stop

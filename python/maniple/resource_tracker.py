@@ -1,0 +1,323 @@
+"""Removes named semaphores and shared memory that their owners left behind.
+
+What has a name in the system outlives every process that uses it.  So a family of
+processes shares one small helper process, the tracker, and tells it over a pipe
+what was made and what was removed.  All relatives hold the pipe's write end; when
+the last of them is gone, however it died, the tracker reads end-of-file, removes
+what is still on its list, and ends.
+
+The protocol is one line for a message, written in a single piece of at most 512
+bytes (which POSIX keeps whole however many processes write)::
+
+    REGISTER | UNREGISTER | PROBE  ':'  type  ':'  name, escaped to ASCII without line ends
+"""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from threading import RLock, local
+from typing import Callable
+from warnings import warn
+from weakref import ref
+
+__all__ = ["ensure_running", "register", "unregister"]
+
+_HAVE_SIGMASK = hasattr(signal, "pthread_sigmask")
+# The tracker has to outlive those that Ctrl-C or a terminal's end takes away.
+_IGNORED_SIGNALS = signal.SIGINT, signal.SIGTERM
+_LONGEST_MESSAGE = 512      # the least PIPE_BUF that POSIX allows
+
+
+def _remove_semaphore(name: str) -> None:
+    from ._native_sync import sem_unlink
+    sem_unlink(name)
+
+
+def _remove_shared_memory(name: str) -> None:
+    from ._native_shm import shm_unlink
+    shm_unlink(name)
+
+
+def cleanup_noop(name: str) -> None:
+    """Remove a resource of a type that must never be left over."""
+    raise RuntimeError(f"noop resource {name!r} should have been unregistered")
+
+
+# type of resource -> what removes one by its name
+_CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {
+    "noop": cleanup_noop,
+    "semaphore": _remove_semaphore,
+    "shared_memory": _remove_shared_memory,
+}
+if sys.version_info >= (3, 13):
+    # For tests: leaves no trace outside the tracker.
+    _CLEANUP_FUNCS["dummy"] = lambda name: None
+
+# Set by whoever forks a process of the family, which is to share our tracker.
+# A child of any other fork must not hold the pipe open: it may outlive us all.
+_fork_intent = local()
+
+
+def _encode(command: str, name: str, rtype: str) -> bytes:
+    escaped = name.encode("unicode_escape").decode("ascii")
+    message = f"{command}:{rtype}:{escaped}\n".encode("ascii")
+    if len(message) > _LONGEST_MESSAGE:
+        raise ValueError(f"msg too long: the name of a {rtype} is too long to be tracked")
+    return message
+
+
+def _decode(line: bytes) -> tuple[str, str, str]:
+    command, rtype, escaped = line.rstrip(b"\n").split(b":", 2)
+    return command.decode("ascii"), escaped.decode("unicode_escape"), rtype.decode("ascii")
+
+
+class ResourceTracker:
+    """This process's access to a tracker, which it starts when it has inherited none."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._fd: int | None = None         # write end of the pipe
+        self._pid: int | None = None        # None where a relative started it
+        self._exitcode: int | None = None
+        self._waitpid_timed_out = False
+        # The lock's holder may be interrupted by a finalizer that itself has
+        # something to report: that is queued, and written by the holder.
+        self._queued: deque[bytes] = deque()
+        self._busy = False
+        if hasattr(os, "register_at_fork"):
+            _forget_after_fork(ref(self))
+
+    # ------------------------------------------------------------ messages
+
+    def register(self, name: str, rtype: str) -> None:
+        """Put a resource on the list."""
+        self._send("REGISTER", name, rtype)
+
+    def unregister(self, name: str, rtype: str) -> None:
+        """Take a resource off the list."""
+        self._send("UNREGISTER", name, rtype)
+
+    def _send(self, cmd: str, name: str, rtype: str) -> None:
+        self._queued.append(_encode(cmd, name, rtype))
+        with self._lock:
+            if not self._busy:
+                self._busy = True
+                try:
+                    while self._queued:
+                        self._write(self._queued.popleft())
+                finally:
+                    self._busy = False
+
+    def _write(self, message: bytes) -> None:
+        if (pipe := self._fd) is not None:
+            with suppress(OSError):
+                os.write(pipe, message)
+                return
+            self._bury()
+        os.write(self._launch(), message)
+
+    # ------------------------------------------------------------ the tracker process
+
+    def getfd(self) -> int:
+        """Return the descriptor that a child has to inherit, of a running tracker."""
+        self.ensure_running()
+        return self._fd
+
+    def ensure_running(self) -> None:
+        """Start the tracker unless it is running; a dead one is replaced, with a warning."""
+        with self._lock:
+            if self._busy:
+                return
+            self._busy = True
+            try:
+                if self._fd is not None and not self._check_alive():
+                    self._bury()
+                if self._fd is None:
+                    self._launch()
+            finally:
+                self._busy = False
+
+    def _check_alive(self) -> bool:
+        """Tell whether somebody still reads the pipe."""
+        try:
+            os.write(self._fd, _encode("PROBE", "0", "noop"))
+        except (OSError, TypeError):
+            return False
+        return True
+
+    def _bury(self) -> None:
+        """Clear away a tracker that died; what it had on its list is forgotten."""
+        fd, pid = self._fd, self._pid
+        os.close(fd)
+        if pid is not None:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._fd = self._pid = self._exitcode = None
+        warn("resource_tracker: process died unexpectedly, relaunching.  "
+                      "Some resources might leak.", stacklevel=2)
+
+    def _launch(self) -> int:
+        """Start a tracker; return the write end of its pipe."""
+        from . import spawn, util
+
+        reader, writer = os.pipe()
+        try:
+            program = util._importing("resource_tracker", "main") + f"main({reader})"
+            interpreter = spawn.get_executable()
+            # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
+            self._pid = util.spawnv_passfds(
+                interpreter, [interpreter, *util._args_from_interpreter_flags(), "-c", program], [reader],
+                blocked_signals=_IGNORED_SIGNALS if _HAVE_SIGMASK else ())
+        except BaseException:
+            os.close(writer)
+            raise
+        finally:
+            os.close(reader)
+        self._fd = writer
+        return writer
+
+    # ------------------------------------------------------------ end
+
+    def _stop(self, use_blocking_lock: bool = True, wait_timeout: float | None = None) -> None:
+        """Let go of a tracker that this process started, and wait for its end."""
+        if not self._lock.acquire(blocking=use_blocking_lock):
+            return
+        try:
+            if None not in (self._fd, self._pid):
+                self._close_and_reap(wait_timeout)
+        finally:
+            self._lock.release()
+
+    # Bound early: at interpreter shutdown the modules may be empty.
+    def _close_and_reap(self, timeout: float | None, close: Callable = os.close,
+                        waitpid: Callable = os.waitpid, WNOHANG: int = getattr(os, "WNOHANG", 0),
+                        exitcode_of: Callable = os.waitstatus_to_exitcode,
+                        now: Callable = time.monotonic, sleep: Callable = time.sleep) -> None:
+        pid, fd = self._pid, self._fd
+        self._pid = self._fd = None
+        close(fd)
+        # A relative that still holds the pipe keeps the tracker alive: then it
+        # must not keep us as well.
+        deadline = None if timeout is None else now() + timeout
+        try:
+            while True:
+                got, status = waitpid(pid, 0 if deadline is None else WNOHANG)
+                if got:
+                    self._exitcode = exitcode_of(status)
+                    return
+                if now() >= deadline:
+                    self._waitpid_timed_out = True
+                    return
+                sleep(0.002)
+        except ChildProcessError:
+            pass
+
+    def __del__(self) -> None:
+        try:
+            self._stop(use_blocking_lock=False, wait_timeout=1.0)
+        except (OSError, AttributeError, TypeError):
+            pass            # torn down too far to care
+
+    def _after_fork_in_child(self) -> None:
+        self._lock._at_fork_reinit()
+        self._busy = False
+        self._queued.clear()
+        # Whether shared or not: it is not our child.
+        fd, self._pid = self._fd, None
+        if fd is not None and not getattr(_fork_intent, "share_tracker", False):
+            self._fd = None
+            os.close(fd)
+
+
+def _forget_after_fork(tracker_ref: ref) -> None:
+    def hook() -> None:
+        tracker = tracker_ref()
+        if tracker is not None:
+            tracker._after_fork_in_child()
+    os.register_at_fork(after_in_child=hook)
+
+
+_resource_tracker: ResourceTracker = ResourceTracker()
+ensure_running, register, unregister, getfd = (
+    _resource_tracker.ensure_running, _resource_tracker.register,
+    _resource_tracker.unregister, _resource_tracker.getfd)
+
+
+# ---------------------------------------------------------------- in the tracker process
+
+def main(fd: int) -> None:
+    """Be the tracker that reads its messages from ``fd``; exits.
+
+    Exit status: 0 nothing was left over; 1 something was; 2 something could not
+    be removed; 3 a message made no sense.
+    """
+    for ignored in _IGNORED_SIGNALS:
+        signal.signal(ignored, signal.SIG_IGN)
+    if _HAVE_SIGMASK:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED_SIGNALS)
+    _leave_standard_streams()
+    listed: dict[str, set[str]] = {rtype: set() for rtype in _CLEANUP_FUNCS}
+    status = 0
+    try:
+        with open(fd, "rb") as messages:
+            for line in messages:
+                try:
+                    _note(line, listed)
+                except Exception:
+                    status = 3
+                    _report()
+    finally:
+        for rtype, names in listed.items():
+            if names:
+                status = max(status, _remove_leftovers(rtype, sorted(names)))
+    sys.exit(status)
+
+
+def _leave_standard_streams() -> None:
+    """Hold neither end of the user's stdin and stdout; stderr is for the warnings."""
+    with suppress(OSError):
+        empty = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1):
+            os.dup2(empty, stream)
+        if empty > 2:
+            os.close(empty)
+
+
+def _note(line: bytes, listed: dict[str, set[str]]) -> None:
+    command, name, rtype = _decode(line)
+    if rtype not in _CLEANUP_FUNCS:
+        raise ValueError(f"cannot track {name!r}: unknown resource type {rtype!r}")
+    if command == "REGISTER":
+        listed[rtype].add(name)
+    elif command == "UNREGISTER":
+        listed[rtype].discard(name)     # two relatives may both have removed it
+    elif command != "PROBE":
+        raise RuntimeError(f"unrecognized command {command!r}")
+
+
+def _report() -> None:
+    with suppress(Exception):           # stderr may be gone
+        sys.excepthook(*sys.exc_info())
+
+
+def _warn(text: str) -> None:
+    with suppress(Exception):
+        warn(f"resource_tracker: {text}", stacklevel=2)
+
+
+def _remove_leftovers(rtype: str, names: list[str]) -> int:
+    """Remove what is left of one type; return the exit status that this is worth."""
+    remove, status = _CLEANUP_FUNCS[rtype], 1
+    _warn(f"There appear to be {len(names)} leaked {rtype} objects "
+          f"to clean up at shutdown: {names}")
+    for name in names:
+        try:
+            remove(name)
+        except Exception as problem:
+            status = 2
+            _warn(f"{name!r}: {problem}")
+    return status

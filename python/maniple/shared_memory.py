@@ -1,0 +1,323 @@
+"""Named shared memory, and a list of fixed layout inside it.
+
+The layout of `ShareableList` is the standard package's, so one side of a segment may be stock CPython.  In order, all
+in native byte order:
+
+====================  ==================================================================
+8 bytes               number of items, n
+8 * (n + 1) bytes     offset of each item from the start of the items, and their end
+items                 each in a slot of a multiple of 8 bytes
+8 * n bytes           the `struct` format of each item, padded with NULs
+n bytes               how an item is turned back (`ShareableList._back_transforms_mapping`)
+====================  ==================================================================
+"""
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+from secrets import token_hex
+from struct import calcsize, pack_into, unpack_from
+from types import GenericAlias
+from typing import Any, Callable, Iterable, Iterator
+
+from . import resource_tracker
+from ._native_shm import shm_open, shm_unlink
+
+__all__ = ["SharedMemory", "ShareableList"]
+
+_USE_POSIX = os.name == "posix"
+_SHM_NAME_PREFIX = "/psm_"
+#: macOS allows 31 characters, and FreeBSD's jails take some: what is safe everywhere
+_SHM_SAFE_NAME_LENGTH = 14
+_O_CREX = os.O_EXCL | os.O_CREAT
+
+
+def _make_filename() -> str:
+    """A random name for a segment."""
+    room = _SHM_SAFE_NAME_LENGTH - len(_SHM_NAME_PREFIX)
+    return _SHM_NAME_PREFIX + token_hex(room // 2)
+
+
+class SharedMemory:
+    """A segment of shared memory that other processes attach to by its name.
+
+    `create` makes a new one of `size` bytes (the system may round up), named `name` or else at random; without it the
+    segment called `name` is attached, whatever its size.  With `track` the resource tracker removes the segment when the
+    processes that share the tracker have ended; ``track=False`` leaves that to somebody else, who calls `unlink`.
+
+    Raises FileExistsError (create, and the name is taken), FileNotFoundError (no such segment), ValueError.
+    """
+
+    _name: str | None = None
+    _fd: int = -1
+    _mmap: mmap.mmap | None = None
+    _buf: memoryview | None = None
+    _flags: int = os.O_RDWR
+    _mode: int = 0o600
+    _prepend_leading_slash: bool = _USE_POSIX
+    _track: bool = True
+
+    def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
+        if size < 0:
+            raise ValueError("'size' must be a positive integer")
+        if create:
+            if size == 0:
+                raise ValueError("'size' must be a positive number different from zero")
+            self._flags = _O_CREX | os.O_RDWR
+        elif name is None and not self._flags & os.O_EXCL:
+            raise ValueError("'name' can only be None if create=True")
+        self._track = track
+        if name is not None:
+            slash = "/" if self._prepend_leading_slash and not name.startswith("/") else ""
+            self._open(slash + name)
+        else:
+            self._open_unused_name()
+        try:
+            self._map(size if create else None)
+        except BaseException:
+            self.close()
+            if create:
+                shm_unlink(self._name)
+            raise
+        if track:
+            resource_tracker.register(self._name, rtype="shared_memory")
+
+    def _open(self, path: str) -> None:
+        self._fd = shm_open(path, self._flags, mode=self._mode)
+        self._name = path
+
+    def _open_unused_name(self) -> None:
+        while self._name is None:
+            try:
+                self._open(_make_filename())
+            except FileExistsError:
+                pass
+
+    def _map(self, new_size: int | None) -> None:
+        if new_size is not None:
+            os.ftruncate(self._fd, new_size)
+        self._size = os.fstat(self._fd).st_size
+        self._mmap = memory = mmap.mmap(self._fd, self._size)
+        self._buf = memoryview(memory)
+
+    @property
+    def buf(self) -> memoryview:
+        """The memory itself."""
+        return self._buf
+
+    @property
+    def name(self) -> str:
+        """The name to attach by."""
+        if self._prepend_leading_slash:
+            return self._name.removeprefix("/")
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self._size
+
+    def close(self) -> None:
+        """Let go of the memory here.  The segment itself lives on until `unlink`.
+
+        BufferError while a view made from `buf` is alive.
+        """
+        for part, let_go in (("_buf", memoryview.release), ("_mmap", mmap.mmap.close)):
+            if (held := getattr(self, part)) is not None:
+                let_go(held)
+                setattr(self, part, None)
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def unlink(self) -> None:
+        """Remove the name; the memory goes when its last user lets go.  To be called once over all processes."""
+        if self._name is None:
+            return
+        shm_unlink(self._name)
+        if self._track:
+            resource_tracker.unregister(self._name, rtype="shared_memory")
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except (OSError, BufferError):
+            pass  # views are alive: they keep the mapping, which goes with the last of them
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def __reduce__(self) -> tuple:
+        # An untracked segment must not become tracked where it arrives: that tracker would remove it.
+        cls = type(self) if self._track else functools.partial(type(self), track=False)
+        return cls, (self.name, False, self.size)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, size={self.size})"
+
+
+_encoding = "utf8"
+_UNCHANGED, _TEXT, _BYTES, _NOTHING = range(4)
+
+
+class ShareableList:
+    """A list in shared memory: its length is fixed, its items are int (64 bits), float, bool, str, bytes or None.
+
+    A str or bytes item may be replaced by one that takes no more room than the first value's slot; trailing NULs of such
+    an item are lost.  `shm` is the memory.
+    """
+
+    _alignment = 8
+    #: type -> struct format, all of a multiple of 8 bytes; a number of bytes is filled in for str and bytes
+    _types_mapping: dict[type, str] = {int: "q", float: "d", bool: "xxxxxxx?", str: "%ds", bytes: "%ds",
+                                       type(None): "xxxxxx?x"}
+    #: recreation code -> what makes the item from what `struct` gave
+    _back_transforms_mapping: dict[int, Callable[[Any], Any]] = {
+        _UNCHANGED: lambda value: value,
+        _TEXT: lambda value: value.rstrip(b"\0").decode(_encoding),
+        _BYTES: lambda value: value.rstrip(b"\0"),
+        _NOTHING: lambda _value: None,
+    }
+
+    def __init__(self, sequence: Iterable[Any] | None = None, *, name: str | None = None) -> None:
+        if name is not None and sequence is None:
+            self._attach(name)
+        else:
+            self._create([] if sequence is None else list(sequence), name)
+
+    def _create(self, values: list[Any], name: str | None) -> None:
+        formats = [self._format_for(value) for value in values]
+        offsets = [0]
+        for fmt in formats:
+            offsets.append(offsets[-1] + calcsize(fmt))
+        self._list_len = len(values)
+        self._allocated_offsets = offsets
+        size = self._offset_back_transform_codes + self._list_len
+        self.shm = SharedMemory(name, create=True, size=size)
+        pack_into(f"q{len(offsets)}q", self.shm.buf, 0, self._list_len, *offsets)
+        for position, (fmt, value) in enumerate(zip(formats, values)):
+            self._store(position, fmt, value)
+
+    def _attach(self, name: str) -> None:
+        self.shm = SharedMemory(name)
+        self._list_len, = unpack_from("q", self.shm.buf)
+        self._allocated_offsets = list(unpack_from(self._format_size_metainfo, self.shm.buf, 8))
+
+    @classmethod
+    def _format_for(cls, value: Any) -> str:
+        fmt = cls._types_mapping.get(type(value)) or next(
+            (known for kind, known in cls._types_mapping.items() if isinstance(value, kind)), None)
+        if fmt is None:
+            raise ValueError(f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None")
+        if "%" not in fmt:
+            return fmt
+        slot = cls._alignment * (len(value) // cls._alignment + 1)
+        if isinstance(value, str):  # the layout counts characters; give those of several bytes the room they need
+            slot = max(slot, -(-len(value.encode(_encoding)) // cls._alignment) * cls._alignment)
+        return fmt % slot
+
+    @staticmethod
+    def _extract_recreation_code(value: Any) -> int:
+        """The key of `_back_transforms_mapping` for `value`."""
+        if value is None:
+            return _NOTHING
+        return _TEXT if isinstance(value, str) else _BYTES if isinstance(value, bytes) else _UNCHANGED
+
+    # Where the parts lie, in bytes from the start of the segment, and how they are packed.
+
+    @property
+    def _format_size_metainfo(self) -> str:
+        return "q" * (self._list_len + 1)
+
+    @property
+    def _format_packing_metainfo(self) -> str:
+        return "8s" * self._list_len
+
+    @property
+    def _format_back_transform_codes(self) -> str:
+        return "b" * self._list_len
+
+    @property
+    def _offset_data_start(self) -> int:
+        return 8 * (self._list_len + 2)
+
+    @property
+    def _offset_packing_formats(self) -> int:
+        return self._allocated_offsets[-1] + self._offset_data_start
+
+    @property
+    def _offset_back_transform_codes(self) -> int:
+        return self._offset_packing_formats + 8 * self._list_len
+
+    def _slot(self, position: int, complaint: str) -> int:
+        """`position` as an index from the front; IndexError with `complaint` where there is no such item."""
+        place = position + self._list_len if position < 0 else position
+        if not 0 <= place < self._list_len:
+            raise IndexError(complaint)
+        return place
+
+    def _get_packing_format(self, position: int) -> str:
+        """The struct format of one item."""
+        place = self._slot(position, "Requested position out of range.")
+        raw, = unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * place)
+        return raw.rstrip(b"\0").decode(_encoding)
+
+    def _get_back_transform(self, position: int) -> Callable[[Any], Any]:
+        place = self._slot(position, "Requested position out of range.")
+        return self._back_transforms_mapping[self.shm.buf[self._offset_back_transform_codes + place]]
+
+    def _set_packing_format_and_transform(self, position: int, fmt_as_str: str, value: Any) -> None:
+        place = self._slot(position, "Requested position out of range.")
+        pack_into("8s", self.shm.buf, self._offset_packing_formats + 8 * place, fmt_as_str.encode(_encoding))
+        self.shm.buf[self._offset_back_transform_codes + place] = self._extract_recreation_code(value)
+
+    def _store(self, place: int, fmt: str, value: Any) -> None:
+        raw = value.encode(_encoding) if isinstance(value, str) else value
+        pack_into(fmt, self.shm.buf, self._offset_data_start + self._allocated_offsets[place], raw)
+        self._set_packing_format_and_transform(place, fmt, value)
+
+    def __getitem__(self, position: int) -> Any:
+        place = self._slot(position, "index out of range")
+        raw, = unpack_from(self._get_packing_format(place), self.shm.buf,
+                                  self._offset_data_start + self._allocated_offsets[place])
+        return self._get_back_transform(place)(raw)
+
+    def __setitem__(self, position: int, value: Any) -> None:
+        place = self._slot(position, "assignment index out of range")
+        fmt = self._format_for(value)
+        if isinstance(value, (str, bytes)):
+            room = self._allocated_offsets[place + 1] - self._allocated_offsets[place]
+            if len(value.encode(_encoding) if isinstance(value, str) else value) > room:
+                raise ValueError("bytes/str item exceeds available storage")
+            fmt = self._types_mapping[type(value)] % room
+        self._store(place, fmt, value)
+
+    def __len__(self) -> int:
+        return self._list_len
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(self._list_len))
+
+    def __reduce__(self) -> tuple:
+        return functools.partial(type(self), name=self.shm.name), ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)}, name={self.shm.name!r})"
+
+    @property
+    def format(self) -> str:
+        """The struct format of all items."""
+        return "".join(map(self._get_packing_format, range(self._list_len)))
+
+    def count(self, value: Any) -> int:
+        """How many items equal `value`."""
+        return sum(item == value for item in self)
+
+    def index(self, value: Any) -> int:
+        """The position of the first item that equals `value`; ValueError where there is none."""
+        for position, item in enumerate(self):
+            if item == value:
+                return position
+        raise ValueError(f"{value!r} is not in this container")
+
+    __class_getitem__ = classmethod(GenericAlias)

@@ -1,0 +1,204 @@
+"""ctypes objects that live in shared memory, bare (`RawValue`, `RawArray`) or wrapped with a lock (`Value`, `Array`)."""
+from __future__ import annotations
+
+import ctypes as c
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from . import context, heap, reduction
+from .context import assert_spawning
+
+__all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
+
+get_context = context._default_context.get_context
+
+typecode_to_type: dict[str, type] = dict(zip(
+    "cubBhHiIlLqQfd",
+    (c.c_char, c.c_wchar, c.c_byte, c.c_ubyte, c.c_short, c.c_ushort, c.c_int,
+     c.c_uint, c.c_long, c.c_ulong, c.c_longlong, c.c_ulonglong, c.c_float,
+     c.c_double)))
+
+
+def _placed(kind: type, memory: heap.BufferWrapper) -> Any:
+    """A ctypes object of type `kind` at the start of `memory`, which lives as long as the object."""
+    reduction.register(kind, reduce_ctype)
+    obj = kind.from_buffer(memory.create_memoryview())
+    obj._wrapper = memory
+    return obj
+
+
+def _new_value(type_: type) -> Any:
+    """A ctypes object in shared memory; its bytes may be anything."""
+    return _placed(type_, heap.BufferWrapper(c.sizeof(type_)))
+
+
+def _zeroed(kind: type) -> Any:
+    obj = _new_value(kind)
+    c.memset(c.byref(obj), 0, c.sizeof(kind))  # the block may have had an owner before
+    return obj
+
+
+def RawValue(typecode_or_type: str | type, *args: Any) -> Any:
+    """A ctypes object in shared memory, with no lock.  `args` go to its constructor; without them it is zero."""
+    kind = typecode_to_type.get(typecode_or_type, typecode_or_type)
+    fresh = _zeroed(kind)
+    kind.__init__(fresh, *args)
+    return fresh
+
+
+def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
+    """A ctypes array in shared memory, with no lock: so many zeros, or the items of a sequence."""
+    kind = typecode_to_type.get(typecode_or_type, typecode_or_type)
+    items = size_or_initializer
+    if isinstance(items, int):
+        return _zeroed(kind * items)
+    filled = _new_value(kind * len(items))
+    filled.__init__(*items)
+    return filled
+
+
+def _with_lock(obj: Any, lock: Any, ctx: Any) -> Any:
+    """`obj` as it is where `lock` is False; else wrapped with `lock`, or with a fresh RLock for True and None."""
+    if lock is True or lock is None:
+        return synchronized(obj, None, ctx)
+    if lock is not False and not hasattr(lock, "acquire"):
+        raise AttributeError(f"{lock!r} has no method 'acquire'")
+    return synchronized(obj, lock) if lock is not False else obj
+
+
+def Value(typecode_or_type: str | type, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
+    """A ctypes object in shared memory, guarded by a lock unless ``lock=False``."""
+    return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
+
+
+def Array(typecode_or_type: str | type, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
+    """A ctypes array in shared memory, guarded by a lock unless ``lock=False``."""
+    return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
+
+
+def copy(obj: Any) -> Any:
+    """A copy of a ctypes object, in shared memory."""
+    twin = _new_value(type(obj))
+    c.memmove(c.addressof(twin), c.addressof(obj), c.sizeof(obj))
+    return twin
+
+
+def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
+    """A wrapper around a ctypes object of shared memory whose every access holds `lock` (a fresh RLock by default)."""
+    assert not isinstance(obj, SynchronizedBase), "object already synchronized"
+    return _wrapper_class(type(obj))(obj, lock, ctx)
+
+
+def _wrapper_class(kind: type) -> type:
+    if issubclass(kind, c._SimpleCData):
+        return Synchronized
+    if issubclass(kind, c.Array):
+        return SynchronizedString if kind._type_ is c.c_char else SynchronizedArray
+    made = class_cache.get(kind)
+    if made is None:
+        fields = {name: make_property(name) for cls in reversed(kind.__mro__)
+                  for name, *_ in cls.__dict__.get("_fields_", ())}
+        made = class_cache[kind] = type("Synchronized" + kind.__name__, (SynchronizedBase,), fields)
+    return made
+
+
+def reduce_ctype(obj: Any) -> tuple:
+    """A ctypes object of shared memory travels as its type and its memory."""
+    assert_spawning(obj)
+    # an array's type is made anew where it arrives: no module knows it by name
+    kind, length = (obj._type_, obj._length_) if isinstance(obj, c.Array) else (type(obj), None)
+    return rebuild_ctype, (kind, obj._wrapper, length)
+
+
+def rebuild_ctype(type_: type, wrapper: heap.BufferWrapper, length: int | None) -> Any:
+    """The other half of `reduce_ctype`; `length` is None for what is no array."""
+    return _placed(type_ if length is None else type_ * length, wrapper)
+
+
+def make_property(name: str) -> property:
+    """A property that reads and writes the attribute `name` of the wrapped object with the lock held."""
+    def read(self: SynchronizedBase) -> Any:
+        self.acquire()  # the native lock's own method: no Python frame, as `with` would cost
+        try:
+            return getattr(self._obj, name)
+        finally:
+            self.release()
+
+    def write(self: SynchronizedBase, value: Any) -> None:
+        self.acquire()
+        try:
+            setattr(self._obj, name, value)
+        finally:
+            self.release()
+
+    return prop_cache.setdefault(name, property(read, write))
+
+
+prop_cache: dict[str, property] = {}
+#: ctypes structure -> its wrapper class
+class_cache: WeakKeyDictionary = WeakKeyDictionary()
+
+
+class SynchronizedBase:
+    """A ctypes object of shared memory together with its lock.  ``with wrapper:`` holds the lock over several steps."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        if lock is None:
+            lock = (ctx or get_context()).RLock()
+        self._obj, self._lock = obj, lock
+        self.acquire, self.release = lock.acquire, lock.release
+
+    def get_obj(self) -> Any:
+        """The ctypes object itself."""
+        return self._obj
+
+    def get_lock(self) -> Any:
+        """The lock."""
+        return self._lock
+
+    def __enter__(self) -> Any:
+        return self.acquire()
+
+    def __exit__(self, *args: Any) -> Any:
+        return self.release()
+
+    def __reduce__(self) -> tuple:
+        assert_spawning(self)
+        return synchronized, (self.get_obj(), self.get_lock())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} wrapper for {self._obj}>"
+
+
+class Synchronized(SynchronizedBase):
+    """A single number or character."""
+
+    value = make_property("value")
+
+
+class SynchronizedArray(SynchronizedBase):
+    """An array; each access by index or slice holds the lock."""
+
+    def __len__(self) -> int:
+        return len(self._obj)
+
+    def __getitem__(self, i: int | slice) -> Any:
+        with self:
+            return self._obj[i]
+
+    def __setitem__(self, i: int | slice, value: Any) -> None:
+        with self:
+            self._obj[i] = value
+
+    def __getslice__(self, start: int, stop: int) -> Any:
+        return self[start:stop]
+
+    def __setslice__(self, start: int, stop: int, values: Any) -> None:
+        self[start:stop] = values
+
+
+class SynchronizedString(SynchronizedArray):
+    """An array of characters: `value` ends at the first NUL, `raw` is all of it."""
+
+    value = make_property("value")
+    raw = make_property("raw")

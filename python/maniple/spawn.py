@@ -1,0 +1,233 @@
+"""The two ends of starting a fresh interpreter: its command line, and what it does first.
+
+The parent describes itself in *preparation data* (a dict); the child applies it,
+loads the program's main module under the name ``__mp_main__``, unpickles the
+process object and becomes it.
+"""
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import types
+from typing import Any
+
+from . import process, reduction, util
+from .context import _default_context
+
+get_start_method = _default_context.get_start_method
+set_start_method = _default_context.set_start_method
+
+__all__ = ["_main", "freeze_support", "set_executable", "get_executable",
+           "get_preparation_data", "get_command_line", "import_main_path"]
+
+# ---------------------------------------------------------------- which interpreter
+
+if sys.platform != "win32":
+    WINEXE = WINSERVICE = False
+else:
+    WINEXE = getattr(sys, "frozen", False)
+    WINSERVICE = bool(sys.executable) and sys.executable.lower().endswith("pythonservice.exe")
+
+_python_exe: str | bytes | None = None
+
+
+def set_executable(exe: str | bytes | os.PathLike | None) -> None:
+    """Set the interpreter that children are started with."""
+    global _python_exe
+    coded = os.fsdecode if sys.platform == "win32" else os.fsencode
+    _python_exe = None if exe is None else coded(exe)
+
+
+def get_executable() -> str | bytes | None:
+    """Return the interpreter that children are started with."""
+    return _python_exe
+
+
+set_executable(os.path.join(sys.exec_prefix, "python.exe") if WINSERVICE else sys.executable)
+
+# ---------------------------------------------------------------- command line
+
+_MARK = "--multiprocessing-fork"
+
+
+def is_forking(argv: list[str]) -> bool:
+    """Tell whether this is the command line of a child."""
+    return argv[1:2] == [_MARK]
+
+
+def freeze_support() -> None:
+    """In a frozen program that was started to be a child: be the child, and exit."""
+    if not is_forking(sys.argv):
+        return
+    told = (word.split("=", 1) for word in sys.argv[2:])
+    spawn_main(**{name: None if value == "None" else int(value) for name, value in told})
+    sys.exit()
+
+
+def get_command_line(**kwds: Any) -> list[str | bytes]:
+    """Return the command line of a child whose `spawn_main` gets these arguments."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable, _MARK, *(f"{name}={value!r}" for name, value in kwds.items())]
+    call = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
+    program = util._importing("spawn", "spawn_main") + f"spawn_main({call})"
+    return [get_executable(), *util._args_from_interpreter_flags(), "-c", program, _MARK]
+
+
+# ---------------------------------------------------------------- in the child
+
+def spawn_main(pipe_handle: int, parent_pid: int | None = None,
+               tracker_fd: int | None = None) -> None:
+    """Be a child that was started with `get_command_line`; exits."""
+    if not is_forking(sys.argv):
+        raise AssertionError("Not forking: this is meant for children that the package starts")
+    if sys.platform == "win32":
+        fd, sentinel = _take_over_windows(pipe_handle, parent_pid)
+    else:
+        from .resource_tracker import _resource_tracker as tracker
+
+        tracker._fd = tracker_fd
+        # They crossed one exec; what this child starts is not to inherit them.
+        for inherited in (pipe_handle, tracker_fd):
+            if inherited is not None:
+                os.set_inheritable(inherited, False)
+        fd, sentinel = pipe_handle, os.dup(pipe_handle)
+    sys.exit(_main(fd, sentinel))
+
+
+def _take_over_windows(pipe_handle: int, parent_pid: int | None) -> tuple[int, int]:
+    """Return the pipe as a descriptor, and a handle to wait for the parent's end."""
+    import _winapi
+    import msvcrt
+
+    rights = _winapi.SYNCHRONIZE | _winapi.PROCESS_DUP_HANDLE
+    parent = None if parent_pid is None else _winapi.OpenProcess(rights, False, parent_pid)
+    mine = reduction.duplicate(pipe_handle, source_process=parent)
+    return msvcrt.open_osfhandle(mine, os.O_RDONLY), parent
+
+
+def _main(fd: int, parent_sentinel: int | None) -> int:
+    """Read from ``fd`` what to be, and be it; return the exit code."""
+    me = process.current_process()
+    with open(fd, "rb") as from_parent:
+        # Whoever starts a process now does so from the top level of the main module.
+        me._inheriting = True
+        try:
+            prepare(reduction.pickle.load(from_parent))
+            becoming = reduction.pickle.load(from_parent)
+        finally:
+            del me._inheriting
+    return becoming._bootstrap(parent_sentinel)
+
+
+def _check_not_importing_main() -> None:
+    if getattr(process.current_process(), "_inheriting", False):
+        raise RuntimeError("""
+        A process was to be started while this process was itself still loading
+        the program's main module: that would go on without end.
+
+        A program that uses the spawn or forkserver start method must not start
+        processes at the top level of its main module.  Put them under
+
+            if __name__ == "__main__":
+                ...                 # and freeze_support() before all, if it is to be frozen
+
+        so that a child can load the module without running the program.
+        """)
+
+
+# ---------------------------------------------------------------- preparation data
+
+def _main_module_data() -> dict[str, str]:
+    """Say how a child finds the main module: by name, by path, or (empty) not at all."""
+    main = sys.modules["__main__"]
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return {"init_main_from_name": name}
+    if WINEXE or WINSERVICE:
+        return {}
+    path = getattr(main, "__file__", None)
+    if path is None:
+        return {}
+    if process.ORIGINAL_DIR is not None:        # without effect on an absolute path
+        path = os.path.join(process.ORIGINAL_DIR, path)
+    return {"init_main_from_path": os.path.normpath(path)}
+
+
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """Describe this interpreter for a child that is to be called ``name``."""
+    _check_not_importing_main()
+    start = process.ORIGINAL_DIR
+    # '' stands for the directory in which the program was started.
+    search = [start if entry == "" and start is not None else entry for entry in sys.path]
+    told = dict(
+        name=name, authkey=process.current_process().authkey, start_method=get_start_method(),
+        sys_path=search, sys_argv=sys.argv, orig_dir=start, dir=os.getcwd(),
+        log_to_stderr=util._log_to_stderr, **_main_module_data())
+    if (log := util._logger) is not None:
+        told["log_level"] = log.getEffectiveLevel()
+    return told
+
+
+# Main modules that were replaced: functions of theirs may still be in use.
+old_main_modules: list[types.ModuleType] = []
+
+
+def prepare(data: dict[str, Any]) -> None:
+    """Set up this interpreter as `get_preparation_data` described its parent."""
+    me = process.current_process()
+    if "name" in data:
+        me.name = data["name"]
+    if "authkey" in data:
+        me.authkey = data["authkey"]
+    if data.get("log_to_stderr"):
+        util.log_to_stderr()
+    if "log_level" in data:
+        util.get_logger().setLevel(data["log_level"])
+    if "sys_path" in data:
+        sys.path = data["sys_path"]
+    if "sys_argv" in data:
+        sys.argv = data["sys_argv"]
+    if "dir" in data:
+        os.chdir(data["dir"])
+    if "orig_dir" in data:
+        process.ORIGINAL_DIR = data["orig_dir"]
+    if "start_method" in data:
+        set_start_method(data["start_method"], force=True)
+    if "init_main_from_name" in data:
+        _fixup_main_from_name(data["init_main_from_name"])
+    elif "init_main_from_path" in data:
+        _fixup_main_from_path(data["init_main_from_path"])
+
+
+def _install_main(content: dict[str, Any]) -> None:
+    """Make a module of what runpy returned, and let it stand for the main module."""
+    old_main_modules.append(sys.modules["__main__"])
+    loaded = types.ModuleType("__mp_main__")
+    vars(loaded).update(content)
+    sys.modules["__mp_main__"] = sys.modules["__main__"] = loaded
+
+
+def _fixup_main_from_name(mod_name: str) -> None:
+    # The __main__ of a directory, zip file or package runs unguarded by nature.
+    if mod_name.rpartition(".")[2] == "__main__":
+        return
+    present = getattr(sys.modules["__main__"], "__spec__", None)
+    if getattr(present, "name", None) == mod_name:      # copied by a fork
+        return
+    _install_main(runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True))
+
+
+def _fixup_main_from_path(main_path: str) -> None:
+    stem = os.path.splitext(os.path.basename(main_path))[0]
+    # IPython's launcher has no guard, and nothing in it that a child could need.
+    if stem == "ipython":
+        return
+    if getattr(sys.modules["__main__"], "__file__", None) == main_path:    # copied by a fork
+        return
+    _install_main(runpy.run_path(main_path, run_name="__mp_main__"))
+
+
+def import_main_path(main_path: str) -> None:
+    """Load the file ``main_path`` as the main module, unless it is that already."""
+    _fixup_main_from_path(main_path)

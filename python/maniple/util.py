@@ -1,0 +1,516 @@
+"""Shared small tools: logging, finalizers, fork hooks, temporary directory, process start.
+
+Everything else in the package leans on this module, so it imports little and
+imports it late: a child of the ``spawn`` method pays for every line here.
+
+Starting a program (`spawnv_passfds`)
+-------------------------------------
+Helper processes and spawned children are started with `os.posix_spawn`:
+
+* it is public, where the C helper behind `subprocess` changes its signature
+  between patch releases;
+* the C library runs it with vfork semantics, so the cost does not grow with the
+  size of the parent, and no Python code runs between fork and exec, so threads
+  in the parent do no harm (and Python 3.12+ has nothing to warn about);
+* the signal mask of the child is given in the same call, so a helper that must
+  never see Ctrl-C is safe from its first instruction.
+"""
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from contextlib import suppress
+from itertools import count
+from subprocess import _args_from_interpreter_flags
+from typing import Any, Callable, Iterable
+from weakref import WeakValueDictionary, ref
+
+from .process import _cleanup, active_children, current_process
+
+__all__ = [
+    "sub_debug", "debug", "info", "sub_warning", "warn", "get_logger", "log_to_stderr",
+    "get_temp_dir", "register_after_fork", "is_exiting", "Finalize",
+    "ForkAwareThreadLock", "ForkAwareLocal", "close_all_fds_except",
+    "SUBDEBUG", "SUBWARNING",
+]
+
+# ---------------------------------------------------------------- logging
+
+NOTSET, SUBDEBUG, DEBUG, INFO, SUBWARNING, WARNING = 0, 5, 10, 20, 25, 30
+
+# The name that existing logging configurations know.
+LOGGER_NAME = "multiprocessing"
+DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
+
+_logger: Any = None
+_log_to_stderr: bool = False
+
+
+def sub_debug(msg: object, *args: object) -> None:
+    """Log below DEBUG; free of cost until somebody asks for the logger."""
+    if (log := _logger) is not None:
+        log.log(SUBDEBUG, msg, *args, stacklevel=2)
+
+
+def debug(msg: object, *args: object) -> None:
+    """Log at DEBUG."""
+    if (log := _logger) is not None:
+        log.log(DEBUG, msg, *args, stacklevel=2)
+
+
+def info(msg: object, *args: object) -> None:
+    """Log at INFO."""
+    if (log := _logger) is not None:
+        log.log(INFO, msg, *args, stacklevel=2)
+
+
+def sub_warning(msg: object, *args: object) -> None:
+    """Log between INFO and WARNING."""
+    if (log := _logger) is not None:
+        log.log(SUBWARNING, msg, *args, stacklevel=2)
+
+
+def warn(msg: object, *args: object) -> None:
+    """Log at WARNING."""
+    if (log := _logger) is not None:
+        log.log(WARNING, msg, *args, stacklevel=2)
+
+
+def get_logger() -> Any:
+    """Return the package's logger, made on first use; it does not propagate."""
+    global _logger
+    if (log := _logger) is None:
+        from logging import getLogger
+
+        log = getLogger(LOGGER_NAME)
+        log.propagate = False
+        # Anew, so that our exit work runs (and may log) before logging's own
+        # shutdown, which was registered when it was imported.
+        _register_exit(again=True)
+        _logger = log
+    return log
+
+
+def log_to_stderr(level: int | str | None = None) -> Any:
+    """Send the package's log to stderr, at ``level`` if given; return the logger."""
+    global _log_to_stderr
+    from logging import Formatter, StreamHandler
+
+    to_stderr = StreamHandler()
+    to_stderr.setFormatter(Formatter(DEFAULT_LOGGING_FORMAT))
+    target = get_logger()
+    target.addHandler(to_stderr)
+    if level:
+        target.setLevel(level)
+    _log_to_stderr = True
+    return target
+
+
+# ---------------------------------------------------------------- addresses
+
+def _platform_supports_abstract_sockets() -> bool:
+    return sys.platform in ("linux", "android")
+
+
+def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
+    """Tell whether ``address`` names a socket without a file (leading NUL; Linux)."""
+    if isinstance(address, (str, bytes)):
+        return address[:1] in ("\0", b"\0")
+    if address:
+        raise TypeError(f"address type of {address!r} unrecognized")
+    return False
+
+
+abstract_sockets_supported: bool = _platform_supports_abstract_sockets()
+
+# ---------------------------------------------------------------- temporary directory
+
+# sun_path holds 104 bytes on the BSDs and macOS, 108 on Linux; what we put
+# below the directory is at most "/pymp-xxxxxxxx/listener-xxxxxxxx" long.
+_LONGEST_SOCKET_DIR = 104 - len("/pymp-12345678/listener-12345678") - 1
+
+
+def _remove_temp_dir(rmtree: Callable[..., Any], tempdir: str) -> None:
+    rmtree(tempdir, ignore_errors=True)
+    # None at the very end of the interpreter's life
+    if (me := current_process()) is not None:
+        me._config["tempdir"] = None
+
+
+def get_temp_dir() -> str:
+    """Return this process family's private directory; made once, removed at exit."""
+    config = current_process()._config
+    if config.get("tempdir") is None:
+        import shutil
+        import tempfile
+
+        base: str | None = tempfile.gettempdir()
+        if os.name == "posix" and len(os.fsencode(base)) > _LONGEST_SOCKET_DIR:
+            # Sockets bound below it would not fit: look for a shorter place.
+            base = next((d for d in ("/tmp", "/var/tmp", "/usr/tmp")
+                         if os.access(d, os.W_OK | os.X_OK)), base)
+        made = tempfile.mkdtemp(prefix="pymp-", dir=base)
+        info("created temp directory %s", made)
+        # Priority -100: after all that might still keep a socket in it.
+        Finalize(None, _remove_temp_dir, args=(shutil.rmtree, made), exitpriority=-100)
+        config["tempdir"] = made
+    return config["tempdir"]
+
+
+# ---------------------------------------------------------------- after a fork
+
+_afterfork_registry: WeakValueDictionary = WeakValueDictionary()
+_afterfork_counter = count()
+
+
+def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
+    """Have ``func(obj)`` called in every forked child, in order of registration.
+
+    The registration does not keep ``obj`` alive.
+    """
+    _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
+
+
+def _run_after_forkers() -> None:
+    due = sorted(_afterfork_registry.items(), key=lambda entry: entry[0][:2])
+    for (_, _, func), obj in due:
+        try:
+            func(obj)
+        except Exception as exc:
+            info("after forker raised exception %s", exc)
+
+
+# ---------------------------------------------------------------- finalizers
+
+# (exitpriority, serial) -> Finalize
+_finalizer_registry: dict[tuple[int | None, int], "Finalize"] = {}
+_finalizer_counter = count()
+
+
+class Finalize:
+    """A call that is made once: by hand, when ``obj`` dies, or at exit.
+
+    With an ``exitpriority`` the call is also made when the process ends, the
+    highest number first.  A copy inherited through a fork never fires.
+    """
+
+    def __init__(self, obj: Any, callback: Callable[..., Any], args: Iterable = (),
+                 kwargs: dict | None = None, exitpriority: int | None = None) -> None:
+        if not (exitpriority is None or isinstance(exitpriority, int)):
+            raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, "
+                            f"not {type(exitpriority)!s}")
+        if obj is None and exitpriority is None:
+            raise ValueError("Without object, exitpriority cannot be None")
+        self._weakref = None if obj is None else ref(obj, self)
+        self._callback: Callable[..., Any] | None = callback
+        self._args, self._kwargs = args, kwargs or {}
+        self._pid: int = os.getpid()
+        self._key = key = exitpriority, next(_finalizer_counter)
+        _finalizer_registry[key] = self
+
+    # The defaults keep what is needed reachable while the interpreter is torn
+    # down and module globals have turned into None.
+    def __call__(self, wr: Any = None, _finalizer_registry: dict = _finalizer_registry,
+                 sub_debug: Callable = sub_debug, getpid: Callable[[], int] = os.getpid) -> Any:
+        """Make the call unless it was made, cancelled, or belongs to another process."""
+        if _finalizer_registry.pop(self._key, None) is None:
+            sub_debug("finalizer no longer registered")
+            return None
+        outcome = None
+        if self._pid == getpid():
+            call, args, kwargs = self._callback, self._args, self._kwargs
+            sub_debug("finalizer calling %s with args %s and kwargs %s", call, args, kwargs)
+            outcome = call(*args, **kwargs)
+        else:
+            sub_debug("finalizer ignored because different process")
+        self._forget()
+        return outcome
+
+    def _forget(self) -> None:
+        self._weakref = self._callback = None
+        self._args = self._kwargs = self._key = None
+
+    def cancel(self) -> None:
+        """Take the call back; without effect where it was made already."""
+        if _finalizer_registry.pop(self._key, None) is not None:
+            self._forget()
+
+    def still_active(self) -> bool:
+        """Tell whether the call is still to come."""
+        return self._key in _finalizer_registry
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        call, watched = self._callback, self._weakref
+        if call is None or (watched is not None and watched() is None):
+            return f"<{name} object, dead>"
+        shown = dict(callback=getattr(call, "__name__", call), args=self._args or None,
+                     kwargs=self._kwargs or None, exitpriority=self._key[0])
+        told = "".join(f", {what}={value}" for what, value in shown.items() if value is not None)
+        return f"<{name} object{told}>"
+
+
+def _run_finalizers(minpriority: int | None = None) -> None:
+    """Run the finalizers that have an exit priority (of at least ``minpriority``).
+
+    The highest priority goes first; among equals the youngest.  Other threads
+    may add and remove finalizers meanwhile: each is looked up again when its
+    turn comes.
+    """
+    registry = _finalizer_registry
+    if registry is None:                     # the module is being torn down
+        return
+    due = [key for key in tuple(registry)
+           if (rank := key[0]) is not None and (minpriority is None or rank >= minpriority)]
+    due.sort(reverse=True)
+    for key in due:
+        pending = registry.get(key)
+        if pending is None:
+            continue
+        sub_debug("calling %s", pending)
+        try:
+            pending()
+        except Exception as problem:
+            from traceback import print_exception
+            print_exception(problem)
+    if minpriority is None:
+        registry.clear()
+
+
+# ---------------------------------------------------------------- end of the process
+
+_exiting: bool | None = False
+
+
+def is_exiting() -> bool:
+    """Tell whether this process has begun to shut down."""
+    # None once module globals are cleared
+    return _exiting is None or _exiting
+
+
+# The defaults: as for Finalize.__call__.
+def _exit_function(
+        info: Callable = info, debug: Callable = debug,
+        _run_finalizers: Callable = _run_finalizers,
+        active_children: Callable = active_children,
+        current_process: Callable = current_process) -> None:
+    """End this process in order; does its work once.
+
+    First the finalizers of priority zero and up (queue feeders, managers), then
+    daemonic children are terminated, then all children joined, then the rest of
+    the finalizers, which may take away what the children were using.
+    """
+    global _exiting
+    if _exiting:
+        return
+    _exiting = True
+    info("process shutting down")
+    debug("running all \"atexit\" finalizers with priority >= 0")
+    _run_finalizers(minpriority=0)
+    # Without a current process the interpreter is half gone: nothing to join.
+    if current_process() is not None:
+        for child in active_children():
+            if child.daemon and (popen := child._popen):
+                info("calling terminate() for daemon %s", child.name)
+                popen.terminate()
+        for child in active_children():
+            info("calling join() for process %s", child.name)
+            child.join()
+    debug("running the remaining \"atexit\" finalizers")
+    _run_finalizers(minpriority=None)
+
+
+def _register_exit(again: bool = False) -> None:
+    """Have our exit work done at exit, before what was registered until now."""
+    if again:
+        atexit.unregister(_exit_function)
+    atexit.register(_exit_function)
+
+
+_register_exit()
+
+# ---------------------------------------------------------------- fork-aware objects
+
+
+class ForkAwareThreadLock:
+    """A thread lock that is free in a forked child whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        lock = self._lock = threading.Lock()
+        self.acquire, self.release = lock.acquire, lock.release
+        self._at_fork_reinit = lock._at_fork_reinit
+        register_after_fork(self, _free)
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *args: object) -> None:
+        self.release()
+
+
+def _free(lock: ForkAwareThreadLock) -> None:
+    lock._at_fork_reinit()
+
+
+class ForkAwareLocal(threading.local):
+    """A thread-local namespace that is empty in a forked child and when pickled."""
+
+    def __init__(self) -> None:
+        register_after_fork(self, _empty_namespace)
+
+    def __reduce__(self) -> tuple:
+        return type(self), ()
+
+
+def _empty_namespace(obj: Any) -> None:
+    vars(obj).clear()
+
+
+# ---------------------------------------------------------------- descriptors and streams
+
+def _descriptor_limit() -> int:
+    try:
+        limit = os.sysconf("SC_OPEN_MAX")
+    except (AttributeError, OSError, ValueError):
+        limit = -1
+    return limit if limit > 0 else 256
+
+
+MAXFD = _descriptor_limit()
+
+
+def close_all_fds_except(fds: Iterable[int]) -> None:
+    """Close every file descriptor of this process that is not in ``fds``."""
+    start = 0
+    for kept in sorted(set(fds)):
+        os.closerange(start, kept)
+        start = kept + 1
+    os.closerange(start, MAXFD)
+
+
+def close_fds(*fds: int) -> None:
+    """Close the given descriptors."""
+    for number in fds:
+        os.close(number)
+
+
+def _close_stdin() -> None:
+    """Give a child an empty stdin: two processes must not read the same terminal."""
+    shared = sys.stdin
+    if shared is None:
+        return
+    with suppress(OSError, ValueError):
+        shared.close()
+    with suppress(OSError, ValueError):
+        empty = os.open(os.devnull, os.O_RDONLY)
+        try:
+            sys.stdin = open(empty, encoding="utf-8", closefd=False)
+        except BaseException:
+            os.close(empty)
+            raise
+
+
+def _flush_std_streams() -> None:
+    """Flush stdout and stderr, which a program may have replaced or taken away."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            stream.flush()
+
+
+# ---------------------------------------------------------------- starting a program
+
+def _inheritable_strays(keep: set[int]) -> list[int]:
+    """Descriptors above 2 that an exec would hand on although nobody asked for it."""
+    for listing in ("/proc/self/fd", "/dev/fd"):
+        try:
+            numbers = [int(name) for name in os.listdir(listing)]
+            break
+        except (OSError, ValueError):
+            continue
+    else:
+        return []
+    strays = []
+    for number in numbers:
+        if number > 2 and number not in keep:
+            with suppress(OSError):     # the listing's own descriptor, closed by now
+                if os.get_inheritable(number):
+                    strays.append(number)
+    return strays
+
+
+def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int],
+                   *, blocked_signals: Iterable[int] = ()) -> int:
+    """Start program ``path`` and return its pid.
+
+    The child has this process's environment, descriptors 0 to 2 and ``passfds``
+    under the same numbers, and no other.  It begins with ``blocked_signals``
+    blocked on top of this thread's mask.
+    """
+    wanted = sorted(set(map(int, passfds)))
+    argv = [os.fsencode(arg) for arg in args]
+    if not hasattr(os, "posix_spawn"):
+        return _start_by_subprocess(path, argv, wanted)
+    # A descriptor that is copied onto itself keeps its close-on-exec flag under
+    # older C libraries; a detour over a scratch number clears it everywhere.
+    scratch = os.open(os.devnull, os.O_RDONLY)
+    try:
+        actions: list[tuple] = [(os.POSIX_SPAWN_CLOSE, fd)
+                                for fd in _inheritable_strays({scratch, *wanted})]
+        for fd in wanted:
+            if fd > 2:
+                actions += [(os.POSIX_SPAWN_DUP2, fd, scratch),
+                            (os.POSIX_SPAWN_DUP2, scratch, fd)]
+        actions.append((os.POSIX_SPAWN_CLOSE, scratch))
+        extra: dict[str, Any] = {}
+        blocked = set(blocked_signals)
+        if blocked:
+            import signal
+            extra["setsigmask"] = signal.pthread_sigmask(signal.SIG_BLOCK, ()) | blocked
+        return os.posix_spawn(path, argv, os.environ, file_actions=actions, **extra)
+    finally:
+        os.close(scratch)
+
+
+def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -> int:
+    """For the few platforms whose C library has no posix_spawn."""
+    from subprocess import Popen
+
+    started = Popen(argv, executable=path, pass_fds=fds, restore_signals=False)
+    started.returncode = 0          # ours to wait for: not to be reaped or warned about there
+    return started.pid
+
+
+def _importing(module: str, names: str) -> str:
+    """Source that a child runs first to import ``names`` from our ``module``.
+
+    Under -S, -I or -E, or after an editable install, the child may not find the
+    package on its own until it is told the parent's sys.path; so the directory
+    that holds it is offered as a last resort.
+    """
+    package = __package__.partition(".")[0]
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return (f"import sys\n"
+            f"try:\n import {package}\n"
+            f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
+            f"from {__package__}.{module} import {names}\n")
+
+
+def _cleanup_tests() -> None:
+    """Bring this process back to rest between CPython's own tests.
+
+    Reaps children, stops the fork server and the resource tracker, runs what
+    finalizers remain.
+    """
+    from test.support import gc_collect, reap_children
+
+    from .forkserver import _forkserver
+    from .resource_tracker import _resource_tracker
+
+    _cleanup()
+    for helper in (_forkserver, _resource_tracker):
+        helper._stop()
+    _run_finalizers(minpriority=None)
+    gc_collect()
+    reap_children()

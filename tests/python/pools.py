@@ -1,0 +1,90 @@
+"""Making and ending pools in the tests' own process, and functions for their workers."""
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+METHODS = ("fork", "spawn", "forkserver")
+POOL_KINDS = (*METHODS, "thread")
+
+
+def make_pool(mp: ModuleType, kind: str, processes: int | None, **options: Any) -> Any:
+    if kind == "thread":
+        return mp.pool.ThreadPool(processes, **options)
+    return mp.get_context(kind).Pool(processes, **options)
+
+
+def end_pool(pool: Any, patience: float = 20.0) -> None:
+    """Terminate and join; should that hang, end its processes and fail, so that the run goes on."""
+
+    def end() -> None:
+        pool.terminate()
+        pool.join()
+
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    ending.join(patience)
+    if ending.is_alive():
+        for worker in psutil.Process().children(recursive=True):
+            worker.kill()
+        raise AssertionError(f"terminate() and join() took more than {patience:g} s")
+
+
+def identity(value: object) -> object:
+    return value
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def add(one: int, two: int, more: int = 0) -> int:
+    return one + two + more
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def fail_at(job: tuple[int, int]) -> int:
+    item, bad = job
+    if item == bad:
+        raise ValueError(f"item {item}")
+    return item
+
+
+def pid(_: object = None) -> int:
+    return os.getpid()
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def wait_for_file(path: str, patience: float = 20.0) -> bool:
+    """Until `path` exists; the way in which a test holds a worker as long as it needs."""
+    deadline = time.monotonic() + patience
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+_stored: object = None
+
+
+def store(value: object) -> None:
+    """An initializer."""
+    global _stored
+    _stored = value
+
+
+def stored(_: object = None) -> object:
+    return _stored

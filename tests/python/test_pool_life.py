@@ -1,0 +1,279 @@
+"""The life of a Pool: made, used, recycled, closed, terminated, deleted."""
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pools import METHODS, end_pool, identity, pid, sleep, square, store, stored, wait_for_file
+from test_pool import ALL_CALLS
+
+NewPool = Callable[..., Any]
+
+# ThreadPool has no such thing, or no need of it.
+processes_only = pytest.mark.parametrize("kind", METHODS, indirect=True)
+# Where a test has many cases, or many workers, and the way in which they start is beside the point.
+quick_kinds = pytest.mark.parametrize("kind", ["fork", "thread"], indirect=True)
+
+
+# -- made
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_number_of_workers_below_one(new_pool: NewPool, processes: int) -> None:
+    with pytest.raises(ValueError, match="[Nn]umber of processes must be at least 1"):
+        new_pool(processes)
+
+
+@processes_only
+@pytest.mark.parametrize("tasks", [0, -1, 1.5, "2"])
+def test_wrong_maxtasksperchild(new_pool: NewPool, kind: str, tasks: Any) -> None:
+    with pytest.raises(ValueError, match="maxtasksperchild must be a positive int or None"):
+        new_pool(1, maxtasksperchild=tasks)
+
+
+def test_initializer_that_is_not_callable(new_pool: NewPool) -> None:
+    with pytest.raises(TypeError, match="initializer must be a callable"):
+        new_pool(1, initializer=3)
+
+
+def test_initializer_runs_in_each_worker(new_pool: NewPool) -> None:
+    pool = new_pool(2, initializer=store, initargs=({"some": "state"},))
+    assert pool.map(stored, range(10), chunksize=1) == [{"some": "state"}] * 10
+    store(None)
+
+
+def test_initargs_are_optional(new_pool: NewPool) -> None:
+    assert new_pool(1, initializer=os.getpid).apply(square, (2,)) == 4
+
+
+@quick_kinds
+def test_default_number_of_workers(new_pool: NewPool, kind: str) -> None:
+    pool = new_pool(None)
+    assert 1 <= len(pool._pool) == pool._processes <= (os.cpu_count() or 1)
+    assert pool.map(square, [2]) == [4]
+
+
+def test_private_names_that_programs_use(new_pool: NewPool, pool_module: ModuleType) -> None:
+    pool = new_pool(2)
+    assert len(pool._pool) == pool._processes == 2
+    assert all(worker.is_alive() for worker in pool._pool)
+    assert pool._state == pool_module.RUN
+    pool.close()
+    assert pool._state == pool_module.CLOSE
+    pool.terminate()
+    assert pool._state == pool_module.TERMINATE
+    pool.join()
+
+
+@processes_only
+def test_workers_are_daemons_and_children(new_pool: NewPool, kind: str, mp: ModuleType) -> None:
+    pool = new_pool(2)
+    assert all(worker.daemon for worker in pool._pool)
+    assert {worker.pid for worker in pool._pool} <= {child.pid for child in mp.active_children()}
+
+
+def test_repr_names_the_state(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    assert "state=RUN" in repr(pool) and "pool_size=2" in repr(pool)
+    pool.close()
+    assert "state=CLOSE" in repr(pool)
+
+
+# -- recycled
+
+@processes_only
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_maxtasksperchild_replaces_workers(new_pool: NewPool, kind: str, chunksize: int) -> None:
+    pool = new_pool(2, maxtasksperchild=3)
+    pids = pool.map(pid, range(12 * chunksize), chunksize)
+    shares = {each: pids.count(each) for each in set(pids)}
+    # A task is a chunk here, as in the standard package.
+    assert max(shares.values()) <= 3 * chunksize, shares
+    assert len(shares) >= 4
+
+
+@processes_only
+def test_maxtasksperchild_of_one(new_pool: NewPool, kind: str) -> None:
+    pool = new_pool(2, maxtasksperchild=1)
+    pids = [pool.apply(pid) for _ in range(4)] + pool.map(pid, range(4), chunksize=1)
+    assert len(set(pids)) == 8
+    assert list(pool.imap(square, range(6))) == [square(n) for n in range(6)]
+
+
+@processes_only
+def test_initializer_runs_in_replacements(new_pool: NewPool, kind: str) -> None:
+    pool = new_pool(1, initializer=store, initargs=(7,), maxtasksperchild=2)
+    assert pool.map(stored, range(6), chunksize=1) == [7] * 6
+
+
+# -- closed, joined, terminated
+
+@quick_kinds
+@pytest.mark.parametrize("end", ["close", "terminate"])
+@pytest.mark.parametrize("call", ALL_CALLS)
+def test_calls_after_the_end(new_pool: NewPool, kind: str, call: str, end: str) -> None:
+    pool = new_pool(1)
+    getattr(pool, end)()
+    with pytest.raises(ValueError, match="Pool not running"):
+        ALL_CALLS[call](pool)
+    pool.join()
+    with pytest.raises(ValueError, match="Pool not running"):
+        ALL_CALLS[call](pool)
+
+
+def test_join_of_a_running_pool(new_pool: NewPool) -> None:
+    with pytest.raises(ValueError, match="Pool is still running"):
+        new_pool(1).join()
+
+
+def test_close_and_join_wait_for_all_tasks(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    outcomes = [pool.apply_async(sleep, (0.02,)) for _ in range(10)]
+    many = pool.map_async(square, range(100), chunksize=1)
+    results = pool.imap(square, iter(range(100)))
+    pool.close()
+    pool.join()
+    assert all(outcome.ready() for outcome in outcomes)
+    assert many.get(0) == [square(n) for n in range(100)]
+    assert list(results) == [square(n) for n in range(100)]
+
+
+def test_ends_may_be_repeated(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    pool.close()
+    pool.close()
+    pool.join()
+    pool.join()
+    pool.terminate()
+    pool.terminate()
+    pool.join()
+
+
+def test_join_in_another_thread_than_close(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(2)
+    held = pool.apply_async(wait_for_file, (str(tmp_path / "gate"),))
+    pool.close()
+    joiners = [threading.Thread(target=pool.join, daemon=True) for _ in range(2)]
+    for joiner in joiners:
+        joiner.start()
+    joiners[0].join(0.1)
+    assert joiners[0].is_alive(), "join() returned before the last task had ended"
+    (tmp_path / "gate").touch()
+    for joiner in joiners:
+        joiner.join(30)
+        assert not joiner.is_alive()
+    assert held.get(0) is True
+
+
+@processes_only
+def test_terminate_drops_what_waits(new_pool: NewPool, kind: str) -> None:
+    pool = new_pool(2)
+    waiting = [pool.apply_async(sleep, (30,)) for _ in range(10)]
+    pool.terminate()
+    pool.join()
+    assert not any(outcome.ready() and outcome.successful() for outcome in waiting)
+
+
+def test_with_block_gives_the_pool_and_terminates_it(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    with pool as same:
+        assert same is pool
+        assert same.map(square, [3]) == [9]
+    with pytest.raises(ValueError, match="Pool not running"):
+        pool.map(square, [3])
+    with pytest.raises(ValueError, match="Pool not running"), pool:
+        pytest.fail("a terminated pool cannot be entered")
+    pool.join()
+
+
+def test_with_block_lets_errors_through(new_pool: NewPool) -> None:
+    with pytest.raises(LookupError, match="mine"), new_pool(1):
+        raise LookupError("mine")
+
+
+@processes_only
+def test_deleted_pool_warns(kind: str, mp: ModuleType, new_pool: NewPool) -> None:
+    pool = mp.get_context(kind).Pool(1)
+    gone = weakref.ref(pool)
+    try:
+        with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+            del pool
+            gc.collect()
+        assert gone() is None
+    finally:
+        if (left := gone()) is not None:
+            end_pool(left)
+
+
+@processes_only
+def test_closed_pool_is_deleted_in_silence(new_pool: NewPool, kind: str, mp: ModuleType) -> None:
+    pool = mp.get_context(kind).Pool(1)
+    assert pool.map(square, [1]) == [1]
+    pool.close()
+    pool.join()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del pool
+        gc.collect()
+
+
+def test_results_outlive_their_pool(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    outcome = pool.map_async(identity, ["a" * 100_000, b"b" * 3_000_000])
+    outcome.wait(30)
+    end_pool(pool)
+    assert outcome.get(0) == ["a" * 100_000, b"b" * 3_000_000]
+
+
+def test_many_pools_one_after_the_other(new_pool: NewPool, kind: str) -> None:
+    """Nothing may be left of any of them, as `new_pool` checks."""
+    for n in range(10 if kind in ("fork", "thread") else 3):
+        pool = new_pool(2)
+        assert pool.map(square, [n]) == [n * n]
+        pool.close()
+        pool.join()
+
+
+def test_two_pools_at_once(new_pool: NewPool) -> None:
+    one, two = new_pool(2), new_pool(1)
+    first, second = one.map_async(square, range(100)), two.map_async(square, range(100))
+    assert first.get(30) == second.get(30) == [square(n) for n in range(100)]
+    one.close()
+    one.join()
+    assert two.map(square, [5]) == [25]
+
+
+# -- the package's own doors to it
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pool_class_takes_a_context(mp: ModuleType, pool_module: ModuleType, warmed_up: Any, method: str) -> None:
+    warmed_up(method)
+    with pool_module.Pool(1, context=mp.get_context(method)) as pool:
+        assert pool.map(square, [2]) == [4]
+        pool.close()
+        pool.join()
+
+
+def test_package_level_pool(mp: ModuleType, pool_module: ModuleType) -> None:
+    with mp.Pool(processes=1) as pool:
+        assert isinstance(pool, pool_module.Pool)
+        assert pool.map(square, [2]) == [4]
+        pool.close()
+        pool.join()
+
+
+def test_thread_pool_is_a_pool_and_shares_objects(mp: ModuleType, pool_module: ModuleType) -> None:
+    marker = object()
+    with pool_module.ThreadPool(2) as pool:
+        assert isinstance(pool, pool_module.Pool)
+        assert pool.apply(identity, (marker,)) is marker
+        pool.close()
+        pool.join()
