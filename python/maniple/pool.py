@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from functools import partial
 from typing import Any, Callable, Iterable
 
 from . import get_context, util
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, is_plain
 from ._maniple import Stream
 from ._results import ApplyResult, AsyncResult, MapResult
+from ._threads import ThreadWorkers
 from ._workers import Workers
 
 __all__ = ["Pool", "ThreadPool"]
@@ -29,9 +31,6 @@ INIT = "INIT"
 
 # Items that `imap` has under way or waiting to be taken, unless told otherwise.
 WINDOW = 1000
-
-# Iterating over these runs nobody's code, so whoever has time may do it; anything else is iterated in a thread of its own.
-_TAME = (list, tuple, range)
 
 
 class IMapIterator:
@@ -80,8 +79,9 @@ class Pool:
     `maxtasksperchild`: a worker is replaced after so many tasks. `context`: how processes are started.
     """
 
-    # Which pool methods' functions get their errors wrapped with the traceback of the worker.
     _wrap_exception = True
+    # Iterating over these runs nobody's code, so whoever has time may do it; anything else is iterated in a thread of its own.
+    _tame: tuple[type, ...] = (list, tuple, range)
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -107,19 +107,14 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
-        self._start(initializer, tuple(initargs), maxtasksperchild)
-        self._state = RUN
-
-    def _start(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> None:
-        ctx, make = self._ctx, self.Process
-
-        def process(**kwds: Any) -> Any:
-            return make(ctx, **kwds)
-
-        self._workers = Workers(self._processes, process, initializer, initargs, maxtasksperchild)
+        self._workers = self._make_workers(initializer, tuple(initargs), maxtasksperchild)
         self._hub = self._workers.hub
         self._workers.start()
         self._terminate = util.Finalize(self, self._workers.terminate, exitpriority=15)
+        self._state = RUN
+
+    def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
+        return Workers(self._processes, partial(self.Process, self._ctx), initializer, initargs, maxtasksperchild)
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if self._state == RUN:
@@ -203,7 +198,7 @@ class Pool:
         self._check_running()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
-        items = iterable if type(iterable) in _TAME else list(iterable)
+        items = iterable if type(iterable) in (list, tuple, range) else list(iterable)
         result = MapResult(self._workers, _name_of(func), callback, error_callback)
         return self._submit(result, lambda told: self._hub.map(func, is_plain(func), items, star, chunksize, told))
 
@@ -240,7 +235,7 @@ class Pool:
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         window = buffersize or WINDOW
-        external = type(iterable) not in _TAME
+        external = type(iterable) not in self._tame
         stream = self._hub.stream(func, is_plain(func), iterable, external, False, chunksize, window, ordered)
         if external:
             feeder = threading.Thread(
@@ -297,4 +292,24 @@ class Pool:
 
 
 class ThreadPool(Pool):
-    """Placeholder."""
+    """A pool of threads with the interface of `Pool`."""
+
+    _wrap_exception = False
+    _tame = ()
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        from .dummy import Process
+
+        return Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        super().__init__(processes, initializer, initargs)
+
+    def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
+        return ThreadWorkers(self._processes, partial(self.Process, self._ctx), initializer, initargs)

@@ -1,6 +1,7 @@
 """Making and ending pools in the tests' own process, and functions for their workers."""
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ POOL_KINDS = (*METHODS, "thread")
 
 def make_pool(mp: ModuleType, kind: str, processes: int | None, **options: Any) -> Any:
     if kind == "thread":
-        return mp.pool.ThreadPool(processes, **options)
+        return importlib.import_module(f"{mp.__name__}.pool").ThreadPool(processes, **options)
     return mp.get_context(kind).Pool(processes, **options)
 
 

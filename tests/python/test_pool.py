@@ -312,24 +312,30 @@ def test_input_that_raises(shared_pool: Any, call: str) -> None:
     assert shared_pool.map(square, [2]) == [4]
 
 
+def four_then_fail() -> Iterator[int]:
+    yield from range(4)
+    raise LookupError("the input failed")
+
+
 @pytest.mark.parametrize("chunksize", [1, 4])
 def test_imap_input_that_raises(shared_pool: Any, chunksize: int) -> None:
-    def source():
-        yield from range(4)
-        raise LookupError("the input failed")
-
-    results = shared_pool.imap(square, source(), chunksize)
+    results = shared_pool.imap(square, four_then_fail(), chunksize)
     assert [next(results) for _ in range(4)] == [0, 1, 4, 9]
     with pytest.raises(LookupError, match="the input failed"):
         next(results)
     assert list(results) == []
-    # Unordered, the error may overtake results, but it does not swallow them.
-    results = shared_pool.imap_unordered(square, source(), chunksize)
+    assert shared_pool.map(square, [2]) == [4]
+
+
+@pytest.mark.better_than_standard("when the error overtakes chunks, they are lost")
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_imap_unordered_input_that_raises(shared_pool: Any, chunksize: int) -> None:
+    results = shared_pool.imap_unordered(square, four_then_fail(), chunksize)
     heard: list[int] = []
     with pytest.raises(LookupError, match="the input failed"):
-        heard.extend(next(results) for _ in range(5))
-    for value in results:
-        heard.append(value)
+        for value in results:
+            heard.append(value)
+    heard.extend(results)
     assert sorted(heard) == [0, 1, 4, 9]
     assert shared_pool.map(square, [2]) == [4]
 

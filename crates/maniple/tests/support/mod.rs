@@ -60,6 +60,19 @@ pub fn parent() -> u32 {
     rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get() as u32)
 }
 
+/// The process that owns the pool which this process is a worker of: its parent, or the fork server's.
+pub fn parent_hub() -> u32 {
+    let field = |pid: u32, name: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned()
+    };
+    let parent = parent();
+    // Both have the same arguments; only the hub itself was started by a program with others.
+    let command = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let above: u32 = field(parent, "PPid:").parse().unwrap();
+    if command(above) == command(parent) { above } else { parent }
+}
+
 /// In the environment of a program that a test starts to be its hub: which part it plays.
 const PART: &str = "MANIPLE_TEST_PART";
 

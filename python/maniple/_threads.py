@@ -1,0 +1,289 @@
+"""What a pool of threads is made of: the counterparts of `Hub`, `Ticket`, `Stream` and `Workers` without processes.
+
+Nothing is pickled; a task's exception arrives as it was raised. Threads cannot be ended from outside, so a task that runs when the
+pool is terminated runs to its end.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import threading
+import time
+from typing import Any, Callable, Iterable, Iterator
+
+from ._payload import cancelled
+from .context import TimeoutError
+
+__all__ = ["ThreadWorkers"]
+
+
+class Job:
+    """One call. All of it is guarded by its hub's condition."""
+
+    def __init__(self, number: int, func: Callable[..., Any], star: bool, window: int | None = None, chunksize: int = 1) -> None:
+        self.number = number
+        self.func: Callable[..., Any] | None = func
+        self.star = star
+        self.window = window
+        self.chunksize = chunksize
+        self.outcomes: dict[int, tuple[bool, Any]] = {}
+        self.arrivals: collections.deque[int] = collections.deque()
+        self.made = 0
+        self.ended = 0
+        self.input_open = True
+        self.under_way = 0
+        self.told = False
+
+    @property
+    def over(self) -> bool:
+        return not self.input_open and self.ended == self.made
+
+    def run(self, chunk: list[Any]) -> tuple[bool, Any]:
+        func = self.func
+        assert func is not None
+        try:
+            return True, [func(*item) for item in chunk] if self.star else [func(item) for item in chunk]
+        except BaseException as error:
+            return False, error
+
+
+class ThreadHub:
+    """Hands tasks to threads."""
+
+    def __init__(self, workers: ThreadWorkers) -> None:
+        self.workers = workers
+        self.changed = threading.Condition()
+        self.tasks: collections.deque[tuple[Job, int, list[Any]]] = collections.deque()
+        self.jobs: dict[int, Job] = {}
+        self.numbers = itertools.count(1)
+        self.closed = False
+
+    # ---- calls ----
+
+    def call(self, func: Any, plain: bool, args: Any, kwds: Any, told: bool) -> ThreadTicket:
+        def whole_call(_: None) -> Any:
+            return func(*args, **kwds)
+
+        return ThreadTicket(self, self._submit(whole_call, [[None]], False, told), single=True)
+
+    def map(self, func: Any, plain: bool, items: Any, star: bool, chunksize: int | None, told: bool) -> ThreadTicket:
+        if chunksize is None:
+            chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
+        chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
+        return ThreadTicket(self, self._submit(func, chunks, star, told), single=False)
+
+    def _submit(self, func: Any, chunks: list[list[Any]], star: bool, told: bool) -> Job:
+        job = Job(next(self.numbers), func, star)
+        job.input_open, job.made, job.told = False, len(chunks), told
+        with self.changed:
+            self.jobs[job.number] = job
+            self.tasks.extend((job, index, chunk) for index, chunk in enumerate(chunks))
+            self.changed.notify_all()
+        if not chunks:
+            self._end_if_over(job)
+        return job
+
+    def stream(
+        self, func: Any, plain: bool, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
+    ) -> ThreadStream:
+        job = Job(next(self.numbers), func, star, window, chunksize)
+        with self.changed:
+            self.jobs[job.number] = job
+        return ThreadStream(self, job, ordered)
+
+    def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
+        job = self.jobs[number]
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
+                if not job.input_open:
+                    return
+            failure: BaseException | None = None
+            try:
+                chunk = list(itertools.islice(iterator, job.chunksize))
+            except BaseException as error:
+                chunk, failure = [], error
+            with self.changed:
+                if not job.input_open:
+                    return
+                if chunk:
+                    self.tasks.append((job, job.made, chunk))
+                    job.under_way += len(chunk)
+                    job.made += 1
+                elif failure is not None:
+                    job.made += 1
+                    self._note(job, job.made - 1, (False, failure))
+                job.input_open = bool(chunk)
+                self.changed.notify_all()
+                if not chunk:
+                    self._forget_if_over(job)
+                    return
+
+    def _has_room(self, job: Job) -> bool:
+        return self.closed or job.window is None or job.under_way < job.window
+
+    # ---- threads ----
+
+    def serve(self) -> None:
+        """What a thread of the pool runs."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
+                if not self.tasks:
+                    return
+                job, index, chunk = self.tasks.popleft()
+            outcome = job.run(chunk)
+            with self.changed:
+                self._note(job, index, outcome)
+                self.changed.notify_all()
+            del outcome, chunk
+            self._end_if_over(job)
+            del job
+
+    def _note(self, job: Job, index: int, outcome: tuple[bool, Any]) -> None:
+        job.outcomes[index] = outcome
+        job.arrivals.append(index)
+        job.ended += 1
+
+    def _end_if_over(self, job: Job) -> None:
+        with self.changed:
+            over = self._forget_if_over(job)
+        if over and job.told:
+            self.workers.completed(job.number)
+
+    def _forget_if_over(self, job: Job) -> bool:
+        if not job.over or self.jobs.pop(job.number, None) is None:
+            return False
+        job.func = None
+        self.changed.notify_all()
+        return True
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def terminate(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.tasks.clear()
+            for job in self.jobs.values():
+                # What never ran counts as one failed task, so that nobody waits for it.
+                job.input_open = False
+                job.made = job.ended + 1
+                self._note(job, job.made - 1, (False, cancelled()))
+            self.jobs.clear()
+            self.changed.notify_all()
+
+
+class ThreadTicket:
+    """A call's outcome."""
+
+    def __init__(self, hub: ThreadHub, job: Job, single: bool) -> None:
+        self._hub, self._job, self._single = hub, job, single
+        self.job = job.number
+
+    def ready(self) -> bool:
+        return self._job.over
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._hub.changed:
+            return self._hub.changed.wait_for(lambda: self._job.over, timeout)
+
+    def take(self) -> Any:
+        outcomes, self._job.outcomes = self._job.outcomes, {}
+        values: list[Any] = []
+        for _, (fine, value) in sorted(outcomes.items(), key=lambda pair: pair[0]):
+            if not fine:
+                raise value
+            values.extend(value)
+        return values[0] if self._single else values
+
+
+class ThreadStream:
+    """The results of `imap` and `imap_unordered`."""
+
+    def __init__(self, hub: ThreadHub, job: Job, ordered: bool) -> None:
+        self._hub, self._job, self._ordered = hub, job, ordered
+        self.job = job.number
+        self._at = 0
+        self._values: collections.deque[Any] = collections.deque()
+
+    def _next_index(self) -> int | None:
+        arrivals = self._job.arrivals
+        if not self._ordered:
+            return arrivals.popleft() if arrivals else None
+        if self._at not in self._job.outcomes:
+            return None
+        self._at += 1
+        return self._at - 1
+
+    def next(self, timeout: float | None = None) -> Any:
+        hub, job = self._hub, self._job
+        limit = None if timeout is None else time.monotonic() + timeout
+        with hub.changed:
+            while not self._values:
+                index = self._next_index()
+                if index is not None:
+                    fine, value = job.outcomes.pop(index)
+                    if not fine:
+                        raise value
+                    self._values.extend(value)
+                elif job.over and not job.outcomes:
+                    raise StopIteration
+                elif not hub.changed.wait(None if limit is None else max(0.0, limit - time.monotonic())) and limit:
+                    raise TimeoutError
+            job.under_way -= 1
+            if job.input_open:
+                hub.changed.notify_all()
+            return self._values.popleft()
+
+
+class ThreadWorkers:
+    """The threads of one pool."""
+
+    def __init__(
+        self,
+        count: int,
+        make_thread: Callable[..., Any],
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+    ) -> None:
+        self.hub = ThreadHub(self)
+        self.lock = threading.RLock()
+        self.results: dict[int, Any] = {}
+        self.processes = [make_thread(target=_run, args=(self.hub, initializer, tuple(initargs))) for _ in range(count)]
+
+    def start(self) -> None:
+        for thread in self.processes:
+            thread.daemon = True
+            thread.start()
+
+    def completed(self, number: int) -> None:
+        with self.lock:
+            result = self.results.pop(number, None)
+        if result is not None:
+            result._complete()
+
+    def repopulate(self) -> None:
+        """Threads do not die."""
+
+    def terminate(self) -> None:
+        self.hub.terminate()
+
+    def join(self) -> None:
+        for thread in self.processes:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def explain(self, error: BaseException, name: str) -> BaseException:
+        return error
+
+
+def _run(hub: ThreadHub, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    if initializer is not None:
+        initializer(*initargs)
+    hub.serve()
