@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--start-method", choices=START_METHODS, default="fork")
     parser.add_argument("--items", type=int, help="small tasks in a map or imap (20,000)")
-    parser.add_argument("--cap", type=float, default=30.0, help="seconds after which one run of a case is given up (30)")
+    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which one run of a case is given up (60)")
     parser.add_argument("--budget", type=float, default=15.0, help="seconds after which a peer gets no more rounds (15)")
     parser.add_argument("--json", type=Path, default=RESULTS / "python.json", help="where the figures go (%(default)s)")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a floor is missed")

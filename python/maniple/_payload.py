@@ -15,7 +15,8 @@ from .reduction import ForkingPickler
 
 __all__ = ["MaybeEncodingError", "RemoteTraceback", "ResultDecodeError", "TimeoutError", "WorkerLostError"]
 
-load = pickle.loads
+def load(stream: bytes, buffers: Any = None) -> Any:
+    return pickle.loads(stream, buffers=buffers)
 
 
 def dump(value: Any, buffers: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import MutableMapping, MutableSequence, MutableSet
 from types import GenericAlias
 from typing import Any, Callable, Iterable, Iterator
 
@@ -458,6 +459,10 @@ class SetProxy(_BaseSetProxy):
 
     __class_getitem__ = classmethod(GenericAlias)
 
+
+MutableSequence.register(BaseListProxy)
+MutableMapping.register(_BaseDictProxy)
+MutableSet.register(_BaseSetProxy)
 
 ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
 

@@ -219,8 +219,11 @@ class _ConnectionBase:
 class Connection(_ConnectionBase):
     """A connection over a file descriptor, which it owns: a pipe, a socket pair or a socket."""
 
+    #: kept here: a connection may be collected when the modules at the end of the interpreter are empty already
+    _close_fd = os.close
+
     def _close(self) -> None:
-        os.close(self._handle)
+        self._close_fd(self._handle)
 
     def _poll(self, timeout: float | None) -> bool:
         poller = _poll()

@@ -165,8 +165,7 @@ class BaseContext:
 
     def freeze_support(self) -> None:
         """Take over if this frozen program was started to be a child; else do nothing."""
-        if getattr(sys, "frozen", False) and (
-                sys.platform == "win32" or self.get_start_method() == "spawn"):
+        if getattr(sys, "frozen", False):
             from . import spawn
             spawn.freeze_support()
 

@@ -2,8 +2,9 @@
 
 The first `ensure_running` starts it as a fresh interpreter.  It imports what it
 was told to (`set_forkserver_preload`; the program's main module unless told
-otherwise) and then waits.  For each child the client connects to its socket, both
-sides prove that they know the server's key, and the client sends descriptors:
+otherwise) and then waits.  The client connects to its socket once, and both sides
+prove that they know the server's key.  After that each message over this line is a
+request for one child, and consists of descriptors:
 
     end of the data pipe (read), status pipe (write), alive, resource tracker, the child's own …
 
@@ -17,11 +18,13 @@ program's processes away but leaves it to report on them.
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket as net
 import sys
 from contextlib import suppress
+from functools import partial
 from selectors import EVENT_READ, DefaultSelector
-from socket import AF_UNIX, socket
 from struct import Struct, pack, unpack
 from threading import Lock
 from typing import Any, Callable
@@ -45,7 +48,7 @@ _ON_ERROR = ("ignore", "warn", "fail")
 class _Greeting:
     """Messages over a socket, framed as by `Connection`, for the exchange of challenges."""
 
-    def __init__(self, sock: socket) -> None:
+    def __init__(self, sock: net.socket) -> None:
         self._sock = sock
 
     def send_bytes(self, data: bytes) -> None:
@@ -98,6 +101,13 @@ class _Pipe:
         util.close_fds(*self._to_close)
 
 
+def _has_data(fd: int) -> bool:
+    """Wait until a pipe can be read; tell whether from data, or because it has ended."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return any(flags & select.POLLIN for _, flags in poller.poll())
+
+
 class ForkServer:
     """This process's access to its fork server."""
 
@@ -108,6 +118,8 @@ class ForkServer:
         self._forkserver_alive_fd: int | None = None
         self._forkserver_authkey: bytes | None = None
         self._owner: int | None = None          # whose child the server is
+        self._line: net.socket | None = None        # to the server, both sides known
+        self._line_key: bytes | None = None     # that was used to get there
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"
@@ -138,11 +150,10 @@ class ForkServer:
             raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, "
                              f"not {count - 4}")
         for last_try in (False, True):
-            address, key = self._running()
             try:
-                return self._request(address, key, fds)
-            except AuthenticationError:
-                raise
+                with self._lock:
+                    self._assure()
+                    return self._request(fds)
             except (EOFError, ConnectionError) as problem:
                 # A server that was killed a moment ago is replaced; not one
                 # that died by itself while it was still getting ready.
@@ -151,16 +162,50 @@ class ForkServer:
                     raise
         raise AssertionError("not reached")
 
-    def _request(self, address: Any, key: bytes, fds: list[int]) -> tuple[int, int]:
-        with socket(AF_UNIX) as line:
-            line.connect(address)
-            greeting = _Greeting(line)
-            connection.answer_challenge(greeting, key)
-            connection.deliver_challenge(greeting, key)
-            with _Pipe() as data, _Pipe() as status:
+    def _request(self, fds: list[int]) -> tuple[int, int]:
+        line = self._known_line()
+        with _Pipe() as data, _Pipe() as status:
+            try:
                 reduction.sendfds(line, [data.r, status.w, self._forkserver_alive_fd,
                                          resource_tracker.getfd(), *fds])
-                return status.keep_r(), data.keep_w()
+            except BaseException:
+                self._hang_up()     # who knows how far it got
+                raise
+            ends = status.keep_r(), data.keep_w()
+        # What was sent to a server that is just being killed is lost without an
+        # error.  It is safe to ask once more: a child that was forked after all
+        # was told nothing, and ends when it finds the data pipe closed.
+        try:
+            if not _has_data(ends[0]):
+                self._hang_up()
+                raise EOFError("the fork server did not answer")
+        except BaseException:
+            util.close_fds(*ends)
+            raise
+        return ends
+
+    def _known_line(self) -> net.socket:
+        """Return a line over which both sides have shown that they know the key."""
+        key = self._forkserver_authkey
+        if self._line is None or self._line_key != key:
+            line = net.socket(net.AF_UNIX)
+            try:
+                line.settimeout(None)       # whatever the program's default is
+                line.connect(self._forkserver_address)
+                greeting = _Greeting(line)
+                connection.answer_challenge(greeting, key)
+                connection.deliver_challenge(greeting, key)
+            except BaseException:
+                line.close()
+                raise
+            self._hang_up()
+            self._line, self._line_key = line, key
+        return self._line
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def _was_killed(self) -> bool:
         """Tell whether a signal ended the server (waits a little for it to be seen)."""
@@ -185,17 +230,15 @@ class ForkServer:
         Programs need not call it; before threads are started and much memory is
         taken is a good moment, since the server is itself started by then.
         """
-        self._running()
-
-    def _running(self) -> tuple[Any, bytes]:
-        """Return address and key of a server that, a moment ago, was running."""
         with self._lock:
-            resource_tracker.getfd()
-            if self._owner is not None and not self._lives():
-                self._forget()
-            if self._owner is None:
-                self._launch()
-            return self._forkserver_address, self._forkserver_authkey
+            self._assure()
+
+    def _assure(self) -> None:
+        resource_tracker.getfd()
+        if self._owner is not None and not self._lives():
+            self._forget()
+        if self._owner is None:
+            self._launch()
 
     def _lives(self) -> bool:
         """Tell whether a server is running that is our child (not copied by a fork)."""
@@ -207,8 +250,8 @@ class ForkServer:
 
     def _launch(self) -> None:
         address = connection.arbitrary_address("AF_UNIX")
-        key = os.urandom(_AUTHKEY_LEN)
-        with socket(AF_UNIX) as listening, _Pipe() as alive, _Pipe() as secret:
+        key, setting = os.urandom(_AUTHKEY_LEN), self._setting()
+        with net.socket(net.AF_UNIX) as listening, _Pipe() as alive, _Pipe() as secret:
             listening.bind(address)
             if isinstance(address, str) and os.path.exists(address):
                 os.chmod(address, 0o600)        # a file, unlike an abstract address
@@ -218,23 +261,30 @@ class ForkServer:
             argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
             pid = util.spawnv_passfds(interpreter, argv, fds, blocked_signals={signal.SIGINT})
             with suppress(BrokenPipeError):     # dead already: the first request will tell
-                os.write(secret.w, key)
+                with open(secret.w, "wb", closefd=False) as line:
+                    line.write(key + SIGNED_STRUCT.pack(len(setting)) + setting)
             self._forkserver_alive_fd = alive.keep_w()
         self._forkserver_address, self._forkserver_authkey = address, key
         self._forkserver_pid, self._owner = pid, os.getpid()
 
     def _program(self, listener_fd: int, alive_r: int, key_r: int) -> str:
-        options: dict[str, Any] = dict(authkey_r=key_r, on_error=self._preload_on_error)
-        if modules := self._preload_modules:
-            told = spawn.get_preparation_data("ignore")
-            options.update(sys_path=told["sys_path"],
-                           main_path=told.get("init_main_from_path"),
-                           main_name=told.get("init_main_from_name"))
-            # One argument of a command line is limited to 128 KiB on Linux.
-            if len(repr(told["sys_argv"])) < 1 << 15:
-                options["sys_argv"] = told["sys_argv"]
         return (util._importing("forkserver", "main")
-                + f"main({listener_fd}, {alive_r}, {modules!r}, **{options!r})")
+                + f"main({listener_fd}, {alive_r}, {self._preload_modules!r}, "
+                  f"authkey_r={key_r}, on_error={self._preload_on_error!r})")
+
+    def _setting(self) -> bytes:
+        """What modules are to find when they are preloaded, pickled.
+
+        It follows the key through the pipe, since it may be longer than a system
+        takes for one argument of a command line.
+        """
+        if not self._preload_modules:
+            return b""
+        told = spawn.get_preparation_data("ignore")
+        return reduction.pickle.dumps({
+            "sys_path": told["sys_path"], "sys_argv": told["sys_argv"],
+            "main_path": told.get("init_main_from_path"),
+            "main_name": told.get("init_main_from_name")})
 
     # ------------------------------------------------------------ end
 
@@ -254,6 +304,7 @@ class ForkServer:
     def _forget(self) -> None:
         """Close and clear what belongs to a server that is gone, or is not ours."""
         address, mine = self._forkserver_address, self._owner == os.getpid()
+        self._hang_up()
         util.close_fds(self._forkserver_alive_fd)
         if mine and not util.is_abstract_socket_namespace(address):
             with suppress(OSError):
@@ -314,35 +365,39 @@ def _handle_preload(preload: list[str], main_path: str | None = None,
 
 def main(listener_fd: int, alive_r: int, preload: list[str], main_path: str | None = None,
          sys_path: list[str] | None = None, *, sys_argv: list[str] | None = None,
-         authkey_r: int | None = None, on_error: str = "ignore",
-         main_name: str | None = None) -> None:
+         authkey_r: int | None = None, on_error: str = "ignore") -> None:
     """Be the fork server that listens on ``listener_fd``; exits."""
     saved = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    key = b""
+    key, setting = b"", dict(main_path=main_path, sys_path=sys_path, sys_argv=sys_argv)
     if authkey_r is not None:
         with open(authkey_r, "rb") as pipe:
             key = pipe.read(_AUTHKEY_LEN)
-        if len(key) < _AUTHKEY_LEN:
-            raise EOFError("the fork server was given no key: its client is gone")
+            if len(key) < _AUTHKEY_LEN:
+                raise EOFError("the fork server was given no key: its client is gone")
+            size, = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
+            if size:
+                setting = reduction.pickle.loads(pipe.read(size))
     for inherited in (listener_fd, alive_r):
         os.set_inheritable(inherited, False)
-    _handle_preload(preload, main_path, sys_path, sys_argv, on_error, main_name)
+    _handle_preload(preload, on_error=on_error, **setting)
     util._close_stdin()
     # Installed, so that the wakeup descriptor is written to; does nothing itself.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
-    with socket(AF_UNIX, fileno=listener_fd) as listener:
+    with net.socket(net.AF_UNIX, fileno=listener_fd) as listener:
+        listener.settimeout(None)       # a preloaded module may have set a default
         _Server(listener, alive_r, key, saved).run()
 
 
 class _Server:
     """The server's loop: new requests, ended children, the end of the last client."""
 
-    def __init__(self, listener: socket, alive_r: int, key: bytes,
+    def __init__(self, listener: net.socket, alive_r: int, key: bytes,
                  saved_handlers: dict[int, Any]) -> None:
         self._listener, self._alive_r, self._key = listener, alive_r, key
         self._handlers = saved_handlers
         self._status_of: dict[int, int] = {}        # pid -> status pipe
+        self._lines: set[net.socket] = set()            # to clients that know the key
         self._wake_r, self._wake_w = os.pipe()
         for fd in (self._wake_r, self._wake_w):
             os.set_blocking(fd, False)
@@ -382,29 +437,40 @@ class _Server:
             os.close(status_w)
 
     def _accept(self) -> None:
-        fds: list[int] = []
+        line = None
         try:
             line, _ = self._listener.accept()
-            with line:
-                line.settimeout(_PATIENCE)
-                greeting = _Greeting(line)
-                connection.deliver_challenge(greeting, self._key)
-                connection.answer_challenge(greeting, self._key)
-                fds = reduction.recvfds(line, MAXFDS_TO_SEND + 1)
-            if not 4 <= len(fds) <= MAXFDS_TO_SEND:
-                raise RuntimeError(f"a request came with {len(fds)} descriptors")
-        except (OSError, EOFError, ValueError, RuntimeError, AuthenticationError):
+            line.settimeout(_PATIENCE)
+            greeting = _Greeting(line)
+            connection.deliver_challenge(greeting, self._key)
+            connection.answer_challenge(greeting, self._key)
+        except (OSError, EOFError, ValueError, AuthenticationError):
             # A stranger, or a client that broke off: no matter for the others.
-            util.close_fds(*fds)
+            if line is not None:
+                line.close()
             return
-        self._fork(*fds)
+        self._lines.add(line)
+        self._selector.register(line, EVENT_READ, partial(self._serve, line))
+
+    def _serve(self, line: net.socket) -> None:
+        try:
+            fds = reduction.recvfds(line, MAXFDS_TO_SEND + 1)
+        except (OSError, EOFError, RuntimeError, AssertionError):
+            fds = []                    # it hung up, or is confused
+        if 4 <= len(fds) <= MAXFDS_TO_SEND:
+            self._fork(*fds)
+            return
+        util.close_fds(*fds)
+        self._selector.unregister(line)
+        self._lines.discard(line)
+        line.close()
 
     def _fork(self, data_r: int, status_w: int, *fds: int) -> None:
         resource_tracker._fork_intent.share_tracker = True
 
         def life() -> int:
-            self._listener.close()
-            self._selector.close()
+            for inherited in (self._listener, self._selector, *self._lines):
+                inherited.close()
             unused = [self._alive_r, self._wake_r, self._wake_w, *self._status_of.values()]
             popen_fork._hold(status_w)      # lasts as long as the child, not its children
             return _serve_one(data_r, list(fds), unused, self._handlers)

@@ -13,6 +13,7 @@ that the parent ended.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -65,17 +66,17 @@ def _watch(pid: int) -> int:
     """Return a descriptor that becomes readable when our child ``pid`` ends."""
     try:
         return os.pidfd_open(pid)
-    except ProcessLookupError:
-        # Reaped already: SIGCHLD is ignored, or another thread waits for any
-        # child.  A pipe without a writer says "ended" just as well.
-        ended, writer = os.pipe()
-        os.close(writer)
-        return ended
-    except BaseException:
-        # No descriptor left.  Nobody could ever wait for this child.
-        os.kill(pid, SIGKILL)
-        os.waitpid(pid, 0)
-        raise
+    except OSError as problem:
+        if problem.errno != errno.ESRCH:
+            # No descriptor left.  Nobody could ever wait for this child.
+            os.kill(pid, SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    # Reaped already: SIGCHLD is ignored, or another thread waits for any child.
+    # A pipe without a writer says "ended" just as well.
+    ended, writer = os.pipe()
+    os.close(writer)
+    return ended
 
 
 class Wires:

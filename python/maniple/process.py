@@ -53,6 +53,10 @@ def _cleanup() -> None:
             _children.discard(child)
 
 
+# The running version's own way to write "none"; both are taken.
+_NO_KWARGS: Mapping[str, Any] | None = None if sys.version_info >= (3, 14) else {}
+
+
 def _refuse(reason: str) -> NoReturn:
     # AssertionError is what callers of the standard package catch; raised
     # outright, so that python -O does not take the check away.
@@ -75,7 +79,7 @@ class BaseProcess:
 
     def __init__(self, group: None = None, target: Callable[..., object] | None = None,
                  name: str | None = None, args: Iterable[Any] = (),
-                 kwargs: Mapping[str, Any] = {}, *, daemon: bool | None = None) -> None:
+                 kwargs: Mapping[str, Any] | None = _NO_KWARGS, *, daemon: bool | None = None) -> None:
         if group is not None:
             _refuse("group argument must be None for now")
         maker = _current_process

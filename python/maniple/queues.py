@@ -62,7 +62,7 @@ class _Outbox:
 
     def __init__(self, reader: Any, writer: Any, lock: Any, places: Any) -> None:
         self.ends, self.write, self.lock, self.places = (reader, writer), writer.send_bytes, lock, places
-        self.waiting: deque[tuple[Any, Any] | None] = deque()  # (pickle, item); None: end
+        self.waiting: deque[tuple[Any, Any] | None] = deque()  # (pickle, or None until later; item); None: end
         self.changed = threading.Condition(threading.Lock())
         self.thread: threading.Thread | None = None
         self.used = False
@@ -78,10 +78,11 @@ class _Outbox:
         return [event for _, event in self.writable.poll(0)] == [select.POLLOUT]
 
     def post(self, pickled: Any, item: Any, start_feeder: Callable[[], None]) -> None:
-        """Write an item, or leave it to the feeder."""
+        """Write an item, or leave it to the feeder; where `pickled` is None the feeder is to pickle it too."""
         with self.changed:
             self.used = True
-            if not self.waiting and len(pickled) <= _SURELY_FITS and self.lock.acquire(False):
+            small = pickled is not None and len(pickled) <= _SURELY_FITS
+            if small and not self.waiting and self.lock.acquire(False):
                 try:
                     if self.room():
                         return self.write(pickled)
@@ -117,16 +118,19 @@ class _Outbox:
                 debug("feeder thread got sentinel -- exiting")
                 return self.close_ends()
             try:
+                pickled, item = entry
+                if pickled is None:
+                    pickled = ForkingPickler.dumps(item)
                 with self.lock:
-                    self.write(entry[0])
+                    self.write(pickled)
             except Exception as error:
                 if ignore_epipe and getattr(error, "errno", None) == errno.EPIPE:
                     return
                 if is_exiting():  # parts of the interpreter may be gone: no noise
                     return info("error in queue thread: %s", error)
                 self.places.release()
-                on_error(error, entry[1])
-            del entry  # while we wait for the next item, the last one is not to be kept alive
+                on_error(error, item)
+            del entry, item, pickled  # while we wait for the next item, the last one is not to be kept alive
             self.waiting.popleft()
 
 
@@ -190,7 +194,11 @@ class Queue:
             raise Full
 
     def _post(self, obj: Any) -> bool:
-        """Send an item on its way; whether it could be pickled.  A place has been taken for it."""
+        """Send an item on its way; False where it could not be pickled.  A place has been taken for it."""
+        if type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error:
+            # whoever watches the feeder's errors expects them in the feeder's thread
+            self._outbox.post(None, obj, self._start_feeder)
+            return True
         try:
             pickled = ForkingPickler.dumps(obj)
         except BaseException as error:
@@ -290,7 +298,7 @@ class Queue:
     def _on_queue_feeder_error(e: Exception, obj: Any) -> None:
         """Called with what went wrong for which item, which is dropped; by default it prints the traceback.
 
-        May be overridden.  It is called where the item was pickled or written: in `put` or in the feeder thread.
+        A subclass may override it; then all items are pickled and written by the feeder thread, and it is called there.
         """
         print_exc()
 

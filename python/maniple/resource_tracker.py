@@ -75,6 +75,10 @@ def _decode(line: bytes) -> tuple[str, str, str]:
     return command.decode("ascii"), escaped.decode("unicode_escape"), rtype.decode("ascii")
 
 
+class ReentrantCallError(RuntimeError):
+    """Kept for programs that name it: a re-entrant call is queued, and raises nothing."""
+
+
 class ResourceTracker:
     """This process's access to a tracker, which it starts when it has inherited none."""
 
@@ -267,9 +271,9 @@ def main(fd: int) -> None:
             for line in messages:
                 try:
                     _note(line, listed)
-                except Exception:
+                except Exception as problem:
                     status = 3
-                    _report()
+                    _report(problem)
     finally:
         for rtype, names in listed.items():
             if names:
@@ -299,9 +303,9 @@ def _note(line: bytes, listed: dict[str, set[str]]) -> None:
         raise RuntimeError(f"unrecognized command {command!r}")
 
 
-def _report() -> None:
+def _report(problem: Exception) -> None:
     with suppress(Exception):           # stderr may be gone
-        sys.excepthook(*sys.exc_info())
+        sys.excepthook(type(problem), problem, problem.__traceback__)
 
 
 def _warn(text: str) -> None:

@@ -57,6 +57,8 @@ class SharedMemory:
     _mode: int = 0o600
     _prepend_leading_slash: bool = _USE_POSIX
     _track: bool = True
+    #: kept here: a segment may be collected when the modules at the end of the interpreter are empty already
+    _close_fd = os.close
 
     def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
         if size < 0:
@@ -123,13 +125,13 @@ class SharedMemory:
 
         BufferError while a view made from `buf` is alive.
         """
-        for part, let_go in (("_buf", memoryview.release), ("_mmap", mmap.mmap.close)):
+        for part, let_go in (("_buf", "release"), ("_mmap", "close")):
             if (held := getattr(self, part)) is not None:
-                let_go(held)
+                getattr(held, let_go)()
                 setattr(self, part, None)
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            os.close(fd)
+            self._close_fd(fd)
 
     def unlink(self) -> None:
         """Remove the name; the memory goes when its last user lets go.  To be called once over all processes."""
@@ -145,7 +147,7 @@ class SharedMemory:
         except (OSError, BufferError):
             pass  # views are alive: they keep the mapping, which goes with the last of them
         if self._fd >= 0:
-            os.close(self._fd)
+            self._close_fd(self._fd)
 
     def __reduce__(self) -> tuple:
         # An untracked segment must not become tracked where it arrives: that tracker would remove it.

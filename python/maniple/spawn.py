@@ -110,6 +110,8 @@ def _main(fd: int, parent_sentinel: int | None) -> int:
     """Read from ``fd`` what to be, and be it; return the exit code."""
     me = process.current_process()
     with open(fd, "rb") as from_parent:
+        if not from_parent.peek(1):
+            return 1        # it has given us up before it told us anything
         # Whoever starts a process now does so from the top level of the main module.
         me._inheriting = True
         try:
@@ -161,7 +163,8 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     # '' stands for the directory in which the program was started.
     search = [start if entry == "" and start is not None else entry for entry in sys.path]
     told = dict(
-        name=name, authkey=process.current_process().authkey, start_method=get_start_method(),
+        name=name, authkey=process.current_process().authkey,
+        start_method=get_start_method(allow_none=True),     # asking must not settle it
         sys_path=search, sys_argv=sys.argv, orig_dir=start, dir=os.getcwd(),
         log_to_stderr=util._log_to_stderr, **_main_module_data())
     if (log := util._logger) is not None:

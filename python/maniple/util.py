@@ -127,9 +127,10 @@ abstract_sockets_supported: bool = _platform_supports_abstract_sockets()
 
 # ---------------------------------------------------------------- temporary directory
 
-# sun_path holds 104 bytes on the BSDs and macOS, 108 on Linux; what we put
-# below the directory is at most "/pymp-xxxxxxxx/listener-xxxxxxxx" long.
-_LONGEST_SOCKET_DIR = 104 - len("/pymp-12345678/listener-12345678") - 1
+# Bytes of a socket's path with its final NUL: the size of sun_path.
+_SUN_PATH_MAX = 108 if sys.platform == "linux" else 104
+# What connections put below the directory is as long as this at most.
+_LONGEST_SOCKET_DIR = _SUN_PATH_MAX - len("/pymp-12345678/sock-123456789abc") - 1
 
 
 def _remove_temp_dir(rmtree: Callable[..., Any], tempdir: str) -> None:

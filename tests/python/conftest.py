@@ -97,6 +97,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Let go of the pools before the fixtures look what is left of them; pytest itself does so later."""
+    getattr(item, "funcargs", {}).clear()
+
+
 @contextlib.contextmanager
 def nothing_left(config: pytest.Config) -> Iterator[None]:
     """Whatever starts in the block must be gone after it; not looked at where a test in it failed."""

@@ -277,3 +277,13 @@ def test_thread_pool_is_a_pool_and_shares_objects(mp: ModuleType, pool_module: M
         assert pool.apply(identity, (marker,)) is marker
         pool.close()
         pool.join()
+
+
+@pytest.mark.better_than_standard("it has no such errors")
+@pytest.mark.parametrize("name", ["WorkerLostError", "ResultDecodeError"])
+def test_error_names(mp: ModuleType, pool_module: ModuleType, name: str) -> None:
+    error = getattr(pool_module, name)
+    assert issubclass(error, Exception)
+    assert name in pool_module.__all__
+    if name == "WorkerLostError":
+        assert issubclass(error, RuntimeError) and mp.WorkerLostError is error

@@ -112,6 +112,11 @@ impl PyHub {
         }
     }
 
+    /// How things stand, for people.
+    fn describe(&self) -> String {
+        self.hub.describe()
+    }
+
     /// Wakes the keeper.
     fn kick(&self) {
         self.hub.kick();

@@ -110,7 +110,7 @@ fn results<'py>(
 }
 
 fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr) -> PyErr {
-    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.value(py),))) {
+    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.into_value(py),))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }

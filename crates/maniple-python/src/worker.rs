@@ -193,7 +193,7 @@ fn decode(py: Python<'_>, mut content: Incoming) -> Result<Py<PyAny>, (PyErr, In
 fn report(py: Python<'_>, link: &WorkerLink, error: &PyErr, value: Option<Py<PyAny>>) -> PyResult<Packet> {
     static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let unsendable = value.is_some();
-    let report = helper(py, &REPORT, "report")?.call1((error.value(py), unsendable, value))?;
+    let report = helper(py, &REPORT, "report")?.call1((error.clone_ref(py).into_value(py), unsendable, value))?;
     let mut encoder = Encoder::new(link.packer());
     encoder.value(&report, Pickler::Plain)?;
     encoder.packet()

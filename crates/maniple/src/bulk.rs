@@ -22,6 +22,9 @@ use std::thread::LocalKey;
 
 /// From this size on a blob is worth a block of its own: below it the system calls cost more than the copies saved.
 const LARGE: usize = 32 * 1024;
+/// So many large buffers of one message get a block of their own; any more go inside. Each takes a descriptor, and the line
+/// that handles travel on holds no more than a few hundred.
+const MOST: usize = 128;
 
 /// Bytes that travel as a whole.
 pub type Bytes = Bulk<u8>;
@@ -243,7 +246,7 @@ impl<T: Pod> Serialize for Bulk<T> {
         let bytes: &[u8] = bytemuck::cast_slice(self);
         let stored = SINK.with_borrow_mut(|sink| {
             let Some(sink) = sink else { return Ok(None) };
-            if bytes.len() < LARGE {
+            if bytes.len() < LARGE || sink.blobs.len() >= MOST {
                 return Ok(Some(0));
             }
             sink.blobs.push(sink.packer.blob(&[bytes])?);

@@ -23,6 +23,12 @@ pub(crate) struct About {
 /// A panic of the caller's own code (an iterator's `next`), to go on in the caller.
 pub(crate) struct CallersPanic(pub Box<dyn Any + Send>);
 
+impl std::fmt::Debug for CallersPanic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallersPanic")
+    }
+}
+
 /// Turns outcomes into results, one after the other.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -42,8 +48,14 @@ impl Reader {
         self.items.is_none_or(|n| n == self.items_before)
     }
 
-    /// Gives `each` one result for every item of a task.
-    pub(crate) fn read<R: DeserializeOwned>(&mut self, settled: Settled, pool: &Shared, mut each: impl FnMut(Result<R>)) {
+    /// Gives `each` one result for every item of a task. A panic of the caller's own, which stands for an item, is given
+    /// back: it is to go on once all before it has been handed out.
+    pub(crate) fn read<R: DeserializeOwned>(
+        &mut self,
+        settled: Settled,
+        pool: &Shared,
+        mut each: impl FnMut(Result<R>),
+    ) -> Option<CallersPanic> {
         let items = settled.items;
         let task = settled.index;
         match settled.outcome {
@@ -63,7 +75,7 @@ impl Reader {
             }
             Outcome::Failed(incoming) => same_for_all(items, said(incoming), each),
             Outcome::Unsent(why) => match why.downcast::<CallersPanic>() {
-                Ok(panic) => std::panic::resume_unwind(panic.0),
+                Ok(panic) => return Some(*panic),
                 Err(why) => same_for_all(items, unsent(why), each),
             },
             Outcome::Lost(loss) => {
@@ -74,6 +86,7 @@ impl Reader {
             Outcome::Cancelled => (0..items).for_each(|_| each(Err(Error::Cancelled))),
         }
         self.items_before += items;
+        None
     }
 
     fn describe(&self, task: u64, items: usize) -> String {

@@ -16,7 +16,9 @@ fn double(x: u64) -> u64 {
 fn counted(items: impl Iterator<Item = u64> + Send) -> (Arc<AtomicUsize>, impl Iterator<Item = u64> + Send) {
     let taken = Arc::new(AtomicUsize::new(0));
     let count = taken.clone();
-    (taken, items.inspect(move |_| drop(count.fetch_add(1, Ordering::SeqCst))))
+    (taken, items.inspect(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    }))
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn a_panic_of_the_input_reaches_the_caller() {
     let pool = Pool::new(1).unwrap();
     let input = (0..).inspect(|&x| assert!(x < 5, "no more than five"));
     let results = pool.chunksize(1).imap(double, input).unwrap();
-    let (taken, count) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    let taken = AtomicUsize::new(0);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         results.for_each(|r| {
             r.unwrap();
@@ -126,8 +128,7 @@ fn a_panic_of_the_input_reaches_the_caller() {
         });
     }))
     .unwrap_err();
-    drop(count);
-    assert_eq!(panic.downcast_ref::<String>().unwrap(), "no more than five");
+    assert_eq!(*panic.downcast_ref::<&str>().unwrap(), "no more than five");
     assert_eq!(taken.load(Ordering::SeqCst), 5);
     assert_eq!(pool.apply(double, 1).unwrap(), 2);
 }

@@ -9,6 +9,7 @@ from threading import (Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
 from typing import Any, Callable, Iterable, Mapping
 from weakref import WeakKeyDictionary
 
+from ..process import _NO_KWARGS
 from . import connection
 
 __all__ = [
@@ -29,8 +30,8 @@ class DummyProcess(Thread):
 
     def __init__(self, group: None = None, target: Callable[..., object] | None = None,
                  name: str | None = None, args: Iterable[Any] = (),
-                 kwargs: Mapping[str, Any] = {}) -> None:
-        Thread.__init__(self, group, target, name, args, kwargs)
+                 kwargs: Mapping[str, Any] | None = _NO_KWARGS) -> None:
+        Thread.__init__(self, group, target, name, args, {**(kwargs or {})})
         self._pid, self._start_called = None, False
         self._children: WeakKeyDictionary = WeakKeyDictionary()
         self._parent: Thread = current_thread()

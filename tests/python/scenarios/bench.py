@@ -123,10 +123,9 @@ class Bench:
     def check_lost(self, error: BaseException, *, exitcode: int, function: str, index: int | None = None,
                    pid: int | None = None) -> Any:
         """`error` is a WorkerLostError that names the process, its end and its task."""
-        kind = getattr(self.module, "WorkerLostError", None)
-        assert kind is not None, f"{self.package} has no WorkerLostError; the call raised {error!r}"
+        kind = getattr(self.pool_module, "WorkerLostError", None)
+        assert kind is not None, f"{self.package}.pool has no WorkerLostError; the call raised {error!r}"
         assert isinstance(error, kind), f"raised {error!r} instead of WorkerLostError"
-        assert kind is self.pool_module.WorkerLostError
         assert issubclass(kind, RuntimeError)
         text = str(error)
         assert error.exitcode == exitcode, f"exitcode {error.exitcode!r}, not {exitcode}: {text}"

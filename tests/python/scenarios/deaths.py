@@ -224,7 +224,7 @@ def while_streaming(bench: Bench) -> None:
         finally:
             stop.set()
             killer.join()
-        assert len(results) + len(losses) == count
+        assert len(results) + len(losses) == count, f"{len(results)} results, {len(losses)} losses of {count}: {losses}"
         for value in results:
             assert len(value) == size and value == value[:1] * size, "a torn result"
         assert len({value[0] for value in results}) == len(results), "a result came twice"

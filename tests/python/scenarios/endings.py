@@ -188,11 +188,13 @@ def close_under_imap(bench: Bench) -> None:
 
     def slow():
         yield from range(5)
-        gate.wait(10)
+        assert gate.wait(20), "close() or a result waited for the input"
         yield from range(5, 10)
 
     results = pool.imap(tasks.identity, slow())
+    bench.at("the results of an input that blocks")
     assert [next(results) for _ in range(5)] == list(range(5))
+    bench.at("close")
     pool.close()
     gate.set()
     bench.at("the rest of the input")

@@ -4,7 +4,7 @@ use super::hub::{Hub, Peer};
 use super::job::{Loss, LossCause};
 use super::scheduler::WorkerId;
 use crate::process::Exit;
-use crate::sys::{clock, tap};
+use crate::sys::tap;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -80,8 +80,8 @@ impl Hub {
         let sender = peer.link.sender();
         st.sched.worker_gone(worker, |packet| sender.claimed(packet.position));
         inner.advance(&mut st);
+        inner.stir(&mut st);
         st.loss = None;
-        let _ = clock::now;
         drop(st);
         drop(peer);
         self.kick();

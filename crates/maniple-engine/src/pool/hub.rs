@@ -21,6 +21,7 @@ use crate::process::ExitWatch;
 use crate::shm::ring::Head;
 use crate::sys::futex::Woken;
 use crate::sys::{self, Handle, clock, ready};
+use rustc_hash::FxHashMap;
 use slotmap::SecondaryMap;
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -174,7 +175,8 @@ pub(super) struct Peer {
 pub(super) struct State {
     pub sched: Scheduler<Packet>,
     pub peers: SecondaryMap<WorkerId, Peer>,
-    pub jobs: SecondaryMap<JobId, Job>,
+    // Not by slot: a job stays here until it is collected, long after the scheduler has used its slot again.
+    pub jobs: FxHashMap<JobId, Job>,
     functions: HashMap<u32, Packet>,
     next_function: u32,
     /// Somebody drives.
@@ -192,6 +194,8 @@ pub(super) struct State {
     /// Why no worker could be started.
     pub broken: Option<Arc<Loss>>,
     pub terminated: bool,
+    /// Somebody's outcome came since the driver last looked.
+    pub called: bool,
     /// Futures wait: the keeper must look at everything.
     pub attended: bool,
 }
@@ -209,7 +213,7 @@ impl Hub {
         let state = State {
             sched,
             peers: SecondaryMap::new(),
-            jobs: SecondaryMap::new(),
+            jobs: FxHashMap::default(),
             functions: HashMap::new(),
             next_function: 0,
             driving: false,
@@ -223,6 +227,7 @@ impl Hub {
             broken: None,
             terminated: false,
             attended: false,
+            called: false,
         };
         let inner = Inner {
             owner: sys::process_id(),
@@ -300,6 +305,7 @@ impl Hub {
         st.peers.remove(worker);
         st.sched.worker_gone(worker, |_| false);
         self.inner.advance(&mut st);
+        self.inner.stir(&mut st);
     }
 
     /// The processes of the pool's workers, as far as they were adopted.
@@ -364,7 +370,7 @@ impl Hub {
         let deadline = Instant::now() + timeout;
         loop {
             let mut st = self.lock();
-            let Some(Feed::External { wanted, cell }) = st.jobs.get_mut(job).map(|j| &mut j.feed) else { return None };
+            let Some(Feed::External { wanted, cell }) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { return None };
             if let Some(wanted) = wanted.take() {
                 return Some(wanted);
             }
@@ -389,7 +395,7 @@ impl Hub {
 
     pub(crate) fn take_outcomes(&self, job: JobId, most: usize) -> (Vec<Settled>, bool) {
         let mut st = self.lock();
-        let Some(j) = st.jobs.get_mut(job) else { return (Vec::new(), true) };
+        let Some(j) = st.jobs.get_mut(&job) else { return (Vec::new(), true) };
         let taken = j.take(most);
         (taken, j.ended && j.is_empty())
     }
@@ -412,6 +418,7 @@ impl Hub {
         let mut st = self.lock();
         st.sched.cancel(job);
         self.inner.advance(&mut st);
+        self.inner.stir(&mut st);
     }
 
     pub(crate) fn orphan(&self, job: JobId) {
@@ -419,10 +426,10 @@ impl Hub {
             return;
         }
         let mut st = self.lock();
-        let Some(j) = st.jobs.get_mut(job) else { return };
+        let Some(j) = st.jobs.get_mut(&job) else { return };
         j.orphaned = true;
         if j.ended && !j.notify {
-            let gone = st.jobs.remove(job);
+            let gone = st.jobs.remove(&job);
             drop(st);
             drop(gone);
         }
@@ -435,6 +442,7 @@ impl Hub {
         let mut st = self.lock();
         st.sched.close();
         self.inner.advance(&mut st);
+        self.inner.stir(&mut st);
         drop(st);
         self.inner.kick.kick();
     }
@@ -446,6 +454,7 @@ impl Hub {
         st.starts = 0;
         st.sched.terminate();
         self.inner.advance(&mut st);
+        self.inner.stir(&mut st);
         drop(st);
         self.inner.kick.kick();
     }
@@ -460,6 +469,15 @@ impl Hub {
         let mut st = self.lock();
         self.inner.advance(&mut st);
         std::mem::take(&mut st.starts)
+    }
+
+    /// How things stand, for people.
+    pub fn describe(&self) -> String {
+        let st = self.lock();
+        let seat = if st.driving { "somebody drives" } else { "nobody drives" };
+        let news = st.peers.values().filter(|p| p.damaged).count();
+        let jobs: String = st.jobs.iter().map(|(id, j)| format!("\nheld {id:?}: {}", j.describe())).collect();
+        format!("{seat}, bell {}, {} fills due, {news} damaged\n{}{jobs}", self.inner.desk.bell().level(), st.fills.len(), st.sched.describe())
     }
 
     /// Wakes the keeper.
@@ -481,6 +499,8 @@ impl Hub {
             return if cell.is_ready() { Err(ticks.wrapping_sub(1)) } else { Err(ticks) };
         }
         st.driving = true;
+        // Whatever the keeper wanted to be woken for is this thread's business now.
+        self.inner.desk.bell().disarm();
         Ok(Seat { inner: &self.inner, state: Some(st) })
     }
 
@@ -589,15 +609,16 @@ impl Inner {
         loop {
             self.listen(&mut st);
             self.advance(&mut st);
+            st.called = false;
             let Some((job, tasks, items)) = st.fills.pop_front() else { return st };
-            let Some(Feed::Inline(source)) = st.jobs.get_mut(job).map(|j| &mut j.feed) else { continue };
+            let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { continue };
             let Some(mut source) = source.take() else { continue };
             drop(st);
             let mut filling = Filling::new(&self.packer);
             let ended = source.fill(tasks, items, &mut filling);
             let tasks = filling.tasks;
             st = self.lock();
-            let over = match st.jobs.get_mut(job).map(|j| &mut j.feed) {
+            let over = match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
                 Some(Feed::Inline(place)) if !ended => {
                     *place = Some(source);
                     None
@@ -675,9 +696,9 @@ impl Inner {
         }
     }
 
-    /// There is something for a driver that may be asleep.
-    fn stir(&self, st: &mut State) {
-        if !st.fills.is_empty() {
+    /// If somebody drives: wakes it where there is something for it to do, or an outcome that may be its own.
+    pub(super) fn stir(&self, st: &mut State) {
+        if st.driving && (std::mem::take(&mut st.called) || !st.fills.is_empty()) {
             if let Some(level) = self.desk.bell().ring(|_| true) {
                 if matches!(level, level::CALLER | level::CALLER_HALF) { self.desk.bell().wake() } else { self.kick.kick() }
             }
@@ -779,7 +800,7 @@ impl Inner {
     fn execute(&self, st: &mut State, command: Command) {
         match command {
             Command::Send { worker, number } => self.send(st, worker, number),
-            Command::Fill { job, tasks, items } => match st.jobs.get_mut(job).map(|j| &mut j.feed) {
+            Command::Fill { job, tasks, items } => match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
                 Some(Feed::External { wanted, cell }) => {
                     *wanted = Some((tasks, items));
                     cell.call();
@@ -818,17 +839,19 @@ impl Inner {
                 st.settle(job, Settled { index, items, outcome });
             }
             Command::Ended(job) => {
-                let Some(j) = st.jobs.get_mut(job) else { return };
+                let Some(j) = st.jobs.get_mut(&job) else { return };
                 if let Feed::External { cell, .. } = &j.feed {
                     cell.call();
                 }
                 j.end();
                 j.cell.call();
+                st.called = true;
+                let Some(j) = st.jobs.get(&job) else { return };
                 if j.notify {
                     st.notices.push_back(job);
                     self.kick.kick();
                 } else if j.orphaned {
-                    st.jobs.remove(job);
+                    st.jobs.remove(&job);
                 }
             }
         }
@@ -881,16 +904,17 @@ impl Inner {
 
 impl State {
     fn settle(&mut self, job: JobId, settled: Settled) {
-        if let Some(j) = self.jobs.get_mut(job)
+        if let Some(j) = self.jobs.get_mut(&job)
             && j.settle(settled)
         {
             j.cell.call();
+            self.called = true;
         }
     }
 
     /// Narrows the window of a job whose payloads are large.
     fn weigh(&mut self, job: JobId, items: usize, bytes: usize) {
-        if let Some(window) = self.jobs.get_mut(job).and_then(|j| j.weigh(items, bytes)) {
+        if let Some(window) = self.jobs.get_mut(&job).and_then(|j| j.weigh(items, bytes)) {
             self.sched.narrow(job, window);
         }
     }

@@ -207,6 +207,13 @@ impl Job {
         taken
     }
 
+    /// How things stand, for people.
+    pub fn describe(&self) -> String {
+        let (ended, ready, orphaned) = (self.ended, self.cell.is_ready(), self.orphaned);
+        let there = self.settled.iter().flatten().count();
+        format!("{there} outcomes held from number {}, ended: {ended}, ready: {ready}, orphaned: {orphaned}", self.first)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.settled.is_empty()
     }

@@ -659,6 +659,29 @@ impl<P> Scheduler<P> {
         Some(w.assigned[w.assigned.len() / 2].number)
     }
 
+    /// How things stand, for people: a line for the pool, one for each worker, one for each job.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{:?}, {} workers asked for, {} jobs queued", self.state, self.asked, self.queue.len());
+        for (id, w) in &self.workers {
+            let (load, full) = (w.assigned.len(), if w.full { ", link full" } else { "" });
+            text += &format!("\nworker {id:?}: {:?}, {load} tasks assigned, {} given so far{full}", w.phase, w.given);
+        }
+        for (id, j) in &self.jobs {
+            text += &format!(
+                "\njob {id:?}: {} pending, {} unfinished, {} made, input {}{}{}, window {:?} of {:?}",
+                j.pending.len(),
+                j.unfinished,
+                j.next_index,
+                if j.input_open { "open" } else { "closed" },
+                if j.filling { ", being filled" } else { "" },
+                if j.queued { ", queued" } else { "" },
+                j.in_window,
+                j.shape.window,
+            );
+        }
+        text
+    }
+
     // ---- inner steps ----
 
     fn give_back(&mut self, task: Assigned<P>) {

@@ -1,7 +1,7 @@
 //! The calls that a pool offers, with their options.
 
 use super::imap::Imap;
-use super::source::{Items, feed, single};
+use super::source::{Feeder, Items, single};
 use super::Shared;
 use super::ticket::{self, Ticket};
 use crate::call::{self, Call, Plain, Star, StarFn, Value, With};
@@ -204,7 +204,7 @@ impl<'a> Calls<'a> {
         // All at once, so that how many there are is known, and so that iterators may borrow.
         let items: Vec<A> = items.into_iter().collect();
         let count = items.len();
-        let source = Box::new(Items::new(items.into_iter(), self.pool.hub.packer()));
+        let source = Box::new(Items::new(items, self.pool.hub.packer()));
         let ticket = self.pool.hub.submit(self.spec(func, Collect::All, Some(count)), SourceKind::Inline(source))?;
         let reader = Reader::new(About { method, function, in_order: true }, Some(count));
         Ok(Ticket::new(self.pool.clone(), ticket, reader, ticket::all))
@@ -227,9 +227,9 @@ impl<'a> Calls<'a> {
         };
         let spec = JobSpec { window: Some(self.window), ..self.spec(func, collect, known) };
         let ticket = self.pool.hub.submit(spec, SourceKind::External)?;
-        feed(self.pool.hub.clone(), ticket.job(), items)
+        let feeder = Feeder::start(&self.pool.hub, ticket.job(), self.chunk == Chunk::Adaptive, items)
             .map_err(|e| Error::Start(format!("no thread to take items from the input: {e}")))?;
         let about = About { method, function: type_name::<fn(A) -> R>(), in_order: collect == Collect::Ordered };
-        Ok(Imap::new(self.pool.clone(), ticket, Reader::new(about, None)))
+        Ok(Imap::new(self.pool.clone(), ticket, Reader::new(about, None), feeder))
     }
 }

@@ -1,13 +1,15 @@
 //! Results handed out one by one.
 
 use super::Shared;
+use super::source::Feeder;
 use crate::error::Result;
-use crate::results::Reader;
+use crate::results::{CallersPanic, Reader};
 use maniple_engine::pool as engine;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Tasks taken from the hub in one go.
 const TAKE: usize = 64;
@@ -26,13 +28,29 @@ pub struct Imap<R> {
     // Handed to the caller, and not yet reported.
     consumed: usize,
     over: bool,
+    // Where the input's own panic ended it.
+    panic: Option<CallersPanic>,
+    feeder: Arc<Feeder>,
     results: PhantomData<fn() -> R>,
 }
 
 impl<R: DeserializeOwned> Imap<R> {
-    pub(super) fn new(pool: Arc<Shared>, ticket: engine::Ticket, reader: Reader) -> Imap<R> {
+    pub(super) fn new(pool: Arc<Shared>, ticket: engine::Ticket, reader: Reader, feeder: Arc<Feeder>) -> Imap<R> {
         let ready = VecDeque::new();
-        Imap { pool, ticket, reader, ready, consumed: 0, over: false, results: PhantomData }
+        Imap { pool, ticket, reader, ready, consumed: 0, over: false, panic: None, feeder, results: PhantomData }
+    }
+
+    /// Waits until something can be taken. Looks now and then whether items are kept waiting for an input that is late.
+    fn wait(&self) -> Result<()> {
+        let mut patience = Duration::from_millis(1);
+        while !self.ticket.is_ready() {
+            let input_over = self.feeder.flush();
+            let deadline = (!input_over).then(|| Instant::now() + patience);
+            // A signal that does not end the program is no reason to give up.
+            self.ticket.wait(deadline, &mut || true)?;
+            patience = (patience * 2).min(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     /// Tells the hub of room for more. Before every wait, or it might be waited for what there is no room for.
@@ -49,18 +67,21 @@ impl<R: DeserializeOwned> Iterator for Imap<R> {
     fn next(&mut self) -> Option<Result<R>> {
         while self.ready.is_empty() && !self.over {
             self.report();
-            if let Err(error) = self.ticket.wait(None, &mut || true) {
+            if let Err(error) = self.wait() {
                 self.over = true;
-                return Some(Err(error.into()));
+                return Some(Err(error));
             }
             let (settled, over) = self.ticket.take(TAKE);
             self.over = over;
             let ready = &mut self.ready;
             for one in settled {
-                self.reader.read(one, &self.pool, |result| ready.push_back(result));
+                let panic = self.reader.read(one, &self.pool, |result| ready.push_back(result));
+                self.panic = self.panic.take().or(panic);
             }
         }
-        let next = self.ready.pop_front()?;
+        let Some(next) = self.ready.pop_front() else {
+            return self.panic.take().and_then(|panic| std::panic::resume_unwind(panic.0));
+        };
         self.consumed += 1;
         if self.consumed >= REPORT {
             self.report();

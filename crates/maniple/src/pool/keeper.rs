@@ -77,7 +77,12 @@ impl Shared {
                         let _ = child.kill();
                     }
                 }
-                self.hub.adopt(worker, pid)?;
+                if self.hub.adopt(worker, pid).is_err() {
+                    // It has died already, and its fork server has seen it out.
+                    let exit = child.wait().ok();
+                    self.crew().children.remove(&worker);
+                    self.hub.exited(worker, exit);
+                }
                 Ok(())
             }
             Err(error) => {

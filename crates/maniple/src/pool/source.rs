@@ -3,114 +3,220 @@
 use crate::error::Error;
 use crate::frame::Output;
 use crate::results::CallersPanic;
-use maniple_engine::pool::{Filling, Hub, JobId, Packer, Source};
+use maniple_engine::pool::{Filling, Hub, JobId, Packer, Packet, Source};
 use serde::Serialize;
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A chunk that holds so many bytes is long enough, whatever was asked for.
 const VOLUME: usize = 1 << 20;
-/// So many large buffers too: one message can carry 1,024, and one item may have several.
-const BLOBS: usize = 256;
+/// So many large buffers too; one item may have several.
+const BLOBS: usize = 64;
 
-/// A call's items.
-pub(super) struct Items<I> {
-    items: I,
-    output: Output,
+/// A chunk in the making.
+struct Chunk(Output);
+
+/// What became of an item.
+enum Added {
+    /// There is room for more.
+    Open,
+    /// The chunk is full.
+    Full,
+    /// It cannot be encoded. It is not in the chunk, which ends before it.
+    Refused(Error),
 }
 
-impl<I> Items<I>
-where
-    I: Iterator,
-    I::Item: Serialize,
-{
-    pub(super) fn new(items: I, packer: &Packer) -> Items<I> {
-        Items { items, output: Output::new(packer) }
+/// A task, or why there is none: so many items, and their packet.
+type Cut = (usize, Result<Packet, Box<dyn Any + Send>>);
+
+impl Chunk {
+    fn new(packer: &Packer) -> Chunk {
+        let mut output = Output::new(packer);
+        output.begin_chunk();
+        Chunk(output)
     }
 
-    /// Puts tasks into `out`; true when there are no more items.
-    fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
-        for _ in 0..tasks {
-            self.output.begin_chunk();
-            let mut refused = None;
-            let mut over = false;
-            while self.output.count() < items && self.output.volume() < VOLUME && self.output.blobs() < BLOBS {
-                match self.items.next() {
-                    None => {
-                        over = true;
-                        break;
-                    }
-                    Some(item) => {
-                        if let Err(error) = self.output.item(&item) {
-                            refused = Some(error);
-                            break;
-                        }
-                    }
-                }
-            }
-            let count = self.output.count();
-            match self.output.pack() {
-                Ok(packet) if count > 0 => out.task(count, packet),
-                Ok(_) => {}
-                Err(error) => out.unsent(count, Box::new(error)),
-            }
-            if let Some(error) = refused {
-                out.unsent(1, Box::new(error));
-            }
-            if over {
-                return true;
-            }
+    fn add<A: Serialize>(&mut self, item: &A, most: usize) -> Added {
+        match self.0.item(item) {
+            Err(error) => Added::Refused(error),
+            Ok(()) if self.0.count() >= most || self.0.volume() >= VOLUME || self.0.blobs() >= BLOBS => Added::Full,
+            Ok(()) => Added::Open,
         }
-        false
     }
 
-    /// The same where `next` is the caller's code: its panic goes to the caller, and ends the items.
-    fn fill_guarded(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
-        catch_unwind(AssertUnwindSafe(|| self.fill(tasks, items, out))).unwrap_or_else(|panic| {
-            let _ = self.output.pack();
-            out.unsent(1, Box::new(CallersPanic(panic)));
-            true
-        })
+    fn is_empty(&self) -> bool {
+        self.0.count() == 0
+    }
+
+    /// Ends the chunk, if anything is in it, and begins the next.
+    fn cut(&mut self) -> Option<Cut> {
+        let count = self.0.count();
+        let packet = (count > 0).then(|| self.0.pack());
+        if packet.is_some() {
+            self.0.begin_chunk();
+        }
+        packet.map(|p| (count, p.map_err(|error| Box::new(error) as Box<dyn Any + Send>)))
+    }
+}
+
+fn put(cut: Cut, out: &mut Filling<'_>) {
+    match cut {
+        (items, Ok(packet)) => out.task(items, packet),
+        // Each item has an outcome of its own.
+        (items, Err(why)) => out.unsent(items, why),
     }
 }
 
 /// Items that are all there: encoded by whoever drives the hub.
-impl<I> Source for Items<I>
-where
-    I: Iterator + Send,
-    I::Item: Serialize,
-{
-    fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
-        self.fill_guarded(tasks, items, out)
+pub(super) struct Items<A> {
+    items: std::vec::IntoIter<A>,
+    chunk: Chunk,
+}
+
+impl<A> Items<A> {
+    pub(super) fn new(items: Vec<A>, packer: &Packer) -> Items<A> {
+        Items { items: items.into_iter(), chunk: Chunk::new(packer) }
     }
 }
 
-/// Items from an iterator that may take its time: a thread of its own waits for it, so that results are not held up.
-pub(super) fn feed<I>(hub: Hub, job: JobId, items: I) -> std::io::Result<()>
-where
-    I: Iterator + Send + 'static,
-    I::Item: Serialize,
-{
-    let work = move || {
-        let packer = hub.packer().clone();
-        let mut items = Items::new(items, &packer);
-        while let Some((tasks, each)) = hub.wanted(job, Duration::from_secs(60)) {
-            if tasks == 0 {
-                continue;
+impl<A: Serialize + Send> Source for Items<A> {
+    fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
+        while out.len() < tasks {
+            let Some(item) = self.items.next() else {
+                self.chunk.cut().into_iter().for_each(|c| put(c, out));
+                return true;
+            };
+            let added = self.chunk.add(&item, items);
+            if !matches!(added, Added::Open) {
+                self.chunk.cut().into_iter().for_each(|c| put(c, out));
             }
-            let mut filling = Filling::new(&packer);
-            let over = items.fill_guarded(tasks, each, &mut filling);
-            hub.feed(job, filling, over);
-            if over {
-                return;
+            if let Added::Refused(error) = added {
+                out.unsent(1, Box::new(error));
             }
         }
-    };
-    std::thread::Builder::new().name("maniple-feeder".into()).spawn(work).map(drop)
+        // Known now rather than at the next call: the last task is not waited for in vain.
+        self.items.as_slice().is_empty()
+    }
+}
+
+/// An input that may take its time, read by a thread of its own so that it holds up neither results nor other calls.
+///
+/// The thread collects items into chunks. A chunk must not wait for an item that will come late, or never before its own
+/// results do. So the thread hands a chunk over early when an item took long to come; and the one who waits for results
+/// takes what has been collected, with [`Feeder::flush`]. Chunks of a size that the caller gave are kept as they are.
+pub(super) struct Feeder {
+    hub: Hub,
+    job: JobId,
+    adaptive: bool,
+    // Held while handing over, which takes the hub's lock inside: tasks must arrive in the order of their items.
+    collected: Mutex<Collected>,
+}
+
+struct Collected {
+    chunk: Chunk,
+    cuts: Vec<Cut>,
+    over: bool,
+    // Something was handed over that the reading thread does not know of: what it was asked for is out of date.
+    flushed: bool,
+}
+
+/// An item that took so long is not kept waiting for the next.
+const SLOW: Duration = Duration::from_micros(50);
+
+impl Feeder {
+    /// Begins to read `items`.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub(super) fn start<I>(hub: &Hub, job: JobId, adaptive: bool, items: I) -> std::io::Result<Arc<Feeder>>
+    where
+        I: Iterator + Send + 'static,
+        I::Item: Serialize,
+    {
+        let collected = Collected { chunk: Chunk::new(hub.packer()), cuts: Vec::new(), over: false, flushed: false };
+        let feeder = Arc::new(Feeder { hub: hub.clone(), job, adaptive, collected: Mutex::new(collected) });
+        let mine = feeder.clone();
+        std::thread::Builder::new().name("maniple-feeder".into()).spawn(move || mine.run(items))?;
+        Ok(feeder)
+    }
+
+    fn run<I>(&self, mut items: I)
+    where
+        I: Iterator,
+        I::Item: Serialize,
+    {
+        while let Some((tasks, each)) = self.hub.wanted(self.job, Duration::from_secs(60)) {
+            let mut open = tasks > 0;
+            while open {
+                let asked = Instant::now();
+                // A panic of the input's belongs to the caller, and ends the input.
+                let item = catch_unwind(AssertUnwindSafe(|| items.next()));
+                let mut collected = self.lock();
+                let collected = &mut *collected;
+                match item {
+                    Ok(Some(item)) => {
+                        let added = collected.chunk.add(&item, each);
+                        if !matches!(added, Added::Open) {
+                            collected.cuts.extend(collected.chunk.cut());
+                        }
+                        if let Added::Refused(error) = added {
+                            collected.cuts.push((1, Err(Box::new(error))));
+                        }
+                        if collected.cuts.len() >= tasks || asked.elapsed() > SLOW {
+                            self.hand_over(collected);
+                            open = false;
+                        }
+                        open &= !std::mem::take(&mut collected.flushed);
+                    }
+                    end => {
+                        collected.cuts.extend(collected.chunk.cut());
+                        if let Err(panic) = end {
+                            collected.cuts.push((1, Err(Box::new(CallersPanic(panic)))));
+                        }
+                        collected.over = true;
+                        self.hand_over(collected);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over what has been collected. True: there will be no more.
+    pub(super) fn flush(&self) -> bool {
+        let mut collected = self.lock();
+        if !collected.over && (!collected.cuts.is_empty() || self.adaptive && !collected.chunk.is_empty()) {
+            self.hand_over(&mut collected);
+            collected.flushed = true;
+        }
+        collected.over
+    }
+
+    fn hand_over(&self, collected: &mut Collected) {
+        if self.adaptive {
+            collected.cuts.extend(collected.chunk.cut());
+        }
+        let packer = self.hub.packer();
+        let mut filling = Filling::new(packer);
+        collected.cuts.drain(..).for_each(|c| put(c, &mut filling));
+        self.hub.feed(self.job, filling, collected.over);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Collected> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Feeder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feeder").field("job", &self.job).finish_non_exhaustive()
+    }
 }
 
 /// One item, as a packet of its own.
-pub(super) fn single<A: Serialize>(item: &A, packer: &Packer) -> Result<maniple_engine::pool::Packet, Error> {
+pub(super) fn single<A: Serialize>(item: &A, packer: &Packer) -> Result<Packet, Error> {
     let mut output = Output::new(packer);
     output.begin_chunk();
     output.item(item)?;

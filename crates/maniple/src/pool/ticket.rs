@@ -41,7 +41,7 @@ type Finish<T> = fn(Vec<Settled>, Reader, &Shared) -> Result<T>;
 pub(super) fn one<R: DeserializeOwned>(settled: Vec<Settled>, mut reader: Reader, pool: &Shared) -> Result<R> {
     let mut value = None;
     for one in settled {
-        reader.read(one, pool, |result| value = Some(result));
+        let _ = reader.read(one, pool, |result| value = Some(result));
     }
     // A job that was terminated before it was taken on has no outcome at all.
     value.unwrap_or(Err(Error::Cancelled))
@@ -53,7 +53,7 @@ pub(super) fn all<R: DeserializeOwned>(settled: Vec<Settled>, mut reader: Reader
     let mut values = Vec::with_capacity(items);
     let mut failed = None;
     for one in settled {
-        reader.read(one, pool, |result| match result {
+        let _ = reader.read(one, pool, |result| match result {
             Ok(value) if failed.is_none() => values.push(value),
             Ok(_) => {}
             Err(error) => failed = failed.take().or(Some(error)),
