@@ -1,4 +1,4 @@
-"""Runs one scenario in a session of its own, under a watchdog, and looks what it leaves.
+"""Runs scenarios in a session of their own, under a watchdog, and looks what they leave.
 
 Every process which a scenario starts, however indirectly, carries a mark in its
 environment; that finds also those which moved to another group or lost their parent.
@@ -14,12 +14,14 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from footprint import SETTLE_SECONDS, shared_names_of, still_there
+from scenarios.bench import OUTCOMES
 
 HERE = Path(__file__).resolve().parent
 MARK = "MP_TEST_MARK"
@@ -42,38 +44,59 @@ class Outcome:
         return f"{self.status}: {self.detail}\n--- it printed ---\n{self.printed[-6000:]}"
 
 
-def run_scenario(name: str, package: str, method: str, watchdog: float) -> Outcome:
-    """Run `name` and wait at most `watchdog` seconds for it; nothing it started survives this call."""
-    mark = uuid.uuid4().hex
-    started = time.monotonic()
+def run_scenarios(names: Sequence[str], package: str, method: str, watchdog: float) -> dict[str, Outcome]:
+    """The outcome of each scenario, at most `watchdog` seconds each; nothing they started survives this call.
+
+    They share a process as long as all goes well, which saves most of the time; what
+    comes after one that fails gets a new process.
+    """
+    outcomes: dict[str, Outcome] = {}
+    while remaining := [name for name in names if name not in outcomes]:
+        outcomes |= _run_in_one_process(remaining, package, method, watchdog)
+    return outcomes
+
+
+def _run_in_one_process(names: Sequence[str], package: str, method: str, watchdog: float) -> dict[str, Outcome]:
+    """The outcomes of the first of `names`: all, or those up to the first that is not ok."""
+    watch = _Watch()
     # Not removed with an error if a straggler still writes into it.
     with tempfile.TemporaryDirectory(prefix="scenario-", ignore_cleanup_errors=True) as folder:
         workdir = Path(folder)
         printed = workdir / "printed"
         with printed.open("wb") as sink:
             process = subprocess.Popen(
-                [sys.executable, "-m", "scenarios", name, "--package", package,
+                [sys.executable, "-m", "scenarios", *names, "--package", package,
                  "--method", method, "--workdir", folder],
-                cwd=HERE, env={**os.environ, MARK: mark, "PYTHONPATH": search_path()},
+                cwd=HERE, env={**os.environ, MARK: watch.mark, "PYTHONPATH": search_path()},
                 stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
-        watch = _Watch(mark)
+        left: list[str] = []
         try:
-            outcome = _ending(process, workdir, watchdog, watch)
-            if outcome.ok:
+            outcomes = _follow(process, names, workdir, watchdog, watch)
+            if all(outcome.ok for outcome in outcomes.values()):
                 left = _wait_until_gone(watch)
-                if left:
-                    outcome = Outcome("leaked", "still running: " + "; ".join(left))
         finally:
             _kill_all(watch)
             process.wait()
-        names = still_there(watch.shared_names)
-        if names and outcome.ok:
-            outcome = Outcome("leaked", f"shared memory is left: {names}")
-        for name in names:
+        names_left = still_there(watch.shared_names)
+        for name in names_left:
             Path("/dev/shm", name).unlink(missing_ok=True)
-        outcome.printed = printed.read_text(errors="replace")
-    outcome.seconds = time.monotonic() - started
-    return outcome
+        text = printed.read_text(errors="replace")
+    last = list(outcomes)[-1]
+    outcomes[last].printed = text
+    if outcomes[last].ok and (left or names_left):
+        what = "; ".join([*(f"still running: {line}" for line in left), *(f"shared memory {name}" for name in names_left)])
+        return _blame(outcomes, what, package, method, watchdog)
+    return outcomes
+
+
+def _blame(outcomes: dict[str, Outcome], what: str, package: str, method: str, watchdog: float) -> dict[str, Outcome]:
+    """Find out whose leak `what` is, by running each alone; if none does it alone, it is laid on all."""
+    if len(outcomes) > 1:
+        alone = {name: _run_in_one_process([name], package, method, watchdog)[name] for name in outcomes}
+        if not all(outcome.ok for outcome in alone.values()):
+            return alone
+    return {name: Outcome("leaked", f"left by {', '.join(outcomes)}: {what}", outcome.printed)
+            for name, outcome in outcomes.items()}
 
 
 def search_path() -> str:
@@ -81,10 +104,11 @@ def search_path() -> str:
 
 
 class _Watch:
-    """The processes that carry a mark, and the shared memory they have been seen with."""
+    """The processes that carry a mark of its own, and the shared memory they have been seen with."""
 
-    def __init__(self, mark: str) -> None:
-        self._needle = f"{MARK}={mark}".encode()
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        self._needle = f"{MARK}={self.mark}".encode()
         self._strangers: set[str] = set()
         self.shared_names: set[str] = set()
 
@@ -104,27 +128,50 @@ class _Watch:
         return found
 
 
-def _ending(process: subprocess.Popen[bytes], workdir: Path, watchdog: float, watch: _Watch) -> Outcome:
-    step_file, outcome_file = workdir / "step", workdir / "outcome.json"
-    deadline = time.monotonic() + watchdog
+def _follow(process: subprocess.Popen[bytes], names: Sequence[str], workdir: Path, watchdog: float,
+            watch: _Watch) -> dict[str, Outcome]:
+    """Wait for the process, and read the outcomes as they come; the last stands for how the process ended."""
+    started = time.monotonic()
+    outcomes: dict[str, Outcome] = {}
     while True:
-        try:
-            code = process.wait(0.1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        ended = process.returncode is not None
+        watch.look()
+        for line in _lines(workdir / OUTCOMES)[len(outcomes):]:
+            fields = json.loads(line)
+            now = time.monotonic()
+            outcomes[fields["name"]] = Outcome(fields["status"], fields["detail"], seconds=now - started)
+            started = now
+        if ended:
             break
-        except subprocess.TimeoutExpired:
-            watch.look()
-        if time.monotonic() > deadline:
+        if time.monotonic() - started > watchdog:
             process.send_signal(signal.SIGUSR1)  # it prints where its threads stand
             time.sleep(0.3)
-            step = step_file.read_text() if step_file.exists() else "its start"
-            done = ", though its checks had passed" if outcome_file.exists() else ""
-            return Outcome("hung", f"no end within {watchdog:g} s, at: {step}{done}")
-    if not outcome_file.exists():
-        return Outcome("crashed", f"ended with exit code {code} and no outcome")
-    outcome = Outcome(**json.loads(outcome_file.read_text()))
-    if outcome.ok and code != 0:
-        return Outcome("failed", f"all checks passed, then the process ended with exit code {code}")
-    return outcome
+            _set_current(outcomes, names, "hung", f"no end within {watchdog:g} s, at: {_step(workdir)}")
+            return outcomes
+    bad = any(not outcome.ok for outcome in outcomes.values())
+    if len(outcomes) < len(names) and not bad:
+        _set_current(outcomes, names, "crashed", f"exit code {process.returncode} and no outcome, at: {_step(workdir)}")
+    elif process.returncode != 0 and not bad:
+        _set_current(outcomes, names, "failed", f"all checks passed, then the process ended with {process.returncode}")
+    return outcomes
+
+
+def _set_current(outcomes: dict[str, Outcome], names: Sequence[str], status: str, detail: str) -> None:
+    """What happened belongs to the scenario without an outcome yet, or to the last one's exit."""
+    name = names[min(len(outcomes), len(names) - 1)]
+    outcomes[name] = Outcome(status, detail)
+
+
+def _lines(path: Path) -> list[str]:
+    """The complete lines of a file that may not be there yet."""
+    return path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
+
+
+def _step(workdir: Path) -> str:
+    path = workdir / "step"
+    return path.read_text() if path.exists() else "its start"
 
 
 def _wait_until_gone(watch: _Watch) -> list[str]:

@@ -4,8 +4,8 @@
 
 prints one line a row: what the standard package does there, and whether the test
 caught it. Rows where the standard package is sound are named as such. Exits with 1
-if a row that is listed as faulty there (`SOUND` lists the others) passes after all,
-or the other way round: then a test has lost its teeth, or checks too much.
+if a row passes that should not, or the other way round (see `SOUND` and `EITHER`):
+then a test has lost its teeth, or asks too much.
 """
 from __future__ import annotations
 
@@ -13,11 +13,28 @@ import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Outcome, run_scenario
+from harness import Outcome, run_scenarios
 from scenarios.registry import METHODS, Scenario, all_scenarios
 
 # Rows which the standard package passes, so that what the tests ask is possible at all.
-SOUND: set[str] = set()
+SOUND = {
+    "undecodable.unpicklable_argument", "undecodable.unpicklable_result",
+    "laziness.endless:imap", "laziness.endless:imap_unordered",
+    "interrupts.to_main:map", "interrupts.to_main:join",
+    "interrupts.while_computing:announce_and_hold_the_interpreter",
+    "orphans.parent_exits:idle", "orphans.open_pool:idle", "orphans.open_pool:announce_and_sleep",
+    "orphans.open_pool:announce_and_hold_the_interpreter", "orphans.failing_program",
+    "initializers.closing",
+    "endings.terminate_busy:announce_and_sleep", "endings.terminate_busy:announce_and_hold_the_interpreter",
+    "endings.with_block", "endings.forked_bystander", "endings.close_under_imap",
+}
+
+# Rows where it is a matter of timing or of the start method whether the fault shows.
+EITHER = {
+    "deaths.idle_workers", "deaths.idle_worker_noticed", "deaths.while_streaming", "orphans.parent_killed:idle",
+    "interrupts.to_the_group:map", "interrupts.to_the_group:get", "interrupts.to_the_group:get_timeout",
+    "interrupts.to_the_group:join", "interrupts.while_computing:announce_and_spin",
+}
 
 
 def main() -> int:
@@ -36,16 +53,16 @@ def main() -> int:
     work = [(row, method) for row in rows for method in methods]
 
     def run(item: tuple[Scenario, str]) -> Outcome:
-        return run_scenario(item[0].name, options.package, item[1], options.watchdog)
+        # Each in a process of its own: most rows leave a standard pool in no state to go on.
+        return run_scenarios([item[0].name], options.package, item[1], options.watchdog)[item[0].name]
 
     surprises = faults = 0
     print(f"{'row':<74} {'method':<10} {options.package:<15} caught fault?")
     with ThreadPoolExecutor(options.jobs) as executor:
         for (row, method), outcome in zip(work, executor.map(run, work)):
             faults += not outcome.ok
-            expected = row.name in SOUND
             verdict = f"no fault: {options.package} is sound here" if outcome.ok else f"yes: {first_line(outcome)}"
-            if outcome.ok != expected:
+            if options.package == "multiprocessing" and row.name not in EITHER and outcome.ok != (row.name in SOUND):
                 surprises += 1
                 verdict += "   <-- UNEXPECTED"
             print(f"{row.row:<74} {method:<10} {outcome.status:<15} {verdict}", flush=True)

@@ -32,10 +32,11 @@ ctor::declarative::ctor! {
 /// Where the feature is on it has been done already, and calling it again does no harm.
 ///
 /// ```
-/// fn main() {
-///     maniple::init();
-///     // the program
-/// }
+/// # fn f() -> maniple::Result<()> {
+/// maniple::init();
+/// let pool = maniple::Pool::new(2)?;
+/// # Ok(())
+/// # }
 /// ```
 pub fn init() {
     if !DONE.swap(true, Ordering::AcqRel)
@@ -45,6 +46,7 @@ pub fn init() {
             WORKER => worker::run(inherited.handles),
             SERVER => {
                 maniple_engine::sys::process::worker_signals();
+                maniple_engine::sys::process::take_name();
                 match serve(inherited.handles) {
                     Ok(handles) => worker::run(handles),
                     Err(error) => {

@@ -18,6 +18,7 @@ const LINK_LOST: i32 = 2;
 /// Runs this process as a worker, and ends it. The last of `handles` is the [`Setup`], the others are the link's.
 pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
     sys::process::worker_signals();
+    sys::process::take_name();
     panic::install_hook();
     let setup = handles.pop();
     let code = match WorkerLink::open(handles) {
@@ -60,7 +61,7 @@ fn initialize(setup: Handle) -> Result<()> {
     call::receive(&mut input)?.run(&mut input, &mut output)?;
     let mut result = Input::plain(output.bytes());
     result.count()?;
-    Ok(result.item::<Result<(), Failure>>()??.map_err(Error::from)?)
+    result.item::<Result<(), Failure>>()??.map_err(Error::from)
 }
 
 fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {

@@ -1,4 +1,5 @@
 //! The calls of a pool, as its documentation has them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -51,6 +52,7 @@ fn items_may_be_borrowed_from_the_caller() {
 #[test]
 fn starmap_takes_tuples_apart() {
     let _dog = watchdog();
+    #[allow(clippy::too_many_arguments)]
     fn eight(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8) -> String {
         format!("{a}{b}{c}{d}{e}{f}{g}{h}")
     }

@@ -1,4 +1,5 @@
 //! Workers that die, in every way and however they were started: only what they were running is lost.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -184,7 +185,8 @@ fn a_fork_server_that_is_killed_is_replaced() {
     let pid = rustix::process::Pid::from_raw(server as i32).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
     for how in [0, 3] {
-        assert!(matches!(pool.apply(die, how), Err(Error::WorkerLost(_))));
+        let lost = pool.apply(die, how);
+        assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
         assert_eq!(pool.map(die, 100..110).unwrap().len(), 10);
     }
 }

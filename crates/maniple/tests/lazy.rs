@@ -1,4 +1,5 @@
 //! `imap` and `imap_unordered`: lazy, bounded, each result by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What travels: large buffers, and values that cannot.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

@@ -1,7 +1,8 @@
-"""Run one scenario and print its outcome as one line of JSON."""
+"""Run scenarios one after the other, up to the first that fails; print an outcome each, a line of JSON."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import json
 import os
@@ -14,14 +15,13 @@ from pathlib import Path
 
 from footprint import Footprint, leaks_since
 
-from .bench import Bench
+from .bench import OUTCOMES, Bench
 from .registry import METHODS, find
-from .tasks import identity
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scenarios", description=__doc__)
-    parser.add_argument("name", help="such as deaths.busy_worker:sigkill")
+    parser.add_argument("names", nargs="+", help="such as deaths.busy_worker:sigkill")
     parser.add_argument("--package", default=os.environ.get("MP_PACKAGE", "maniple"))
     parser.add_argument("--method", choices=METHODS, default="fork")
     parser.add_argument("--workdir", type=Path)
@@ -32,26 +32,26 @@ def main() -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if options.workdir:
-        report(options.workdir, run(options.name, options.package, options.method, options.workdir))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            report(Path(folder), run(options.name, options.package, options.method, Path(folder)))
+    with contextlib.ExitStack() as stack:
+        workdir = options.workdir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bench = Bench(options.package, options.method, workdir)
+        for name in options.names:
+            outcome = run(name, bench)
+            text = json.dumps({"name": name, **outcome})
+            with (workdir / OUTCOMES).open("a") as outcomes:
+                print(text, file=outcomes)
+            print(text, flush=True)
+            sys.stderr.flush()
+            if outcome["status"] != "ok":
+                os._exit(1)  # a pool that has failed might hang in its exit handlers
 
 
-def run(name: str, package: str, method: str, workdir: Path) -> dict[str, str]:
+def run(name: str, bench: Bench) -> dict[str, str]:
     """The outcome: a status (ok, failed or leaked) and what there is to say about it."""
     try:
         scenario = find(name)
-        bench = Bench(package, method, workdir)
         if scenario.warm_up:
-            bench.at("warming up")
-            # The first pool of a process starts helpers that stay, such as the fork server.
-            with bench.mp.Pool(1) as pool:
-                pool.map(identity, [1, 2])
-                pool.close()
-                pool.join()
-            del pool
+            bench.warm_up()
         before = Footprint.take()
         bench.at("starting")
         scenario.run(bench)
@@ -63,15 +63,6 @@ def run(name: str, package: str, method: str, workdir: Path) -> dict[str, str]:
     if leaks:
         return {"status": "leaked", "detail": "; ".join(leaks)}
     return {"status": "ok", "detail": ""}
-
-
-def report(workdir: Path, outcome: dict[str, str]) -> None:
-    text = json.dumps(outcome)
-    (workdir / "outcome.json").write_text(text)
-    print(text, flush=True)
-    sys.stderr.flush()
-    if outcome["status"] != "ok":
-        os._exit(1)  # a pool that has failed might hang in its exit handlers
 
 
 if __name__ == "__main__":

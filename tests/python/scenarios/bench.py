@@ -20,6 +20,9 @@ from . import tasks
 
 WORKERS = 2
 
+# The file in the working folder to which each scenario's outcome is added, a line of JSON.
+OUTCOMES = "outcomes.jsonl"
+
 
 def until(condition: Callable[[], Any], what: str, patience: float = 8.0) -> Any:
     """Wait for a true value of `condition()` and return it; AssertionError names `what`."""
@@ -43,6 +46,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+def items_named(task: str) -> Iterable[int]:
+    """The item indexes in a lost task's description: "item 7", or for a chunk "items 5 to 9"."""
+    numbers = [int(number) for number in re.findall(r"\d+", task.partition("item")[2])]
+    return range(numbers[0], numbers[-1] + 1) if numbers else ()
+
+
 class Bench:
     def __init__(self, package: str, method: str, workdir: Path) -> None:
         self.package = package
@@ -51,8 +60,19 @@ class Bench:
         self.module = importlib.import_module(package)
         self.pool_module = importlib.import_module(f"{package}.pool")
         self.mp = self.module.get_context(method)
+        self._warm = False
 
     # -- pools
+
+    def warm_up(self) -> None:
+        """The first pool of a process starts helpers that stay, such as the fork server; once is enough."""
+        if not self._warm:
+            self.at("warming up")
+            pool = self.mp.Pool(1)
+            pool.map(tasks.identity, [1, 2])
+            pool.close()
+            pool.join()
+            self._warm = True
 
     @contextlib.contextmanager
     def pool(self, processes: int = WORKERS, **options: Any) -> Iterator[Any]:
@@ -140,7 +160,7 @@ class Bench:
         assert pid is None or error.pid == pid, f"pid {error.pid}, not {pid}: {text}"
         assert function in error.task and function in text, f"{function} is not named in {error.task!r}; {text}"
         if index is not None:
-            assert re.search(rf"\b{index}\b", error.task), f"item {index} is not named in {error.task!r}"
+            assert index in items_named(error.task), f"item {index} is not named in {error.task!r}"
         assert isinstance(error.stderr_tail, str), repr(error.stderr_tail)
         assert error.stderr_tail.strip() in text, f"the tail {error.stderr_tail!r} is not in: {text}"
         return error

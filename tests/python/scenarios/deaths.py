@@ -1,6 +1,7 @@
 """Workers that die: while busy, while idle, in numbers, and while sending."""
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -204,22 +205,23 @@ def while_streaming(bench: Bench) -> None:
     chance = random.Random(seed)
     size, count = 1 << 20, 60
     with bench.pool() as pool:
-        log = bench.log()
+        log, folder = bench.log(), bench.folder()
         stop = threading.Event()
 
         def kill_now_and_then() -> None:
             for _ in range(8):
                 if stop.wait(chance.uniform(0.005, 0.05)):
                     return
-                try:
-                    os.kill(chance.choice(bench.worker_pids(pool)), signal.SIGKILL)
-                except (IndexError, ProcessLookupError):
-                    continue
+                # Only those that have worked: a pool may give up if none ever gets so far.
+                known = set(map(int, os.listdir(folder))) & set(bench.worker_pids(pool))
+                if known:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(chance.choice(sorted(known)), signal.SIGKILL)
 
         killer = threading.Thread(target=kill_now_and_then)
         killer.start()
         try:
-            jobs = [(log, item, size) for item in range(count)]
+            jobs = [(log, folder, item, size) for item in range(count)]
             results, losses = drain(pool.imap_unordered(tasks.fill, jobs, chunksize=1))
         finally:
             stop.set()

@@ -124,8 +124,9 @@ def call(function) -> object:
     return function()
 
 
-def fill(job: tuple[str, int, int]) -> bytes:
+def fill(job: tuple[str, str, int, int]) -> bytes:
     """A result of `size` bytes, each the item's number."""
-    log, item, size = job
+    log, folder, item, size = job
+    announce(folder)
     note(log, item)
     return bytes([item]) * size

@@ -194,6 +194,8 @@ pub(super) struct State {
     /// Why no worker could be started.
     pub broken: Option<Arc<Loss>>,
     pub terminated: bool,
+    /// Jobs that have not ended and whose end the front wants to be told of.
+    watched: usize,
     /// Somebody's outcome came since the driver last looked.
     pub called: bool,
     /// Futures wait: the keeper must look at everything.
@@ -228,6 +230,7 @@ impl Hub {
             terminated: false,
             attended: false,
             called: false,
+            watched: 0,
         };
         let inner = Inner {
             owner: sys::process_id(),
@@ -350,6 +353,7 @@ impl Hub {
         let mut job = Job::new(spec.collect, feed, spec.func, spec.notify);
         job.window_bytes = spec.window.map(|(_, bytes)| bytes);
         let cell = job.cell.clone();
+        st.watched += usize::from(job.notify);
         st.jobs.insert(id, job);
         if let Some(tasks) = ready.filter(|_| !broken) {
             for (items, packet) in tasks {
@@ -358,6 +362,10 @@ impl Hub {
             st.sched.filled(id, true);
         }
         let driven = st.driving;
+        if !driven {
+            // What was answered meanwhile makes room, and says who is idle.
+            self.inner.listen(&mut st);
+        }
         self.inner.advance(&mut st);
         self.inner.settle_down(&mut st, driven);
         drop(st);
@@ -848,6 +856,7 @@ impl Inner {
                 st.called = true;
                 let Some(j) = st.jobs.get(&job) else { return };
                 if j.notify {
+                    st.watched -= 1;
                     st.notices.push_back(job);
                     self.kick.kick();
                 } else if j.orphaned {
@@ -933,7 +942,13 @@ impl State {
         if self.sched.open_jobs() == 0 {
             return None;
         }
-        let watched = self.attended || self.jobs.values().any(|j| j.notify && !j.ended);
-        Some(if watched { level::KEEPER } else { level::KEEPER_HALF })
+        let watched = self.attended || self.watched > 0;
+        Some(if watched {
+            level::KEEPER
+        } else if self.sched.has_waiting() {
+            level::KEEPER_HALF
+        } else {
+            level::KEEPER_FULL
+        })
     }
 }

@@ -74,7 +74,9 @@ pub enum Collect {
 #[derive(Debug, Default)]
 pub(crate) struct Cell {
     word: AtomicU32,
+    sleepers: AtomicU32,
     ready: AtomicBool,
+    awaited: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -95,18 +97,26 @@ impl Cell {
     /// Makes everyone who sleeps look again.
     pub fn call(&self) {
         self.word.fetch_add(1, Ordering::SeqCst);
-        futex::wake(&self.word, u32::MAX >> 1);
-        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // Partner: `sleep`. A sleeper that is not counted yet finds the word changed.
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            futex::wake(&self.word, u32::MAX >> 1);
+        }
+        if self.awaited.load(Ordering::SeqCst)
+            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
         }
     }
 
     pub fn sleep(&self, seen: u32, timeout: Option<Duration>) -> Woken {
-        futex::wait(&self.word, seen, timeout)
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let woken = futex::wait(&self.word, seen, timeout);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        woken
     }
 
     pub fn set_waker(&self, waker: &Waker) {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        self.awaited.store(true, Ordering::SeqCst);
     }
 }
 

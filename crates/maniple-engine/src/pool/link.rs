@@ -53,6 +53,8 @@ pub(crate) mod level {
     pub const KEEPER: u32 = 3;
     /// The same, but only where a worker is half through what it has.
     pub const KEEPER_HALF: u32 = 4;
+    /// Nobody waits and there is nothing to hand out: the keeper comes only where answers fill a worker's ring.
+    pub const KEEPER_FULL: u32 = 5;
 }
 
 const RING: usize = 256 * 1024;

@@ -40,6 +40,10 @@ const DEEPEST: u64 = 1024;
 const CHUNK: u64 = 2_000_000;
 /// Items of an adaptive chunk while nothing is known of their cost.
 const FIRST_CHUNK: usize = 16;
+/// What it costs to wake a worker, in nanoseconds.
+const WAKE: u64 = 8_000;
+/// For so long (ns) after its last task a worker is likely to be awake.
+const ALERT: u64 = 40_000;
 /// A task that has run for so long (ns) is long enough to take from under it what waits behind.
 const STUCK: u64 = 300_000;
 
@@ -215,6 +219,7 @@ pub struct Scheduler<P> {
     cost: HashMap<u32, u64>,
     asked: usize,
     failed_starts: usize,
+    last_revoke: u64,
     commands: Vec<Command>,
 }
 
@@ -230,6 +235,7 @@ impl<P> Scheduler<P> {
             cost: HashMap::new(),
             asked: 0,
             failed_starts: 0,
+            last_revoke: 0,
             commands: Vec::new(),
         }
     }
@@ -465,6 +471,8 @@ impl<P> Scheduler<P> {
     /// No more of anything: whatever has not ended is dropped. The outside kills the workers.
     pub fn terminate(&mut self) {
         self.state = State::Terminated;
+        // Starts that were asked for and not begun are called off; the pool does not wait for them.
+        self.asked = 0;
         self.drop_all(Dropped::Cancelled);
         for w in self.workers.values_mut() {
             w.phase = Phase::Retiring;
@@ -476,22 +484,30 @@ impl<P> Scheduler<P> {
     /// Decides what to do after a batch of events.
     pub fn plan(&mut self, now: u64) {
         if matches!(self.state, State::Running | State::Closing) {
-            self.hand_out();
+            self.hand_out(now);
             self.share_out(now);
         }
         self.renew();
     }
 
-    fn hand_out(&mut self) {
+    fn hand_out(&mut self, now: u64) {
         if self.queue.is_empty() {
             return;
         }
-        // Least loaded first; among equals the one that was busy last, whose caches (and eyes) are still open.
+        // Least loaded first; among equals the one that was busy last, whose caches are warm. Waking a worker that has been idle
+        // for a while costs as much as some short tasks, which another one does meanwhile.
+        let first = self.queue.front().and_then(|&j| self.jobs.get(j));
+        let each = first.and_then(|j| self.cost.get(&j.shape.func)).copied();
+        let waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
         let mut open: BinaryHeap<Reverse<(u64, Reverse<u64>, WorkerId)>> = self
             .workers
             .iter()
             .filter(|(_, w)| w.phase == Phase::Up && !w.full)
-            .map(|(id, w)| Reverse((w.assigned.len() as u64, Reverse(w.last_finish), id)))
+            .map(|(id, w)| {
+                let asleep = w.assigned.is_empty() && now.saturating_sub(w.last_finish) > ALERT;
+                let load = w.assigned.len() as u64 + if asleep { waking } else { 0 };
+                Reverse((load, Reverse(w.last_finish), id))
+            })
             .collect();
         let mut at = 0;
         while at < self.queue.len() && !open.is_empty() {
@@ -504,7 +520,9 @@ impl<P> Scheduler<P> {
             while let Some(task) = job.pending.front() {
                 let Some(&Reverse((load, seen, worker))) = open.peek() else { break };
                 let each = self.cost.get(&job.shape.func).copied();
-                if load >= depth(each, task.items) {
+                // The wake-up counts where there is a choice, not against the limit.
+                let given = self.workers.get(worker).map_or(0, |w| w.assigned.len() as u64);
+                if given >= depth(each, task.items) {
                     stalled = true;
                     break;
                 }
@@ -520,7 +538,7 @@ impl<P> Scheduler<P> {
                 }
             }
             if job.pending.is_empty() {
-                let loads = open.iter().map(|r| r.0.0);
+                let loads = open.iter().filter_map(|r| Some(self.workers.get(r.0.2)?.assigned.len() as u64));
                 let each = self.cost.get(&job.shape.func).copied();
                 if let Some(fill) = job.wanted(id, each, loads, self.config.processes) {
                     job.filling = true;
@@ -546,9 +564,9 @@ impl<P> Scheduler<P> {
 
     /// An idle worker takes over what waits behind another's long task.
     fn share_out(&mut self, now: u64) {
-        let nothing_else = self.queue.iter().all(|&j| self.jobs.get(j).is_none_or(|j| j.pending.is_empty()));
         let idle = self.workers.values().filter(|w| w.phase == Phase::Up && w.assigned.is_empty()).count();
-        if idle == 0 || !nothing_else {
+        let something_else = || self.queue.iter().any(|&j| self.jobs.get(j).is_some_and(|j| !j.pending.is_empty()));
+        if idle == 0 || something_else() || now.saturating_sub(self.last_revoke) < STUCK {
             return;
         }
         let fullest = self
@@ -558,6 +576,8 @@ impl<P> Scheduler<P> {
             .max_by_key(|(_, w)| w.assigned.len());
         if let Some((worker, w)) = fullest {
             let waiting = w.assigned.len() - 1;
+            // Not again at once: what cannot be revoked now has been claimed, and its worker will say so.
+            self.last_revoke = now;
             self.commands.push(Command::Revoke { worker, count: waiting - waiting / (idle + 1) });
         }
     }
@@ -650,6 +670,11 @@ impl<P> Scheduler<P> {
             && self.workers.values().any(|w| w.assigned.len() > 1)
     }
 
+    /// Whether anything waits: to be handed out, to be asked for, or behind another task.
+    pub fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || self.workers.values().any(|w| w.assigned.len() > 1)
+    }
+
     /// The number of the task at which half of what the worker has is done, if it has several short ones.
     pub fn halfway(&self, worker: WorkerId) -> Option<u64> {
         let w = self.workers.get(worker)?;
@@ -694,7 +719,9 @@ impl<P> Scheduler<P> {
         if let Some(why) = dropped.or(job.cancelled.then_some(Dropped::Cancelled)) {
             return self.drop_task(task.job, task.index, task.items, why);
         }
-        job.pending.push_front(Pending { index: task.index, items: task.items, payload: task.payload });
+        // Several workers may give back what they were given in turn: older tasks go first all the same.
+        let at = job.pending.partition_point(|p| p.index < task.index);
+        job.pending.insert(at, Pending { index: task.index, items: task.items, payload: task.payload });
         if !job.queued {
             job.queued = true;
             // It is older than whatever has no task running yet.
@@ -807,7 +834,9 @@ impl<P> Job<P> {
             Chunk::Adaptive => {
                 let by_cost = each.map_or(FIRST_CHUNK, |each| (CHUNK / each.max(1)) as usize);
                 let share = self.items_left.map_or(by_cost, |left| left.div_ceil(processes.max(1) * 4));
-                by_cost.min(share).max(1)
+                // Several chunks fit into the window, so that one can be worked on while another is handed out.
+                let part = self.shape.window.map_or(usize::MAX, |w| w / 4);
+                by_cost.min(share).min(part).max(1)
             }
         };
         let deepest = depth(each, items);

@@ -187,6 +187,7 @@ impl WorkerLink {
             level::CALLER_HALF | level::KEEPER_HALF => {
                 urgent || number >= self.board.halfway().load(Ordering::Relaxed) || self.sender.is_half_full()
             }
+            level::KEEPER_FULL => self.sender.is_half_full(),
             _ => false,
         });
         match rung {

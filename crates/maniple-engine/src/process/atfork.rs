@@ -5,7 +5,7 @@
 //! the hub's ends are listed here, and a handler that runs in every forked child closes them.
 //!
 //! # The table
-//! Fixed chunks of slots, linked, never freed; a slot holds a descriptor or [`FREE`]. Registering and unregistering are one
+//! Chunks of slots, linked, never freed; a slot holds a descriptor or [`FREE`]. Registering and unregistering are one
 //! compare-and-swap each, so the handler, which runs while any thread may have been frozen anywhere, finds each slot
 //! whole. It does nothing but loads, swaps and `close`, all of which are async-signal-safe.
 //!
@@ -19,9 +19,8 @@ use crate::sys::Handle;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::ptr::null_mut;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 const FREE: i32 = -1;
 const CHUNK: usize = 64;
@@ -29,12 +28,13 @@ const FORKING: usize = usize::MAX;
 
 struct Chunk {
     slots: [AtomicI32; CHUNK],
-    next: AtomicPtr<Chunk>,
+    // Set once; a fork does not come while it is being set, as that happens inside `making`.
+    next: OnceLock<Box<Chunk>>,
 }
 
 impl Chunk {
     const fn new() -> Chunk {
-        Chunk { slots: [const { AtomicI32::new(FREE) }; CHUNK], next: AtomicPtr::new(null_mut()) }
+        Chunk { slots: [const { AtomicI32::new(FREE) }; CHUNK], next: OnceLock::new() }
     }
 }
 
@@ -48,7 +48,7 @@ fn visit(mut visit: impl FnMut(&AtomicI32) -> bool) -> Option<&'static Chunk> {
         if chunk.slots.iter().any(&mut visit) {
             return None;
         }
-        match sys::process::leaked(&chunk.next) {
+        match chunk.next.get() {
             Some(next) => chunk = next,
             None => return Some(chunk),
         }
@@ -72,7 +72,7 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
     make()
 }
 
-/// From now on `fd` is closed in every forked child.
+/// From now on `fd` is closed in every forked child. To be called inside [`making`].
 ///
 /// # Errors
 /// When the operating system cannot take the fork handlers (out of memory).
@@ -83,11 +83,7 @@ pub fn register(fd: BorrowedFd<'_>) -> io::Result<()> {
     let fd = fd.as_raw_fd();
     let take = |slot: &AtomicI32| slot.compare_exchange(FREE, fd, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     while let Some(last) = visit(take) {
-        let fresh = Box::into_raw(Box::new(Chunk::new()));
-        // Release: whoever finds the chunk finds it initialised. A lost race wastes the chunk, never the registration.
-        if last.next.compare_exchange(null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            sys::process::free_box(fresh);
-        }
+        last.next.get_or_init(|| Box::new(Chunk::new()));
     }
     Ok(())
 }

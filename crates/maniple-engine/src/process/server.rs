@@ -159,20 +159,19 @@ impl Server {
         matches!(self.process.try_wait(), Ok(None))
     }
 
-    /// Forks a child, which returns from [`serve`] with `handles`.
+    /// Forks a child, which returns from [`serve`] with its own copies of `handles`.
     ///
     /// # Errors
     /// The server is gone, or the system refuses another process.
-    pub fn fork(&self, handles: Vec<Handle>) -> Result<Child> {
+    pub fn fork(&self, handles: &[Handle]) -> Result<Child> {
         self.ask(handles).doing("have the fork server fork")
     }
 
-    fn ask(&self, handles: Vec<Handle>) -> io::Result<Child> {
+    fn ask(&self, handles: &[Handle]) -> io::Result<Child> {
         let Some(statuses) = &self.statuses else { return Err(io::ErrorKind::NotConnected.into()) };
         let serial = self.next.fetch_add(1, Ordering::Relaxed);
         let mut ended = statuses.lock();
-        send(&statuses.socket, [FORK, serial as i64, 0], &handles)?;
-        drop(handles);
+        send(&statuses.socket, [FORK, serial as i64, 0], handles)?;
         let mut watch = Vec::new();
         loop {
             match statuses.step(&mut ended, &mut watch)? {

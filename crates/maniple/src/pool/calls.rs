@@ -227,7 +227,9 @@ impl<'a> Calls<'a> {
         };
         let spec = JobSpec { window: Some(self.window), ..self.spec(func, collect, known) };
         let ticket = self.pool.hub.submit(spec, SourceKind::External)?;
-        let feeder = Feeder::start(&self.pool.hub, ticket.job(), self.chunk == Chunk::Adaptive, items)
+        // Several chunks fit into the window, so that one can be worked on while another is handed out.
+        let share = (self.chunk == Chunk::Adaptive).then_some((self.window.0 / 4).max(1));
+        let feeder = Feeder::start(&self.pool.hub, ticket.job(), share, items)
             .map_err(|e| Error::Start(format!("no thread to take items from the input: {e}")))?;
         let about = About { method, function: type_name::<fn(A) -> R>(), in_order: collect == Collect::Ordered };
         Ok(Imap::new(self.pool.clone(), ticket, Reader::new(about, None), feeder))

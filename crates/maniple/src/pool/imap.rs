@@ -94,6 +94,9 @@ impl<R: DeserializeOwned> std::iter::FusedIterator for Imap<R> {}
 
 impl<R> Drop for Imap<R> {
     fn drop(&mut self) {
-        self.ticket.cancel();
+        // A forked child must leave the hub alone.
+        if self.pool.hub.check().is_ok() {
+            self.ticket.cancel();
+        }
     }
 }

@@ -106,14 +106,16 @@ impl Shared {
             StartMethod::Spawn => Launch::this_program().role(startup::WORKER).handles(handles).start(),
             StartMethod::ForkServer => {
                 let mut crew = self.crew();
-                // A server that someone has killed is replaced.
-                if crew.server.as_ref().is_none_or(|s| !s.is_alive()) {
-                    crew.server = Some(Server::start(Launch::this_program().role(startup::SERVER))?);
+                if let Some(server) = &crew.server
+                    && let Ok(child) = server.fork(&handles)
+                {
+                    return Ok(child);
                 }
-                match &crew.server {
-                    Some(server) => server.fork(handles),
-                    None => Err(maniple_engine::Error::HubGone),
-                }
+                // There is none yet, or someone has killed it.
+                let server = Server::start(Launch::this_program().role(startup::SERVER))?;
+                let child = server.fork(&handles);
+                crew.server = Some(server);
+                child
             }
         }
     }

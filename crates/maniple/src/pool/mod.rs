@@ -303,6 +303,12 @@ impl Pool {
         self.shared.hub.pids()
     }
 
+    /// How things stand, in words, for someone who wonders why nothing moves: workers, calls, who waits for what. The form
+    /// may change.
+    pub fn describe(&self) -> String {
+        self.shared.hub.describe()
+    }
+
     /// Takes no more calls. What was called before runs to its end; then the workers end.
     pub fn close(&self) {
         self.shared.hub.close();

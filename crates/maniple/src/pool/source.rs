@@ -110,6 +110,8 @@ pub(super) struct Feeder {
     hub: Hub,
     job: JobId,
     adaptive: bool,
+    // Items of a chunk at most.
+    most: usize,
     // Held while handing over, which takes the hub's lock inside: tasks must arrive in the order of their items.
     collected: Mutex<Collected>,
 }
@@ -126,17 +128,18 @@ struct Collected {
 const SLOW: Duration = Duration::from_micros(50);
 
 impl Feeder {
-    /// Begins to read `items`.
+    /// Begins to read `items`. With a `share`, chunks may be shorter than asked for, and hold no more items than that.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub(super) fn start<I>(hub: &Hub, job: JobId, adaptive: bool, items: I) -> std::io::Result<Arc<Feeder>>
+    pub(super) fn start<I>(hub: &Hub, job: JobId, share: Option<usize>, items: I) -> std::io::Result<Arc<Feeder>>
     where
         I: Iterator + Send + 'static,
         I::Item: Serialize,
     {
         let collected = Collected { chunk: Chunk::new(hub.packer()), cuts: Vec::new(), over: false, flushed: false };
-        let feeder = Arc::new(Feeder { hub: hub.clone(), job, adaptive, collected: Mutex::new(collected) });
+        let (adaptive, most) = (share.is_some(), share.unwrap_or(usize::MAX));
+        let feeder = Arc::new(Feeder { hub: hub.clone(), job, adaptive, most, collected: Mutex::new(collected) });
         let mine = feeder.clone();
         std::thread::Builder::new().name("maniple-feeder".into()).spawn(move || mine.run(items))?;
         Ok(feeder)
@@ -157,7 +160,7 @@ impl Feeder {
                 let collected = &mut *collected;
                 match item {
                     Ok(Some(item)) => {
-                        let added = collected.chunk.add(&item, each);
+                        let added = collected.chunk.add(&item, each.min(self.most));
                         if !matches!(added, Added::Open) {
                             collected.cuts.extend(collected.chunk.cut());
                         }

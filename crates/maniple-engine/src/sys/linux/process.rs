@@ -11,7 +11,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 pub mod image;
 pub mod packet;
@@ -236,19 +235,6 @@ pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "
     }
 }
 
-/// What a list of leaked boxes goes on with.
-pub fn leaked<T>(next: &AtomicPtr<T>) -> Option<&'static T> {
-    // SAFETY: the pointer is null or came from `Box::into_raw` and is never freed. Acquire pairs with the release of the
-    // exchange that put it there.
-    unsafe { next.load(Ordering::Acquire).as_ref() }
-}
-
-/// Takes back a box that did not get into the list.
-pub fn free_box<T>(fresh: *mut T) {
-    // SAFETY: the caller made it with `Box::into_raw` and nobody else has seen it.
-    drop(unsafe { Box::from_raw(fresh) });
-}
-
 /// Closes a descriptor by its number. Async-signal-safe.
 pub fn close_number(fd: RawFd) {
     // SAFETY: only the fork table calls this, with a number that it took out of a slot: whoever takes it closes it.
@@ -305,6 +291,16 @@ pub fn worker_signals() {
     }
 }
 
+/// Calls this process by the last part of its first argument, as if it had been started by that name and not by a path in
+/// `/proc`.
+pub fn take_name() {
+    let argument = std::env::args_os().next().unwrap_or_default();
+    // 15 bytes are shown; the call cuts off the rest.
+    if let Some(Ok(name)) = Path::new(&argument).file_name().map(|n| CString::new(n.as_bytes())) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
 /// A pipe for a lifeline: the worker's end and the hub's.
 pub fn lifeline() -> io::Result<(Handle, Handle)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
@@ -355,6 +351,12 @@ pub fn die() -> ! {
 }
 
 #[cfg(test)]
+pub(crate) fn is_open(number: RawFd) -> bool {
+    // SAFETY: asks for flags of a number; changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
@@ -380,10 +382,4 @@ pub(crate) mod tests {
             },
         }
     }
-}
-
-#[cfg(test)]
-pub(crate) fn is_open(number: RawFd) -> bool {
-    // SAFETY: asks for flags of a number; changes nothing.
-    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }

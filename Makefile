@@ -1,0 +1,88 @@
+# The front door. `make help` lists what there is.
+
+# The interpreter that .venv is made with: 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+# The runner of CPython's own multiprocessing tests; `none` to go without them.
+SUITE ?= ../shared/suite/mp_suite.py
+# The folder whose words `make demo` counts; the Python standard library if empty.
+FOLDER ?=
+# How many random histories `make simulate` plays.
+SEEDS ?= 2000000
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+py := $(VENV)/bin/python
+setup := scripts/need-cargo.sh && $(PYTHON) scripts/setup.py $(VENV)
+# One interpreter for all that compiles the extension, so that no build undoes another's.
+export PYO3_PYTHON := $(abspath $(py))
+
+.PHONY: help demo test lint bench clean build format simulate bench-full suite \
+	test-standard-fails test-rust test-loom test-python test-cpython
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 } /^## / { print "\n" substr($$0, 4) }' $(MAKEFILE_LIST)
+
+## Every day
+demo: build ## all examples, in both languages, on real input (FOLDER=...: whose words to count)
+	@scripts/demo.sh $(py) $(FOLDER)
+
+test: ## all tests: Rust, loom, Python, CPython's own Pool tests; under 15 minutes on two cores
+	@$(setup) extension test
+	@$(py) scripts/run_tests.py rust loom python cpython --cpython-suite "$(SUITE)"
+
+lint: ## formatting, clippy, documentation, ruff, mypy; changes nothing
+	@$(setup) test lint
+	@failed=0; run() { echo "+ $$*"; "$$@" || failed=1; }; \
+	run cargo fmt --all --check; \
+	run cargo fmt --check --manifest-path benchmarks/rust/Cargo.toml; \
+	run cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; \
+	run env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --workspace --document-private-items; \
+	run $(py) -m ruff check .; \
+	run $(py) -m ruff format --check .; \
+	run $(py) -m mypy; \
+	if [ $$failed = 0 ]; then echo "lint: all clean"; else echo "lint: see above" >&2; fi; exit $$failed
+
+bench: build ## the short benchmarks: against the standard package, and against Rust peers
+	@$(setup) test
+	$(py) benchmarks/python/run.py --quick
+	cargo run --quiet --release --manifest-path benchmarks/rust/Cargo.toml -- --quick
+
+clean: ## remove all that was built, the virtual environment included
+	rm -rf target benchmarks/rust/target benchmarks/results build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	if [ -e $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
+
+## Now and then
+build: ## .venv with the package in it, built in release mode
+	@$(setup) extension
+
+format: ## what lint's formatters ask for
+	@$(setup) lint
+	cargo fmt --all
+	cargo fmt --manifest-path benchmarks/rust/Cargo.toml
+	$(py) -m ruff check --fix .
+	$(py) -m ruff format .
+
+test-rust test-loom test-python test-cpython: ## one part of the tests
+	@$(setup) extension test
+	@$(py) scripts/run_tests.py $(@:test-%=%) --cpython-suite "$(SUITE)"
+
+## Longer
+simulate: ## the scheduler through two million random histories (SEEDS=...)
+	@scripts/need-cargo.sh
+	MANIPLE_SEEDS=$(SEEDS) cargo test --locked -p maniple-engine --release --test simulation -- --nocapture
+
+bench-full: build ## every peer, more rounds; half an hour
+	@$(setup) test bench
+	$(py) benchmarks/python/run.py
+	cargo run --quiet --release --manifest-path benchmarks/rust/Cargo.toml
+
+test-standard-fails: ## the failure tests against the standard package, to show that they catch its faults
+	@$(setup) test
+	$(py) tests/python/standard_fails.py
+
+suite: build ## all of CPython's own multiprocessing tests, in every start method (SUITE=...: their runner)
+	$(py) "$(SUITE)" --package maniple --suites mp,main -j 2

@@ -1,0 +1,101 @@
+//! What kind of world a seed makes: how large, how fast, how unlucky.
+
+use super::random::Rng;
+use maniple_engine::pool::scheduler::{Chunk, Config, JobShape, Supply};
+
+/// One microsecond, in the simulation's nanoseconds.
+pub const MICRO: u64 = 1_000;
+/// One millisecond.
+pub const MILLI: u64 = 1_000_000;
+/// No delay of the simulated outside is longer, so that the time to drain can be bounded.
+pub const LONGEST_DELAY: u64 = 8 * MILLI;
+
+/// What stays the same throughout a run. Chances are in a thousand.
+#[derive(Debug)]
+pub struct Traits {
+    pub config: Config,
+    pub jobs: usize,
+    pub span: u64,
+    pub start_fails: u64,
+    pub dies_idle: u64,
+    pub task_kills: u64,
+    pub unsendable: u64,
+    pub settled: u64,
+    pub refuses: u64,
+    pub link: usize,
+    pub boot: u64,
+    pub look: u64,
+    pub notice: u64,
+    pub long_tasks: u64,
+    pub cancels: usize,
+    pub pokes: usize,
+    pub kills: usize,
+    pub terminate: bool,
+    pub close: bool,
+}
+
+impl Traits {
+    pub fn new(rng: &mut Rng) -> Traits {
+        let large = rng.per_mille(60);
+        Traits {
+            config: Config {
+                processes: rng.count(1, 5),
+                max_tasks: if rng.per_mille(300) { Some(rng.skewed(4)) } else { None },
+            },
+            jobs: if large { rng.count(8, 30) } else { rng.count(1, 6) },
+            span: rng.pick(&[50 * MICRO, MILLI, 20 * MILLI]),
+            start_fails: rng.pick(&[0, 0, 0, 0, 50, 300, 600, 1000]),
+            dies_idle: rng.pick(&[0, 0, 0, 20, 100]),
+            task_kills: rng.pick(&[0, 0, 5, 50, 200]),
+            unsendable: rng.pick(&[0, 0, 0, 20]),
+            settled: rng.pick(&[0, 0, 0, 50]),
+            refuses: rng.pick(&[0, 0, 0, 20, 300]),
+            link: rng.pick(&[1, 2, 4, 16, 4000, 4000, 4000]),
+            boot: rng.pick(&[MICRO, 100 * MICRO, 2 * MILLI]),
+            look: rng.pick(&[0, MICRO, 50 * MICRO, 2 * MILLI]),
+            notice: rng.pick(&[MICRO, 100 * MICRO, 2 * MILLI]),
+            long_tasks: rng.pick(&[0, 20, 20, 300]),
+            cancels: rng.pick(&[0, 0, 1, 4]),
+            pokes: rng.pick(&[0, 2, 10]),
+            kills: rng.pick(&[0, 0, 1, 4]),
+            terminate: rng.per_mille(250),
+            close: rng.per_mille(850),
+        }
+    }
+
+    /// Up to about `most`, mostly far less, never more than [`LONGEST_DELAY`].
+    pub fn delay(rng: &mut Rng, most: u64) -> u64 {
+        let most = if rng.per_mille(20) { most * 4 } else { most };
+        rng.between(0, most.min(LONGEST_DELAY))
+    }
+
+    /// How long a task takes.
+    pub fn work(&self, rng: &mut Rng) -> u64 {
+        if rng.per_mille(self.long_tasks) { rng.between(MILLI, 60 * MILLI) } else { rng.skewed(17) }
+    }
+
+    /// A job to be, and how many items its source will really give.
+    pub fn job(&self, rng: &mut Rng) -> (JobShape, usize) {
+        let items = match rng.between(0, 9) {
+            0 => 0,
+            1..=2 => 1,
+            3..=7 => rng.count(2, 60),
+            _ => rng.count(60, 400),
+        };
+        let on_demand = rng.per_mille(650);
+        let known = match rng.between(0, 3) {
+            0 => None,
+            // The source ends early, or gives more than it said.
+            1 if rng.per_mille(300) => Some(rng.count(0, 500)),
+            _ => Some(items),
+        };
+        let shape = JobShape {
+            func: rng.between(1, 4) as u32,
+            supply: if on_demand { Supply::OnDemand } else { Supply::Complete },
+            chunk: if rng.per_mille(500) { Chunk::Adaptive } else { Chunk::Fixed(rng.pick(&[0, 1, 1, 1, 3, 7, 40])) },
+            items: known,
+            window: if on_demand && rng.per_mille(600) { Some(rng.skewed(6) as usize) } else { None },
+        };
+        (shape, items)
+    }
+}

@@ -1,0 +1,637 @@
+//! What stands around the scheduler in production, modelled: a hub that does what it is told in the order in which it is told,
+//! workers that claim what is in their links, sources, consumers, and callers who change their minds. Time jumps from event
+//! to event.
+
+use super::ledger::{End, Fate, Ledger};
+use super::random::Rng;
+use super::traits::{LONGEST_DELAY, MICRO, MILLI, Traits};
+use super::worker::{Claim, News, Peer};
+use maniple_engine::pool::scheduler::{Command, Dropped, JobId, Scheduler, Supply, WorkerId};
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
+
+/// More rounds of commands than this mean that hub and scheduler chase each other for ever.
+const ROUNDS: usize = 3_000;
+/// More events than this mean that the world does not come to rest.
+const EVENTS: usize = 400_000;
+/// How long (ns) tasks may wait behind a long one while another worker is idle. The scheduler takes back from one worker at a time,
+/// every 300 µs, and the hub looks every 400 µs while there is reason to.
+const PATIENCE: u64 = 6 * MILLI;
+/// How often the hub looks again while the scheduler wants it to.
+const NAP: u64 = 400 * MICRO;
+
+/// What a task carries: where the simulator's books keep it, and, as in production, where it was sent last.
+#[derive(Debug)]
+pub struct Parcel {
+    place: usize,
+    sent_to: Option<(WorkerId, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// The front gets round to starting a worker.
+    Start,
+    Booted(WorkerId),
+    Work(WorkerId),
+    Done(WorkerId),
+    Crash(WorkerId),
+    Exited(WorkerId),
+    /// The hub takes in what workers have said.
+    Look,
+    Filled(JobId),
+    Consumed(JobId, usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Submit,
+    Cancel,
+    Narrow,
+    /// Somebody calls in who does not listen to the workers first.
+    Poke,
+    Kill,
+    Close,
+    Terminate,
+}
+
+/// How often the interesting things happened.
+pub type Counts = BTreeMap<&'static str, u64>;
+/// What happened, if anybody wants to know.
+pub type Journal = Option<Rc<RefCell<Vec<String>>>>;
+
+macro_rules! note {
+    ($world:expr, $($what:tt)*) => {
+        if let Some(journal) = &$world.journal {
+            journal.borrow_mut().push(format!("{:>9} µs  {}", $world.now / MICRO, format!($($what)*)));
+        }
+    };
+}
+
+pub struct World {
+    traits: Traits,
+    rng: Rng,
+    now: u64,
+    sched: Scheduler<Parcel>,
+    ledger: Ledger,
+    peers: BTreeMap<WorkerId, Peer>,
+    /// Starts asked for and not begun.
+    starts: usize,
+    failed_in_row: usize,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    sequence: u64,
+    look_at: Option<u64>,
+    script: Vec<(u64, Act)>,
+    commands: Vec<Command>,
+    ended_at: Option<u64>,
+    pub counts: Counts,
+    pub journal: Journal,
+}
+
+impl World {
+    pub fn new(seed: u64, journal: Journal) -> World {
+        let mut rng = Rng::new(seed);
+        let traits = Traits::new(&mut rng);
+        let mut script = Vec::new();
+        let plan = [
+            (Act::Submit, traits.jobs),
+            (Act::Cancel, traits.cancels),
+            (Act::Narrow, traits.cancels),
+            (Act::Poke, traits.pokes),
+            (Act::Kill, traits.kills),
+        ];
+        for (act, times) in plan {
+            for _ in 0..times {
+                script.push((rng.between(0, traits.span), act));
+            }
+        }
+        let late = rng.pick(&[traits.span / 2, traits.span, 100 * traits.span]);
+        // Whoever does not close terminates: nothing may be left at the end.
+        if traits.close {
+            script.push((rng.between(0, late), Act::Close));
+        }
+        if traits.terminate || !traits.close {
+            script.push((rng.between(0, late), Act::Terminate));
+        }
+        script.sort_by_key(|&(at, _)| Reverse(at));
+        let sched = Scheduler::new(traits.config);
+        let mut world = World {
+            traits,
+            rng,
+            now: 1,
+            sched,
+            ledger: Ledger::default(),
+            peers: BTreeMap::new(),
+            starts: 0,
+            failed_in_row: 0,
+            events: BinaryHeap::new(),
+            sequence: 0,
+            look_at: None,
+            script,
+            commands: Vec::new(),
+            ended_at: None,
+            counts: Counts::new(),
+            journal,
+        };
+        note!(world, "{:?}", world.traits);
+        world
+    }
+
+    /// From the first event to the last, and a look at what is left.
+    pub fn run(&mut self) {
+        self.advance();
+        for _ in 0..EVENTS {
+            let next = self.events.peek().map(|e| e.0.0);
+            let scripted = self.script.last().map(|s| s.0);
+            match (next, scripted) {
+                (None, None) => return self.check_end(),
+                (Some(at), act) if act.is_none_or(|act| at <= act) => {
+                    let Some(Reverse((at, _, event))) = self.events.pop() else { return };
+                    self.now = self.now.max(at);
+                    self.happen(event);
+                }
+                _ => {
+                    if next.is_none() {
+                        self.check_rest();
+                    }
+                    let Some((at, act)) = self.script.pop() else { return };
+                    self.now = self.now.max(at);
+                    self.act(act);
+                }
+            }
+        }
+        panic!("the world does not come to rest\n{}", self.sched.describe());
+    }
+
+    pub fn describe(&self) -> String {
+        self.sched.describe()
+    }
+
+    fn later(&mut self, delay: u64, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse((self.now + delay, self.sequence, event)));
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn look_soon(&mut self, most: u64) {
+        let at = self.now + Traits::delay(&mut self.rng, most);
+        if self.look_at.is_none_or(|due| due > at || due < self.now) {
+            self.look_at = Some(at);
+            self.later(at - self.now, Event::Look);
+        }
+    }
+
+    // ---- what happens by itself ----
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Start => self.start_worker(),
+            Event::Booted(worker) => self.booted(worker),
+            Event::Work(worker) => self.work(worker),
+            Event::Done(worker) => self.done(worker),
+            Event::Crash(worker) => self.crash(worker),
+            Event::Exited(worker) => self.exited(worker),
+            Event::Look => {
+                self.look_at = None;
+                for worker in self.peers.keys().copied().collect::<Vec<_>>() {
+                    self.hear_out(worker);
+                }
+                self.advance();
+                self.check_sharing();
+            }
+            Event::Filled(job) => self.fill(job),
+            Event::Consumed(job, items) => {
+                self.ledger.job(job).consumed += items;
+                self.sched.consumed(job, items);
+                self.advance();
+            }
+        }
+    }
+
+    fn start_worker(&mut self) {
+        if self.starts == 0 {
+            // Taken back by a termination.
+            return;
+        }
+        self.starts -= 1;
+        if self.rng.per_mille(self.traits.start_fails) && self.rng.per_mille(300) {
+            note!(self, "a worker cannot even be started");
+            self.count("start refused");
+            self.sched.start_failed();
+            self.failed_start(false);
+            return self.advance();
+        }
+        let worker = self.sched.worker_started();
+        note!(self, "{worker:?} is started");
+        self.peers.insert(worker, Peer::new(self.traits.link));
+        let boot = Traits::delay(&mut self.rng, self.traits.boot);
+        if self.ledger.terminated {
+            self.later(boot, Event::Crash(worker));
+        } else if self.rng.per_mille(self.traits.start_fails) {
+            self.count("start failed");
+            self.later(boot, Event::Crash(worker));
+        } else {
+            self.later(boot, Event::Booted(worker));
+        }
+        self.advance();
+    }
+
+    fn failed_start(&mut self, retiring: bool) {
+        if retiring || self.ledger.terminated {
+            return;
+        }
+        self.failed_in_row += 1;
+        if self.failed_in_row > self.traits.config.processes.max(2) && !self.ledger.broken {
+            self.ledger.broken = true;
+            self.count("pool broken");
+        }
+    }
+
+    fn booted(&mut self, worker: WorkerId) {
+        let Some(peer) = self.peers.get_mut(&worker).filter(|p| p.alive) else { return };
+        peer.booted = true;
+        peer.up.push_back(News::Hello);
+        self.look_soon(self.traits.look);
+        if self.rng.per_mille(self.traits.dies_idle) {
+            self.count("died idle");
+            let after = Traits::delay(&mut self.rng, MILLI);
+            self.later(after, Event::Crash(worker));
+        }
+        self.work(worker);
+    }
+
+    fn work(&mut self, worker: WorkerId) {
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        match peer.next() {
+            Claim::Nothing => {}
+            Claim::Stop => {
+                note!(self, "{worker:?} stops");
+                let after = Traits::delay(&mut self.rng, self.traits.notice);
+                self.later(after, Event::Exited(worker));
+            }
+            Claim::Task(place) => {
+                note!(self, "{worker:?} claims {} of {:?}", self.ledger.tasks[place].index, self.ledger.tasks[place].job);
+                self.ledger.claimed(place, worker);
+                let claims = self.peers[&worker].claims;
+                assert!(self.traits.config.max_tasks.is_none_or(|most| claims <= most), "a worker got more than max_tasks");
+                let (nanos, fate) = (self.ledger.tasks[place].nanos, self.ledger.tasks[place].fate);
+                if fate == Fate::KillsItsWorker {
+                    self.count("died busy");
+                    self.later(nanos / 2, Event::Crash(worker));
+                } else {
+                    self.later(nanos, Event::Done(worker));
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, worker: WorkerId) {
+        let Some(peer) = self.peers.get_mut(&worker).filter(|p| p.alive) else { return };
+        let Some((number, place)) = peer.running.take() else { return };
+        peer.up.push_back(News::Done(number, self.ledger.tasks[place].nanos));
+        self.look_soon(self.traits.look);
+        if self.rng.per_mille(self.traits.task_kills / 10) {
+            self.count("died between tasks");
+            return self.crash(worker);
+        }
+        self.work(worker);
+    }
+
+    fn crash(&mut self, worker: WorkerId) {
+        let Some(peer) = self.peers.get_mut(&worker).filter(|p| p.alive) else { return };
+        peer.alive = false;
+        note!(self, "{worker:?} dies");
+        let after = Traits::delay(&mut self.rng, self.traits.notice);
+        self.later(after, Event::Exited(worker));
+    }
+
+    fn exited(&mut self, worker: WorkerId) {
+        self.hear_out(worker);
+        let Some(peer) = self.peers.remove(&worker) else { return };
+        note!(self, "{worker:?} is found dead");
+        if !peer.greeted {
+            self.failed_start(peer.retired);
+        }
+        let tasks = &self.ledger.tasks;
+        let mut asked = 0;
+        self.sched.worker_gone(worker, |parcel| {
+            assert!(parcel.sent_to.is_some_and(|(to, _)| to == worker), "a dead worker had a task that was never sent to it");
+            asked += 1;
+            tasks[parcel.place].claimed_by == Some(worker)
+        });
+        *self.counts.entry("waiting tasks of the dead").or_default() += asked;
+        self.advance();
+    }
+
+    fn hear_out(&mut self, worker: WorkerId) {
+        loop {
+            let Some(news) = self.peers.get_mut(&worker).and_then(|p| p.up.pop_front()) else { return };
+            let Some(peer) = self.peers.get_mut(&worker) else { return };
+            match news {
+                News::Hello => {
+                    peer.greeted = true;
+                    self.failed_in_row = 0;
+                    self.sched.worker_up(worker, self.now);
+                }
+                News::Done(number, nanos) => {
+                    peer.refused = false;
+                    match self.sched.finished(worker, number, nanos, self.now) {
+                        Some((job, index, items)) => self.end_task(job, index, items, End::Finished),
+                        None => assert!(
+                            self.ledger.terminated || self.ledger.broken,
+                            "the scheduler does not know of task {number} of {worker:?}, which finished"
+                        ),
+                    }
+                }
+            }
+        }
+    }
+
+    fn end_task(&mut self, job: JobId, index: u64, items: usize, end: End) {
+        note!(self, "{index} of {job:?} ends: {end:?}");
+        self.ledger.ended(job, index, items, end);
+        let job_record = self.ledger.job(job);
+        if job_record.eager {
+            let after = Traits::delay(&mut self.rng, self.traits.look.max(MICRO));
+            self.later(after, Event::Consumed(job, items));
+        }
+    }
+
+    fn fill(&mut self, id: JobId) {
+        let Some((most, items)) = self.ledger.job(id).filling.take() else { return };
+        if self.ledger.job(id).ended {
+            // The source was busy when its job was dropped: what it gives is not wanted.
+            let stray = Parcel { place: usize::MAX, sent_to: None };
+            assert_eq!(self.sched.add(id, items, stray), None, "a task is added to a job that has ended");
+            assert_eq!(self.sched.add_settled(id, items), None);
+            self.sched.filled(id, false);
+            self.count("filled too late");
+            return self.advance();
+        }
+        let dropped = self.ledger.job(id).cancelled || !self.ledger.job(id).input_open;
+        let mut tasks = if self.rng.per_mille(100) { self.rng.count(1, most) } else { most };
+        if self.ledger.job(id).hiccups > 0 && self.rng.per_mille(100) {
+            self.ledger.job(id).hiccups -= 1;
+            tasks = 0;
+        }
+        for _ in 0..tasks {
+            let items = items.min(self.ledger.job(id).source);
+            if items == 0 {
+                break;
+            }
+            self.ledger.job(id).source -= items;
+            if dropped {
+                let stray = Parcel { place: usize::MAX, sent_to: None };
+                assert_eq!(self.sched.add(id, items, stray), None, "a task is added to a dropped job");
+            } else {
+                self.make(id, items);
+            }
+        }
+        let ended = self.ledger.job(id).source == 0 && self.rng.per_mille(700);
+        if ended {
+            self.ledger.job(id).input_open = false;
+        }
+        note!(self, "{id:?} is filled with up to {tasks} tasks of {items}, ended: {ended}");
+        self.sched.filled(id, ended);
+        self.advance();
+    }
+
+    fn make(&mut self, id: JobId, items: usize) {
+        let (nanos, roll) = (self.traits.work(&mut self.rng), self.rng.between(0, 999));
+        let fate = if roll < self.traits.task_kills {
+            Fate::KillsItsWorker
+        } else if roll >= 1000 - self.traits.unsendable {
+            Fate::Unsendable
+        } else {
+            Fate::Answers
+        };
+        let place = self.ledger.made(id, items, nanos, fate);
+        if self.rng.per_mille(self.traits.settled) {
+            self.count("settled on fill");
+            let index = self.sched.add_settled(id, items);
+            self.ledger.numbered(place, index);
+            return self.end_task(id, index.unwrap_or_default(), items, End::Settled);
+        }
+        let index = self.sched.add(id, items, Parcel { place, sent_to: None });
+        self.ledger.numbered(place, index);
+    }
+
+    // ---- what callers do ----
+
+    fn act(&mut self, act: Act) {
+        note!(self, "caller: {act:?}");
+        match act {
+            Act::Submit => self.submit(),
+            Act::Cancel => {
+                let open: Vec<JobId> = self.ledger.jobs.iter().filter(|(_, j)| !j.ended).map(|(&id, _)| id).collect();
+                if let Some(&job) = open.get(self.rng.count(0, open.len().max(1) - 1)) {
+                    self.count("cancelled");
+                    self.ledger.job(job).cancelled = true;
+                    self.sched.cancel(job);
+                }
+            }
+            Act::Narrow => {
+                let least = self.traits.config.processes * 2;
+                let to = self.rng.count(0, 20);
+                let windowed = self.ledger.jobs.iter_mut().find(|(_, j)| !j.ended && j.window.is_some());
+                if let Some((&id, job)) = windowed {
+                    job.window = job.window.map(|w| w.min(to.max(least)));
+                    self.count("narrowed");
+                    self.sched.narrow(id, to);
+                }
+            }
+            Act::Poke => {}
+            Act::Kill => {
+                let alive: Vec<WorkerId> = self.peers.iter().filter(|(_, p)| p.alive).map(|(&id, _)| id).collect();
+                if let Some(&worker) = alive.get(self.rng.count(0, alive.len().max(1) - 1)) {
+                    self.count("killed");
+                    self.crash(worker);
+                }
+            }
+            Act::Close => {
+                self.ledger.closed = true;
+                self.ended_at = Some(self.now);
+                self.sched.close();
+                if self.rng.per_mille(500) {
+                    for (id, items) in self.unconsumed() {
+                        self.later(LONGEST_DELAY, Event::Consumed(id, items));
+                    }
+                }
+            }
+            Act::Terminate => {
+                self.ledger.terminated = true;
+                self.ledger.closed = true;
+                self.ended_at = Some(self.now);
+                // Starts that the front has not taken are forgotten; one that it is busy with goes on.
+                self.starts = self.starts.min(self.rng.count(0, 1));
+                self.sched.terminate();
+                for worker in self.peers.keys().copied().collect::<Vec<_>>() {
+                    let after = Traits::delay(&mut self.rng, MILLI);
+                    self.later(after, Event::Crash(worker));
+                }
+            }
+        }
+        self.advance();
+    }
+
+    fn unconsumed(&mut self) -> Vec<(JobId, usize)> {
+        let lazy = self.ledger.jobs.iter().filter(|(_, j)| !j.eager);
+        lazy.map(|(&id, j)| (id, j.settled - j.consumed)).collect()
+    }
+
+    fn submit(&mut self) {
+        let (shape, items) = self.traits.job(&mut self.rng);
+        let broken = self.sched.is_broken();
+        let id = if broken { Some(self.sched.submit_broken(shape)) } else { self.sched.submit(shape) };
+        let Some(id) = id else {
+            assert!(self.ledger.closed, "a running pool refuses a job");
+            return;
+        };
+        assert!(broken || !self.ledger.closed, "a closed pool takes a job");
+        note!(self, "{id:?} is submitted: {shape:?}, really {items} items");
+        let eager = self.rng.per_mille(800);
+        let hiccups = self.rng.count(0, 2);
+        let source = if shape.supply == Supply::OnDemand { items } else { 0 };
+        self.ledger.submitted(id, shape, source, eager, hiccups);
+        if broken {
+            self.ledger.job(id).cancelled = true;
+        } else if shape.supply == Supply::Complete {
+            let each = self.rng.pick(&[1, 1, 5, items.max(1)]);
+            let mut left = items;
+            while left > 0 {
+                let items = each.min(left);
+                left -= items;
+                self.make(id, items);
+            }
+            self.ledger.job(id).input_open = false;
+            self.sched.filled(id, true);
+        }
+    }
+
+    // ---- what the scheduler commands ----
+
+    fn advance(&mut self) {
+        for round in 0.. {
+            assert!(round < ROUNDS, "plan and commands chase each other for ever: {:?}", self.commands);
+            self.sched.plan(self.now);
+            let mut commands = std::mem::take(&mut self.commands);
+            self.sched.commands(&mut commands);
+            if commands.is_empty() {
+                break;
+            }
+            for &command in &commands {
+                self.execute(command);
+            }
+            if round < ROUNDS - 1 {
+                commands.clear();
+            }
+            self.commands = commands;
+        }
+        for (worker, peer) in &mut self.peers {
+            if peer.post_stop() {
+                self.sequence += 1;
+                self.events.push(Reverse((self.now + MICRO, self.sequence, Event::Work(*worker))));
+            }
+        }
+        self.check_step();
+        if self.sched.wants_tick() {
+            let due = self.now + NAP;
+            if self.look_at.is_none_or(|at| at > due || at < self.now) {
+                self.look_at = Some(due);
+                self.later(NAP, Event::Look);
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Send { worker, number } => self.send(worker, number),
+            Command::Fill { job, tasks, items } => {
+                note!(self, "{job:?} is asked for {tasks} tasks of {items}");
+                self.ledger.fill_wanted(job, tasks, items);
+                let after = Traits::delay(&mut self.rng, self.traits.look);
+                self.later(after, Event::Filled(job));
+            }
+            Command::Revoke { worker, count } => self.revoke(worker, count),
+            Command::Retire(worker) => {
+                note!(self, "{worker:?} is to retire");
+                self.count("retired");
+                let peer = self.peers.get_mut(&worker).expect("a worker to retire");
+                assert!(!std::mem::replace(&mut peer.retired, true), "a worker is retired twice");
+                peer.stop_due = true;
+            }
+            Command::Start(count) => {
+                note!(self, "{count} workers are wanted");
+                assert!(!self.ledger.terminated && !self.sched.is_broken() && count > 0, "a start that nobody needs");
+                self.starts += count;
+                for _ in 0..count {
+                    let after = Traits::delay(&mut self.rng, self.traits.boot);
+                    self.later(after, Event::Start);
+                }
+            }
+            Command::Drop { job, index, items, why } => {
+                if let Dropped::Lost(_) = why {
+                    self.count("task lost");
+                }
+                self.end_task(job, index, items, End::Dropped(why));
+            }
+            Command::Ended(job) => {
+                note!(self, "{job:?} has ended");
+                self.ledger.job_ended(job);
+            }
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, number: u64) {
+        let (Some(peer), Some(task)) = (self.peers.get_mut(&worker), self.sched.task(worker, number)) else { return };
+        let place = task.payload.place;
+        assert!(!peer.retired, "a task for a worker that was told to stop");
+        if self.ledger.tasks[place].fate == Fate::Unsendable {
+            self.count("unsendable");
+            if let Some((job, index, items)) = self.sched.unsendable(worker, number) {
+                self.end_task(job, index, items, End::Unsendable);
+            }
+            return;
+        }
+        if peer.is_full() || self.rng.per_mille(self.traits.refuses) {
+            note!(self, "{worker:?} refuses {number}");
+            peer.refused = true;
+            self.count("refused");
+            return self.sched.refused(worker, number);
+        }
+        task.payload.sent_to = Some((worker, number));
+        let (job, index) = (task.job, task.index);
+        note!(self, "{index} of {job:?} is sent to {worker:?} as {number}");
+        self.ledger.sent(place);
+        let peer = self.peers.get_mut(&worker).expect("it was there");
+        peer.post(number, place);
+        let after = Traits::delay(&mut self.rng, 5 * MICRO);
+        self.later(after, Event::Work(worker));
+    }
+
+    fn revoke(&mut self, worker: WorkerId, count: usize) {
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let mut taken = 0;
+        for task in self.sched.assigned(worker).rev().take(count) {
+            assert_eq!(
+                task.payload.sent_to,
+                Some((worker, task.number)),
+                "a task is to be taken back from where it was not sent"
+            );
+            if !peer.revoke(task.number) {
+                break;
+            }
+            taken += 1;
+        }
+        note!(self, "{worker:?} gives back {taken} of {count}");
+        self.count(if taken == count { "revoked" } else { "not all revoked" });
+        self.sched.revoked(worker, taken);
+    }
+}
+
+#[path = "checks.rs"]
+mod checks;

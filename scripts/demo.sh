@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# All examples, one after the other: scripts/demo.sh PYTHON [FOLDER]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=$1
+folder=${2:-$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')}
+
+show() {
+    printf '\n$ %s\n' "$*"
+    "$@"
+}
+
+# Built beforehand, so that the examples' output is all there is to see.
+cargo build --quiet --release --locked -p maniple --examples
+
+show "$python" examples/python/squares.py
+show cargo run --quiet --release --locked -p maniple --example squares
+show "$python" examples/python/wordcount.py "$folder"
+show cargo run --quiet --release --locked -p maniple --example wordcount -- "$folder"

@@ -1,0 +1,221 @@
+"""Runs the test suites one after the other and closes with what each of them said last.
+
+    python scripts/run_tests.py rust loom python cpython
+
+| suite | what it is |
+| --- | --- |
+| rust | the crates' own tests, the simulator among them, their doc-tests, and the build of their examples |
+| loom | the ring and the bell under every order of memory accesses |
+| python | tests/python, in every start method |
+| cpython | CPython's own tests of Pool, in every start method, through `--cpython-suite` |
+
+A suite that fails does not keep the others from running. One that says that it ran no test has
+failed, and so has one that leaves a process behind. Ends with 1 if any has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Every process of a run inherits this variable, whatever becomes of its parents.
+MARK = "MANIPLE_TEST_RUN"
+# Seconds. Each test has a watchdog of its own; this is for what those do not see, such as a build that hangs.
+LIMIT = 1800
+# Seconds in which what a suite has started must have ended after it.
+SETTLE = 5
+
+
+@dataclass
+class Suite:
+    name: str
+    command: list[str]
+    # What its runner closes with; where there are several, each follows a line that `title` finds.
+    closing: re.Pattern[str]
+    title: re.Pattern[str] | None = None
+    environ: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    lines: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=lambda: {"passed": 0, "failed": 0, "skipped": 0})
+
+
+CARGO_TITLE = re.compile(r"^\s+(?:Running|Doc-tests) (?:unittests )?(.+?)(?: \(.*\))?$")
+CARGO_CLOSING = re.compile(r"^test result: .*")
+# Ignored by cargo's runner, or deselected and failing as expected under pytest: not run, or not counted upon.
+WORDS = {"passed": "passed", "failed": "failed", "error": "failed", "errors": "failed"}
+WORDS |= {"skipped": "skipped", "ignored": "skipped", "xfailed": "skipped", "xpassed": "failed"}
+
+
+def suites(options: argparse.Namespace) -> dict[str, Suite]:
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    flags = f"{os.environ.get('RUSTFLAGS', '')} --cfg loom".strip()
+    crates = ["-p", "maniple-engine", "-p", "maniple"]
+    loom = ["cargo", "test", "--locked", "-p", "maniple-engine", "--release", "--test", "loom"]
+    # Other flags would have the other build's files compiled anew each time.
+    apart = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / "loom")}
+    cpython = [sys.executable, options.cpython_suite, "--package", "maniple", "--suites", "mp", "-k", "Pool"]
+    return {
+        "rust": Suite("rust", ["cargo", "test", "--locked", "--no-fail-fast", *crates], CARGO_CLOSING, CARGO_TITLE),
+        "loom": Suite("loom", loom, CARGO_CLOSING, CARGO_TITLE, apart),
+        "python": Suite(
+            "python",
+            [sys.executable, "-m", "pytest", "tests/python"],
+            re.compile(r"^=+ (.*(?:passed|failed|error|no tests ran).*?) =+$"),
+        ),
+        "cpython": Suite(
+            "cpython",
+            [*cpython, "--methods", "fork,spawn,forkserver", "-j", "2"],
+            re.compile(r"^\d+ passed, \d+ failed.*"),
+        ),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("suites", nargs="+", choices=["rust", "loom", "python", "cpython"])
+    parser.add_argument("--cpython-suite", default="", help="the runner of CPython's own tests, or 'none' to do without")
+    options = parser.parse_args()
+    chosen = list(dict.fromkeys(options.suites))
+    refused = "" if "cpython" not in chosen else why_not_cpython(options.cpython_suite)
+    if options.cpython_suite == "none" and "cpython" in chosen:
+        chosen.remove("cpython")
+    if refused and options.cpython_suite != "none":
+        # At once, rather than after ten minutes of other tests.
+        print(refused, file=sys.stderr)
+        return 1
+
+    every = suites(options)
+    reports = {}
+    for name in chosen:
+        print(f"==== {name}: {' '.join(every[name].command)}", flush=True)
+        reports[name] = run(every[name])
+    summarise(reports)
+    if refused:
+        print(refused)
+    return 1 if any(report.faults for report in reports.values()) else 0
+
+
+def why_not_cpython(suite: str) -> str:
+    """Why CPython's own tests cannot run, and what to do about it; empty where they can."""
+    if suite == "none":
+        return "CPython's own Pool tests were NOT RUN, as SUITE=none asked for."
+    if not Path(suite).is_file():
+        return (
+            f"CPython's own Pool tests cannot run: {suite} is not there. Say where their runner lies with "
+            "make test SUITE=/path/to/mp_suite.py, or go without them with SUITE=none."
+        )
+    if subprocess.call([sys.executable, "-c", "import test._test_multiprocessing"], stderr=subprocess.DEVNULL):
+        version = "{}.{}".format(*sys.version_info)
+        return (
+            f"CPython's own Pool tests cannot run: this Python {version} has no package `test`. On Debian and "
+            f"Ubuntu: apt-get install libpython{version}-testsuite. To go without them: make test SUITE=none."
+        )
+    return ""
+
+
+def run(suite: Suite) -> Report:
+    """Run one suite to its end, showing what it prints."""
+    report, started, mark = Report(), time.monotonic(), uuid.uuid4().hex
+    environ = {**os.environ, **suite.environ, MARK: mark}
+    process = subprocess.Popen(
+        suite.command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    overdue = threading.Event()
+    timer = threading.Timer(LIMIT, lambda: (overdue.set(), end_all(mark)))
+    timer.daemon = True
+    timer.start()
+    try:
+        read(process, suite, report)
+        code = process.wait()
+    finally:
+        timer.cancel()
+        left = stragglers(mark)
+        end_all(mark)
+    if overdue.is_set():
+        report.faults.append(f"was ended after {LIMIT} s")
+    elif code:
+        report.faults.append(f"exit code {code}")
+    if not code and not report.counts["passed"]:
+        report.faults.append("says that no test has run")
+    report.faults += [f"left behind: {line}" for line in left]
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def read(process: subprocess.Popen[bytes], suite: Suite, report: Report) -> None:
+    title = ""
+    assert process.stdout is not None
+    for raw in process.stdout:
+        sys.stdout.buffer.write(raw)
+        sys.stdout.buffer.flush()
+        line = raw.decode(errors="replace").rstrip()
+        if suite.title and (found := suite.title.match(line)):
+            title = f"{found[1]}: "
+        elif found := suite.closing.match(line):
+            report.lines.append(title + (found[1] if found.groups() else found[0]))
+            for number, word in re.findall(r"(\d+) (\w+)", line):
+                if word in WORDS:
+                    report.counts[WORDS[word]] += int(number)
+
+
+def summarise(reports: dict[str, Report]) -> None:
+    print("\n==== how each ended")
+    for name, report in reports.items():
+        print(f"{name}, {report.seconds:.0f} s: {'FAILED: ' + '; '.join(report.faults) if report.faults else 'ok'}")
+        for line in report.lines:
+            print(f"    {line}")
+    total = {word: sum(report.counts[word] for report in reports.values()) for word in ("passed", "failed", "skipped")}
+    print(f"{sum(report.seconds for report in reports.values()):.0f} s in all")
+    print(", ".join(f"{number} {word}" for word, number in total.items()), flush=True)
+
+
+def marked(mark: str) -> Iterator[tuple[int, str]]:
+    """The processes of a run which are there now, by number and command; none where there is no /proc."""
+    needle = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if needle in (entry / "environ").read_bytes():
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                yield int(entry.name), command.strip()
+        except OSError:
+            continue
+
+
+def stragglers(mark: str) -> list[str]:
+    deadline = time.monotonic() + SETTLE
+    while (left := list(marked(mark))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [f"{pid} {command[:160]}" for pid, command in left]
+
+
+def end_all(mark: str) -> None:
+    for _ in range(20):
+        left = list(marked(mark))
+        if not left:
+            return
+        for pid, _command in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
