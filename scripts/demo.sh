@@ -4,7 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=$1
-folder=${2:-$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')}
+# The examples ask `python3` where its library lies: the same one for all of them.
+export PATH="$(cd "$(dirname "$python")" && pwd):$PATH"
+# Without a folder each example counts the standard library's own sources.
+folder=("${@:2}")
 
 show() {
     printf '\n$ %s\n' "$*"
@@ -16,5 +19,5 @@ cargo build --quiet --release --locked -p maniple --examples
 
 show "$python" examples/python/squares.py
 show cargo run --quiet --release --locked -p maniple --example squares
-show "$python" examples/python/wordcount.py "$folder"
-show cargo run --quiet --release --locked -p maniple --example wordcount -- "$folder"
+show "$python" examples/python/wordcount.py "${folder[@]}"
+show cargo run --quiet --release --locked -p maniple --example wordcount -- "${folder[@]}"

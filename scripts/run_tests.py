@@ -89,7 +89,9 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("suites", nargs="+", choices=["rust", "loom", "python", "cpython"])
-    parser.add_argument("--cpython-suite", default="", help="the runner of CPython's own tests, or 'none' to do without")
+    parser.add_argument(
+        "--cpython-suite", default="", help="the runner of CPython's own tests, or 'none' to do without"
+    )
     options = parser.parse_args()
     chosen = list(dict.fromkeys(options.suites))
     refused = "" if "cpython" not in chosen else why_not_cpython(options.cpython_suite)

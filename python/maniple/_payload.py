@@ -99,22 +99,24 @@ def _text(thing: object) -> str:
         return object.__repr__(thing)
 
 
-def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes | None]:
-    """A failure as something that can be sent whatever it is: type, message, traceback or None, pickle or None."""
+def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
+    """A failure as something that can be sent whatever it is: type, message, traceback or None, pickle."""
+    trace: str | None
     if unsendable:
         error, trace = MaybeEncodingError(error, value), None
     else:
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         trace = "".join(lines)
     try:
+        error.__traceback__ = None
+        pickled: bytes | None = bytes(ForkingPickler.dumps(error))
+    except Exception as failure:
+        error = MaybeEncodingError(failure, error)
+        pickled = bytes(ForkingPickler.dumps(error))
+    try:
         message = str(error)
     except Exception:
         message = "(its message could not be made)"
-    try:
-        error.__traceback__ = None
-        pickled = bytes(ForkingPickler.dumps(error))
-    except Exception:
-        pickled = None
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     return kind, message, trace, pickled
 
@@ -172,18 +174,17 @@ class WorkerLostError(RuntimeError):
         return text
 
 
-def raised(told: tuple[str, str, str | None, bytes | None]) -> BaseException:
+def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
     """The exception that a worker reported, with its traceback there as its cause."""
     kind, message, trace, pickled = told
     error: BaseException | None = None
-    why: object = "it could not be pickled in the worker"
-    if pickled is not None:
-        try:
-            error = pickle.loads(pickled)
-            if not isinstance(error, BaseException):
-                why, error = f"its pickle gave {_text(error)}, which is no exception", None
-        except BaseException as failure:
-            why = f"unpickling it failed with {type(failure).__name__}: {failure}"
+    why = ""
+    try:
+        error = pickle.loads(pickled)
+        if not isinstance(error, BaseException):
+            why, error = f"its pickle gave {_text(error)}, which is no exception", None
+    except BaseException as failure:
+        why = f"unpickling it failed with {type(failure).__name__}: {failure}"
     if error is None:
         error = ResultDecodeError(f"the task raised {kind}: {message}; the exception itself did not get through: {why}")
     if trace is not None:
@@ -218,7 +219,7 @@ def lost(
     exitcode: int | None,
     stderr_tail: str,
     was_ready: bool,
-    told: tuple[str, str, str | None, bytes | None] | None,
+    told: tuple[str, str, str | None, bytes] | None,
     first: int | None,
     items: int,
 ) -> WorkerLostError:

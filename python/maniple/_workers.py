@@ -20,7 +20,7 @@ from .reduction import DupFd
 __all__ = ["Workers", "worker"]
 
 # How long a terminated worker has for its own clean-up before it is killed, in seconds.
-GRACE = 5.0
+GRACE = 2.0
 
 
 class Line:
@@ -75,6 +75,7 @@ class Workers:
     ) -> None:
         self.hub = Hub(processes, maxtasksperchild)
         self.make_process = make_process
+        self._owner = os.getpid()
         self.initializer = initializer
         self.initargs = initargs
         self.processes: list[Any] = []
@@ -190,7 +191,8 @@ class Workers:
 
     def terminate(self) -> None:
         """Drop all work, end all processes, and wait for them."""
-        if os.getpid() != self._owner():
+        if os.getpid() != self._owner:
+            # A forked child inherits the object, not the pool.
             return
         util.debug("terminating pool")
         self.hub.terminate()
@@ -200,9 +202,6 @@ class Workers:
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
             self.keeper.join()
-
-    def _owner(self) -> int:
-        return getattr(self.keeper, "_maniple_owner", None) or os.getpid()
 
     def _signal_all(self, how: str) -> None:
         with self.lock:

@@ -119,6 +119,8 @@ class Pool:
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if self._state == RUN:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+            # Whoever keeps the warning keeps the pool object; its workers end all the same.
+            self._terminate()
 
     def __repr__(self) -> str:
         cls = type(self)

@@ -15,6 +15,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+#[cfg(not(loom))]
 pub mod pool;
 pub mod process;
 pub mod shm;

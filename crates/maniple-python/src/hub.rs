@@ -205,7 +205,7 @@ impl PyHub {
         let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
         let chunk = Chunk::Fixed(chunksize);
         let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW_BYTES)), notify: false };
-        Ok(PyStream::new(self.submit(spec, source)?, window))
+        Ok(PyStream::new(self.submit(spec, source)?, window, chunksize))
     }
 
     /// Feeds a stream from an iterator, until it is exhausted or the job is over. For a thread of its own: the iterator may
@@ -217,10 +217,19 @@ impl PyHub {
             if tasks == 0 {
                 continue;
             }
-            // One task at a time where the iterator may take long over each: what is there is not held back.
-            let mut filling = Filling::new(self.hub.packer());
-            let ended = source::fill_from(iterator, mode, None, tasks, items, &mut filling);
-            py.detach(|| self.hub.feed(job, filling, ended));
+            let mut ended = false;
+            for _ in 0..tasks {
+                let mut filling = Filling::new(self.hub.packer());
+                ended = source::fill_from(iterator, mode, None, 1, items, &mut filling);
+                if ended {
+                    self.hub.feed(job, filling, true);
+                    break;
+                }
+                self.hub.feed_one(job, filling);
+            }
+            if !ended {
+                self.hub.feed(job, Filling::new(self.hub.packer()), false);
+            }
             if ended {
                 break;
             }

@@ -187,7 +187,6 @@ struct Taken {
     settled: VecDeque<Settled>,
     values: VecDeque<Py<PyAny>>,
     unreported: usize,
-    delivered: usize,
     over: bool,
 }
 
@@ -197,14 +196,15 @@ pub struct PyStream {
     ticket: Ticket,
     // Items are reported as consumed in batches of so many.
     batch: usize,
+    chunksize: usize,
     taken: Mutex<Taken>,
 }
 
 impl PyStream {
-    pub fn new(ticket: Ticket, window: usize) -> Self {
+    pub fn new(ticket: Ticket, window: usize, chunksize: usize) -> Self {
         let taken =
-            Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, delivered: 0, over: false };
-        PyStream { ticket, batch: (window / 8).clamp(1, 64), taken: Mutex::new(taken) }
+            Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, over: false };
+        PyStream { ticket, batch: (window / 8).clamp(1, 64), chunksize, taken: Mutex::new(taken) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -226,8 +226,7 @@ impl PyStream {
                 taken.over = over;
             }
             let Some(settled) = taken.settled.pop_front() else { return Ok(None) };
-            let first = taken.delivered;
-            taken.delivered += settled.items;
+            let first = settled.index as usize * self.chunksize;
             drop(taken);
             let items = settled.items;
             match settled.outcome {

@@ -361,13 +361,7 @@ impl Hub {
             }
             st.sched.filled(id, true);
         }
-        let driven = st.driving;
-        if !driven {
-            // What was answered meanwhile makes room, and says who is idle.
-            self.inner.listen(&mut st);
-        }
-        self.inner.advance(&mut st);
-        self.inner.settle_down(&mut st, driven);
+        self.inner.follow_up(&mut st);
         drop(st);
         Ok(Ticket { hub: self.clone(), job: id, cell })
     }
@@ -392,13 +386,19 @@ impl Hub {
         }
     }
 
+    /// One task of what is wanted: it is on its way before the thread looks for the next, which may take long to come.
+    pub fn feed_one(&self, job: JobId, filling: Filling<'_>) {
+        let mut st = self.lock();
+        self.inner.take_in(&mut st, job, filling.tasks);
+        self.inner.follow_up(&mut st);
+    }
+
     /// What such a thread made of it. `ended`: there is no more.
     pub fn feed(&self, job: JobId, filling: Filling<'_>, ended: bool) {
         let mut st = self.lock();
-        self.inner.take_in(&mut st, job, filling.tasks, ended);
-        let driven = st.driving;
-        self.inner.advance(&mut st);
-        self.inner.settle_down(&mut st, driven);
+        self.inner.take_in(&mut st, job, filling.tasks);
+        st.sched.filled(job, ended);
+        self.inner.follow_up(&mut st);
     }
 
     pub(crate) fn take_outcomes(&self, job: JobId, most: usize) -> (Vec<Settled>, bool) {
@@ -633,7 +633,8 @@ impl Inner {
                 }
                 _ => Some(source),
             };
-            self.take_in(&mut st, job, tasks, ended);
+            self.take_in(&mut st, job, tasks);
+            st.sched.filled(job, ended);
             if over.is_some() {
                 // A source's end may run a front's code.
                 self.advance(&mut st);
@@ -649,7 +650,6 @@ impl Inner {
         st: &mut State,
         job: JobId,
         tasks: Vec<(usize, Result<Packet, Box<dyn Any + Send>>)>,
-        ended: bool,
     ) {
         for (items, task) in tasks {
             match task {
@@ -664,7 +664,17 @@ impl Inner {
                 }
             }
         }
-        st.sched.filled(job, ended);
+    }
+
+    /// After an event from a thread that does not drive: hands out, and sees to it that what came up is seen to.
+    fn follow_up(&self, st: &mut State) {
+        let driven = st.driving;
+        if !driven {
+            // What was answered meanwhile makes room, and says who is idle.
+            self.listen(st);
+        }
+        self.advance(st);
+        self.settle_down(st, driven);
     }
 
     /// Hands the seat on: to somebody who waits, or to nobody.
@@ -942,7 +952,8 @@ impl State {
         if self.sched.open_jobs() == 0 {
             return None;
         }
-        let watched = self.attended || self.watched > 0;
+        // A pool that closes ends with its last job: somebody must see that.
+        let watched = self.attended || self.watched > 0 || !self.sched.is_running();
         Some(if watched {
             level::KEEPER
         } else if self.sched.has_waiting() {

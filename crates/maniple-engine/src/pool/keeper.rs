@@ -23,7 +23,7 @@ pub enum Chore {
     Completed(JobId),
     /// The pool has ended, and all its workers. There is nothing more to keep.
     Done,
-    /// Nothing: the time is up.
+    /// Nothing: the time is up, or somebody kicked ([`Hub::kick`]).
     Idle,
 }
 
@@ -42,7 +42,7 @@ impl Hub {
     pub fn keep(&self, limit: Duration) -> Chore {
         let inner = self.shared();
         let started = std::time::Instant::now();
-        let mut quiet = 0;
+        let (mut quiet, mut kicked) = (0, false);
         loop {
             let mut st = self.lock();
             let mut news = false;
@@ -56,7 +56,7 @@ impl Hub {
             if let Some(chore) = next_chore(&mut st) {
                 return chore;
             }
-            if started.elapsed() >= limit {
+            if kicked || started.elapsed() >= limit {
                 return Chore::Idle;
             }
             quiet = if news { 0 } else { quiet + 1 };
@@ -75,7 +75,7 @@ impl Hub {
                 })
                 .collect();
             drop(st);
-            self.sleep_on(&watched, timeout);
+            kicked = self.sleep_on(&watched, timeout);
         }
     }
 
@@ -102,7 +102,8 @@ impl Hub {
         if st.sched.wants_tick() { Duration::from_millis(1) } else { LONG }
     }
 
-    fn sleep_on(&self, watched: &[Watched], timeout: Duration) {
+    /// Gives whether somebody kicked.
+    fn sleep_on(&self, watched: &[Watched], timeout: Duration) -> bool {
         let inner = self.shared();
         let mut handles: Vec<BorrowedFd<'_>> = vec![inner.kick.as_fd()];
         for w in watched {
@@ -112,10 +113,11 @@ impl Hub {
         }
         let mut interests: Vec<Interest<'_>> = handles.into_iter().map(Interest::new).collect();
         if ready::wait(&mut interests, Some(timeout)).unwrap_or(0) == 0 {
-            return;
+            return false;
         }
         inner.kick.clear();
-        let mut at = interests.iter().skip(1).map(Interest::ready);
+        let mut at = interests.iter().map(Interest::ready);
+        let kicked = at.next().unwrap_or(false);
         let mut st = self.lock();
         for w in watched {
             let wire = w.wire.is_some() && at.next().unwrap_or(false);
@@ -134,6 +136,7 @@ impl Hub {
                 peer.reap_due = true;
             }
         }
+        kicked
     }
 }
 

@@ -46,6 +46,8 @@ const WAKE: u64 = 8_000;
 const ALERT: u64 = 40_000;
 /// A task that has run for so long (ns) is long enough to take from under it what waits behind.
 const STUCK: u64 = 300_000;
+/// A worker that had no room and has nothing to finish either is tried again after so long (ns).
+const RETRY: u64 = 300_000;
 
 /// How a job's items are cut into tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +190,11 @@ struct Worker<P> {
     next_number: u64,
     given: u64,
     full: bool,
+    /// When to try a full worker again that no answer will declare to have room.
+    retry_at: Option<u64>,
+    /// Its newest tasks are being taken back: none may be added behind them before that is done.
+    recalled: bool,
+    /// When it last finished a task, or was given one after it had none.
     last_finish: u64,
 }
 
@@ -251,6 +258,8 @@ impl<P> Scheduler<P> {
             next_number: 1,
             given: 0,
             full: false,
+            retry_at: None,
+            recalled: false,
             last_finish: 0,
         })
     }
@@ -307,6 +316,7 @@ impl<P> Scheduler<P> {
         }
         let task = w.assigned.pop_front()?;
         w.full = false;
+        w.retry_at = None;
         w.last_finish = now;
         let each = nanos / task.items.max(1) as u64;
         self.cost.entry(task.func).and_modify(|c| *c = (*c * 3 + each) / 4).or_insert(each);
@@ -442,15 +452,12 @@ impl<P> Scheduler<P> {
     /// Nobody wants the job's results any more: what has not begun does not begin.
     pub fn cancel(&mut self, job: JobId) {
         self.drop_job(job, Dropped::Cancelled);
-        let waiting: Vec<_> = self
-            .workers
-            .iter()
-            .filter_map(|(id, w)| {
-                let first = w.assigned.iter().position(|t| t.job == job)?;
-                Some(Command::Revoke { worker: id, count: w.assigned.len() - first })
-            })
-            .collect();
-        self.commands.extend(waiting);
+        for (worker, w) in self.workers.iter_mut() {
+            if let Some(first) = w.assigned.iter().position(|t| t.job == job) {
+                w.recalled = true;
+                self.commands.push(Command::Revoke { worker, count: w.assigned.len() - first });
+            }
+        }
         self.end_if_done(job);
     }
 
@@ -484,31 +491,36 @@ impl<P> Scheduler<P> {
     /// Decides what to do after a batch of events.
     pub fn plan(&mut self, now: u64) {
         if matches!(self.state, State::Running | State::Closing) {
+            self.forgive(now);
             self.hand_out(now);
             self.share_out(now);
+            // By the next plan, what was commanded has been done.
+            self.workers.values_mut().for_each(|w| w.recalled = false);
         }
         self.renew();
+    }
+
+    /// Room is as a rule made by the answer to a task. Where there is none to come (all were taken back, or it was the wire
+    /// that was full), only time can tell.
+    fn forgive(&mut self, now: u64) {
+        for w in self.workers.values_mut().filter(|w| w.full && w.assigned.is_empty()) {
+            if now >= *w.retry_at.get_or_insert(now + RETRY) {
+                w.full = false;
+                w.retry_at = None;
+            }
+        }
     }
 
     fn hand_out(&mut self, now: u64) {
         if self.queue.is_empty() {
             return;
         }
-        // Least loaded first; among equals the one that was busy last, whose caches are warm. Waking a worker that has been idle
-        // for a while costs as much as some short tasks, which another one does meanwhile.
+        // Waking a worker that has been idle for a while costs as much as some short tasks, which another one does meanwhile, unless
+        // that one is stuck itself.
         let first = self.queue.front().and_then(|&j| self.jobs.get(j));
         let each = first.and_then(|j| self.cost.get(&j.shape.func)).copied();
-        let waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
-        let mut open: BinaryHeap<Reverse<(u64, Reverse<u64>, WorkerId)>> = self
-            .workers
-            .iter()
-            .filter(|(_, w)| w.phase == Phase::Up && !w.full)
-            .map(|(id, w)| {
-                let asleep = w.assigned.is_empty() && now.saturating_sub(w.last_finish) > ALERT;
-                let load = w.assigned.len() as u64 + if asleep { waking } else { 0 };
-                Reverse((load, Reverse(w.last_finish), id))
-            })
-            .collect();
+        let mut waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
+        let mut open = by_load(&self.workers, now, waking);
         let mut at = 0;
         while at < self.queue.len() && !open.is_empty() {
             let id = self.queue[at];
@@ -523,11 +535,19 @@ impl<P> Scheduler<P> {
                 // The wake-up counts where there is a choice, not against the limit.
                 let given = self.workers.get(worker).map_or(0, |w| w.assigned.len() as u64);
                 if given >= depth(each, task.items) {
+                    if std::mem::take(&mut waking) > 0 {
+                        // Those who are awake have enough: now the others must come.
+                        open = by_load(&self.workers, now, 0);
+                        continue;
+                    }
                     stalled = true;
                     break;
                 }
                 open.pop();
                 let (Some(task), Some(w)) = (job.pending.pop_front(), self.workers.get_mut(worker)) else { break };
+                if w.assigned.is_empty() {
+                    w.last_finish = now;
+                }
                 let number = w.give(id, job.shape.func, task);
                 self.commands.push(Command::Send { worker, number });
                 if self.config.max_tasks.is_some_and(|most| w.given >= most) {
@@ -564,7 +584,7 @@ impl<P> Scheduler<P> {
 
     /// An idle worker takes over what waits behind another's long task.
     fn share_out(&mut self, now: u64) {
-        let idle = self.workers.values().filter(|w| w.phase == Phase::Up && w.assigned.is_empty()).count();
+        let idle = self.workers.values().filter(|w| w.phase == Phase::Up && !w.full && w.assigned.is_empty()).count();
         let something_else = || self.queue.iter().any(|&j| self.jobs.get(j).is_some_and(|j| !j.pending.is_empty()));
         if idle == 0 || something_else() || now.saturating_sub(self.last_revoke) < STUCK {
             return;
@@ -664,10 +684,14 @@ impl<P> Scheduler<P> {
         self.state != State::Running && self.workers.is_empty() && self.asked == 0 && self.jobs.is_empty()
     }
 
-    /// Whether idle workers might take over waiting tasks if [`plan`](Self::plan) is called a little later.
+    /// Whether [`plan`](Self::plan) should be called a little later, though nothing happens: idle workers might then take over
+    /// waiting tasks, or one that had no room have some.
     pub fn wants_tick(&self) -> bool {
-        self.workers.values().any(|w| w.phase == Phase::Up && w.assigned.is_empty())
-            && self.workers.values().any(|w| w.assigned.len() > 1)
+        let mut up = self.workers.values().filter(|w| w.phase == Phase::Up);
+        if !self.queue.is_empty() && up.clone().any(|w| w.retry_at.is_some()) {
+            return true;
+        }
+        up.any(|w| w.assigned.is_empty()) && self.workers.values().any(|w| w.assigned.len() > 1)
     }
 
     /// Whether anything waits: to be handed out, to be asked for, or behind another task.
@@ -857,6 +881,21 @@ impl<P> Job<P> {
         let enough = idle || room >= deepest;
         (tasks > 0 && enough).then_some(Command::Fill { job: id, tasks, items })
     }
+}
+
+/// A worker's tasks, with what counts as such; how long ago it was last busy; the worker.
+type Load = Reverse<(u64, Reverse<u64>, WorkerId)>;
+
+/// Who can be given tasks: least loaded first; among equals the one that was busy last, whose caches are warm. One that has slept,
+/// or has been stuck, for long counts as if it had `late` more tasks.
+fn by_load<P>(workers: &SlotMap<WorkerId, Worker<P>>, now: u64, late: u64) -> BinaryHeap<Load> {
+    let open = workers.iter().filter(|(_, w)| w.phase == Phase::Up && !w.full && !w.recalled);
+    open.map(|(id, w)| {
+        let patience = if w.assigned.is_empty() { ALERT } else { STUCK };
+        let is_late = now.saturating_sub(w.last_finish) > patience;
+        Reverse((w.assigned.len() as u64 + if is_late { late } else { 0 }, Reverse(w.last_finish), id))
+    })
+    .collect()
 }
 
 /// How many tasks of so many items a worker may have at a time.

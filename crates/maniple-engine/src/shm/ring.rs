@@ -3,18 +3,17 @@
 //! A frame is a [`Head`] and its body, contiguous, in a multiple of 8 bytes. One that does not fit before the ring's end
 //! starts at its beginning; the gap is covered by a head of kind [`SKIP`], or is too small for any head and then implied.
 //!
-//! `Head::state` is the one word that both sides write after publishing: the consumer moves it from [`WAITING`] to
-//! [`CLAIMED`] before it acts on a frame, the producer from `WAITING` to [`REVOKED`] to take a frame back. Whoever's
-//! compare-exchange wins owns the frame. Since only the producer reuses the bytes, it may look at a frame's state for as
+//! `Head::state`, a [`Claim`], is the one word that both sides write after publishing: the consumer claims a frame before it
+//! acts on it, the producer may take it back. Since only the producer reuses the bytes, it may look at a frame's state for as
 //! long as it has not overwritten it, whether or not the consumer is still alive.
 #![allow(unsafe_code)]
 
+use super::claim::{Claim, WAITING};
 use super::cursor::{Cursors, ReadSide, WriteSide};
 use super::segment::Segment;
 use crate::error::Error;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What stands before each body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,13 +38,6 @@ impl Head {
         Head { kind, aux, number, ..Head::default() }
     }
 }
-
-/// A frame that nobody has claimed or revoked.
-pub const WAITING: u32 = 0;
-/// The consumer acts, or has acted, on the frame.
-pub const CLAIMED: u32 = 1;
-/// The producer has taken the frame back; the consumer passes over it.
-pub const REVOKED: u32 = 2;
 
 /// The kind that covers a gap at the ring's end.
 pub const SKIP: u16 = u16::MAX;
@@ -103,9 +95,9 @@ impl Memory {
         unsafe { self.data.as_ptr().add(self.offset(position)).cast() }
     }
 
-    fn state_at(&self, position: u64) -> &AtomicU32 {
+    fn state_at(&self, position: u64) -> &Claim {
         // SAFETY: as `head_at`; `state` is the head's first word, aligned, and touched only through atomics once published.
-        unsafe { AtomicU32::from_ptr(self.head_at(position).cast()) }
+        unsafe { &*self.head_at(position).cast() }
     }
 }
 
@@ -167,18 +159,12 @@ impl Producer {
     /// Whether the consumer has claimed the frame at `position`. Only for frames that no later push has overwritten or that
     /// the consumer has gone past.
     pub fn claimed(&self, position: u64) -> bool {
-        self.memory.cursors().head() > position || self.memory.state_at(position).load(Ordering::Acquire) == CLAIMED
+        self.memory.cursors().head() > position || self.memory.state_at(position).is_claimed()
     }
 
     /// Takes the frame at `position` back. False: the consumer was first.
     pub fn revoke(&self, position: u64) -> bool {
-        self.memory.cursors().head() <= position
-            && self
-                .memory
-                .state_at(position)
-                // Partner: `Frame::claim`; the winner owns the frame.
-                .compare_exchange(WAITING, REVOKED, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+        self.memory.cursors().head() <= position && self.memory.state_at(position).revoke()
     }
 
     /// Bytes published that the consumer has not given back.
@@ -201,14 +187,13 @@ pub struct Frame<'a> {
     pub head: Head,
     /// Its body, still in the ring.
     pub body: &'a [u8],
-    state: &'a AtomicU32,
+    state: &'a Claim,
 }
 
 impl Frame<'_> {
     /// Claims the frame before it is acted on. False: the producer has revoked it.
     pub fn claim(&self) -> bool {
-        // Partner: `Producer::revoke`.
-        self.state.compare_exchange(WAITING, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.state.claim()
     }
 }
 

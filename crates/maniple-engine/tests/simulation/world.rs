@@ -116,7 +116,7 @@ impl World {
         }
         script.sort_by_key(|&(at, _)| Reverse(at));
         let sched = Scheduler::new(traits.config);
-        let mut world = World {
+        let world = World {
             traits,
             rng,
             now: 1,
@@ -339,6 +339,7 @@ impl World {
                 }
                 News::Done(number, nanos) => {
                     peer.refused = false;
+                    peer.behind_since = None;
                     match self.sched.finished(worker, number, nanos, self.now) {
                         Some((job, index, items)) => self.end_task(job, index, items, End::Finished),
                         None => assert!(
@@ -606,7 +607,8 @@ impl World {
         task.payload.sent_to = Some((worker, number));
         let (job, index) = (task.job, task.index);
         note!(self, "{index} of {job:?} is sent to {worker:?} as {number}");
-        self.ledger.sent(place);
+        let in_order = self.counts.get("refused").is_none();
+        self.ledger.sent(place, in_order);
         let peer = self.peers.get_mut(&worker).expect("it was there");
         peer.post(number, place);
         let after = Traits::delay(&mut self.rng, 5 * MICRO);

@@ -1,0 +1,35 @@
+//! The word that decides who owns a published frame: the consumer, which claims it before it acts on it, or the producer, which
+//! takes it back. Whoever's compare-exchange wins owns the frame, and nobody else ever does.
+
+use super::atomic::{AtomicU32, Ordering};
+
+/// A frame that nobody has claimed or revoked.
+pub const WAITING: u32 = 0;
+/// The consumer acts, or has acted, on the frame.
+pub const CLAIMED: u32 = 1;
+/// The producer has taken the frame back; the consumer passes over it.
+pub const REVOKED: u32 = 2;
+
+/// A frame's state, in shared memory.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Claim(AtomicU32);
+
+impl Claim {
+    /// For the consumer, before it acts on the frame. False: the producer has taken it back.
+    pub fn claim(&self) -> bool {
+        // Partner: `revoke`; the winner owns the frame.
+        self.0.compare_exchange(WAITING, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// For the producer. False: the consumer was first.
+    pub fn revoke(&self) -> bool {
+        // Partner: `claim`.
+        self.0.compare_exchange(WAITING, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whether the consumer was first.
+    pub fn is_claimed(&self) -> bool {
+        self.0.load(Ordering::Acquire) == CLAIMED
+    }
+}
