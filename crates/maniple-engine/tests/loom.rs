@@ -17,6 +17,16 @@ use maniple_engine::shm::bell::{AWAKE, Bell};
 use maniple_engine::shm::claim::Claim;
 use maniple_engine::shm::cursor::{Cursors, ReadSide, WriteSide};
 
+/// Tries every order of steps in which a thread is interrupted, where it need not be, at most so often; faults in protocols of two
+/// parties show with two (Musuvathi and Qadeer, "Iterative Context Bounding", 2007). `LOOM_MAX_PREEMPTIONS` overrides it.
+const INTERRUPTIONS: usize = 2;
+
+fn model(run: impl Fn() + Sync + Send + 'static) {
+    let mut checker = loom::model::Builder::new();
+    checker.preemption_bound = checker.preemption_bound.or(Some(INTERRUPTIONS));
+    checker.check(run);
+}
+
 /// A ring of a few bytes: the real cursors, and bytes that the checker watches.
 struct Ring {
     cursors: Cursors,
@@ -46,7 +56,7 @@ impl Ring {
 
 /// Sends `values` in pieces of so many bytes through a ring of two bytes, and checks what arrives.
 fn pass(pieces: &'static [u64]) {
-    loom::model(move || {
+    model(move || {
         let ring = Ring::new(2);
         let theirs = ring.clone();
         let producer = thread::spawn(move || {
@@ -94,7 +104,7 @@ fn pieces_pass_through_a_ring_that_wraps_within_them() {
 
 #[test]
 fn a_frame_is_claimed_or_taken_back_and_never_both_or_neither() {
-    loom::model(|| {
+    model(|| {
         let frame = Arc::new((Claim::default(), UnsafeCell::new(0)));
         let theirs = frame.clone();
         let act = |frame: &(Claim, UnsafeCell<u32>)| frame.1.with_mut(|owned| unsafe { *owned += 1 });
@@ -118,7 +128,7 @@ fn a_frame_is_claimed_or_taken_back_and_never_both_or_neither() {
 
 #[test]
 fn what_was_done_before_a_claim_is_seen_by_whoever_fails_to_take_the_frame_back() {
-    loom::model(|| {
+    model(|| {
         let frame = Arc::new((Claim::default(), UnsafeCell::new(0)));
         let theirs = frame.clone();
         let consumer = thread::spawn(move || {
@@ -137,7 +147,7 @@ fn what_was_done_before_a_claim_is_seen_by_whoever_fails_to_take_the_frame_back(
 /// as the producer does for its dead or busy consumer, after the consumer may have gone past it.
 #[test]
 fn a_frame_that_was_gone_past_is_not_taken_back() {
-    loom::model(|| {
+    model(|| {
         let ring = Ring::new(1);
         let state = Arc::new(Claim::default());
         let (their_ring, their_state) = (ring.clone(), state.clone());
@@ -214,7 +224,7 @@ impl Bed {
 
 #[test]
 fn news_published_while_its_reader_goes_to_sleep_wakes_it() {
-    loom::model(|| {
+    model(|| {
         let (bed, ring) = (Arc::new(Bed::default()), Ring::new(2));
         let (their_bed, their_ring) = (bed.clone(), ring.clone());
         let ringer = thread::spawn(move || {
@@ -232,7 +242,7 @@ fn news_published_while_its_reader_goes_to_sleep_wakes_it() {
 
 #[test]
 fn a_reader_that_sleeps_again_is_woken_again() {
-    loom::model(|| {
+    model(|| {
         let (bed, ring) = (Arc::new(Bed::default()), Ring::new(2));
         let (their_bed, their_ring) = (bed.clone(), ring.clone());
         let ringer = thread::spawn(move || {
@@ -255,7 +265,7 @@ fn a_reader_that_sleeps_again_is_woken_again() {
 
 #[test]
 fn of_two_ringers_one_wakes_the_sleeper() {
-    loom::model(|| {
+    model(|| {
         let bed = Arc::new(Bed::default());
         let news = Arc::new((AtomicU32::new(0), AtomicU32::new(0)));
         let first = {
@@ -285,7 +295,7 @@ fn of_two_ringers_one_wakes_the_sleeper() {
 
 #[test]
 fn a_level_that_does_not_want_the_news_is_left_asleep() {
-    loom::model(|| {
+    model(|| {
         let bell = Arc::new(Bell::default());
         let theirs = bell.clone();
         let ringer = thread::spawn(move || theirs.ring(|level| level == 1));

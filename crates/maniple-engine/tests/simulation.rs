@@ -23,20 +23,22 @@ mod world;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use world::{Counts, World};
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 4_000;
+const SEEDS: u64 = 20_000;
 /// The last lines of a failed run's journal that are shown.
 const SHOWN: usize = 150;
 /// A single seed takes milliseconds; one that takes so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
 }
 
 /// Runs a seed. What it met on the way, or what it died of.
@@ -70,7 +72,8 @@ fn replay(seed: u64) -> String {
     let skipped = lines.len().saturating_sub(SHOWN);
     let first = lines.first().cloned().unwrap_or_default();
     let state = catch_unwind(AssertUnwindSafe(|| world.describe())).unwrap_or_default();
-    let twice = if died { "" } else { "\nand it did NOT fail when it was run again: the simulation is not deterministic" };
+    let twice =
+        if died { "" } else { "\nand it did NOT fail when it was run again: the simulation is not deterministic" };
     format!(
         "{first}\n... {skipped} lines\n{}\n{state}\n{why}\nseed {seed} fails{twice}. Replay it with\n  MANIPLE_SEED={seed} cargo test -p maniple-engine --test simulation",
         lines[skipped..].join("\n")

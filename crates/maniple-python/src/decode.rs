@@ -23,7 +23,9 @@ pub fn open(incoming: &mut Incoming) -> (std::vec::IntoIter<Region>, &[u8]) {
 }
 
 fn damaged() -> PyErr {
-    PyRuntimeError::new_err("a payload is shorter than it says; sender and receiver must use the same version of maniple")
+    PyRuntimeError::new_err(
+        "a payload is shorter than it says; sender and receiver must use the same version of maniple",
+    )
 }
 
 impl<'a> Decoder<'a> {

@@ -221,11 +221,8 @@ impl Buffers {
         // SAFETY: the view keeps `len_bytes` contiguous bytes alive. Another thread may write to them meanwhile; then what
         // arrives is a mixture, as with any buffer that is changed while it is being pickled.
         let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
-        let blob = if bytes.len() > 1 << 20 {
-            py.detach(|| self.packer.blob(&[bytes]))
-        } else {
-            self.packer.blob(&[bytes])
-        };
+        let blob =
+            if bytes.len() > 1 << 20 { py.detach(|| self.packer.blob(&[bytes])) } else { self.packer.blob(&[bytes]) };
         self.lock().push(blob.map_err(python)?);
         Ok(false)
     }

@@ -4,7 +4,9 @@ use crate::encode::{Encoder, Pickler, tag};
 use crate::error::python;
 use crate::source::{self, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
-use maniple_engine::pool::{Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId};
+use maniple_engine::pool::{
+    Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
+};
 use maniple_engine::process::Exit;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -64,7 +66,10 @@ impl PyHub {
     #[pyo3(signature = (processes, maxtasksperchild=None, tap_stderr=true))]
     fn new(processes: usize, maxtasksperchild: Option<u64>, tap_stderr: bool) -> PyResult<Self> {
         let max = maxtasksperchild
-            .map(|n| NonZeroU64::new(n).ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None")))
+            .map(|n| {
+                NonZeroU64::new(n)
+                    .ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None"))
+            })
             .transpose()?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
         Ok(PyHub { hub, known: Mutex::default() })
@@ -157,7 +162,8 @@ impl PyHub {
             encoder.mark(tag::KEYWORDS);
             encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::Cloud)?;
         }
-        let spec = JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: Some(1), window: None, notify };
+        let spec =
+            JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: Some(1), window: None, notify };
         let ticket = self.submit(spec, SourceKind::Ready(vec![(1, encoder.packet()?)]))?;
         Ok(PyTicket::new(ticket, Shape::One))
     }

@@ -3,8 +3,8 @@
 use crate::decode::{Decoder, open};
 use crate::error::{helper, python};
 use maniple_engine::Error;
-use maniple_engine::process::Exit;
 use maniple_engine::pool::{Incoming, LossCause, Outcome, Settled, Ticket};
+use maniple_engine::process::Exit;
 use pyo3::exceptions::{PyStopIteration, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -202,8 +202,7 @@ pub struct PyStream {
 
 impl PyStream {
     pub fn new(ticket: Ticket, window: usize, chunksize: usize) -> Self {
-        let taken =
-            Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, over: false };
+        let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, over: false };
         PyStream { ticket, batch: (window / 8).clamp(1, 64), chunksize, taken: Mutex::new(taken) }
     }
 

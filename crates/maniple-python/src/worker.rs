@@ -14,10 +14,12 @@ use std::collections::HashMap;
 /// How many tasks in a row may run without a look at signals and other threads.
 const STINT: u32 = 128;
 
-/// A function: as it came, or as it is. It is decoded by the first task that calls it, so that failing to is that task's failure.
+/// A function: as it came, as it is, or why it cannot be had. It is decoded by the first task that calls it, so that failing to
+/// is that task's failure, and that of each after it.
 enum Function {
     Raw(Incoming),
     Ready(Py<PyAny>),
+    Broken(PyErr),
 }
 
 /// Runs tasks until the hub says that there are no more. `handles` are the descriptors that `Hub.create_link` gave, which from here
@@ -154,39 +156,22 @@ fn attempt(
     })
 }
 
-fn function<'py>(
-    py: Python<'py>,
-    functions: &mut HashMap<u32, Function>,
-    number: u32,
-) -> PyResult<Bound<'py, PyAny>> {
-    let place = functions
-        .get_mut(&number)
-        .ok_or_else(|| PyRuntimeError::new_err("a task of a function that never came"))?;
-    if let Function::Ready(func) = place {
-        return Ok(func.bind(py).clone());
-    }
+fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number: u32) -> PyResult<Bound<'py, PyAny>> {
+    let place =
+        functions.get_mut(&number).ok_or_else(|| PyRuntimeError::new_err("a task of a function that never came"))?;
     if let Function::Raw(content) = place {
-        let taken = std::mem::take(content);
-        let decoded = decode(py, taken);
-        match decoded {
-            Ok(func) => *place = Function::Ready(func),
-            Err((error, kept)) => {
-                *content = kept;
-                return Err(error);
-            }
-        }
+        let mut content = std::mem::take(content);
+        let (regions, bytes) = open(&mut content);
+        *place = match Decoder::new(regions, bytes).value(py) {
+            Ok(func) => Function::Ready(func.unbind()),
+            Err(error) => Function::Broken(error),
+        };
     }
     match place {
         Function::Ready(func) => Ok(func.bind(py).clone()),
-        Function::Raw(_) => Err(PyRuntimeError::new_err("a function that could not be decoded")),
+        Function::Broken(error) => Err(error.clone_ref(py)),
+        Function::Raw(_) => Err(PyRuntimeError::new_err("a function that was not decoded")),
     }
-}
-
-/// The function, or its payload back: the next task of it will fail in the same way.
-fn decode(py: Python<'_>, mut content: Incoming) -> Result<Py<PyAny>, (PyErr, Incoming)> {
-    let (regions, bytes) = open(&mut content);
-    let decoded = Decoder::new(regions, bytes).value(py).map(Bound::unbind);
-    decoded.map_err(|error| (error, content))
 }
 
 /// An exception as a payload that always decodes: the exception's own pickle is inside as bytes.

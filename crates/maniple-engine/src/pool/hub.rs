@@ -10,20 +10,19 @@
 #![allow(unsafe_code)]
 
 use super::deaths::Tail;
-use super::job::{Cell, Collect, Feed, Job, Loss, Outcome, Settled};
-use super::link::{Desk, HubLink, kind, level};
+use super::drive::Seat;
+use super::job::{Cell, Feed, Job, Loss, Settled};
+use super::link::{Desk, HubLink};
 use super::packet::{Incoming, Packer, Packet};
-use super::scheduler::{Chunk, Command, Config, Dropped, JobId, JobShape, Scheduler, Supply, WorkerId};
+use super::scheduler::{Command, Config, JobId, JobShape, Scheduler, Supply, WorkerId};
+use super::spec::{Filling, JobSpec, SourceKind};
 use super::spin::Spin;
 use super::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
 use crate::process::ExitWatch;
-use crate::shm::ring::Head;
-use crate::sys::futex::Woken;
-use crate::sys::{self, Handle, clock, ready};
+use crate::sys::{self, Handle, ready};
 use rustc_hash::FxHashMap;
 use slotmap::SecondaryMap;
-use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
@@ -32,8 +31,6 @@ use std::time::{Duration, Instant};
 
 /// Free blocks that a hub keeps for its tasks, in bytes.
 const KEPT: usize = 256 << 20;
-/// How long a driver sleeps at most when it asked to be woken late, or when waiting tasks might need another worker.
-const NAP: Duration = Duration::from_micros(400);
 
 /// What a pool is like.
 #[derive(Clone, Debug)]
@@ -44,72 +41,6 @@ pub struct HubConfig {
     pub max_tasks_per_child: Option<NonZeroU64>,
     /// Whether workers' standard error passes through the hub, so that errors can quote it.
     pub tap_stderr: bool,
-}
-
-/// A job to be.
-pub struct JobSpec {
-    /// What its tasks call.
-    pub func: Func,
-    /// In which order outcomes are wanted.
-    pub collect: Collect,
-    /// How many items make a task.
-    pub chunk: Chunk,
-    /// How many items there are, if that is known.
-    pub items: Option<usize>,
-    /// How many items, and about how many bytes of payload, may be under way and not consumed.
-    pub window: Option<(usize, usize)>,
-    /// Whether the keeper reports the job's end ([`super::Chore::Completed`]).
-    pub notify: bool,
-}
-
-/// Where a job's tasks come from.
-pub enum SourceKind {
-    /// Here they are (as a rule, one).
-    Ready(Vec<(usize, Packet)>),
-    /// Asked by whoever drives the hub. It must not block.
-    Inline(Box<dyn Source>),
-    /// Asked for through [`Hub::wanted`] by a thread of the front's, which may block.
-    External,
-}
-
-/// Makes a job's tasks when there is room for them.
-pub trait Source: Send {
-    /// Puts up to `tasks` tasks of up to `items` items each into `out`. True: there are no more.
-    fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool;
-}
-
-/// Where a source puts tasks.
-pub struct Filling<'a> {
-    /// Makes packets.
-    pub packer: &'a Packer,
-    tasks: Vec<(usize, Result<Packet, Box<dyn Any + Send>>)>,
-}
-
-impl<'a> Filling<'a> {
-    /// An empty one.
-    pub fn new(packer: &'a Packer) -> Self {
-        Filling { packer, tasks: Vec::new() }
-    }
-
-    /// A task of so many items.
-    pub fn task(&mut self, items: usize, packet: Packet) {
-        self.tasks.push((items, Ok(packet)));
-    }
-
-    /// A task that cannot be sent; `why` arrives as its [`Outcome::Unsent`].
-    pub fn unsent(&mut self, items: usize, why: Box<dyn Any + Send>) {
-        self.tasks.push((items, Err(why)));
-    }
-
-    /// How many tasks there are.
-    pub fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
-    }
 }
 
 /// A function that workers know, or will when they need it. The last clone that goes makes them forget it.
@@ -144,15 +75,15 @@ impl std::fmt::Debug for Hub {
 }
 
 pub(crate) struct Inner {
-    owner: u32,
-    cores: usize,
-    tapped: bool,
+    pub(super) owner: u32,
+    pub(super) cores: usize,
+    pub(super) tapped: bool,
     pub(super) desk: Desk,
     pub(super) kick: ready::Kick,
-    packer: Packer,
+    pub(super) packer: Packer,
     // Functions that nobody holds any more. A lock of its own: it is taken wherever a value is dropped.
-    unused: Mutex<Vec<u32>>,
-    state: Mutex<State>,
+    pub(super) unused: Mutex<Vec<u32>>,
+    pub(super) state: Mutex<State>,
 }
 
 pub(super) struct Peer {
@@ -169,7 +100,7 @@ pub(super) struct Peer {
     pub reap_due: bool,
     /// Its end of the wire is not closed.
     pub wire_open: bool,
-    stop_due: bool,
+    pub stop_due: bool,
 }
 
 pub(super) struct State {
@@ -177,25 +108,25 @@ pub(super) struct State {
     pub peers: SecondaryMap<WorkerId, Peer>,
     // Not by slot: a job stays here until it is collected, long after the scheduler has used its slot again.
     pub jobs: FxHashMap<JobId, Job>,
-    functions: HashMap<u32, Packet>,
-    next_function: u32,
+    pub(super) functions: HashMap<u32, Packet>,
+    pub(super) next_function: u32,
     /// Somebody drives.
     pub driving: bool,
     pub parked: Vec<Arc<Cell>>,
-    fills: VecDeque<(JobId, usize, usize)>,
+    pub(super) fills: VecDeque<(JobId, usize, usize)>,
     /// Workers to be started by the front.
     pub starts: usize,
     /// Jobs whose end the front wants to be told of.
     pub notices: VecDeque<JobId>,
-    commands: Vec<Command>,
-    spin: Spin,
+    pub(super) commands: Vec<Command>,
+    pub(super) spin: Spin,
     /// The death that is being dealt with.
     pub loss: Option<Arc<Loss>>,
     /// Why no worker could be started.
     pub broken: Option<Arc<Loss>>,
     pub terminated: bool,
     /// Jobs that have not ended and whose end the front wants to be told of.
-    watched: usize,
+    pub(super) watched: usize,
     /// Somebody's outcome came since the driver last looked.
     pub called: bool,
     /// Futures wait: the keeper must look at everything.
@@ -485,7 +416,12 @@ impl Hub {
         let seat = if st.driving { "somebody drives" } else { "nobody drives" };
         let news = st.peers.values().filter(|p| p.damaged).count();
         let jobs: String = st.jobs.iter().map(|(id, j)| format!("\nheld {id:?}: {}", j.describe())).collect();
-        format!("{seat}, bell {}, {} fills due, {news} damaged\n{}{jobs}", self.inner.desk.bell().level(), st.fills.len(), st.sched.describe())
+        format!(
+            "{seat}, bell {}, {} fills due, {news} damaged\n{}{jobs}",
+            self.inner.desk.bell().level(),
+            st.fills.len(),
+            st.sched.describe()
+        )
     }
 
     /// Wakes the keeper.
@@ -550,416 +486,5 @@ impl Drop for Hub {
             // SAFETY: dropped once, here, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.inner) };
         }
-    }
-}
-
-/// The right to drive, and the duty to hand it on.
-pub(crate) struct Seat<'a> {
-    inner: &'a Inner,
-    state: Option<MutexGuard<'a, State>>,
-}
-
-impl Seat<'_> {
-    /// Drives until `cell` is ready, `until`, or a signal.
-    pub fn drive(mut self, cell: &Cell, until: Instant) -> Woken {
-        let inner = self.inner;
-        let Some(mut st) = self.state.take() else { return Woken::Rung };
-        let outcome = loop {
-            st = inner.drive_once(st);
-            if cell.is_ready() {
-                break Woken::Rung;
-            }
-            let now = Instant::now();
-            if now >= until {
-                break Woken::TimedOut;
-            }
-            let alone = st.sched.busy() < inner.cores;
-            let mut spin = std::mem::take(&mut st.spin);
-            drop(st);
-            let news = spin.until(alone, || inner.may_have_news() || cell.is_ready());
-            st = inner.lock();
-            st.spin = spin;
-            if news || inner.has_news(&mut st) || cell.is_ready() {
-                continue;
-            }
-            let brisk = st.is_brisk();
-            let level = if brisk { level::CALLER_HALF } else { level::CALLER };
-            let bell = inner.desk.bell();
-            bell.arm(level);
-            if inner.has_news(&mut st) || cell.is_ready() || !st.fills.is_empty() {
-                bell.disarm();
-                continue;
-            }
-            let mut limit = until.saturating_duration_since(now);
-            if brisk || st.sched.wants_tick() {
-                limit = limit.min(NAP);
-            }
-            drop(st);
-            let woken = bell.sleep(level, Some(limit));
-            st = inner.lock();
-            bell.disarm();
-            if woken == Woken::Signal {
-                break Woken::Signal;
-            }
-        };
-        inner.leave_seat(st);
-        outcome
-    }
-}
-
-impl Inner {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes in all news, acts on it, and asks sources for what is wanted. The caller holds the seat.
-    pub(super) fn drive_once<'a>(&'a self, mut st: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        loop {
-            self.listen(&mut st);
-            self.advance(&mut st);
-            st.called = false;
-            let Some((job, tasks, items)) = st.fills.pop_front() else { return st };
-            let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { continue };
-            let Some(mut source) = source.take() else { continue };
-            drop(st);
-            let mut filling = Filling::new(&self.packer);
-            let ended = source.fill(tasks, items, &mut filling);
-            let tasks = filling.tasks;
-            st = self.lock();
-            let over = match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
-                Some(Feed::Inline(place)) if !ended => {
-                    *place = Some(source);
-                    None
-                }
-                _ => Some(source),
-            };
-            self.take_in(&mut st, job, tasks);
-            st.sched.filled(job, ended);
-            if over.is_some() {
-                // A source's end may run a front's code.
-                self.advance(&mut st);
-                drop(st);
-                drop(over);
-                st = self.lock();
-            }
-        }
-    }
-
-    fn take_in(
-        &self,
-        st: &mut State,
-        job: JobId,
-        tasks: Vec<(usize, Result<Packet, Box<dyn Any + Send>>)>,
-    ) {
-        for (items, task) in tasks {
-            match task {
-                Ok(packet) => {
-                    st.weigh(job, items, packet.size());
-                    st.sched.add(job, items, packet);
-                }
-                Err(why) => {
-                    if let Some(index) = st.sched.add_settled(job, items) {
-                        st.settle(job, Settled { index, items, outcome: Outcome::Unsent(why) });
-                    }
-                }
-            }
-        }
-    }
-
-    /// After an event from a thread that does not drive: hands out, and sees to it that what came up is seen to.
-    fn follow_up(&self, st: &mut State) {
-        let driven = st.driving;
-        if !driven {
-            // What was answered meanwhile makes room, and says who is idle.
-            self.listen(st);
-        }
-        self.advance(st);
-        self.settle_down(st, driven);
-    }
-
-    /// Hands the seat on: to somebody who waits, or to nobody.
-    pub(super) fn leave_seat(&self, mut st: MutexGuard<'_, State>) {
-        st.driving = false;
-        let next = loop {
-            match st.parked.pop() {
-                Some(cell) if cell.is_ready() => cell.call(),
-                other => break other,
-            }
-        };
-        match next {
-            Some(cell) => cell.call(),
-            None => self.settle_down(&mut st, false),
-        }
-    }
-
-    /// Nobody drives now: sees to it that somebody comes when there is need.
-    fn settle_down(&self, st: &mut State, driven: bool) {
-        if driven || st.driving {
-            self.stir(st);
-            return;
-        }
-        let bell = self.desk.bell();
-        match st.unattended_level() {
-            None => bell.disarm(),
-            Some(level) => {
-                bell.arm(level);
-                if (level == level::KEEPER && self.has_news(st)) || st.has_chores() || !st.fills.is_empty() {
-                    bell.disarm();
-                    self.kick.kick();
-                }
-            }
-        }
-        if st.has_chores() {
-            self.kick.kick();
-        }
-    }
-
-    /// If somebody drives: wakes it where there is something for it to do, or an outcome that may be its own.
-    pub(super) fn stir(&self, st: &mut State) {
-        if st.driving && (std::mem::take(&mut st.called) || !st.fills.is_empty()) {
-            if let Some(level) = self.desk.bell().ring(|_| true) {
-                if matches!(level, level::CALLER | level::CALLER_HALF) { self.desk.bell().wake() } else { self.kick.kick() }
-            }
-        }
-    }
-
-    fn may_have_news(&self) -> bool {
-        // The lock is free for a moment at a time; a spinner that finds it taken looks again.
-        self.state.try_lock().is_ok_and(|mut st| self.has_news(&mut st))
-    }
-
-    pub(super) fn has_news(&self, st: &mut State) -> bool {
-        st.peers.values_mut().any(|p| !p.damaged && p.link.has_news())
-    }
-
-    /// Takes in what workers have said.
-    pub(super) fn listen(&self, st: &mut State) -> bool {
-        let mut any = false;
-        let workers: Vec<WorkerId> = st.peers.keys().collect();
-        for worker in workers {
-            any |= self.hear_out(st, worker);
-        }
-        any
-    }
-
-    /// Takes in what one worker has said.
-    pub(super) fn hear_out(&self, st: &mut State, worker: WorkerId) -> bool {
-        let mut any = false;
-        let now = clock::now();
-        loop {
-            let Some(peer) = st.peers.get_mut(worker).filter(|p| !p.damaged) else { return any };
-            let heard = match peer.link.hear() {
-                Ok(None) => return any,
-                Ok(Some(said)) => match said.kind {
-                    kind::HELLO => {
-                        st.sched.worker_up(worker, now);
-                        Ok(())
-                    }
-                    kind::UNFIT => {
-                        peer.unfit = Some(said.content);
-                        Ok(())
-                    }
-                    kind::DONE | kind::FAILED => match st.sched.finished(worker, said.number, said.nanos, now) {
-                        Some((job, index, items)) => {
-                            st.weigh(job, items, said.content.size());
-                            let done = said.kind == kind::DONE;
-                            let outcome = if done { Outcome::Done(said.content) } else { Outcome::Failed(said.content) };
-                            st.settle(job, Settled { index, items, outcome });
-                            Ok(())
-                        }
-                        // After a termination the scheduler knows nothing of what still runs.
-                        None if st.terminated => Ok(()),
-                        None => Err(Error::Damaged("an answer to a task that the worker was not given")),
-                    },
-                    _ => Err(Error::Damaged("a frame of a kind that does not exist")),
-                },
-                Err(e) => Err(e),
-            };
-            any = true;
-            if heard.is_err()
-                && let Some(peer) = st.peers.get_mut(worker)
-            {
-                // It has gone mad: its death, which follows, settles what it had.
-                peer.damaged = true;
-                if let Some(watch) = &peer.watch {
-                    let _ = watch.signal(9);
-                }
-            }
-        }
-    }
-
-    /// Lets the scheduler decide, and does what it says.
-    pub(super) fn advance(&self, st: &mut State) {
-        self.forget_unused(st);
-        let mut commands = std::mem::take(&mut st.commands);
-        loop {
-            st.sched.plan(clock::now());
-            st.sched.commands(&mut commands);
-            if commands.is_empty() {
-                break;
-            }
-            for command in commands.drain(..) {
-                self.execute(st, command);
-            }
-        }
-        st.commands = commands;
-        let State { peers, sched, .. } = st;
-        for (worker, peer) in peers.iter_mut() {
-            if peer.stop_due {
-                peer.stop_due = !peer.link.signal(kind::STOP, 0);
-            }
-            if peer.link.dirty {
-                peer.link.set_halfway(sched.halfway(worker).unwrap_or(0));
-                peer.link.ring();
-            }
-        }
-    }
-
-    fn execute(&self, st: &mut State, command: Command) {
-        match command {
-            Command::Send { worker, number } => self.send(st, worker, number),
-            Command::Fill { job, tasks, items } => match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
-                Some(Feed::External { wanted, cell }) => {
-                    *wanted = Some((tasks, items));
-                    cell.call();
-                }
-                Some(Feed::Inline(_)) => st.fills.push_back((job, tasks, items)),
-                _ => st.sched.filled(job, true),
-            },
-            Command::Revoke { worker, count } => {
-                let Some(peer) = st.peers.get_mut(worker) else { return };
-                let sender = peer.link.sender();
-                let mut taken = 0;
-                for task in st.sched.assigned(worker).rev().take(count) {
-                    if !sender.revoke(task.payload.position) {
-                        break;
-                    }
-                    sender.release(&task.payload);
-                    taken += 1;
-                }
-                st.sched.revoked(worker, taken);
-            }
-            Command::Retire(worker) => {
-                if let Some(peer) = st.peers.get_mut(worker) {
-                    peer.stop_due = true;
-                    peer.link.dirty = true;
-                }
-            }
-            Command::Start(n) => {
-                st.starts += n;
-                self.kick.kick();
-            }
-            Command::Drop { job, index, items, why } => {
-                let outcome = match (why, &st.loss, &st.broken) {
-                    (Dropped::Lost(_), Some(loss), _) | (Dropped::Broken, _, Some(loss)) => Outcome::Lost(loss.clone()),
-                    _ => Outcome::Cancelled,
-                };
-                st.settle(job, Settled { index, items, outcome });
-            }
-            Command::Ended(job) => {
-                let Some(j) = st.jobs.get_mut(&job) else { return };
-                if let Feed::External { cell, .. } = &j.feed {
-                    cell.call();
-                }
-                j.end();
-                j.cell.call();
-                st.called = true;
-                let Some(j) = st.jobs.get(&job) else { return };
-                if j.notify {
-                    st.watched -= 1;
-                    st.notices.push_back(job);
-                    self.kick.kick();
-                } else if j.orphaned {
-                    st.jobs.remove(&job);
-                }
-            }
-        }
-    }
-
-    fn send(&self, st: &mut State, worker: WorkerId, number: u64) {
-        let State { sched, peers, functions, .. } = st;
-        let (Some(peer), Some(task)) = (peers.get_mut(worker), sched.task(worker, number)) else { return };
-        let arena = self.packer.arena();
-        let func = task.func;
-        let sent = (|| {
-            if !peer.link.functions.contains(&func) {
-                let empty = Packet::default();
-                let packet = functions.get(&func).unwrap_or(&empty);
-                let head = Head::new(kind::DEFINE, func, 0);
-                if peer.link.send(head, packet, arena)?.is_err() {
-                    return Ok(None);
-                }
-                peer.link.functions.insert(func);
-            }
-            let head = Head::new(kind::TASK, func, task.number);
-            peer.link.send(head, &task.payload, arena).map(Result::ok)
-        })();
-        match sent {
-            Ok(Some(position)) => task.payload.position = position,
-            Ok(None) => sched.refused(worker, number),
-            Err(error) => {
-                // Not this worker's fault, and another would fare no better: the task ends here.
-                if let Some((job, index, items)) = sched.unsendable(worker, number) {
-                    st.settle(job, Settled { index, items, outcome: Outcome::Unsent(Box::new(error)) });
-                }
-            }
-        }
-    }
-
-    fn forget_unused(&self, st: &mut State) {
-        let unused = std::mem::take(&mut *self.unused.lock().unwrap_or_else(PoisonError::into_inner));
-        for func in unused {
-            st.functions.remove(&func);
-            st.sched.forget_cost(func);
-            for peer in st.peers.values_mut() {
-                if peer.link.functions.remove(&func) && !peer.link.signal(kind::FORGET, func) {
-                    // No room: the worker keeps a function that it does not need.
-                    continue;
-                }
-            }
-        }
-    }
-}
-
-impl State {
-    fn settle(&mut self, job: JobId, settled: Settled) {
-        if let Some(j) = self.jobs.get_mut(&job)
-            && j.settle(settled)
-        {
-            j.cell.call();
-            self.called = true;
-        }
-    }
-
-    /// Narrows the window of a job whose payloads are large.
-    fn weigh(&mut self, job: JobId, items: usize, bytes: usize) {
-        if let Some(window) = self.jobs.get_mut(&job).and_then(|j| j.weigh(items, bytes)) {
-            self.sched.narrow(job, window);
-        }
-    }
-
-    /// Whether tasks are so short, and so many are under way, that being told of each costs more than it is worth.
-    fn is_brisk(&self) -> bool {
-        self.peers.keys().any(|w| self.sched.halfway(w).is_some())
-    }
-
-    pub(super) fn has_chores(&self) -> bool {
-        self.starts > 0 || !self.notices.is_empty() || (self.sched.is_drained() && self.peers.is_empty())
-    }
-
-    /// What the keeper wants to be woken for while nobody drives.
-    pub(super) fn unattended_level(&self) -> Option<u32> {
-        if self.sched.open_jobs() == 0 {
-            return None;
-        }
-        // A pool that closes ends with its last job: somebody must see that.
-        let watched = self.attended || self.watched > 0 || !self.sched.is_running();
-        Some(if watched {
-            level::KEEPER
-        } else if self.sched.has_waiting() {
-            level::KEEPER_HALF
-        } else {
-            level::KEEPER_FULL
-        })
     }
 }

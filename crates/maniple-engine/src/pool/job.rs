@@ -1,7 +1,8 @@
 //! What the hub keeps for each job: outcomes until they are collected, and the cell on which its callers sleep.
 
-use super::hub::{Func, Source};
+use super::hub::Func;
 use super::packet::Incoming;
+use super::spec::Source;
 use crate::process::Exit;
 use crate::sys::futex::{self, Woken};
 use std::any::Any;
@@ -102,7 +103,8 @@ impl Cell {
             futex::wake(&self.word, u32::MAX >> 1);
         }
         if self.awaited.load(Ordering::SeqCst)
-            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
             waker.wake();
         }
     }
@@ -221,7 +223,10 @@ impl Job {
     pub fn describe(&self) -> String {
         let (ended, ready, orphaned) = (self.ended, self.cell.is_ready(), self.orphaned);
         let there = self.settled.iter().flatten().count();
-        format!("{there} outcomes held from number {}, ended: {ended}, ready: {ready}, orphaned: {orphaned}", self.first)
+        format!(
+            "{there} outcomes held from number {}, ended: {ended}, ready: {ready}, orphaned: {orphaned}",
+            self.first
+        )
     }
 
     pub fn is_empty(&self) -> bool {

@@ -299,9 +299,15 @@ fn is_passing(e: &std::io::Error) -> bool {
 }
 
 /// The regions that a frame refers to, and where its inline bytes begin.
-pub(crate) fn open_blobs(frame: &Frame<'_>, inbox: &mut Inbox, wire: &Wire, slots: &Slots) -> Result<(Vec<Region>, usize)> {
+pub(crate) fn open_blobs(
+    frame: &Frame<'_>,
+    inbox: &mut Inbox,
+    wire: &Wire,
+    slots: &Slots,
+) -> Result<(Vec<Region>, usize)> {
     let count = usize::from(frame.head.blobs);
-    let refs = frame.body.get(..count * BLOB_REF).ok_or(Error::Damaged("a frame is shorter than its blob references"))?;
+    let refs =
+        frame.body.get(..count * BLOB_REF).ok_or(Error::Damaged("a frame is shorter than its blob references"))?;
     let mut regions = Vec::with_capacity(count);
     for bytes in refs.as_chunks::<BLOB_REF>().0 {
         regions.push(inbox.open(BlobRef::decode(bytes), wire, slots)?);

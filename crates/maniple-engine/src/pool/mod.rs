@@ -15,27 +15,34 @@
 //! | `worker` | the worker's end of a link |
 //! | `job` | what the hub keeps for each call: outcomes until they are collected |
 //! | `ticket` | the caller's handle on a job: waiting (which drives the hub), taking outcomes |
+//! | `spec` | what a front says of a job, and where its tasks come from |
 //! | `hub` | ties these together, under one lock that is never held while a front's code runs |
+//! | `drive` | taking in what workers say, and acting on it |
+//! | `deaths` | what is left of a worker: its exit, its last words |
+//! | `spin` | a short spin before sleeping, where it pays |
 //! | `keeper` | the chores that no caller is there to do: deaths, restarts, callbacks, unattended work |
 //!
 //! What a payload means is not known here, nor how a worker is started: a front starts it and hands over its pid.
 
 mod deaths;
+mod drive;
 mod hub;
 mod job;
 mod keeper;
 mod link;
 mod packet;
 pub mod scheduler;
+mod spec;
 mod spin;
 mod ticket;
 mod worker;
 
-pub use hub::{Filling, Func, Hub, HubConfig, JobSpec, Source, SourceKind};
+pub use hub::{Func, Hub, HubConfig};
 pub use job::{Collect, Loss, LossCause, Outcome, Settled};
 pub use keeper::Chore;
 pub use link::worker_handles;
-pub use packet::{Bytes, Incoming, Packet, Packer};
+pub use packet::{Bytes, Incoming, Packer, Packet};
 pub use scheduler::{Chunk, JobId, WorkerId};
+pub use spec::{Filling, JobSpec, Source, SourceKind};
 pub use ticket::Ticket;
 pub use worker::{Message, Task, WorkerLink};

@@ -22,8 +22,8 @@
 //! that keeps all workers busy to the end.
 
 use slotmap::{Key, SlotMap, new_key_type};
-use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 new_key_type! {
     /// A worker, for its whole life; never used again for another.
@@ -299,7 +299,7 @@ impl<P> Scheduler<P> {
 
     fn failed_start(&mut self) {
         self.failed_starts += 1;
-        if self.failed_starts >= self.config.processes.max(2) + 1 && self.state != State::Terminated {
+        if self.failed_starts > self.config.processes.max(2) && self.state != State::Terminated {
             self.state = State::Broken;
             self.drop_all(Dropped::Broken);
         }
@@ -780,7 +780,12 @@ impl<P> Scheduler<P> {
         }
         for (_, w) in self.workers.iter_mut() {
             let assigned = std::mem::take(&mut w.assigned);
-            self.commands.extend(assigned.iter().map(|t| Command::Drop { job: t.job, index: t.index, items: t.items, why }));
+            self.commands.extend(assigned.iter().map(|t| Command::Drop {
+                job: t.job,
+                index: t.index,
+                items: t.items,
+                why,
+            }));
             for task in assigned {
                 if let Some(j) = self.jobs.get_mut(task.job) {
                     j.unfinished -= 1;

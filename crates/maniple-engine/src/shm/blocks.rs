@@ -83,7 +83,8 @@ impl Arena {
     fn take(&self, len: usize) -> Option<Block> {
         let mut free = self.lock();
         let fits = |b: &Block| b.capacity >= len && b.capacity <= rounded(len).saturating_mul(2);
-        let best = (0..free.blocks.len()).filter(|&i| fits(&free.blocks[i])).min_by_key(|&i| free.blocks[i].capacity)?;
+        let best =
+            (0..free.blocks.len()).filter(|&i| fits(&free.blocks[i])).min_by_key(|&i| free.blocks[i].capacity)?;
         let block = free.blocks.swap_remove(best);
         free.bytes -= block.capacity;
         Some(block)

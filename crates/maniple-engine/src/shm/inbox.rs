@@ -164,8 +164,8 @@ impl Inbox {
         if len > memory::len(handle).doing("measure a shared-memory block")? {
             return Err(Error::Damaged("a blob is longer than its block"));
         }
-        let mapping = memory::Mapping::new(handle.as_fd(), len, memory::Share::CopyOnWrite)
-            .doing("map a shared-memory block")?;
+        let mapping =
+            memory::Mapping::new(handle.as_fd(), len, memory::Share::CopyOnWrite).doing("map a shared-memory block")?;
         let slot = if reference.slot == NO_SLOT {
             self.known.remove(&reference.block);
             None

@@ -209,7 +209,8 @@ impl Consumer {
             let available = self
                 .side
                 .available(self.memory.cursors())
-                .map_err(|_| Error::Damaged("a ring's counter went backwards or too far"))? as usize;
+                .map_err(|_| Error::Damaged("a ring's counter went backwards or too far"))?
+                as usize;
             if available == 0 {
                 return Ok(None);
             }

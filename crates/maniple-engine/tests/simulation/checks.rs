@@ -66,7 +66,11 @@ impl World {
     pub fn check_rest(&self) {
         assert_eq!(self.ledger.open_tasks, 0, "tasks wait, and nothing moves\n{}", self.sched.describe());
         for (id, job) in self.ledger.jobs.iter().filter(|(_, j)| !j.ended) {
-            assert_eq!(job.shape.supply, Supply::OnDemand, "{id:?} has all its tasks, none is open, and it has not ended");
+            assert_eq!(
+                job.shape.supply,
+                Supply::OnDemand,
+                "{id:?} has all its tasks, none is open, and it has not ended"
+            );
             let held = job.made - job.consumed;
             assert!(held > 0 && job.window.is_some(), "{id:?} waits, and nobody asks its source");
         }

@@ -162,7 +162,9 @@ impl Ledger {
                 let begun = task.claimed_by.is_some();
                 assert!(self.terminated || (job.cancelled && !begun), "a task is cancelled for no reason");
             }
-            End::Dropped(Dropped::Broken) => assert!(self.broken, "a task of a sound pool is dropped as if it were broken"),
+            End::Dropped(Dropped::Broken) => {
+                assert!(self.broken, "a task of a sound pool is dropped as if it were broken")
+            }
             End::Unsendable | End::Settled | End::NeverMade => {
                 assert!(task.claimed_by.is_none(), "a task ended unsent that was sent");
             }

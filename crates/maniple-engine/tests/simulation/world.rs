@@ -274,10 +274,18 @@ impl World {
                 self.later(after, Event::Exited(worker));
             }
             Claim::Task(place) => {
-                note!(self, "{worker:?} claims {} of {:?}", self.ledger.tasks[place].index, self.ledger.tasks[place].job);
+                note!(
+                    self,
+                    "{worker:?} claims {} of {:?}",
+                    self.ledger.tasks[place].index,
+                    self.ledger.tasks[place].job
+                );
                 self.ledger.claimed(place, worker);
                 let claims = self.peers[&worker].claims;
-                assert!(self.traits.config.max_tasks.is_none_or(|most| claims <= most), "a worker got more than max_tasks");
+                assert!(
+                    self.traits.config.max_tasks.is_none_or(|most| claims <= most),
+                    "a worker got more than max_tasks"
+                );
                 let (nanos, fate) = (self.ledger.tasks[place].nanos, self.ledger.tasks[place].fate);
                 if fate == Fate::KillsItsWorker {
                     self.count("died busy");
@@ -319,7 +327,10 @@ impl World {
         let tasks = &self.ledger.tasks;
         let mut asked = 0;
         self.sched.worker_gone(worker, |parcel| {
-            assert!(parcel.sent_to.is_some_and(|(to, _)| to == worker), "a dead worker had a task that was never sent to it");
+            assert!(
+                parcel.sent_to.is_some_and(|(to, _)| to == worker),
+                "a dead worker had a task that was never sent to it"
+            );
             asked += 1;
             tasks[parcel.place].claimed_by == Some(worker)
         });
@@ -539,7 +550,9 @@ impl World {
             }
         }
         self.check_step();
-        if self.sched.wants_tick() {
+        // A stop for which there was no room is tried again even if nothing else happens.
+        let stops = self.peers.values().any(|p| p.stop_due && p.alive);
+        if self.sched.wants_tick() || stops {
             let due = self.now + NAP;
             if self.look_at.is_none_or(|at| at > due || at < self.now) {
                 self.look_at = Some(due);

@@ -1,0 +1,76 @@
+//! What a front says of a job: its function, its shape, and where its tasks come from.
+
+use super::hub::Func;
+use super::job::Collect;
+use super::packet::{Packer, Packet};
+use super::scheduler::Chunk;
+use std::any::Any;
+
+/// A task and its number of items; or why it cannot be sent.
+pub(super) type NewTask = (usize, Result<Packet, Box<dyn Any + Send>>);
+
+/// A job to be.
+pub struct JobSpec {
+    /// What its tasks call.
+    pub func: Func,
+    /// In which order outcomes are wanted.
+    pub collect: Collect,
+    /// How many items make a task.
+    pub chunk: Chunk,
+    /// How many items there are, if that is known.
+    pub items: Option<usize>,
+    /// How many items, and about how many bytes of payload, may be under way and not consumed.
+    pub window: Option<(usize, usize)>,
+    /// Whether the keeper reports the job's end ([`super::Chore::Completed`]).
+    pub notify: bool,
+}
+
+/// Where a job's tasks come from.
+pub enum SourceKind {
+    /// Here they are (as a rule, one).
+    Ready(Vec<(usize, Packet)>),
+    /// Asked by whoever drives the hub. It must not block.
+    Inline(Box<dyn Source>),
+    /// Asked for through [`Hub::wanted`] by a thread of the front's, which may block.
+    External,
+}
+
+/// Makes a job's tasks when there is room for them.
+pub trait Source: Send {
+    /// Puts up to `tasks` tasks of up to `items` items each into `out`. True: there are no more.
+    fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool;
+}
+
+/// Where a source puts tasks.
+pub struct Filling<'a> {
+    /// Makes packets.
+    pub packer: &'a Packer,
+    pub(super) tasks: Vec<NewTask>,
+}
+
+impl<'a> Filling<'a> {
+    /// An empty one.
+    pub fn new(packer: &'a Packer) -> Self {
+        Filling { packer, tasks: Vec::new() }
+    }
+
+    /// A task of so many items.
+    pub fn task(&mut self, items: usize, packet: Packet) {
+        self.tasks.push((items, Ok(packet)));
+    }
+
+    /// A task that cannot be sent; `why` arrives as its [`Outcome::Unsent`].
+    pub fn unsent(&mut self, items: usize, why: Box<dyn Any + Send>) {
+        self.tasks.push((items, Err(why)));
+    }
+
+    /// How many tasks there are.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+}
