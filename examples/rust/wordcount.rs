@@ -62,7 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let begin = Instant::now();
     let pool = Pool::new(workers)?;
     // A batch gives one set of counts instead of one for each file: less to send, and less to add up here.
-    let batches: Vec<Vec<PathBuf>> = files.chunks(files.len().div_ceil(8 * workers).max(1)).map(<[_]>::to_vec).collect();
+    let batches: Vec<Vec<PathBuf>> =
+        files.chunks(files.len().div_ceil(8 * workers).max(1)).map(<[_]>::to_vec).collect();
     let mut pooled = Counts::new();
     for counts in pool.chunksize(1).imap_unordered(count_words, batches)? {
         add(&mut pooled, counts?);
@@ -72,7 +73,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     println!("in this process  {:8.1} ms", serial_time.as_secs_f64() * 1e3);
     let ratio = serial_time.as_secs_f64() / pool_time.as_secs_f64();
-    println!("on {workers} workers     {:8.1} ms, started and ended included ({ratio:.2} times the speed)", pool_time.as_secs_f64() * 1e3);
+    println!(
+        "on {workers} workers     {:8.1} ms, started and ended included ({ratio:.2} times the speed)",
+        pool_time.as_secs_f64() * 1e3
+    );
     if serial != pooled {
         return Err("the two counts differ".into());
     }
@@ -80,6 +84,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut common: Vec<(&String, &u64)> = pooled.iter().collect();
     common.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let common: Vec<String> = common.iter().take(5).map(|(word, count)| format!("{word} {count}")).collect();
-    println!("equal counts: {} words, {} different; most often {}", pooled.values().sum::<u64>(), pooled.len(), common.join(", "));
+    println!(
+        "equal counts: {} words, {} different; most often {}",
+        pooled.values().sum::<u64>(),
+        pooled.len(),
+        common.join(", ")
+    );
     Ok(())
 }

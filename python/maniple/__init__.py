@@ -79,6 +79,17 @@ __all__ = [
     "set_executable", "set_forkserver_preload", "set_start_method",
 ]
 
+
+
+def __getattr__(name: str) -> object:
+    # What the standard package does not have; loaded with the pool.
+    if name in ("ResultDecodeError", "WorkerLostError"):
+        from . import pool
+
+        return getattr(pool, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 # Children of spawn and forkserver load the program's main module under this
 # name; in the program itself the same name must lead to the same classes.
 if "__main__" in _sys.modules:

@@ -71,7 +71,8 @@ class ThreadHub:
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
         chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
-        return ThreadTicket(self, self._submit(func, chunks, star, told), single=False)
+        # No items make one task of none, so that its end takes the same way as any other's.
+        return ThreadTicket(self, self._submit(func, chunks or [[]], star, told), single=False)
 
     def _submit(self, func: Any, chunks: list[list[Any]], star: bool, told: bool) -> Job:
         job = Job(next(self.numbers), func, star)
@@ -80,8 +81,6 @@ class ThreadHub:
             self.jobs[job.number] = job
             self.tasks.extend((job, index, chunk) for index, chunk in enumerate(chunks))
             self.changed.notify_all()
-        if not chunks:
-            self._end_if_over(job)
         return job
 
     def stream(

@@ -2,9 +2,12 @@
 
 One test a row of the failure matrix and start method. What a row does stands in
 `scenarios/`; `harness.py` runs the rows of one file and method together, in a session
-of their own under a watchdog, when the first of them is asked for.
+of their own under a watchdog.
 """
 from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -14,32 +17,32 @@ from scenarios.registry import METHODS, all_scenarios
 # The harness has a watchdog for each row; this one is for the harness, and for a whole file.
 pytestmark = pytest.mark.timeout(900)
 
-Outcomes = dict[tuple[str, str], Outcome]
+# Sessions at a time: much of a row is waiting, for grace periods and for what must not happen.
+SESSIONS = 2
+
+Group = tuple[str, str]
 
 
-@pytest.fixture(scope="session")
-def outcomes() -> Outcomes:
-    """By name and start method, what has been run so far."""
-    return {}
+def group_of(name: str, method: str) -> Group:
+    return name.partition(".")[0], method
+
+
+@pytest.fixture(scope="module")
+def groups(request: pytest.FixtureRequest, mp_package: str, watchdog: float) -> Iterator[dict[Group, Future]]:
+    """The rows chosen for this run, by file and method, on their way. None is left under way after this file."""
+    chosen: dict[Group, list[str]] = {}
+    for item in request.session.items:
+        if item.module is request.module:
+            name, method = item.callspec.params["name"], item.callspec.params["method"]
+            chosen.setdefault(group_of(name, method), []).append(name)
+    executor = ThreadPoolExecutor(SESSIONS)
+    yield {group: executor.submit(run_scenarios, names, mp_package, group[1], watchdog)
+           for group, names in chosen.items()}
+    executor.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("name", all_scenarios())
 @pytest.mark.parametrize("method", METHODS)
-def test_row(request: pytest.FixtureRequest, outcomes: Outcomes, name: str, method: str, mp_package: str,
-             watchdog: float) -> None:
-    if (name, method) not in outcomes:
-        for each, outcome in run_scenarios(chosen(request, name, method), mp_package, method, watchdog).items():
-            outcomes[each, method] = outcome
-    outcome = outcomes.pop((name, method))  # so that a second run of a test is one
+def test_row(groups: dict[Group, Future[dict[str, Outcome]]], name: str, method: str) -> None:
+    outcome = groups[group_of(name, method)].result()[name]
     assert outcome.ok, f"{all_scenarios()[name].row} [{method}]: {outcome}"
-
-
-def chosen(request: pytest.FixtureRequest, name: str, method: str) -> list[str]:
-    """`name` first, then what else of its file and method is to run in this session."""
-    names = [name]
-    for item in request.session.items:
-        wanted = getattr(item, "callspec", None) and item.callspec.params
-        if item.function is request.function and wanted["method"] == method and wanted["name"] not in names:
-            if wanted["name"].partition(".")[0] == name.partition(".")[0]:
-                names.append(wanted["name"])
-    return names

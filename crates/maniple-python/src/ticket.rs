@@ -191,7 +191,7 @@ struct Taken {
 }
 
 /// The results of `imap` and `imap_unordered`: an iterator.
-#[pyclass(name = "Stream", module = "maniple._maniple", frozen, subclass)]
+#[pyclass(name = "Stream", module = "maniple._maniple", frozen)]
 pub struct PyStream {
     ticket: Ticket,
     // Items are reported as consumed in batches of so many.

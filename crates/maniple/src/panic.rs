@@ -15,9 +15,11 @@ thread_local! {
 /// (threads that a task started, a program built to abort) go to the hook that was there.
 pub(crate) fn install_hook() {
     let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if IN_TASK.get() && cfg!(panic = "unwind") { note(info) } else { before(info) }
-    }));
+    std::panic::set_hook(Box::new(
+        move |info| {
+            if IN_TASK.get() && cfg!(panic = "unwind") { note(info) } else { before(info) }
+        },
+    ));
 }
 
 fn note(info: &PanicHookInfo<'_>) {

@@ -70,7 +70,9 @@ impl Reader {
                     }
                     Ok(())
                 });
-                let why = all.err().unwrap_or_else(|| Error::Remote("a worker answered fewer items than it was given".into()));
+                let why = all
+                    .err()
+                    .unwrap_or_else(|| Error::Remote("a worker answered fewer items than it was given".into()));
                 same_for_all(items - read, why, each);
             }
             Outcome::Failed(incoming) => same_for_all(items, said(incoming), each),
@@ -133,12 +135,9 @@ fn unsent(why: Box<dyn Any + Send>) -> Error {
 fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
     let exit = loss.exit.unwrap_or(Exit::Unknown);
     match &loss.cause {
-        LossCause::Died => Error::WorkerLost(Box::new(WorkerLost {
-            pid: loss.pid,
-            exit,
-            task,
-            stderr_tail: loss.stderr.clone(),
-        })),
+        LossCause::Died => {
+            Error::WorkerLost(Box::new(WorkerLost { pid: loss.pid, exit, task, stderr_tail: loss.stderr.clone() }))
+        }
         LossCause::Unfit(Some(incoming)) => {
             let failure = Input::new(incoming.bytes(), Vec::new()).item::<Failure>();
             Error::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from)))

@@ -32,7 +32,16 @@ fn map_keeps_the_order_of_the_items() {
 fn the_work_is_done_in_workers() {
     let _dog = watchdog();
     let pool = Pool::new(2).unwrap();
-    let mut seen = pool.chunksize(1).map(|()| { std::thread::sleep(Duration::from_millis(20)); std::process::id() }, [(); 8]).unwrap();
+    let mut seen = pool
+        .chunksize(1)
+        .map(
+            |()| {
+                std::thread::sleep(Duration::from_millis(20));
+                std::process::id()
+            },
+            [(); 8],
+        )
+        .unwrap();
     seen.sort_unstable();
     seen.dedup();
     let mut workers = pool.pids();
@@ -139,7 +148,15 @@ fn a_panic_comes_back_with_message_place_and_stack() {
 fn a_ticket_can_be_asked_waited_for_and_awaited() {
     let _dog = watchdog();
     let pool = Pool::new(1).unwrap();
-    let mut nap = pool.apply_async(|ms| { std::thread::sleep(Duration::from_millis(ms)); ms }, 200).unwrap();
+    let mut nap = pool
+        .apply_async(
+            |ms| {
+                std::thread::sleep(Duration::from_millis(ms));
+                ms
+            },
+            200,
+        )
+        .unwrap();
     assert!(!nap.ready());
     assert!(!nap.wait_timeout(Duration::from_millis(1)));
     assert!(matches!(nap.get_timeout(Duration::from_millis(1)), Err(Error::Timeout(_))));

@@ -171,7 +171,16 @@ fn an_initializer_that_fails_fails_the_calls_with_its_words() {
         assert!(pool.apply(u64::count_ones, 1).is_err());
         drop(pool);
 
-        let pool = build().initializer(|()| { eprintln!("bye"); std::process::exit(4) }, ()).build().unwrap();
+        let pool = build()
+            .initializer(
+                |()| {
+                    eprintln!("bye");
+                    std::process::exit(4)
+                },
+                (),
+            )
+            .build()
+            .unwrap();
         let error = pool.apply(u64::count_ones, 1).unwrap_err().to_string();
         assert!(error.contains("exited with code 4") && error.contains("bye"), "{error}");
     }
@@ -196,7 +205,8 @@ fn a_crash_while_others_work_does_not_disturb_them() {
     let _dog = watchdog();
     let pool = Pool::new(2).unwrap();
     let mut lost = 0;
-    for result in pool.imap_unordered(|x: u32| if x % 500 == 250 { std::process::abort() } else { x }, 0..3000).unwrap() {
+    for result in pool.imap_unordered(|x: u32| if x % 500 == 250 { std::process::abort() } else { x }, 0..3000).unwrap()
+    {
         match result {
             Ok(_) => {}
             Err(Error::WorkerLost(_)) => lost += 1,

@@ -194,7 +194,9 @@ fn workers_die_with_a_killed_hub() {
 #[test]
 fn workers_die_with_a_hub_that_aborts() {
     let _dog = watchdog();
-    end_of_hub("workers_die_with_a_hub_that_aborts", "the workers of an aborted hub end", |hub| signal(hub, Signal::ABORT));
+    end_of_hub("workers_die_with_a_hub_that_aborts", "the workers of an aborted hub end", |hub| {
+        signal(hub, Signal::ABORT)
+    });
 }
 
 #[test]

@@ -17,9 +17,12 @@ fn double(x: u64) -> u64 {
 fn counted(items: impl Iterator<Item = u64> + Send) -> (Arc<AtomicUsize>, impl Iterator<Item = u64> + Send) {
     let taken = Arc::new(AtomicUsize::new(0));
     let count = taken.clone();
-    (taken, items.inspect(move |_| {
-        count.fetch_add(1, Ordering::SeqCst);
-    }))
+    (
+        taken,
+        items.inspect(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        }),
+    )
 }
 
 #[test]

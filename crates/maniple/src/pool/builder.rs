@@ -94,7 +94,9 @@ impl Builder {
         };
         if !startup::is_done() {
             // Without this a worker would run `main`, make a pool, and so on without end.
-            return Err(Error::Start("call maniple::init() at the beginning of main, or enable the feature auto-init".into()));
+            return Err(Error::Start(
+                "call maniple::init() at the beginning of main, or enable the feature auto-init".into(),
+            ));
         }
         let hub = Hub::new(HubConfig {
             processes,

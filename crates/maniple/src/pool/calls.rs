@@ -1,8 +1,8 @@
 //! The calls that a pool offers, with their options.
 
+use super::Shared;
 use super::imap::Imap;
 use super::source::{Feeder, Items, single};
-use super::Shared;
 use super::ticket::{self, Ticket};
 use crate::call::{self, Call, Plain, Star, StarFn, Value, With};
 use crate::error::{Error, Result};
