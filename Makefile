@@ -36,11 +36,11 @@ test: ## all tests: Rust, loom, Python, CPython's own Pool tests; under 15 minut
 lint: ## formatting, clippy, documentation, ruff, mypy; changes nothing
 	@$(setup) test lint
 	@failed=0; run() { echo "+ $$*"; "$$@" || failed=1; }; \
-	run cargo fmt --all --check; \
-	run cargo fmt --check --manifest-path benchmarks/rust/Cargo.toml; \
+	run cargo fmt --all --check -- -l; \
+	run cargo fmt --check --manifest-path benchmarks/rust/Cargo.toml -- -l; \
 	run cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; \
 	run env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --workspace --document-private-items; \
-	run $(py) -m ruff check .; \
+	run $(py) -m ruff check --output-format concise .; \
 	run $(py) -m ruff format --check .; \
 	run $(py) -m mypy; \
 	if [ $$failed = 0 ]; then echo "lint: all clean"; else echo "lint: see above" >&2; fi; exit $$failed

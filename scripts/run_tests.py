@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Every process of a run inherits this variable, whatever becomes of its parents.
 MARK = "MANIPLE_TEST_RUN"
 # Seconds. Each test has a watchdog of its own; this is for what those do not see, such as a build that hangs.
-LIMIT = 1800
+LIMIT = 1200
 # Seconds in which what a suite has started must have ended after it.
 SETTLE = 5
 

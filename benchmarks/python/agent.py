@@ -4,6 +4,7 @@ The runner starts one agent per library and lets one of them work at a time.
 Requests and answers are JSON, one a line, on the descriptors that were
 standard input and output; what a library prints goes to standard error.
 """
+
 from __future__ import annotations
 
 import os
@@ -12,8 +13,8 @@ import sys
 
 def answer(request: dict, library: object) -> dict:  # type: ignore[type-arg]
     """Run a case once: seconds per unit, or a status that says why there are none."""
-    from adapters.base import NotOffered
     import tasks
+    from adapters.base import NotOffered
     from cases import BY_KEY, Setting, Stage, WrongAnswer
 
     stage = Stage(library, Setting(**request["setting"]))  # type: ignore[arg-type]

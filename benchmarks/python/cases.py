@@ -4,6 +4,7 @@ A case opens its own pool, warms it up, takes the time of the call alone and
 checks every result outside of that time. So a library that answers wrongly is
 found out, and nothing of one case is left for the next.
 """
+
 from __future__ import annotations
 
 import gc

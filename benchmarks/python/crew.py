@@ -1,4 +1,5 @@
 """The runner's side of the agents: start one, ask it, and be rid of it when it hangs."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """What the figures were taken on, and how fast a core is."""
+
 from __future__ import annotations
 
 import os

@@ -2,6 +2,7 @@
 
 Usage: oneshot.py LIBRARY START_METHOD WORKERS. Prints the sum of the results.
 """
+
 from __future__ import annotations
 
 import sys

@@ -1,4 +1,5 @@
 """From rounds to figures, and from figures to tables."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -139,17 +140,19 @@ def floors_table(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         between = row.ratio_range(SUBJECT)
-        lines.append((
-            row.case.title,
-            cell(row, REFERENCE),
-            spread(row, REFERENCE),
-            cell(row, SUBJECT),
-            spread(row, SUBJECT),
-            times(row.ratio(SUBJECT)),
-            f"{between[0]:.1f}..{between[1]:.1f}" if between else "",
-            f"{row.case.floor:g}x" if row.case.floor else "",
-            row.verdict(),
-        ))
+        lines.append(
+            (
+                row.case.title,
+                cell(row, REFERENCE),
+                spread(row, REFERENCE),
+                cell(row, SUBJECT),
+                spread(row, SUBJECT),
+                times(row.ratio(SUBJECT)),
+                f"{between[0]:.1f}..{between[1]:.1f}" if between else "",
+                f"{row.case.floor:g}x" if row.case.floor else "",
+                row.verdict(),
+            )
+        )
     return align(head, lines)
 
 

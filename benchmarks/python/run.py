@@ -6,6 +6,7 @@
 Rounds are taken in turn (each library once, then all again), so that a busy
 minute of the machine falls on all of them. README.md says what is measured.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,8 +35,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--start-method", choices=START_METHODS, default="fork")
     parser.add_argument("--items", type=int, help="small tasks in a map or imap (20,000)")
-    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which one run of a case is given up (60)")
-    parser.add_argument("--budget", type=float, default=15.0, help="seconds after which a peer gets no more rounds (15)")
+    parser.add_argument(
+        "--cap", type=float, default=60.0, help="seconds after which one run of a case is given up (60)"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=15.0, help="seconds after which a peer gets no more rounds (15)"
+    )
     parser.add_argument("--json", type=Path, default=RESULTS / "python.json", help="where the figures go (%(default)s)")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a floor is missed")
     return parser.parse_args()
@@ -83,9 +88,11 @@ def header(about: dict[str, Any], setting: Setting, rounds: int, agents: list[Ag
     lines = [
         f"{about['when']}  {about['python']}  {about['system']}",
         f"{about['processor']}, {about['cores']} cores, load average {load}",
-        f"{setting.workers} workers, start method {setting.method}, {rounds} rounds in turn, medians; "
-        f"{setting.items:,} tasks in map and imap, {setting.burst:,} in the burst, "
-        f"{setting.calls:,} round trips, {setting.many:,} under default chunks",
+        (
+            f"{setting.workers} workers, start method {setting.method}, {rounds} rounds in turn, medians; "
+            f"{setting.items:,} tasks in map and imap, {setting.burst:,} in the burst, "
+            f"{setting.calls:,} round trips, {setting.many:,} under default chunks"
+        ),
         "libraries: " + ", ".join(f"{agent.name} {agent.version or 'n/a'}" for agent in agents),
     ]
     if about["load"][0] > about["cores"] / 2:

@@ -4,6 +4,7 @@ They sit in a module of their own, with light imports, so that every library
 can name them in a child whatever its start method is, and so that the time to
 start a worker is the library's and not this file's.
 """
+
 from __future__ import annotations
 
 from typing import Any

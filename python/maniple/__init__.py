@@ -12,6 +12,7 @@ same signature and behaviour::
 The functions below are bound methods of the default context; `get_context`
 returns an object with the same methods for one start method.
 """
+
 import sys as _sys
 
 from . import context, process, reduction  # noqa: F401
@@ -70,15 +71,44 @@ TimeoutError = _ctx.TimeoutError
 AuthenticationError = _ctx.AuthenticationError
 
 __all__ = [
-    "Array", "AuthenticationError", "Barrier", "BoundedSemaphore", "BufferTooShort",
-    "Condition", "Event", "JoinableQueue", "Lock", "Manager", "Pipe", "Pool", "Process",
-    "ProcessError", "Queue", "RLock", "RawArray", "RawValue", "Semaphore", "SimpleQueue",
-    "TimeoutError", "Value", "active_children", "allow_connection_pickling", "cpu_count",
-    "current_process", "freeze_support", "get_all_start_methods", "get_context",
-    "get_logger", "get_start_method", "log_to_stderr", "parent_process", "reducer",
-    "set_executable", "set_forkserver_preload", "set_start_method",
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
 ]
-
 
 
 def __getattr__(name: str) -> object:

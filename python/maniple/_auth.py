@@ -19,6 +19,7 @@ md5 only     20 random bytes (Python up to 3.11)    16 bytes, HMAC-MD5 of the wh
 The name of the digest stands inside what is signed, so nobody in between can talk the two into a weaker one.  An old
 client signs a modern challenge with MD5 as it does any other, and that is accepted too.
 """
+
 from __future__ import annotations
 
 import hmac
@@ -99,7 +100,7 @@ def answer_challenge(connection: Any, authkey: bytes) -> None:
     message = connection.recv_bytes(_MOST)
     if not message.startswith(CHALLENGE):
         raise AuthenticationError(f"Protocol error, expected challenge: {message!r}")
-    challenge = message[len(CHALLENGE):]
+    challenge = message[len(CHALLENGE) :]
     if len(challenge) < _MD5ONLY_MESSAGE_LENGTH:
         raise AuthenticationError(f"challenge too short: {len(challenge)} bytes")
     connection.send_bytes(_create_response(authkey, challenge))

@@ -8,14 +8,16 @@ went while a proxy in this very process still names it is kept aside in `id_to_l
 revived.  The tables change only under `mutex`; the last reference to an object is never dropped under it, since its
 destructor may come back to us.
 """
+
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Callable
 from os import fsdecode, getpid
 from traceback import format_exc
-from typing import Any, Callable
+from typing import Any
 
 from . import connection, process, util
 from ._manager_wire import Token, listener_client, of_managers
@@ -48,8 +50,17 @@ class Server:
     """
 
     #: what a client may ask of the server itself
-    public = ["shutdown", "create", "accept_connection", "get_methods", "debug_info", "number_of_objects", "dummy",
-              "incref", "decref"]
+    public = [
+        "shutdown",
+        "create",
+        "accept_connection",
+        "get_methods",
+        "debug_info",
+        "number_of_objects",
+        "dummy",
+        "incref",
+        "decref",
+    ]
 
     def __init__(self, registry: dict, address: Any, authkey: bytes, serializer: str) -> None:
         if not isinstance(authkey, bytes):
@@ -142,7 +153,7 @@ class Server:
         elif kwds or len(args) != 1:
             raise ValueError("Without callable, must have one non-keyword argument")
         else:
-            obj, = args
+            (obj,) = args
         names = list(public_methods(obj) if exposed is None else exposed)
         if method_to_typeid is not None:
             if not isinstance(method_to_typeid, dict):
@@ -286,7 +297,10 @@ class Server:
 
     #: methods that an object need not have nor expose
     fallback_mapping: dict[str, Callable[..., Any]] = {
-        "__str__": fallback_str, "__repr__": fallback_repr, "#GETVALUE": fallback_getvalue, "locked": fallback_locked,
+        "__str__": fallback_str,
+        "__repr__": fallback_repr,
+        "#GETVALUE": fallback_getvalue,
+        "locked": fallback_locked,
     }
 
 

@@ -15,6 +15,7 @@ The standard package speaks the same, so either side may be stock CPython.  Ther
 `Namespace` is pickled by the name of its class, and stock CPython knows ``multiprocessing.managers``, not us.  So on
 these connections our classes go by the standard names, and the standard names are read as our classes.
 """
+
 from __future__ import annotations
 
 import io

@@ -10,13 +10,16 @@ can open, with the interface
 
 Whoever replaces the implementation changes this file alone.
 """
+
 from __future__ import annotations
 
 try:
     from _multiprocessing import SemLock, sem_unlink
 except ImportError:
-    raise ImportError("this Python was built without working semaphores (sem_open), so locks and queues between "
-                      "processes are not available") from None
+    raise ImportError(
+        "this Python was built without working semaphores (sem_open), so locks and queues between "
+        "processes are not available"
+    ) from None
 
 __all__ = ["SemLock", "sem_unlink", "SEM_VALUE_MAX", "RECURSIVE_MUTEX", "SEMAPHORE"]
 

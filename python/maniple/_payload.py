@@ -15,6 +15,7 @@ from .reduction import ForkingPickler
 
 __all__ = ["MaybeEncodingError", "RemoteTraceback", "ResultDecodeError", "TimeoutError", "WorkerLostError"]
 
+
 def load(stream: bytes, buffers: Any = None) -> Any:
     return pickle.loads(stream, buffers=buffers)
 
@@ -109,7 +110,7 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
         trace = "".join(lines)
     try:
         error.__traceback__ = None
-        pickled: bytes | None = bytes(ForkingPickler.dumps(error))
+        pickled = bytes(ForkingPickler.dumps(error))
     except Exception as failure:
         error = MaybeEncodingError(failure, error)
         pickled = bytes(ForkingPickler.dumps(error))
@@ -196,9 +197,7 @@ def unreadable(failure: BaseException) -> BaseException:
     """What to raise for a result that cannot be unpickled."""
     if isinstance(failure, KeyboardInterrupt):
         return failure
-    error = ResultDecodeError(
-        f"the task's result cannot be unpickled here: {type(failure).__name__}: {failure}"
-    )
+    error = ResultDecodeError(f"the task's result cannot be unpickled here: {type(failure).__name__}: {failure}")
     error.__cause__ = failure
     return error
 
@@ -232,6 +231,9 @@ def lost(
         else:
             task = f"items {first} to {first + items - 1}"
         return WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
+    if pid == 0:
+        message = "no worker process can be started, the pool is given up"
+        return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")
     message = (
         f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)}"
         " while it started (does its initializer fail, or the import of the main module?)"

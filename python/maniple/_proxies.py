@@ -4,14 +4,15 @@ All proxies of a process for one server share one connection per thread, and eac
 object, from its making until it is collected.  A proxy may be pickled; it arrives as a proxy for the same object, except
 in the server itself, where it need not be counted.
 """
+
 from __future__ import annotations
 
 import itertools
 import threading
 import time
-from collections.abc import MutableMapping, MutableSequence, MutableSet
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
 from types import GenericAlias
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any
 
 from . import context, process, util
 from ._manager_wire import Token, convert_to_error, dispatch, listener_client, of_managers
@@ -43,8 +44,16 @@ class BaseProxy:
     _mutex = util.ForkAwareThreadLock()
     _serials = itertools.count(1)
 
-    def __init__(self, token: Token, serializer: str, manager: Any = None, authkey: bytes | None = None,
-                 exposed: Any = None, incref: bool = True, manager_owned: bool = False) -> None:
+    def __init__(
+        self,
+        token: Token,
+        serializer: str,
+        manager: Any = None,
+        authkey: bytes | None = None,
+        exposed: Any = None,
+        incref: bool = True,
+        manager_owned: bool = False,
+    ) -> None:
         with BaseProxy._mutex:
             shared = BaseProxy._address_to_local.get(token.address)
             if shared is None:
@@ -121,8 +130,11 @@ class BaseProxy:
         self._idset.add(serial)
         state = self._manager and self._manager._state
         self._close = util.Finalize(
-            self, BaseProxy._decref,
-            (self._token, serial, self._authkey, state, self._tls, self._idset, self._Client), exitpriority=10)
+            self,
+            BaseProxy._decref,
+            (self._token, serial, self._authkey, state, self._tls, self._idset, self._Client),
+            exitpriority=10,
+        )
 
     @staticmethod
     def _decref(token: Token, serial: int, authkey: bytes, state: Any, tls: Any, idset: set, _Client: Any) -> None:
@@ -198,8 +210,10 @@ def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: 
 
 def _forwarding(name: str) -> Callable[..., Any]:
     """A method that calls the shared object's method of that name."""
+
     def method(self: BaseProxy, /, *args: Any, **kwds: Any) -> Any:
         return self._callmethod(name, args, kwds)
+
     method.__name__ = name
     return method
 
@@ -217,8 +231,15 @@ def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict = {}) -> type:
 
 
 @of_managers
-def AutoProxy(token: Token, serializer: str, manager: Any = None, authkey: bytes | None = None, exposed: Any = None,
-              incref: bool = True, manager_owned: bool = False) -> BaseProxy:
+def AutoProxy(
+    token: Token,
+    serializer: str,
+    manager: Any = None,
+    authkey: bytes | None = None,
+    exposed: Any = None,
+    incref: bool = True,
+    manager_owned: bool = False,
+) -> BaseProxy:
     """A proxy with the methods that the shared object exposes; asks the server where `exposed` does not say."""
     if authkey is None:
         authkey = process.current_process().authkey if manager is None else manager._authkey
@@ -237,18 +258,23 @@ def _attribute(name: str) -> property:
 
 def _in_place(*names: str) -> Callable[[type], type]:
     """Class decorator: operators that change the shared object, and whose result is the proxy."""
+
     def adorn(cls: type) -> type:
         for name in names:
+
             def operator(self: BaseProxy, value: Any, _name: str = name) -> BaseProxy:
                 self._callmethod(_name, (value,))
                 return self
+
             operator.__name__ = name
             setattr(cls, name, operator)
         return cls
+
     return adorn
 
 
 # What the types of `SyncManager` look like from outside.
+
 
 @of_managers
 class IteratorProxy(BaseProxy):
@@ -412,9 +438,32 @@ class ValueProxy(BaseProxy):
     value = property(get, set)
 
 
-BaseListProxy = MakeProxyType("BaseListProxy", (
-    "__add__", "__contains__", "__delitem__", "__getitem__", "__imul__", "__len__", "__mul__", "__reversed__", "__rmul__",
-    "__setitem__", "append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"))
+BaseListProxy = MakeProxyType(
+    "BaseListProxy",
+    (
+        "__add__",
+        "__contains__",
+        "__delitem__",
+        "__getitem__",
+        "__imul__",
+        "__len__",
+        "__mul__",
+        "__reversed__",
+        "__rmul__",
+        "__setitem__",
+        "append",
+        "clear",
+        "copy",
+        "count",
+        "extend",
+        "index",
+        "insert",
+        "pop",
+        "remove",
+        "reverse",
+        "sort",
+    ),
+)
 
 
 @of_managers
@@ -429,10 +478,32 @@ class ListProxy(BaseListProxy):
         return self
 
 
-_BaseDictProxy = MakeProxyType("_BaseDictProxy", (
-    "__contains__", "__delitem__", "__getitem__", "__ior__", "__iter__", "__len__", "__or__", "__reversed__", "__ror__",
-    "__setitem__", "clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update",
-    "values"))
+_BaseDictProxy = MakeProxyType(
+    "_BaseDictProxy",
+    (
+        "__contains__",
+        "__delitem__",
+        "__getitem__",
+        "__ior__",
+        "__iter__",
+        "__len__",
+        "__or__",
+        "__reversed__",
+        "__ror__",
+        "__setitem__",
+        "clear",
+        "copy",
+        "fromkeys",
+        "get",
+        "items",
+        "keys",
+        "pop",
+        "popitem",
+        "setdefault",
+        "update",
+        "values",
+    ),
+)
 _BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
 
@@ -444,11 +515,47 @@ class DictProxy(_BaseDictProxy):
     __class_getitem__ = classmethod(GenericAlias)
 
 
-_BaseSetProxy = MakeProxyType("_BaseSetProxy", (
-    "__and__", "__contains__", "__iand__", "__ior__", "__isub__", "__iter__", "__ixor__", "__len__", "__or__", "__rand__",
-    "__ror__", "__rsub__", "__rxor__", "__sub__", "__xor__", "__ge__", "__gt__", "__le__", "__lt__", "add", "clear", "copy",
-    "difference", "difference_update", "discard", "intersection", "intersection_update", "isdisjoint", "issubset",
-    "issuperset", "pop", "remove", "symmetric_difference", "symmetric_difference_update", "union", "update"))
+_BaseSetProxy = MakeProxyType(
+    "_BaseSetProxy",
+    (
+        "__and__",
+        "__contains__",
+        "__iand__",
+        "__ior__",
+        "__isub__",
+        "__iter__",
+        "__ixor__",
+        "__len__",
+        "__or__",
+        "__rand__",
+        "__ror__",
+        "__rsub__",
+        "__rxor__",
+        "__sub__",
+        "__xor__",
+        "__ge__",
+        "__gt__",
+        "__le__",
+        "__lt__",
+        "add",
+        "clear",
+        "copy",
+        "difference",
+        "difference_update",
+        "discard",
+        "intersection",
+        "intersection_update",
+        "isdisjoint",
+        "issubset",
+        "issuperset",
+        "pop",
+        "remove",
+        "symmetric_difference",
+        "symmetric_difference_update",
+        "union",
+        "update",
+    ),
+)
 _BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
 
@@ -466,11 +573,25 @@ MutableSet.register(_BaseSetProxy)
 
 ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
 
-BasePoolProxy = MakeProxyType("PoolProxy", (
-    "apply", "apply_async", "close", "imap", "imap_unordered", "join", "map", "map_async", "starmap", "starmap_async",
-    "terminate"))
-BasePoolProxy._method_to_typeid_ = dict.fromkeys(("apply_async", "map_async", "starmap_async"), "AsyncResult") | \
-    dict.fromkeys(("imap", "imap_unordered"), "Iterator")
+BasePoolProxy = MakeProxyType(
+    "PoolProxy",
+    (
+        "apply",
+        "apply_async",
+        "close",
+        "imap",
+        "imap_unordered",
+        "join",
+        "map",
+        "map_async",
+        "starmap",
+        "starmap_async",
+        "terminate",
+    ),
+)
+BasePoolProxy._method_to_typeid_ = dict.fromkeys(
+    ("apply_async", "map_async", "starmap_async"), "AsyncResult"
+) | dict.fromkeys(("imap", "imap_unordered"), "Iterator")
 
 
 @of_managers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from .context import TimeoutError
 
@@ -17,7 +18,17 @@ __all__ = ["ApplyResult", "AsyncResult", "MapResult"]
 class ApplyResult:
     """The outcome of one call that may not have ended yet."""
 
-    __slots__ = ("_called", "_callbacks", "_lock", "_name", "_outcome", "_success", "_ticket", "_workers", "__weakref__")
+    __slots__ = (
+        "_called",
+        "_callbacks",
+        "_lock",
+        "_name",
+        "_outcome",
+        "_success",
+        "_ticket",
+        "_workers",
+        "__weakref__",
+    )
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ import collections
 import itertools
 import threading
 import time
-from typing import Any, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from ._payload import cancelled
 from .context import TimeoutError
@@ -21,7 +22,9 @@ __all__ = ["ThreadWorkers"]
 class Job:
     """One call. All of it is guarded by its hub's condition."""
 
-    def __init__(self, number: int, func: Callable[..., Any], star: bool, window: int | None = None, chunksize: int = 1) -> None:
+    def __init__(
+        self, number: int, func: Callable[..., Any], star: bool, window: int | None = None, chunksize: int = 1
+    ) -> None:
         self.number = number
         self.func: Callable[..., Any] | None = func
         self.star = star

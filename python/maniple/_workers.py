@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from . import util
 from ._maniple import Hub, serve
@@ -166,12 +167,16 @@ class Workers:
                     except BaseException as error:
                         # A callback failed: that is told, and the pool goes on.
                         threading.excepthook(
-                            threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+                            threading.ExceptHookArgs(
+                                (type(error), error, error.__traceback__, threading.current_thread())
+                            )
                         )
                     del result
             elif chore == "done":
                 return
-            elif self._terminated_at is not None and not self._killed and time.monotonic() - self._terminated_at > GRACE:
+            elif (
+                self._terminated_at is not None and not self._killed and time.monotonic() - self._terminated_at > GRACE
+            ):
                 self._killed = True
                 self._signal_all("kill")
 

@@ -4,6 +4,7 @@ A message is its length and its bytes.  The length is a signed 32-bit number, mo
 longer than 2 GiB - 1 has -1 there, and its length follows as an unsigned 64-bit number.  `Connection.send` sends the
 pickle of an object as one message.  The format is the standard package's: either end may be stock CPython.
 """
+
 from __future__ import annotations
 
 import io
@@ -15,14 +16,27 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable, Iterable
 from math import ceil
-from typing import Any, Callable, Iterable
+from typing import Any
 
 from . import reduction, util
 from ._auth import (  # noqa: F401  # all of it is to be found here too, under the standard names
-    _ALLOWED_DIGESTS, _LEGACY_LENGTHS, _MAX_DIGEST_LEN, _MD5_DIGEST_LEN, _MD5ONLY_MESSAGE_LENGTH, CHALLENGE, FAILURE,
-    MESSAGE_LENGTH, WELCOME, _create_response, _get_digest_name_and_payload, _verify_challenge, answer_challenge,
-    deliver_challenge)
+    _ALLOWED_DIGESTS,
+    _LEGACY_LENGTHS,
+    _MAX_DIGEST_LEN,
+    _MD5_DIGEST_LEN,
+    _MD5ONLY_MESSAGE_LENGTH,
+    CHALLENGE,
+    FAILURE,
+    MESSAGE_LENGTH,
+    WELCOME,
+    _create_response,
+    _get_digest_name_and_payload,
+    _verify_challenge,
+    answer_challenge,
+    deliver_challenge,
+)
 from .context import AuthenticationError, BufferTooShort  # noqa: F401
 from .reduction import ForkingPickler as _ForkingPickler
 
@@ -248,7 +262,7 @@ class Connection(_ConnectionBase):
         whole = io.BytesIO(start.ljust(size, b"\0"))
         with whole.getbuffer() as view:
             try:
-                _read_into(self._handle, view[len(start):])
+                _read_into(self._handle, view[len(start) :])
             except EOFError:
                 if start:
                     raise OSError("got end of file during message") from None
@@ -259,9 +273,9 @@ class Connection(_ConnectionBase):
         """The length of the next message, of whose first 4 bytes `head` has been read."""
         if len(head) != 4:
             head = self._finish(head, 4)
-        size, = _unpack_length(head)
+        (size,) = _unpack_length(head)
         if size == -1:
-            size, = _LONG_LENGTH.unpack(self._finish(b"", 8))
+            (size,) = _LONG_LENGTH.unpack(self._finish(b"", 8))
         if size < 0:
             self._bad_message_length()
         return size
@@ -339,8 +353,9 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     whatever else is a descriptor or has a ``fileno()``.
     """
     objects = list(object_list)
-    descriptors = [obj if type(obj) is int else obj.fileno() if hasattr(obj, "fileno") else obj.__index__()
-                   for obj in objects]
+    descriptors = [
+        obj if type(obj) is int else obj.fileno() if hasattr(obj, "fileno") else obj.__index__() for obj in objects
+    ]
     poller = _poll()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
@@ -404,8 +419,9 @@ class Listener:
     `authkey` only those are let in who know it, and they are shown that we know it too.
     """
 
-    def __init__(self, address: Any = None, family: str | None = None, backlog: int = 1,
-                 authkey: bytes | None = None) -> None:
+    def __init__(
+        self, address: Any = None, family: str | None = None, backlog: int = 1, authkey: bytes | None = None
+    ) -> None:
         family = family or address and address_type(address) or default_family
         _validate_family(family)
         self._authkey = _checked_key(authkey)
@@ -518,11 +534,13 @@ class ConnectionWrapper:
 
 def _xml_dumps(obj: Any) -> bytes:
     import xmlrpc.client
+
     return xmlrpc.client.dumps((obj,), allow_none=True).encode("utf-8")
 
 
 def _xml_loads(s: bytes) -> Any:
     import xmlrpc.client
+
     (obj,), _method = xmlrpc.client.loads(s.decode("utf-8"))
     return obj
 

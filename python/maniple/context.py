@@ -4,12 +4,14 @@ Each method of `BaseContext` makes an object that belongs to the context's start
 method.  `DefaultContext` stands for whatever method the program settles on, and
 its bound methods are the functions of the package itself.
 """
+
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from threading import local
-from typing import TYPE_CHECKING, Any, Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from . import process, reduction
 
@@ -69,34 +71,45 @@ class BaseContext:
     def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
         """Two connected `Connection` objects; without ``duplex`` the first only receives."""
         from . import connection as wires
+
         return wires.Pipe(duplex)
 
     def Queue(self, maxsize: int = 0) -> queues.Queue:
         """A queue for many writers and readers; ``maxsize`` 0 means no bound."""
         from . import queues
+
         return queues.Queue(maxsize, ctx=self.get_context())
 
     def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
         """A `Queue` whose items can be reported as done and waited for."""
         from . import queues
+
         return queues.JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> queues.SimpleQueue:
         """A pipe with locks at both ends, no thread behind it."""
         from . import queues
+
         return queues.SimpleQueue(ctx=self.get_context())
 
     def Manager(self) -> managers.SyncManager:
         """A started manager: a process that holds objects for others."""
         from . import managers
+
         started = managers.SyncManager(ctx=self.get_context())
         started.start()
         return started
 
-    def Pool(self, processes: int | None = None, initializer: Callable[..., object] | None = None,
-             initargs: Iterable[Any] = (), maxtasksperchild: int | None = None) -> pool.Pool:
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> pool.Pool:
         """A pool of worker processes."""
         from . import pool
+
         ctx = self.get_context()
         return pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx)
 
@@ -105,37 +118,45 @@ class BaseContext:
     def Lock(self) -> synchronize.Lock:
         """A lock that any process may release."""
         from . import synchronize
+
         return synchronize.Lock(ctx=self.get_context())
 
     def RLock(self) -> synchronize.RLock:
         """A lock that its owner may take again."""
         from . import synchronize
+
         return synchronize.RLock(ctx=self.get_context())
 
     def Condition(self, lock: Any = None) -> synchronize.Condition:
         """A condition variable on ``lock``, or on an `RLock` of its own."""
         from . import synchronize
+
         return synchronize.Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
         """A semaphore that starts at ``value``."""
         from . import synchronize
+
         return synchronize.Semaphore(value, ctx=self.get_context())
 
     def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
         """A semaphore that refuses to rise above ``value``."""
         from . import synchronize
+
         return synchronize.BoundedSemaphore(value, ctx=self.get_context())
 
     def Event(self) -> synchronize.Event:
         """A flag to wait for."""
         from . import synchronize
+
         return synchronize.Event(ctx=self.get_context())
 
-    def Barrier(self, parties: int, action: Callable[[], object] | None = None,
-                timeout: float | None = None) -> synchronize.Barrier:
+    def Barrier(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> synchronize.Barrier:
         """A point at which ``parties`` processes wait for each other."""
         from . import synchronize
+
         return synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
 
     # ------------------------------------------------------------ shared memory
@@ -143,21 +164,25 @@ class BaseContext:
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object in shared memory, without a lock."""
         from . import sharedctypes
+
         return sharedctypes.RawValue(typecode_or_type, *args)
 
     def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
         """A ctypes array in shared memory, without a lock."""
         from . import sharedctypes
+
         return sharedctypes.RawArray(typecode_or_type, size_or_initializer)
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A ctypes object in shared memory; ``lock`` is True, False or a lock."""
         from . import sharedctypes
+
         return sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """A ctypes array in shared memory; ``lock`` is True, False or a lock."""
         from . import sharedctypes
+
         ctx = self.get_context()
         return sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
 
@@ -167,16 +192,19 @@ class BaseContext:
         """Take over if this frozen program was started to be a child; else do nothing."""
         if getattr(sys, "frozen", False):
             from . import spawn
+
             spawn.freeze_support()
 
     def get_logger(self) -> Any:
         """The package's logger."""
         from . import util
+
         return util.get_logger()
 
     def log_to_stderr(self, level: int | str | None = None) -> Any:
         """Send the package's log to stderr; return the logger."""
         from . import util
+
         return util.log_to_stderr(level)
 
     def allow_connection_pickling(self) -> None:
@@ -186,6 +214,7 @@ class BaseContext:
     def set_executable(self, executable: str | bytes | None) -> None:
         """Set the interpreter with which children are started."""
         from . import spawn
+
         spawn.set_executable(executable)
 
     def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
@@ -195,6 +224,7 @@ class BaseContext:
         on stderr, or ``'fail'``, which ends the server.
         """
         from . import forkserver
+
         forkserver.set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> BaseContext:
@@ -226,9 +256,12 @@ class BaseContext:
 
 def _starting_with(module: str) -> staticmethod:
     """A ``_Popen`` that takes the class from the sibling module, imported when first used."""
+
     def _Popen(process_obj: process.BaseProcess) -> Any:
         from importlib import import_module
+
         return import_module(f".{module}", __package__).Popen(process_obj)
+
     return staticmethod(_Popen)
 
 
@@ -268,8 +301,7 @@ class DefaultContext(BaseContext):
     def get_all_start_methods(self) -> list[str]:
         """The start methods that this platform has, its default first."""
         first = self._default_context._name
-        return [first] + [name for name, ctx in _concrete_contexts.items()
-                          if name != first and _is_available(ctx)]
+        return [first] + [name for name, ctx in _concrete_contexts.items() if name != first and _is_available(ctx)]
 
 
 def _is_available(ctx: BaseContext) -> bool:
@@ -303,8 +335,7 @@ class SpawnProcess(BaseProcess):
     """A process that begins as a fresh interpreter."""
 
     _start_method = "spawn"
-    _Popen = _starting_with("popen_spawn_win32" if sys.platform == "win32"
-                            else "popen_spawn_posix")
+    _Popen = _starting_with("popen_spawn_win32" if sys.platform == "win32" else "popen_spawn_posix")
 
     @staticmethod
     def _after_fork() -> None:
@@ -348,8 +379,7 @@ if sys.platform != "win32":
             if not reduction.HAVE_SEND_HANDLE:
                 raise ValueError("forkserver start method not available")
 
-    _concrete_contexts = {"fork": ForkContext(), **_concrete_contexts,
-                          "forkserver": ForkServerContext()}
+    _concrete_contexts = {"fork": ForkContext(), **_concrete_contexts, "forkserver": ForkServerContext()}
 
 DefaultContext.Process = Process
 
@@ -364,7 +394,7 @@ def _context_named(method: str) -> BaseContext:
 
 def _platform_default() -> BaseContext:
     """The context that the running Python's own package would take."""
-    if sys.platform in ("win32", "darwin"):     # macOS's own libraries do not survive a fork
+    if sys.platform in ("win32", "darwin"):  # macOS's own libraries do not survive a fork
         usual = "spawn"
     elif sys.version_info < (3, 14):
         usual = "fork"
@@ -400,5 +430,4 @@ def assert_spawning(obj: object) -> None:
     """Raise RuntimeError unless ``obj`` is being pickled for a child that is being started."""
     if get_spawning_popen() is not None:
         return
-    raise RuntimeError(f"{type(obj).__name__} objects should only be shared between "
-                       "processes through inheritance")
+    raise RuntimeError(f"{type(obj).__name__} objects should only be shared between processes through inheritance")

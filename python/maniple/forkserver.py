@@ -15,6 +15,7 @@ The server ends when nobody holds the "alive" pipe any more: its client and all
 children that came from it do.  It ignores SIGINT, so that Ctrl-C takes the
 program's processes away but leaves it to report on them.
 """
+
 from __future__ import annotations
 
 import os
@@ -22,19 +23,19 @@ import select
 import signal
 import socket as net
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from struct import Struct, pack, unpack
 from threading import Lock
-from typing import Any, Callable
+from typing import Any
 from warnings import warn
 
 from . import connection, popen_fork, process, reduction, resource_tracker, spawn, util
 from .context import AuthenticationError
 
-__all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process",
-           "set_forkserver_preload"]
+__all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"]
 
 # Linux refuses more than 253 descriptors in one message.
 MAXFDS_TO_SEND: int = 256
@@ -55,7 +56,7 @@ class _Greeting:
         self._sock.sendall(pack("!i", len(data)) + data)
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        size, = unpack("!i", self._exactly(4))
+        (size,) = unpack("!i", self._exactly(4))
         if size < 0 or (maxlength is not None and size > maxlength):
             raise OSError("bad message length")
         return self._exactly(size)
@@ -72,17 +73,17 @@ class _Greeting:
 
 # ---------------------------------------------------------------- client
 
+
 def explain(problem: BaseException) -> None:
     """Note on an error of the line to the server what is likely behind it."""
     if isinstance(problem, (EOFError, ConnectionError)):
-        problem.add_note("Forkserver process may have crashed or exited early: "
-                         "see what it wrote to stderr.")
+        problem.add_note("Forkserver process may have crashed or exited early: see what it wrote to stderr.")
 
 
 class _Pipe:
     """A pipe of which nothing is open at the end of the block but what was kept."""
 
-    def __enter__(self) -> "_Pipe":
+    def __enter__(self) -> _Pipe:
         self.r, self.w = os.pipe()
         self._to_close = {self.r, self.w}
         return self
@@ -117,22 +118,20 @@ class ForkServer:
         self._forkserver_address: Any = None
         self._forkserver_alive_fd: int | None = None
         self._forkserver_authkey: bytes | None = None
-        self._owner: int | None = None          # whose child the server is
-        self._line: net.socket | None = None        # to the server, both sides known
-        self._line_key: bytes | None = None     # that was used to get there
+        self._owner: int | None = None  # whose child the server is
+        self._line: net.socket | None = None  # to the server, both sides known
+        self._line_key: bytes | None = None  # that was used to get there
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"
         util.register_after_fork(self, type(self)._after_fork)
 
-    def set_forkserver_preload(self, modules_names: list[str], *,
-                               on_error: str = "ignore") -> None:
+    def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
         """Name the modules that a server started from now on imports first."""
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
         if on_error not in _ON_ERROR:
-            raise ValueError("on_error must be 'ignore', 'warn', or 'fail', "
-                             f"not {on_error!r}")
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         self._preload_modules = list(modules_names)
         self._preload_on_error = on_error
 
@@ -147,8 +146,7 @@ class ForkServer:
         pipe's write end.
         """
         if (count := len(fds) + 4) >= MAXFDS_TO_SEND:
-            raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, "
-                             f"not {count - 4}")
+            raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, not {count - 4}")
         for last_try in (False, True):
             try:
                 with self._lock:
@@ -166,10 +164,9 @@ class ForkServer:
         line = self._known_line()
         with _Pipe() as data, _Pipe() as status:
             try:
-                reduction.sendfds(line, [data.r, status.w, self._forkserver_alive_fd,
-                                         resource_tracker.getfd(), *fds])
+                reduction.sendfds(line, [data.r, status.w, self._forkserver_alive_fd, resource_tracker.getfd(), *fds])
             except BaseException:
-                self._hang_up()     # who knows how far it got
+                self._hang_up()  # who knows how far it got
                 raise
             ends = status.keep_r(), data.keep_w()
         # What was sent to a server that is just being killed is lost without an
@@ -190,7 +187,7 @@ class ForkServer:
         if self._line is None or self._line_key != key:
             line = net.socket(net.AF_UNIX)
             try:
-                line.settimeout(None)       # whatever the program's default is
+                line.settimeout(None)  # whatever the program's default is
                 line.connect(self._forkserver_address)
                 greeting = _Greeting(line)
                 connection.answer_challenge(greeting, key)
@@ -244,7 +241,7 @@ class ForkServer:
         """Tell whether a server is running that is our child (not copied by a fork)."""
         if self._owner != os.getpid():
             return False
-        with suppress(ChildProcessError):       # somebody else has reaped it
+        with suppress(ChildProcessError):  # somebody else has reaped it
             return os.waitpid(self._forkserver_pid, os.WNOHANG) == (0, 0)
         return False
 
@@ -254,13 +251,13 @@ class ForkServer:
         with net.socket(net.AF_UNIX) as listening, _Pipe() as alive, _Pipe() as secret:
             listening.bind(address)
             if isinstance(address, str) and os.path.exists(address):
-                os.chmod(address, 0o600)        # a file, unlike an abstract address
+                os.chmod(address, 0o600)  # a file, unlike an abstract address
             listening.listen(128)
             fds = [listening.fileno(), alive.r, secret.r]
             interpreter = spawn.get_executable()
             argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
             pid = util.spawnv_passfds(interpreter, argv, fds, blocked_signals={signal.SIGINT})
-            with suppress(BrokenPipeError):     # dead already: the first request will tell
+            with suppress(BrokenPipeError):  # dead already: the first request will tell
                 with open(secret.w, "wb", closefd=False) as line:
                     line.write(key + SIGNED_STRUCT.pack(len(setting)) + setting)
             self._forkserver_alive_fd = alive.keep_w()
@@ -268,9 +265,10 @@ class ForkServer:
         self._forkserver_pid, self._owner = pid, os.getpid()
 
     def _program(self, listener_fd: int, alive_r: int, key_r: int) -> str:
-        return (util._importing("forkserver", "main")
-                + f"main({listener_fd}, {alive_r}, {self._preload_modules!r}, "
-                  f"authkey_r={key_r}, on_error={self._preload_on_error!r})")
+        return (
+            util._importing("forkserver", "main") + f"main({listener_fd}, {alive_r}, {self._preload_modules!r}, "
+            f"authkey_r={key_r}, on_error={self._preload_on_error!r})"
+        )
 
     def _setting(self) -> bytes:
         """What modules are to find when they are preloaded, pickled.
@@ -281,10 +279,14 @@ class ForkServer:
         if not self._preload_modules:
             return b""
         told = spawn.get_preparation_data("ignore")
-        return reduction.pickle.dumps({
-            "sys_path": told["sys_path"], "sys_argv": told["sys_argv"],
-            "main_path": told.get("init_main_from_path"),
-            "main_name": told.get("init_main_from_name")})
+        return reduction.pickle.dumps(
+            {
+                "sys_path": told["sys_path"],
+                "sys_argv": told["sys_argv"],
+                "main_path": told.get("init_main_from_path"),
+                "main_name": told.get("init_main_from_name"),
+            }
+        )
 
     # ------------------------------------------------------------ end
 
@@ -320,13 +322,12 @@ class ForkServer:
 
 # ---------------------------------------------------------------- server
 
-def _handle_import_error(on_error: str, modinfo: str, exc: BaseException, *,
-                         warn_stacklevel: int) -> None:
+
+def _handle_import_error(on_error: str, modinfo: str, exc: BaseException, *, warn_stacklevel: int) -> None:
     if on_error == "fail":
         raise exc
     if on_error == "warn":
-        warn(f"Failed to preload {modinfo}: {exc}", ImportWarning,
-                      stacklevel=warn_stacklevel + 1)
+        warn(f"Failed to preload {modinfo}: {exc}", ImportWarning, stacklevel=warn_stacklevel + 1)
 
 
 def _preload_main(load: Callable[[str], object], where: str, on_error: str) -> None:
@@ -341,9 +342,14 @@ def _preload_main(load: Callable[[str], object], where: str, on_error: str) -> N
         del me._inheriting
 
 
-def _handle_preload(preload: list[str], main_path: str | None = None,
-                    sys_path: list[str] | None = None, sys_argv: list[str] | None = None,
-                    on_error: str = "ignore", main_name: str | None = None) -> None:
+def _handle_preload(
+    preload: list[str],
+    main_path: str | None = None,
+    sys_path: list[str] | None = None,
+    sys_argv: list[str] | None = None,
+    on_error: str = "ignore",
+    main_name: str | None = None,
+) -> None:
     """Import ``preload``, with the client's search path and arguments in place."""
     if sys_argv is not None:
         sys.argv[:] = sys_argv
@@ -363,19 +369,27 @@ def _handle_preload(preload: list[str], main_path: str | None = None,
     util._flush_std_streams()
 
 
-def main(listener_fd: int, alive_r: int, preload: list[str], main_path: str | None = None,
-         sys_path: list[str] | None = None, *, sys_argv: list[str] | None = None,
-         authkey_r: int | None = None, on_error: str = "ignore") -> None:
+def main(
+    listener_fd: int,
+    alive_r: int,
+    preload: list[str],
+    main_path: str | None = None,
+    sys_path: list[str] | None = None,
+    *,
+    sys_argv: list[str] | None = None,
+    authkey_r: int | None = None,
+    on_error: str = "ignore",
+) -> None:
     """Be the fork server that listens on ``listener_fd``; exits."""
     saved = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    key, setting = b"", dict(main_path=main_path, sys_path=sys_path, sys_argv=sys_argv)
+    key, setting = b"", {"main_path": main_path, "sys_path": sys_path, "sys_argv": sys_argv}
     if authkey_r is not None:
         with open(authkey_r, "rb") as pipe:
             key = pipe.read(_AUTHKEY_LEN)
             if len(key) < _AUTHKEY_LEN:
                 raise EOFError("the fork server was given no key: its client is gone")
-            size, = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
+            (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
             if size:
                 setting = reduction.pickle.loads(pipe.read(size))
     for inherited in (listener_fd, alive_r):
@@ -385,19 +399,18 @@ def main(listener_fd: int, alive_r: int, preload: list[str], main_path: str | No
     # Installed, so that the wakeup descriptor is written to; does nothing itself.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
     with net.socket(net.AF_UNIX, fileno=listener_fd) as listener:
-        listener.settimeout(None)       # a preloaded module may have set a default
+        listener.settimeout(None)  # a preloaded module may have set a default
         _Server(listener, alive_r, key, saved).run()
 
 
 class _Server:
     """The server's loop: new requests, ended children, the end of the last client."""
 
-    def __init__(self, listener: net.socket, alive_r: int, key: bytes,
-                 saved_handlers: dict[int, Any]) -> None:
+    def __init__(self, listener: net.socket, alive_r: int, key: bytes, saved_handlers: dict[int, Any]) -> None:
         self._listener, self._alive_r, self._key = listener, alive_r, key
         self._handlers = saved_handlers
-        self._status_of: dict[int, int] = {}        # pid -> status pipe
-        self._lines: set[net.socket] = set()            # to clients that know the key
+        self._status_of: dict[int, int] = {}  # pid -> status pipe
+        self._lines: set[net.socket] = set()  # to clients that know the key
         self._wake_r, self._wake_w = os.pipe()
         for fd in (self._wake_r, self._wake_w):
             os.set_blocking(fd, False)
@@ -406,9 +419,11 @@ class _Server:
         """Serve until nobody holds the alive pipe; exits."""
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         with DefaultSelector() as self._selector:
-            for source, action in ((self._listener, self._accept),
-                                   (self._wake_r, self._reap),
-                                   (self._alive_r, self._end)):
+            for source, action in (
+                (self._listener, self._accept),
+                (self._wake_r, self._reap),
+                (self._alive_r, self._end),
+            ):
                 self._selector.register(source, EVENT_READ, action)
             while True:
                 for ready, _ in self._selector.select():
@@ -424,15 +439,15 @@ class _Server:
             os.read(self._wake_r, 65536)
         while True:
             pid = 0
-            with suppress(ChildProcessError):       # none left
+            with suppress(ChildProcessError):  # none left
                 pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
             status_w = self._status_of.pop(pid, None)
-            if status_w is None:        # started by a preloaded module
-                warn(f"forkserver: waitpid returned unexpected pid {pid}")
+            if status_w is None:  # started by a preloaded module
+                warn(f"forkserver: waitpid returned unexpected pid {pid}", stacklevel=2)
                 continue
-            with suppress(BrokenPipeError):     # the client is gone, or has lost interest
+            with suppress(BrokenPipeError):  # the client is gone, or has lost interest
                 write_signed(status_w, os.waitstatus_to_exitcode(status))
             os.close(status_w)
 
@@ -456,7 +471,7 @@ class _Server:
         try:
             fds = reduction.recvfds(line, MAXFDS_TO_SEND + 1)
         except (OSError, EOFError, RuntimeError, AssertionError):
-            fds = []                    # it hung up, or is confused
+            fds = []  # it hung up, or is confused
         if 4 <= len(fds) <= MAXFDS_TO_SEND:
             self._fork(*fds)
             return
@@ -472,7 +487,7 @@ class _Server:
             for inherited in (self._listener, self._selector, *self._lines):
                 inherited.close()
             unused = [self._alive_r, self._wake_r, self._wake_w, *self._status_of.values()]
-            popen_fork._hold(status_w)      # lasts as long as the child, not its children
+            popen_fork._hold(status_w)  # lasts as long as the child, not its children
             return _serve_one(data_r, list(fds), unused, self._handlers)
 
         if (pid := os.fork()) == 0:
@@ -483,8 +498,7 @@ class _Server:
         util.close_fds(data_r, *fds)
 
 
-def _serve_one(child_r: int, fds: list[int], unused_fds: list[int],
-               handlers: dict[int, Any]) -> int:
+def _serve_one(child_r: int, fds: list[int], unused_fds: list[int], handlers: dict[int, Any]) -> int:
     """In a child just forked: become what the client says; return the exit code."""
     signal.set_wakeup_fd(-1)
     for number, handler in handlers.items():
@@ -498,6 +512,7 @@ def _serve_one(child_r: int, fds: list[int], unused_fds: list[int],
 
 # ---------------------------------------------------------------- numbers over a pipe
 
+
 def read_signed(fd: int) -> int:
     """Read one number that `write_signed` wrote; EOFError where the pipe ends before."""
     data = b""
@@ -506,7 +521,7 @@ def read_signed(fd: int) -> int:
         if not part:
             raise EOFError("unexpected EOF")
         data += part
-    number, = SIGNED_STRUCT.unpack(data)
+    (number,) = SIGNED_STRUCT.unpack(data)
     return number
 
 
@@ -514,10 +529,13 @@ def write_signed(fd: int, n: int) -> None:
     """Write a number as eight bytes."""
     data = SIGNED_STRUCT.pack(n)
     while data:
-        data = data[os.write(fd, data):]
+        data = data[os.write(fd, data) :]
 
 
 _forkserver: ForkServer = ForkServer()
 ensure_running, get_inherited_fds, connect_to_new_process, set_forkserver_preload = (
-    _forkserver.ensure_running, _forkserver.get_inherited_fds,
-    _forkserver.connect_to_new_process, _forkserver.set_forkserver_preload)
+    _forkserver.ensure_running,
+    _forkserver.get_inherited_fds,
+    _forkserver.connect_to_new_process,
+    _forkserver.set_forkserver_preload,
+)

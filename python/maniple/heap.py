@@ -10,6 +10,7 @@ byte of every arena in exactly one block, which is either free or allocated:
 A block may be freed by the garbage collector at any line of this file, in the very thread that holds the heap's lock, so
 `Heap.free` never waits: what it cannot do at once it leaves on a list for the next caller.
 """
+
 from __future__ import annotations
 
 import bisect
@@ -221,4 +222,4 @@ class BufferWrapper:
     def create_memoryview(self) -> memoryview:
         """A writable view of exactly `size` bytes."""
         (arena, start, _), size = self._state
-        return memoryview(arena.buffer)[start:start + size]
+        return memoryview(arena.buffer)[start : start + size]

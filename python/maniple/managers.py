@@ -4,6 +4,7 @@ The parts: `_manager_server` is the process that owns the objects, `_proxies` ar
 `_manager_wire` is what the two say to each other.  Here are the managers themselves, which start a server or connect to
 one, and the types that come with `SyncManager`.
 """
+
 from __future__ import annotations
 
 import array
@@ -11,17 +12,45 @@ import os
 import queue
 import signal
 import threading
-from typing import Any, Callable, Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from . import connection, context, process, reduction, resource_tracker, util
+
 # much of this is here to be found under the standard names
 from ._manager_server import (  # noqa: F401
-    Server, SharedMemoryServer, _SharedMemoryTracker, all_methods, public_methods, shared_memory)
+    Server,
+    SharedMemoryServer,
+    _SharedMemoryTracker,
+    all_methods,
+    public_methods,
+    shared_memory,
+)
 from ._manager_wire import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
 from ._proxies import (  # noqa: F401
-    AcquirerProxy, ArrayProxy, AutoProxy, BarrierProxy, BaseListProxy, BasePoolProxy, BaseProxy, ConditionProxy, DictProxy,
-    EventProxy, IteratorProxy, ListProxy, MakeProxyType, NamespaceProxy, PoolProxy, ProcessLocalSet, RebuildProxy, SetProxy,
-    ValueProxy, _BaseDictProxy, _BaseSetProxy, tell_server)
+    AcquirerProxy,
+    ArrayProxy,
+    AutoProxy,
+    BarrierProxy,
+    BaseListProxy,
+    BasePoolProxy,
+    BaseProxy,
+    ConditionProxy,
+    DictProxy,
+    EventProxy,
+    IteratorProxy,
+    ListProxy,
+    MakeProxyType,
+    NamespaceProxy,
+    PoolProxy,
+    ProcessLocalSet,
+    RebuildProxy,
+    SetProxy,
+    ValueProxy,
+    _BaseDictProxy,
+    _BaseSetProxy,
+    tell_server,
+)
 from .context import ProcessError, get_spawning_popen  # noqa: F401
 
 get_context = context._default_context.get_context
@@ -66,8 +95,15 @@ class BaseManager:
     _registry: dict[str, tuple] = {}
     _Server = Server
 
-    def __init__(self, address: Any = None, authkey: bytes | None = None, serializer: str = "pickle", ctx: Any = None, *,
-                 shutdown_timeout: float = 1.0) -> None:
+    def __init__(
+        self,
+        address: Any = None,
+        authkey: bytes | None = None,
+        serializer: str = "pickle",
+        ctx: Any = None,
+        *,
+        shutdown_timeout: float = 1.0,
+    ) -> None:
         self._address = address
         self._authkey = process.AuthenticationString(process.current_process().authkey if authkey is None else authkey)
         self._state = State()
@@ -79,8 +115,9 @@ class BaseManager:
 
     def _insist_on_being_new(self) -> None:
         if self._state.value != State.INITIAL:
-            raise ProcessError("Already started server" if self._state.value == State.STARTED
-                               else "Manager has shut down")
+            raise ProcessError(
+                "Already started server" if self._state.value == State.STARTED else "Manager has shut down"
+            )
 
     def get_server(self) -> Server:
         """A server to run in this process, by its ``serve_forever()``."""
@@ -100,7 +137,8 @@ class BaseManager:
         reader, writer = connection.Pipe(duplex=False)
         server = self._ctx.Process(
             target=type(self)._run_server,
-            args=(self._registry, self._address, self._authkey, self._serializer, writer, initializer, initargs))
+            args=(self._registry, self._address, self._authkey, self._serializer, writer, initializer, initargs),
+        )
         server.name = "-".join((type(self).__name__, ":".join(map(str, server._identity))))
         self._process = server
         with reader:
@@ -110,17 +148,29 @@ class BaseManager:
                 self._address = reader.recv()
             except EOFError:
                 server.join()
-                raise EOFError(f"the manager's process ended with exit code {server.exitcode} before it could serve; "
-                               f"its own error is on its stderr") from None
+                raise EOFError(
+                    f"the manager's process ended with exit code {server.exitcode} before it could serve; "
+                    f"its own error is on its stderr"
+                ) from None
         self._state.value = State.STARTED
         self.shutdown = util.Finalize(
-            self, type(self)._finalize_manager,
+            self,
+            type(self)._finalize_manager,
             args=(server, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
-            exitpriority=0)
+            exitpriority=0,
+        )
 
     @classmethod
-    def _run_server(cls, registry: dict, address: Any, authkey: bytes, serializer: str, writer: connection.Connection,
-                    initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()) -> None:
+    def _run_server(
+        cls,
+        registry: dict,
+        address: Any,
+        authkey: bytes,
+        serializer: str,
+        writer: connection.Connection,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
         """What the server's process runs."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may need us to clean up
         if initializer is not None:
@@ -163,8 +213,9 @@ class BaseManager:
         self.shutdown()
 
     @staticmethod
-    def _finalize_manager(process: Any, address: Any, authkey: bytes, state: State, _Client: Any,
-                          shutdown_timeout: float) -> None:
+    def _finalize_manager(
+        process: Any, address: Any, authkey: bytes, state: State, _Client: Any, shutdown_timeout: float
+    ) -> None:
         """End the server: ask, then terminate, then kill."""
         if process.is_alive():
             util.info("sending shutdown message to manager")
@@ -187,8 +238,15 @@ class BaseManager:
         return self._address
 
     @classmethod
-    def register(cls, typeid: str, callable: Callable[..., Any] | None = None, proxytype: Any = None, exposed: Any = None,
-                 method_to_typeid: dict[str, str] | None = None, create_method: bool = True) -> None:
+    def register(
+        cls,
+        typeid: str,
+        callable: Callable[..., Any] | None = None,
+        proxytype: Any = None,
+        exposed: Any = None,
+        method_to_typeid: dict[str, str] | None = None,
+        create_method: bool = True,
+    ) -> None:
         """Let the class's managers make objects of a type.
 
         `callable` makes them, in the server; a manager that only connects needs none.  `proxytype` makes the proxies
@@ -211,12 +269,14 @@ class BaseManager:
 
 def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
     """The method that makes an object and its proxy."""
+
     def create(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
         util.debug("requesting creation of a shared %r object", typeid)
         token, exposed = self._create(typeid, *args, **kwds)
         proxy = proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
         tell_server(self._Client, token.address, self._authkey, "decref", token.id)  # the proxy holds its own by now
         return proxy
+
     create.__name__ = create.__qualname__ = typeid
     create.__doc__ = f"Make a {typeid} in the server; a proxy for it."
     return create
@@ -261,6 +321,7 @@ def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.ar
 def _pool(*args: Any, **kwds: Any) -> Any:
     """A pool of the server's own; only a server that is asked for one has to load what pools need."""
     from .pool import Pool
+
     return Pool(*args, **kwds)
 
 
@@ -269,12 +330,23 @@ class SyncManager(BaseManager):
 
 
 for _typeid, _callable, _proxytype in (
-        ("Queue", queue.Queue, None), ("JoinableQueue", queue.Queue, None), ("Event", threading.Event, EventProxy),
-        ("Lock", threading.Lock, AcquirerProxy), ("RLock", threading.RLock, AcquirerProxy),
-        ("Semaphore", threading.Semaphore, AcquirerProxy), ("BoundedSemaphore", threading.BoundedSemaphore, AcquirerProxy),
-        ("Condition", threading.Condition, ConditionProxy), ("Barrier", threading.Barrier, BarrierProxy),
-        ("Pool", _pool, PoolProxy), ("list", list, ListProxy), ("dict", dict, DictProxy), ("set", set, SetProxy),
-        ("Value", Value, ValueProxy), ("Array", Array, ArrayProxy), ("Namespace", Namespace, NamespaceProxy)):
+    ("Queue", queue.Queue, None),
+    ("JoinableQueue", queue.Queue, None),
+    ("Event", threading.Event, EventProxy),
+    ("Lock", threading.Lock, AcquirerProxy),
+    ("RLock", threading.RLock, AcquirerProxy),
+    ("Semaphore", threading.Semaphore, AcquirerProxy),
+    ("BoundedSemaphore", threading.BoundedSemaphore, AcquirerProxy),
+    ("Condition", threading.Condition, ConditionProxy),
+    ("Barrier", threading.Barrier, BarrierProxy),
+    ("Pool", _pool, PoolProxy),
+    ("list", list, ListProxy),
+    ("dict", dict, DictProxy),
+    ("set", set, SetProxy),
+    ("Value", Value, ValueProxy),
+    ("Array", Array, ArrayProxy),
+    ("Namespace", Namespace, NamespaceProxy),
+):
     SyncManager.register(_typeid, _callable, _proxytype)
 SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
 SyncManager.register("AsyncResult", create_method=False)
@@ -282,6 +354,7 @@ del _typeid, _callable, _proxytype
 
 
 if HAS_SHMEM:
+
     class SharedMemoryManager(BaseManager):
         """A manager whose server removes, at its end, the shared memory that was made through the manager."""
 

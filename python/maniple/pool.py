@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Callable, Iterable
+from typing import Any
 
 from . import get_context, util
-from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, is_plain
 from ._maniple import Stream
+from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, is_plain
 from ._results import ApplyResult, AsyncResult, MapResult
 from ._threads import ThreadWorkers
 from ._workers import Workers
@@ -49,7 +50,8 @@ class IMapIterator:
         try:
             return self._next(timeout)
         except WorkerLostError as error:
-            raise self._workers.explain(error, self._name)
+            self._workers.explain(error, self._name)
+            raise
 
     __next__ = next
 

@@ -10,15 +10,17 @@ that the parent ended.
   holds.  Children forked later would inherit that end and keep it open beyond
   the parent's death, so each closes the lifelines of its elder siblings first.
 """
+
 from __future__ import annotations
 
 import atexit
 import errno
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
-from typing import Any, Callable, NoReturn
+from typing import Any, NoReturn
 
 from .resource_tracker import _fork_intent
 from .util import Finalize, _exit_function, _flush_std_streams, close_fds
@@ -101,7 +103,7 @@ class Wires:
         """Called in a forked child: close the parent's ends, return the lifeline."""
         close_fds(self.lifeline_w, *self.ended[:1])
         for fd in self.ended[1:]:
-            _hold(fd)           # our own children must not keep us "alive"
+            _hold(fd)  # our own children must not keep us "alive"
         return self.lifeline_r
 
     def become_parent(self, pid: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ sentinel: first its pid, at the end its exit code.  Both the server and the chil
 hold the other end.  If the server dies first, the pipe ends without an exit code
 when the child ends too; such a child's exit code is given as 255.
 """
+
 from __future__ import annotations
 
 import os

@@ -4,6 +4,7 @@ The child's command line names one pipe.  Through it come two pickles, how to se
 up the interpreter and the process object, and afterwards the same pipe is the
 child's lifeline: it ends when the parent does.
 """
+
 from __future__ import annotations
 
 import io

@@ -4,6 +4,7 @@ The child's command line names a pipe handle of the parent and the parent's pid;
 the child takes the handle over by itself.  Importable everywhere, so that tools
 which walk through the package do not stumble; usable on Windows only.
 """
+
 from __future__ import annotations
 
 import os
@@ -33,6 +34,7 @@ def _environment() -> dict[str, str] | None:
 def _system() -> Any:
     """The interpreter's access to Windows; looked up late, since only Windows has it."""
     from importlib import import_module
+
     return import_module("_winapi")
 
 
@@ -57,23 +59,22 @@ class Popen:
         # Its read end stays here until the child has duplicated it, which it has
         # done once it has read what we write.
         read_handle, write_handle = windows.CreatePipe(None, 0)
-        line = list2cmdline(
-            starting.get_command_line(parent_pid=os.getpid(), pipe_handle=read_handle))
+        line = list2cmdline(starting.get_command_line(parent_pid=os.getpid(), pipe_handle=read_handle))
         program, environment = starting.get_executable(), _environment()
         if environment is not None and program == sys.executable:
             program = sys._base_executable
         with open(open_osfhandle(write_handle, 0), "wb") as to_child:
             try:
                 handle, thread_handle, self.pid, _ = windows.CreateProcess(
-                    program, line, None, None, False, 0, environment, None, None)
+                    program, line, None, None, False, 0, environment, None, None
+                )
             except BaseException:
                 _close_handles(read_handle)
                 raise
             _close_handles(thread_handle)
             self.returncode: int | None = None
             self._handle, self.sentinel = handle, int(handle)
-            self.finalizer = util.Finalize(
-                self, _close_handles, (self.sentinel, int(read_handle)))
+            self.finalizer = util.Finalize(self, _close_handles, (self.sentinel, int(read_handle)))
             context.set_spawning_popen(self)
             try:
                 for part in (told, process_obj):
@@ -96,8 +97,7 @@ class Popen:
         if (known := self.returncode) is not None:
             return known
         windows = _system()
-        span = _INFINITE if timeout is None else min(
-            max(0, int(timeout * 1000 + 0.5)), _LONGEST_WAIT_MS)
+        span = _INFINITE if timeout is None else min(max(0, int(timeout * 1000 + 0.5)), _LONGEST_WAIT_MS)
         if windows.WaitForSingleObject(self.sentinel, span) != windows.WAIT_OBJECT_0:
             return None
         status = windows.GetExitCodeProcess(self._handle)

@@ -7,42 +7,45 @@ for each start method, which `maniple.context` puts into the subclasses.
 A process goes through *initial* (made), *started*, *stopped* (it ended, its exit
 code is known) and *closed*; only the process that made it may start and join it.
 """
+
 from __future__ import annotations
 
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from signal import Signals
-from typing import Any, Callable, Iterable, Mapping, NoReturn
+from typing import Any, NoReturn
 from weakref import WeakSet
 
 __all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
+
 
 # Relative names in sys.path and of scripts were meant from here, wherever the
 # program has gone since.
 def _starting_place() -> str | None:
     try:
         return os.path.abspath(os.curdir)
-    except (FileNotFoundError, PermissionError):    # removed or closed under our feet
+    except (FileNotFoundError, PermissionError):  # removed or closed under our feet
         return None
 
 
 ORIGINAL_DIR = _starting_place()
 
 
-def current_process() -> "BaseProcess":
+def current_process() -> BaseProcess:
     """Return the object that stands for this process."""
     return _current_process
 
 
-def active_children() -> list["BaseProcess"]:
+def active_children() -> list[BaseProcess]:
     """Return this process's living children; those that have ended are reaped."""
     _cleanup()
     return [*_children]
 
 
-def parent_process() -> "BaseProcess | None":
+def parent_process() -> BaseProcess | None:
     """Return an object for the process that started this one; None in the main process."""
     return _parent_process
 
@@ -74,12 +77,18 @@ class BaseProcess:
     _start_method: str | None = None
 
     def _Popen(self) -> Any:
-        raise NotImplementedError(
-            f"{type(self).__name__} names no start method: take Process from a context")
+        raise NotImplementedError(f"{type(self).__name__} names no start method: take Process from a context")
 
-    def __init__(self, group: None = None, target: Callable[..., object] | None = None,
-                 name: str | None = None, args: Iterable[Any] = (),
-                 kwargs: Mapping[str, Any] | None = _NO_KWARGS, *, daemon: bool | None = None) -> None:
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = _NO_KWARGS,
+        *,
+        daemon: bool | None = None,
+    ) -> None:
         if group is not None:
             _refuse("group argument must be None for now")
         maker = _current_process
@@ -177,8 +186,9 @@ class BaseProcess:
         popen = self._popen
         if popen is not None:
             if not self._has_ended():
-                raise ValueError("Cannot close a process while it is still running. You should "
-                                 "first call join() or terminate().")
+                raise ValueError(
+                    "Cannot close a process while it is still running. You should first call join() or terminate()."
+                )
             popen.close()
             vars(self).pop("_sentinel", None)
             _children.discard(self)
@@ -200,10 +210,14 @@ class BaseProcess:
         self._config["authkey"] = AuthenticationString(authkey)
 
     name = property(lambda self: self._name, _set_name, doc="A name for people; need not be unique.")
-    daemon = property(lambda self: self._config.get("daemon", False), _set_daemon,
-                      doc="Whether the process is terminated when its maker ends; set before start.")
-    authkey = property(lambda self: self._config["authkey"], _set_authkey,
-                       doc="The secret that this process and its relatives share.")
+    daemon = property(
+        lambda self: self._config.get("daemon", False),
+        _set_daemon,
+        doc="Whether the process is terminated when its maker ends; set before start.",
+    )
+    authkey = property(
+        lambda self: self._config["authkey"], _set_authkey, doc="The secret that this process and its relatives share."
+    )
 
     @property
     def exitcode(self) -> int | None:
@@ -267,10 +281,13 @@ class BaseProcess:
 
         if (method := self._start_method) is not None:
             context._force_start_method(method)
-        copied_from = _current_process      # kept alive until the hooks have run
+        copied_from = _current_process  # kept alive until the hooks have run
         globals().update(
-            _process_counter=count(1), _children=set(), _current_process=self,
-            _parent_process=_ParentProcess(self._parent_name, self._parent_pid, parent_sentinel))
+            _process_counter=count(1),
+            _children=set(),
+            _current_process=self,
+            _parent_process=_ParentProcess(self._parent_name, self._parent_pid, parent_sentinel),
+        )
         util._close_stdin()
         if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
             main = threading.main_thread()
@@ -328,8 +345,7 @@ class AuthenticationString(bytes):
         from . import context
 
         if context.get_spawning_popen() is None:
-            raise TypeError("Pickling an AuthenticationString object is disallowed "
-                            "for security reasons")
+            raise TypeError("Pickling an AuthenticationString object is disallowed for security reasons")
         return type(self), (bytes(self),)
 
 
@@ -337,8 +353,9 @@ class _Unstarted(BaseProcess):
     """A process that this interpreter did not make through a Popen."""
 
     def __init__(self, name: str) -> None:
-        vars(self).update(_identity=(), _name=name, _parent_pid=None, _parent_name=None,
-                          _popen=None, _closed=False, _config={})
+        vars(self).update(
+            _identity=(), _name=name, _parent_pid=None, _parent_name=None, _popen=None, _closed=False, _config={}
+        )
 
 
 class _ParentProcess(_Unstarted):

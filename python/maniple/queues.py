@@ -11,6 +11,7 @@ to a feeder thread, which is started when it is needed first.
 
 `SimpleQueue` is the pipe and the two locks alone: its `put` waits when the pipe is full.
 """
+
 from __future__ import annotations
 
 import errno
@@ -21,9 +22,10 @@ import time
 import types
 import weakref
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, Full
 from traceback import print_exc
-from typing import Any, Callable
+from typing import Any
 
 from . import connection, context
 from ._native_sync import SEM_VALUE_MAX
@@ -152,8 +154,13 @@ class Queue:
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         places = maxsize if maxsize > 0 else SEM_VALUE_MAX
-        self._share(places, *connection.Pipe(duplex=False), ctx.Lock(), _NoLock() if _WINDOWS else ctx.Lock(),
-                    ctx.BoundedSemaphore(places))
+        self._share(
+            places,
+            *connection.Pipe(duplex=False),
+            ctx.Lock(),
+            _NoLock() if _WINDOWS else ctx.Lock(),
+            ctx.BoundedSemaphore(places),
+        )
 
     def _share(self, maxsize: int, reader: Any, writer: Any, rlock: Any, wlock: Any, sem: Any) -> None:
         """Take up what all processes have in common, and make what is this process's own."""
@@ -171,8 +178,7 @@ class Queue:
 
     def __getstate__(self) -> tuple:
         context.assert_spawning(self)
-        return (self._ignore_epipe,
-                (self._maxsize, self._reader, self._writer, self._rlock, self._wlock, self._sem))
+        return (self._ignore_epipe, (self._maxsize, self._reader, self._writer, self._rlock, self._wlock, self._sem))
 
     def __setstate__(self, state: tuple) -> None:
         self._ignore_epipe, shared = state
@@ -213,8 +219,12 @@ class Queue:
     def _start_feeder(self) -> None:
         debug("Queue._start_thread()")
         outbox = self._outbox
-        thread = threading.Thread(target=outbox.feed, args=(self._ignore_epipe, self._on_queue_feeder_error),
-                                  name="QueueFeederThread", daemon=True)
+        thread = threading.Thread(
+            target=outbox.feed,
+            args=(self._ignore_epipe, self._on_queue_feeder_error),
+            name="QueueFeederThread",
+            daemon=True,
+        )
         thread.start()
         outbox.thread = thread
         if not self._at_exit_forget:
@@ -289,7 +299,7 @@ class Queue:
 
     def _terminate_broken(self) -> None:
         """End the queue although its readers are gone: a feeder in the middle of a write gets EPIPE and gives up."""
-        for end in self._outbox.ends[:2 if _WINDOWS else 1]:
+        for end in self._outbox.ends[: 2 if _WINDOWS else 1]:
             end.close()
         self.close()
         self.join_thread()

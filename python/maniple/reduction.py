@@ -10,6 +10,7 @@ gives something picklable in its place, and what that is depends on the moment:
 while a child is being started, the descriptor goes along with the start; at any
 other time the resource sharer hands it over on request.
 """
+
 from __future__ import annotations
 
 import io
@@ -18,17 +19,19 @@ import pickle
 import socket
 import sys
 from abc import ABC
+from collections.abc import Callable, Iterable
 from copyreg import dispatch_table as _copyreg_table
 from functools import partial
-from typing import Any, Callable, Iterable
+from typing import Any
 
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
 
 HAVE_SEND_HANDLE = sys.platform == "win32" or (
-    hasattr(socket, "SCM_RIGHTS") and hasattr(socket, "CMSG_LEN")
-    and hasattr(socket.socket, "sendmsg"))
+    hasattr(socket, "SCM_RIGHTS") and hasattr(socket, "CMSG_LEN") and hasattr(socket.socket, "sendmsg")
+)
 
 # ---------------------------------------------------------------- pickling
+
 
 class ForkingPickler(pickle.Pickler):
     """A pickler that knows this package's objects and whatever was registered with it."""
@@ -102,11 +105,11 @@ def _quick_dumps(obj: Any) -> memoryview:
         pieces = _Pieces()
         pickler = _QuickPickler(pieces)
         dump, clear_memo, pieces = kept = pickler.dump, pickler.clear_memo, pieces
-    dump(obj)           # where it fails, the pickler is dropped with all it holds
+    dump(obj)  # where it fails, the pickler is dropped with all it holds
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(data) <= _KEEP_UP_TO:
         pieces.clear()
-        clear_memo()    # it keeps alive what was pickled
+        clear_memo()  # it keeps alive what was pickled
         idle.append(kept)
     return memoryview(data)
 
@@ -131,8 +134,8 @@ def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
 
 if sys.platform == "win32":
     import _winapi
+    from collections.abc import Iterator
     from contextlib import contextmanager
-    from typing import Iterator
 
     __all__ += ["DupHandle", "duplicate", "steal_handle"]
 
@@ -145,8 +148,9 @@ if sys.platform == "win32":
         finally:
             _winapi.CloseHandle(opened)
 
-    def duplicate(handle: int, target_process: int | None = None,
-                  inheritable: bool = False, *, source_process: int | None = None) -> int:
+    def duplicate(
+        handle: int, target_process: int | None = None, inheritable: bool = False, *, source_process: int | None = None
+    ) -> int:
         """Duplicate a handle, into ``target_process`` or within this one."""
         here = _winapi.GetCurrentProcess()
         source = here if source_process is None else source_process
@@ -168,8 +172,7 @@ if sys.platform == "win32":
             self._pid, self._access = pid or os.getpid(), access
             with _open_process(self._pid) as target:
                 here = _winapi.GetCurrentProcess()
-                self._handle: int = _winapi.DuplicateHandle(
-                    here, handle, target, access, False, 0)
+                self._handle: int = _winapi.DuplicateHandle(here, handle, target, access, False, 0)
 
         def detach(self) -> int:
             """Return the handle, now this process's; to be called once."""
@@ -203,8 +206,7 @@ else:
     def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
         """Send descriptors over a Unix socket; one byte goes along: their number mod 256."""
         numbers = array.array("i", fds)
-        sock.sendmsg([bytes([len(numbers) % 256])],
-                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+        sock.sendmsg([bytes([len(numbers) % 256])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
         if ACKNOWLEDGE and sock.recv(1) != _ACK:
             raise RuntimeError("did not receive acknowledgement of fd")
 
@@ -222,12 +224,11 @@ else:
         level, kind, payload = extras[0]
         if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             raise RuntimeError("Invalid data received: no descriptors in it")
-        got.frombytes(payload[:len(payload) - len(payload) % got.itemsize])
+        got.frombytes(payload[: len(payload) - len(payload) % got.itemsize])
         if len(got) % 256 != count[0]:
             for number in got:
                 os.close(number)
-            raise AssertionError(f"received {len(got)} descriptors, "
-                                 f"but their sender counted {count[0]} (mod 256)")
+            raise AssertionError(f"received {len(got)} descriptors, but their sender counted {count[0]} (mod 256)")
         return got.tolist()
 
     def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
@@ -252,10 +253,12 @@ else:
         if not HAVE_SEND_HANDLE:
             raise ValueError("SCM_RIGHTS appears not to be available")
         from .resource_sharer import DupFd as shared
+
         return shared(fd)
 
 
 # ---------------------------------------------------------------- reducers
+
 
 class _Sample:
     def method(self) -> None:
@@ -283,6 +286,7 @@ if sys.platform == "win32":
 
     def _reduce_socket(s: socket.socket) -> tuple:
         from . import resource_sharer as sharer
+
         return _rebuild_socket, (sharer.DupSocket(s),)
 
     def _rebuild_socket(ds: Any) -> socket.socket:
@@ -299,11 +303,13 @@ else:
 
 def _register_all() -> None:
     """Register what this module itself knows how to take apart."""
-    for kind, reducer in ((type(_Sample().method), _reduce_method),
-                          (type(list.append), _reduce_method_descriptor),
-                          (type(int.__add__), _reduce_method_descriptor),
-                          (partial, _reduce_partial),
-                          (socket.socket, _reduce_socket)):
+    for kind, reducer in (
+        (type(_Sample().method), _reduce_method),
+        (type(list.append), _reduce_method_descriptor),
+        (type(int.__add__), _reduce_method_descriptor),
+        (partial, _reduce_partial),
+        (socket.socket, _reduce_socket),
+    ):
         ForkingPickler.register(kind, reducer)
 
 
@@ -324,8 +330,7 @@ class AbstractReducer(ABC):
     else:
         sendfds, recvfds, DupFd = sendfds, recvfds, DupFd
     _reduce_method, _reduce_method_descriptor = _reduce_method, _reduce_method_descriptor
-    _rebuild_partial, _reduce_socket, _rebuild_socket = (
-        _rebuild_partial, _reduce_socket, _rebuild_socket)
+    _rebuild_partial, _reduce_socket, _rebuild_socket = (_rebuild_partial, _reduce_socket, _rebuild_socket)
 
     def __init__(self, *args: Any) -> None:
         _register_all()

@@ -4,14 +4,16 @@ A pickled `DupFd` holds the address of a small server thread in the process that
 made it and a number.  Whoever unpickles it connects, proves to know the family's
 key, names the number and is sent the descriptor.  Each can be fetched once.
 """
+
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from threading import Lock, Thread
-from typing import Any, Callable
+from typing import Any
 
 from . import process, reduction, util
 
@@ -35,6 +37,7 @@ if sys.platform == "win32":
         def detach(self) -> Any:
             """Fetch the socket; to be called once."""
             from socket import fromshare
+
             return _fetch(self._id, lambda conn: fromshare(conn.recv_bytes()))
 
 else:
@@ -77,8 +80,7 @@ class _ResourceSharer:
         self._address: Any = None
         self._thread: Thread | None = None
 
-    def register(self, send: Callable[[Any, int], None],
-                 close: Callable[[], object]) -> tuple[Any, int]:
+    def register(self, send: Callable[[Any, int], None], close: Callable[[], object]) -> tuple[Any, int]:
         """Offer a resource; return the ticket with which to fetch it."""
         with self._lock:
             if self._thread is None:
@@ -104,8 +106,7 @@ class _ResourceSharer:
         with self._lock:
             if (thread := self._thread) is None:
                 return
-            with connection.Client(self._address,
-                                   authkey=process.current_process().authkey) as conn:
+            with connection.Client(self._address, authkey=process.current_process().authkey) as conn:
                 conn.send(None)
             thread.join(timeout)
             if thread.is_alive():
@@ -136,8 +137,9 @@ class _ResourceSharer:
         key = process.current_process().authkey
         listener = self._listener = connection.Listener(authkey=key, backlog=128)
         self._address: Any = listener.address
-        self._thread = Thread(target=self._serve, args=(listener, self._cache),
-                                        name="maniple-resource-sharer", daemon=True)
+        self._thread = Thread(
+            target=self._serve, args=(listener, self._cache), name="maniple-resource-sharer", daemon=True
+        )
         self._thread.start()
 
     def _serve(self, listener: Any, offers: dict) -> None:

@@ -11,6 +11,7 @@ bytes (which POSIX keeps whole however many processes write)::
 
     REGISTER | UNREGISTER | PROBE  ':'  type  ':'  name, escaped to ASCII without line ends
 """
+
 from __future__ import annotations
 
 import os
@@ -18,9 +19,9 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock, local
-from typing import Callable
 from warnings import warn
 from weakref import ref
 
@@ -29,16 +30,18 @@ __all__ = ["ensure_running", "register", "unregister"]
 _HAVE_SIGMASK = hasattr(signal, "pthread_sigmask")
 # The tracker has to outlive those that Ctrl-C or a terminal's end takes away.
 _IGNORED_SIGNALS = signal.SIGINT, signal.SIGTERM
-_LONGEST_MESSAGE = 512      # the least PIPE_BUF that POSIX allows
+_LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
 
 
 def _remove_semaphore(name: str) -> None:
     from ._native_sync import sem_unlink
+
     sem_unlink(name)
 
 
 def _remove_shared_memory(name: str) -> None:
     from ._native_shm import shm_unlink
+
     shm_unlink(name)
 
 
@@ -84,8 +87,8 @@ class ResourceTracker:
 
     def __init__(self) -> None:
         self._lock = RLock()
-        self._fd: int | None = None         # write end of the pipe
-        self._pid: int | None = None        # None where a relative started it
+        self._fd: int | None = None  # write end of the pipe
+        self._pid: int | None = None  # None where a relative started it
         self._exitcode: int | None = None
         self._waitpid_timed_out = False
         # The lock's holder may be interrupted by a finalizer that itself has
@@ -161,8 +164,7 @@ class ResourceTracker:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         self._fd = self._pid = self._exitcode = None
-        warn("resource_tracker: process died unexpectedly, relaunching.  "
-                      "Some resources might leak.", stacklevel=2)
+        warn("resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.", stacklevel=2)
 
     def _launch(self) -> int:
         """Start a tracker; return the write end of its pipe."""
@@ -174,8 +176,11 @@ class ResourceTracker:
             interpreter = spawn.get_executable()
             # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
             self._pid = util.spawnv_passfds(
-                interpreter, [interpreter, *util._args_from_interpreter_flags(), "-c", program], [reader],
-                blocked_signals=_IGNORED_SIGNALS if _HAVE_SIGMASK else ())
+                interpreter,
+                [interpreter, *util._args_from_interpreter_flags(), "-c", program],
+                [reader],
+                blocked_signals=_IGNORED_SIGNALS if _HAVE_SIGMASK else (),
+            )
         except BaseException:
             os.close(writer)
             raise
@@ -197,10 +202,16 @@ class ResourceTracker:
             self._lock.release()
 
     # Bound early: at interpreter shutdown the modules may be empty.
-    def _close_and_reap(self, timeout: float | None, close: Callable = os.close,
-                        waitpid: Callable = os.waitpid, WNOHANG: int = getattr(os, "WNOHANG", 0),
-                        exitcode_of: Callable = os.waitstatus_to_exitcode,
-                        now: Callable = time.monotonic, sleep: Callable = time.sleep) -> None:
+    def _close_and_reap(
+        self,
+        timeout: float | None,
+        close: Callable = os.close,
+        waitpid: Callable = os.waitpid,
+        WNOHANG: int = getattr(os, "WNOHANG", 0),
+        exitcode_of: Callable = os.waitstatus_to_exitcode,
+        now: Callable = time.monotonic,
+        sleep: Callable = time.sleep,
+    ) -> None:
         pid, fd = self._pid, self._fd
         self._pid = self._fd = None
         close(fd)
@@ -224,7 +235,7 @@ class ResourceTracker:
         try:
             self._stop(use_blocking_lock=False, wait_timeout=1.0)
         except (OSError, AttributeError, TypeError):
-            pass            # torn down too far to care
+            pass  # torn down too far to care
 
     def _after_fork_in_child(self) -> None:
         self._lock._at_fork_reinit()
@@ -242,16 +253,21 @@ def _forget_after_fork(tracker_ref: ref) -> None:
         tracker = tracker_ref()
         if tracker is not None:
             tracker._after_fork_in_child()
+
     os.register_at_fork(after_in_child=hook)
 
 
 _resource_tracker: ResourceTracker = ResourceTracker()
 ensure_running, register, unregister, getfd = (
-    _resource_tracker.ensure_running, _resource_tracker.register,
-    _resource_tracker.unregister, _resource_tracker.getfd)
+    _resource_tracker.ensure_running,
+    _resource_tracker.register,
+    _resource_tracker.unregister,
+    _resource_tracker.getfd,
+)
 
 
 # ---------------------------------------------------------------- in the tracker process
+
 
 def main(fd: int) -> None:
     """Be the tracker that reads its messages from ``fd``; exits.
@@ -298,13 +314,13 @@ def _note(line: bytes, listed: dict[str, set[str]]) -> None:
     if command == "REGISTER":
         listed[rtype].add(name)
     elif command == "UNREGISTER":
-        listed[rtype].discard(name)     # two relatives may both have removed it
+        listed[rtype].discard(name)  # two relatives may both have removed it
     elif command != "PROBE":
         raise RuntimeError(f"unrecognized command {command!r}")
 
 
 def _report(problem: Exception) -> None:
-    with suppress(Exception):           # stderr may be gone
+    with suppress(Exception):  # stderr may be gone
         sys.excepthook(type(problem), problem, problem.__traceback__)
 
 
@@ -316,8 +332,7 @@ def _warn(text: str) -> None:
 def _remove_leftovers(rtype: str, names: list[str]) -> int:
     """Remove what is left of one type; return the exit status that this is worth."""
     remove, status = _CLEANUP_FUNCS[rtype], 1
-    _warn(f"There appear to be {len(names)} leaked {rtype} objects "
-          f"to clean up at shutdown: {names}")
+    _warn(f"There appear to be {len(names)} leaked {rtype} objects to clean up at shutdown: {names}")
     for name in names:
         try:
             remove(name)

@@ -11,15 +11,17 @@ items                 each in a slot of a multiple of 8 bytes
 n bytes               how an item is turned back (`ShareableList._back_transforms_mapping`)
 ====================  ==================================================================
 """
+
 from __future__ import annotations
 
 import functools
 import mmap
 import os
+from collections.abc import Callable, Iterable, Iterator
 from secrets import token_hex
 from struct import calcsize, pack_into, unpack_from
 from types import GenericAlias
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any
 
 from . import resource_tracker
 from ._native_shm import shm_open, shm_unlink
@@ -171,8 +173,14 @@ class ShareableList:
 
     _alignment = 8
     #: type -> struct format, all of a multiple of 8 bytes; a number of bytes is filled in for str and bytes
-    _types_mapping: dict[type, str] = {int: "q", float: "d", bool: "xxxxxxx?", str: "%ds", bytes: "%ds",
-                                       type(None): "xxxxxx?x"}
+    _types_mapping: dict[type, str] = {
+        int: "q",
+        float: "d",
+        bool: "xxxxxxx?",
+        str: "%ds",
+        bytes: "%ds",
+        type(None): "xxxxxx?x",
+    }
     #: recreation code -> what makes the item from what `struct` gave
     _back_transforms_mapping: dict[int, Callable[[Any], Any]] = {
         _UNCHANGED: lambda value: value,
@@ -202,13 +210,14 @@ class ShareableList:
 
     def _attach(self, name: str) -> None:
         self.shm = SharedMemory(name)
-        self._list_len, = unpack_from("q", self.shm.buf)
+        (self._list_len,) = unpack_from("q", self.shm.buf)
         self._allocated_offsets = list(unpack_from(self._format_size_metainfo, self.shm.buf, 8))
 
     @classmethod
     def _format_for(cls, value: Any) -> str:
         fmt = cls._types_mapping.get(type(value)) or next(
-            (known for kind, known in cls._types_mapping.items() if isinstance(value, kind)), None)
+            (known for kind, known in cls._types_mapping.items() if isinstance(value, kind)), None
+        )
         if fmt is None:
             raise ValueError(f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None")
         if "%" not in fmt:
@@ -261,7 +270,7 @@ class ShareableList:
     def _get_packing_format(self, position: int) -> str:
         """The struct format of one item."""
         place = self._slot(position, "Requested position out of range.")
-        raw, = unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * place)
+        (raw,) = unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * place)
         return raw.rstrip(b"\0").decode(_encoding)
 
     def _get_back_transform(self, position: int) -> Callable[[Any], Any]:
@@ -280,8 +289,9 @@ class ShareableList:
 
     def __getitem__(self, position: int) -> Any:
         place = self._slot(position, "index out of range")
-        raw, = unpack_from(self._get_packing_format(place), self.shm.buf,
-                                  self._offset_data_start + self._allocated_offsets[place])
+        (raw,) = unpack_from(
+            self._get_packing_format(place), self.shm.buf, self._offset_data_start + self._allocated_offsets[place]
+        )
         return self._get_back_transform(place)(raw)
 
     def __setitem__(self, position: int, value: Any) -> None:

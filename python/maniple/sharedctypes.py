@@ -1,4 +1,5 @@
 """ctypes objects that live in shared memory, bare (`RawValue`, `RawArray`) or wrapped with a lock (`Value`, `Array`)."""
+
 from __future__ import annotations
 
 import ctypes as c
@@ -12,11 +13,27 @@ __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
 
 get_context = context._default_context.get_context
 
-typecode_to_type: dict[str, type] = dict(zip(
-    "cubBhHiIlLqQfd",
-    (c.c_char, c.c_wchar, c.c_byte, c.c_ubyte, c.c_short, c.c_ushort, c.c_int,
-     c.c_uint, c.c_long, c.c_ulong, c.c_longlong, c.c_ulonglong, c.c_float,
-     c.c_double)))
+typecode_to_type: dict[str, type] = dict(
+    zip(
+        "cubBhHiIlLqQfd",
+        (
+            c.c_char,
+            c.c_wchar,
+            c.c_byte,
+            c.c_ubyte,
+            c.c_short,
+            c.c_ushort,
+            c.c_int,
+            c.c_uint,
+            c.c_long,
+            c.c_ulong,
+            c.c_longlong,
+            c.c_ulonglong,
+            c.c_float,
+            c.c_double,
+        ),
+    )
+)
 
 
 def _placed(kind: type, memory: heap.BufferWrapper) -> Any:
@@ -96,8 +113,9 @@ def _wrapper_class(kind: type) -> type:
         return SynchronizedString if kind._type_ is c.c_char else SynchronizedArray
     made = class_cache.get(kind)
     if made is None:
-        fields = {name: make_property(name) for cls in reversed(kind.__mro__)
-                  for name, *_ in cls.__dict__.get("_fields_", ())}
+        fields = {
+            name: make_property(name) for cls in reversed(kind.__mro__) for name, *_ in cls.__dict__.get("_fields_", ())
+        }
         made = class_cache[kind] = type("Synchronized" + kind.__name__, (SynchronizedBase,), fields)
     return made
 
@@ -117,6 +135,7 @@ def rebuild_ctype(type_: type, wrapper: heap.BufferWrapper, length: int | None) 
 
 def make_property(name: str) -> property:
     """A property that reads and writes the attribute `name` of the wrapped object with the lock held."""
+
     def read(self: SynchronizedBase) -> Any:
         self.acquire()  # the native lock's own method: no Python frame, as `with` would cost
         try:

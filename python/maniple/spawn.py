@@ -4,6 +4,7 @@ The parent describes itself in *preparation data* (a dict); the child applies it
 loads the program's main module under the name ``__mp_main__``, unpickles the
 process object and becomes it.
 """
+
 from __future__ import annotations
 
 import os
@@ -18,8 +19,15 @@ from .context import _default_context
 get_start_method = _default_context.get_start_method
 set_start_method = _default_context.set_start_method
 
-__all__ = ["_main", "freeze_support", "set_executable", "get_executable",
-           "get_preparation_data", "get_command_line", "import_main_path"]
+__all__ = [
+    "_main",
+    "freeze_support",
+    "set_executable",
+    "get_executable",
+    "get_preparation_data",
+    "get_command_line",
+    "import_main_path",
+]
 
 # ---------------------------------------------------------------- which interpreter
 
@@ -76,8 +84,8 @@ def get_command_line(**kwds: Any) -> list[str | bytes]:
 
 # ---------------------------------------------------------------- in the child
 
-def spawn_main(pipe_handle: int, parent_pid: int | None = None,
-               tracker_fd: int | None = None) -> None:
+
+def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int | None = None) -> None:
     """Be a child that was started with `get_command_line`; exits."""
     if not is_forking(sys.argv):
         raise AssertionError("Not forking: this is meant for children that the package starts")
@@ -111,7 +119,7 @@ def _main(fd: int, parent_sentinel: int | None) -> int:
     me = process.current_process()
     with open(fd, "rb") as from_parent:
         if not from_parent.peek(1):
-            return 1        # it has given us up before it told us anything
+            return 1  # it has given us up before it told us anything
         # Whoever starts a process now does so from the top level of the main module.
         me._inheriting = True
         try:
@@ -140,6 +148,7 @@ def _check_not_importing_main() -> None:
 
 # ---------------------------------------------------------------- preparation data
 
+
 def _main_module_data() -> dict[str, str]:
     """Say how a child finds the main module: by name, by path, or (empty) not at all."""
     main = sys.modules["__main__"]
@@ -151,7 +160,7 @@ def _main_module_data() -> dict[str, str]:
     path = getattr(main, "__file__", None)
     if path is None:
         return {}
-    if process.ORIGINAL_DIR is not None:        # without effect on an absolute path
+    if process.ORIGINAL_DIR is not None:  # without effect on an absolute path
         path = os.path.join(process.ORIGINAL_DIR, path)
     return {"init_main_from_path": os.path.normpath(path)}
 
@@ -163,10 +172,16 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     # '' stands for the directory in which the program was started.
     search = [start if entry == "" and start is not None else entry for entry in sys.path]
     told = dict(
-        name=name, authkey=process.current_process().authkey,
-        start_method=get_start_method(allow_none=True),     # asking must not settle it
-        sys_path=search, sys_argv=sys.argv, orig_dir=start, dir=os.getcwd(),
-        log_to_stderr=util._log_to_stderr, **_main_module_data())
+        name=name,
+        authkey=process.current_process().authkey,
+        start_method=get_start_method(allow_none=True),  # asking must not settle it
+        sys_path=search,
+        sys_argv=sys.argv,
+        orig_dir=start,
+        dir=os.getcwd(),
+        log_to_stderr=util._log_to_stderr,
+        **_main_module_data(),
+    )
     if (log := util._logger) is not None:
         told["log_level"] = log.getEffectiveLevel()
     return told
@@ -216,7 +231,7 @@ def _fixup_main_from_name(mod_name: str) -> None:
     if mod_name.rpartition(".")[2] == "__main__":
         return
     present = getattr(sys.modules["__main__"], "__spec__", None)
-    if getattr(present, "name", None) == mod_name:      # copied by a fork
+    if getattr(present, "name", None) == mod_name:  # copied by a fork
         return
     _install_main(runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True))
 
@@ -226,7 +241,7 @@ def _fixup_main_from_path(main_path: str) -> None:
     # IPython's launcher has no guard, and nothing in it that a child could need.
     if stem == "ipython":
         return
-    if getattr(sys.modules["__main__"], "__file__", None) == main_path:    # copied by a fork
+    if getattr(sys.modules["__main__"], "__file__", None) == main_path:  # copied by a fork
         return
     _install_main(runpy.run_path(main_path, run_name="__mp_main__"))
 

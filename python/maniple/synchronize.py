@@ -12,17 +12,21 @@ All of them are made of one thing, a counting semaphore that several processes c
 An object travels to a child by inheritance (fork) or inside the arguments of a `Process` (spawn, forkserver), and in no
 other way: a semaphore that arrives through a queue would have no owner to remove its name.
 """
+
 from __future__ import annotations
 
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from struct import Struct
-from threading import Barrier as _ThreadBarrier, current_thread
-from typing import Any, Callable
+from threading import Barrier as _ThreadBarrier
+from threading import current_thread
+from typing import Any
 
 from . import context, process, util
-from ._native_sync import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock as _NativeSemLock, sem_unlink
+from ._native_sync import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, sem_unlink
+from ._native_sync import SemLock as _NativeSemLock
 
 __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"]
 
@@ -52,6 +56,7 @@ class SemLock:
         util.debug(f"created semlock with handle {native.handle}")
         if native.name is not None:
             from . import resource_tracker as tracker
+
             tracker.register(native.name, "semaphore")
             util.Finalize(self, SemLock._cleanup, (native.name,), exitpriority=0)
 
@@ -62,8 +67,9 @@ class SemLock:
                 return _NativeSemLock(kind, value, maxvalue, cls._make_name(), unlink)
             except FileExistsError:
                 continue
-        raise FileExistsError(f"no free name for a semaphore after {_NAME_TRIES} tries; remove stale ones "
-                              f"(/dev/shm/sem.* on Linux)")
+        raise FileExistsError(
+            f"no free name for a semaphore after {_NAME_TRIES} tries; remove stale ones (/dev/shm/sem.* on Linux)"
+        )
 
     def _adopt(self, native: Any) -> Any:
         """Make `native` this object's semaphore."""
@@ -82,6 +88,7 @@ class SemLock:
     def _cleanup(name: str) -> None:
         """Remove the semaphore's name; run once, in the process that made it."""
         from . import resource_tracker as tracker
+
         try:
             sem_unlink(name)
         finally:
@@ -108,9 +115,11 @@ class SemLock:
         if sys.platform == "win32":
             handle = context.get_spawning_popen().duplicate_for_child(handle)
         elif self._by_fork_only:
-            raise RuntimeError("A SemLock created in a fork context is being shared with a process in a spawn context. "
-                               "This is not supported. Please use the same context to create multiprocessing objects "
-                               "and Process.")
+            raise RuntimeError(
+                "A SemLock created in a fork context is being shared with a process in a spawn context. "
+                "This is not supported. Please use the same context to create multiprocessing objects "
+                "and Process."
+            )
         return handle, native.kind, native.maxvalue, native.name
 
     def __setstate__(self, state: tuple) -> None:
@@ -325,6 +334,7 @@ class Event:
 
 def _shared_number(place: int) -> property:
     """An attribute that is kept in `Barrier._numbers`."""
+
     def read(self: Barrier) -> int:
         return self._numbers[place]
 
@@ -340,9 +350,11 @@ class Barrier(_ThreadBarrier):
     #: two C ints: state (0 filling, 1 draining, -1 resetting, -2 broken) and the number of those waiting
     _SHARED = Struct("ii")
 
-    def __init__(self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None,
-                 *, ctx: Any) -> None:
+    def __init__(
+        self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *, ctx: Any
+    ) -> None:
         from .heap import BufferWrapper  # brings in mmap and tempfile: only a barrier needs them
+
         block = BufferWrapper(self._SHARED.size)
         self.__setstate__((parties, action, timeout, ctx.Condition(), block))
         self._numbers[0] = self._numbers[1] = 0

@@ -15,25 +15,39 @@ Helper processes and spawned children are started with `os.posix_spawn`:
 * the signal mask of the child is given in the same call, so a helper that must
   never see Ctrl-C is safe from its first instruction.
 """
+
 from __future__ import annotations
 
 import atexit
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
 from subprocess import _args_from_interpreter_flags
-from typing import Any, Callable, Iterable
+from typing import Any
 from weakref import WeakValueDictionary, ref
 
 from .process import _cleanup, active_children, current_process
 
 __all__ = [
-    "sub_debug", "debug", "info", "sub_warning", "warn", "get_logger", "log_to_stderr",
-    "get_temp_dir", "register_after_fork", "is_exiting", "Finalize",
-    "ForkAwareThreadLock", "ForkAwareLocal", "close_all_fds_except",
-    "SUBDEBUG", "SUBWARNING",
+    "sub_debug",
+    "debug",
+    "info",
+    "sub_warning",
+    "warn",
+    "get_logger",
+    "log_to_stderr",
+    "get_temp_dir",
+    "register_after_fork",
+    "is_exiting",
+    "Finalize",
+    "ForkAwareThreadLock",
+    "ForkAwareLocal",
+    "close_all_fds_except",
+    "SUBDEBUG",
+    "SUBWARNING",
 ]
 
 # ---------------------------------------------------------------- logging
@@ -110,6 +124,7 @@ def log_to_stderr(level: int | str | None = None) -> Any:
 
 # ---------------------------------------------------------------- addresses
 
+
 def _platform_supports_abstract_sockets() -> bool:
     return sys.platform in ("linux", "android")
 
@@ -150,8 +165,7 @@ def get_temp_dir() -> str:
         base: str | None = tempfile.gettempdir()
         if os.name == "posix" and len(os.fsencode(base)) > _LONGEST_SOCKET_DIR:
             # Sockets bound below it would not fit: look for a shorter place.
-            base = next((d for d in ("/tmp", "/var/tmp", "/usr/tmp")
-                         if os.access(d, os.W_OK | os.X_OK)), base)
+            base = next((d for d in ("/tmp", "/var/tmp", "/usr/tmp") if os.access(d, os.W_OK | os.X_OK)), base)
         made = tempfile.mkdtemp(prefix="pymp-", dir=base)
         info("created temp directory %s", made)
         # Priority -100: after all that might still keep a socket in it.
@@ -186,7 +200,7 @@ def _run_after_forkers() -> None:
 # ---------------------------------------------------------------- finalizers
 
 # (exitpriority, serial) -> Finalize
-_finalizer_registry: dict[tuple[int | None, int], "Finalize"] = {}
+_finalizer_registry: dict[tuple[int | None, int], Finalize] = {}
 _finalizer_counter = count()
 
 
@@ -197,11 +211,16 @@ class Finalize:
     highest number first.  A copy inherited through a fork never fires.
     """
 
-    def __init__(self, obj: Any, callback: Callable[..., Any], args: Iterable = (),
-                 kwargs: dict | None = None, exitpriority: int | None = None) -> None:
+    def __init__(
+        self,
+        obj: Any,
+        callback: Callable[..., Any],
+        args: Iterable = (),
+        kwargs: dict | None = None,
+        exitpriority: int | None = None,
+    ) -> None:
         if not (exitpriority is None or isinstance(exitpriority, int)):
-            raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, "
-                            f"not {type(exitpriority)!s}")
+            raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)!s}")
         if obj is None and exitpriority is None:
             raise ValueError("Without object, exitpriority cannot be None")
         self._weakref = None if obj is None else ref(obj, self)
@@ -213,8 +232,13 @@ class Finalize:
 
     # The defaults keep what is needed reachable while the interpreter is torn
     # down and module globals have turned into None.
-    def __call__(self, wr: Any = None, _finalizer_registry: dict = _finalizer_registry,
-                 sub_debug: Callable = sub_debug, getpid: Callable[[], int] = os.getpid) -> Any:
+    def __call__(
+        self,
+        wr: Any = None,
+        _finalizer_registry: dict = _finalizer_registry,
+        sub_debug: Callable = sub_debug,
+        getpid: Callable[[], int] = os.getpid,
+    ) -> Any:
         """Make the call unless it was made, cancelled, or belongs to another process."""
         if _finalizer_registry.pop(self._key, None) is None:
             sub_debug("finalizer no longer registered")
@@ -247,8 +271,12 @@ class Finalize:
         call, watched = self._callback, self._weakref
         if call is None or (watched is not None and watched() is None):
             return f"<{name} object, dead>"
-        shown = dict(callback=getattr(call, "__name__", call), args=self._args or None,
-                     kwargs=self._kwargs or None, exitpriority=self._key[0])
+        shown = {
+            "callback": getattr(call, "__name__", call),
+            "args": self._args or None,
+            "kwargs": self._kwargs or None,
+            "exitpriority": self._key[0],
+        }
         told = "".join(f", {what}={value}" for what, value in shown.items() if value is not None)
         return f"<{name} object{told}>"
 
@@ -261,10 +289,11 @@ def _run_finalizers(minpriority: int | None = None) -> None:
     turn comes.
     """
     registry = _finalizer_registry
-    if registry is None:                     # the module is being torn down
+    if registry is None:  # the module is being torn down
         return
-    due = [key for key in tuple(registry)
-           if (rank := key[0]) is not None and (minpriority is None or rank >= minpriority)]
+    due = [
+        key for key in tuple(registry) if (rank := key[0]) is not None and (minpriority is None or rank >= minpriority)
+    ]
     due.sort(reverse=True)
     for key in due:
         pending = registry.get(key)
@@ -275,6 +304,7 @@ def _run_finalizers(minpriority: int | None = None) -> None:
             pending()
         except Exception as problem:
             from traceback import print_exception
+
             print_exception(problem)
     if minpriority is None:
         registry.clear()
@@ -293,10 +323,12 @@ def is_exiting() -> bool:
 
 # The defaults: as for Finalize.__call__.
 def _exit_function(
-        info: Callable = info, debug: Callable = debug,
-        _run_finalizers: Callable = _run_finalizers,
-        active_children: Callable = active_children,
-        current_process: Callable = current_process) -> None:
+    info: Callable = info,
+    debug: Callable = debug,
+    _run_finalizers: Callable = _run_finalizers,
+    active_children: Callable = active_children,
+    current_process: Callable = current_process,
+) -> None:
     """End this process in order; does its work once.
 
     First the finalizers of priority zero and up (queue feeders, managers), then
@@ -308,7 +340,7 @@ def _exit_function(
         return
     _exiting = True
     info("process shutting down")
-    debug("running all \"atexit\" finalizers with priority >= 0")
+    debug('running all "atexit" finalizers with priority >= 0')
     _run_finalizers(minpriority=0)
     # Without a current process the interpreter is half gone: nothing to join.
     if current_process() is not None:
@@ -319,7 +351,7 @@ def _exit_function(
         for child in active_children():
             info("calling join() for process %s", child.name)
             child.join()
-    debug("running the remaining \"atexit\" finalizers")
+    debug('running the remaining "atexit" finalizers')
     _run_finalizers(minpriority=None)
 
 
@@ -370,6 +402,7 @@ def _empty_namespace(obj: Any) -> None:
 
 
 # ---------------------------------------------------------------- descriptors and streams
+
 
 def _descriptor_limit() -> int:
     try:
@@ -422,6 +455,7 @@ def _flush_std_streams() -> None:
 
 # ---------------------------------------------------------------- starting a program
 
+
 def _inheritable_strays(keep: set[int]) -> list[int]:
     """Descriptors above 2 that an exec would hand on although nobody asked for it."""
     for listing in ("/proc/self/fd", "/dev/fd"):
@@ -435,14 +469,15 @@ def _inheritable_strays(keep: set[int]) -> list[int]:
     strays = []
     for number in numbers:
         if number > 2 and number not in keep:
-            with suppress(OSError):     # the listing's own descriptor, closed by now
+            with suppress(OSError):  # the listing's own descriptor, closed by now
                 if os.get_inheritable(number):
                     strays.append(number)
     return strays
 
 
-def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int],
-                   *, blocked_signals: Iterable[int] = ()) -> int:
+def spawnv_passfds(
+    path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int], *, blocked_signals: Iterable[int] = ()
+) -> int:
     """Start program ``path`` and return its pid.
 
     The child has this process's environment, descriptors 0 to 2 and ``passfds``
@@ -457,17 +492,16 @@ def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iter
     # older C libraries; a detour over a scratch number clears it everywhere.
     scratch = os.open(os.devnull, os.O_RDONLY)
     try:
-        actions: list[tuple] = [(os.POSIX_SPAWN_CLOSE, fd)
-                                for fd in _inheritable_strays({scratch, *wanted})]
+        actions: list[tuple] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_strays({scratch, *wanted})]
         for fd in wanted:
             if fd > 2:
-                actions += [(os.POSIX_SPAWN_DUP2, fd, scratch),
-                            (os.POSIX_SPAWN_DUP2, scratch, fd)]
+                actions += [(os.POSIX_SPAWN_DUP2, fd, scratch), (os.POSIX_SPAWN_DUP2, scratch, fd)]
         actions.append((os.POSIX_SPAWN_CLOSE, scratch))
         extra: dict[str, Any] = {}
         blocked = set(blocked_signals)
         if blocked:
             import signal
+
             extra["setsigmask"] = signal.pthread_sigmask(signal.SIG_BLOCK, ()) | blocked
         return os.posix_spawn(path, argv, os.environ, file_actions=actions, **extra)
     finally:
@@ -479,7 +513,7 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -
     from subprocess import Popen
 
     started = Popen(argv, executable=path, pass_fds=fds, restore_signals=False)
-    started.returncode = 0          # ours to wait for: not to be reaped or warned about there
+    started.returncode = 0  # ours to wait for: not to be reaped or warned about there
     return started.pid
 
 
@@ -492,10 +526,12 @@ def _importing(module: str, names: str) -> str:
     """
     package = __package__.partition(".")[0]
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return (f"import sys\n"
-            f"try:\n import {package}\n"
-            f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
-            f"from {__package__}.{module} import {names}\n")
+    return (
+        f"import sys\n"
+        f"try:\n import {package}\n"
+        f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
+        f"from {__package__}.{module} import {names}\n"
+    )
 
 
 def _cleanup_tests() -> None:

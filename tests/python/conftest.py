@@ -1,4 +1,5 @@
 """The package under test, timeouts for every test, and a check that nothing is left behind."""
+
 from __future__ import annotations
 
 import contextlib
@@ -11,7 +12,6 @@ from typing import Any
 
 import psutil
 import pytest
-
 from footprint import Footprint, leaks_since, shared_names_of, still_there
 from pools import POOL_KINDS, end_pool, identity, make_pool
 
@@ -21,18 +21,28 @@ TROUBLED = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--mp-package", default=os.environ.get("MP_PACKAGE", "maniple"),
-                     help="the package under test: maniple (default, or $MP_PACKAGE) or multiprocessing")
-    parser.addoption("--watchdog", type=float, default=30.0,
-                     help="seconds after which a failure scenario counts as hung (default 30)")
+    parser.addoption(
+        "--mp-package",
+        default=os.environ.get("MP_PACKAGE", "maniple"),
+        help="the package under test: maniple (default, or $MP_PACKAGE) or multiprocessing",
+    )
+    parser.addoption(
+        "--watchdog",
+        type=float,
+        default=30.0,
+        help="seconds after which a failure scenario counts as hung (default 30)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
     # 3.12 and later say so whenever a worker is replaced by fork beside the pool's threads.
     config.addinivalue_line("filterwarnings", "ignore:.*use of fork.*:DeprecationWarning")
-    config.addinivalue_line("markers", "better_than_standard(reason): what the standard package does not do; "
-                            "an expected failure when that is the package under test")
+    config.addinivalue_line(
+        "markers",
+        "better_than_standard(reason): what the standard package does not do; "
+        "an expected failure when that is the package under test",
+    )
     # A shell without job control starts its children with SIGINT ignored, and so would be all workers.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -137,8 +147,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def new_pool(request: pytest.FixtureRequest, kind: str, mp: ModuleType,
-             warmed_up: Callable[[str], None]) -> Iterator[Callable[..., Any]]:
+def new_pool(
+    request: pytest.FixtureRequest, kind: str, mp: ModuleType, warmed_up: Callable[[str], None]
+) -> Iterator[Callable[..., Any]]:
     """Makes pools of `kind` that end with the test, after which nothing of them may be left."""
     warmed_up(kind)
     pools: list[Any] = []

@@ -4,6 +4,7 @@ Two footprints, one taken before and one after the work under test, tell
 whether anything was left behind. Shared by the pytest fixtures and by the
 scenario processes.
 """
+
 from __future__ import annotations
 
 import contextlib

@@ -3,6 +3,7 @@
 Every process which a scenario starts, however indirectly, carries a mark in its
 environment; that finds also those which moved to another group or lost their parent.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-
 from footprint import SETTLE_SECONDS, shared_names_of, still_there
 from scenarios.bench import OUTCOMES
 
@@ -65,10 +65,25 @@ def _run_in_one_process(names: Sequence[str], package: str, method: str, watchdo
         printed = workdir / "printed"
         with printed.open("wb") as sink:
             process = subprocess.Popen(
-                [sys.executable, "-m", "scenarios", *names, "--package", package,
-                 "--method", method, "--workdir", folder],
-                cwd=HERE, env={**os.environ, MARK: watch.mark, "PYTHONPATH": search_path()},
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
+                [
+                    sys.executable,
+                    "-m",
+                    "scenarios",
+                    *names,
+                    "--package",
+                    package,
+                    "--method",
+                    method,
+                    "--workdir",
+                    folder,
+                ],
+                cwd=HERE,
+                env={**os.environ, MARK: watch.mark, "PYTHONPATH": search_path()},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
         left: list[str] = []
         try:
             outcomes = _follow(process, names, workdir, watchdog, watch)
@@ -84,7 +99,9 @@ def _run_in_one_process(names: Sequence[str], package: str, method: str, watchdo
     last = list(outcomes)[-1]
     outcomes[last].printed = text
     if outcomes[last].ok and (left or names_left):
-        what = "; ".join([*(f"still running: {line}" for line in left), *(f"shared memory {name}" for name in names_left)])
+        what = "; ".join(
+            [*(f"still running: {line}" for line in left), *(f"shared memory {name}" for name in names_left)]
+        )
         return _blame(outcomes, what, package, method, watchdog)
     return outcomes
 
@@ -95,8 +112,10 @@ def _blame(outcomes: dict[str, Outcome], what: str, package: str, method: str, w
         alone = {name: _run_in_one_process([name], package, method, watchdog)[name] for name in outcomes}
         if not all(outcome.ok for outcome in alone.values()):
             return alone
-    return {name: Outcome("leaked", f"left by {', '.join(outcomes)}: {what}", outcome.printed)
-            for name, outcome in outcomes.items()}
+    return {
+        name: Outcome("leaked", f"left by {', '.join(outcomes)}: {what}", outcome.printed)
+        for name, outcome in outcomes.items()
+    }
 
 
 def search_path() -> str:
@@ -128,8 +147,9 @@ class _Watch:
         return found
 
 
-def _follow(process: subprocess.Popen[bytes], names: Sequence[str], workdir: Path, watchdog: float,
-            watch: _Watch) -> dict[str, Outcome]:
+def _follow(
+    process: subprocess.Popen[bytes], names: Sequence[str], workdir: Path, watchdog: float, watch: _Watch
+) -> dict[str, Outcome]:
     """Wait for the process, and read the outcomes as they come; the last stands for how the process ended."""
     started = time.monotonic()
     outcomes: dict[str, Outcome] = {}
@@ -138,7 +158,7 @@ def _follow(process: subprocess.Popen[bytes], names: Sequence[str], workdir: Pat
             process.wait(0.1)
         ended = process.returncode is not None
         watch.look()
-        for line in _lines(workdir / OUTCOMES)[len(outcomes):]:
+        for line in _lines(workdir / OUTCOMES)[len(outcomes) :]:
             fields = json.loads(line)
             now = time.monotonic()
             outcomes[fields["name"]] = Outcome(fields["status"], fields["detail"], seconds=now - started)

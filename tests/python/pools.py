@@ -1,4 +1,5 @@
 """Making and ending pools in the tests' own process, and functions for their workers."""
+
 from __future__ import annotations
 
 import importlib

@@ -7,6 +7,7 @@ caught it. Rows where the standard package is sound are named as such. Exits wit
 if a row passes that should not, or the other way round (see `SOUND` and `EITHER`):
 then a test has lost its teeth, or asks too much.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -18,22 +19,37 @@ from scenarios.registry import METHODS, Scenario, all_scenarios
 
 # Rows which the standard package passes, so that what the tests ask is possible at all.
 SOUND = {
-    "undecodable.unpicklable_argument", "undecodable.unpicklable_result",
-    "laziness.endless:imap", "laziness.endless:imap_unordered",
-    "interrupts.to_main:map", "interrupts.to_main:join",
+    "undecodable.unpicklable_argument",
+    "undecodable.unpicklable_result",
+    "laziness.endless:imap",
+    "laziness.endless:imap_unordered",
+    "interrupts.to_main:map",
+    "interrupts.to_main:join",
     "interrupts.while_computing:announce_and_hold_the_interpreter",
-    "orphans.parent_exits:idle", "orphans.open_pool:idle", "orphans.open_pool:announce_and_sleep",
-    "orphans.open_pool:announce_and_hold_the_interpreter", "orphans.failing_program",
+    "orphans.parent_exits:idle",
+    "orphans.open_pool:idle",
+    "orphans.open_pool:announce_and_sleep",
+    "orphans.open_pool:announce_and_hold_the_interpreter",
+    "orphans.failing_program",
     "initializers.closing",
-    "endings.terminate_busy:announce_and_sleep", "endings.terminate_busy:announce_and_hold_the_interpreter",
-    "endings.with_block", "endings.forked_bystander", "endings.close_under_imap",
+    "endings.terminate_busy:announce_and_sleep",
+    "endings.terminate_busy:announce_and_hold_the_interpreter",
+    "endings.with_block",
+    "endings.forked_bystander",
+    "endings.close_under_imap",
 }
 
 # Rows where it is a matter of timing or of the start method whether the fault shows.
 EITHER = {
-    "deaths.idle_workers", "deaths.idle_worker_noticed", "deaths.while_streaming", "orphans.parent_killed:idle",
-    "interrupts.to_the_group:map", "interrupts.to_the_group:get", "interrupts.to_the_group:get_timeout",
-    "interrupts.to_the_group:join", "interrupts.while_computing:announce_and_spin",
+    "deaths.idle_workers",
+    "deaths.idle_worker_noticed",
+    "deaths.while_streaming",
+    "orphans.parent_killed:idle",
+    "interrupts.to_the_group:map",
+    "interrupts.to_the_group:get",
+    "interrupts.to_the_group:get_timeout",
+    "interrupts.to_the_group:join",
+    "interrupts.while_computing:announce_and_spin",
 }
 
 

@@ -4,13 +4,13 @@ One test a row of the failure matrix and start method. What a row does stands in
 `scenarios/`; `harness.py` runs the rows of one file and method together, in a session
 of their own under a watchdog.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-
 from harness import Outcome, run_scenarios
 from scenarios.registry import METHODS, all_scenarios
 
@@ -36,8 +36,9 @@ def groups(request: pytest.FixtureRequest, mp_package: str, watchdog: float) -> 
             name, method = item.callspec.params["name"], item.callspec.params["method"]
             chosen.setdefault(group_of(name, method), []).append(name)
     executor = ThreadPoolExecutor(SESSIONS)
-    yield {group: executor.submit(run_scenarios, names, mp_package, group[1], watchdog)
-           for group, names in chosen.items()}
+    yield {
+        group: executor.submit(run_scenarios, names, mp_package, group[1], watchdog) for group, names in chosen.items()
+    }
     executor.shutdown(cancel_futures=True)
 
 

@@ -1,4 +1,5 @@
 """What goes through a pool comes back equal, of the same type, and writable where it was."""
+
 from __future__ import annotations
 
 import collections
@@ -16,13 +17,12 @@ from typing import Any
 
 import numpy
 import pytest
-
 from pools import identity
 
 KIB, MIB = 1 << 10, 1 << 20
 # On both sides of every power of two at which something could change: inline or in
 # shared memory, one or several writes, a frame's length field, a full ring.
-EDGES = sorted({max(0, (1 << power) + step) for power in range(0, 24) for step in (-1, 0, 1)})
+EDGES = sorted({max(0, (1 << power) + step) for power in range(24) for step in (-1, 0, 1)})
 
 
 def through(pool: Any, value: Any) -> Any:
@@ -47,6 +47,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 # -- buffers
+
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_bytes_around_powers_of_two(shared_pool: Any, kind: type) -> None:
@@ -102,10 +103,22 @@ def add_one_in_place(array: numpy.ndarray) -> numpy.ndarray:
 def test_arrays_of_many_kinds(shared_pool: Any) -> None:
     base = numpy.arange(200_000, dtype="f8").reshape(400, 500)
     arrays = [
-        base[::2, ::3], base.T, base[:, 7], base[::-1], numpy.asfortranarray(base), base[100:101], base[:0],
-        base.astype(">f4"), base.astype("c16"), base > 5, numpy.array(3.5), numpy.array(["a", "ünï"] * 50_000),
-        numpy.array([None, {"a": 1}, [2]], dtype=object), numpy.zeros(70_000, dtype=[("x", "i4"), ("y", "f8", 3)]),
-        numpy.array(["2026-11-22"] * 20_000, dtype="datetime64[D]"), numpy.ma.masked_less(base, 5),
+        base[::2, ::3],
+        base.T,
+        base[:, 7],
+        base[::-1],
+        numpy.asfortranarray(base),
+        base[100:101],
+        base[:0],
+        base.astype(">f4"),
+        base.astype("c16"),
+        base > 5,
+        numpy.array(3.5),
+        numpy.array(["a", "ünï"] * 50_000),
+        numpy.array([None, {"a": 1}, [2]], dtype=object),
+        numpy.zeros(70_000, dtype=[("x", "i4"), ("y", "f8", 3)]),
+        numpy.array(["2026-11-22"] * 20_000, dtype="datetime64[D]"),
+        numpy.ma.masked_less(base, 5),
     ]
     for value, got in zip(arrays, shared_pool.map(identity, arrays, chunksize=1), strict=True):
         assert type(got) is type(value) and got.shape == value.shape
@@ -181,6 +194,7 @@ def test_items_larger_than_any_buffer_do_not_deadlock(shared_pool: Any) -> None:
 
 # -- other values
 
+
 @dataclasses.dataclass
 class Point:
     x: int
@@ -200,14 +214,65 @@ class Colour(enum.Enum):
 Pair = collections.namedtuple("Pair", "one two")
 
 VALUES: list[Any] = [
-    None, True, False, Ellipsis, NotImplemented, 0, -1, 2**31, -(2**31) - 1, 2**63, -(2**63) - 1, 2**64, 10**500,
-    -(10**5000), 0.0, -0.0, float("inf"), float("nan"), 5e-324, 1 + 2j, complex(float("nan"), -0.0), "", b"", "\0", "\udc80 lone \ud83d",
-    "e\u0301", "\U0010ffff", string.printable, [], (), {}, set(), frozenset(), (1,), [[[[[]]]]], {1: {2: {3: (4, [5])}}},
-    {"b": 1, "a": 2}, {(1, 2): {3, 4}}, frozenset({1, "a"}), range(3, 99, 7), slice(1, None, 2), int, len, collections.OrderedDict(b=1, a=2),
-    collections.Counter("hello"), collections.deque([1, 2], maxlen=3), collections.defaultdict(list, a=[1]), Pair(1, [2]),
-    decimal.Decimal("1.10"), fractions.Fraction(1, 3), datetime.datetime(2026, 11, 22, tzinfo=datetime.timezone.utc),
-    datetime.timedelta(microseconds=1), pathlib.PurePosixPath("/a/b"), uuid.UUID(int=7), Point(3, ["a"]),
-    Frozen("n", b"d"), Colour.RED, bytearray(b"x"), ["x" * 100] * 1000,
+    None,
+    True,
+    False,
+    Ellipsis,
+    NotImplemented,
+    0,
+    -1,
+    2**31,
+    -(2**31) - 1,
+    2**63,
+    -(2**63) - 1,
+    2**64,
+    10**500,
+    -(10**5000),
+    0.0,
+    -0.0,
+    float("inf"),
+    float("nan"),
+    5e-324,
+    1 + 2j,
+    complex(float("nan"), -0.0),
+    "",
+    b"",
+    "\0",
+    "\udc80 lone \ud83d",
+    "e\u0301",
+    "\U0010ffff",
+    string.printable,
+    [],
+    (),
+    {},
+    set(),
+    frozenset(),
+    (1,),
+    [[[[[]]]]],
+    {1: {2: {3: (4, [5])}}},
+    {"b": 1, "a": 2},
+    {(1, 2): {3, 4}},
+    frozenset({1, "a"}),
+    range(3, 99, 7),
+    slice(1, None, 2),
+    int,
+    len,
+    collections.OrderedDict(b=1, a=2),
+    collections.Counter("hello"),
+    collections.deque([1, 2], maxlen=3),
+    collections.defaultdict(list, a=[1]),
+    Pair(1, [2]),
+    decimal.Decimal("1.10"),
+    fractions.Fraction(1, 3),
+    datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC),
+    datetime.timedelta(microseconds=1),
+    pathlib.PurePosixPath("/a/b"),
+    uuid.UUID(int=7),
+    Point(3, ["a"]),
+    Frozen("n", b"d"),
+    Colour.RED,
+    bytearray(b"x"),
+    ["x" * 100] * 1000,
 ]
 
 
@@ -242,6 +307,7 @@ def test_shared_parts_of_one_item_stay_shared(shared_pool: Any) -> None:
 
 # -- any value
 
+
 def anything(chance: random.Random, depth: int) -> Any:
     """A random nest of plain values, biased towards the edges of their encodings."""
     if depth and chance.random() < 0.55:
@@ -266,10 +332,14 @@ def scalar(chance: random.Random) -> Any:
     if kind == 1:
         return chance.choice([-1, 1]) * (1 << chance.randrange(0, 200)) + chance.randrange(-2, 3)
     if kind == 2:
-        return chance.choice([0.0, -0.0, 1.5, float("inf"), -float("inf"), chance.uniform(-1, 1) * 10 ** chance.randrange(-300, 300)])
+        return chance.choice(
+            [0.0, -0.0, 1.5, float("inf"), -float("inf"), chance.uniform(-1, 1) * 10 ** chance.randrange(-300, 300)]
+        )
     if kind == 3:
-        return "".join(chr(chance.choice([0, 65, 0x7F, 0x80, 0x7FF, 0xD800, 0xDFFF, 0xFFFF, 0x10FFFF]))
-                       for _ in range(chance.randrange(6)))
+        return "".join(
+            chr(chance.choice([0, 65, 0x7F, 0x80, 0x7FF, 0xD800, 0xDFFF, 0xFFFF, 0x10FFFF]))
+            for _ in range(chance.randrange(6))
+        )
     if kind == 4:
         return chance.randbytes(chance.choice([0, 1, 7, 255, 256]))
     if kind == 5:

@@ -1,4 +1,5 @@
 """The Pool's documented behaviour, for processes of each start method and for threads."""
+
 from __future__ import annotations
 
 import itertools
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from pools import add, fail, fail_at, identity, pid, sleep, square, store, stored, wait_for_file
 
 CALLS_THAT_WAIT = {
@@ -30,6 +30,7 @@ CHUNKS = [None, 1, 2, 3, 7, 100, 101, 1000]
 
 
 # -- results
+
 
 def test_apply_passes_arguments_and_keywords(shared_pool: Any) -> None:
     assert shared_pool.apply(add, (1, 2)) == 3
@@ -155,6 +156,7 @@ def three_then_wait(more: threading.Event) -> Iterator[int]:
 
 # -- outcomes
 
+
 def test_async_result_before_and_after(shared_pool: Any, mp: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     outcome = shared_pool.apply_async(wait_for_file, (str(gate),))
@@ -244,6 +246,7 @@ def test_map_is_not_cut_short_by_stop_iteration(shared_pool: Any) -> None:
 
 # -- callbacks
 
+
 @pytest.mark.parametrize("call", ["apply_async", "map_async", "starmap_async"])
 def test_callback_gets_the_value_once(shared_pool: Any, call: str) -> None:
     heard: list[Any] = []
@@ -286,6 +289,7 @@ def test_callbacks_may_submit_further_tasks(shared_pool: Any) -> None:
 
 
 # -- wrong use
+
 
 @pytest.mark.parametrize("call", [call for call in ALL_CALLS if call != "apply" and call != "apply_async"])
 def test_input_that_is_not_iterable(shared_pool: Any, call: str) -> None:
@@ -362,6 +366,7 @@ def test_async_result_of_a_pool_cannot_be_pickled_nor_can_the_pool(shared_pool: 
 
 # -- threads of the caller
 
+
 def test_pool_used_by_many_threads(shared_pool: Any) -> None:
     wrong: list[Any] = []
 
@@ -371,7 +376,8 @@ def test_pool_used_by_many_threads(shared_pool: Any) -> None:
                 assert shared_pool.apply(square, (n,)) == square(n)
             assert shared_pool.map(square, range(first, first + 50)) == [square(n) for n in range(first, first + 50)]
             assert list(shared_pool.imap(square, range(first, first + 50))) == [
-                square(n) for n in range(first, first + 50)]
+                square(n) for n in range(first, first + 50)
+            ]
         except BaseException as error:
             wrong.append(error)
 
@@ -404,6 +410,7 @@ def test_several_threads_take_from_one_iteration(shared_pool: Any) -> None:
 
 
 # -- where the tasks run
+
 
 def test_tasks_run_elsewhere(shared_pool: Any) -> None:
     pids = set(shared_pool.map(pid, range(20), chunksize=1))

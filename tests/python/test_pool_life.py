@@ -1,4 +1,5 @@
 """The life of a Pool: made, used, recycled, closed, terminated, deleted."""
+
 from __future__ import annotations
 
 import gc
@@ -12,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
 from pools import METHODS, end_pool, identity, pid, sleep, square, store, stored, wait_for_file
 from test_pool import ALL_CALLS
 
@@ -25,6 +25,7 @@ quick_kinds = pytest.mark.parametrize("kind", ["fork", "thread"], indirect=True)
 
 
 # -- made
+
 
 @pytest.mark.parametrize("processes", [0, -1])
 def test_number_of_workers_below_one(new_pool: NewPool, processes: int) -> None:
@@ -89,6 +90,7 @@ def test_repr_names_the_state(new_pool: NewPool) -> None:
 
 # -- recycled
 
+
 @processes_only
 @pytest.mark.parametrize("chunksize", [1, 4])
 def test_maxtasksperchild_replaces_workers(new_pool: NewPool, kind: str, chunksize: int) -> None:
@@ -115,6 +117,7 @@ def test_initializer_runs_in_replacements(new_pool: NewPool, kind: str) -> None:
 
 
 # -- closed, joined, terminated
+
 
 @quick_kinds
 @pytest.mark.parametrize("end", ["close", "terminate"])
@@ -252,6 +255,7 @@ def test_two_pools_at_once(new_pool: NewPool) -> None:
 
 
 # -- the package's own doors to it
+
 
 @pytest.mark.parametrize("method", METHODS)
 def test_pool_class_takes_a_context(mp: ModuleType, pool_module: ModuleType, warmed_up: Any, method: str) -> None:

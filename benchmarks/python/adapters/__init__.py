@@ -1,4 +1,5 @@
 """One small file per library, each with a class that speaks `base.Adapter`."""
+
 from __future__ import annotations
 
 from importlib import import_module

@@ -1,4 +1,5 @@
 """What a case may ask of any library, and the two families most belong to."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,5 @@
 """Billiard: Celery's fork of the standard package."""
+
 from __future__ import annotations
 
 from .base import PoolAdapter

@@ -1,4 +1,5 @@
 """The standard package's `concurrent.futures.ProcessPoolExecutor`."""
+
 from __future__ import annotations
 
 import multiprocessing

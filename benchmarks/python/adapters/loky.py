@@ -1,4 +1,5 @@
 """loky: joblib's executor, with a start method of its own (fork, then exec)."""
+
 from __future__ import annotations
 
 from contextlib import AbstractContextManager

@@ -1,4 +1,5 @@
 """mpire: a pool whose workers stay between calls only where `keep_alive` says so."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,5 @@
 """Multiprocess: the standard package with dill in the place of pickle."""
+
 from __future__ import annotations
 
 from .base import PoolAdapter

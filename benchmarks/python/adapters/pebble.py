@@ -1,4 +1,5 @@
 """pebble: a pool that can stop its tasks, one call at a time."""
+
 from __future__ import annotations
 
 import multiprocessing

@@ -1,4 +1,5 @@
 """zooparallel: a Rust core with one task queue and one result queue of fixed size."""
+
 from __future__ import annotations
 
 import multiprocessing

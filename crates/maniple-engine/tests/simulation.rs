@@ -9,6 +9,8 @@
 //! ```
 #![cfg(not(loom))]
 
+#[path = "simulation/found.rs"]
+mod found;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/random.rs"]

@@ -47,6 +47,8 @@ pub mod tag {
 
 /// Buffers of at least so many bytes travel in blocks of their own.
 pub const LARGE: usize = 64 * 1024;
+/// Buffers of one payload that travel in blocks; those beyond stay in the stream. Each block is a descriptor on its way.
+const MOST: usize = 100;
 /// Longer strings and byte strings than this are left to pickle (which is as fast there) or to a block.
 const SHORT: usize = 16 * 1024;
 const DEEP: u32 = 4;
@@ -215,7 +217,7 @@ impl Buffers {
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Ok(view) = buffer.call_method0("raw") else { return Ok(true) };
         let view = PyBuffer::<u8>::get(&view)?;
-        if view.len_bytes() < LARGE || !view.is_c_contiguous() {
+        if view.len_bytes() < LARGE || !view.is_c_contiguous() || self.lock().len() >= MOST {
             return Ok(true);
         }
         // SAFETY: the view keeps `len_bytes` contiguous bytes alive. Another thread may write to them meanwhile; then what

@@ -15,7 +15,7 @@ const DONE: i32 = 0;
 const NOT_READY: i32 = 1;
 const LINK_LOST: i32 = 2;
 
-/// Runs this process as a worker, and ends it. The last of `handles` is the [`Setup`], the others are the link's.
+/// Runs this process as a worker, and ends it. The last of `handles` holds the initializer, the others are the link's.
 pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
     sys::process::worker_signals();
     sys::process::take_name();

@@ -1,21 +1,35 @@
 """The package's interface on top of threads: nothing is pickled, everything is shared."""
+
 from __future__ import annotations
 
 import array
 import queue
 import sys
-from threading import (Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
-                       Semaphore, Thread, current_thread)
-from typing import Any, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, Thread, current_thread
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..process import _NO_KWARGS
 from . import connection
 
 __all__ = [
-    "Process", "current_process", "active_children", "freeze_support", "Lock", "RLock",
-    "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier", "Queue", "Manager",
-    "Pipe", "Pool", "JoinableQueue",
+    "Process",
+    "current_process",
+    "active_children",
+    "freeze_support",
+    "Lock",
+    "RLock",
+    "Semaphore",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Barrier",
+    "Queue",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "JoinableQueue",
 ]
 
 Pipe, Queue, JoinableQueue = connection.Pipe, queue.Queue, queue.Queue
@@ -28,9 +42,14 @@ list = list
 class DummyProcess(Thread):
     """A thread that looks like a process."""
 
-    def __init__(self, group: None = None, target: Callable[..., object] | None = None,
-                 name: str | None = None, args: Iterable[Any] = (),
-                 kwargs: Mapping[str, Any] | None = _NO_KWARGS) -> None:
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = _NO_KWARGS,
+    ) -> None:
         Thread.__init__(self, group, target, name, args, {**(kwargs or {})})
         self._pid, self._start_called = None, False
         self._children: WeakKeyDictionary = WeakKeyDictionary()
@@ -40,8 +59,7 @@ class DummyProcess(Thread):
         """Start it; only the thread that made it may."""
         starter, maker = current_thread(), self._parent
         if starter is not maker:
-            raise RuntimeError(f"{maker!r} made this process object, so only it may "
-                               f"start it, not {starter!r}")
+            raise RuntimeError(f"{maker!r} made this process object, so only it may start it, not {starter!r}")
         self._start_called = True
         siblings = getattr(maker, "_children", None)
         if siblings is not None:
@@ -80,8 +98,7 @@ class Namespace:
         vars(self).update(kwds)
 
     def __repr__(self) -> str:
-        shown = sorted(f"{name}={value!r}" for name, value in vars(self).items()
-                       if not name.startswith("_"))
+        shown = sorted(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
@@ -114,8 +131,10 @@ def shutdown() -> None:
     """Nothing to do."""
 
 
-def Pool(processes: int | None = None, initializer: Callable[..., object] | None = None,
-         initargs: Iterable[Any] = ()) -> Any:
+def Pool(
+    processes: int | None = None, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
+) -> Any:
     """Return a pool of threads."""
     from .. import pool
+
     return pool.ThreadPool(processes, initializer, initargs)

@@ -1,4 +1,5 @@
 """Connections between threads: two queues, one for each direction."""
+
 from __future__ import annotations
 
 import queue
@@ -30,7 +31,7 @@ class Connection:
     def close(self) -> None:
         """Nothing to give up."""
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> Connection:
         return self
 
     def __exit__(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
@@ -62,7 +63,7 @@ class Listener:
         """Take no more clients."""
         self._waiting = None
 
-    def __enter__(self) -> "Listener":
+    def __enter__(self) -> Listener:
         return self
 
     def __exit__(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:

@@ -1,4 +1,5 @@
 """Run scenarios one after the other, up to the first that fails; print an outcome each, a line of JSON."""
+
 from __future__ import annotations
 
 import argparse

@@ -1,4 +1,5 @@
 """The workbench that every scenario gets: pools, the usual checks, a folder."""
+
 from __future__ import annotations
 
 import contextlib
@@ -116,8 +117,10 @@ class Bench:
 
     def announced(self, folder: str, count: int) -> list[int]:
         """The pids of the first `count` workers that `tasks.announce` in `folder`."""
-        names = until(lambda: len(os.listdir(folder)) >= count and os.listdir(folder),
-                      f"{count} busy workers; the folder has {os.listdir(folder)}")
+        names = until(
+            lambda: len(os.listdir(folder)) >= count and os.listdir(folder),
+            f"{count} busy workers; the folder has {os.listdir(folder)}",
+        )
         return [int(name) for name in names]
 
     def at(self, step: str) -> None:
@@ -140,8 +143,9 @@ class Bench:
         """Run `call`, which must raise the WorkerLostError that `check_lost` describes."""
         return self.check_lost(self.expect(Exception, call), **facts)
 
-    def check_lost(self, error: BaseException, *, exitcode: int, function: str, index: int | None = None,
-                   pid: int | None = None) -> Any:
+    def check_lost(
+        self, error: BaseException, *, exitcode: int, function: str, index: int | None = None, pid: int | None = None
+    ) -> Any:
         """`error` is a WorkerLostError that names the process, its end and its task."""
         kind = getattr(self.pool_module, "WorkerLostError", None)
         assert kind is not None, f"{self.package}.pool has no WorkerLostError; the call raised {error!r}"

@@ -1,4 +1,5 @@
 """Callbacks that fail, that are slow, and that use the pool themselves."""
+
 from __future__ import annotations
 
 import threading

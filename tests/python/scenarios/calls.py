@@ -1,4 +1,5 @@
 """A worker dies in each of the pool's calls; the other items are not touched."""
+
 from __future__ import annotations
 
 import signal
@@ -32,8 +33,9 @@ def whole(bench: Bench, call: str) -> None:
     with bench.pool() as pool:
         log = bench.log()
         function = "step3" if "star" in call else "step"
-        bench.expect_lost(lambda: CALLS[call](pool, job_list(log)),
-                          exitcode=-signal.SIGKILL, function=function, index=DOOMED)
+        bench.expect_lost(
+            lambda: CALLS[call](pool, job_list(log)), exitcode=-signal.SIGKILL, function=function, index=DOOMED
+        )
         bench.at("a second call of the same kind")
         again = bench.log()
         jobs = [(again, item, "") for item in range(ITEMS)]
@@ -79,6 +81,7 @@ def callbacks(bench: Bench, call: str) -> None:
             def callback(value: Any) -> None:
                 told.append((kind, value))
                 done.set()
+
             return callback
 
         function = tasks.step3 if call == "starmap_async" else tasks.step
@@ -98,8 +101,10 @@ def callbacks_of_the_others(bench: Bench) -> None:
         log = bench.log()
         good: list[int] = []
         bad: list[BaseException] = []
-        outcomes = [pool.apply_async(tasks.step, (job,), callback=good.append, error_callback=bad.append)
-                    for job in job_list(log)]
+        outcomes = [
+            pool.apply_async(tasks.step, (job,), callback=good.append, error_callback=bad.append)
+            for job in job_list(log)
+        ]
         for outcome in outcomes:
             outcome.wait()
         assert [outcome.successful() for outcome in outcomes] == [item != DOOMED for item in range(ITEMS)]

@@ -1,4 +1,5 @@
 """Workers that die: while busy, while idle, in numbers, and while sending."""
+
 from __future__ import annotations
 
 import contextlib
@@ -42,8 +43,7 @@ def deaf_worker_killed(bench: Bench) -> None:
         outcome = pool.apply_async(tasks.announce_and_hold_the_interpreter, (folder,))
         [pid] = bench.announced(folder, 1)
         os.kill(pid, signal.SIGKILL)
-        bench.expect_lost(outcome.get, exitcode=-signal.SIGKILL,
-                          function="announce_and_hold_the_interpreter", pid=pid)
+        bench.expect_lost(outcome.get, exitcode=-signal.SIGKILL, function="announce_and_hold_the_interpreter", pid=pid)
 
 
 @scenario("idle workers SIGKILLed")
@@ -70,8 +70,10 @@ def idle_worker_noticed(bench: Bench) -> None:
         victim = min(before)
         os.kill(victim, signal.SIGKILL)
         # A replacement comes without a call that would ask for one.
-        until(lambda: len(now := set(bench.worker_pids(pool))) == WORKERS and victim not in now,
-              f"another worker in place of {victim}")
+        until(
+            lambda: len(now := set(bench.worker_pids(pool))) == WORKERS and victim not in now,
+            f"another worker in place of {victim}",
+        )
 
 
 @scenario("all workers die at the same time")
@@ -137,8 +139,11 @@ def last_words(bench: Bench) -> None:
         with bench.pool() as pool:
             pool.map(tasks.print_and_die, [], chunksize=1)
             lines = [f"last words {number}" for number in range(6)]
-            error = bench.expect_lost(lambda: pool.apply(tasks.print_and_die, (lines, "abort")),
-                                      exitcode=-signal.SIGABRT, function="print_and_die")
+            error = bench.expect_lost(
+                lambda: pool.apply(tasks.print_and_die, (lines, "abort")),
+                exitcode=-signal.SIGABRT,
+                function="print_and_die",
+            )
             for line in lines:
                 assert line in error.stderr_tail, f"{line!r} is not in {error.stderr_tail!r}"
                 assert line in str(error)
@@ -147,8 +152,11 @@ def last_words(bench: Bench) -> None:
             bench.at("a worker that says a megabyte")
             flood = [f"{number:07d}" + "." * 1016 for number in range(1024)]
             assert pool.apply(tasks.print_and_die, (flood, "")) is None
-            error = bench.expect_lost(lambda: pool.apply(tasks.print_and_die, ([*flood, "the end"], "exit_3")),
-                                      exitcode=3, function="print_and_die")
+            error = bench.expect_lost(
+                lambda: pool.apply(tasks.print_and_die, ([*flood, "the end"], "exit_3")),
+                exitcode=3,
+                function="print_and_die",
+            )
             assert error.stderr_tail.rstrip().endswith("the end"), error.stderr_tail[-200:]
             assert len(error.stderr_tail) <= 65536, f"a tail of {len(error.stderr_tail)} characters"
             assert "last words" not in error.stderr_tail, "the tail of another worker"
@@ -191,8 +199,9 @@ def while_encoding(bench: Bench) -> None:
 @scenario("worker dies while it unpickles its argument")
 def while_decoding(bench: Bench) -> None:
     with bench.pool() as pool:
-        bench.expect_lost(lambda: pool.apply(tasks.identity, (DiesWhenUnpickled(),)),
-                          exitcode=-signal.SIGKILL, function="identity")
+        bench.expect_lost(
+            lambda: pool.apply(tasks.identity, (DiesWhenUnpickled(),)), exitcode=-signal.SIGKILL, function="identity"
+        )
         results, losses = drain(pool.imap(tasks.identity, [1, DiesWhenUnpickled(), 3, 4, 5], chunksize=1))
         assert results == [1, 3, 4, 5] and len(losses) == 1, (results, losses)
         bench.check_lost(losses[0], exitcode=-signal.SIGKILL, function="identity", index=1)

@@ -1,4 +1,5 @@
 """close, join, terminate, deletion, and a fork: the ends of a pool, in bad moments."""
+
 from __future__ import annotations
 
 import gc
@@ -46,8 +47,10 @@ def death_after_close(bench: Bench) -> None:
     bench.expect_lost(held.get, exitcode=-signal.SIGKILL, function="announce_and_sleep", pid=pid)
 
 
-@scenario("terminate with workers in {work}",
-          work=["announce_and_sleep", "announce_and_hold_the_interpreter", "announce_and_ignore_sigterm"])
+@scenario(
+    "terminate with workers in {work}",
+    work=["announce_and_sleep", "announce_and_hold_the_interpreter", "announce_and_ignore_sigterm"],
+)
 def terminate_busy(bench: Bench, work: str) -> None:
     pool = bench.mp.Pool(2)
     folder = bench.folder()

@@ -1,4 +1,5 @@
 """Tasks that raise what most code does not catch."""
+
 from __future__ import annotations
 
 import asyncio

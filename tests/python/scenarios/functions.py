@@ -1,4 +1,5 @@
 """Functions and arguments that plain pickle refuses: lambdas, closures, local classes."""
+
 from __future__ import annotations
 
 from functools import partial

@@ -1,4 +1,5 @@
 """Initializers that fail: no endless row of new workers, and every call ends."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Ctrl-C while the workers are busy: gone at once, one traceback, nobody left."""
+
 from __future__ import annotations
 
 import os
@@ -32,8 +33,9 @@ def interrupt(bench: Bench, wait: str, work: str, *, group: bool) -> None:
         bench.assert_gone(workers, PATIENCE)
 
 
-@scenario("Ctrl-C to the whole group, main waits in {wait}", warm_up=False,
-          wait=["map", "get", "get_timeout", "imap", "join"])
+@scenario(
+    "Ctrl-C to the whole group, main waits in {wait}", warm_up=False, wait=["map", "get", "get_timeout", "imap", "join"]
+)
 def to_the_group(bench: Bench, wait: str) -> None:
     interrupt(bench, wait, "announce_and_sleep", group=True)
 
@@ -43,7 +45,10 @@ def to_main(bench: Bench, wait: str) -> None:
     interrupt(bench, wait, "announce_and_sleep", group=False)
 
 
-@scenario("Ctrl-C to the whole group, workers in {work}", warm_up=False,
-          work=["announce_and_spin", "announce_and_hold_the_interpreter", "announce_and_ignore_sigterm"])
+@scenario(
+    "Ctrl-C to the whole group, workers in {work}",
+    warm_up=False,
+    work=["announce_and_spin", "announce_and_hold_the_interpreter", "announce_and_ignore_sigterm"],
+)
 def while_computing(bench: Bench, work: str) -> None:
     interrupt(bench, "map", work, group=True)

@@ -1,4 +1,5 @@
 """How much of its input imap takes ahead of what was asked of it."""
+
 from __future__ import annotations
 
 import itertools

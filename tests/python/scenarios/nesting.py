@@ -1,4 +1,5 @@
 """Pools inside a pool's worker."""
+
 from __future__ import annotations
 
 import importlib

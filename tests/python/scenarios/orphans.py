@@ -1,4 +1,5 @@
 """The program dies, or just ends, with its pool open: no worker may outlive it."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Starting the programs of `victims` in a session of their own and watching them end."""
+
 from __future__ import annotations
 
 import contextlib
@@ -16,7 +17,11 @@ class Victim:
         with self.errors.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "scenarios.victims", name, bench.package, bench.method, *arguments],
-                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True)
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
+            )
         self.pid = self.process.pid
 
     def stderr(self) -> str:

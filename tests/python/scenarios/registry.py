@@ -1,4 +1,5 @@
 """The list of scenarios, filled by the `scenario` decorator."""
+
 from __future__ import annotations
 
 import importlib
@@ -11,8 +12,20 @@ if TYPE_CHECKING:
     from .bench import Bench
 
 METHODS = ("fork", "spawn", "forkserver")
-MODULES = ("deaths", "calls", "undecodable", "escapes", "functions", "nesting", "laziness",
-           "interrupts", "orphans", "initializers", "endings", "callbacks")
+MODULES = (
+    "deaths",
+    "calls",
+    "undecodable",
+    "escapes",
+    "functions",
+    "nesting",
+    "laziness",
+    "interrupts",
+    "orphans",
+    "initializers",
+    "endings",
+    "callbacks",
+)
 
 
 @dataclass(frozen=True)

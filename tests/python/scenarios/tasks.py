@@ -1,4 +1,5 @@
 """What runs inside the workers."""
+
 from __future__ import annotations
 
 import ctypes

@@ -1,4 +1,5 @@
 """Payloads that cannot be pickled on one side or unpickled on the other."""
+
 from __future__ import annotations
 
 import pickle
@@ -115,8 +116,9 @@ def result_callback(bench: Bench) -> None:
     with bench.pool() as pool:
         told: list[BaseException] = []
         done = threading.Event()
-        outcome = pool.apply_async(make_explosive, callback=lambda _: done.set(),
-                                   error_callback=lambda error: (told.append(error), done.set()))
+        outcome = pool.apply_async(
+            make_explosive, callback=lambda _: done.set(), error_callback=lambda error: (told.append(error), done.set())
+        )
         assert done.wait(15), "neither callback was called"
         assert len(told) == 1
         check_decode_error(bench, told[0])

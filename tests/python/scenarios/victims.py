@@ -3,6 +3,7 @@
 `python -m scenarios.victims NAME PACKAGE METHOD [ARGUMENT ...]`. They are programs of
 their own since what counts is how the whole program ends.
 """
+
 from __future__ import annotations
 
 import importlib

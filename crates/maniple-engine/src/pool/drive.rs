@@ -9,6 +9,7 @@ use super::packet::Packet;
 use super::scheduler::{Command, Dropped, JobId, WorkerId};
 use super::spec::{Filling, NewTask};
 use crate::error::Error;
+use crate::shm::bell::AWAKE;
 use crate::shm::ring::Head;
 use crate::sys::clock;
 use crate::sys::futex::Woken;
@@ -163,7 +164,7 @@ impl Inner {
             None => bell.disarm(),
             Some(level) => {
                 bell.arm(level);
-                if (level == level::KEEPER && self.has_news(st)) || st.has_chores() || !st.fills.is_empty() {
+                if self.has_stale_news(st, level) || st.has_chores() || !st.fills.is_empty() {
                     bell.disarm();
                     self.kick.kick();
                 }
@@ -185,6 +186,13 @@ impl Inner {
                 _ => self.kick.kick(),
             }
         }
+    }
+
+    /// Whether something was said, before the bell was armed, by somebody who will not ring it again.
+    pub(super) fn has_stale_news(&self, st: &mut State, level: u32) -> bool {
+        st.peers.values_mut().any(|p| {
+            !p.damaged && p.link.has_news() && (level == level::KEEPER || p.link.board.bell().level() != AWAKE)
+        })
     }
 
     fn may_have_news(&self) -> bool {

@@ -198,7 +198,13 @@ impl Hub {
     /// No shared memory or no descriptor left.
     pub fn create_link(&self) -> Result<(WorkerId, Vec<Handle>)> {
         self.check()?;
-        let (link, handles) = HubLink::create(&self.inner.desk, self.inner.tapped)?;
+        let (link, handles) = HubLink::create(&self.inner.desk, self.inner.tapped).inspect_err(|error| {
+            let mut st = self.lock();
+            st.broken = Some(Arc::new(Loss::unstarted(error.to_string())));
+            st.sched.start_failed();
+            self.inner.advance(&mut st);
+            self.inner.stir(&mut st);
+        })?;
         let mut st = self.lock();
         let worker = st.sched.worker_started();
         let peer = Peer {
@@ -222,7 +228,12 @@ impl Hub {
     /// # Errors
     /// The operating system cannot watch it.
     pub fn adopt(&self, worker: WorkerId, pid: u32) -> Result<()> {
-        let watch = ExitWatch::of(pid)?;
+        self.adopt_watched(worker, pid, ExitWatch::of(pid)?);
+        Ok(())
+    }
+
+    /// The link's process runs, and the front watches it already.
+    pub fn adopt_watched(&self, worker: WorkerId, pid: u32, watch: ExitWatch) {
         let mut st = self.lock();
         if let Some(peer) = st.peers.get_mut(worker) {
             peer.pid = pid;
@@ -230,12 +241,12 @@ impl Hub {
         }
         drop(st);
         self.inner.kick.kick();
-        Ok(())
     }
 
     /// The link's process could not be started; the link is thrown away.
     pub fn disown(&self, worker: WorkerId) {
         let mut st = self.lock();
+        st.broken.get_or_insert_with(|| Arc::new(Loss::unstarted(String::new())));
         st.peers.remove(worker);
         st.sched.worker_gone(worker, |_| false);
         self.inner.advance(&mut st);

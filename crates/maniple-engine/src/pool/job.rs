@@ -30,7 +30,7 @@ pub enum Outcome {
 /// What is known of a worker's death.
 #[derive(Debug)]
 pub struct Loss {
-    /// The worker.
+    /// The worker; 0 when there was none, because it could not even be started.
     pub pid: u32,
     /// How it ended, if that could be learnt.
     pub exit: Option<Exit>,
@@ -38,6 +38,13 @@ pub struct Loss {
     pub stderr: String,
     /// What happened.
     pub cause: LossCause,
+}
+
+impl Loss {
+    /// Of a worker that never came to be; `why`, as far as that is known.
+    pub(crate) fn unstarted(why: String) -> Loss {
+        Loss { pid: 0, exit: None, stderr: why, cause: LossCause::Unfit(None) }
+    }
 }
 
 /// Why a task has no outcome of its own.

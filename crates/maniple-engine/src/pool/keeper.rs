@@ -95,7 +95,7 @@ impl Hub {
             return BRISK;
         }
         inner.desk.bell().arm(level);
-        if inner.has_news(st) && level == level::KEEPER {
+        if inner.has_stale_news(st, level) {
             inner.desk.bell().disarm();
             return Duration::ZERO;
         }

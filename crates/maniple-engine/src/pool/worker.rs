@@ -30,6 +30,8 @@ pub struct WorkerLink {
     spin: Spin,
     may_spin: bool,
     began: u64,
+    // An answer was sent without ringing, because more tasks seemed to be there.
+    unrung: bool,
 }
 
 /// What the hub says.
@@ -86,6 +88,7 @@ impl WorkerLink {
             spin: Spin::default(),
             may_spin: sys::cores() > 1,
             began: 0,
+            unrung: false,
         })
     }
 
@@ -124,6 +127,10 @@ impl WorkerLink {
                 continue;
             }
             self.sender.sweep();
+            if std::mem::take(&mut self.unrung) {
+                // What was left in the ring had been revoked.
+                self.ring_hub(u64::MAX, true);
+            }
             self.board.bell().arm(1);
             if self.down.has_news() {
                 self.board.bell().disarm();
@@ -177,6 +184,7 @@ impl WorkerLink {
             nap = (nap * 2).min(Duration::from_millis(5));
         }
         let idle = !self.down.has_news();
+        self.unrung = !idle;
         self.ring_hub(head.number, idle);
         Ok(())
     }

@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+/// Free blocks that are kept at most: each holds a descriptor.
+const MOST: usize = 64;
+
 /// Where blocks come from and return to.
 #[derive(Debug, Clone)]
 pub struct Arena(Arc<Inner>);
@@ -121,7 +124,7 @@ impl Drop for Hold {
         }
         free.bytes += block.capacity;
         free.blocks.push(block);
-        while free.bytes > arena.limit {
+        while free.bytes > arena.limit || free.blocks.len() > MOST {
             let oldest = free.blocks.remove(0);
             free.bytes -= oldest.capacity;
             free.evicted.push(oldest.id);

@@ -6,7 +6,8 @@ use super::ledger::{End, Fate, Ledger};
 use super::random::Rng;
 use super::traits::{LONGEST_DELAY, MICRO, MILLI, Traits};
 use super::worker::{Claim, News, Peer};
-use maniple_engine::pool::scheduler::{Command, Dropped, JobId, Scheduler, Supply, WorkerId};
+use callers::Act;
+use maniple_engine::pool::scheduler::{Command, Dropped, JobId, Scheduler, WorkerId};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -42,18 +43,6 @@ enum Event {
     Look,
     Filled(JobId),
     Consumed(JobId, usize),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    Submit,
-    Cancel,
-    Narrow,
-    /// Somebody calls in who does not listen to the workers first.
-    Poke,
-    Kill,
-    Close,
-    Terminate,
 }
 
 /// How often the interesting things happened.
@@ -93,28 +82,7 @@ impl World {
     pub fn new(seed: u64, journal: Journal) -> World {
         let mut rng = Rng::new(seed);
         let traits = Traits::new(&mut rng);
-        let mut script = Vec::new();
-        let plan = [
-            (Act::Submit, traits.jobs),
-            (Act::Cancel, traits.cancels),
-            (Act::Narrow, traits.cancels),
-            (Act::Poke, traits.pokes),
-            (Act::Kill, traits.kills),
-        ];
-        for (act, times) in plan {
-            for _ in 0..times {
-                script.push((rng.between(0, traits.span), act));
-            }
-        }
-        let late = rng.pick(&[traits.span / 2, traits.span, 100 * traits.span]);
-        // Whoever does not close terminates: nothing may be left at the end.
-        if traits.close {
-            script.push((rng.between(0, late), Act::Close));
-        }
-        if traits.terminate || !traits.close {
-            script.push((rng.between(0, late), Act::Terminate));
-        }
-        script.sort_by_key(|&(at, _)| Reverse(at));
+        let script = callers::script(&traits, &mut rng);
         let sched = Scheduler::new(traits.config);
         let world = World {
             traits,
@@ -432,98 +400,6 @@ impl World {
         self.ledger.numbered(place, index);
     }
 
-    // ---- what callers do ----
-
-    fn act(&mut self, act: Act) {
-        note!(self, "caller: {act:?}");
-        match act {
-            Act::Submit => self.submit(),
-            Act::Cancel => {
-                let open: Vec<JobId> = self.ledger.jobs.iter().filter(|(_, j)| !j.ended).map(|(&id, _)| id).collect();
-                if let Some(&job) = open.get(self.rng.count(0, open.len().max(1) - 1)) {
-                    self.count("cancelled");
-                    self.ledger.job(job).cancelled = true;
-                    self.sched.cancel(job);
-                }
-            }
-            Act::Narrow => {
-                let least = self.traits.config.processes * 2;
-                let to = self.rng.count(0, 20);
-                let windowed = self.ledger.jobs.iter_mut().find(|(_, j)| !j.ended && j.window.is_some());
-                if let Some((&id, job)) = windowed {
-                    job.window = job.window.map(|w| w.min(to.max(least)));
-                    self.count("narrowed");
-                    self.sched.narrow(id, to);
-                }
-            }
-            Act::Poke => {}
-            Act::Kill => {
-                let alive: Vec<WorkerId> = self.peers.iter().filter(|(_, p)| p.alive).map(|(&id, _)| id).collect();
-                if let Some(&worker) = alive.get(self.rng.count(0, alive.len().max(1) - 1)) {
-                    self.count("killed");
-                    self.crash(worker);
-                }
-            }
-            Act::Close => {
-                self.ledger.closed = true;
-                self.ended_at = Some(self.now);
-                self.sched.close();
-                if self.rng.per_mille(500) {
-                    for (id, items) in self.unconsumed() {
-                        self.later(LONGEST_DELAY, Event::Consumed(id, items));
-                    }
-                }
-            }
-            Act::Terminate => {
-                self.ledger.terminated = true;
-                self.ledger.closed = true;
-                self.ended_at = Some(self.now);
-                // Starts that the front has not taken are forgotten; one that it is busy with goes on.
-                self.starts = self.starts.min(self.rng.count(0, 1));
-                self.sched.terminate();
-                for worker in self.peers.keys().copied().collect::<Vec<_>>() {
-                    let after = Traits::delay(&mut self.rng, MILLI);
-                    self.later(after, Event::Crash(worker));
-                }
-            }
-        }
-        self.advance();
-    }
-
-    fn unconsumed(&mut self) -> Vec<(JobId, usize)> {
-        let lazy = self.ledger.jobs.iter().filter(|(_, j)| !j.eager);
-        lazy.map(|(&id, j)| (id, j.settled - j.consumed)).collect()
-    }
-
-    fn submit(&mut self) {
-        let (shape, items) = self.traits.job(&mut self.rng);
-        let broken = self.sched.is_broken();
-        let id = if broken { Some(self.sched.submit_broken(shape)) } else { self.sched.submit(shape) };
-        let Some(id) = id else {
-            assert!(self.ledger.closed, "a running pool refuses a job");
-            return;
-        };
-        assert!(broken || !self.ledger.closed, "a closed pool takes a job");
-        note!(self, "{id:?} is submitted: {shape:?}, really {items} items");
-        let eager = self.rng.per_mille(800);
-        let hiccups = self.rng.count(0, 2);
-        let source = if shape.supply == Supply::OnDemand { items } else { 0 };
-        self.ledger.submitted(id, shape, source, eager, hiccups);
-        if broken {
-            self.ledger.job(id).cancelled = true;
-        } else if shape.supply == Supply::Complete {
-            let each = self.rng.pick(&[1, 1, 5, items.max(1)]);
-            let mut left = items;
-            while left > 0 {
-                let items = each.min(left);
-                left -= items;
-                self.make(id, items);
-            }
-            self.ledger.job(id).input_open = false;
-            self.sched.filled(id, true);
-        }
-    }
-
     // ---- what the scheduler commands ----
 
     fn advance(&mut self) {
@@ -648,5 +524,7 @@ impl World {
     }
 }
 
+#[path = "callers.rs"]
+mod callers;
 #[path = "checks.rs"]
 mod checks;

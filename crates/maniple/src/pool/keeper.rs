@@ -77,12 +77,7 @@ impl Shared {
                         let _ = child.kill();
                     }
                 }
-                if self.hub.adopt(worker, pid).is_err() {
-                    // It has died already, and its fork server has seen it out.
-                    let exit = child.wait().ok();
-                    self.crew().children.remove(&worker);
-                    self.hub.exited(worker, exit);
-                }
+                self.hub.adopt_watched(worker, pid, child.watch().try_clone()?);
                 Ok(())
             }
             Err(error) => {

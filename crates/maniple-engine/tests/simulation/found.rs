@@ -1,0 +1,125 @@
+//! What the simulator has found, each told once more as a short story.
+
+use maniple_engine::pool::scheduler::{Chunk, Command, Config, JobId, JobShape, Scheduler, Supply, WorkerId};
+
+const SHAPE: JobShape =
+    JobShape { func: 1, supply: Supply::Complete, chunk: Chunk::Fixed(1), items: None, window: None };
+const MILLI: u64 = 1_000_000;
+
+fn step(sched: &mut Scheduler<()>, now: u64) -> Vec<Command> {
+    let mut commands = Vec::new();
+    sched.plan(now);
+    sched.commands(&mut commands);
+    commands
+}
+
+fn pool<const N: usize>() -> (Scheduler<()>, [WorkerId; N]) {
+    let mut sched = Scheduler::new(Config { processes: N, max_tasks: None });
+    assert_eq!(step(&mut sched, 0), [Command::Start(N)]);
+    let workers = [(); N].map(|()| sched.worker_started());
+    workers.iter().for_each(|&w| sched.worker_up(w, 1));
+    (sched, workers)
+}
+
+fn job(sched: &mut Scheduler<()>, func: u32, tasks: usize) -> JobId {
+    let job = sched.submit(JobShape { func, ..SHAPE }).expect("the pool runs");
+    for _ in 0..tasks {
+        sched.add(job, 1, ());
+    }
+    sched.filled(job, true);
+    job
+}
+
+/// Makes it known that the function's tasks take 10 µs, so that workers are given several in advance.
+fn teach(sched: &mut Scheduler<()>, func: u32) {
+    job(sched, func, 1);
+    let sent = sends(&step(sched, 2));
+    sched.finished(sent[0].0, sent[0].1, 10_000, 3);
+    step(sched, 3);
+}
+
+fn sends(commands: &[Command]) -> Vec<(WorkerId, u64)> {
+    let sent = |c: &Command| if let Command::Send { worker, number } = *c { Some((worker, number)) } else { None };
+    commands.iter().filter_map(sent).collect()
+}
+
+#[test]
+fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
+    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None });
+    step(&mut sched, 0);
+    sched.terminate();
+    step(&mut sched, 1);
+    assert!(sched.is_drained(), "{}", sched.describe());
+}
+
+#[test]
+fn a_worker_without_room_and_without_tasks_is_tried_again() {
+    let (mut sched, [worker]) = pool();
+    job(&mut sched, 1, 1);
+    assert_eq!(step(&mut sched, 2), [Command::Send { worker, number: 1 }]);
+    sched.refused(worker, 1);
+    assert_eq!(step(&mut sched, 3), []);
+    assert!(sched.wants_tick(), "nobody would ever come again");
+    assert_eq!(step(&mut sched, 2 * MILLI), [Command::Send { worker, number: 2 }]);
+}
+
+#[test]
+fn nothing_is_added_behind_tasks_that_are_being_taken_back() {
+    let (mut sched, [worker]) = pool();
+    teach(&mut sched, 2);
+    let slow = job(&mut sched, 1, 2);
+    job(&mut sched, 2, 1);
+    assert_eq!(sends(&step(&mut sched, 4)).len(), 1, "the slow job's second task stands before the other job");
+    sched.cancel(slow);
+    let commands = step(&mut sched, 5);
+    assert!(commands.contains(&Command::Revoke { worker, count: 1 }));
+    assert_eq!(sends(&commands), [], "the outside would take back this one instead");
+    sched.revoked(worker, 1);
+    let commands = step(&mut sched, 5);
+    assert!(commands.contains(&Command::Ended(slow)));
+    assert_eq!(sends(&commands).len(), 1);
+}
+
+#[test]
+fn adaptive_chunks_leave_room_for_others_in_the_window() {
+    let (mut sched, [_worker]) = pool();
+    let window = Some(8);
+    let shape = JobShape { supply: Supply::OnDemand, chunk: Chunk::Adaptive, window, ..SHAPE };
+    sched.submit(shape).expect("the pool runs");
+    let commands = step(&mut sched, 2);
+    assert!(matches!(commands[..], [Command::Fill { items: 1..=2, .. }]), "{commands:?}");
+}
+
+#[test]
+fn tasks_that_several_workers_gave_back_go_out_oldest_first() {
+    let (mut sched, workers) = pool::<2>();
+    teach(&mut sched, 1);
+    job(&mut sched, 1, 6);
+    assert_eq!(sends(&step(&mut sched, 4)).len(), 6);
+    let first = workers.map(|w| sched.assigned(w).next().map_or(0, |t| t.number));
+    workers.iter().zip(first).for_each(|(&w, number)| sched.refused(w, number));
+    step(&mut sched, 5);
+    let again = sends(&step(&mut sched, 2 * MILLI));
+    let indices: Vec<u64> = again.iter().filter_map(|&(w, n)| sched.task(w, n).map(|t| t.index)).collect();
+    assert_eq!(indices, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn what_waits_behind_a_long_task_goes_to_a_worker_that_has_slept() {
+    let (mut sched, workers) = pool::<2>();
+    teach(&mut sched, 1);
+    job(&mut sched, 1, 4);
+    let sent = sends(&step(&mut sched, 4));
+    let (stuck, idle) = (sent[0].0, if sent[0].0 == workers[0] { workers[1] } else { workers[0] });
+    let done: Vec<u64> = sched.assigned(idle).map(|t| t.number).collect();
+    for number in done {
+        sched.finished(idle, number, 10_000, 5);
+    }
+    let waiting = sched.assigned(stuck).count() - 1;
+    assert!(waiting > 0);
+    let commands = step(&mut sched, 5 * MILLI);
+    assert_eq!(commands, [Command::Revoke { worker: stuck, count: waiting - waiting / 2 }]);
+    sched.revoked(stuck, waiting - waiting / 2);
+    let again = sends(&step(&mut sched, 5 * MILLI));
+    assert!(!again.is_empty() && again.iter().all(|&(w, _)| w == idle), "{again:?}");
+}
