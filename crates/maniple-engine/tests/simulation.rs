@@ -8,6 +8,7 @@
 //! MANIPLE_FIRST=5000 ...                                               where to begin
 //! ```
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "simulation/found.rs"]
 mod found;

@@ -31,7 +31,7 @@ pub enum SourceKind {
     Ready(Vec<(usize, Packet)>),
     /// Asked by whoever drives the hub. It must not block.
     Inline(Box<dyn Source>),
-    /// Asked for through [`Hub::wanted`] by a thread of the front's, which may block.
+    /// Asked for through [`Hub::wanted`](super::Hub::wanted) by a thread of the front's, which may block.
     External,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Filling<'a> {
         self.tasks.push((items, Ok(packet)));
     }
 
-    /// A task that cannot be sent; `why` arrives as its [`Outcome::Unsent`].
+    /// A task that cannot be sent; `why` arrives as its [`Outcome::Unsent`](super::Outcome::Unsent).
     pub fn unsent(&mut self, items: usize, why: Box<dyn Any + Send>) {
         self.tasks.push((items, Err(why)));
     }

@@ -5,14 +5,14 @@
 //! the hub's ends are listed here, and a handler that runs in every forked child closes them.
 //!
 //! # The table
-//! Chunks of slots, linked, never freed; a slot holds a descriptor or [`FREE`]. Registering and unregistering are one
+//! Chunks of slots, linked, never freed; a slot holds a descriptor or `FREE`. Registering and unregistering are one
 //! compare-and-swap each, so the handler, which runs while any thread may have been frozen anywhere, finds each slot
 //! whole. It does nothing but loads, swaps and `close`, all of which are async-signal-safe.
 //!
 //! # The gate
 //! A fork between the making of a descriptor and its registration would let it slip through. So descriptors are made
 //! inside [`making`], and the handler that runs before a fork waits until nobody is inside. `GATE` counts those inside, or
-//! holds [`FORKING`].
+//! holds `FORKING`.
 
 use crate::sys;
 use crate::sys::Handle;

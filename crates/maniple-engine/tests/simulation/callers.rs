@@ -1,6 +1,6 @@
 //! What callers do, and when.
 
-use super::{Event, Journal, LONGEST_DELAY, MICRO, MILLI, Rng, Traits, World};
+use super::{Event, LONGEST_DELAY, MICRO, MILLI, Rng, Traits, World};
 use maniple_engine::pool::scheduler::{JobId, Supply, WorkerId};
 use std::cmp::Reverse;
 

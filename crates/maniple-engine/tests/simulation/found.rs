@@ -30,11 +30,11 @@ fn job(sched: &mut Scheduler<()>, func: u32, tasks: usize) -> JobId {
     job
 }
 
-/// Makes it known that the function's tasks take 10 µs, so that workers are given several in advance.
+/// Makes it known that the function's tasks take 1 µs, so that workers are given several in advance.
 fn teach(sched: &mut Scheduler<()>, func: u32) {
     job(sched, func, 1);
     let sent = sends(&step(sched, 2));
-    sched.finished(sent[0].0, sent[0].1, 10_000, 3);
+    sched.finished(sent[0].0, sent[0].1, 1_000, 3);
     step(sched, 3);
 }
 
@@ -113,7 +113,7 @@ fn what_waits_behind_a_long_task_goes_to_a_worker_that_has_slept() {
     let (stuck, idle) = (sent[0].0, if sent[0].0 == workers[0] { workers[1] } else { workers[0] });
     let done: Vec<u64> = sched.assigned(idle).map(|t| t.number).collect();
     for number in done {
-        sched.finished(idle, number, 10_000, 5);
+        sched.finished(idle, number, 1_000, 5);
     }
     let waiting = sched.assigned(stuck).count() - 1;
     assert!(waiting > 0);

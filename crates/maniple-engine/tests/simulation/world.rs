@@ -496,7 +496,7 @@ impl World {
         task.payload.sent_to = Some((worker, number));
         let (job, index) = (task.job, task.index);
         note!(self, "{index} of {job:?} is sent to {worker:?} as {number}");
-        let in_order = self.counts.get("refused").is_none();
+        let in_order = !self.counts.contains_key("refused");
         self.ledger.sent(place, in_order);
         let peer = self.peers.get_mut(&worker).expect("it was there");
         peer.post(number, place);
