@@ -240,8 +240,8 @@ impl Inner {
                             st.settle(job, Settled { index, items, outcome });
                             Ok(())
                         }
-                        // After a termination the scheduler knows nothing of what still runs.
-                        None if st.terminated => Ok(()),
+                        // After a termination, or when the pool was given up, the scheduler knows nothing of what still runs.
+                        None if st.terminated || st.sched.is_broken() => Ok(()),
                         None => Err(Error::Damaged("an answer to a task that the worker was not given")),
                     },
                     _ => Err(Error::Damaged("a frame of a kind that does not exist")),

@@ -86,9 +86,11 @@ impl Hub {
         if st.driving {
             return LONG;
         }
+        // A worker whose link was full could not be told to stop.
+        let quiet_sleep = if st.peers.values().any(|p| p.stop_due) { Duration::from_millis(1) } else { LONG };
         let Some(level) = st.unattended_level() else {
             inner.desk.bell().disarm();
-            return LONG;
+            return quiet_sleep;
         };
         if level == level::KEEPER && quiet < 3 {
             // Answers come thick and fast: look again soon rather than be woken for each.
@@ -99,7 +101,7 @@ impl Hub {
             inner.desk.bell().disarm();
             return Duration::ZERO;
         }
-        if st.sched.wants_tick() { Duration::from_millis(1) } else { LONG }
+        if st.sched.wants_tick() { Duration::from_millis(1) } else { quiet_sleep }
     }
 
     /// Gives whether somebody kicked.

@@ -219,9 +219,19 @@ impl Consumer {
                 self.side.advance(before_end as u64);
                 continue;
             }
-            // SAFETY: the cursor protocol gave us `available` bytes, and a head fits before the ring's end.
-            let mut head = unsafe { self.memory.head_at(self.side.head()).read_volatile() };
-            head.state = WAITING;
+            let at = self.memory.head_at(self.side.head());
+            // SAFETY: the cursor protocol gave us `available` bytes, and a head fits before the ring's end. The state word, which
+            // the producer may be changing, is not touched here.
+            let head = unsafe {
+                Head {
+                    state: WAITING,
+                    len: (&raw const (*at).len).read(),
+                    kind: (&raw const (*at).kind).read(),
+                    blobs: (&raw const (*at).blobs).read(),
+                    aux: (&raw const (*at).aux).read(),
+                    number: (&raw const (*at).number).read(),
+                }
+            };
             let len = head.len as usize;
             if len > before_end - HEAD || span(len) > available {
                 return Err(Error::Damaged("a frame is longer than what was published"));

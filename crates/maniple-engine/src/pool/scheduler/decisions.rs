@@ -1,0 +1,241 @@
+//! What the scheduler decides after a batch of events: who is given what, what is asked for, what is taken back, who is started.
+
+use super::terms::Chunk;
+use super::*;
+use slotmap::Key;
+
+/// Work given in advance, in nanoseconds.
+const AHEAD: u64 = 1_000_000;
+/// Tasks given in advance at most.
+const DEEPEST: u64 = 1024;
+/// What an adaptive chunk should take, in nanoseconds.
+const CHUNK: u64 = 2_000_000;
+/// Items of an adaptive chunk while nothing is known of their cost.
+const FIRST_CHUNK: usize = 16;
+/// What it costs to wake a worker, in nanoseconds.
+const WAKE: u64 = 8_000;
+/// For so long (ns) after its last task a worker is likely to be awake.
+const ALERT: u64 = 40_000;
+/// A task that has run for so long (ns) is long enough to take from under it what waits behind.
+const STUCK: u64 = 300_000;
+/// A worker that had no room and has nothing to finish either is tried again after so long (ns).
+const RETRY: u64 = 300_000;
+
+impl<P> Scheduler<P> {
+    /// Decides what to do after a batch of events.
+    pub fn plan(&mut self, now: u64) {
+        if matches!(self.state, State::Running | State::Closing) {
+            self.forgive(now);
+            self.hand_out(now);
+            self.share_out(now);
+            // By the next plan, what was commanded has been done.
+            self.workers.values_mut().for_each(|w| w.recalled = false);
+        }
+        self.renew();
+    }
+
+    /// Room is as a rule made by the answer to a task. Where there is none to come (all were taken back, or it was the wire
+    /// that was full), only time can tell.
+    fn forgive(&mut self, now: u64) {
+        for w in self.workers.values_mut().filter(|w| w.full && w.assigned.is_empty()) {
+            if now >= *w.retry_at.get_or_insert(now + RETRY) {
+                w.full = false;
+                w.retry_at = None;
+            }
+        }
+    }
+
+    fn hand_out(&mut self, now: u64) {
+        if self.queue.is_empty() {
+            return;
+        }
+        // Waking a worker that has been idle for a while costs as much as some short tasks, which another one does meanwhile, unless
+        // that one is stuck itself.
+        let first = self.queue.front().and_then(|&j| self.jobs.get(j));
+        let each = first.and_then(|j| self.cost.get(&j.shape.func)).copied();
+        let mut waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
+        let mut open = by_load(&self.workers, now, waking);
+        let mut at = 0;
+        while at < self.queue.len() && !open.is_empty() {
+            let id = self.queue[at];
+            let Some(job) = self.jobs.get_mut(id) else {
+                self.queue.remove(at);
+                continue;
+            };
+            let mut stalled = false;
+            while let Some(task) = job.pending.front() {
+                let Some(&Reverse((load, seen, worker))) = open.peek() else { break };
+                let each = self.cost.get(&job.shape.func).copied();
+                // The wake-up counts where there is a choice, not against the limit.
+                let given = self.workers.get(worker).map_or(0, |w| w.assigned.len() as u64);
+                if given >= depth(each, task.items) {
+                    if std::mem::take(&mut waking) > 0 {
+                        // Those who are awake have enough: now the others must come.
+                        open = by_load(&self.workers, now, 0);
+                        continue;
+                    }
+                    stalled = true;
+                    break;
+                }
+                open.pop();
+                let (Some(task), Some(w)) = (job.pending.pop_front(), self.workers.get_mut(worker)) else { break };
+                if w.assigned.is_empty() {
+                    w.last_finish = now;
+                }
+                let number = w.give(id, job.shape.func, task);
+                self.commands.push(Command::Send { worker, number });
+                if self.config.max_tasks.is_some_and(|most| w.given >= most) {
+                    w.phase = Phase::Retiring;
+                    self.commands.push(Command::Retire(worker));
+                } else {
+                    open.push(Reverse((load + 1, seen, worker)));
+                }
+            }
+            if job.pending.is_empty() {
+                let loads = open.iter().filter_map(|r| Some(self.workers.get(r.0.2)?.assigned.len() as u64));
+                let each = self.cost.get(&job.shape.func).copied();
+                if let Some(fill) = job.wanted(id, each, loads, self.config.processes) {
+                    job.filling = true;
+                    self.commands.push(fill);
+                }
+                if !job.can_give() {
+                    job.queued = false;
+                    self.queue.remove(at);
+                    continue;
+                }
+                if job.filling && job.shape.supply == Supply::OnDemand {
+                    // Its turn is now: later jobs get only what it leaves.
+                    at += 1;
+                    continue;
+                }
+            }
+            if stalled {
+                break;
+            }
+            at += 1;
+        }
+    }
+
+    /// An idle worker takes over what waits behind another's long task.
+    fn share_out(&mut self, now: u64) {
+        let idle = self.workers.values().filter(|w| w.phase == Phase::Up && !w.full && w.assigned.is_empty()).count();
+        let something_else = || self.queue.iter().any(|&j| self.jobs.get(j).is_some_and(|j| !j.pending.is_empty()));
+        if idle == 0 || something_else() || now.saturating_sub(self.last_revoke) < STUCK {
+            return;
+        }
+        let fullest = self
+            .workers
+            .iter()
+            .filter(|(_, w)| w.assigned.len() > 1 && now.saturating_sub(w.last_finish) > STUCK)
+            .max_by_key(|(_, w)| w.assigned.len());
+        if let Some((worker, w)) = fullest {
+            let waiting = w.assigned.len() - 1;
+            // Not again at once: what cannot be revoked now has been claimed, and its worker will say so.
+            self.last_revoke = now;
+            self.commands.push(Command::Revoke { worker, count: waiting - waiting / (idle + 1) });
+        }
+    }
+
+    fn renew(&mut self) {
+        match self.state {
+            State::Running => {}
+            State::Closing if !self.jobs.is_empty() => {}
+            State::Terminated => return,
+            State::Closing | State::Broken => {
+                for (id, w) in self.workers.iter_mut().filter(|(_, w)| w.phase != Phase::Retiring) {
+                    w.phase = Phase::Retiring;
+                    self.commands.push(Command::Retire(id));
+                }
+                return;
+            }
+        }
+        let staying = self.workers.values().filter(|w| w.phase != Phase::Retiring).count() + self.asked;
+        // A retiring worker is replaced when it is gone: the pool never has more processes than it was told to have.
+        let gone = self.config.processes.saturating_sub(self.workers.len() + self.asked);
+        let missing = self.config.processes.saturating_sub(staying).min(gone);
+        if missing > 0 {
+            self.asked += missing;
+            self.commands.push(Command::Start(missing));
+        }
+    }
+}
+
+impl<P> Job<P> {
+    pub(super) fn take_number(&mut self, items: usize) -> u64 {
+        let index = self.next_index;
+        self.next_index += 1;
+        self.in_window += items;
+        if let Some(left) = &mut self.items_left {
+            *left = left.saturating_sub(items);
+        }
+        index
+    }
+
+    /// Whether the job may have tasks to give, now or after a fill.
+    fn can_give(&self) -> bool {
+        let room = self.shape.window.is_none_or(|w| self.in_window < w);
+        !self.pending.is_empty() || (self.input_open && (room || self.filling))
+    }
+
+    fn wanted(
+        &self,
+        id: JobId,
+        each: Option<u64>,
+        loads: impl Iterator<Item = u64>,
+        processes: usize,
+    ) -> Option<Command> {
+        if !self.input_open || self.filling || self.shape.supply == Supply::Complete || id.is_null() {
+            return None;
+        }
+        let items = match self.shape.chunk {
+            Chunk::Fixed(n) => n.max(1),
+            Chunk::Adaptive => {
+                let by_cost = each.map_or(FIRST_CHUNK, |each| (CHUNK / each.max(1)) as usize);
+                let share = self.items_left.map_or(by_cost, |left| left.div_ceil(processes.max(1) * 4));
+                // Several chunks fit into the window, so that one can be worked on while another is handed out.
+                let part = self.shape.window.map_or(usize::MAX, |w| w / 4);
+                by_cost.min(share).min(part).max(1)
+            }
+        };
+        let deepest = depth(each, items);
+        let (mut room, mut idle) = (0, false);
+        for load in loads {
+            room += deepest.saturating_sub(load);
+            idle |= load == 0;
+        }
+        let mut tasks = room as usize;
+        if let Some(window) = self.shape.window {
+            let open = window.saturating_sub(self.in_window);
+            // A chunk larger than the whole window still has to pass, alone.
+            tasks = tasks.min(if self.in_window == 0 { (open / items).max(1) } else { open / items });
+            idle &= open >= window / 8 || self.unfinished == 0;
+            room = room.min(if open >= window / 4 { u64::MAX } else { 0 });
+        }
+        // Ask rarely, for much: unless somebody is idle, wait until there is room for half.
+        let enough = idle || room >= deepest;
+        (tasks > 0 && enough).then_some(Command::Fill { job: id, tasks, items })
+    }
+}
+
+/// A worker's tasks, with what counts as such; how long ago it was last busy; the worker.
+type Load = Reverse<(u64, Reverse<u64>, WorkerId)>;
+
+/// Who can be given tasks: least loaded first; among equals the one that was busy last, whose caches are warm. One that has slept,
+/// or has been stuck, for long counts as if it had `late` more tasks.
+fn by_load<P>(workers: &SlotMap<WorkerId, Worker<P>>, now: u64, late: u64) -> BinaryHeap<Load> {
+    let open = workers.iter().filter(|(_, w)| w.phase == Phase::Up && !w.full && !w.recalled);
+    open.map(|(id, w)| {
+        let patience = if w.assigned.is_empty() { ALERT } else { STUCK };
+        let is_late = now.saturating_sub(w.last_finish) > patience;
+        Reverse((w.assigned.len() as u64 + if is_late { late } else { 0 }, Reverse(w.last_finish), id))
+    })
+    .collect()
+}
+
+/// How many tasks of so many items a worker may have at a time.
+fn depth(each: Option<u64>, items: usize) -> u64 {
+    match each {
+        None => 1,
+        Some(each) => (1 + AHEAD / (each * items as u64).max(1)).min(DEEPEST),
+    }
+}

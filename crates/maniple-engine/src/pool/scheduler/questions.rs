@@ -1,0 +1,109 @@
+//! What may be asked of the scheduler. Nothing here changes anything but what is taken out.
+
+use super::{Assigned, Command, JobId, Phase, Scheduler, State, WorkerId};
+
+impl<P> Scheduler<P> {
+    /// Takes the commands that came up since the last time.
+    pub fn commands(&mut self, into: &mut Vec<Command>) {
+        into.append(&mut self.commands);
+    }
+
+    /// A task that a worker was given and has not finished.
+    pub fn task(&mut self, worker: WorkerId, number: u64) -> Option<&mut Assigned<P>> {
+        let w = self.workers.get_mut(worker)?;
+        let at = w.place(number)?;
+        w.assigned.get_mut(at)
+    }
+
+    /// What a worker has been given and not finished, oldest first.
+    pub fn assigned(&self, worker: WorkerId) -> impl DoubleEndedIterator<Item = &Assigned<P>> {
+        self.workers.get(worker).into_iter().flat_map(|w| &w.assigned)
+    }
+
+    /// How many workers have something to do.
+    pub fn busy(&self) -> usize {
+        self.workers.values().filter(|w| !w.assigned.is_empty()).count()
+    }
+
+    /// How many workers there are, in any phase of life.
+    pub fn alive(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Whether a worker is known and has said that it is ready.
+    pub fn is_up(&self, worker: WorkerId) -> bool {
+        self.workers.get(worker).is_some_and(|w| w.phase != Phase::Starting)
+    }
+
+    /// How many jobs have not ended.
+    pub fn open_jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether the job's window is full or its input waits for somebody to ask.
+    pub fn is_open(&self, job: JobId) -> bool {
+        self.jobs.contains_key(job)
+    }
+
+    /// Whether the pool still takes jobs.
+    pub fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// Whether no worker could be started, time and again.
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    /// Whether all work is done (or dropped) and all workers are gone.
+    pub fn is_drained(&self) -> bool {
+        self.state != State::Running && self.workers.is_empty() && self.asked == 0 && self.jobs.is_empty()
+    }
+
+    /// Whether [`plan`](Self::plan) should be called a little later, though nothing happens: idle workers might then take over
+    /// waiting tasks, or one that had no room have some.
+    pub fn wants_tick(&self) -> bool {
+        let mut up = self.workers.values().filter(|w| w.phase == Phase::Up);
+        if !self.queue.is_empty() && up.clone().any(|w| w.retry_at.is_some()) {
+            return true;
+        }
+        up.any(|w| w.assigned.is_empty()) && self.workers.values().any(|w| w.assigned.len() > 1)
+    }
+
+    /// Whether anything waits: to be handed out, to be asked for, or behind another task.
+    pub fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || self.workers.values().any(|w| w.assigned.len() > 1)
+    }
+
+    /// The number of the task at which half of what the worker has is done, if it has several short ones.
+    pub fn halfway(&self, worker: WorkerId) -> Option<u64> {
+        let w = self.workers.get(worker)?;
+        if w.assigned.len() < 4 {
+            return None;
+        }
+        Some(w.assigned[w.assigned.len() / 2].number)
+    }
+
+    /// How things stand, for people: a line for the pool, one for each worker, one for each job.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{:?}, {} workers asked for, {} jobs queued", self.state, self.asked, self.queue.len());
+        for (id, w) in &self.workers {
+            let (load, full) = (w.assigned.len(), if w.full { ", link full" } else { "" });
+            text += &format!("\nworker {id:?}: {:?}, {load} tasks assigned, {} given so far{full}", w.phase, w.given);
+        }
+        for (id, j) in &self.jobs {
+            text += &format!(
+                "\njob {id:?}: {} pending, {} unfinished, {} made, input {}{}{}, window {:?} of {:?}",
+                j.pending.len(),
+                j.unfinished,
+                j.next_index,
+                if j.input_open { "open" } else { "closed" },
+                if j.filling { ", being filled" } else { "" },
+                if j.queued { ", queued" } else { "" },
+                j.in_window,
+                j.shape.window,
+            );
+        }
+        text
+    }
+}
