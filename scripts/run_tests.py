@@ -93,6 +93,8 @@ def main() -> int:
         "--cpython-suite", default="", help="the runner of CPython's own tests, or 'none' to do without"
     )
     options = parser.parse_args()
+    # A shell without job control starts what it puts in the background with Ctrl-C ignored: tests of Ctrl-C would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = list(dict.fromkeys(options.suites))
     refused = "" if "cpython" not in chosen else why_not_cpython(options.cpython_suite)
     if options.cpython_suite == "none" and "cpython" in chosen:

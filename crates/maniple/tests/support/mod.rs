@@ -84,15 +84,22 @@ pub fn part() -> Option<String> {
 /// Starts this test program once more, to run only `test`, in a process group of its own.
 pub fn start_hub(test: &str, part: &str) -> Child {
     use std::os::unix::process::CommandExt;
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+    let mut hub = Command::new(std::env::current_exe().unwrap());
+    hub.args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(PART, part)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap()
+        .process_group(0);
+    // A shell without job control starts what it puts in the background with Ctrl-C ignored, and that is inherited.
+    // SAFETY: `signal` is async-signal-safe, and nothing else is done between fork and exec.
+    unsafe {
+        hub.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        })
+    };
+    hub.spawn().unwrap()
 }
 
 /// The numbers that the hub printed on a line `pids …`; reads until then.
