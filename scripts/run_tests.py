@@ -158,6 +158,9 @@ def run(suite: Suite) -> Report:
     if not code and not report.counts["passed"]:
         report.faults.append("says that no test has run")
     report.faults += [f"left behind: {line}" for line in left]
+    if report.faults and not report.counts["failed"]:
+        # So that the sum at the end cannot read as a success.
+        report.counts["failed"] = 1
     report.seconds = time.monotonic() - started
     return report
 

@@ -415,6 +415,10 @@ impl HubLink {
         };
         let len = frame.head.len;
         self.up.pop(len);
+        if !self.sender.held.is_empty() {
+            // The worker is done with the task's buffers, as a rule: the next task can have their blocks.
+            self.sender.sweep();
+        }
         Ok(Some(said))
     }
 
