@@ -126,22 +126,13 @@ pub fn triple(number: u64) -> u64 {
 
 /// The bytes that are echoed: no page like the next.
 pub fn pattern(size: usize) -> Vec<u8> {
-    (0..size)
-        .map(|place| (place ^ (place >> 12)) as u8)
-        .collect()
+    (0..size).map(|place| (place ^ (place >> 12)) as u8).collect()
 }
 
 /// A length and one byte of every page: reading them is part of the time, so that a library which maps its result instead of
 /// copying it pays for that too.
 fn glance(bytes: &[u8]) -> (usize, u64) {
-    (
-        bytes.len(),
-        bytes
-            .iter()
-            .step_by(4096)
-            .map(|&byte| u64::from(byte))
-            .sum(),
-    )
+    (bytes.len(), bytes.iter().step_by(4096).map(|&byte| u64::from(byte)).sum())
 }
 
 /// Times `call`, which is given fresh bytes each time, and checks what comes back.
@@ -162,9 +153,7 @@ pub fn time_echo<I, R: AsRef<[u8]>>(
         let seen = glance(got.as_ref());
         total += begun.elapsed();
         if seen != wanted || got.as_ref() != sent {
-            return Err(Failure::Wrong(format!(
-                "the {size} bytes came back different"
-            )));
+            return Err(Failure::Wrong(format!("the {size} bytes came back different")));
         }
     }
     Ok(total / repeats as u32)
@@ -179,20 +168,14 @@ pub fn time_calls(repeats: usize, mut call: impl FnMut(u64) -> Result<u64, Failu
     for number in 0..repeats as u64 {
         let got = call(number)?;
         if got != triple(number) {
-            return Err(Failure::Wrong(format!(
-                "three times {number} came back as {got}"
-            )));
+            return Err(Failure::Wrong(format!("three times {number} came back as {got}")));
         }
     }
     Ok(begun.elapsed() / repeats as u32)
 }
 
 /// Times `map` over the numbers below `count` and checks what comes back.
-pub fn time_maps(
-    count: usize,
-    repeats: usize,
-    mut map: impl FnMut(Vec<u64>) -> Result<Vec<u64>, Failure>,
-) -> Measured {
+pub fn time_maps(count: usize, repeats: usize, mut map: impl FnMut(Vec<u64>) -> Result<Vec<u64>, Failure>) -> Measured {
     let numbers: Vec<u64> = (0..count as u64).collect();
     let wanted: Vec<u64> = numbers.iter().map(|&number| triple(number)).collect();
     let mut total = Duration::ZERO;
@@ -203,9 +186,7 @@ pub fn time_maps(
         let got = map(items)?;
         total += begun.elapsed();
         if got != wanted {
-            return Err(Failure::Wrong(
-                "the map's results are not those of the function".into(),
-            ));
+            return Err(Failure::Wrong("the map's results are not those of the function".into()));
         }
     }
     Ok(total / repeats as u32)

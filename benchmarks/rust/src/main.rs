@@ -73,15 +73,11 @@ fn options(words: &[&str]) -> Result<Options, Box<dyn Error>> {
             "--json" => chosen.json = value()?.into(),
             "--cases" => {
                 let keys: Vec<&str> = value()?.split(',').collect();
-                chosen
-                    .cases
-                    .retain(|case| keys.iter().any(|key| case.key().starts_with(key)));
+                chosen.cases.retain(|case| keys.iter().any(|key| case.key().starts_with(key)));
             }
             "--peers" => {
                 let names: Vec<&str> = value()?.split(',').collect();
-                chosen
-                    .names
-                    .retain(|name| *name == peers::SUBJECT || names.contains(name));
+                chosen.names.retain(|name| *name == peers::SUBJECT || names.contains(name));
             }
             _ => return Err(format!("unknown option {word}\n{HELP}").into()),
         }
@@ -92,17 +88,10 @@ fn options(words: &[&str]) -> Result<Options, Box<dyn Error>> {
 fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     let machine = machine();
     println!("{}", machine["summary"].as_str().unwrap_or_default());
-    println!(
-        "{WORKERS} workers, {} rounds in turn; times are medians, ± their median deviation\n",
-        options.rounds
-    );
+    println!("{WORKERS} workers, {} rounds in turn; times are medians, ± their median deviation\n", options.rounds);
     let mut rows = Vec::new();
     for &case in &options.cases {
-        let mut series: BTreeMap<_, Series> = options
-            .names
-            .iter()
-            .map(|name| (*name, Series::default()))
-            .collect();
+        let mut series: BTreeMap<_, Series> = options.names.iter().map(|name| (*name, Series::default())).collect();
         for _ in 0..options.rounds {
             for (name, one) in order(&options.names, &mut series) {
                 match turn::ask(name, case, options.cap)? {
@@ -117,22 +106,10 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = options.json.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(
-        &options.json,
-        format!("{:#}\n", report::json(&rows, machine, options.rounds)),
-    )?;
+    std::fs::write(&options.json, format!("{:#}\n", report::json(&rows, machine, options.rounds)))?;
     println!("figures in {}", options.json.display());
-    let trouble = rows.iter().any(|row| {
-        matches!(
-            row.series.get(peers::SUBJECT),
-            Some(Series { other: Some(_), .. })
-        )
-    });
-    if trouble {
-        Err("maniple did not complete every case".into())
-    } else {
-        Ok(())
-    }
+    let trouble = rows.iter().any(|row| matches!(row.series.get(peers::SUBJECT), Some(Series { other: Some(_), .. })));
+    if trouble { Err("maniple did not complete every case".into()) } else { Ok(()) }
 }
 
 /// The libraries that are still in, in the table's order.
@@ -140,11 +117,8 @@ fn order<'a>(
     names: &[&'static str],
     series: &'a mut BTreeMap<&'static str, Series>,
 ) -> Vec<(&'static str, &'a mut Series)> {
-    let mut still: Vec<_> = series
-        .iter_mut()
-        .filter(|(_, one)| one.other.is_none())
-        .map(|(name, one)| (*name, one))
-        .collect();
+    let mut still: Vec<_> =
+        series.iter_mut().filter(|(_, one)| one.other.is_none()).map(|(name, one)| (*name, one)).collect();
     still.sort_by_key(|(name, _)| names.iter().position(|one| one == name));
     still
 }
@@ -159,17 +133,8 @@ fn machine() -> Value {
         .unwrap_or("")
         .trim_start_matches([' ', '\t', ':']);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = read("/proc/loadavg")
-        .split(' ')
-        .take(3)
-        .collect::<Vec<_>>()
-        .join(" ");
-    let when = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let summary = format!(
-        "{model}, {cores} cores, load average {load}, {}",
-        std::env::consts::OS
-    );
+    let load = read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ");
+    let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let summary = format!("{model}, {cores} cores, load average {load}, {}", std::env::consts::OS);
     json!({"summary": summary, "model": model, "cores": cores, "load": load, "unix_time": when})
 }

@@ -16,22 +16,13 @@ pub struct Series {
 
 impl Series {
     pub fn median(&self) -> Option<f64> {
-        if self.other.is_some() {
-            None
-        } else {
-            median(self.seconds.clone())
-        }
+        if self.other.is_some() { None } else { median(self.seconds.clone()) }
     }
 
     /// The median distance from the median.
     fn deviation(&self) -> Option<f64> {
         let middle = self.median()?;
-        median(
-            self.seconds
-                .iter()
-                .map(|one| (one - middle).abs())
-                .collect(),
-        )
+        median(self.seconds.iter().map(|one| (one - middle).abs()).collect())
     }
 
     fn cell(&self) -> String {
@@ -90,27 +81,14 @@ fn time(seconds: f64) -> String {
 
 /// The medians, then how many times as long as maniple each takes, then why cells have no time.
 pub fn text(rows: &[Row], names: &[&'static str]) -> String {
-    let head = |title: &str| {
-        std::iter::once(title)
-            .chain(names.iter().copied())
-            .map(String::from)
-            .collect()
-    };
+    let head = |title: &str| std::iter::once(title).chain(names.iter().copied()).map(String::from).collect();
     let lines = |cell: &dyn Fn(&Row, &str) -> String| -> Vec<Vec<String>> {
         rows.iter()
-            .map(|row| {
-                std::iter::once(row.case.title())
-                    .chain(names.iter().map(|name| cell(row, name)))
-                    .collect()
-            })
+            .map(|row| std::iter::once(row.case.title()).chain(names.iter().map(|name| cell(row, name))).collect())
             .collect()
     };
     let medians = lines(&|row, name| row.series.get(name).map(Series::cell).unwrap_or_default());
-    let ratios = lines(&|row, name| {
-        row.ratio(name)
-            .map(|ratio| format!("{ratio:.2}x"))
-            .unwrap_or_default()
-    });
+    let ratios = lines(&|row, name| row.ratio(name).map(|ratio| format!("{ratio:.2}x")).unwrap_or_default());
     let mut text = align(head("median ± deviation"), medians);
     text += "\n";
     text += &align(head("times as long as maniple"), ratios);
@@ -126,21 +104,12 @@ pub fn text(rows: &[Row], names: &[&'static str]) -> String {
 
 fn align(head: Vec<String>, lines: Vec<Vec<String>>) -> String {
     let all: Vec<&Vec<String>> = std::iter::once(&head).chain(&lines).collect();
-    let width = |place: usize| {
-        all.iter()
-            .map(|line| line[place].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let width = |place: usize| all.iter().map(|line| line[place].chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for line in &all {
         for (place, cell) in line.iter().enumerate() {
             let width = width(place);
-            text += &if place == 0 {
-                format!("{cell:<width$}")
-            } else {
-                format!("  {cell:>width$}")
-            };
+            text += &if place == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
         }
         text = text.trim_end().to_owned() + "\n";
     }

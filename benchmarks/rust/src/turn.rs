@@ -31,12 +31,7 @@ pub fn take(library: &str, case: &str) -> ExitCode {
     };
     // A library that panics, in whichever thread, has its message in the table instead of a backtrace on the terminal.
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic
-            .payload_as_str()
-            .unwrap_or("")
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let text = panic.payload_as_str().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ");
         println!("error panicked: {text}");
         std::process::exit(101);
     }));
@@ -84,9 +79,7 @@ pub fn ask(library: &str, case: Case, cap: Duration) -> std::io::Result<Outcome>
     let status = child.wait()?;
     let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     Ok(match outcome {
-        Outcome::Failed("died", _) => {
-            Outcome::Failed("died", format!("the process ended with {status}"))
-        }
+        Outcome::Failed("died", _) => Outcome::Failed("died", format!("the process ended with {status}")),
         other => other,
     })
 }

@@ -37,12 +37,7 @@ impl Peer for Crossmist {
     fn echo(&self, size: usize, repeats: usize) -> Measured {
         let (mut ours, theirs) = duplex()?;
         let child = serve_bytes.spawn(theirs)?;
-        let taken = time_echo(
-            size,
-            repeats,
-            |bytes| bytes,
-            |bytes| Ok::<Vec<u8>, Failure>(ours.request(&bytes)?),
-        );
+        let taken = time_echo(size, repeats, |bytes| bytes, |bytes| Ok::<Vec<u8>, Failure>(ours.request(&bytes)?));
         drop(ours);
         child.join()?;
         taken

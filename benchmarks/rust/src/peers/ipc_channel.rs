@@ -3,8 +3,7 @@
 
 use crate::case::{Failure, Measured, Peer, WORKERS, time_calls, time_echo, time_starts, triple};
 use ipc_channel::ipc::{
-    IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcReceiver, IpcSender, bytes_channel,
-    channel,
+    IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcReceiver, IpcSender, bytes_channel, channel,
 };
 use std::error::Error;
 use std::process::{Child, Command};
@@ -48,9 +47,7 @@ pub fn serve(kind: &str, server: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn start_child(kind: &str, server: &str) -> std::io::Result<Child> {
-    Command::new(std::env::current_exe()?)
-        .args([CHILD, kind, server])
-        .spawn()
+    Command::new(std::env::current_exe()?).args([CHILD, kind, server]).spawn()
 }
 
 impl Peer for Typed {

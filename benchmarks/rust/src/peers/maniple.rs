@@ -1,8 +1,6 @@
 //! maniple: calls and maps on a pool, bytes as [`Bytes`].
 
-use crate::case::{
-    Failure, Measured, Peer, WORKERS, time_calls, time_echo, time_maps, time_starts, triple,
-};
+use crate::case::{Failure, Measured, Peer, WORKERS, time_calls, time_echo, time_maps, time_starts, triple};
 use maniple::{Bytes, Pool};
 
 pub struct Maniple;
@@ -30,9 +28,7 @@ impl Peer for Maniple {
             }
         }
         let pool = Pool::new(WORKERS)?;
-        time_echo(size, repeats, Bytes::from, |bytes| {
-            Ok::<_, Failure>(View(pool.apply(same, bytes)?))
-        })
+        time_echo(size, repeats, Bytes::from, |bytes| Ok::<_, Failure>(View(pool.apply(same, bytes)?)))
     }
 
     fn start(&self, repeats: usize) -> Measured {

@@ -12,14 +12,7 @@ use crate::case::Peer;
 pub const SUBJECT: &str = "maniple";
 
 /// In the order in which a round asks them.
-pub const NAMES: [&str; 6] = [
-    SUBJECT,
-    "procspawn",
-    "crossmist",
-    "ipc-channel",
-    "ipc-channel-raw",
-    "rayon",
-];
+pub const NAMES: [&str; 6] = [SUBJECT, "procspawn", "crossmist", "ipc-channel", "ipc-channel-raw", "rayon"];
 
 /// The library of that name.
 pub fn named(name: &str) -> Option<Box<dyn Peer>> {

@@ -22,9 +22,7 @@ impl Peer for Procspawn {
             let chunks = items.chunks(items.len().div_ceil(CHUNKS));
             let handles: Vec<_> = chunks
                 .map(|chunk| {
-                    pool.spawn(chunk.to_vec(), |chunk: Vec<u64>| {
-                        chunk.into_iter().map(triple).collect::<Vec<_>>()
-                    })
+                    pool.spawn(chunk.to_vec(), |chunk: Vec<u64>| chunk.into_iter().map(triple).collect::<Vec<_>>())
                 })
                 .collect();
             let mut results = Vec::with_capacity(items.len());
@@ -37,9 +35,7 @@ impl Peer for Procspawn {
 
     fn echo(&self, size: usize, repeats: usize) -> Measured {
         let pool = Pool::new(WORKERS)?;
-        time_echo(size, repeats, ByteBuf::from, |bytes| {
-            Ok(pool.spawn(bytes, |bytes: ByteBuf| bytes).join()?)
-        })
+        time_echo(size, repeats, ByteBuf::from, |bytes| Ok(pool.spawn(bytes, |bytes: ByteBuf| bytes).join()?))
     }
 
     fn start(&self, repeats: usize) -> Measured {

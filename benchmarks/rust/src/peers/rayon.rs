@@ -14,9 +14,7 @@ impl Peer for Rayon {
 
     fn map(&self, count: usize, repeats: usize) -> Measured {
         let pool = ThreadPoolBuilder::new().num_threads(WORKERS).build()?;
-        time_maps(count, repeats, |items| {
-            Ok(pool.install(|| items.into_par_iter().map(triple).collect()))
-        })
+        time_maps(count, repeats, |items| Ok(pool.install(|| items.into_par_iter().map(triple).collect())))
     }
 
     fn start(&self, repeats: usize) -> Measured {
