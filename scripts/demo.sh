@@ -4,10 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=$1
-# The examples ask `python3` where its library lies: the same one for all of them.
-export PATH="$(cd "$(dirname "$python")" && pwd):$PATH"
-# Without a folder each example counts the standard library's own sources.
-folder=("${@:2}")
+# Whose words are counted: without a folder, the standard library's own sources.
+folder=${2:-$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')}
 
 show() {
     printf '\n$ %s\n' "$*"
@@ -19,5 +17,5 @@ cargo build --quiet --release --locked -p maniple --examples
 
 show "$python" examples/python/squares.py
 show cargo run --quiet --release --locked -p maniple --example squares
-show "$python" examples/python/wordcount.py "${folder[@]}"
-show cargo run --quiet --release --locked -p maniple --example wordcount -- "${folder[@]}"
+show "$python" examples/python/wordcount.py "$folder"
+show cargo run --quiet --release --locked -p maniple --example wordcount -- "$folder"
