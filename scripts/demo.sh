@@ -4,8 +4,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=$1
-# Whose words are counted: without a folder, the standard library's own sources.
-folder=${2:-$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')}
+# Without a folder the Python example counts the standard library, without what was installed into it; the Rust one is told a
+# part of it.
+library=$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+[ -d "$library/test" ] && library=$library/test
+folder=("${@:2}")
 
 show() {
     printf '\n$ %s\n' "$*"
@@ -17,5 +20,5 @@ cargo build --quiet --release --locked -p maniple --examples
 
 show "$python" examples/python/squares.py
 show cargo run --quiet --release --locked -p maniple --example squares
-show "$python" examples/python/wordcount.py "$folder"
-show cargo run --quiet --release --locked -p maniple --example wordcount -- "$folder"
+show "$python" examples/python/wordcount.py "${folder[@]}"
+show cargo run --quiet --release --locked -p maniple --example wordcount -- "${folder[@]:-$library}"
