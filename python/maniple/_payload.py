@@ -154,6 +154,10 @@ class WorkerLostError(RuntimeError):
         self.task = task
         self.stderr_tail = stderr_tail
 
+    # Whether the caller, who knows the function, is still to add its name to `task`. Not pickled: an error that comes from a pool
+    # inside a task is complete.
+    lacks_name = False
+
     def __reduce__(self) -> Any:
         return type(self), self.args
 
@@ -230,7 +234,9 @@ def lost(
             task = f"item {first}"
         else:
             task = f"items {first} to {first + items - 1}"
-        return WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
+        error = WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
+        error.lacks_name = True
+        return error
     if pid == 0:
         message = "no worker process can be started, the pool is given up"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")

@@ -224,8 +224,8 @@ class Workers:
 
     def explain(self, error: BaseException, name: str) -> BaseException:
         """Add to an error what only the caller knows: which function it was about."""
-        if isinstance(error, WorkerLostError) and error.args[3] != name and not error.task.startswith(name):
-            if "no worker process" not in error.args[0]:
-                error.task = f"{name}, {error.task}" if error.task else name
-                error.args = (error.args[0], error.pid, error.exitcode, error.task, error.stderr_tail)
+        if isinstance(error, WorkerLostError) and error.lacks_name:
+            error.lacks_name = False
+            error.task = f"{name}, {error.task}" if error.task else name
+            error.args = (error.args[0], error.pid, error.exitcode, error.task, error.stderr_tail)
         return error

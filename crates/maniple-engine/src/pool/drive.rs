@@ -164,7 +164,7 @@ impl Inner {
             None => bell.disarm(),
             Some(level) => {
                 bell.arm(level);
-                if self.has_stale_news(st, level) || st.has_chores() || !st.fills.is_empty() {
+                if self.has_stale_news(st, level) || !st.fills.is_empty() {
                     bell.disarm();
                     self.kick.kick();
                 }

@@ -425,10 +425,10 @@ impl Hub {
     pub fn describe(&self) -> String {
         let st = self.lock();
         let seat = if st.driving { "somebody drives" } else { "nobody drives" };
-        let news = st.peers.values().filter(|p| p.damaged).count();
+        let damaged = st.peers.values().filter(|p| p.damaged).count();
         let jobs: String = st.jobs.iter().map(|(id, j)| format!("\nheld {id:?}: {}", j.describe())).collect();
         format!(
-            "{seat}, bell {}, {} fills due, {news} damaged\n{}{jobs}",
+            "{seat}, bell {}, {} fills due, {damaged} damaged\n{}{jobs}",
             self.inner.desk.bell().level(),
             st.fills.len(),
             st.sched.describe()

@@ -154,6 +154,13 @@ fn next_chore(st: &mut State) -> Option<Chore> {
         return Some(Chore::Reap(worker));
     }
     if let Some(job) = st.notices.pop_front() {
+        // Told: from here on it is kept for its ticket alone.
+        if let Some(j) = st.jobs.get_mut(&job) {
+            j.notify = false;
+            if j.orphaned {
+                st.jobs.remove(&job);
+            }
+        }
         return Some(Chore::Completed(job));
     }
     if st.starts > 0 {
