@@ -40,7 +40,7 @@ def _remove_semaphore(name: str) -> None:
 
 
 def _remove_shared_memory(name: str) -> None:
-    from ._native_shm import shm_unlink
+    from ._maniple import shm_unlink
 
     shm_unlink(name)
 

@@ -24,7 +24,7 @@ from types import GenericAlias
 from typing import Any
 
 from . import resource_tracker
-from ._native_shm import shm_open, shm_unlink
+from ._maniple import shm_open, shm_unlink
 
 __all__ = ["SharedMemory", "ShareableList"]
 

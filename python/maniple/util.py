@@ -522,14 +522,18 @@ def _importing(module: str, names: str) -> str:
 
     Under -S, -I or -E, or after an editable install, the child may not find the
     package on its own until it is told the parent's sys.path; so the directory
-    that holds it is offered as a last resort.
+    that holds it is offered as a last resort.  Where ``multiprocessing`` means us,
+    it is to mean us there, too.
     """
+    from . import _alias
+
     package = __package__.partition(".")[0]
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return (
         f"import sys\n"
         f"try:\n import {package}\n"
         f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
+        f"{_alias.preamble()}"
         f"from {__package__}.{module} import {names}\n"
     )
 

@@ -7,6 +7,7 @@
 //! | `source` | the items of a call, made into tasks when there is room for them |
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
+//! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `worker` | `serve`: the loop of a worker process |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
@@ -18,6 +19,7 @@ mod encode;
 mod error;
 mod handles;
 mod hub;
+mod named;
 mod region;
 mod source;
 mod ticket;
@@ -29,6 +31,8 @@ use pyo3::prelude::*;
 mod _maniple {
     #[pymodule_export]
     use crate::hub::PyHub;
+    #[pymodule_export]
+    use crate::named::{shm_open, shm_unlink};
     #[pymodule_export]
     use crate::region::PyRegion;
     #[pymodule_export]

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
 //! | `memory::{create, duplicate, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
+//! | `named::{open, unlink}` | shared memory under a name, for programs that ask for one |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
 //! | `wire::Wire` | a local line that carries small notes and handles, and shows when its other end is gone |
 //! | `ready::{wait, Interest, Kick}` | wait for any of several handles, or for another thread's kick |

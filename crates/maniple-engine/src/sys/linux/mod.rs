@@ -2,6 +2,7 @@
 
 pub mod futex;
 pub mod memory;
+pub mod named;
 pub mod process;
 pub mod ready;
 pub mod tap;

@@ -1,0 +1,67 @@
+//! Shared memory under a name, for processes that have nothing in common but that name: POSIX's `shm_open`.
+//!
+//! Nothing of the engine's own has a name; this is for programs that ask for one, and whoever opens a name sees to its end.
+
+use super::Handle;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::shm::OFlags;
+use std::io;
+
+/// Opens the memory called `name`, with `open(2)`'s flags; where those make it, `mode` says who may open it later.
+///
+/// The descriptor is not handed on to programs that this process starts.
+pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<Handle> {
+    // A link under the name would lead anywhere: the C library refuses one, too.
+    let flags = OFlags::from_bits_retain((flags | libc::O_NOFOLLOW) as u32);
+    Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode))?)
+}
+
+/// Takes the name away; the memory itself goes with its last user.
+pub fn unlink(name: &str) -> io::Result<()> {
+    match rustix::shm::unlink(name) {
+        // POSIX knows only one word for "not yours", and the C library uses it.
+        Err(Errno::PERM) => Err(Errno::ACCESS.into()),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memory;
+
+    fn own_name(what: &str) -> String {
+        format!("/maniple-test-{what}-{}", std::process::id())
+    }
+
+    #[test]
+    fn a_name_leads_every_opener_to_the_same_memory() {
+        let name = own_name("same");
+        let made = open(&name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600).unwrap();
+        memory::write_at(std::os::fd::AsFd::as_fd(&made), b"word", 0).unwrap();
+        let found = open(&name, libc::O_RDWR, 0).unwrap();
+        assert_eq!(memory::len(&found).unwrap(), 4);
+        unlink(&name).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_made_once_and_removed_once() {
+        let name = own_name("once");
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+        let made = open(&name, flags, 0o600).unwrap();
+        assert_eq!(open(&name, flags, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        unlink(&name).unwrap();
+        assert_eq!(unlink(&name).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(open(&name, libc::O_RDWR, 0).unwrap_err().kind(), io::ErrorKind::NotFound);
+        drop(made);
+    }
+
+    #[test]
+    fn a_descriptor_ends_with_an_exec() {
+        let name = own_name("exec");
+        let made = open(&name, libc::O_RDWR | libc::O_CREAT, 0o600).unwrap();
+        unlink(&name).unwrap();
+        assert!(rustix::io::fcntl_getfd(&made).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    }
+}

@@ -1,0 +1,45 @@
+//! Shared memory under a name: POSIX's two calls as Python functions.
+
+use maniple_engine::sys::named;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use std::io;
+use std::os::fd::IntoRawFd;
+
+/// shm_open(path, flags, mode=511)
+///
+/// Open the shared memory called `path`; return a descriptor, which programs started from here do not inherit.
+#[pyfunction]
+#[pyo3(signature = (path, flags, mode = 0o777))]
+pub fn shm_open(py: Python<'_>, path: &str, flags: i32, mode: u32) -> PyResult<i32> {
+    until_done(py, path, || named::open(path, flags, mode).map(IntoRawFd::into_raw_fd))
+}
+
+/// shm_unlink(path)
+///
+/// Remove the name of shared memory; the memory goes with its last user.
+#[pyfunction]
+pub fn shm_unlink(py: Python<'_>, path: &str) -> PyResult<()> {
+    until_done(py, path, || named::unlink(path))
+}
+
+/// Makes the call, again where a signal broke it off whose handler raises nothing.
+fn until_done<T: Send>(py: Python<'_>, path: &str, call: impl Fn() -> io::Result<T> + Sync) -> PyResult<T> {
+    if path.contains('\0') {
+        return Err(PyValueError::new_err("embedded null character"));
+    }
+    loop {
+        match py.detach(&call) {
+            Ok(done) => return Ok(done),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
+            Err(error) => return Err(refused(py, &error, path)),
+        }
+    }
+}
+
+/// An OSError (by its number, the subclass that fits) which names what was to be opened.
+fn refused(py: Python<'_>, error: &io::Error, path: &str) -> PyErr {
+    let number = error.raw_os_error().unwrap_or_default();
+    let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,))?.extract::<String>());
+    PyOSError::new_err((number, text.unwrap_or_else(|_| error.to_string()), path.to_owned()))
+}
