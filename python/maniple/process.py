@@ -289,6 +289,7 @@ class BaseProcess:
             _parent_process=_ParentProcess(self._parent_name, self._parent_pid, parent_sentinel),
         )
         util._close_stdin()
+        util._name_in_logs()
         if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
             main = threading.main_thread()
             main._set_native_id()

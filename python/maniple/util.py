@@ -92,6 +92,28 @@ def warn(msg: object, *args: object) -> None:
         log.log(WARNING, msg, *args, stacklevel=2)
 
 
+def _name_in_logs() -> None:
+    """Have log records carry this process's name, where the program logs at all.
+
+    `logging` asks for it in the module called ``multiprocessing``, which may be another package or not there.
+    """
+    logging = sys.modules.get("logging")
+    if logging is None or sys.modules.get("multiprocessing") is sys.modules[__package__]:
+        return
+    make = logging.getLogRecordFactory()
+    if getattr(make, "names_process", False):  # copied by a fork
+        return
+
+    def make_named(*args: Any, **kwargs: Any) -> Any:
+        record = make(*args, **kwargs)
+        if record.processName is not None:  # logging.logMultiprocessing
+            record.processName = current_process().name
+        return record
+
+    make_named.names_process = True
+    logging.setLogRecordFactory(make_named)
+
+
 def get_logger() -> Any:
     """Return the package's logger, made on first use; it does not propagate."""
     global _logger
@@ -100,6 +122,7 @@ def get_logger() -> Any:
 
         log = getLogger(LOGGER_NAME)
         log.propagate = False
+        _name_in_logs()
         # Anew, so that our exit work runs (and may log) before logging's own
         # shutdown, which was registered when it was imported.
         _register_exit(again=True)
