@@ -1,10 +1,16 @@
 # The front door. `make help` lists what there is.
 
-# The interpreter that .venv is made with: 3.11 or newer.
+# The interpreter that .venv is made with: 3.11 or newer. One named on the command line gets an environment of its own.
 PYTHON ?= python3
-VENV ?= .venv
+VENV ?= .venv$(if $(filter command,$(firstword $(origin PYTHON))),-$(notdir $(PYTHON)))
 # The runner of CPython's own multiprocessing tests; `none` to go without them.
 SUITE ?= ../shared/suite/mp_suite.py
+# What compares the names and signatures; `none` to go without it.
+API ?= $(dir $(SUITE))api_surface.py
+# The tests of concurrent.futures, where Python came without; `none` to go without them.
+CF_TESTS ?=
+# More for their runner, such as `-k Queue`.
+SUITE_ARGS ?=
 # The folder whose words `make demo` counts; the Python standard library if empty.
 FOLDER ?=
 # How many random histories `make simulate` plays.
@@ -19,7 +25,7 @@ setup := scripts/need-cargo.sh && $(PYTHON) scripts/setup.py $(VENV)
 # One interpreter for all that compiles the extension, so that no build undoes another's.
 export PYO3_PYTHON := $(abspath $(py))
 
-.PHONY: help demo test lint bench clean build format simulate bench-full suite \
+.PHONY: help demo test lint bench clean build format simulate bench-full suite api \
 	test-standard-fails test-rust test-loom test-python test-cpython
 
 help: ## this list
@@ -84,5 +90,8 @@ test-standard-fails: ## the failure tests against the standard package, to show 
 	@$(setup) test
 	$(py) tests/python/standard_fails.py
 
-suite: build ## all of CPython's own multiprocessing tests, in every start method (SUITE=...: their runner)
-	$(py) "$(SUITE)" --package maniple --suites mp,main -j 2
+api: build ## names and signatures against the running Python's own package (API=...: the tool that compares)
+	$(py) scripts/check_api.py "$(API)"
+
+suite: build ## CPython's own multiprocessing tests, in every start method, against the standard package (PYTHON=..., SUITE=...)
+	$(py) scripts/run_suite.py "$(SUITE)" --cf-tests "$(CF_TESTS)" $(SUITE_ARGS)

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,9 +68,27 @@ class Environment:
                 sys.exit(f"{self.folder} is there, but is no virtual environment. Name another one: make VENV=...")
             shutil.rmtree(self.folder)
         say(f"making {self.folder} with Python {version_text()}")
-        if subprocess.call([sys.executable, "-m", "venv", str(self.folder)]):
+        make = [sys.executable, "-m", "venv"]
+        if subprocess.call([*make, str(self.folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            # Debian and Ubuntu keep pip apart; so may whoever unpacked an interpreter.
             shutil.rmtree(self.folder, ignore_errors=True)
-            sys.exit("Python's venv does not work here. On Debian and Ubuntu: apt-get install python3-venv")
+            if subprocess.call([*make, "--without-pip", str(self.folder)]) or not self._bring_pip():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                sys.exit("Python's venv does not work here. On Debian and Ubuntu: apt-get install python3-venv")
+
+    def _bring_pip(self) -> bool:
+        """Put the newest pip into it, fetched by the pip of another interpreter."""
+        for other in ("python3", "python"):
+            with tempfile.TemporaryDirectory() as store:
+                fetch = [other, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps"]
+                try:
+                    subprocess.run([*fetch, "--dest", store, "pip"], check=True)
+                    (wheel,) = Path(store).glob("pip-*.whl")
+                    subprocess.run([self.python, wheel / "pip", "--quiet", "install", "--no-index", wheel], check=True)
+                except (OSError, ValueError, subprocess.CalledProcessError):
+                    continue
+                return True
+        return False
 
     def _fits(self) -> bool:
         question = "import sys, pip; print('{}.{}'.format(*sys.version_info)); print(sys.prefix)"

@@ -19,9 +19,12 @@ from typing import Any
 from . import get_context, util
 from ._maniple import Stream
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, is_plain
+from ._pool_names import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
 from ._results import ApplyResult, AsyncResult, MapResult
 from ._threads import ThreadWorkers
 from ._workers import Workers
+from .connection import wait
+from .context import TimeoutError
 
 __all__ = ["Pool", "ThreadPool"]
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Any, NoReturn
 
+from . import util
 from .resource_tracker import _fork_intent
 from .util import Finalize, _exit_function, _flush_std_streams, close_fds
 

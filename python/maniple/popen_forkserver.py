@@ -12,7 +12,8 @@ import os
 from threading import Lock
 from typing import Any, NamedTuple
 
-from . import forkserver as server
+from . import forkserver, popen_fork, reduction, spawn, util
+from .context import set_spawning_popen
 from .popen_spawn_posix import ToldPopen
 
 __all__ = ["Popen"]
@@ -27,11 +28,11 @@ class _DupFd(NamedTuple):
 
     def detach(self) -> int:
         """Return the descriptor, in the child."""
-        return server.get_inherited_fds()[self[0]]
+        return forkserver.get_inherited_fds()[self[0]]
 
 
 class Popen(ToldPopen):
-    """A child made by the fork server."""
+    """A child made by the fork forkserver."""
 
     method, DupFd = "forkserver", _DupFd
 
@@ -45,14 +46,14 @@ class Popen(ToldPopen):
         speech = self._speech(process_obj)
         # The exit code can be read once, whichever thread asks.
         self._reading = Lock()
-        ends = status_r, lifeline = server.connect_to_new_process(self._fds)
+        ends = status_r, lifeline = forkserver.connect_to_new_process(self._fds)
         self._keep(*ends)
         try:
             self._say(lifeline, speech)
-            self.pid = server.read_signed(status_r)
+            self.pid = forkserver.read_signed(status_r)
         except BaseException as problem:
             self.close()
-            server.explain(problem)
+            forkserver.explain(problem)
             raise
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
@@ -70,6 +71,6 @@ class Popen(ToldPopen):
 
     def _read_code(self) -> int:
         try:
-            return server.read_signed(self.sentinel)
+            return forkserver.read_signed(self.sentinel)
         except (EOFError, OSError):
             return _UNKNOWN_EXIT

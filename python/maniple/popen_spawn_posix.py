@@ -13,32 +13,30 @@ from contextlib import suppress
 from signal import SIGKILL
 from typing import Any, NamedTuple
 
-from . import context, reduction, util
-from .popen_fork import Popen as ForkPopen
+from . import popen_fork, reduction, spawn, util
+from .context import set_spawning_popen
 from .popen_fork import Wires
 
 __all__ = ["Popen"]
 
 
-class ToldPopen(ForkPopen):
+class ToldPopen(popen_fork.Popen):
     """A child that inherits nothing and is told everything through a pipe."""
 
     def __init__(self, process_obj: Any) -> None:
         # Descriptors that go along, noted while the process object is pickled.
         self._fds: list[int] = []
-        ForkPopen.__init__(self, process_obj)
+        super().__init__(process_obj)
 
     def _speech(self, process_obj: Any) -> memoryview:
         """What the child has to hear: its preparation data, and what it is to be."""
-        from .spawn import get_preparation_data
-
         out = io.BytesIO()
-        context.set_spawning_popen(self)
+        set_spawning_popen(self)
         try:
-            reduction.dump(get_preparation_data(process_obj.name), out)
+            reduction.dump(spawn.get_preparation_data(process_obj.name), out)
             reduction.dump(process_obj, out)
         finally:
-            context.set_spawning_popen(None)
+            set_spawning_popen(None)
         return out.getbuffer()
 
     @staticmethod
@@ -69,15 +67,14 @@ class Popen(ToldPopen):
 
     def _launch(self, process_obj: Any) -> None:
         from . import resource_tracker as tracking
-        from .spawn import get_command_line, get_executable
 
         tracker = tracking.getfd()
         speech = self._speech(process_obj)
         wires = Wires()
         try:
-            line = get_command_line(tracker_fd=tracker, pipe_handle=wires.lifeline_r)
+            line = spawn.get_command_line(tracker_fd=tracker, pipe_handle=wires.lifeline_r)
             self._fds += [tracker, *wires.for_child()]
-            self.pid = util.spawnv_passfds(get_executable(), line, self._fds)
+            self.pid = util.spawnv_passfds(spawn.get_executable(), line, self._fds)
         except BaseException:
             wires.abandon()
             raise

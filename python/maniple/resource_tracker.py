@@ -14,6 +14,7 @@ bytes (which POSIX keeps whole however many processes write)::
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -255,6 +256,13 @@ def _forget_after_fork(tracker_ref: ref) -> None:
             tracker._after_fork_in_child()
 
     os.register_at_fork(after_in_child=hook)
+
+
+def __getattr__(name: str) -> object:
+    # The standard module imports these two outright; the tracker process has no need of them.
+    if name in ("spawn", "util"):
+        return importlib.import_module(f".{name}", __package__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 _resource_tracker: ResourceTracker = ResourceTracker()

@@ -29,6 +29,7 @@ from subprocess import _args_from_interpreter_flags
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
+from . import process
 from .process import _cleanup, active_children, current_process
 
 __all__ = [
