@@ -59,17 +59,16 @@ def install() -> None:
         return
     for name in [name for name in sys.modules if _by_our_name(name) is not None]:
         del sys.modules[name]
-    _forget_executor()
     sys.meta_path.insert(0, _alias)
     sys.modules[_THEIRS] = sys.modules[_OURS]
+    _renew_executor()
 
 
-def _forget_executor() -> None:
+def _renew_executor() -> None:
     """`concurrent.futures.process` looks the package up when it is imported: let that happen once more."""
-    futures = sys.modules.get("concurrent.futures")
-    if sys.modules.pop("concurrent.futures.process", None) is not None and futures is not None:
-        for name in ("process", "ProcessPoolExecutor"):
-            vars(futures).pop(name, None)
+    if sys.modules.pop("concurrent.futures.process", None) is not None:
+        renewed = import_module("concurrent.futures.process")
+        vars(sys.modules["concurrent.futures"])["ProcessPoolExecutor"] = renewed.ProcessPoolExecutor
 
 
 def preamble() -> str:

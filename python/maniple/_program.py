@@ -189,6 +189,8 @@ def _execute(program: CodeType | str | bytes | None, attributes: dict[str, Any],
     """Run the program as ``__main__``."""
     main_module = ModuleType("__main__")
     content = vars(main_module)
+    if sys.version_info >= (3, 15):
+        attributes.pop("__cached__", None)
     content.update(attributes, __builtins__=sys.modules["builtins"])
     # The one that Python made is for us; children are to find the program.
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main_module

@@ -423,7 +423,10 @@ def get_spawning_popen() -> Any:
 
 def set_spawning_popen(popen: Any) -> None:
     """Say for which Popen this thread pickles from now on; None: for none."""
+    from . import _neighbour
+
     _tls.spawning_popen = popen
+    _neighbour.spawning(popen)
 
 
 def assert_spawning(obj: object) -> None:

@@ -227,11 +227,14 @@ class Popen:
 
 def _live_and_exit(life: Callable[[], int]) -> NoReturn:
     """In a forked child: call ``life`` for an exit code, and exit with it."""
+    from . import _neighbour
+
     code = 1
     try:
         # What the parent wants done at exit is the parent's; what the child
         # adds from here on is its own, and is done below.
         atexit._clear()
+        atexit.register(_neighbour.at_exit)
         atexit.register(_exit_function)
         code = life()
     except BaseException:

@@ -37,6 +37,8 @@ __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 #: bytes; a pickle up to here fits with its length into a pipe that poll() calls writable, so the write cannot block
 _SURELY_FITS = getattr(select, "PIPE_BUF", 512) - 4
 _WINDOWS = sys.platform == "win32"
+#: loky (inside joblib) imports it for a feeder thread of its own
+_sentinel = object()
 
 
 class _NoLock:

@@ -1,0 +1,17 @@
+"""tqdm around imap_unordered."""
+
+import sys
+
+from tqdm import tqdm
+
+import maniple
+
+
+def work(number):
+    return number * number
+
+
+if __name__ == "__main__":
+    with maniple.get_context(sys.argv[1]).Pool(2) as pool:
+        results = list(tqdm(pool.imap_unordered(work, range(200), chunksize=5), total=200))
+    print(sorted(results) == [number * number for number in range(200)])

@@ -1,0 +1,43 @@
+"""Programs and libraries that know nothing of maniple, unmodified: each is a script in `programs/` that runs on its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pools import METHODS
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+
+
+def run(*arguments: str | Path) -> tuple[str, str]:
+    """What a program prints and complains of; it has to succeed."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=80)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_process_pool_executor_on_our_context(method: str) -> None:
+    out, err = run(PROGRAMS / "executor.py", method)
+    squares = [number * number for number in range(9)]
+    assert out.splitlines() == ["True", str(squares), "LookupError('told')", "refused", "3000000", "broken", "[]"]
+    assert err == ""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scipy_takes_the_pools_map(method: str) -> None:
+    assert run(PROGRAMS / "evolution.py", method) == ("True [1.0, -2.0]\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tqdm_around_imap_unordered(method: str) -> None:
+    out, err = run(PROGRAMS / "progress.py", method)
+    assert out == "True\n" and "200/200" in err
+
+
+def test_joblibs_multiprocessing_backend() -> None:
+    ours = run("-m", "maniple", PROGRAMS / "joblib_sums.py", "maniple")
+    assert ours == run(PROGRAMS / "joblib_sums.py", "multiprocessing")
