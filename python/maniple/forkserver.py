@@ -32,7 +32,7 @@ from threading import Lock
 from typing import Any
 from warnings import warn
 
-from . import connection, popen_fork, process, reduction, resource_tracker, spawn, util
+from . import _forked, connection, popen_fork, process, reduction, resource_tracker, spawn, util
 from .context import AuthenticationError
 
 __all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"]
@@ -491,7 +491,7 @@ class _Server:
             return _serve_one(data_r, list(fds), unused, self._handlers)
 
         if (pid := os.fork()) == 0:
-            popen_fork._live_and_exit(life)
+            _forked.live_and_exit(life)
         self._status_of[pid] = status_w
         with suppress(BrokenPipeError):
             write_signed(status_w, pid)

@@ -13,18 +13,15 @@ that the parent ended.
 
 from __future__ import annotations
 
-import atexit
 import errno
 import os
-import sys
-from collections.abc import Callable
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
-from typing import Any, NoReturn
+from typing import Any
 
-from . import util
+from . import _forked, util  # noqa: F401
 from .resource_tracker import _fork_intent
-from .util import Finalize, _exit_function, _flush_std_streams, close_fds
+from .util import Finalize, _flush_std_streams, close_fds
 
 __all__ = ["Popen"]
 
@@ -204,7 +201,7 @@ class Popen:
         try:
             pid = os.fork()
             if pid == 0:
-                _live_and_exit(life)
+                _forked.live_and_exit(life)
         except BaseException:
             wires.abandon()
             raise
@@ -223,26 +220,3 @@ class Popen:
         """Close the descriptors."""
         if (close_both := self.finalizer) is not None:
             close_both()
-
-
-def _live_and_exit(life: Callable[[], int]) -> NoReturn:
-    """In a forked child: call ``life`` for an exit code, and exit with it."""
-    from . import _neighbour
-
-    code = 1
-    try:
-        # What the parent wants done at exit is the parent's; what the child
-        # adds from here on is its own, and is done below.
-        atexit._clear()
-        atexit.register(_neighbour.at_exit)
-        atexit.register(_exit_function)
-        code = life()
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        _flush_std_streams()
-    finally:
-        try:
-            atexit._run_exitfuncs()
-            _flush_std_streams()
-        finally:
-            os._exit(code)

@@ -270,10 +270,11 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """Drop what a fork copied but what belongs to the parent alone."""
-        from . import _neighbour, util
+        from . import _neighbour
+        from .util import _finalizer_registry, _run_after_forkers
 
-        util._finalizer_registry.clear()
-        util._run_after_forkers()
+        _finalizer_registry.clear()
+        _run_after_forkers()
         _neighbour.after_fork()
 
     def _become_current(self, parent_sentinel: int | None) -> None:

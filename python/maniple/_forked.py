@@ -1,0 +1,35 @@
+"""What a forked child does from its first line to its last; for the start methods that fork, and for the fork server."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from . import _neighbour
+from .util import _exit_function, _flush_std_streams
+
+__all__ = ["live_and_exit"]
+
+
+def live_and_exit(life: Callable[[], int]) -> NoReturn:
+    """In a forked child: call ``life`` for an exit code, and exit with it."""
+    code = 1
+    try:
+        # What the parent wants done at exit is the parent's; what the child
+        # adds from here on is its own, and is done below.
+        atexit._clear()
+        atexit.register(_neighbour.at_exit)
+        atexit.register(_exit_function)
+        code = life()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        _flush_std_streams()
+    finally:
+        try:
+            atexit._run_exitfuncs()
+            _flush_std_streams()
+        finally:
+            os._exit(code)
