@@ -33,6 +33,7 @@ mod link;
 mod packet;
 pub mod scheduler;
 mod spec;
+mod rush;
 mod spin;
 mod ticket;
 mod worker;
