@@ -11,6 +11,8 @@ from .context import TimeoutError
 
 __all__ = ["ApplyResult", "AsyncResult", "MapResult"]
 
+NONE = (None, None)
+
 
 class ApplyResult:
     """The outcome of one call that may not have ended yet."""
@@ -22,6 +24,7 @@ class ApplyResult:
         self._pool = pool
         self._ticket = ticket
         self._called: threading.Event | None = None
+        self._callbacks: tuple[Any, Any] = NONE
 
     def _call_back(
         self, callback: Callable[[Any], object] | None, error_callback: Callable[[BaseException], object] | None
@@ -44,7 +47,7 @@ class ApplyResult:
                 except BaseException as error:
                     error_callback(error)
         finally:
-            self._callbacks = (None, None)
+            self._callbacks = NONE
             self._pool = None
             self._called.set()
 

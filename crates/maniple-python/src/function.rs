@@ -12,7 +12,10 @@ use pyo3::types::{PyCFunction, PyFunction, PyString, PyType};
 pub fn is_plain(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = func.py();
     let kind = func.get_type();
-    if !(kind.is(py.get_type::<PyFunction>()) || kind.is(py.get_type::<PyCFunction>()) || kind.is(py.get_type::<PyType>())) {
+    if !(kind.is(py.get_type::<PyFunction>())
+        || kind.is(py.get_type::<PyCFunction>())
+        || kind.is(py.get_type::<PyType>()))
+    {
         return Ok(false);
     }
     let Some(module) = attribute(func, intern!(py, "__module__"))? else { return Ok(false) };

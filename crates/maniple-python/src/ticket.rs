@@ -5,13 +5,14 @@ use crate::error::{helper, python};
 use maniple_engine::Error;
 use maniple_engine::pool::{Incoming, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
-use pyo3::exceptions::{PyStopIteration, PyTimeoutError};
+use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTimeoutError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::PyList;
 use slotmap::Key;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a call's outcome looks like.
@@ -29,8 +30,8 @@ pub struct PyTicket {
     ticket: Ticket,
     shape: Shape,
     name: Py<PyAny>,
-    // Decoded by whoever asks first.
-    outcome: PyOnceLock<Result<Py<PyAny>, PyErr>>,
+    // Decoded by whoever asks first: the value, or the exception.
+    outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
 }
 
 fn deadline(timeout: Option<f64>) -> Option<Instant> {
@@ -121,7 +122,7 @@ fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr
 
 impl PyTicket {
     pub fn new(ticket: Ticket, shape: Shape, name: Py<PyAny>) -> Self {
-        PyTicket { ticket, shape, name, outcome: PyOnceLock::new() }
+        PyTicket { ticket, shape, name, outcome: OnceLock::new() }
     }
 
     /// Takes the outcome, which is there, out of the hub.
@@ -165,8 +166,9 @@ impl PyTicket {
         }
     }
 
-    fn outcome(&self, py: Python<'_>) -> &Result<Py<PyAny>, PyErr> {
-        self.outcome.get_or_init(py, || self.collect(py).map(Bound::unbind))
+    fn outcome(&self, py: Python<'_>) -> &Result<Py<PyAny>, Py<PyBaseException>> {
+        self.outcome
+            .get_or_init_py_attached(py, || self.collect(py).map(Bound::unbind).map_err(|error| error.into_value(py)))
     }
 }
 
@@ -180,7 +182,7 @@ impl PyTicket {
 
     /// Whether the outcome is there.
     fn ready(&self, py: Python<'_>) -> bool {
-        self.outcome.get(py).is_some() || py.detach(|| self.ticket.is_ready())
+        self.outcome.get().is_some() || py.detach(|| self.ticket.is_ready())
     }
 
     /// Whether the outcome, which must be there, is a value and not an exception.
@@ -191,7 +193,7 @@ impl PyTicket {
     /// Waits for the outcome, at most `timeout` seconds. Gives whether it is there.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        Ok(self.outcome.get(py).is_some() || wait(py, &self.ticket, deadline(timeout))?)
+        Ok(self.outcome.get().is_some() || wait(py, &self.ticket, deadline(timeout))?)
     }
 
     /// The outcome, waited for at most `timeout` seconds: a value, a list of values, or an exception; `TimeoutError` if there is none.
@@ -200,7 +202,20 @@ impl PyTicket {
         if !self.wait(py, timeout)? {
             return Err(timed_out(py));
         }
-        self.outcome(py).as_ref().map(|value| value.clone_ref(py)).map_err(|error| error.clone_ref(py))
+        match self.outcome(py) {
+            Ok(value) => Ok(value.clone_ref(py)),
+            Err(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
+        }
+    }
+
+    // An exception refers to its traceback, that to the frames, and one of those, as a rule, to this ticket. Where there is such a
+    // circle, something else in it can be cleared.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.outcome.get() {
+            Some(Ok(value)) => visit.call(value),
+            Some(Err(error)) => visit.call(error),
+            None => Ok(()),
+        }
     }
 }
 

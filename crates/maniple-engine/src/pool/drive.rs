@@ -246,24 +246,21 @@ impl Inner {
                         peer.unfit = Some(said.content);
                         Ok(())
                     }
-                    kind::DONE | kind::FAILED => match st.sched.finished(
-                        worker,
-                        said.number,
-                        said.nanos,
-                        *now.get_or_insert_with(clock::now),
-                    ) {
-                        Some((job, index, items)) => {
-                            st.weigh(job, items, said.content.size());
-                            let done = said.kind == kind::DONE;
-                            let outcome =
-                                if done { Outcome::Done(said.content) } else { Outcome::Failed(said.content) };
-                            st.settle(job, Settled { index, items, outcome });
-                            Ok(())
+                    kind::DONE | kind::FAILED => {
+                        match st.sched.finished(worker, said.number, said.nanos, *now.get_or_insert_with(clock::now)) {
+                            Some((job, index, items)) => {
+                                st.weigh(job, items, said.content.size());
+                                let done = said.kind == kind::DONE;
+                                let outcome =
+                                    if done { Outcome::Done(said.content) } else { Outcome::Failed(said.content) };
+                                st.settle(job, Settled { index, items, outcome });
+                                Ok(())
+                            }
+                            // After a termination, or when the pool was given up, the scheduler knows nothing of what still runs.
+                            None if st.terminated || st.sched.is_broken() => Ok(()),
+                            None => Err(Error::Damaged("an answer to a task that the worker was not given")),
                         }
-                        // After a termination, or when the pool was given up, the scheduler knows nothing of what still runs.
-                        None if st.terminated || st.sched.is_broken() => Ok(()),
-                        None => Err(Error::Damaged("an answer to a task that the worker was not given")),
-                    },
+                    }
                     _ => Err(Error::Damaged("a frame of a kind that does not exist")),
                 },
                 Err(e) => Err(e),

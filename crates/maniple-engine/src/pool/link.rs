@@ -182,7 +182,7 @@ pub(crate) struct Sender {
     free_slots: Vec<u16>,
     held: Vec<(u16, Blob)>,
     known: FxHashSet<u32>,
-    evictions: usize,
+    evictions: u64,
 }
 
 impl Sender {
@@ -271,6 +271,11 @@ impl Sender {
     fn tell_evicted(&mut self, wire: &Wire, arena: &Arena) {
         let (evicted, seen) = arena.evicted_since(self.evictions);
         self.evictions = seen;
+        let evicted = evicted.unwrap_or_else(|| {
+            // Too many to have heard of each. Whatever is not under way can be sent anew.
+            let held = |block: &u32| self.held.iter().any(|(_, blob)| blob.id() == *block);
+            self.known.iter().copied().filter(|block| !held(block)).collect()
+        });
         for block in evicted {
             if self.known.remove(&block) {
                 // Full or gone: the reader keeps a mapping that it does not need, no more.
