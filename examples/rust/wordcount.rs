@@ -55,11 +55,8 @@ fn files_under(folder: &Path, without: &[&str], found: &mut Vec<PathBuf>) -> std
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         match entry.file_type()? {
-            kind if kind.is_dir() => {
-                if !without.iter().any(|name| entry.file_name() == *name) {
-                    files_under(&entry.path(), without, found)?;
-                }
-            }
+            kind if kind.is_dir() && without.iter().any(|name| entry.file_name() == *name) => {}
+            kind if kind.is_dir() => files_under(&entry.path(), without, found)?,
             kind if kind.is_file() => found.push(entry.path()),
             _ => {}
         }
