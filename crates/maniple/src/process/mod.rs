@@ -90,18 +90,20 @@ impl Ending for i32 {
     }
 }
 
-/// What a function gives that does not return, by a name that stable Rust allows.
-type Never = <fn() -> ! as Output>::Of;
+/// What a function gives that does not return, under a name that stable Rust lets an `impl` use.
+mod never {
+    pub type Never = <fn() -> ! as Output>::Of;
 
-trait Output {
-    type Of;
+    pub trait Output {
+        type Of;
+    }
+
+    impl<T> Output for fn() -> T {
+        type Of = T;
+    }
 }
 
-impl<T> Output for fn() -> T {
-    type Of = T;
-}
-
-impl Ending for Never {
+impl Ending for never::Never {
     fn code(self) -> i32 {
         self
     }
