@@ -4,10 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=$1
-# Without a folder the Python example counts the standard library, without what was installed into it; the Rust one is told a
-# part of it.
-library=$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
-[ -d "$library/test" ] && library=$library/test
+# Without a folder both count the Python standard library.
 folder=("${@:2}")
 
 show() {
@@ -21,4 +18,4 @@ cargo build --quiet --release --locked -p maniple --examples
 show "$python" examples/python/squares.py
 show cargo run --quiet --release --locked -p maniple --example squares
 show "$python" examples/python/wordcount.py "${folder[@]}"
-show cargo run --quiet --release --locked -p maniple --example wordcount -- "${folder[@]:-$library}"
+show cargo run --quiet --release --locked -p maniple --example wordcount -- "${folder[@]}"

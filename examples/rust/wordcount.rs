@@ -1,14 +1,16 @@
 //! Counts the words of every text file under a folder: first in this process, then in a pool of workers.
 //!
 //! ```sh
-//! cargo run --release --example wordcount -- /usr/share/doc
+//! cargo run --release --example wordcount -- [FOLDER]
 //! ```
+//! If no folder is named, it counts the sources of the Python standard library.
 
 use maniple::Pool;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 type Counts = HashMap<String, u64>;
@@ -35,12 +37,26 @@ fn add(all: &mut Counts, some: Counts) {
     }
 }
 
-/// Every file under `folder`.
-fn files_under(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// What lies among the Python standard library's own sources, but was put there by pip and by the interpreter.
+const INSTALLED: [&str; 3] = ["site-packages", "dist-packages", "__pycache__"];
+
+/// Where the Python standard library is.
+fn standard_library() -> Result<PathBuf, Box<dyn Error>> {
+    const ASK: &str = "import sysconfig; print(sysconfig.get_path('stdlib'), end='')";
+    let answer = Command::new("python3").args(["-c", ASK]).output();
+    match answer {
+        Ok(said) if said.status.success() => Ok(String::from_utf8(said.stdout)?.into()),
+        _ => Err("there is no python3 whose standard library could be counted; name a folder: wordcount FOLDER".into()),
+    }
+}
+
+/// Every file under `folder`, save what lies in folders of the names `without`.
+fn files_under(folder: &Path, without: &[&str], found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         match entry.file_type()? {
-            kind if kind.is_dir() => files_under(&entry.path(), found)?,
+            kind if kind.is_dir() && without.iter().any(|name| entry.file_name() == *name) => {}
+            kind if kind.is_dir() => files_under(&entry.path(), without, found)?,
             kind if kind.is_file() => found.push(entry.path()),
             _ => {}
         }
@@ -49,10 +65,13 @@ fn files_under(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args_os().nth(1).ok_or("give a folder, such as: wordcount /usr/share/doc")?;
+    let (folder, without) = match std::env::args_os().nth(1) {
+        Some(named) => (PathBuf::from(named), &[][..]),
+        None => (standard_library()?, &INSTALLED[..]),
+    };
     let mut files = Vec::new();
-    files_under(Path::new(&folder), &mut files)?;
-    println!("{} files under {}", files.len(), Path::new(&folder).display());
+    files_under(&folder, without, &mut files).map_err(|error| format!("{}: {error}", folder.display()))?;
+    println!("{} files under {}", files.len(), folder.display());
 
     let begin = Instant::now();
     let serial = count_words(files.clone());

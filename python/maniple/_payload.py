@@ -57,14 +57,6 @@ def _typed_in(value: Any) -> bool:
     return getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
 
 
-def is_plain(func: Any) -> bool:
-    """Whether `func` is a module-level function or class, which means the same in every call."""
-    if type(func) not in (types.FunctionType, types.BuiltinFunctionType, type):
-        return False
-    module = sys.modules.get(getattr(func, "__module__", None) or "")
-    return getattr(module, func.__qualname__, None) is func
-
-
 # ---- in the worker ----
 
 
@@ -154,10 +146,6 @@ class WorkerLostError(RuntimeError):
         self.task = task
         self.stderr_tail = stderr_tail
 
-    # Whether the caller, who knows the function, is still to add its name to `task`. Not pickled: an error that comes from a pool
-    # inside a task is complete.
-    lacks_name = False
-
     def __reduce__(self) -> Any:
         return type(self), self.args
 
@@ -223,20 +211,16 @@ def lost(
     stderr_tail: str,
     was_ready: bool,
     told: tuple[str, str, str | None, bytes] | None,
+    name: str,
     first: int | None,
     items: int,
 ) -> WorkerLostError:
-    """What to raise for a task whose worker died (its `task` is completed by the caller, who knows the function)."""
+    """What to raise for a task of the function `name` whose worker died."""
     if was_ready:
-        if first is None:
-            task = ""
-        elif items == 1:
-            task = f"item {first}"
-        else:
-            task = f"items {first} to {first + items - 1}"
-        error = WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
-        error.lacks_name = True
-        return error
+        task = name
+        if first is not None:
+            task += f", item {first}" if items == 1 else f", items {first} to {first + items - 1}"
+        return WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
     if pid == 0:
         message = "no worker process can be started, the pool is given up"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")

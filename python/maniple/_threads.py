@@ -64,13 +64,13 @@ class ThreadHub:
 
     # ---- calls ----
 
-    def call(self, func: Any, plain: bool, args: Any, kwds: Any, told: bool) -> ThreadTicket:
+    def call(self, func: Any, args: Any, kwds: Any, told: bool) -> ThreadTicket:
         def whole_call(_: None) -> Any:
             return func(*args, **kwds)
 
         return ThreadTicket(self, self._submit(whole_call, [[None]], False, told), single=True)
 
-    def map(self, func: Any, plain: bool, items: Any, star: bool, chunksize: int | None, told: bool) -> ThreadTicket:
+    def map(self, func: Any, items: Any, star: bool, chunksize: int | None, told: bool) -> ThreadTicket:
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
         chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
@@ -87,7 +87,7 @@ class ThreadHub:
         return job
 
     def stream(
-        self, func: Any, plain: bool, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
+        self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
     ) -> ThreadStream:
         job = Job(next(self.numbers), func, star, window, chunksize)
         with self.changed:
@@ -187,6 +187,8 @@ class ThreadTicket:
     def __init__(self, hub: ThreadHub, job: Job, single: bool) -> None:
         self._hub, self._job, self._single = hub, job, single
         self.job = job.number
+        self._lock = threading.Lock()
+        self._outcome: tuple[bool, Any] | None = None
 
     def ready(self) -> bool:
         return self._job.over
@@ -195,14 +197,31 @@ class ThreadTicket:
         with self._hub.changed:
             return self._hub.changed.wait_for(lambda: self._job.over, timeout)
 
-    def take(self) -> Any:
-        outcomes, self._job.outcomes = self._job.outcomes, {}
+    def successful(self) -> bool:
+        return self._collect()[0]
+
+    def get(self, timeout: float | None = None) -> Any:
+        if not self.wait(timeout):
+            raise TimeoutError
+        fine, value = self._collect()
+        if fine:
+            return value
+        raise value
+
+    def _collect(self) -> tuple[bool, Any]:
+        with self._lock:
+            if self._outcome is None:
+                outcomes, self._job.outcomes = self._job.outcomes, {}
+                self._outcome = self._gathered([outcomes[index] for index in sorted(outcomes)])
+            return self._outcome
+
+    def _gathered(self, outcomes: list[tuple[bool, Any]]) -> tuple[bool, Any]:
         values: list[Any] = []
-        for _, (fine, value) in sorted(outcomes.items(), key=lambda pair: pair[0]):
+        for fine, value in outcomes:
             if not fine:
-                raise value
+                return False, value
             values.extend(value)
-        return values[0] if self._single else values
+        return True, values[0] if self._single else values
 
 
 class ThreadStream:
@@ -280,9 +299,6 @@ class ThreadWorkers:
         for thread in self.processes:
             if thread is not threading.current_thread():
                 thread.join()
-
-    def explain(self, error: BaseException, name: str) -> BaseException:
-        return error
 
 
 def _run(hub: ThreadHub, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from . import util
 from ._maniple import Hub, serve
-from ._payload import WorkerLostError
 from .context import get_spawning_popen
 from .process import current_process
 from .reduction import DupFd
@@ -160,7 +159,8 @@ class Workers:
             elif chore == "reap":
                 self._reap(number)
             elif chore == "completed":
-                result = self.results.pop(number, None)
+                with self.lock:
+                    result = self.results.pop(number, None)
                 if result is not None:
                     try:
                         result._complete()
@@ -219,13 +219,3 @@ class Workers:
         """Wait until all processes have ended."""
         if threading.current_thread() is not self.keeper:
             self.keeper.join()
-
-    # ---- errors ----
-
-    def explain(self, error: BaseException, name: str) -> BaseException:
-        """Add to an error what only the caller knows: which function it was about."""
-        if isinstance(error, WorkerLostError) and error.lacks_name:
-            error.lacks_name = False
-            error.task = f"{name}, {error.task}" if error.task else name
-            error.args = (error.args[0], error.pid, error.exitcode, error.task, error.stderr_tail)
-        return error

@@ -14,11 +14,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from . import get_context, util
 from ._maniple import Stream
-from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, is_plain
+from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError
 from ._pool_names import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
 from ._results import ApplyResult, AsyncResult, MapResult
 from ._threads import ThreadWorkers
@@ -33,6 +33,8 @@ CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 INIT = "INIT"
 
+AnyResult = TypeVar("AnyResult", bound=ApplyResult)
+
 # Items that `imap` has under way or waiting to be taken, unless told otherwise.
 WINDOW = 1000
 
@@ -40,31 +42,23 @@ WINDOW = 1000
 class IMapIterator:
     """The results of `imap`, in the order of the input."""
 
-    def __init__(self, workers: Workers, stream: Stream, name: str) -> None:
-        self._workers = workers
+    def __init__(self, pool: Pool, stream: Stream) -> None:
+        # Keeps the pool from being collected, and so ended, before this is.
+        self._pool = pool
         self._next = stream.next
-        self._name = name
 
     def __iter__(self) -> IMapIterator:
         return self
 
     def next(self, timeout: float | None = None) -> Any:
         """The next result; `TimeoutError` if there is none within `timeout` seconds."""
-        try:
-            return self._next(timeout)
-        except WorkerLostError as error:
-            self._workers.explain(error, self._name)
-            raise
+        return self._next(timeout)
 
     __next__ = next
 
 
 class IMapUnorderedIterator(IMapIterator):
     """The results of `imap_unordered`, as they come."""
-
-
-def _name_of(func: Any) -> str:
-    return getattr(func, "__qualname__", None) or repr(func)
 
 
 def default_processes() -> int:
@@ -157,9 +151,12 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
         """`apply` without waiting. Callbacks run in a thread of the pool's and should return soon."""
-        self._check_running()
-        result = ApplyResult(self._workers, _name_of(func), callback, error_callback)
-        return self._submit(result, lambda told: self._hub.call(func, is_plain(func), args, kwds, told))
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        if callback is None and error_callback is None:
+            return ApplyResult(self, self._hub.call(func, args, kwds, False))
+        call = partial(self._hub.call, func, args, kwds, True)
+        return self._told(ApplyResult, call, callback, error_callback)
 
     def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
         """`[func(item) for item in iterable]`, by the workers, in order."""
@@ -206,8 +203,10 @@ class Pool:
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         items = iterable if type(iterable) in (list, tuple, range) else list(iterable)
-        result = MapResult(self._workers, _name_of(func), callback, error_callback)
-        return self._submit(result, lambda told: self._hub.map(func, is_plain(func), items, star, chunksize, told))
+        if callback is None and error_callback is None:
+            return MapResult(self, self._hub.map(func, items, star, chunksize, False))
+        call = partial(self._hub.map, func, items, star, chunksize, True)
+        return self._told(MapResult, call, callback, error_callback)
 
     def imap(
         self,
@@ -221,7 +220,7 @@ class Pool:
         At most `buffersize` items (about a thousand, and 64 MiB, if None) are under way or waiting to be taken; the rest of the
         iterable is not touched before there is room.
         """
-        return IMapIterator(*self._stream(func, iterable, chunksize, buffersize, True))
+        return IMapIterator(self, self._stream(func, iterable, chunksize, buffersize, True))
 
     def imap_unordered(
         self,
@@ -231,11 +230,11 @@ class Pool:
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator:
         """`imap` that gives results as they come."""
-        return IMapUnorderedIterator(*self._stream(func, iterable, chunksize, buffersize, False))
+        return IMapUnorderedIterator(self, self._stream(func, iterable, chunksize, buffersize, False))
 
     def _stream(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None, ordered: bool
-    ) -> tuple[Workers, Stream, str]:
+    ) -> Stream:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -243,7 +242,7 @@ class Pool:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         window = buffersize or WINDOW
         external = type(iterable) not in self._tame
-        stream = self._hub.stream(func, is_plain(func), iterable, external, False, chunksize, window, ordered)
+        stream = self._hub.stream(func, iterable, external, False, chunksize, window, ordered)
         if external:
             feeder = threading.Thread(
                 target=self._hub.feed,
@@ -252,15 +251,20 @@ class Pool:
                 daemon=True,
             )
             feeder.start()
-        return self._workers, stream, _name_of(func)
+        return stream
 
-    def _submit(self, result: Any, submit: Callable[[bool], Any]) -> Any:
-        if result._called is None:
-            result._ticket = submit(False)
-            return result
-        # The keeper may learn of the end before this thread has noted whom to tell.
+    def _told(
+        self,
+        kind: type[AnyResult],
+        submit: Callable[[], Any],
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> AnyResult:
+        # The keeper, too, takes the lock: it may learn of the end before this thread has noted whom to tell.
         with self._workers.lock:
-            result._ticket = ticket = submit(True)
+            ticket = submit()
+            result = kind(self, ticket)
+            result._call_back(callback, error_callback)
             self._workers.results[ticket.job] = result
         return result
 

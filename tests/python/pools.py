@@ -69,6 +69,17 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
+def touch_numbered(folder: str, number: int) -> None:
+    open(os.path.join(folder, str(number)), "x").close()
+
+
+def nested_death(_: object = None) -> None:
+    """Run a pool of its own, whose worker dies."""
+    mp = importlib.import_module("maniple")
+    with mp.Pool(1) as pool:
+        pool.apply(os._exit, (7,))
+
+
 def wait_for_file(path: str, patience: float = 20.0) -> bool:
     """Until `path` exists; the way in which a test holds a worker as long as it needs."""
     deadline = time.monotonic() + patience

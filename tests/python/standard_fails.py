@@ -31,6 +31,7 @@ SOUND = {
     "orphans.open_pool:announce_and_sleep",
     "orphans.open_pool:announce_and_hold_the_interpreter",
     "orphans.failing_program",
+    "initializers.at_first",
     "initializers.closing",
     "endings.terminate_busy:announce_and_sleep",
     "endings.terminate_busy:announce_and_hold_the_interpreter",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pools import add, fail, fail_at, identity, pid, sleep, square, store, stored, wait_for_file
+from pools import (
+    add,
+    fail,
+    fail_at,
+    identity,
+    nested_death,
+    pid,
+    sleep,
+    square,
+    store,
+    stored,
+    touch_numbered,
+    wait_for_file,
+)
 
 CALLS_THAT_WAIT = {
     "apply": lambda pool: pool.apply(square, (3,)),
@@ -175,6 +189,13 @@ def test_async_result_before_and_after(shared_pool: Any, mp: Any, tmp_path: Path
     assert outcome.get(0) is True, "a result can be had more than once, and without waiting"
 
 
+def test_every_attribute_of_an_async_result_can_be_read(shared_pool: Any) -> None:
+    """As managers do, looking for the methods of what they are to serve."""
+    outcome = shared_pool.apply_async(square, (3,))
+    assert "get" in [name for name in dir(outcome) if callable(getattr(outcome, name))]
+    assert outcome.get(30) == 9
+
+
 def test_async_error_before_and_after(shared_pool: Any) -> None:
     outcome = shared_pool.apply_async(fail, (KeyError("lost"),))
     outcome.wait(30)
@@ -270,6 +291,18 @@ def test_error_callback_gets_the_error_once(shared_pool: Any, call: str) -> None
 def test_callback_of_an_empty_map(shared_pool: Any) -> None:
     """Nothing was computed, so whether the callback is called is open; the result is not."""
     assert shared_pool.map_async(square, [], callback=lambda _: None).get(30) == []
+
+
+def test_callbacks_of_a_rush_of_calls_are_all_called(shared_pool: Any) -> None:
+    heard: list[int] = []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # the thread that calls back gets in everywhere
+    try:
+        outcomes = [shared_pool.apply_async(square, (n,), callback=heard.append) for n in range(2000)]
+        assert [outcome.get(30) for outcome in outcomes] == [square(n) for n in range(2000)]
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(heard) == [square(n) for n in range(2000)]
 
 
 def test_callbacks_may_submit_further_tasks(shared_pool: Any) -> None:
@@ -428,6 +461,24 @@ def test_busy_worker_does_not_hold_up_the_others(shared_pool: Any, tmp_path: Pat
     assert not held.ready(), f"the held task ended, after {time.monotonic() - start:.1f} s"
     gate.touch()
     assert held.get(30) is True
+
+
+def test_a_rush_of_calls_that_nobody_waits_for_is_done(shared_pool: Any, tmp_path: Path) -> None:
+    """No thread waits for these, or even looks: they are handed out all the same."""
+    for start in range(0, 900, 300):
+        for number in range(start, start + 300):
+            shared_pool.apply_async(touch_numbered, (str(tmp_path), number))
+        deadline = time.monotonic() + 30
+        while len(os.listdir(tmp_path)) < start + 300 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(os.listdir(tmp_path)) == start + 300
+
+
+def test_error_of_a_pool_inside_a_task_keeps_its_own_task(shared_pool: Any, pool_module: Any) -> None:
+    with pytest.raises(pool_module.WorkerLostError) as caught:
+        shared_pool.apply(nested_death)
+    assert caught.value.task == "_exit"
+    assert caught.value.exitcode == 7
 
 
 @pytest.mark.parametrize("call", CALLS_THAT_START)

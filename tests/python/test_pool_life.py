@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pools import METHODS, end_pool, identity, pid, sleep, square, store, stored, wait_for_file
+from pools import METHODS, end_pool, identity, make_pool, pid, sleep, square, store, stored, wait_for_file
 from test_pool import ALL_CALLS
 
 NewPool = Callable[..., Any]
@@ -234,6 +234,51 @@ def test_results_outlive_their_pool(new_pool: NewPool) -> None:
     outcome.wait(30)
     end_pool(pool)
     assert outcome.get(0) == ["a" * 100_000, b"b" * 3_000_000]
+
+
+def test_an_error_does_not_hold_its_pool(kind: str, mp: ModuleType) -> None:
+    """It refers to frames that refer to the result: a circle that must be collected."""
+    pool = make_pool(mp, kind, 1)
+    there = weakref.ref(pool)
+
+    def fail_in(pool: Any) -> None:
+        outcome = pool.apply_async(square, ("no number",))
+        with pytest.raises(TypeError) as caught:
+            outcome.get(30)
+        assert caught.value
+
+    try:
+        fail_in(pool)
+    finally:
+        end_pool(pool)
+    hub = weakref.ref(pool._workers)
+    del pool
+    gc.collect()
+    assert there() is None and hub() is None
+
+
+@pytest.mark.parametrize("call", ["apply_async", "imap"])
+def test_results_keep_their_pool(kind: str, mp: ModuleType, new_pool: NewPool, call: str) -> None:
+    pool = make_pool(mp, kind, 1)
+    outcome = pool.apply_async(sleep, (0.1,)) if call == "apply_async" else pool.imap(sleep, [0.1])
+    there = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert (pool := there()) is not None
+    try:
+        assert list([outcome.get(30)] if call == "apply_async" else outcome) == [0.1]
+    finally:
+        end_pool(pool)
+
+
+@processes_only
+def test_nothing_is_held_for_calls_that_were_told(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    outcomes = [pool.apply_async(square, (n,), callback=lambda _: None) for n in range(50)]
+    for outcome in outcomes:
+        outcome.get(30)
+    del outcomes, outcome
+    assert pool._hub.describe().count("held") == 0
 
 
 def test_many_pools_one_after_the_other(new_pool: NewPool, kind: str) -> None:

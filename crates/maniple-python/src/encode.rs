@@ -110,6 +110,21 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
+    /// As `sequence`, of a tuple.
+    pub fn tuple(&mut self, items: &Bound<'_, PyTuple>, pickler: Pickler) -> PyResult<()> {
+        let (bytes, blobs) = (self.out.len(), self.blobs.len());
+        self.out.push(tag::LEAN);
+        self.count(items.len())?;
+        for item in items.iter_borrowed() {
+            if !self.lean(&item, 0)? {
+                self.out.truncate(bytes);
+                self.blobs.truncate(blobs);
+                return self.pickle(items.as_any(), pickler);
+            }
+        }
+        Ok(())
+    }
+
     /// The payload.
     pub fn packet(self) -> PyResult<Packet> {
         self.packer.pack(&self.out, self.blobs).map_err(python)

@@ -2,6 +2,7 @@
 
 use crate::encode::{Encoder, Pickler, tag};
 use crate::error::python;
+use crate::function::{is_plain, name_of};
 use crate::source::{self, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
 use maniple_engine::pool::{
@@ -11,11 +12,11 @@ use maniple_engine::process::Exit;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
+use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
-use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::os::fd::IntoRawFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Functions that are remembered across calls.
@@ -28,7 +29,13 @@ const WINDOW_BYTES: usize = 64 << 20;
 pub struct PyHub {
     hub: Hub,
     // Plain functions by their address; the object is held, so the address stays its own.
-    known: Mutex<HashMap<usize, (Py<PyAny>, Func)>>,
+    known: Mutex<FxHashMap<usize, Known>>,
+}
+
+struct Known {
+    _object: Py<PyAny>,
+    func: Func,
+    name: Py<PyAny>,
 }
 
 fn key(worker: u64) -> WorkerId {
@@ -36,23 +43,32 @@ fn key(worker: u64) -> WorkerId {
 }
 
 impl PyHub {
-    /// The function, known to the hub; a plain one is pickled once in the pool's life.
-    fn func(&self, func: &Bound<'_, PyAny>, plain: bool) -> PyResult<Func> {
+    /// The function, known to the hub, and its name; a plain one is pickled once in the pool's life.
+    fn func(&self, func: &Bound<'_, PyAny>) -> PyResult<(Func, Py<PyAny>)> {
+        let py = func.py();
         let address = func.as_ptr() as usize;
-        if plain && let Some((_, known)) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&address) {
-            return Ok(known.clone());
+        let plain = is_plain(func)?;
+        if plain && let Some(known) = self.known().get(&address) {
+            return Ok((known.func.clone(), known.name.clone_ref(py)));
         }
         let mut encoder = Encoder::new(self.hub.packer());
         encoder.value(func, Pickler::Cloud)?;
         let defined = self.hub.define(encoder.packet()?);
+        let name = name_of(func)?.unbind();
         if plain {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let forgotten = if known.len() >= REMEMBERED { std::mem::take(&mut *known) } else { HashMap::new() };
-            known.insert(address, (func.clone().unbind(), defined.clone()));
+            let entry = Known { _object: func.clone().unbind(), func: defined.clone(), name: name.clone_ref(py) };
+            let mut known = self.known();
+            let forgotten = if known.len() >= REMEMBERED { std::mem::take(&mut *known) } else { FxHashMap::default() };
+            known.insert(address, entry);
             drop(known);
+            // Dropping what was forgotten may run anybody's code.
             drop(forgotten);
         }
-        Ok(defined)
+        Ok((defined, name))
+    }
+
+    fn known(&self) -> MutexGuard<'_, FxHashMap<usize, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn submit(&self, spec: JobSpec, source: SourceKind) -> PyResult<Ticket> {
@@ -135,29 +151,31 @@ impl PyHub {
     /// Drops all that has not ended.
     fn terminate(&self, py: Python<'_>) {
         py.detach(|| self.hub.terminate());
-        let known = std::mem::take(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        let known = std::mem::take(&mut *self.known());
         drop(known);
     }
 
     // ---- calls ----
 
     /// One call of `func(*args, **kwds)`.
-    #[pyo3(signature = (func, plain, args, kwds, notify))]
+    #[pyo3(signature = (func, args, kwds, notify))]
     fn call(
         &self,
         func: &Bound<'_, PyAny>,
-        plain: bool,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyDict>,
         notify: bool,
     ) -> PyResult<PyTicket> {
         let py = func.py();
-        let func = self.func(func, plain)?;
+        let (func, name) = self.func(func)?;
         let mut encoder = Encoder::new(self.hub.packer());
         if kwds.is_empty() {
             encoder.mark(tag::APPLY);
-            let args = args.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-            encoder.sequence(&args, || Ok(PyTuple::new(py, &args)?.into_any()), Pickler::Cloud)?;
+            let args = match args.cast_exact::<PyTuple>() {
+                Ok(args) => args.clone(),
+                Err(_) => PyTuple::new(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
+            };
+            encoder.tuple(&args, Pickler::Cloud)?;
         } else {
             encoder.mark(tag::KEYWORDS);
             encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::Cloud)?;
@@ -165,35 +183,33 @@ impl PyHub {
         let spec =
             JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: Some(1), window: None, notify };
         let ticket = self.submit(spec, SourceKind::Ready(vec![(1, encoder.packet()?)]))?;
-        Ok(PyTicket::new(ticket, Shape::One))
+        Ok(PyTicket::new(ticket, Shape::One, name))
     }
 
     /// `func` of each item of a list, tuple or range, all results at once.
-    #[pyo3(signature = (func, plain, items, star, chunksize, notify))]
+    #[pyo3(signature = (func, items, star, chunksize, notify))]
     fn map(
         &self,
         func: &Bound<'_, PyAny>,
-        plain: bool,
         items: &Bound<'_, PyAny>,
         star: bool,
         chunksize: Option<usize>,
         notify: bool,
     ) -> PyResult<PyTicket> {
-        let func = self.func(func, plain)?;
+        let (func, name) = self.func(func)?;
         let (source, count) = inline(items, star)?;
         let chunk = chunksize.map_or(Chunk::Adaptive, Chunk::Fixed);
         let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify };
-        Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count }))
+        Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count }, name))
     }
 
     /// `func` of each item, results one by one. A list, tuple or range is read when there is room; for anything else the caller
     /// must run `feed` in a thread.
-    #[pyo3(signature = (func, plain, items, external, star, chunksize, window, ordered))]
+    #[pyo3(signature = (func, items, external, star, chunksize, window, ordered))]
     #[allow(clippy::too_many_arguments)]
     fn stream(
         &self,
         func: &Bound<'_, PyAny>,
-        plain: bool,
         items: &Bound<'_, PyAny>,
         external: bool,
         star: bool,
@@ -201,7 +217,7 @@ impl PyHub {
         window: usize,
         ordered: bool,
     ) -> PyResult<PyStream> {
-        let func = self.func(func, plain)?;
+        let (func, name) = self.func(func)?;
         let (source, count) = if external {
             (SourceKind::External, None)
         } else {
@@ -211,7 +227,7 @@ impl PyHub {
         let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
         let chunk = Chunk::Fixed(chunksize);
         let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW_BYTES)), notify: false };
-        Ok(PyStream::new(self.submit(spec, source)?, window, chunksize))
+        Ok(PyStream::new(self.submit(spec, source)?, window, chunksize, name))
     }
 
     /// Feeds a stream from an iterator, until it is exhausted or the job is over. For a thread of its own: the iterator may

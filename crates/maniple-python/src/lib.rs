@@ -5,6 +5,7 @@
 //! | `encode`, `decode` | Python values to payloads and back |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `source` | the items of a call, made into tasks when there is room for them |
+//! | `function` | which functions mean the same in every call, and what they are called |
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
@@ -17,6 +18,7 @@
 mod decode;
 mod encode;
 mod error;
+mod function;
 mod handles;
 mod hub;
 mod named;

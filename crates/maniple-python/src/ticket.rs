@@ -5,13 +5,14 @@ use crate::error::{helper, python};
 use maniple_engine::Error;
 use maniple_engine::pool::{Incoming, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
-use pyo3::exceptions::{PyStopIteration, PyTimeoutError};
+use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTimeoutError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::PyList;
 use slotmap::Key;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a call's outcome looks like.
@@ -23,11 +24,14 @@ pub enum Shape {
     Many { count: usize },
 }
 
-/// A call's outcome, to be waited for and taken once.
+/// A call's outcome, to be waited for.
 #[pyclass(name = "Ticket", module = "maniple._maniple", frozen)]
 pub struct PyTicket {
     ticket: Ticket,
     shape: Shape,
+    name: Py<PyAny>,
+    // Decoded by whoever asks first: the value, or the exception.
+    outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
 }
 
 fn deadline(timeout: Option<f64>) -> Option<Instant> {
@@ -56,8 +60,8 @@ fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<
     }
 }
 
-/// The exception that a failed task raises in the caller. `first` is the number of its first item, for those who count.
-fn failure(py: Python<'_>, settled: Settled, first: Option<usize>) -> PyErr {
+/// The exception that a failed task of the function `name` raises in the caller. `first` is the number of its first item, for those who count.
+fn failure(py: Python<'_>, settled: Settled, name: &Py<PyAny>, first: Option<usize>) -> PyErr {
     static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static REMOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -83,7 +87,7 @@ fn failure(py: Python<'_>, settled: Settled, first: Option<usize>) -> PyErr {
             });
             let started = matches!(loss.cause, LossCause::Died);
             let exitcode = loss.exit.and_then(Exit::number);
-            helper(py, &LOST, "lost")?.call1((loss.pid, exitcode, &loss.stderr, started, cause, first, items))
+            helper(py, &LOST, "lost")?.call1((loss.pid, exitcode, &loss.stderr, started, cause, name, first, items))
         }
         Outcome::Cancelled | Outcome::Done(_) => helper(py, &GONE, "cancelled")?.call0(),
     })();
@@ -117,33 +121,13 @@ fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr
 }
 
 impl PyTicket {
-    pub fn new(ticket: Ticket, shape: Shape) -> Self {
-        PyTicket { ticket, shape }
-    }
-}
-
-#[pymethods]
-impl PyTicket {
-    /// The job's number, as `Hub.keep` reports it.
-    #[getter]
-    fn job(&self) -> u64 {
-        self.ticket.job().data().as_ffi()
+    pub fn new(ticket: Ticket, shape: Shape, name: Py<PyAny>) -> Self {
+        PyTicket { ticket, shape, name, outcome: OnceLock::new() }
     }
 
-    /// Whether the outcome is there.
-    fn ready(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.ticket.is_ready())
-    }
-
-    /// Waits for the outcome, at most `timeout` seconds. Gives whether it is there.
-    #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        wait(py, &self.ticket, deadline(timeout))
-    }
-
-    /// The outcome: a value, a list of values, or an exception. Can be taken once.
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (settled, _) = py.detach(|| self.ticket.take(usize::MAX));
+    /// Takes the outcome, which is there, out of the hub.
+    fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (settled, _) = self.ticket.take(usize::MAX);
         match self.shape {
             Shape::One => {
                 let one = settled.into_iter().next();
@@ -156,7 +140,7 @@ impl PyTicket {
                         })?;
                         value.ok_or_else(|| python(Error::Damaged("a result without a value")))
                     }
-                    Some(settled) => Err(failure(py, settled, None)),
+                    Some(settled) => Err(failure(py, settled, &self.name, None)),
                     None => Err(python(Error::Damaged("a job without an outcome"))),
                 }
             }
@@ -165,7 +149,7 @@ impl PyTicket {
                     let first = settled[..at].iter().map(|s| s.items).sum();
                     return settled.into_iter().nth(at).map_or_else(
                         || Err(python(Error::Damaged("a job without an outcome"))),
-                        |failed| Err(failure(py, failed, Some(first))),
+                        |failed| Err(failure(py, failed, &self.name, Some(first))),
                     );
                 }
                 let list = PyList::empty(py);
@@ -181,6 +165,64 @@ impl PyTicket {
             }
         }
     }
+
+    fn outcome(&self, py: Python<'_>) -> &Result<Py<PyAny>, Py<PyBaseException>> {
+        self.outcome
+            .get_or_init_py_attached(py, || self.collect(py).map(Bound::unbind).map_err(|error| error.into_value(py)))
+    }
+}
+
+#[pymethods]
+impl PyTicket {
+    /// The job's number, as `Hub.keep` reports it.
+    #[getter]
+    fn job(&self) -> u64 {
+        self.ticket.job().data().as_ffi()
+    }
+
+    /// Whether the outcome is there.
+    fn ready(&self, py: Python<'_>) -> bool {
+        self.outcome.get().is_some() || py.detach(|| self.ticket.is_ready())
+    }
+
+    /// Whether the outcome, which must be there, is a value and not an exception.
+    fn successful(&self, py: Python<'_>) -> bool {
+        self.outcome(py).is_ok()
+    }
+
+    /// Waits for the outcome, at most `timeout` seconds. Gives whether it is there.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        Ok(self.outcome.get().is_some() || wait(py, &self.ticket, deadline(timeout))?)
+    }
+
+    /// The outcome, waited for at most `timeout` seconds: a value, a list of values, or an exception; `TimeoutError` if there is none.
+    #[pyo3(signature = (timeout=None))]
+    fn get(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        if !self.wait(py, timeout)? {
+            return Err(timed_out(py));
+        }
+        match self.outcome(py) {
+            Ok(value) => Ok(value.clone_ref(py)),
+            Err(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
+        }
+    }
+
+    // An exception refers to its traceback, that to the frames, and one of those, as a rule, to this ticket. Where there is such a
+    // circle, something else in it can be cleared.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.outcome.get() {
+            Some(Ok(value)) => visit.call(value),
+            Some(Err(error)) => visit.call(error),
+            None => Ok(()),
+        }
+    }
+}
+
+fn timed_out(py: Python<'_>) -> PyErr {
+    static TIMEOUT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.call0());
+    error.map_or_else(|_| PyTimeoutError::new_err(()), PyErr::from_value)
 }
 
 struct Taken {
@@ -197,13 +239,14 @@ pub struct PyStream {
     // Items are reported as consumed in batches of so many.
     batch: usize,
     chunksize: usize,
+    name: Py<PyAny>,
     taken: Mutex<Taken>,
 }
 
 impl PyStream {
-    pub fn new(ticket: Ticket, window: usize, chunksize: usize) -> Self {
+    pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
         let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, over: false };
-        PyStream { ticket, batch: (window / 8).clamp(1, 64), chunksize, taken: Mutex::new(taken) }
+        PyStream { ticket, batch: (window / 8).clamp(1, 64), chunksize, name, taken: Mutex::new(taken) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -243,7 +286,8 @@ impl PyStream {
                 }
                 outcome => {
                     self.report(py, items);
-                    return Err(failure(py, Settled { index: settled.index, items, outcome }, Some(first)));
+                    let failed = Settled { index: settled.index, items, outcome };
+                    return Err(failure(py, failed, &self.name, Some(first)));
                 }
             }
         }
@@ -283,7 +327,6 @@ impl PyStream {
     /// The next result; `TimeoutError` when there is none within `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        static TIMEOUT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let until = deadline(timeout);
         loop {
             if let Some(value) = self.at_hand(py)? {
@@ -293,8 +336,7 @@ impl PyStream {
                 return Err(PyStopIteration::new_err(()));
             }
             if !wait(py, &self.ticket, until)? {
-                let error = helper(py, &TIMEOUT, "TimeoutError")?.call0();
-                return Err(error.map_or_else(|_| PyTimeoutError::new_err(()), PyErr::from_value));
+                return Err(timed_out(py));
             }
         }
     }

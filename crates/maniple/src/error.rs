@@ -44,6 +44,9 @@ pub enum Error {
     /// No worker could be started.
     #[error("no worker could be started: {0}")]
     Start(String),
+    /// A process was asked for something at the wrong time.
+    #[error("this process: {0}")]
+    Process(&'static str),
     /// The initializer failed in a worker.
     #[error("the initializer failed in a worker: {0}")]
     Initializer(#[source] Box<Error>),

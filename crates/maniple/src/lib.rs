@@ -41,6 +41,7 @@ mod frame;
 mod identity;
 mod panic;
 mod pool;
+mod process;
 mod results;
 mod startup;
 mod worker;
@@ -50,5 +51,9 @@ pub use bytemuck::Pod;
 pub use call::{StarFn, Value};
 pub use error::{Error, Panicked, Result, WorkerLost};
 pub use maniple_engine::process::Exit;
-pub use pool::{Builder, Calls, Imap, Pool, StartMethod, Ticket};
-pub use startup::init;
+pub use pool::{Builder, Calls, Imap, Pool, Ticket};
+pub use process::{
+    Current, Ending, Parent, Process, ProcessBuilder, Stdio, active_children, cpu_count, current_process,
+    parent_process,
+};
+pub use startup::{StartMethod, init};

@@ -5,14 +5,33 @@
 //! calls [`init`] itself.
 #![allow(unsafe_code)]
 
+use crate::process::child;
 use crate::worker;
 use maniple_engine::process::{inherited, serve};
+use maniple_engine::sys::Handle;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What workers are started as.
 pub(crate) const WORKER: &str = concat!("maniple-worker-", env!("CARGO_PKG_VERSION"));
 /// What fork servers are started as.
 pub(crate) const SERVER: &str = concat!("maniple-server-", env!("CARGO_PKG_VERSION"));
+
+/// What a [`Process`](crate::Process) is started as.
+pub(crate) const PROCESS: &str = concat!("maniple-process-", env!("CARGO_PKG_VERSION"));
+/// What the fork server of such is started as.
+pub(crate) const PROCESS_SERVER: &str = concat!("maniple-process-server-", env!("CARGO_PKG_VERSION"));
+
+/// How processes are started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartMethod {
+    /// The program is started once more for each process.
+    #[default]
+    Spawn,
+    /// The program is started once more, once; that process forks whenever one is needed. Starting and replacing processes is
+    /// then cheap, which pays with [`Builder::max_tasks_per_child`](crate::Builder::max_tasks_per_child).
+    ForkServer,
+}
 
 static DONE: AtomicBool = AtomicBool::new(false);
 
@@ -44,20 +63,26 @@ pub fn init() {
     {
         match inherited.role.as_str() {
             WORKER => worker::run(inherited.handles),
-            SERVER => {
-                maniple_engine::sys::process::worker_signals();
-                maniple_engine::sys::process::take_name();
-                match serve(inherited.handles) {
-                    Ok(handles) => worker::run(handles),
-                    Err(error) => {
-                        eprintln!("maniple: the fork server ends: {error}");
-                        std::process::exit(1);
-                    }
-                }
+            SERVER => worker::run(forked(inherited.handles)),
+            PROCESS => child::run(inherited.handles),
+            PROCESS_SERVER => {
+                let handles = forked(inherited.handles);
+                maniple_engine::sys::process::program_signals();
+                child::run(handles)
             }
             _ => {}
         }
     }
+}
+
+/// Lives as a fork server. Returns in its children, with the handles that are theirs.
+fn forked(handles: Vec<Handle>) -> Vec<Handle> {
+    maniple_engine::sys::process::worker_signals();
+    maniple_engine::sys::process::take_name();
+    serve(handles).unwrap_or_else(|error| {
+        eprintln!("maniple: the fork server ends: {error}");
+        std::process::exit(1)
+    })
 }
 
 /// Whether [`init`] was called.

@@ -35,6 +35,12 @@ def fail_after_two(log: str, way: str) -> None:
         tasks.die(way)
 
 
+def die_at_first(log: str, times: int) -> None:
+    tasks.note(log, os.getpid())
+    if starts(log) <= times:
+        tasks.die("sigkill")
+
+
 def check_no_more_starts(log: str) -> None:
     seen = starts(log)
     assert seen <= BOUND, f"{seen} workers were started for an initializer that fails"
@@ -110,4 +116,17 @@ def in_replacements(bench: Bench) -> None:
     check_no_more_starts(log)
     bench.at("terminate and join")
     pool.terminate()
+    pool.join()
+
+
+@scenario("the first workers are killed while they start")
+def at_first(bench: Bench) -> None:
+    """One less than what makes a pool of two give up."""
+    log = bench.log()
+    pool = bench.mp.Pool(2, die_at_first, (log, 2))
+    bench.at("a map given before any worker is ready")
+    assert pool.map(abs, range(-4, 0), 1) == [4, 3, 2, 1]
+    until(lambda: starts(log) == 4, "as many workers as died to be started anew")
+    bench.at("close and join")
+    pool.close()
     pool.join()

@@ -131,8 +131,15 @@ impl Inner {
     pub(super) fn follow_up(&self, st: &mut State) {
         let driven = st.driving;
         if !driven {
-            // What was answered meanwhile makes room, and says who is idle.
-            self.listen(st);
+            let advice = st.rush.call(clock::now());
+            if advice.listen {
+                // What was answered meanwhile makes room, and says who is idle.
+                self.listen(st);
+            }
+            if advice.begin {
+                self.desk.bell().disarm();
+                self.kick.kick();
+            }
         }
         self.advance(st);
         self.settle_down(st, driven);
@@ -162,6 +169,10 @@ impl Inner {
         let bell = self.desk.bell();
         match st.unattended_level() {
             None => bell.disarm(),
+            // The keeper comes by, or is on its way.
+            Some(_) if st.rush.patrolled => bell.disarm(),
+            // It is armed, and whoever has spoken since has rung it.
+            Some(level) if bell.level() == level && st.fills.is_empty() => {}
             Some(level) => {
                 bell.arm(level);
                 if self.has_stale_news(st, level) || !st.fills.is_empty() {
@@ -207,43 +218,49 @@ impl Inner {
     /// Takes in what workers have said.
     pub(super) fn listen(&self, st: &mut State) -> bool {
         let mut any = false;
-        let workers: Vec<WorkerId> = st.peers.keys().collect();
-        for worker in workers {
+        // The list is kept, and its memory: this is done for every few tasks.
+        let mut workers = std::mem::take(&mut st.roster);
+        workers.clear();
+        workers.extend(st.peers.keys());
+        for &worker in &workers {
             any |= self.hear_out(st, worker);
         }
+        st.roster = workers;
         any
     }
 
     /// Takes in what one worker has said.
     pub(super) fn hear_out(&self, st: &mut State, worker: WorkerId) -> bool {
         let mut any = false;
-        let now = clock::now();
+        let mut now = None;
         loop {
             let Some(peer) = st.peers.get_mut(worker).filter(|p| !p.damaged) else { return any };
             let heard = match peer.link.hear() {
                 Ok(None) => return any,
                 Ok(Some(said)) => match said.kind {
                     kind::HELLO => {
-                        st.sched.worker_up(worker, now);
+                        st.sched.worker_up(worker, *now.get_or_insert_with(clock::now));
                         Ok(())
                     }
                     kind::UNFIT => {
                         peer.unfit = Some(said.content);
                         Ok(())
                     }
-                    kind::DONE | kind::FAILED => match st.sched.finished(worker, said.number, said.nanos, now) {
-                        Some((job, index, items)) => {
-                            st.weigh(job, items, said.content.size());
-                            let done = said.kind == kind::DONE;
-                            let outcome =
-                                if done { Outcome::Done(said.content) } else { Outcome::Failed(said.content) };
-                            st.settle(job, Settled { index, items, outcome });
-                            Ok(())
+                    kind::DONE | kind::FAILED => {
+                        match st.sched.finished(worker, said.number, said.nanos, *now.get_or_insert_with(clock::now)) {
+                            Some((job, index, items)) => {
+                                st.weigh(job, items, said.content.size());
+                                let done = said.kind == kind::DONE;
+                                let outcome =
+                                    if done { Outcome::Done(said.content) } else { Outcome::Failed(said.content) };
+                                st.settle(job, Settled { index, items, outcome });
+                                Ok(())
+                            }
+                            // After a termination, or when the pool was given up, the scheduler knows nothing of what still runs.
+                            None if st.terminated || st.sched.is_broken() => Ok(()),
+                            None => Err(Error::Damaged("an answer to a task that the worker was not given")),
                         }
-                        // After a termination, or when the pool was given up, the scheduler knows nothing of what still runs.
-                        None if st.terminated || st.sched.is_broken() => Ok(()),
-                        None => Err(Error::Damaged("an answer to a task that the worker was not given")),
-                    },
+                    }
                     _ => Err(Error::Damaged("a frame of a kind that does not exist")),
                 },
                 Err(e) => Err(e),
@@ -265,8 +282,11 @@ impl Inner {
     pub(super) fn advance(&self, st: &mut State) {
         self.forget_unused(st);
         let mut commands = std::mem::take(&mut st.commands);
+        st.unplanned = true;
         loop {
-            st.sched.plan(clock::now());
+            if std::mem::take(&mut st.unplanned) {
+                st.sched.plan(clock::now());
+            }
             st.sched.commands(&mut commands);
             if commands.is_empty() {
                 break;
@@ -297,7 +317,10 @@ impl Inner {
                     cell.call();
                 }
                 Some(Feed::Inline(_)) => st.fills.push_back((job, tasks, items)),
-                _ => st.sched.filled(job, true),
+                _ => {
+                    st.sched.filled(job, true);
+                    st.unplanned = true;
+                }
             },
             Command::Revoke { worker, count } => {
                 let Some(peer) = st.peers.get_mut(worker) else { return };
@@ -311,6 +334,7 @@ impl Inner {
                     taken += 1;
                 }
                 st.sched.revoked(worker, taken);
+                st.unplanned = true;
             }
             Command::Retire(worker) => {
                 if let Some(peer) = st.peers.get_mut(worker) {
@@ -369,9 +393,13 @@ impl Inner {
         })();
         match sent {
             Ok(Some(position)) => task.payload.position = position,
-            Ok(None) => sched.refused(worker, number),
+            Ok(None) => {
+                sched.refused(worker, number);
+                st.unplanned = true;
+            }
             Err(error) => {
                 // Not this worker's fault, and another would fare no better: the task ends here.
+                st.unplanned = true;
                 if let Some((job, index, items)) = sched.unsendable(worker, number) {
                     st.settle(job, Settled { index, items, outcome: Outcome::Unsent(Box::new(error)) });
                 }

@@ -14,16 +14,18 @@ use super::drive::Seat;
 use super::job::{Cell, Feed, Job, Loss, Settled};
 use super::link::{Desk, HubLink};
 use super::packet::{Incoming, Packer, Packet};
+use super::rush::Rush;
 use super::scheduler::{Command, Config, JobId, JobShape, Scheduler, Supply, WorkerId};
 use super::spec::{Filling, JobSpec, SourceKind};
 use super::spin::Spin;
 use super::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
 use crate::process::ExitWatch;
+use crate::process::epoch::{Epoch, Since, count_forks};
 use crate::sys::{self, Handle, ready};
 use rustc_hash::FxHashMap;
 use slotmap::SecondaryMap;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -76,6 +78,8 @@ impl std::fmt::Debug for Hub {
 
 pub(crate) struct Inner {
     pub(super) owner: u32,
+    // Cheaper to compare than process numbers, which take a system call.
+    born: Epoch,
     pub(super) cores: usize,
     pub(super) tapped: bool,
     pub(super) desk: Desk,
@@ -108,7 +112,7 @@ pub(super) struct State {
     pub peers: SecondaryMap<WorkerId, Peer>,
     // Not by slot: a job stays here until it is collected, long after the scheduler has used its slot again.
     pub jobs: FxHashMap<JobId, Job>,
-    pub(super) functions: HashMap<u32, Packet>,
+    pub(super) functions: FxHashMap<u32, Packet>,
     pub(super) next_function: u32,
     /// Somebody drives.
     pub driving: bool,
@@ -119,6 +123,10 @@ pub(super) struct State {
     /// Jobs whose end the front wants to be told of.
     pub notices: VecDeque<JobId>,
     pub(super) commands: Vec<Command>,
+    // Reused by `listen`.
+    pub(super) roster: Vec<WorkerId>,
+    /// Something happened that the scheduler has not thought about yet.
+    pub(super) unplanned: bool,
     pub(super) spin: Spin,
     /// The death that is being dealt with.
     pub loss: Option<Arc<Loss>>,
@@ -131,6 +139,9 @@ pub(super) struct State {
     pub called: bool,
     /// Futures wait: the keeper must look at everything.
     pub attended: bool,
+    pub(super) rush: Rush,
+    /// The front wants the keeper back ([`Hub::kick`]).
+    pub(super) front_called: bool,
 }
 
 impl Hub {
@@ -139,6 +150,7 @@ impl Hub {
     /// # Errors
     /// No shared memory or no descriptor left.
     pub fn new(config: HubConfig) -> Result<Hub> {
+        count_forks().doing("count forks")?;
         let sched = Scheduler::new(Config {
             processes: config.processes,
             max_tasks: config.max_tasks_per_child.map(NonZeroU64::get),
@@ -147,7 +159,7 @@ impl Hub {
             sched,
             peers: SecondaryMap::new(),
             jobs: FxHashMap::default(),
-            functions: HashMap::new(),
+            functions: FxHashMap::default(),
             next_function: 0,
             driving: false,
             parked: Vec::new(),
@@ -155,6 +167,8 @@ impl Hub {
             starts: 0,
             notices: VecDeque::new(),
             commands: Vec::new(),
+            roster: Vec::new(),
+            unplanned: false,
             spin: Spin::default(),
             loss: None,
             broken: None,
@@ -162,9 +176,12 @@ impl Hub {
             attended: false,
             called: false,
             watched: 0,
+            rush: Rush::default(),
+            front_called: false,
         };
         let inner = Inner {
             owner: sys::process_id(),
+            born: Epoch::now(),
             cores: sys::cores(),
             tapped: config.tap_stderr,
             desk: Desk::create()?,
@@ -181,7 +198,7 @@ impl Hub {
     /// # Errors
     /// [`Error::Foreign`] if it did not.
     pub fn check(&self) -> Result<()> {
-        if sys::process_id() == self.inner.owner { Ok(()) } else { Err(Error::Foreign { owner: self.inner.owner }) }
+        if self.inner.born.since() == Since::Born { Err(Error::Foreign { owner: self.inner.owner }) } else { Ok(()) }
     }
 
     /// Makes packets for tasks and functions.
@@ -292,7 +309,7 @@ impl Hub {
             SourceKind::Inline(source) => (Feed::Inline(Some(source)), None),
             SourceKind::External => (Feed::External { wanted: None, cell: Arc::default() }, None),
         };
-        let mut job = Job::new(spec.collect, feed, spec.func, spec.notify);
+        let mut job = Job::new(spec.collect, feed, spec.func, spec.notify, spec.items == Some(1));
         job.window_bytes = spec.window.map(|(_, bytes)| bytes);
         let cell = job.cell.clone();
         st.watched += usize::from(job.notify);
@@ -305,7 +322,7 @@ impl Hub {
         }
         self.inner.follow_up(&mut st);
         drop(st);
-        Ok(Ticket { hub: self.clone(), job: id, cell })
+        Ok(Ticket::new(self.clone(), id, cell))
     }
 
     /// For the thread that feeds a job of [`SourceKind::External`]: waits until tasks are wanted, and gives how many, of how
@@ -347,7 +364,12 @@ impl Hub {
         let mut st = self.lock();
         let Some(j) = st.jobs.get_mut(&job) else { return (Vec::new(), true) };
         let taken = j.take(most);
-        (taken, j.ended && j.is_empty())
+        let over = j.ended && j.is_empty();
+        if over && !j.notify {
+            // The ticket knows; there is nothing to come back for.
+            st.jobs.remove(&job);
+        }
+        (taken, over)
     }
 
     pub(crate) fn consumed(&self, job: JobId, items: usize) {
@@ -435,8 +457,9 @@ impl Hub {
         )
     }
 
-    /// Wakes the keeper.
+    /// Makes the keeper come back to the front.
     pub fn kick(&self) {
+        self.lock().front_called = true;
         self.inner.kick.kick();
     }
 

@@ -158,7 +158,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub fn new(collect: Collect, feed: Feed, func: Func, notify: bool) -> Job {
+    pub fn new(collect: Collect, feed: Feed, func: Func, notify: bool, single: bool) -> Job {
         Job {
             cell: Arc::default(),
             collect,
@@ -169,7 +169,7 @@ impl Job {
             orphaned: false,
             window_bytes: None,
             weighed: (0, 0),
-            settled: VecDeque::new(),
+            settled: VecDeque::with_capacity(usize::from(single)),
             first: 0,
         }
     }

@@ -6,6 +6,7 @@
 
 use super::hub::{Hub, State};
 use super::link::level;
+use super::rush::PATROL;
 use super::scheduler::{JobId, WorkerId};
 use crate::sys::ready::{self, Interest};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,7 +24,7 @@ pub enum Chore {
     Completed(JobId),
     /// The pool has ended, and all its workers. There is nothing more to keep.
     Done,
-    /// Nothing: the time is up, or somebody kicked ([`Hub::kick`]).
+    /// Nothing: the time is up, or the front wanted its keeper back ([`Hub::kick`]).
     Idle,
 }
 
@@ -42,7 +43,7 @@ impl Hub {
     pub fn keep(&self, limit: Duration) -> Chore {
         let inner = self.shared();
         let started = std::time::Instant::now();
-        let (mut quiet, mut kicked) = (0, false);
+        let mut quiet = 0;
         loop {
             let mut st = self.lock();
             let mut news = false;
@@ -56,7 +57,7 @@ impl Hub {
             if let Some(chore) = next_chore(&mut st) {
                 return chore;
             }
-            if kicked || started.elapsed() >= limit {
+            if std::mem::take(&mut st.front_called) || started.elapsed() >= limit {
                 return Chore::Idle;
             }
             quiet = if news { 0 } else { quiet + 1 };
@@ -75,7 +76,7 @@ impl Hub {
                 })
                 .collect();
             drop(st);
-            kicked = self.sleep_on(&watched, timeout);
+            self.sleep_on(&watched, timeout);
         }
     }
 
@@ -84,7 +85,12 @@ impl Hub {
         const LONG: Duration = Duration::from_secs(3600);
         let inner = self.shared();
         if st.driving {
+            st.rush.end();
             return LONG;
+        }
+        if st.rush.patrol() {
+            inner.desk.bell().disarm();
+            return PATROL;
         }
         // A worker whose link was full could not be told to stop.
         let quiet_sleep = if st.peers.values().any(|p| p.stop_due) { Duration::from_millis(1) } else { LONG };
@@ -104,8 +110,7 @@ impl Hub {
         if st.sched.wants_tick() { Duration::from_millis(1) } else { quiet_sleep }
     }
 
-    /// Gives whether somebody kicked.
-    fn sleep_on(&self, watched: &[Watched], timeout: Duration) -> bool {
+    fn sleep_on(&self, watched: &[Watched], timeout: Duration) {
         let inner = self.shared();
         let mut handles: Vec<BorrowedFd<'_>> = vec![inner.kick.as_fd()];
         for w in watched {
@@ -115,11 +120,11 @@ impl Hub {
         }
         let mut interests: Vec<Interest<'_>> = handles.into_iter().map(Interest::new).collect();
         if ready::wait(&mut interests, Some(timeout)).unwrap_or(0) == 0 {
-            return false;
+            return;
         }
         inner.kick.clear();
-        let mut at = interests.iter().map(Interest::ready);
-        let kicked = at.next().unwrap_or(false);
+        // The first is the kick.
+        let mut at = interests.iter().skip(1).map(Interest::ready);
         let mut st = self.lock();
         for w in watched {
             let wire = w.wire.is_some() && at.next().unwrap_or(false);
@@ -138,7 +143,6 @@ impl Hub {
                 peer.reap_due = true;
             }
         }
-        kicked
     }
 }
 

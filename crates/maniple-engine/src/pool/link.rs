@@ -17,7 +17,7 @@ use crate::shm::ring::{Consumer, Frame, Full, Head, Place, Producer};
 use crate::shm::segment::Segment;
 use crate::sys::wire::Wire;
 use crate::sys::{Handle, tap};
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -181,14 +181,14 @@ pub(crate) struct Sender {
     slots: Slots,
     free_slots: Vec<u16>,
     held: Vec<(u16, Blob)>,
-    known: HashSet<u32>,
-    evictions: usize,
+    known: FxHashSet<u32>,
+    evictions: u64,
 }
 
 impl Sender {
     pub fn new(ring: Producer, slots: Slots) -> Sender {
         let free_slots = (0..SLOTS as u16).rev().collect();
-        Sender { ring, slots, free_slots, held: Vec::new(), known: HashSet::new(), evictions: 0 }
+        Sender { ring, slots, free_slots, held: Vec::new(), known: FxHashSet::default(), evictions: 0 }
     }
 
     /// Sends a frame. `Ok(Err(Full))`: no room now; nothing was sent.
@@ -271,6 +271,11 @@ impl Sender {
     fn tell_evicted(&mut self, wire: &Wire, arena: &Arena) {
         let (evicted, seen) = arena.evicted_since(self.evictions);
         self.evictions = seen;
+        let evicted = evicted.unwrap_or_else(|| {
+            // Too many to have heard of each. Whatever is not under way can be sent anew.
+            let held = |block: &u32| self.held.iter().any(|(_, blob)| blob.id() == *block);
+            self.known.iter().copied().filter(|block| !held(block)).collect()
+        });
         for block in evicted {
             if self.known.remove(&block) {
                 // Full or gone: the reader keeps a mapping that it does not need, no more.
@@ -328,7 +333,7 @@ pub(crate) struct HubLink {
     _lifeline: lifeline::LifelineHub,
     pub stderr: Option<Arc<Handle>>,
     // Functions that the worker knows.
-    pub functions: HashSet<u32>,
+    pub functions: FxHashSet<u32>,
     // Something was sent since the worker's bell was last rung.
     pub dirty: bool,
 }
@@ -371,7 +376,7 @@ impl HubLink {
             inbox: Inbox::default(),
             _lifeline: lifeline,
             stderr: stderr.map(Arc::new),
-            functions: HashSet::new(),
+            functions: FxHashSet::default(),
             dirty: false,
         };
         Ok((link, handles))

@@ -31,6 +31,7 @@ mod job;
 mod keeper;
 mod link;
 mod packet;
+mod rush;
 pub mod scheduler;
 mod spec;
 mod spin;

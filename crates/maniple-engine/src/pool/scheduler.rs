@@ -25,9 +25,10 @@ mod decisions;
 mod questions;
 mod terms;
 
+use rustc_hash::FxHashMap;
 use slotmap::SlotMap;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 pub use terms::{Assigned, Chunk, Command, Config, Dropped, JobId, JobShape, Supply, WorkerId};
 
 #[derive(Debug)]
@@ -89,7 +90,7 @@ pub struct Scheduler<P> {
     workers: SlotMap<WorkerId, Worker<P>>,
     jobs: SlotMap<JobId, Job<P>>,
     queue: VecDeque<JobId>,
-    cost: HashMap<u32, u64>,
+    cost: FxHashMap<u32, u64>,
     asked: usize,
     failed_starts: usize,
     last_revoke: u64,
@@ -105,7 +106,7 @@ impl<P> Scheduler<P> {
             workers: SlotMap::with_key(),
             jobs: SlotMap::with_key(),
             queue: VecDeque::new(),
-            cost: HashMap::new(),
+            cost: FxHashMap::default(),
             asked: 0,
             failed_starts: 0,
             last_revoke: 0,
@@ -238,7 +239,8 @@ impl<P> Scheduler<P> {
     fn insert(&mut self, shape: JobShape) -> JobId {
         self.jobs.insert(Job {
             shape,
-            pending: VecDeque::new(),
+            // A single call's job is as small as can be: there may be a million of them.
+            pending: VecDeque::with_capacity(usize::from(shape.items == Some(1))),
             filling: false,
             input_open: true,
             next_index: 0,

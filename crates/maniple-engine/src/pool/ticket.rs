@@ -10,6 +10,7 @@ use super::scheduler::JobId;
 use crate::error::{Error, Result};
 use crate::sys::futex::Woken;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,18 @@ pub struct Ticket {
     pub(crate) hub: Hub,
     pub(crate) job: JobId,
     pub(crate) cell: Arc<Cell>,
+    // All was taken: the hub holds nothing for it any more.
+    over: AtomicBool,
 }
 
 /// Signals are looked for at least so often while waiting: one that arrives just before the wait begins does not end it.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
 impl Ticket {
+    pub(crate) fn new(hub: Hub, job: JobId, cell: Arc<Cell>) -> Ticket {
+        Ticket { hub, job, cell, over: AtomicBool::new(false) }
+    }
+
     /// The job.
     pub fn job(&self) -> JobId {
         self.job
@@ -76,7 +83,11 @@ impl Ticket {
 
     /// Takes what is there, at most `most` tasks; the flag says that nothing more will come.
     pub fn take(&self, most: usize) -> (Vec<Settled>, bool) {
-        self.hub.take_outcomes(self.job, most)
+        let (taken, over) = self.hub.take_outcomes(self.job, most);
+        if over {
+            self.over.store(true, Ordering::Relaxed);
+        }
+        (taken, over)
     }
 
     /// For a job with a window: so many items were handed to the user, so many more may come under way.
@@ -92,6 +103,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.hub.orphan(self.job);
+        if !*self.over.get_mut() {
+            self.hub.orphan(self.job);
+        }
     }
 }

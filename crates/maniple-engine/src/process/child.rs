@@ -23,11 +23,13 @@ impl ExitWatch {
         sys::process::open(pid).map(ExitWatch).doing("watch a process")
     }
 
-    pub(super) fn from_handle(handle: Handle) -> ExitWatch {
+    /// A watch that came from another process, where it was [`ExitWatch::into_handle`].
+    pub fn from_inherited(handle: Handle) -> ExitWatch {
         ExitWatch(handle)
     }
 
-    pub(super) fn into_handle(self) -> Handle {
+    /// The descriptor, to be sent to another process.
+    pub fn into_handle(self) -> Handle {
         self.0
     }
 

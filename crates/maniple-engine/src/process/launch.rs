@@ -36,6 +36,7 @@ pub struct Launch {
     pub(crate) program: Option<PathBuf>,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) changes: Vec<(OsString, Option<OsString>)>,
+    pub(crate) folder: Option<PathBuf>,
     pub(crate) stdio: [Stdio; 3],
     pub(crate) handles: Vec<Handle>,
     role: Option<String>,
@@ -72,6 +73,13 @@ impl Launch {
     #[must_use]
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Launch {
         self.changes.push((name.into(), None));
+        self
+    }
+
+    /// The folder that the child works in.
+    #[must_use]
+    pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Launch {
+        self.folder = Some(folder.into());
         self
     }
 

@@ -8,12 +8,15 @@
 
 use crate::error::{Doing, Result};
 use crate::sys::{Handle, memory};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Free blocks that are kept at most: each holds a descriptor.
 const MOST: usize = 64;
+/// Evictions that are remembered.
+const REMEMBERED: usize = 1024;
 
 /// Where blocks come from and return to.
 #[derive(Debug, Clone)]
@@ -30,8 +33,9 @@ struct Inner {
 struct Free {
     blocks: Vec<Block>,
     bytes: usize,
-    // Blocks that were let go of for good: readers may unmap them.
-    evicted: Vec<u32>,
+    // The latest blocks that were let go of for good: readers may unmap them.
+    evicted: VecDeque<u32>,
+    evictions: u64,
 }
 
 #[derive(Debug)]
@@ -98,10 +102,13 @@ impl Arena {
         Ok(Block { id: self.0.next.fetch_add(1, Ordering::Relaxed), handle, capacity })
     }
 
-    /// The blocks that were let go of since `seen` evictions, and how many there are now.
-    pub fn evicted_since(&self, seen: usize) -> (Vec<u32>, usize) {
+    /// The blocks that were let go of since `seen` evictions, and how many evictions there were up to now. `None` for the blocks: too
+    /// many to remember, it may be any.
+    pub fn evicted_since(&self, seen: u64) -> (Option<Vec<u32>>, u64) {
         let free = self.lock();
-        (free.evicted.get(seen..).unwrap_or_default().to_vec(), free.evicted.len())
+        let unseen = free.evictions.saturating_sub(seen) as usize;
+        let blocks = free.evicted.len().checked_sub(unseen).map(|from| free.evicted.range(from..).copied().collect());
+        (blocks, free.evictions)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Free> {
@@ -114,12 +121,22 @@ impl Arena {
     }
 }
 
+impl Free {
+    fn evict(&mut self, block: u32) {
+        if self.evicted.len() == REMEMBERED {
+            self.evicted.pop_front();
+        }
+        self.evicted.push_back(block);
+        self.evictions += 1;
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         let (Some(block), Some(arena)) = (self.block.take(), self.arena.upgrade()) else { return };
         let mut free = arena.free.lock().unwrap_or_else(PoisonError::into_inner);
         if block.capacity > arena.limit || *self.given_away.get_mut() {
-            free.evicted.push(block.id);
+            free.evict(block.id);
             return;
         }
         free.bytes += block.capacity;
@@ -127,7 +144,7 @@ impl Drop for Hold {
         while free.bytes > arena.limit || free.blocks.len() > MOST {
             let oldest = free.blocks.remove(0);
             free.bytes -= oldest.capacity;
-            free.evicted.push(oldest.id);
+            free.evict(oldest.id);
         }
     }
 }
@@ -182,7 +199,21 @@ mod tests {
         let blobs: Vec<_> = (0..4).map(|_| arena.store(&[&[1; 4096]]).unwrap()).collect();
         drop(blobs);
         assert!(arena.idle_bytes() <= 10_000);
-        assert_eq!(arena.evicted_since(0).1, 2);
+        let (evicted, count) = arena.evicted_since(0);
+        assert_eq!((evicted.unwrap().len(), count), (2, 2));
+        assert_eq!(arena.evicted_since(2), (Some(vec![]), 2));
+    }
+
+    #[test]
+    fn evictions_are_not_remembered_for_ever() {
+        let arena = Arena::new(0);
+        for _ in 0..REMEMBERED + 10 {
+            drop(arena.store(&[&[1; 8]]).unwrap());
+        }
+        let count = REMEMBERED as u64 + 10;
+        assert_eq!(arena.evicted_since(0), (None, count));
+        assert_eq!(arena.evicted_since(count - 3).0.unwrap().len(), 3);
+        assert_eq!(arena.lock().evicted.len(), REMEMBERED);
     }
 
     #[test]

@@ -4,22 +4,10 @@ use super::{Pool, Shared, keeper};
 use crate::call::{self, Plain, Value};
 use crate::error::{Error, Result};
 use crate::frame::Output;
-use crate::startup;
+use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Hub, HubConfig};
 use std::num::NonZeroU64;
 use std::sync::Arc;
-
-/// How workers are started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StartMethod {
-    /// The program is started once more for each worker.
-    #[default]
-    Spawn,
-    /// The program is started once more, once; that process forks a worker whenever one is needed. Replacing a worker is
-    /// then cheap, which pays with [`Builder::max_tasks_per_child`].
-    ForkServer,
-}
 
 /// A pool in the making; see [`Pool::builder`].
 #[derive(Debug)]

@@ -1,9 +1,8 @@
 //! The pool's chores: starting workers, seeing them out, and the thread that does so.
 
 use super::Shared;
-use super::builder::StartMethod;
 use crate::error::{Error, Result};
-use crate::startup;
+use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Chore, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
 use maniple_engine::sys::{Handle, memory};

@@ -13,13 +13,14 @@ mod keeper;
 mod source;
 mod ticket;
 
-pub use builder::{Builder, StartMethod};
+pub use builder::Builder;
 pub use calls::Calls;
 pub use imap::Imap;
 pub use ticket::Ticket;
 
 use crate::call::{StarFn, Value};
 use crate::error::Result;
+use crate::startup::StartMethod;
 use keeper::Crew;
 use maniple_engine::pool::{Func, Hub};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

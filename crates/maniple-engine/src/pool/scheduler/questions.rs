@@ -1,6 +1,6 @@
 //! What may be asked of the scheduler. Nothing here changes anything but what is taken out.
 
-use super::{Assigned, Command, JobId, Phase, Scheduler, State, WorkerId};
+use super::{Assigned, Command, Phase, Scheduler, State, WorkerId};
 
 impl<P> Scheduler<P> {
     /// Takes the commands that came up since the last time.
@@ -38,11 +38,6 @@ impl<P> Scheduler<P> {
     /// How many jobs have not ended.
     pub fn open_jobs(&self) -> usize {
         self.jobs.len()
-    }
-
-    /// Whether the job's window is full or its input waits for somebody to ask.
-    pub fn is_open(&self, job: JobId) -> bool {
-        self.jobs.contains_key(job)
     }
 
     /// Whether the pool still takes jobs.

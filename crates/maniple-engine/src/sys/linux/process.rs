@@ -92,6 +92,15 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Has the child work in `folder`. (glibc since 2.29, musl since 1.1.24.)
+    fn enter(&mut self, folder: PathBuf) -> io::Result<()> {
+        let folder = c_string(folder.into_os_string())?;
+        // SAFETY: the list is initialised, the path is a C string (which the call copies).
+        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut self.0, folder.as_ptr()) })
+    }
+}
+
 impl Drop for Plan {
     fn drop(&mut self) {
         // SAFETY: initialised by `new`, destroyed only here.
@@ -155,6 +164,9 @@ pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
     }
     for handle in &launch.handles {
         plan.give(handle.as_raw_fd(), handle.as_raw_fd())?;
+    }
+    if let Some(folder) = &launch.folder {
+        plan.enter(folder.clone())?;
     }
     let attributes = Attributes::new()?;
     let mut pid = 0;
@@ -291,6 +303,44 @@ pub fn worker_signals() {
     }
 }
 
+/// Signals as a program finds them at its start, for a child of a process that had [`worker_signals`]: Ctrl-C ends it.
+pub fn program_signals() {
+    // SAFETY: sets the default action; nothing is called.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+}
+
+/// A handle that gives nothing and takes everything.
+pub fn nothing() -> crate::Result<Handle> {
+    use crate::error::Doing;
+    let open = || Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into());
+    open().map_err(|e: io::Error| e).doing("open the empty device")
+}
+
+/// Makes `handle` this process's descriptor `number`, 0 to 2, which programs that it starts inherit.
+pub fn put_in_place(handle: Handle, number: RawFd) -> crate::Result<()> {
+    use crate::error::Doing;
+    // SAFETY: both are open descriptors of this process; the standard stream's is nobody's in particular.
+    let done = unsafe { libc::dup2(handle.as_raw_fd(), number) };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }.doing("put a standard stream in place")
+}
+
+/// Sets a variable of the environment, or takes it out. For a process with one thread.
+pub fn set_variable(name: &OsStr, value: Option<&OsStr>) {
+    // SAFETY: called at the start of a child, before it has a second thread that could read the environment.
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
+}
+
+/// Ends this process at once: no destructors, no handlers.
+pub fn leave(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
 /// Calls this process by the last part of its first argument, as if it had been started by that name and not by a path in
 /// `/proc`.
 pub fn take_name() {
@@ -360,16 +410,10 @@ pub(crate) fn is_open(number: RawFd) -> bool {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) use super::{Forked, fork as try_fork};
+    pub(crate) use super::{Forked, fork as try_fork, leave};
 
     pub(crate) fn fork() -> Forked {
         try_fork().unwrap()
-    }
-
-    /// Ends a forked child without running the test program's exit handlers.
-    pub(crate) fn leave(code: i32) -> ! {
-        // SAFETY: ends the process; nothing after it runs.
-        unsafe { libc::_exit(code) }
     }
 
     /// Runs `f` in a forked child and gives the exit code that it returned.

@@ -1,0 +1,51 @@
+//! Functions: which of them mean the same in every call, and what they are called in errors.
+#![allow(unsafe_code)]
+
+use pyo3::exceptions::PyAttributeError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyFunction, PyString, PyType};
+
+/// Whether this is a function or class at the top of its module, found there under its own name: then its pickle is that name, and
+/// means the same in every call.
+pub fn is_plain(func: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = func.py();
+    let kind = func.get_type();
+    if !(kind.is(py.get_type::<PyFunction>())
+        || kind.is(py.get_type::<PyCFunction>())
+        || kind.is(py.get_type::<PyType>()))
+    {
+        return Ok(false);
+    }
+    let Some(module) = attribute(func, intern!(py, "__module__"))? else { return Ok(false) };
+    let Ok(module) = module.cast_into::<PyString>() else { return Ok(false) };
+    // SAFETY: the name is a string, the lock is held; what comes back is a new reference or null, without an exception for a
+    // module that is not loaded.
+    let loaded = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyImport_GetModule(module.as_ptr())) };
+    let Some(loaded) = loaded else {
+        return if let Some(error) = PyErr::take(py) { Err(error) } else { Ok(false) };
+    };
+    let Ok(name) = func.getattr(intern!(py, "__qualname__"))?.cast_into::<PyString>() else { return Ok(false) };
+    Ok(attribute(&loaded, &name)?.is_some_and(|found| found.is(func)))
+}
+
+/// What to call it in an error: its qualified name, or that of what a `partial` wraps, or its type's. Never its `repr`, which may be as
+/// large as the data it carries.
+pub fn name_of<'py>(func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = func.py();
+    for holder in [Some(func.clone()), attribute(func, intern!(py, "func"))?].into_iter().flatten() {
+        if let Some(name) = attribute(&holder, intern!(py, "__qualname__"))? {
+            return Ok(name);
+        }
+    }
+    Ok(func.get_type().qualname()?.into_any())
+}
+
+fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match of.getattr(name) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_instance_of::<PyAttributeError>(of.py()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,268 @@
+//! What a child can be told before it starts, and how it is started.
+#![allow(unsafe_code)]
+
+use super::child::{self, Setup};
+use super::{Ending, Process, Running, Shared, here};
+use crate::call::Value;
+use crate::error::{Error, Result};
+use crate::startup::{self, StartMethod};
+use maniple_engine::process::{ExitWatch, Launch, Server, Stdio as Stream, lifeline};
+use maniple_engine::sys::{self, Handle, memory};
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Where one of a child's standard streams goes.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// Where this process's own goes.
+    #[default]
+    Inherit,
+    /// Nowhere; reading from it gives its end at once.
+    Null,
+    /// To this file, pipe or socket.
+    To(OwnedFd),
+}
+
+impl<T: Into<OwnedFd>> From<T> for Stdio {
+    fn from(handle: T) -> Stdio {
+        Stdio::To(handle.into())
+    }
+}
+
+/// A [`Process`] in the making; see [`Process::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` or `fork` is called"]
+pub struct ProcessBuilder {
+    name: Option<String>,
+    daemon: bool,
+    environment: Vec<(OsString, Option<OsString>)>,
+    folder: Option<PathBuf>,
+    stdio: [Stdio; 3],
+    method: StartMethod,
+}
+
+/// All that a start needs.
+pub(super) struct Plan {
+    setup: Setup,
+    call: Vec<u8>,
+    stdio: [Stdio; 3],
+    method: StartMethod,
+}
+
+impl ProcessBuilder {
+    pub(super) fn new() -> ProcessBuilder {
+        ProcessBuilder {
+            name: None,
+            daemon: false,
+            environment: Vec::new(),
+            folder: None,
+            stdio: Default::default(),
+            method: StartMethod::default(),
+        }
+    }
+
+    /// What it is called, in [`current_process`](super::current_process) and in what people read.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Whether it ends with this process, at once and however busy it is. Otherwise it goes on when this process is killed, and is
+    /// waited for when its last handle is dropped.
+    pub fn daemon(mut self, daemon: bool) -> Self {
+        self.daemon = daemon;
+        self
+    }
+
+    /// An environment variable, besides this process's own.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// An environment variable that it does not get.
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), None));
+        self
+    }
+
+    /// The folder that it works in.
+    pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Where its standard input comes from.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdio[0] = stdin.into();
+        self
+    }
+
+    /// Where its standard output goes.
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdio[1] = stdout.into();
+        self
+    }
+
+    /// Where its standard error goes.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stdio[2] = stderr.into();
+        self
+    }
+
+    /// How it is started.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.method = method;
+        self
+    }
+
+    fn setup(&mut self) -> Setup {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let name = self.name.take().unwrap_or_else(|| format!("Process-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        Setup {
+            name,
+            daemon: self.daemon,
+            parent_name: here::current_process().name().to_owned(),
+            parent: std::process::id(),
+            environment: std::mem::take(&mut self.environment),
+            folder: self.folder.take(),
+        }
+    }
+
+    /// The process, not yet started.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
+    pub fn build<A: Value, R: Ending + 'static>(mut self, function: fn(A) -> R, argument: A) -> Result<Process> {
+        if !startup::is_done() {
+            // Without this the child would run `main`, start a process, and so on without end.
+            return Err(Error::Start(
+                "call maniple::init() at the beginning of main, or enable the feature auto-init".into(),
+            ));
+        }
+        let call = child::send(function, &argument)?;
+        let setup = self.setup();
+        let (name, daemon) = (setup.name.clone(), setup.daemon);
+        let plan = Plan { setup, call, stdio: self.stdio, method: self.method };
+        Ok(Process { shared: Arc::new(shared(name, daemon, Some(plan), OnceLock::new())) })
+    }
+
+    /// Forks this process; the child calls `function` and ends. It has everything that this process had at that moment, closures and
+    /// all, and nothing has to be encoded.
+    ///
+    /// # Safety
+    /// No other thread may be running: what one of them has locked, the memory allocator's own locks among them, stays locked
+    /// in the child for ever. (A program that has made a [`Pool`](crate::Pool) has such threads.) Values of types that must not be
+    /// in two processes, such as those that delete a file when they are dropped, are the caller's care: the child ends without
+    /// dropping what lies outside of `function`.
+    ///
+    /// # Errors
+    /// [`Error::Start`] if the system refuses.
+    pub unsafe fn fork<R: Ending>(mut self, function: impl FnOnce() -> R) -> Result<Process> {
+        let setup = self.setup();
+        let refused = |error: &dyn std::fmt::Display| Error::Start(format!("could not fork: {error}"));
+        let line = setup.daemon.then(lifeline::pair).transpose().map_err(|e| refused(&e))?;
+        let (held, theirs) = line.unzip();
+        let me = ExitWatch::of(std::process::id()).map_err(|e| refused(&e))?;
+        match sys::process::fork().map_err(|e| refused(&e))? {
+            sys::process::Forked::Child => {
+                let stdio = self.stdio.map(stream);
+                sys::process::leave(child::in_fork(setup, stdio, me, theirs, function))
+            }
+            sys::process::Forked::Parent(child) => {
+                let running = Running { child, _lifeline: held };
+                let process =
+                    Process { shared: Arc::new(shared(setup.name, setup.daemon, None, OnceLock::from(running))) };
+                here::remember(&process.shared);
+                Ok(process)
+            }
+        }
+    }
+}
+
+fn shared(name: String, daemon: bool, plan: Option<Plan>, running: OnceLock<Running>) -> Shared {
+    Shared { name, daemon, owner: std::process::id(), plan: Mutex::new(plan), running }
+}
+
+fn stream(stdio: Stdio) -> Stream {
+    match stdio {
+        Stdio::Inherit => Stream::Inherit,
+        Stdio::Null => Stream::Null,
+        Stdio::To(handle) => Stream::Handle(handle),
+    }
+}
+
+/// The program's fork server, for all its processes that want one.
+static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+
+impl Plan {
+    pub(super) fn start(self) -> Result<Running> {
+        self.try_start().map_err(|error| Error::Start(error.to_string()))
+    }
+
+    fn try_start(self) -> maniple_engine::Result<Running> {
+        let Plan { mut setup, call, stdio, method } = self;
+        let (held, theirs) = setup.daemon.then(lifeline::pair).transpose()?.unzip();
+        let me = ExitWatch::of(std::process::id())?.into_handle();
+        let mut handles = vec![me];
+        handles.extend(theirs);
+        let child = match method {
+            StartMethod::Spawn => {
+                let mut launch = Launch::this_program().role(startup::PROCESS);
+                for (name, value) in setup.environment.drain(..) {
+                    launch = match value {
+                        Some(value) => launch.env(name, value),
+                        None => launch.env_remove(name),
+                    };
+                }
+                if let Some(folder) = setup.folder.take() {
+                    launch = launch.current_dir(folder);
+                }
+                let [stdin, stdout, stderr] = stdio.map(stream);
+                handles.insert(0, lay_out(&setup, &[false; 3], &call)?);
+                launch.stdin(stdin).stdout(stdout).stderr(stderr).handles(handles).start()?
+            }
+            StartMethod::ForkServer => {
+                // The server's streams, folder and environment are this process's own; the child changes what it was told to.
+                let mut given = [false; 3];
+                for (stdio, given) in stdio.into_iter().zip(&mut given) {
+                    match stdio {
+                        Stdio::Inherit => continue,
+                        Stdio::Null => handles.push(sys::process::nothing()?),
+                        Stdio::To(handle) => handles.push(handle),
+                    }
+                    *given = true;
+                }
+                handles.insert(0, lay_out(&setup, &given, &call)?);
+                from_server(&handles)?
+            }
+        };
+        Ok(Running { child, _lifeline: held })
+    }
+}
+
+fn from_server(handles: &[Handle]) -> maniple_engine::Result<maniple_engine::process::Child> {
+    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = &*server
+        && let Ok(child) = running.fork(handles)
+    {
+        return Ok(child);
+    }
+    // There is none yet, or someone has killed it.
+    let started = Server::start(Launch::this_program().role(startup::PROCESS_SERVER))?;
+    let child = started.fork(handles);
+    *server = Some(started);
+    child
+}
+
+/// What the child reads first, in memory of its own.
+fn lay_out(setup: &Setup, given: &[bool; 3], call: &[u8]) -> maniple_engine::Result<Handle> {
+    let doing = |source| maniple_engine::Error::Os { doing: "lay out what a process is to call", source };
+    let bytes = child::encode(setup, *given, call);
+    let memory = memory::create("maniple-setup", bytes.len()).map_err(doing)?;
+    memory::write_at(memory.as_fd(), &bytes, 0).map_err(doing)?;
+    Ok(memory)
+}

@@ -1,0 +1,143 @@
+//! The child's side: take up what was sent, call the function, end.
+//!
+//! Its handles, in order: the memory that says what to do, a watch on the parent, a daemon's lifeline, and the standard streams that it
+//! has to put in place itself.
+#![allow(unsafe_code)]
+
+use super::{Ending, here};
+use crate::call::Value;
+use crate::error::{Error, Result};
+use crate::frame::{Input, Output};
+use crate::identity::{Function, Identity};
+use maniple_engine::process::{ExitWatch, Stdio as Stream, lifeline};
+use maniple_engine::sys::{self, Handle};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+/// What a child is told besides what to call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Setup {
+    pub name: String,
+    pub daemon: bool,
+    pub parent: u32,
+    pub parent_name: String,
+    pub environment: Vec<(OsString, Option<OsString>)>,
+    pub folder: Option<PathBuf>,
+}
+
+/// A process's exit code after a panic, as `main` has it.
+const PANICKED: i32 = 101;
+/// Of a child that could not even begin.
+const NOT_BEGUN: i32 = 1;
+
+/// The type of [`enter`], whatever it is made for.
+type Enter = fn(&mut Input<'_>) -> Result<i32>;
+
+fn enter<A: Value, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
+    let address = input.identity()?.address()?;
+    // SAFETY: `send` for these very types wrote the identity of a function of this type.
+    let function = unsafe { <fn(A) -> R as Function>::recall(address) };
+    let argument = input.item::<A>()??;
+    Ok(function(argument).code())
+}
+
+/// All that a child needs to call `function(argument)`.
+pub(super) fn send<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Vec<u8>> {
+    let mut output = Output::plain();
+    output.identity(Identity::of(enter::<A, R> as Enter as *const ())?);
+    output.identity(Identity::of(function.address())?);
+    output.item(argument)?;
+    Ok(output.bytes().to_vec())
+}
+
+/// A setup, which standard streams come as handles, and a call, as [`run`] reads them.
+pub(super) fn encode(setup: &Setup, given: [bool; 3], call: &[u8]) -> Vec<u8> {
+    let mut output = Output::plain();
+    // Text, numbers and paths: there is nothing in them that could not be encoded.
+    let _ = output.item(&(setup, given));
+    let mut bytes = output.bytes().to_vec();
+    bytes.extend_from_slice(call);
+    bytes
+}
+
+/// Runs this process as somebody's [`Process`](super::Process), and ends it.
+pub(crate) fn run(handles: Vec<Handle>) -> ! {
+    sys::process::take_name();
+    let code = begin(handles).unwrap_or_else(|error| {
+        eprintln!("maniple: a process cannot begin: {error}");
+        NOT_BEGUN
+    });
+    std::process::exit(code);
+}
+
+fn begin(handles: Vec<Handle>) -> Result<i32> {
+    let mut handles = handles.into_iter();
+    let mut next = || handles.next().ok_or_else(|| Error::Remote("a handle is missing".into()));
+    let mut bytes = Vec::new();
+    File::from(next()?)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::Remote(format!("what to call cannot be read: {e}")))?;
+    let mut input = Input::plain(&bytes);
+    let (setup, given) = input.item::<(Setup, [bool; 3])>()??;
+    let parent = ExitWatch::from_inherited(next()?);
+    let line = setup.daemon.then(&mut next).transpose()?;
+    let mut stdio = [const { Stream::Inherit }; 3];
+    for (stream, given) in stdio.iter_mut().zip(given) {
+        if given {
+            *stream = Stream::Handle(next()?);
+        }
+    }
+    settle(setup, stdio, parent, line)?;
+    let address = input.identity()?.address()?;
+    // SAFETY: `send` wrote the identity of an `enter`, and all of them have this type; the identity was checked to be of this
+    // build. The memory was this process's alone.
+    let enter = unsafe { std::mem::transmute::<*const (), Enter>(address) };
+    // What the panic hook printed is all there is to say.
+    catch_unwind(AssertUnwindSafe(|| enter(&mut input))).unwrap_or(Ok(PANICKED))
+}
+
+/// The same in a forked child; gives its exit code.
+pub(super) fn in_fork<R: Ending>(
+    setup: Setup,
+    stdio: [Stream; 3],
+    parent: ExitWatch,
+    line: Option<Handle>,
+    function: impl FnOnce() -> R,
+) -> i32 {
+    here::forget_children();
+    if let Err(error) = settle(setup, stdio, parent, line) {
+        eprintln!("maniple: a process cannot begin: {error}");
+        return NOT_BEGUN;
+    }
+    let code = catch_unwind(AssertUnwindSafe(|| function().code())).unwrap_or(PANICKED);
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+    code
+}
+
+/// Makes this process what it was told to be.
+fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Handle>) -> Result<()> {
+    if let Some(line) = line {
+        lifeline::arm(line)?;
+    }
+    for (number, stream) in (0..).zip(stdio) {
+        let handle = match stream {
+            Stream::Inherit => continue,
+            Stream::Null => sys::process::nothing()?,
+            Stream::Handle(handle) => handle,
+        };
+        sys::process::put_in_place(handle, number)?;
+    }
+    for (name, value) in &setup.environment {
+        sys::process::set_variable(name, value.as_deref());
+    }
+    if let Some(folder) = &setup.folder {
+        std::env::set_current_dir(folder)
+            .map_err(|e| Error::Remote(format!("the folder {} cannot be entered: {e}", folder.display())))?;
+    }
+    here::become_child(setup.name, setup.daemon, setup.parent, setup.parent_name, parent);
+    Ok(())
+}

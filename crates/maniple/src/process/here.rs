@@ -1,0 +1,145 @@
+//! What a process knows of itself, its parent and its children.
+
+use super::{Process, Shared};
+use crate::error::Result;
+use maniple_engine::process::ExitWatch;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+/// What a process is called, and whether it ends with its parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Current {
+    name: String,
+    daemon: bool,
+    pid: u32,
+}
+
+impl Current {
+    /// `MainProcess`, or what the [`Process`] was called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it ends with its parent.
+    pub fn is_daemon(&self) -> bool {
+        self.daemon
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+/// The process that started this one as its [`Process`].
+#[derive(Debug)]
+pub struct Parent {
+    name: String,
+    pid: u32,
+    watch: ExitWatch,
+}
+
+impl Parent {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.watch.ended(), Ok(false))
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn join(&self) -> Result<()> {
+        self.watch.wait(None)?;
+        Ok(())
+    }
+
+    /// The same for at most `timeout`; gives whether it has ended.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.watch.wait(Some(timeout))?)
+    }
+
+    /// A descriptor that is readable from its end on.
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
+
+static CURRENT: RwLock<Option<Current>> = RwLock::new(None);
+static PARENT: RwLock<Option<Arc<Parent>>> = RwLock::new(None);
+static CHILDREN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// This process.
+///
+/// ```
+/// assert_eq!(maniple::current_process().name(), "MainProcess");
+/// ```
+pub fn current_process() -> Current {
+    let known = CURRENT.read().unwrap_or_else(PoisonError::into_inner).clone();
+    known.unwrap_or_else(|| Current { name: "MainProcess".into(), daemon: false, pid: std::process::id() })
+}
+
+/// The process that started this one, if it is a [`Process`].
+///
+/// ```
+/// use maniple::{Exit, Process, parent_process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// assert!(parent_process().is_none());
+/// let process = Process::new(|pid: u32| i32::from(parent_process().unwrap().pid() != pid), std::process::id())?;
+/// process.start()?;
+/// assert_eq!(process.join()?, Exit::Code(0));
+/// # Ok(())
+/// # }
+/// ```
+pub fn parent_process() -> Option<Arc<Parent>> {
+    PARENT.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The children of this process that run; those that have ended are reaped.
+pub fn active_children() -> Vec<Process> {
+    let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+    let there: Vec<Process> = children.iter().filter_map(Weak::upgrade).map(|shared| Process { shared }).collect();
+    children.retain(|child| child.strong_count() > 0);
+    // What is dropped here may be the last handle on a process, which is then waited for: not with the list locked.
+    drop(children);
+    there.into_iter().filter(Process::is_alive).collect()
+}
+
+/// How many processors this process may use: its affinity and its control group's share count.
+pub fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+pub(super) fn remember(child: &Arc<Shared>) {
+    let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+    children.retain(|child| child.strong_count() > 0);
+    children.push(Arc::downgrade(child));
+}
+
+/// In a forked child: they are its parent's.
+pub(super) fn forget_children() {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+pub(super) fn become_child(name: String, daemon: bool, parent: u32, parent_name: String, watch: ExitWatch) {
+    let current = Current { name, daemon, pid: std::process::id() };
+    *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+    *PARENT.write().unwrap_or_else(PoisonError::into_inner) =
+        Some(Arc::new(Parent { name: parent_name, pid: parent, watch }));
+}

@@ -1,0 +1,267 @@
+//! A function that runs in a process of its own.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `mod` | [`Process`]: the parent's handle on a child |
+//! | `builder` | what a child can be told before it starts |
+//! | `child` | the child's side: take up what was sent, call the function, end |
+//! | `here` | what a process knows of itself, its parent and its children |
+//!
+//! # Life
+//! ```text
+//!            start                the function returns, panics, exits, or is killed          join
+//!   new ──────────────▶ running ─────────────────────────────────────────────────▶ ended ──────────▶ reaped
+//! ```
+//! A daemon holds a lifeline: it dies with its parent, however that ends. Another one goes on if its parent is killed. The last handle
+//! that is dropped sees its child out: it waits for one that is no daemon, and ends a daemon. So nothing is left behind, and nothing
+//! is cut off that was not meant to be.
+
+mod builder;
+pub(crate) mod child;
+mod here;
+
+use crate::call::Value;
+use crate::error::{Error, Result};
+use builder::Plan;
+pub use builder::{ProcessBuilder, Stdio};
+pub use here::{Current, Parent, active_children, cpu_count, current_process, parent_process};
+use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
+use std::fmt::{self, Debug};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// A function that runs, ran or will run in a process of its own. Clones are handles on the same process.
+///
+/// ```
+/// use maniple::{Exit, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let process = Process::new(
+///     |(what, code): (String, i32)| {
+///         println!("{what}");
+///         std::process::exit(code)
+///     },
+///     ("done".to_string(), 3),
+/// )?;
+/// process.start()?;
+/// assert_eq!(process.join()?, Exit::Code(3));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Process {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    daemon: bool,
+    /// The process that made this handle. In a forked child of it, the handle is a mere copy.
+    owner: u32,
+    plan: Mutex<Option<Plan>>,
+    running: OnceLock<Running>,
+}
+
+struct Running {
+    child: Child,
+    // A daemon's. Held as long as it may live.
+    _lifeline: Option<LifelineHub>,
+}
+
+/// What the function of a [`Process`] may return: the process's exit code is made of it.
+///
+/// Nothing, or the code itself, or a `Result` of these: an error is printed to the standard error and gives 1. A panic gives 101, as
+/// it does in `main`.
+pub trait Ending {
+    /// The exit code.
+    fn code(self) -> i32;
+}
+
+impl Ending for () {
+    fn code(self) -> i32 {
+        0
+    }
+}
+
+impl Ending for i32 {
+    fn code(self) -> i32 {
+        self
+    }
+}
+
+/// What a function gives that does not return, under a name that stable Rust lets an `impl` use.
+mod never {
+    pub type Never = <fn() -> ! as Output>::Of;
+
+    pub trait Output {
+        type Of;
+    }
+
+    impl<T> Output for fn() -> T {
+        type Of = T;
+    }
+}
+
+impl Ending for never::Never {
+    fn code(self) -> i32 {
+        self
+    }
+}
+
+impl<T: Ending, E: Debug> Ending for Result<T, E> {
+    fn code(self) -> i32 {
+        match self {
+            Ok(value) => value.code(),
+            Err(error) => {
+                eprintln!("Error: {error:?}");
+                1
+            }
+        }
+    }
+}
+
+impl Process {
+    /// A process that will call `function(argument)`. It begins with [`start`](Process::start).
+    ///
+    /// # Errors
+    /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
+    pub fn new<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
+        Process::builder().build(function, argument)
+    }
+
+    /// A process with a name, as a daemon, with another environment, and so on.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process, Stdio};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder()
+    ///     .name("quiet")
+    ///     .daemon(true)
+    ///     .env("LEVEL", "3")
+    ///     .stdout(Stdio::Null)
+    ///     .build(|()| std::env::var("LEVEL").unwrap().parse::<i32>(), ())?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> ProcessBuilder {
+        ProcessBuilder::new()
+    }
+
+    /// Starts it. Once.
+    ///
+    /// # Errors
+    /// [`Error::Process`] if it was started before, [`Error::Start`] if the system refuses.
+    pub fn start(&self) -> Result<()> {
+        // Held while it starts, so that a second caller does not go on before there is a child.
+        let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(taken) = plan.take() else { return Err(Error::Process("it was started before; make another")) };
+        let running = taken.start()?;
+        let _ = self.shared.running.set(running);
+        here::remember(&self.shared);
+        Ok(())
+    }
+
+    fn running(&self) -> Result<&Running> {
+        self.shared.running.get().ok_or(Error::Process("it was not started; call start() first"))
+    }
+
+    /// Waits until it has ended, and says how.
+    ///
+    /// # Errors
+    /// [`Error::Process`] if it was not started.
+    pub fn join(&self) -> Result<Exit> {
+        Ok(self.running()?.child.wait()?)
+    }
+
+    /// The same for at most `timeout`; `None` if it still runs.
+    ///
+    /// # Errors
+    /// [`Error::Process`] if it was not started.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<Option<Exit>> {
+        Ok(self.running()?.child.wait_timeout(timeout)?)
+    }
+
+    /// Whether it was started and has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.running().is_ok_and(|running| matches!(running.child.try_wait(), Ok(None)))
+    }
+
+    /// How it ended, if it has.
+    pub fn exit_status(&self) -> Option<Exit> {
+        self.running().ok()?.child.try_wait().ok()?
+    }
+
+    /// Its process number, once it was started.
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.running().ok()?.child.pid())
+    }
+
+    /// Its name: what it was called, or `Process-1`, `Process-2` and so on.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Whether it ends with its parent.
+    pub fn is_daemon(&self) -> bool {
+        self.shared.daemon
+    }
+
+    /// Asks it to end (`SIGTERM`). Not an error if it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Process`] if it was not started.
+    pub fn terminate(&self) -> Result<()> {
+        Ok(self.running()?.child.terminate()?)
+    }
+
+    /// Ends it at once (`SIGKILL`). Not an error if it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Process`] if it was not started.
+    pub fn kill(&self) -> Result<()> {
+        Ok(self.running()?.child.kill()?)
+    }
+
+    /// A descriptor that is readable from the process's end on, to be waited for together with other things.
+    ///
+    /// # Errors
+    /// [`Error::Process`] if it was not started.
+    pub fn sentinel(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.running()?.child.watch().as_fd())
+    }
+}
+
+impl Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("Process");
+        it.field("name", &self.shared.name).field("daemon", &self.shared.daemon);
+        match self.running() {
+            Err(_) => it.field("state", &"not started"),
+            Ok(running) => {
+                it.field("pid", &running.child.pid());
+                match running.child.try_wait() {
+                    Ok(Some(exit)) => it.field("state", &format_args!("{exit}")),
+                    _ => it.field("state", &"running"),
+                }
+            }
+        };
+        it.finish()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let Some(running) = self.running.get() else { return };
+        if std::process::id() != self.owner {
+            return;
+        }
+        if self.daemon {
+            let _ = running.child.kill();
+        }
+        let _ = running.child.wait();
+    }
+}
