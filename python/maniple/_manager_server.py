@@ -20,7 +20,7 @@ from traceback import format_exc
 from typing import Any
 
 from . import connection, process, util
-from ._manager_wire import Token, listener_client, of_managers
+from ._manager_wire import Token, line_over, listener_client, of_managers
 
 try:
     from . import shared_memory
@@ -221,6 +221,7 @@ class Server:
         """Do what a client thread asks for until it hangs up; ends with SystemExit."""
         name = threading.current_thread().name
         util.debug("starting server thread to service %r", name)
+        conn = line_over(conn)
         while not self.stop_event.is_set():
             try:
                 answer = self._call(conn, conn.recv())

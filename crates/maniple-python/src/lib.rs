@@ -8,6 +8,8 @@
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
 //! | `worker` | `serve`: the loop of a worker process |
+//! | `line` | `Line`: a proxy's connection to its manager's server |
+//! | `plain` | pickles of plain values, without the pickle module |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
 //! runs, so the two cannot deadlock.
@@ -18,6 +20,8 @@ mod encode;
 mod error;
 mod handles;
 mod hub;
+mod line;
+mod plain;
 mod region;
 mod source;
 mod ticket;
@@ -29,6 +33,8 @@ use pyo3::prelude::*;
 mod _maniple {
     #[pymodule_export]
     use crate::hub::PyHub;
+    #[pymodule_export]
+    use crate::line::PyLine;
     #[pymodule_export]
     use crate::region::PyRegion;
     #[pymodule_export]

@@ -25,7 +25,16 @@ pub(crate) struct Spin {
 
 impl Spin {
     /// Looks for news for a while, if that has paid lately. Gives whether there were any.
-    pub fn until(&mut self, allowed: bool, mut news: impl FnMut() -> bool) -> bool {
+    pub fn until(&mut self, allowed: bool, news: impl FnMut() -> bool) -> bool {
+        self.look(allowed, LOOKS, news)
+    }
+
+    /// The same where every look is a system call, long beside a look at the clock.
+    pub fn until_asked(&mut self, allowed: bool, news: impl FnMut() -> bool) -> bool {
+        self.look(allowed, 1, news)
+    }
+
+    fn look(&mut self, allowed: bool, looks: u32, mut news: impl FnMut() -> bool) -> bool {
         if news() {
             return true;
         }
@@ -39,7 +48,7 @@ impl Spin {
         let start = clock::now();
         let mut last = start;
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..looks {
                 if news() {
                     self.failures = 0;
                     return true;

@@ -4,6 +4,7 @@ pub mod futex;
 pub mod memory;
 pub mod process;
 pub mod ready;
+pub mod socket;
 pub mod tap;
 pub mod wire;
 
