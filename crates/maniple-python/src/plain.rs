@@ -203,7 +203,8 @@ impl<'py> Reader<'_, 'py> {
                     continue;
                 }
                 op::FRAME => {
-                    self.array::<8>()?;
+                    let len = u64::from_le_bytes(self.array()?);
+                    usize::try_from(len).ok().filter(|len| *len <= self.rest.len())?;
                     continue;
                 }
                 op::MEMOIZE => {

@@ -25,26 +25,24 @@ pub(crate) struct Spin {
 
 impl Spin {
     /// Looks for news for a while, if that has paid lately. Gives whether there were any.
-    pub fn until(&mut self, allowed: bool, news: impl FnMut() -> bool) -> bool {
-        self.look(allowed, LOOKS, news)
+    pub fn until(&mut self, allowed: bool, mut news: impl FnMut() -> bool) -> bool {
+        news() || self.due(allowed) && self.look(LOOKS, news)
     }
 
-    /// The same where every look is a system call, long beside a look at the clock.
+    /// The same where every look is a system call: long beside a look at the clock, and not worth taking if one is to sleep anyway.
     pub fn until_asked(&mut self, allowed: bool, news: impl FnMut() -> bool) -> bool {
-        self.look(allowed, 1, news)
+        self.due(allowed) && self.look(1, news)
     }
 
-    fn look(&mut self, allowed: bool, looks: u32, mut news: impl FnMut() -> bool) -> bool {
-        if news() {
-            return true;
-        }
-        if !allowed {
-            return false;
-        }
-        if self.pause > 0 {
+    fn due(&mut self, allowed: bool) -> bool {
+        if allowed && self.pause > 0 {
             self.pause -= 1;
             return false;
         }
+        allowed
+    }
+
+    fn look(&mut self, looks: u32, mut news: impl FnMut() -> bool) -> bool {
         let start = clock::now();
         let mut last = start;
         loop {
