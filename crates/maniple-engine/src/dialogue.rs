@@ -112,21 +112,17 @@ impl Dialogue {
         let turn = Turn::take();
         let mut found = Ok(Received::Nothing);
         spin.until_asked(turn.is_some(), || {
-            found = receive(&*socket, inbox, false);
+            found = receive(&*socket, inbox);
             !matches!(found, Ok(Received::Nothing))
         });
         drop(turn);
         if !matches!(found, Ok(Received::Nothing)) {
             return found;
         }
-        match receive(&*socket, inbox, true) {
-            // Somebody has put the socket into non-blocking mode.
-            Ok(Received::Nothing) => {
-                let woken = ready::wait(&mut [ready::Interest::new(socket.as_fd())], None)?;
-                Ok(if woken == 0 { Received::Signal } else { Received::Nothing })
-            }
-            other => other,
-        }
+        // A plain recv() would be woken by the other side's reading of what we said, too (it makes room for writers, and who sleeps
+        // in recv() on a Unix socket is not asked what for); poll() only by what we wait for.
+        let woken = ready::wait(&mut [ready::Interest::new(socket.as_fd())], None)?;
+        if woken == 0 { Ok(Received::Signal) } else { receive(&*socket, inbox) }
     }
 }
 

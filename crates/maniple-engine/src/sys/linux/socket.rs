@@ -19,10 +19,9 @@ pub enum Received {
     Signal,
 }
 
-/// Appends to `into`, at most its spare capacity. Without `wait` it comes back at once.
-pub fn receive(socket: impl AsFd, into: &mut Vec<u8>, wait: bool) -> io::Result<Received> {
-    let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-    match rustix::net::recv(socket, spare_capacity(into), flags) {
+/// Appends what is there to `into`, at most its spare capacity. Does not wait.
+pub fn receive(socket: impl AsFd, into: &mut Vec<u8>) -> io::Result<Received> {
+    match rustix::net::recv(socket, spare_capacity(into), RecvFlags::DONTWAIT) {
         Ok((_, 0)) => Ok(Received::Closed),
         Ok((_, n)) => Ok(Received::Bytes(n)),
         Err(Errno::AGAIN) => Ok(Received::Nothing),
