@@ -225,10 +225,10 @@ class Server:
         while not self.stop_event.is_set():
             try:
                 answer = self._call(conn, conn.recv())
-            except EOFError:
-                util.debug("got EOF; exiting thread serving %r", name)
-                break
-            except Exception:
+            except Exception as error:
+                if conn.closed:  # by the client, or by what was no message
+                    util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
+                    break
                 answer = "#TRACEBACK", format_exc()
             try:
                 self._send(conn, answer)
@@ -242,9 +242,9 @@ class Server:
     def _send(conn: Any, answer: tuple) -> None:
         try:
             conn.send(answer)
-        except ConnectionError:
-            raise
         except Exception:
+            if conn.closed:
+                raise
             conn.send(("#UNSERIALIZABLE", format_exc()))
 
     def _call(self, conn: Any, request: tuple) -> tuple:

@@ -18,10 +18,12 @@ these connections our classes go by the standard names, and the standard names a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
 import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 from . import reduction
@@ -109,9 +111,8 @@ listener_client: dict[str, tuple[Any, Any]] = {
 class _SlowLine:
     """What a `Line` does, over any connection."""
 
-    def __init__(self, conn: Any) -> None:
-        self._conn, self.closed, self._waiting = conn, False, False
-        self.send, self.fileno = conn.send, conn.fileno
+    def __init__(self, conn: ConnectionWrapper) -> None:
+        self._conn, self.closed, self._waiting, self.fileno = conn, False, False, conn.fileno
 
     @property
     def ready(self) -> bool:
@@ -120,23 +121,33 @@ class _SlowLine:
 
     def call(self, ident: str, method: str, args: tuple, kwds: dict) -> tuple:
         """Ask for a call, and wait for the answer."""
-        if not self.ready:
-            raise OSError("handle is closed" if self.closed else "this connection waits for an answer already")
         self._waiting = True
         try:
             self.send((ident, method, args, kwds))
             return self.recv()
-        except BaseException as error:
-            # Interrupted, or the server is gone: an answer that still comes would be taken for the next call's.
-            if isinstance(error, OSError | EOFError) or not isinstance(error, Exception):
-                self.close()
-            raise
         finally:
             self._waiting = False
 
+    def send(self, message: tuple) -> None:
+        """Send one message."""
+        data = self._conn._dumps(message)
+        with self._closed_by_failure():
+            self._conn.send_bytes(data)
+
     def recv(self) -> Any:
-        """The next message."""
-        return self._conn.recv()
+        """The next message.  EOFError when the other end is closed."""
+        with self._closed_by_failure():
+            data = self._conn.recv_bytes()
+        return self._conn._loads(data)
+
+    @contextlib.contextmanager
+    def _closed_by_failure(self) -> Iterator[None]:
+        # Interrupted, or the other side is gone: an answer that still comes would be taken for the next call's.
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection."""
