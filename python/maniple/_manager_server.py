@@ -222,30 +222,27 @@ class Server:
         name = threading.current_thread().name
         util.debug("starting server thread to service %r", name)
         conn = line_over(conn)
-        while not self.stop_event.is_set():
+        receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
+        while not stopping():
             try:
-                answer = self._call(conn, conn.recv())
+                answer = call(conn, receive())
             except Exception as error:
                 if conn.closed:  # by the client, or by what was no message
                     util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
                     break
                 answer = "#TRACEBACK", format_exc()
             try:
-                self._send(conn, answer)
+                try:
+                    send(answer)
+                except Exception:
+                    if conn.closed:
+                        raise
+                    send(("#UNSERIALIZABLE", format_exc()))
             except Exception as error:
                 util.info("exception in thread serving %r: %r", name, error)
                 break
         conn.close()
         sys.exit(0)
-
-    @staticmethod
-    def _send(conn: Any, answer: tuple) -> None:
-        try:
-            conn.send(answer)
-        except Exception:
-            if conn.closed:
-                raise
-            conn.send(("#UNSERIALIZABLE", format_exc()))
 
     def _call(self, conn: Any, request: tuple) -> tuple:
         """The answer to a client's request."""

@@ -79,20 +79,23 @@ class BaseProxy:
             raise
         return line_over(conn)
 
-    def _line(self) -> Any:
-        """The calling thread's connection; another one while that waits for the answer to a call which we interrupt."""
-        line = getattr(self._tls, "connection", None)
+    def _other_line(self, line: Any) -> Any:
+        """A connection where the calling thread's is of no use: there is none, or it broke, or waits for the answer to a
+        call that we (in a signal handler, say) interrupt."""
+        new = self._connect()
         if line is None or line.closed:
-            util.debug("thread %r does not own a connection", threading.current_thread().name)
-            line = self._tls.connection = self._connect()
-        return line if line.ready else self._connect()
+            self._tls.connection = new
+        return new
 
     def _callmethod(self, methodname: str, args: tuple = (), kwds: dict = {}) -> Any:
         """Call a method of the shared object; its result, or a proxy for that.
 
         Raises what the method raised, or `RemoteError` where the server could not call it.
         """
-        kind, result = self._line().call(self._id, methodname, args, kwds)
+        line = getattr(self._tls, "connection", None)
+        if line is None or not line.ready:
+            line = self._other_line(line)
+        kind, result = line.call(self._id, methodname, args, kwds)
         if kind == "#RETURN":
             return result
         if kind == "#PROXY":

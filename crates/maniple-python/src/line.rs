@@ -1,6 +1,6 @@
 //! `Line`: the connection between a proxy and the server of its manager, once both know each other.
 //!
-//! Plain values are pickled and unpickled here ([`plain`](crate::plain)), everything else by the functions that the line was made with.
+//! Plain values are pickled and unpickled here ([`plain`]), everything else by the functions that the line was made with.
 //! Neither is done while the line is taken: what they call may use the line itself.
 
 use crate::error::python;
@@ -69,11 +69,7 @@ impl PyLine {
     }
 
     /// Does something with the open line, without the interpreter lock. A failure closes it.
-    fn exchange<T: Send>(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(&mut Dialogue) -> PyResult<T> + Send,
-    ) -> PyResult<T> {
+    fn exchange<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Dialogue) -> PyResult<T> + Send) -> PyResult<T> {
         let mut guard = self.taken()?;
         let dialogue = guard.as_mut().ok_or_else(|| PyOSError::new_err("handle is closed"))?;
         let done = py.detach(|| work(dialogue));
@@ -144,12 +140,7 @@ impl PyLine {
     /// Sends a tuple.
     fn send<'py>(&self, message: &Bound<'py, PyTuple>) -> PyResult<()> {
         let items: Vec<_> = message.iter_borrowed().collect();
-        self.pickled(
-            &items,
-            None,
-            |py, message| self.exchange(py, |dialogue| say(dialogue, message)),
-            message.py(),
-        )
+        self.pickled(&items, None, |py, message| self.exchange(py, |dialogue| say(dialogue, message)), message.py())
     }
 
     /// Receives an object. EOFError when the other end is closed.
