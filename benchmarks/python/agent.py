@@ -15,7 +15,8 @@ def answer(request: dict, library: object) -> dict:  # type: ignore[type-arg]
     """Run a case once: seconds per unit, or a status that says why there are none."""
     import tasks
     from adapters.base import NotOffered
-    from cases import BY_KEY, Setting, Stage, WrongAnswer
+    from cases import BY_KEY
+    from stage import Setting, Stage, WrongAnswer
 
     stage = Stage(library, Setting(**request["setting"]))  # type: ignore[arg-type]
     try:

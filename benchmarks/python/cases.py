@@ -2,96 +2,24 @@
 
 A case opens its own pool, warms it up, takes the time of the call alone and
 checks every result outside of that time. So a library that answers wrongly is
-found out, and nothing of one case is left for the next.
+found out, and nothing of one case is left for the next. The cases of pools are
+here, those of queues, pipes, locks, managers and processes in exchange.py.
 """
 
 from __future__ import annotations
 
-import gc
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
+import exchange
 import tasks
-from adapters.base import Adapter
-
-LARGE = 8 * 1024 * 1024  # float64 elements: 64 MiB
-MEDIUM = 128 * 1024  # float64 elements: 1 MiB
-
-
-class WrongAnswer(Exception):
-    """A call came back with something else than it should have."""
-
-
-@dataclass
-class Setting:
-    """What the runner decides for a whole run; it travels to the agents as JSON."""
-
-    workers: int = 2
-    method: str = "fork"
-    items: int = 20_000  # small tasks in a map, an imap
-    burst: int = 20_000  # calls outstanding at once
-    calls: int = 2_000  # round trips in a row
-    many: int = 400_000  # small tasks under default chunking
-    repeats: int = 5  # of calls that take milliseconds, within one round
-    loops_per_ms: int = 15_000  # of `tasks.burn`, measured by the runner
-
-
-@dataclass
-class Stage:
-    """A library and a setting, with the steps that cases share."""
-
-    library: Adapter
-    setting: Setting
-    seconds: float = field(default=0.0, init=False)
-    units: int = field(default=0, init=False)
-
-    @contextmanager
-    def pool(self, unordered: bool = False) -> Iterator[Any]:
-        """A pool that has already answered a few calls, so that its workers are up.
-
-        `unordered` where the case will use imap_unordered: mpire's workers go on in
-        the mode of their first call.
-        """
-        method = self.library.method_for(self.setting.method)
-        with self.library.session(self.setting.workers, method) as pool:
-            numbers = list(range(64))
-            if unordered:
-                expect(sorted(self.library.imap_unordered(pool, tasks.double, numbers)), doubled(64))
-            else:
-                expect(self.library.map(pool, tasks.double, numbers, 1), doubled(64))
-            yield pool
-
-    def timed(self, call: Callable[[], Any], units: int = 1) -> Any:
-        """Add one call's time to the stage's; `units` is how many tasks or calls it was."""
-        gc.collect()
-        begun = perf_counter()
-        answer = call()
-        self.seconds += perf_counter() - begun
-        self.units += units
-        return answer
-
-
-def expect(got: Any, wanted: Any) -> None:
-    """Complain, shortly whatever the sizes, unless the two are equal."""
-    if got != wanted:
-        raise WrongAnswer(f"expected {wanted!r:.60}, got {got!r:.60}")
-
-
-def expect_array(got: Any, wanted: Any) -> None:
-    if got.dtype != wanted.dtype or got.shape != wanted.shape or not (got == wanted).all():
-        raise WrongAnswer(f"expected an array {wanted.shape} {wanted.dtype}, got another: {got!r:.60}")
-
-
-def doubled(count: int) -> list[int]:
-    return [2 * number for number in range(count)]
+from stage import LARGE, MEDIUM, Stage, doubled, expect, expect_array
 
 
 def map_one_by_one(stage: Stage) -> None:
@@ -236,7 +164,7 @@ def script(method: str) -> Callable[[Stage], None]:
 
 @dataclass(frozen=True)
 class Case:
-    """`unit` is "rate" (tasks per second), "us" or "ms" (time per call)."""
+    """`unit` is "rate" (tasks or items per second), "ns", "us" or "ms" (time per call)."""
 
     key: str
     title: str
@@ -265,6 +193,17 @@ CASES: tuple[Case, ...] = (
     Case("skewed-1", "skewed work, chunksize=1", "ms", skewed(1), 1),
     *(Case(f"start-{name}", f"start, map, exit: {name}", "ms", start_to_exit(name), 1) for name in START_METHODS),
     *(Case(f"script-{name}", f"a whole script: {name}", "ms", script(name)) for name in START_METHODS),
+    Case("queue-small", "Queue, small ints", "rate", exchange.queue_small, 4),
+    Case("queue-array", "Queue, 1 MB arrays", "us", exchange.queue_arrays, 5),
+    Case("pipe-small", "Pipe, round trip of an int", "us", exchange.pipe_small, 1.5),
+    Case("pipe-array", "Pipe, round trip of an 8 MB array", "ms", exchange.pipe_arrays, 4),
+    Case("lock", "lock, uncontended", "ns", exchange.lock_alone, 1),
+    Case("value", "Value under its lock, two processes", "us", exchange.value_contended, 1.5),
+    Case("manager-dict", "manager's dict, set and get", "us", exchange.manager_dict, 3),
+    *(
+        Case(f"process-{name}", f"Process, start and join: {name}", "ms", exchange.process_life(name), 1)
+        for name in START_METHODS
+    ),
 )
 BY_KEY = {case.key: case for case in CASES}
 

@@ -92,6 +92,8 @@ def figure(unit: str, seconds: float | None) -> str:
         return ""
     if unit == "rate":
         return f"{1 / seconds / 1000:,.1f} k/s"
+    if unit == "ns":
+        return f"{seconds * 1e9:,.0f} ns"
     if unit == "us":
         return f"{seconds * 1e6:,.1f} us"
     return f"{seconds * 1e3:,.1f} ms"

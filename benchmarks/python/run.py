@@ -19,8 +19,9 @@ from typing import Any
 import machine
 import report
 from adapters import NAMES, REFERENCE, SUBJECT
-from cases import START_METHODS, Case, Setting, chosen
+from cases import START_METHODS, Case, chosen
 from crew import Agent
+from stage import Setting
 
 RESULTS = Path(__file__).parent.parent / "results"
 QUICK = Setting(calls=1_000, repeats=3)

@@ -59,3 +59,46 @@ def forget_arrays() -> None:
 def pick(array: Any, index: int) -> float:
     """One element of an array that travels inside a `functools.partial`."""
     return float(array[index])
+
+
+# What a process does at the other end of a queue, a pipe or a value. Each says that it is up before it is asked to go.
+
+
+def produce(queue: Any, gate: Any, count: int) -> None:
+    """Put so many numbers."""
+    gate.send("up")
+    gate.recv()
+    for number in range(count):
+        queue.put(number)
+
+
+def produce_arrays(queue: Any, gate: Any, count: int, length: int) -> None:
+    """Put so many arrays, each made before and with its number in every element."""
+    import numpy
+
+    arrays = [numpy.full(length, number, dtype=numpy.float64) for number in range(count)]
+    gate.send("up")
+    gate.recv()
+    for array in arrays:
+        queue.put(array)
+
+
+def echo(pipe: Any) -> None:
+    """Send everything back, until None comes."""
+    pipe.send("up")
+    while (value := pipe.recv()) is not None:
+        pipe.send(value)
+
+
+def count_up(value: Any, gate: Any, times: int) -> None:
+    """Count, when told to; say when done."""
+    gate.send("up")
+    gate.recv()
+    add_ones(value, times)
+    gate.send("done")
+
+
+def add_ones(value: Any, times: int) -> None:
+    for _ in range(times):
+        with value.get_lock():
+            value.value += 1

@@ -20,7 +20,7 @@ from traceback import format_exc
 from typing import Any
 
 from . import connection, process, util
-from ._manager_wire import Token, listener_client, of_managers
+from ._manager_wire import Token, line_over, listener_client, of_managers
 
 try:
     from . import shared_memory
@@ -221,30 +221,28 @@ class Server:
         """Do what a client thread asks for until it hangs up; ends with SystemExit."""
         name = threading.current_thread().name
         util.debug("starting server thread to service %r", name)
-        while not self.stop_event.is_set():
+        conn = line_over(conn)
+        receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
+        while not stopping():
             try:
-                answer = self._call(conn, conn.recv())
-            except EOFError:
-                util.debug("got EOF; exiting thread serving %r", name)
-                break
-            except Exception:
+                answer = call(conn, receive())
+            except Exception as error:
+                if conn.closed:  # by the client, or by what was no message
+                    util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
+                    break
                 answer = "#TRACEBACK", format_exc()
             try:
-                self._send(conn, answer)
+                try:
+                    send(answer)
+                except Exception:
+                    if conn.closed:
+                        raise
+                    send(("#UNSERIALIZABLE", format_exc()))
             except Exception as error:
                 util.info("exception in thread serving %r: %r", name, error)
                 break
         conn.close()
         sys.exit(0)
-
-    @staticmethod
-    def _send(conn: Any, answer: tuple) -> None:
-        try:
-            conn.send(answer)
-        except ConnectionError:
-            raise
-        except Exception:
-            conn.send(("#UNSERIALIZABLE", format_exc()))
 
     def _call(self, conn: Any, request: tuple) -> tuple:
         """The answer to a client's request."""

@@ -18,12 +18,16 @@ these connections our classes go by the standard names, and the standard names a
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import pickle
 import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 from . import reduction
+from ._maniple import Line
 from .connection import Client, ConnectionWrapper, Listener, XmlClient, XmlListener
 
 __all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "listener_client"]
@@ -76,10 +80,10 @@ class _WireUnpickler(pickle.Unpickler):
         return super().find_class(_our_module(module), name)
 
 
-def _dumps(obj: Any) -> memoryview:
+def _dumps(obj: Any) -> bytes:
     buf = io.BytesIO()
     _WirePickler(buf).dump(obj)
-    return buf.getbuffer()
+    return buf.getvalue()
 
 
 def _loads(data: bytes) -> Any:
@@ -102,6 +106,65 @@ listener_client: dict[str, tuple[Any, Any]] = {
     "pickle": (_WireListener, _wire_client),
     "xmlrpclib": (XmlListener, XmlClient),
 }
+
+
+class _SlowLine:
+    """What a `Line` does, over any connection."""
+
+    def __init__(self, conn: ConnectionWrapper) -> None:
+        self._conn, self.closed, self._waiting, self.fileno = conn, False, False, conn.fileno
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call can be made: it is open, and none waits for its answer."""
+        return not (self.closed or self._waiting)
+
+    def call(self, ident: str, method: str, args: tuple, kwds: dict) -> tuple:
+        """Ask for a call, and wait for the answer."""
+        self._waiting = True
+        try:
+            self.send((ident, method, args, kwds))
+            return self.recv()
+        finally:
+            self._waiting = False
+
+    def send(self, message: tuple) -> None:
+        """Send one message."""
+        data = self._conn._dumps(message)
+        with self._closed_by_failure():
+            self._conn.send_bytes(data)
+
+    def recv(self) -> Any:
+        """The next message.  EOFError when the other end is closed."""
+        with self._closed_by_failure():
+            data = self._conn.recv_bytes()
+        return self._conn._loads(data)
+
+    @contextlib.contextmanager
+    def _closed_by_failure(self) -> Iterator[None]:
+        # Interrupted, or the other side is gone: an answer that still comes would be taken for the next call's.
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.closed = True
+        self._conn.close()
+
+
+def line_over(conn: Any) -> Any:
+    """What carries on over `conn`, which must not be used any more, when the two sides have become client and server.
+
+    From then on every message is a request or its answer, and their round trip is what a proxy's user waits for.
+    """
+    if type(conn) is ConnectionWrapper and conn._dumps is _dumps:
+        line = Line(os.dup(conn.fileno()), _dumps, _loads)
+        conn.close()
+        return line
+    return _SlowLine(conn)
 
 
 @of_managers

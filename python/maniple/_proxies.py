@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
-from types import GenericAlias
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import context, process, util
-from ._manager_wire import Token, convert_to_error, dispatch, listener_client, of_managers
+from ._manager_wire import Token, convert_to_error, dispatch, line_over, listener_client, of_managers
 
 __all__ = ["BaseProxy", "MakeProxyType", "AutoProxy", "RebuildProxy"]
 
@@ -62,40 +60,42 @@ class BaseProxy:
         self._token, self._id = token, token.id
         self._manager, self._owned_by_manager = manager, manager_owned
         self._serializer, self._Client = serializer, listener_client[serializer][1]
-        if authkey is None:
-            authkey = process.current_process().authkey if manager is None else manager._authkey
-        self._authkey = process.AuthenticationString(authkey)
+        self._authkey = process.AuthenticationString(_key(manager, authkey))
         if incref:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
 
-    def _connect(self) -> None:
-        """Give the calling thread a connection."""
+    def _connect(self) -> Any:
+        """A new connection to the server, for the calling thread."""
         util.debug("making connection to manager")
         name, thread = process.current_process().name, threading.current_thread().name
         if thread != "MainThread":
             name = f"{name}|{thread}"
         conn = self._Client(self._token.address, authkey=self._authkey)
-        dispatch(conn, None, "accept_connection", (name,))
-        self._tls.connection = conn
+        try:
+            dispatch(conn, None, "accept_connection", (name,))
+        except BaseException:
+            conn.close()
+            raise
+        return line_over(conn)
+
+    def _other_line(self, line: Any) -> Any:
+        """A connection where the calling thread's is of no use: there is none, or it broke, or waits for the answer to a
+        call that we (in a signal handler, say) interrupt."""
+        new = self._connect()
+        if line is None or line.closed:
+            self._tls.connection = new
+        return new
 
     def _callmethod(self, methodname: str, args: tuple = (), kwds: dict = {}) -> Any:
         """Call a method of the shared object; its result, or a proxy for that.
 
         Raises what the method raised, or `RemoteError` where the server could not call it.
         """
-        if not hasattr(self._tls, "connection"):
-            util.debug("thread %r does not own a connection", threading.current_thread().name)
-            self._connect()
-        conn = self._tls.connection
-        try:
-            conn.send((self._id, methodname, args, kwds))
-            kind, result = conn.recv()
-        except BaseException as error:
-            # Interrupted, or the server is gone: an answer that still comes would be taken for the next call's.
-            if isinstance(error, (EOFError, ConnectionError)) or not isinstance(error, Exception):
-                _hang_up(self._tls)
-            raise
+        line = getattr(self._tls, "connection", None)
+        if line is None or not line.ready:
+            line = self._other_line(line)
+        kind, result = line.call(self._id, methodname, args, kwds)
         if kind == "#RETURN":
             return result
         if kind == "#PROXY":
@@ -180,6 +180,13 @@ class BaseProxy:
             return repr(self)[:-1] + "; '__str__()' failed>"
 
 
+def _key(manager: Any, authkey: bytes | None) -> bytes:
+    """The given key, or the manager's, or this process's."""
+    if authkey is not None:
+        return authkey
+    return process.current_process().authkey if manager is None else manager._authkey
+
+
 def _hang_up(tls: Any) -> None:
     conn = tls.__dict__.pop("connection", None)
     if conn is not None:
@@ -241,365 +248,10 @@ def AutoProxy(
     manager_owned: bool = False,
 ) -> BaseProxy:
     """A proxy with the methods that the shared object exposes; asks the server where `exposed` does not say."""
-    if authkey is None:
-        authkey = process.current_process().authkey if manager is None else manager._authkey
+    authkey = _key(manager, authkey)
     if exposed is None:
         exposed = tell_server(listener_client[serializer][1], token.address, authkey, "get_methods", token)
     kind = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
     proxy = kind(token, serializer, manager=manager, authkey=authkey, incref=incref, manager_owned=manager_owned)
     proxy._isauto = True
     return proxy
-
-
-def _attribute(name: str) -> property:
-    """A property that reads an attribute of the shared object."""
-    return property(lambda self: self._callmethod("__getattribute__", (name,)))
-
-
-def _in_place(*names: str) -> Callable[[type], type]:
-    """Class decorator: operators that change the shared object, and whose result is the proxy."""
-
-    def adorn(cls: type) -> type:
-        for name in names:
-
-            def operator(self: BaseProxy, value: Any, _name: str = name) -> BaseProxy:
-                self._callmethod(_name, (value,))
-                return self
-
-            operator.__name__ = name
-            setattr(cls, name, operator)
-        return cls
-
-    return adorn
-
-
-# What the types of `SyncManager` look like from outside.
-
-
-@of_managers
-class IteratorProxy(BaseProxy):
-    """An iterator or generator in the server."""
-
-    _exposed_ = ("__next__", "send", "throw", "close")
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self, *args: Any) -> Any:
-        return self._callmethod("__next__", args)
-
-    def send(self, *args: Any) -> Any:
-        """As a generator's."""
-        return self._callmethod("send", args)
-
-    def throw(self, *args: Any) -> Any:
-        """As a generator's."""
-        return self._callmethod("throw", args)
-
-    def close(self, *args: Any) -> Any:
-        """As a generator's."""
-        return self._callmethod("close", args)
-
-
-@of_managers
-class AcquirerProxy(BaseProxy):
-    """A lock or semaphore of `threading` in the server."""
-
-    _exposed_ = ("acquire", "release", "locked")
-
-    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        """As `threading.Lock.acquire`; no `timeout` waits for ever."""
-        return self._callmethod("acquire", (blocking,) if timeout is None else (blocking, timeout))
-
-    def release(self) -> None:
-        """As `threading.Lock.release`."""
-        return self._callmethod("release")
-
-    def locked(self) -> bool:
-        """Whether it is taken."""
-        return self._callmethod("locked")
-
-    def __enter__(self) -> bool:
-        return self._callmethod("acquire")
-
-    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        return self._callmethod("release")
-
-
-@of_managers
-class ConditionProxy(AcquirerProxy):
-    """A `threading.Condition` in the server."""
-
-    _exposed_ = AcquirerProxy._exposed_ + ("wait", "notify", "notify_all")
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """As `threading.Condition.wait`."""
-        return self._callmethod("wait", (timeout,))
-
-    def notify(self, n: int = 1) -> None:
-        """As `threading.Condition.notify`."""
-        return self._callmethod("notify", (n,))
-
-    def notify_all(self) -> None:
-        """As `threading.Condition.notify_all`."""
-        return self._callmethod("notify_all")
-
-    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        """As `threading.Condition.wait_for`; the predicate is called here, not in the server."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not (outcome := predicate()):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-        return outcome
-
-
-@of_managers
-class EventProxy(BaseProxy):
-    """A `threading.Event` in the server."""
-
-    _exposed_ = ("is_set", "set", "clear", "wait")
-
-    def is_set(self) -> bool:
-        """As `threading.Event.is_set`."""
-        return self._callmethod("is_set")
-
-    def set(self) -> None:
-        """As `threading.Event.set`."""
-        return self._callmethod("set")
-
-    def clear(self) -> None:
-        """As `threading.Event.clear`."""
-        return self._callmethod("clear")
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """As `threading.Event.wait`."""
-        return self._callmethod("wait", (timeout,))
-
-
-@of_managers
-class BarrierProxy(BaseProxy):
-    """A `threading.Barrier` in the server."""
-
-    _exposed_ = ("__getattribute__", "wait", "abort", "reset")
-    parties, n_waiting, broken = map(_attribute, ("parties", "n_waiting", "broken"))
-
-    def wait(self, timeout: float | None = None) -> int:
-        """As `threading.Barrier.wait`."""
-        return self._callmethod("wait", (timeout,))
-
-    def abort(self) -> None:
-        """As `threading.Barrier.abort`."""
-        return self._callmethod("abort")
-
-    def reset(self) -> None:
-        """As `threading.Barrier.reset`."""
-        return self._callmethod("reset")
-
-
-@of_managers
-class NamespaceProxy(BaseProxy):
-    """A `Namespace` in the server.  Attributes with an underscore in front are the proxy's own."""
-
-    _exposed_ = ("__getattribute__", "__setattr__", "__delattr__")
-
-    def __getattr__(self, key: str) -> Any:
-        if key.startswith("_"):
-            return object.__getattribute__(self, key)
-        return self._callmethod("__getattribute__", (key,))
-
-    def __setattr__(self, key: str, value: Any) -> Any:
-        if key.startswith("_"):
-            return object.__setattr__(self, key, value)
-        return self._callmethod("__setattr__", (key, value))
-
-    def __delattr__(self, key: str) -> Any:
-        if key.startswith("_"):
-            return object.__delattr__(self, key)
-        return self._callmethod("__delattr__", (key,))
-
-
-@of_managers
-class ValueProxy(BaseProxy):
-    """A `Value` in the server."""
-
-    _exposed_ = ("get", "set")
-    __class_getitem__ = classmethod(GenericAlias)
-
-    def get(self) -> Any:
-        """The value."""
-        return self._callmethod("get")
-
-    def set(self, value: Any) -> Any:
-        """Change the value."""
-        return self._callmethod("set", (value,))
-
-    value = property(get, set)
-
-
-BaseListProxy = MakeProxyType(
-    "BaseListProxy",
-    (
-        "__add__",
-        "__contains__",
-        "__delitem__",
-        "__getitem__",
-        "__imul__",
-        "__len__",
-        "__mul__",
-        "__reversed__",
-        "__rmul__",
-        "__setitem__",
-        "append",
-        "clear",
-        "copy",
-        "count",
-        "extend",
-        "index",
-        "insert",
-        "pop",
-        "remove",
-        "reverse",
-        "sort",
-    ),
-)
-
-
-@of_managers
-@_in_place("__imul__")
-class ListProxy(BaseListProxy):
-    """A list in the server."""
-
-    __class_getitem__ = classmethod(GenericAlias)
-
-    def __iadd__(self, value: Iterable[Any]) -> ListProxy:
-        self.extend(value)
-        return self
-
-
-_BaseDictProxy = MakeProxyType(
-    "_BaseDictProxy",
-    (
-        "__contains__",
-        "__delitem__",
-        "__getitem__",
-        "__ior__",
-        "__iter__",
-        "__len__",
-        "__or__",
-        "__reversed__",
-        "__ror__",
-        "__setitem__",
-        "clear",
-        "copy",
-        "fromkeys",
-        "get",
-        "items",
-        "keys",
-        "pop",
-        "popitem",
-        "setdefault",
-        "update",
-        "values",
-    ),
-)
-_BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
-
-
-@of_managers
-@_in_place("__ior__")
-class DictProxy(_BaseDictProxy):
-    """A dict in the server."""
-
-    __class_getitem__ = classmethod(GenericAlias)
-
-
-_BaseSetProxy = MakeProxyType(
-    "_BaseSetProxy",
-    (
-        "__and__",
-        "__contains__",
-        "__iand__",
-        "__ior__",
-        "__isub__",
-        "__iter__",
-        "__ixor__",
-        "__len__",
-        "__or__",
-        "__rand__",
-        "__ror__",
-        "__rsub__",
-        "__rxor__",
-        "__sub__",
-        "__xor__",
-        "__ge__",
-        "__gt__",
-        "__le__",
-        "__lt__",
-        "add",
-        "clear",
-        "copy",
-        "difference",
-        "difference_update",
-        "discard",
-        "intersection",
-        "intersection_update",
-        "isdisjoint",
-        "issubset",
-        "issuperset",
-        "pop",
-        "remove",
-        "symmetric_difference",
-        "symmetric_difference_update",
-        "union",
-        "update",
-    ),
-)
-_BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
-
-
-@of_managers
-@_in_place("__iand__", "__ior__", "__isub__", "__ixor__")
-class SetProxy(_BaseSetProxy):
-    """A set in the server."""
-
-    __class_getitem__ = classmethod(GenericAlias)
-
-
-MutableSequence.register(BaseListProxy)
-MutableMapping.register(_BaseDictProxy)
-MutableSet.register(_BaseSetProxy)
-
-ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
-
-BasePoolProxy = MakeProxyType(
-    "PoolProxy",
-    (
-        "apply",
-        "apply_async",
-        "close",
-        "imap",
-        "imap_unordered",
-        "join",
-        "map",
-        "map_async",
-        "starmap",
-        "starmap_async",
-        "terminate",
-    ),
-)
-BasePoolProxy._method_to_typeid_ = dict.fromkeys(
-    ("apply_async", "map_async", "starmap_async"), "AsyncResult"
-) | dict.fromkeys(("imap", "imap_unordered"), "Iterator")
-
-
-@of_managers
-class PoolProxy(BasePoolProxy):
-    """A pool in the server."""
-
-    def __enter__(self) -> PoolProxy:
-        return self
-
-    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        self.terminate()

@@ -1,7 +1,7 @@
 """Managers: a process that owns Python objects, and proxies through which other processes use them.
 
-The parts: `_manager_server` is the process that owns the objects, `_proxies` are what stands for them elsewhere, and
-`_manager_wire` is what the two say to each other.  Here are the managers themselves, which start a server or connect to
+The parts: `_manager_server` is the process that owns the objects, `_proxies` are what stands for them elsewhere (with
+`_proxy_types` for each type), and `_manager_wire` is what the two say to each other.  Here are the managers themselves, which start a server or connect to
 one, and the types that come with `SyncManager`.
 """
 
@@ -28,28 +28,30 @@ from ._manager_server import (  # noqa: F401
 )
 from ._manager_wire import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
 from ._proxies import (  # noqa: F401
+    AutoProxy,
+    BaseProxy,
+    MakeProxyType,
+    ProcessLocalSet,
+    RebuildProxy,
+    tell_server,
+)
+from ._proxy_types import (  # noqa: F401
     AcquirerProxy,
     ArrayProxy,
-    AutoProxy,
     BarrierProxy,
     BaseListProxy,
     BasePoolProxy,
-    BaseProxy,
     ConditionProxy,
     DictProxy,
     EventProxy,
     IteratorProxy,
     ListProxy,
-    MakeProxyType,
     NamespaceProxy,
     PoolProxy,
-    ProcessLocalSet,
-    RebuildProxy,
     SetProxy,
     ValueProxy,
     _BaseDictProxy,
     _BaseSetProxy,
-    tell_server,
 )
 from .context import ProcessError, get_spawning_popen  # noqa: F401
 

@@ -40,6 +40,10 @@ class Adapter:
             raise NotOffered(f"no start method {asked}")
         return self.own_method
 
+    def context(self, method: str) -> Any:
+        """The library's Process, Queue, Pipe, Lock, Value and Manager, as the standard package names them."""
+        raise NotOffered("only a pool")
+
     def session(self, workers: int, method: str) -> AbstractContextManager[Any]:
         """A pool for the length of a `with` block; its workers are gone after it."""
         raise NotImplementedError
@@ -72,6 +76,9 @@ class PoolAdapter(Adapter):
 
     def __init__(self) -> None:
         self.module = import_module(self.module_name)
+
+    def context(self, method: str) -> Any:
+        return self.module.get_context(method)
 
     @contextmanager
     def session(self, workers: int, method: str) -> Iterator[Any]:

@@ -10,6 +10,8 @@
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `worker` | `serve`: the loop of a worker process |
+//! | `line` | `Line`: a proxy's connection to its manager's server |
+//! | `plain` | pickles of plain values, without the pickle module |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
 //! runs, so the two cannot deadlock.
@@ -22,6 +24,8 @@ mod function;
 mod handles;
 mod hub;
 mod named;
+mod line;
+mod plain;
 mod region;
 mod source;
 mod ticket;
@@ -35,6 +39,7 @@ mod _maniple {
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::named::{shm_open, shm_unlink};
+    use crate::line::PyLine;
     #[pymodule_export]
     use crate::region::PyRegion;
     #[pymodule_export]

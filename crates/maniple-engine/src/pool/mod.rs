@@ -34,7 +34,7 @@ mod packet;
 mod rush;
 pub mod scheduler;
 mod spec;
-mod spin;
+pub(crate) mod spin;
 mod ticket;
 mod worker;
 

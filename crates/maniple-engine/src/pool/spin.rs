@@ -26,20 +26,27 @@ pub(crate) struct Spin {
 impl Spin {
     /// Looks for news for a while, if that has paid lately. Gives whether there were any.
     pub fn until(&mut self, allowed: bool, mut news: impl FnMut() -> bool) -> bool {
-        if news() {
-            return true;
-        }
-        if !allowed {
-            return false;
-        }
-        if self.pause > 0 {
+        news() || self.due(allowed) && self.look(LOOKS, news)
+    }
+
+    /// The same where every look is a system call: long beside a look at the clock, and not worth taking if one is to sleep anyway.
+    pub fn until_asked(&mut self, allowed: bool, news: impl FnMut() -> bool) -> bool {
+        self.due(allowed) && self.look(1, news)
+    }
+
+    fn due(&mut self, allowed: bool) -> bool {
+        if allowed && self.pause > 0 {
             self.pause -= 1;
             return false;
         }
+        allowed
+    }
+
+    fn look(&mut self, looks: u32, mut news: impl FnMut() -> bool) -> bool {
         let start = clock::now();
         let mut last = start;
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..looks {
                 if news() {
                     self.failures = 0;
                     return true;

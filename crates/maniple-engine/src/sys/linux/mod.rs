@@ -5,6 +5,7 @@ pub mod memory;
 pub mod named;
 pub mod process;
 pub mod ready;
+pub mod socket;
 pub mod tap;
 pub mod wire;
 

@@ -16,6 +16,11 @@ impl<'a> Interest<'a> {
         Interest(PollFd::from_borrowed_fd(handle, PollFlags::IN))
     }
 
+    /// Interest in `handle` having room for what is written to it, or gone at its other end.
+    pub fn room(handle: BorrowedFd<'a>) -> Self {
+        Interest(PollFd::from_borrowed_fd(handle, PollFlags::OUT))
+    }
+
     /// Whether the last wait found it so.
     pub fn ready(&self) -> bool {
         !self.0.revents().is_empty()
