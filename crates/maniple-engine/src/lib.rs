@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`sys`] | what an operating system must supply; the only place that names one |
 //! | [`shm`] | segments, rings, bells, blocks |
+//! | [`sync`] | locks, semaphores, conditions and events in shared memory |
 //! | [`process`] | start, wait, exit status, lifeline |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
 #![deny(unsafe_code)]
@@ -19,6 +20,7 @@ pub mod error;
 pub mod pool;
 pub mod process;
 pub mod shm;
+pub mod sync;
 pub mod sys;
 
 pub use error::{Error, Result};

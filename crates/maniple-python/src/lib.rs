@@ -7,6 +7,7 @@
 //! | `source` | the items of a call, made into tasks when there is room for them |
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
+//! | `sync`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
 //! | `worker` | `serve`: the loop of a worker process |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
@@ -20,6 +21,8 @@ mod handles;
 mod hub;
 mod region;
 mod source;
+mod sync;
+mod sync_wait;
 mod ticket;
 mod worker;
 
@@ -31,6 +34,10 @@ mod _maniple {
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::region::PyRegion;
+    #[pymodule_export]
+    use crate::sync::{PyArena, PySemLock, sem_unlink};
+    #[pymodule_export]
+    use crate::sync_wait::{PyCondition, PyEvent};
     #[pymodule_export]
     use crate::ticket::{PyStream, PyTicket};
     #[pymodule_export]

@@ -7,11 +7,13 @@
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
 //! | `memory::{create, duplicate, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
+//! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
 //! | `wire::Wire` | a local line that carries small notes and handles, and shows when its other end is gone |
 //! | `ready::{wait, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
 //! | `tap::{pair, redirect, drain}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `process` | children: start, wait, signal, lifeline (see [`crate::process`]) |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
+//! | `is_first_thread` | whether the calling thread is the process's first |
 
 #[cfg(target_os = "linux")]
 mod linux;
