@@ -7,7 +7,7 @@
 //! | `source` | the items of a call, made into tasks when there is room for them |
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
-//! | `sync`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
+//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
 //! | `worker` | `serve`: the loop of a worker process |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
@@ -22,6 +22,7 @@ mod hub;
 mod region;
 mod source;
 mod sync;
+mod sync_fast;
 mod sync_wait;
 mod ticket;
 mod worker;
@@ -47,6 +48,7 @@ mod _maniple {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::sync_fast::install(&module.py().get_type::<crate::sync::PySemLock>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

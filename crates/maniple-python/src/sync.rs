@@ -180,21 +180,30 @@ impl PySemLock {
         };
         if taken {
             self.note_taken(inner);
+            if self.abandoned.load(Ordering::Relaxed) && self.depth(inner) == 1 {
+                self.abandoned.store(false, Ordering::Relaxed);
+            }
         }
         taken
     }
 
+    /// Acquires it, if that can be had without waiting.
+    #[inline]
+    pub fn take_at_once(&self) -> bool {
+        self.inner.get().is_some_and(|inner| self.try_at_once(inner))
+    }
+
+    /// Releases it, if it can be released.
+    #[inline]
+    pub fn give_back_at_once(&self) -> bool {
+        self.inner.get().is_some_and(|inner| self.give_back(inner) == Released::Done)
+    }
+
     /// Acquires; what cannot be had at once is waited for.
     #[inline]
-    fn take(&self, py: Python<'_>, limit: Limit) -> PyResult<bool> {
+    pub fn take(&self, py: Python<'_>, limit: Limit) -> PyResult<bool> {
         let inner = self.inner()?;
-        if self.try_at_once(inner) {
-            if self.abandoned.load(Ordering::Relaxed) && self.depth(inner) == 1 {
-                self.abandoned.store(false, Ordering::Relaxed);
-            }
-            return Ok(true);
-        }
-        self.take_slowly(py, inner, limit)
+        if self.try_at_once(inner) { Ok(true) } else { self.take_slowly(py, inner, limit) }
     }
 
     #[cold]
@@ -362,13 +371,14 @@ impl PySemLock {
         Ok(send(self.place()?))
     }
 
+    // `acquire`, `release`, `__enter__` and `__exit__` are in `sync_fast`, and come here when there is more to it.
     #[pyo3(signature = (block=None, timeout=None))]
-    fn acquire(&self, py: Python<'_>, block: Option<&Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<bool> {
+    fn _acquire(&self, py: Python<'_>, block: Option<&Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<bool> {
         let blocking = block.map_or(Ok(true), |block| block.is_truthy())?;
         self.take(py, if blocking { limit(timeout) } else { Limit::Now })
     }
 
-    fn release(&self) -> PyResult<()> {
+    fn _release(&self) -> PyResult<()> {
         match self.give_back(self.inner()?) {
             Released::Done => Ok(()),
             Released::TooOften => Err(too_often()),
@@ -376,15 +386,6 @@ impl PySemLock {
                 Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"))
             }
         }
-    }
-
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.take(py, Limit::Never)
-    }
-
-    #[pyo3(signature = (*_args))]
-    fn __exit__(&self, _args: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.release()
     }
 
     /// Whether an attempt to acquire it would have to wait.
