@@ -8,6 +8,7 @@
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
+//! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
@@ -17,6 +18,7 @@
 mod decode;
 mod encode;
 mod error;
+mod guarded;
 mod handles;
 mod hub;
 mod region;
@@ -31,6 +33,8 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 mod _maniple {
+    #[pymodule_export]
+    use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]

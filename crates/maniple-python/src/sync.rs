@@ -206,6 +206,18 @@ impl PySemLock {
         if self.try_at_once(inner) { Ok(true) } else { self.take_slowly(py, inner, limit) }
     }
 
+    /// Releases.
+    #[inline]
+    pub fn give(&self) -> PyResult<()> {
+        match self.give_back(self.inner()?) {
+            Released::Done => Ok(()),
+            Released::TooOften => Err(too_often()),
+            Released::NotOwner => {
+                Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"))
+            }
+        }
+    }
+
     #[cold]
     fn take_slowly(&self, py: Python<'_>, inner: &Inner, limit: Limit) -> PyResult<bool> {
         let attempt = |interrupt: Interrupt<'_>| match inner {
@@ -379,13 +391,7 @@ impl PySemLock {
     }
 
     fn _release(&self) -> PyResult<()> {
-        match self.give_back(self.inner()?) {
-            Released::Done => Ok(()),
-            Released::TooOften => Err(too_often()),
-            Released::NotOwner => {
-                Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"))
-            }
-        }
+        self.give()
     }
 
     /// Whether an attempt to acquire it would have to wait.
