@@ -10,8 +10,7 @@
 //! # When a cell is used again
 //! A cell that nobody else can know is used again as soon as its owner drops it: the process has not forked since it made the cell
 //! and the cell was never sent. Any other is given up for good: who else knows it cannot be counted reliably, as processes are killed. What
-//! counts reliably is the operating system: when all that a process had in an arena (other than its current one) is dropped, it unmaps
-//! the arena, and when all have or are dead, the memory is gone. So there is no count to be wrong, nothing to repair after a death, and
+//! counts reliably is the operating system: when all that a process had in an arena is dropped, it unmaps the arena, and when all have or are dead, the memory is gone. So there is no count to be wrong, nothing to repair after a death, and
 //! no cell is ever used by two. The price: a lock that lives for long keeps the 64 KiB it lies in, and their descriptor.
 //!
 //! | killed | leaves |
@@ -298,16 +297,16 @@ impl Deref for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let ours = |made: Epoch| made.since() == Since::Nothing;
-        if *self.sent.get_mut() || !self.made.is_some_and(ours) {
-            return;
-        }
+        let ours = !*self.sent.get_mut() && self.made.is_some_and(|made| made.since() == Since::Nothing);
+        // A fork cannot come between the look and the end of this: it waits for us.
         table(|mut table| {
-            // A fork cannot come between the look and the end of this: it waits for us.
-            if let Some(current) = &mut table.current
-                && Arc::ptr_eq(&current.arena, &self.arena)
-                && self.made.is_some_and(ours)
-            {
+            let Some(current) = &mut table.current else { return };
+            let same = Arc::ptr_eq(&current.arena, &self.arena);
+            // All clones are made with the table locked, or from a place that lives: two are the table's and our own.
+            let last = same && Arc::strong_count(&self.arena) == 2;
+            if last || current.since.since() == Since::Born {
+                table.current = None;
+            } else if same && ours {
                 current.free.push(self.number);
             }
         });

@@ -4,6 +4,8 @@
 //! In each the *low half* is what sleepers sleep on: it changes whenever there may be something for them.
 #![allow(unsafe_code)]
 
+use crate::shm::atomic::AtomicU64;
+
 pub mod call;
 pub mod count;
 pub mod flag;
@@ -26,24 +28,23 @@ pub enum Given {
 }
 
 /// A plain word seen as a protocol's, and the other way round.
-#[cfg(not(loom))]
 macro_rules! views {
     ($($word:ident)*) => {$(
         impl $word {
             /// A cell's word under this protocol.
+            #[cfg(not(loom))]
             #[inline]
-            pub fn of(word: &std::sync::atomic::AtomicU64) -> &$word {
+            pub fn of(word: &AtomicU64) -> &$word {
                 // SAFETY: the type is a transparent wrapper of the one it is made from, and every value of that is a valid one.
                 unsafe { &*std::ptr::from_ref(word).cast() }
             }
 
             /// The word itself, to sleep on.
-            pub fn raw(&self) -> &std::sync::atomic::AtomicU64 {
+            pub fn raw(&self) -> &AtomicU64 {
                 &self.0
             }
         }
     )*};
 }
 
-#[cfg(not(loom))]
 views!(CallWord CountWord FlagWord LockWord);
