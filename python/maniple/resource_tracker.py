@@ -1,4 +1,4 @@
-"""Removes named semaphores and shared memory that their owners left behind.
+"""Removes shared memory that its owners left behind.  (Semaphores have no names here: there is nothing to remove.)
 
 What has a name in the system outlives every process that uses it.  So a family of
 processes shares one small helper process, the tracker, and tells it over a pipe
@@ -34,12 +34,6 @@ _IGNORED_SIGNALS = signal.SIGINT, signal.SIGTERM
 _LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
 
 
-def _remove_semaphore(name: str) -> None:
-    from ._native_sync import sem_unlink
-
-    sem_unlink(name)
-
-
 def _remove_shared_memory(name: str) -> None:
     from ._maniple import shm_unlink
 
@@ -54,7 +48,6 @@ def cleanup_noop(name: str) -> None:
 # type of resource -> what removes one by its name
 _CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {
     "noop": cleanup_noop,
-    "semaphore": _remove_semaphore,
     "shared_memory": _remove_shared_memory,
 }
 if sys.version_info >= (3, 13):

@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from . import context, heap, reduction
+from ._maniple import Guarded, LockedField
 from .context import assert_spawning
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
@@ -133,53 +134,24 @@ def rebuild_ctype(type_: type, wrapper: heap.BufferWrapper, length: int | None) 
     return _placed(type_ if length is None else type_ * length, wrapper)
 
 
-def make_property(name: str) -> property:
+def make_property(name: str) -> Any:
     """A property that reads and writes the attribute `name` of the wrapped object with the lock held."""
-
-    def read(self: SynchronizedBase) -> Any:
-        self.acquire()  # the native lock's own method: no Python frame, as `with` would cost
-        try:
-            return getattr(self._obj, name)
-        finally:
-            self.release()
-
-    def write(self: SynchronizedBase, value: Any) -> None:
-        self.acquire()
-        try:
-            setattr(self._obj, name, value)
-        finally:
-            self.release()
-
-    return prop_cache.setdefault(name, property(read, write))
+    return prop_cache.setdefault(name, LockedField(name))
 
 
-prop_cache: dict[str, property] = {}
+prop_cache: dict[str, LockedField] = {}
 #: ctypes structure -> its wrapper class
 class_cache: WeakKeyDictionary = WeakKeyDictionary()
 
 
-class SynchronizedBase:
+class SynchronizedBase(Guarded):
     """A ctypes object of shared memory together with its lock.  ``with wrapper:`` holds the lock over several steps."""
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
         if lock is None:
             lock = (ctx or get_context()).RLock()
-        self._obj, self._lock = obj, lock
+        super().__init__(obj, lock)
         self.acquire, self.release = lock.acquire, lock.release
-
-    def get_obj(self) -> Any:
-        """The ctypes object itself."""
-        return self._obj
-
-    def get_lock(self) -> Any:
-        """The lock."""
-        return self._lock
-
-    def __enter__(self) -> Any:
-        return self.acquire()
-
-    def __exit__(self, *args: Any) -> Any:
-        return self.release()
 
     def __reduce__(self) -> tuple:
         assert_spawning(self)
@@ -198,16 +170,10 @@ class Synchronized(SynchronizedBase):
 class SynchronizedArray(SynchronizedBase):
     """An array; each access by index or slice holds the lock."""
 
+    __getitem__, __setitem__ = Guarded._get_item, Guarded._set_item
+
     def __len__(self) -> int:
         return len(self._obj)
-
-    def __getitem__(self, i: int | slice) -> Any:
-        with self:
-            return self._obj[i]
-
-    def __setitem__(self, i: int | slice, value: Any) -> None:
-        with self:
-            self._obj[i] = value
 
     def __getslice__(self, start: int, stop: int) -> Any:
         return self[start:stop]

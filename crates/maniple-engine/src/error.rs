@@ -23,6 +23,9 @@ pub enum Error {
     /// The handles given to a worker are not the ones a hub made.
     #[error("these are not the handles of a pool's link: {0}")]
     BadHandles(&'static str),
+    /// A lock, semaphore, condition or event cannot be used so.
+    #[error("could not use a lock in shared memory: {0}")]
+    Lock(&'static str),
     /// A hub was used in a process that did not make it.
     #[error("this pool belongs to process {owner}; a forked child cannot use it, make a pool of its own")]
     Foreign {

@@ -10,6 +10,7 @@
 //! | [`sys`] | what an operating system must supply; the only place that names one |
 //! | [`shm`] | segments, rings, bells, blocks |
 //! | [`dialogue`] | question and answer over a stream socket |
+//! | [`sync`] | locks, semaphores, conditions and events in shared memory |
 //! | [`process`] | start, wait, exit status, lifeline |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
 #![deny(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod error;
 pub mod pool;
 pub mod process;
 pub mod shm;
+pub mod sync;
 pub mod sys;
 
 pub use error::{Error, Result};

@@ -9,6 +9,8 @@
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
+//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
+//! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //! | `plain` | pickles of plain values, without the pickle module |
@@ -21,6 +23,7 @@ mod decode;
 mod encode;
 mod error;
 mod function;
+mod guarded;
 mod handles;
 mod hub;
 mod named;
@@ -28,6 +31,9 @@ mod line;
 mod plain;
 mod region;
 mod source;
+mod sync;
+mod sync_fast;
+mod sync_wait;
 mod ticket;
 mod worker;
 
@@ -36,12 +42,19 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _maniple {
     #[pymodule_export]
+    use crate::guarded::{PyGuarded, PyLockedField};
+    #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]
-    use crate::named::{shm_open, shm_unlink};
     use crate::line::PyLine;
     #[pymodule_export]
+    use crate::named::{shm_open, shm_unlink};
+    #[pymodule_export]
     use crate::region::PyRegion;
+    #[pymodule_export]
+    use crate::sync::{PyArena, PySemLock, sem_unlink};
+    #[pymodule_export]
+    use crate::sync_wait::{PyCondition, PyEvent};
     #[pymodule_export]
     use crate::ticket::{PyStream, PyTicket};
     #[pymodule_export]
@@ -51,6 +64,7 @@ mod _maniple {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::sync_fast::install(&module.py().get_type::<crate::sync::PySemLock>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

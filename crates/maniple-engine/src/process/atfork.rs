@@ -72,14 +72,23 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
     make()
 }
 
+/// Has forks wait for whoever is inside [`making`], without registering a descriptor: for tables that a forked child must find
+/// whole.
+///
+/// # Errors
+/// When the operating system cannot take the fork handlers (out of memory).
+pub fn hold_forks() -> io::Result<()> {
+    static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
+    (*HANDLERS.get_or_init(|| sys::process::at_fork(before_fork, after_fork, in_child)))
+        .map_err(io::Error::from_raw_os_error)
+}
+
 /// From now on `fd` is closed in every forked child. To be called inside [`making`].
 ///
 /// # Errors
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn register(fd: BorrowedFd<'_>) -> io::Result<()> {
-    static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
-    (*HANDLERS.get_or_init(|| sys::process::at_fork(before_fork, after_fork, in_child)))
-        .map_err(io::Error::from_raw_os_error)?;
+    hold_forks()?;
     let fd = fd.as_raw_fd();
     let take = |slot: &AtomicI32| slot.compare_exchange(FREE, fd, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     while let Some(last) = visit(take) {

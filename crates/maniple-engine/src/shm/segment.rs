@@ -2,7 +2,7 @@
 
 use crate::error::{Doing, Result};
 use crate::sys::{Handle, memory};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
 /// Shared memory that is mapped here and can be handed to another process.
@@ -27,6 +27,11 @@ impl Segment {
         Ok(Segment { handle, mapping })
     }
 
+    /// Gives up the mapping and keeps the handle.
+    pub fn into_handle(self) -> Handle {
+        self.handle
+    }
+
     /// A second handle on it, for another process.
     pub fn share(&self) -> Result<Handle> {
         memory::duplicate(&self.handle).doing("duplicate a handle on shared memory")
@@ -45,5 +50,11 @@ impl Segment {
     /// Whether it has no bytes (never).
     pub fn is_empty(&self) -> bool {
         self.mapping.is_empty()
+    }
+}
+
+impl AsFd for Segment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
     }
 }

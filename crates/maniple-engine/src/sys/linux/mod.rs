@@ -1,6 +1,7 @@
 //! Linux.
 
 pub mod futex;
+pub mod holder;
 pub mod memory;
 pub mod named;
 pub mod process;
@@ -29,4 +30,9 @@ pub fn cores() -> usize {
 /// This process.
 pub fn process_id() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get() as u32
+}
+
+/// Whether this is the thread that the process began with (or that forked it).
+pub fn is_first_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
 }

@@ -1,0 +1,323 @@
+//! Where the words lie.
+//!
+//! An *arena* is a segment of shared memory with a header and 1023 *cells* of one cache line each. A process cuts its locks out of its
+//! current arena, in order, and makes a new arena when that is full. A forked child can use the arenas it inherits, but makes its
+//! own for new locks, so no two processes ever hand out cells of one arena.
+//!
+//! A cell travels as its arena's handle and its number: however many locks a process makes or is sent, it holds one descriptor for each
+//! arena, not for each lock. An arena that comes in twice is recognised by the id in its header and mapped once.
+//!
+//! # When a cell is used again
+//! A cell that nobody else can know is used again as soon as its owner drops it: the process has not forked since it made the cell
+//! and the cell was never sent. Any other is given up for good: who else knows it cannot be counted reliably, as processes are killed. What
+//! counts reliably is the operating system: when all that a process had in an arena is dropped, it unmaps the arena, and when all have or are dead, the memory is gone. So there is no count to be wrong, nothing to repair after a death, and
+//! no cell is ever used by two. The price: a lock that lives for long keeps the 64 KiB it lies in, and their descriptor.
+//!
+//! | killed | leaves |
+//! | --- | --- |
+//! | anywhere here | its mappings and descriptors, which the system takes back |
+//! | with a sent cell not yet opened | the descriptor in the message, which goes with it |
+//!
+//! # Forks
+//! The table of arenas is only touched inside [`atfork::making`], so a forked child finds it whole and unlocked.
+#![allow(unsafe_code)]
+
+use super::holder;
+use super::word::lock::Holder;
+use crate::error::{Doing, Error, Result};
+use crate::process::atfork;
+use crate::process::epoch::{self, Epoch, Since};
+use crate::shm::segment::Segment;
+use crate::sys::{self, Handle};
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+const LEN: usize = 64 << 10;
+const CELL: usize = 64;
+const CELLS: u32 = (LEN / CELL) as u32;
+const MAGIC: u64 = u64::from_le_bytes(*b"mnplsync");
+
+/// One cache line of zeroed shared memory; what its parts mean is the business of whoever made it.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Cell {
+    /// The word of the protocol.
+    pub word: AtomicU64,
+    /// What the cell is. Written before anybody else knows the cell, as is `limit`.
+    pub kind: AtomicU32,
+    /// The highest value, of a semaphore.
+    pub limit: AtomicU32,
+    /// How often its lock was taken over from a dead holder.
+    pub abandoned: AtomicU32,
+}
+
+#[repr(C, align(64))]
+struct Header {
+    magic: AtomicU64,
+    // When and by whom it was made: unique on a machine.
+    id: [AtomicU64; 2],
+    // The pid namespace of whoever made it; 0: unknown.
+    space: AtomicU64,
+    // Not 0: processes of several namespaces use it.
+    mixed: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Cell>() == CELL && size_of::<Header>() == CELL);
+
+/// A piece of shared memory full of cells.
+#[derive(Debug)]
+pub struct Arena {
+    segment: Segment,
+    id: [u64; 2],
+    // The process for which the namespace was checked, as `Holder::bits`.
+    checked: AtomicU64,
+}
+
+/// What a process knows of arenas.
+struct Table {
+    current: Option<Current>,
+    known: Vec<Weak<Arena>>,
+}
+
+struct Current {
+    arena: Arc<Arena>,
+    since: Epoch,
+    fresh: u32,
+    free: Vec<u32>,
+}
+
+static TABLE: Mutex<Table> = Mutex::new(Table { current: None, known: Vec::new() });
+
+fn table<T>(work: impl FnOnce(MutexGuard<'_, Table>) -> T) -> T {
+    atfork::making(|| work(TABLE.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+fn prepare() -> Result<()> {
+    holder::watch_forks().and_then(|()| epoch::count_forks()).doing("prepare for forks")
+}
+
+impl Arena {
+    fn create() -> Result<Arc<Arena>> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let segment = Segment::create("maniple-sync", LEN)?;
+        let (me, space) = holder::identify();
+        // One process makes only one arena at a time, so the clock tells them apart; the counter is for clocks that stand still.
+        let id = [me.bits(), sys::clock::now().wrapping_add(MADE.fetch_add(1, Ordering::Relaxed).into())];
+        let arena = Arena { segment, id, checked: AtomicU64::new(me.bits()) };
+        let header = arena.header();
+        for (place, part) in header.id.iter().zip(id) {
+            place.store(part, Ordering::Relaxed);
+        }
+        header.space.store(space, Ordering::Relaxed);
+        header.mixed.store((space == 0).into(), Ordering::Relaxed);
+        header.magic.store(MAGIC, Ordering::Relaxed);
+        Ok(Arc::new(arena))
+    }
+
+    /// The arena behind a handle that another process (or this one) shared.
+    ///
+    /// # Errors
+    /// The handle is not an arena's: its number was closed and used again before it was sent.
+    pub fn open(handle: Handle) -> Result<Arc<Arena>> {
+        prepare()?;
+        let number = handle.as_raw_fd();
+        let len = sys::memory::len(&handle).doing("measure shared memory")?;
+        if len != LEN {
+            return Err(Error::Lock("its size is not that of an arena of locks"));
+        }
+        let segment = Segment::open(handle)?;
+        let mut arena = Arena { segment, id: [0; 2], checked: AtomicU64::new(0) };
+        let header = arena.header();
+        if header.magic.load(Ordering::Relaxed) != MAGIC {
+            return Err(Error::Lock("there are no locks in it"));
+        }
+        let id = [0, 1].map(|part| header.id[part].load(Ordering::Relaxed));
+        arena.id = id;
+        table(|mut table| {
+            if let Some(known) = table.known.iter().filter_map(Weak::upgrade).find(|known| known.id == id) {
+                // The very descriptor that the known one holds may have been given twice.
+                if known.segment.as_fd().as_raw_fd() == number {
+                    let _ = arena.segment.into_handle().into_raw_fd();
+                }
+                return Ok(known);
+            }
+            let arena = Arc::new(arena);
+            table.remember(&arena);
+            Ok(arena)
+        })
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the segment begins with a header (`create` makes it so, `open` checks it), is aligned to a page, stays mapped as long as
+        // `self`, and is zeroed where nobody has written. All parts are atomics.
+        unsafe { self.segment.start().cast().as_ref() }
+    }
+
+    fn cell(&self, number: u32) -> &Cell {
+        debug_assert!((1..CELLS).contains(&number));
+        // SAFETY: as in `header`; the number is below CELLS (checked where one comes in), so the cell lies within the segment.
+        unsafe { self.segment.start().cast::<Cell>().add(number as usize).as_ref() }
+    }
+
+    /// What tells it from all others on this machine.
+    pub fn id(&self) -> [u64; 2] {
+        self.id
+    }
+
+    /// The handle to send to a process, which then calls [`Arena::open`].
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.segment.as_fd()
+    }
+
+    /// This process, after its namespace was compared with the arena's.
+    #[inline]
+    fn me(&self) -> Holder {
+        match holder::known() {
+            Some(me) if me.bits() == self.checked.load(Ordering::Relaxed) => me,
+            _ => self.check(),
+        }
+    }
+
+    #[cold]
+    fn check(&self) -> Holder {
+        let (me, space) = holder::identify();
+        let header = self.header();
+        if space == 0 || header.space.load(Ordering::Relaxed) != space {
+            // Before this process takes anything here. Partner: the Acquire in `can_judge`; whoever reads our number in a word, by an exchange
+            // that acquires, and then finds us "dead", sees this.
+            header.mixed.store(1, Ordering::SeqCst);
+        }
+        self.checked.store(me.bits(), Ordering::Relaxed);
+        me
+    }
+
+    fn can_judge(&self) -> bool {
+        self.me();
+        self.header().mixed.load(Ordering::SeqCst) == 0
+    }
+}
+
+impl Table {
+    fn remember(&mut self, arena: &Arc<Arena>) {
+        self.known.retain(|known| known.strong_count() > 0);
+        self.known.push(Arc::downgrade(arena));
+    }
+
+    /// A cell that nobody else uses.
+    fn cut(&mut self) -> Result<(Arc<Arena>, u32)> {
+        // What a forked child inherits is its parent's to hand out.
+        self.current = self.current.take().filter(|current| current.since.since() != Since::Born);
+        if let Some(current) = &mut self.current {
+            if let Some(number) = current.free.pop() {
+                return Ok((current.arena.clone(), number));
+            }
+            if current.fresh < CELLS {
+                current.fresh += 1;
+                return Ok((current.arena.clone(), current.fresh - 1));
+            }
+        }
+        let arena = Arena::create()?;
+        self.remember(&arena);
+        self.current = Some(Current { arena: arena.clone(), since: Epoch::now(), fresh: 2, free: Vec::new() });
+        Ok((arena, 1))
+    }
+}
+
+/// A cell, held by this process.
+#[derive(Debug)]
+pub struct Place {
+    arena: Arc<Arena>,
+    number: u32,
+    /// When this process made it; `None`: it came from another.
+    made: Option<Epoch>,
+    sent: AtomicBool,
+}
+
+impl Place {
+    /// A zeroed cell that nobody else knows.
+    ///
+    /// # Errors
+    /// No shared memory, no descriptor left.
+    pub fn create(kind: u32) -> Result<Place> {
+        prepare()?;
+        let made = Epoch::now();
+        let (arena, number) = table(|mut table| table.cut())?;
+        let place = Place { arena, number, made: Some(made), sent: AtomicBool::new(false) };
+        place.word.store(0, Ordering::Relaxed);
+        place.limit.store(0, Ordering::Relaxed);
+        place.abandoned.store(0, Ordering::Relaxed);
+        place.kind.store(kind, Ordering::Relaxed);
+        Ok(place)
+    }
+
+    /// A cell that another process made.
+    ///
+    /// # Errors
+    /// There is no such cell, or it is of another kind.
+    pub fn open(arena: Arc<Arena>, number: u32, kind: u32) -> Result<Place> {
+        if !(1..CELLS).contains(&number) || arena.cell(number).kind.load(Ordering::Relaxed) != kind {
+            return Err(Error::Lock("there is no such lock in the shared memory that was sent"));
+        }
+        Ok(Place { arena, number, made: None, sent: AtomicBool::new(true) })
+    }
+
+    /// What to send to another process.
+    pub fn send(&self) -> Ticket {
+        self.sent.store(true, Ordering::Relaxed);
+        Ticket { arena: self.arena.clone(), number: self.number }
+    }
+
+    /// Where it is: the number of its cell.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// This process, as it may write itself into the cell.
+    #[inline]
+    pub fn me(&self) -> Holder {
+        self.arena.me()
+    }
+
+    /// Whether `holder`, as read from the cell, has ended for certain.
+    pub fn is_gone(&self, holder: Holder) -> bool {
+        self.arena.can_judge() && holder != self.me() && holder::is_gone(holder)
+    }
+}
+
+impl Deref for Place {
+    type Target = Cell;
+
+    #[inline]
+    fn deref(&self) -> &Cell {
+        self.arena.cell(self.number)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let ours = !*self.sent.get_mut() && self.made.is_some_and(|made| made.since() == Since::Nothing);
+        // A fork cannot come between the look and the end of this: it waits for us.
+        table(|mut table| {
+            let Some(current) = &mut table.current else { return };
+            let same = Arc::ptr_eq(&current.arena, &self.arena);
+            // All clones are made with the table locked, or from a place that lives: two are the table's and our own.
+            let last = same && Arc::strong_count(&self.arena) == 2;
+            if last || current.since.since() == Since::Born {
+                table.current = None;
+            } else if same && ours {
+                current.free.push(self.number);
+            }
+        });
+    }
+}
+
+/// A cell on its way to another process: the arena, whose handle has to go along, and the cell's number.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    /// The arena.
+    pub arena: Arc<Arena>,
+    /// The cell's number in it.
+    pub number: u32,
+}

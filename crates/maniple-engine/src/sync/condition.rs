@@ -1,0 +1,121 @@
+//! A place to wait until another process says that something changed.
+//!
+//! The condition's lock is a [`Lock`] or an [`RLock`], which the waiter holds. Waiting is: enter, let go of the lock altogether, sleep until
+//! called, take the lock again as deep as it was. The notifier waits for nobody, so a waiter that was killed cannot hold it up.
+
+use super::arena::{Place, Ticket};
+use super::lock::{Lock, RLock};
+use super::patience::{self, Interrupt, Limit, Nap, Patience};
+use super::word::CallWord;
+use super::{Outcome, Released};
+use crate::error::{Error, Result};
+
+const KIND: u32 = 5;
+
+/// What a waiter holds, lets go of, and takes again.
+pub trait Guard {
+    /// Lets go, however deep it is held: how deep that was; `None`: this thread does not hold it.
+    fn let_go(&self) -> Option<u32>;
+    /// Takes it again.
+    fn take_again(&self, depth: u32, interrupt: Interrupt<'_>) -> Outcome;
+}
+
+impl Guard for Lock {
+    fn let_go(&self) -> Option<u32> {
+        (self.release() == Released::Done).then_some(1)
+    }
+
+    fn take_again(&self, _depth: u32, interrupt: Interrupt<'_>) -> Outcome {
+        self.acquire(Limit::Never, interrupt)
+    }
+}
+
+impl Guard for RLock {
+    fn let_go(&self) -> Option<u32> {
+        let depth = self.depth();
+        (depth > 0 && self.release_deep() == Released::Done).then_some(depth)
+    }
+
+    fn take_again(&self, depth: u32, interrupt: Interrupt<'_>) -> Outcome {
+        self.acquire_deep(depth, Limit::Never, interrupt)
+    }
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// `Taken`: called; `TimedOut`; `Interrupted`.
+    pub outcome: Outcome,
+    /// How taking the lock again ended: `Interrupted` means that it is not held.
+    pub lock: Outcome,
+}
+
+/// A condition in shared memory.
+#[derive(Debug)]
+pub struct Condition(Place);
+
+impl Condition {
+    /// One that nobody waits for.
+    ///
+    /// # Errors
+    /// No shared memory, no descriptor left.
+    pub fn new() -> Result<Condition> {
+        Place::create(KIND).map(Condition)
+    }
+
+    /// One that another process made.
+    ///
+    /// # Errors
+    /// The ticket is for something else.
+    pub fn open(ticket: Ticket) -> Result<Condition> {
+        Place::open(ticket.arena, ticket.number, KIND).map(Condition)
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.0
+    }
+
+    fn word(&self) -> &CallWord {
+        CallWord::of(&self.0.word)
+    }
+
+    /// Lets go of `guard`, waits to be called, and takes `guard` again.
+    ///
+    /// # Errors
+    /// More than 65535 wait already, or this thread does not hold `guard`.
+    pub fn wait(&self, guard: &impl Guard, limit: Limit, interrupt: Interrupt<'_>) -> Result<Waited> {
+        let word = self.word();
+        let entered_at = word.enter().ok_or(Error::Lock("65535 wait for this condition already"))?;
+        let Some(depth) = guard.let_go() else {
+            word.leave(entered_at);
+            return Err(Error::Lock("the condition's lock is not held"));
+        };
+        let mut patience = Patience::new(limit, &mut *interrupt);
+        let outcome = loop {
+            let Err(number) = word.answer(entered_at) else { break Outcome::Taken };
+            let why = match patience.nap(word.raw(), number) {
+                Nap::Look | Nap::Slice => continue,
+                Nap::TimedOut => Outcome::TimedOut,
+                Nap::Interrupted => Outcome::Interrupted,
+            };
+            let called = word.leave(entered_at);
+            break if called && why == Outcome::TimedOut { Outcome::Taken } else { why };
+        };
+        Ok(Waited { outcome, lock: guard.take_again(depth, interrupt) })
+    }
+
+    /// Calls at most `most` of those who wait: how many. The caller holds the lock.
+    pub fn notify(&self, most: u32) -> u32 {
+        let called = self.word().notify(most);
+        if called > 0 {
+            patience::wake(self.word().raw(), called);
+        }
+        called
+    }
+
+    /// How many wait and are not called; how many are called and have not noticed.
+    pub fn counts(&self) -> (u32, u32) {
+        self.word().counts()
+    }
+}

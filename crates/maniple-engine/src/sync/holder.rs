@@ -1,0 +1,69 @@
+//! Who this process is, and whether another that holds something still lives.
+//!
+//! A holder is a process, not a thread: one whose holding thread has ended lives on and may still release. It is named by its number and
+//! its birth, so a number that is used again does not keep a dead holder alive. Zombies are dead: whoever should reap them may
+//! be the very process that waits.
+//!
+//! Numbers of another pid namespace mean other processes or none. The first process of an arena writes its namespace into it, and any
+//! other that finds itself elsewhere, when it opens the arena or first uses it after a fork, marks the arena *mixed* before it takes
+//! anything there. In a mixed arena nobody judges anybody dead, and an abandoned lock stays locked, as it does in the standard
+//! package. The same where `/proc` does not tell us who we are.
+
+use super::word::lock::Holder;
+use crate::process::atfork;
+use crate::sys;
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static ME: AtomicU64 = AtomicU64::new(0);
+static SPACE: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn nothing() {}
+
+extern "C" fn in_child() {
+    ME.store(0, Ordering::Relaxed);
+}
+
+/// Sees to it that forked children find out anew who they are. To be called before anything else here.
+///
+/// # Errors
+/// When the operating system cannot take the fork handlers (out of memory).
+pub fn watch_forks() -> io::Result<()> {
+    static WATCHING: OnceLock<Result<(), i32>> = OnceLock::new();
+    atfork::hold_forks()?;
+    (*WATCHING.get_or_init(|| sys::process::at_fork(nothing, nothing, in_child))).map_err(io::Error::from_raw_os_error)
+}
+
+/// This process, if it is known already.
+#[inline]
+pub fn known() -> Option<Holder> {
+    let bits = ME.load(Ordering::Relaxed);
+    (bits != 0).then(|| Holder::from_bits(bits))
+}
+
+/// This process, and the namespace its number belongs to (0: unknown).
+pub fn identify() -> (Holder, u64) {
+    // Acquire: partner is the Release below.
+    let bits = ME.load(Ordering::Acquire);
+    if bits != 0 {
+        return (Holder::from_bits(bits), SPACE.load(Ordering::Relaxed));
+    }
+    let found = sys::holder::identity();
+    let me = Holder::new(found.pid, found.born);
+    SPACE.store(found.space, Ordering::Relaxed);
+    ME.store(me.bits(), Ordering::Release);
+    (me, found.space)
+}
+
+/// Whether `holder` has certainly ended. Only for a holder of this process's own namespace.
+pub fn is_gone(holder: Holder) -> bool {
+    sys::holder::is_gone(holder.pid(), holder.born())
+}
+
+/// A number that tells this thread from all others that live in this process.
+#[inline]
+pub fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here) as usize)
+}

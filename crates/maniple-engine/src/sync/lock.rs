@@ -1,0 +1,299 @@
+//! Mutual exclusion that survives its holder.
+//!
+//! [`Lock`] knows which process holds it, but any may release it, as Python's `Lock` may be. [`RLock`] is a `Lock` with an owner: one
+//! thread, which may take it several times, and alone may release it.
+//!
+//! # Taking over
+//! Who waits looks, at the end of each slice, whether the holder has ended, and if so takes the lock from it. Nobody else does: a lock
+//! that nobody waits for stays with its dead holder, since another process may be about to release it, as is its right with a plain
+//! `Lock`. Should it do so after the lock was taken over, it releases the new holder's, just as in any other case of
+//! a lock released by one who does not hold it. Whoever asks again and again without waiting counts as waiting, too: at most every 100 ms
+//! such an attempt looks at the holder.
+//!
+//! The new owner is told ([`Outcome::TakenOver`]), and the cell counts it.
+
+use super::arena::{Place, Ticket};
+use super::patience::{self, Interrupt, Limit, Nap, Patience};
+use super::word::lock::Held;
+use super::word::{Given, LockWord};
+use super::{Outcome, Released, holder};
+use crate::error::Result;
+use crate::sys::clock;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+const PLAIN: u32 = 2;
+const OWNED: u32 = 3;
+/// Nanoseconds between two looks at a holder by those who do not sleep.
+const LOOK_EVERY: u64 = 100_000_000;
+
+/// A lock that any process or thread may release.
+#[derive(Debug)]
+pub struct Lock {
+    place: Place,
+    // When an attempt that does not sleep looks at the holder next.
+    next_look: AtomicU64,
+}
+
+impl Lock {
+    fn create(kind: u32) -> Result<Lock> {
+        Place::create(kind).map(Lock::at)
+    }
+
+    fn at(place: Place) -> Lock {
+        Lock { place, next_look: AtomicU64::new(0) }
+    }
+
+    /// A free one.
+    ///
+    /// # Errors
+    /// No shared memory, no descriptor left.
+    pub fn new() -> Result<Lock> {
+        Lock::create(PLAIN)
+    }
+
+    /// One that another process made.
+    ///
+    /// # Errors
+    /// The ticket is for something else.
+    pub fn open(ticket: Ticket) -> Result<Lock> {
+        Place::open(ticket.arena, ticket.number, PLAIN).map(Lock::at)
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    #[inline]
+    fn word(&self) -> &LockWord {
+        LockWord::of(&self.place.word)
+    }
+
+    /// Whether anybody holds it.
+    pub fn is_held(&self) -> bool {
+        self.word().held().is_some()
+    }
+
+    /// Whether this process holds it.
+    pub fn is_held_here(&self) -> bool {
+        self.word().held().is_some_and(|held| held.holder() == self.place.me())
+    }
+
+    /// How often it was taken over from a dead holder.
+    pub fn times_abandoned(&self) -> u32 {
+        self.place.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Takes it if it is free.
+    #[inline]
+    pub fn try_acquire(&self) -> bool {
+        self.word().take(self.place.me()).is_ok()
+    }
+
+    /// Takes it, waiting for it if need be.
+    pub fn acquire(&self, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+        let (word, me) = (self.word(), self.place.me());
+        let mut seen = match word.take(me) {
+            Ok(()) => return Outcome::Taken,
+            Err(held) => held,
+        };
+        if limit == Limit::Now {
+            return self.look(seen).unwrap_or(Outcome::TimedOut);
+        }
+        if spin(|| word.held().is_none() && word.take(me).is_ok()) {
+            return Outcome::Taken;
+        }
+        let mut patience = Patience::new(limit, interrupt);
+        loop {
+            let given_up = match word.announce(seen) {
+                None => None,
+                Some(expected) => match patience.nap(word.raw(), expected) {
+                    Nap::Look => None,
+                    Nap::Slice if self.place.is_gone(seen.holder()) && self.take_over(seen) => return Outcome::TakenOver,
+                    Nap::Slice => None,
+                    Nap::TimedOut => Some(Outcome::TimedOut),
+                    Nap::Interrupted => Some(Outcome::Interrupted),
+                },
+            };
+            if given_up == Some(Outcome::Interrupted) {
+                self.leave();
+                return Outcome::Interrupted;
+            }
+            match word.take_after_sleep(me) {
+                Ok(()) => return Outcome::Taken,
+                Err(held) => seen = held,
+            }
+            if let Some(why) = given_up {
+                let taken = self.look(seen);
+                if taken.is_none() {
+                    self.leave();
+                }
+                return taken.unwrap_or(why);
+            }
+        }
+    }
+
+    /// On giving up: a wake-up that was meant for a sleeper, and that this one may have got, must not be lost.
+    fn leave(&self) {
+        self.word().leave();
+        if self.word().held().is_none() {
+            patience::wake(self.word().raw(), 1);
+        }
+    }
+
+    /// For those who do not sleep: takes the lock over if its holder has ended and it is time to look.
+    fn look(&self, seen: Held) -> Option<Outcome> {
+        let now = clock::now();
+        let next = self.next_look.load(Ordering::Relaxed);
+        if now < next {
+            return None;
+        }
+        self.next_look.store(now + LOOK_EVERY, Ordering::Relaxed);
+        // The first of many attempts only sets the time.
+        let due = next != 0 && self.place.is_gone(seen.holder()) && self.take_over(seen);
+        due.then_some(Outcome::TakenOver)
+    }
+
+    fn take_over(&self, from: Held) -> bool {
+        // Where the exchange fails the world has changed, and the wait goes on.
+        let marked = self.word().held().filter(|now| now.holder() == from.holder());
+        let taken = marked.is_some_and(|now| self.word().take_over(now, self.place.me()).is_ok());
+        if taken {
+            self.place.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Frees it, whoever holds it.
+    #[inline]
+    pub fn release(&self) -> Released {
+        match self.word().free() {
+            Given::Refused => return Released::TooOften,
+            Given::Quiet => {}
+            Given::Wake => patience::wake(self.word().raw(), 1),
+        }
+        Released::Done
+    }
+}
+
+/// Looks at a lock for about the time that a short critical section takes: a sleep and a wake-up cost more.
+fn spin(mut taken: impl FnMut() -> bool) -> bool {
+    for _ in 0..SPINS {
+        std::hint::spin_loop();
+        if taken() {
+            return true;
+        }
+    }
+    false
+}
+
+const SPINS: u32 = 100;
+
+/// A lock that its owner, one thread of one process, may take again, and that nobody else may release.
+#[derive(Debug)]
+pub struct RLock {
+    lock: Lock,
+    // Both are written by the owner only, while it holds the lock, so that a thread that finds itself here is the owner for certain.
+    owner: AtomicUsize,
+    depth: AtomicU32,
+}
+
+impl RLock {
+    fn at(lock: Lock) -> RLock {
+        RLock { lock, owner: AtomicUsize::new(0), depth: AtomicU32::new(0) }
+    }
+
+    /// A free one.
+    ///
+    /// # Errors
+    /// No shared memory, no descriptor left.
+    pub fn new() -> Result<RLock> {
+        Lock::create(OWNED).map(RLock::at)
+    }
+
+    /// One that another process made.
+    ///
+    /// # Errors
+    /// The ticket is for something else.
+    pub fn open(ticket: Ticket) -> Result<RLock> {
+        Place::open(ticket.arena, ticket.number, OWNED).map(Lock::at).map(RLock::at)
+    }
+
+    /// The lock itself, without its owner.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// How often this thread holds it.
+    #[inline]
+    pub fn depth(&self) -> u32 {
+        // A forked child inherits owner and depth, but the lock is its parent's.
+        let mine = self.owner.load(Ordering::Relaxed) == holder::this_thread() && self.lock.is_held_here();
+        if mine { self.depth.load(Ordering::Relaxed) } else { 0 }
+    }
+
+    /// Takes it once more if this thread holds it, or if it is free.
+    #[inline]
+    pub fn try_acquire(&self) -> bool {
+        if self.again() {
+            return true;
+        }
+        let taken = self.lock.try_acquire();
+        if taken {
+            self.begin(1);
+        }
+        taken
+    }
+
+    #[inline]
+    fn again(&self) -> bool {
+        let depth = self.depth();
+        if depth > 0 {
+            self.depth.store(depth + 1, Ordering::Relaxed);
+        }
+        depth > 0
+    }
+
+    #[inline]
+    fn begin(&self, depth: u32) {
+        self.depth.store(depth, Ordering::Relaxed);
+        self.owner.store(holder::this_thread(), Ordering::Relaxed);
+    }
+
+    /// Takes it, waiting for it if need be.
+    pub fn acquire(&self, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+        if self.again() {
+            return Outcome::Taken;
+        }
+        self.acquire_deep(1, limit, interrupt)
+    }
+
+    /// Takes it, which this thread does not hold, `depth` times at once.
+    pub fn acquire_deep(&self, depth: u32, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+        let outcome = self.lock.acquire(limit, interrupt);
+        if outcome.is_ours() {
+            self.begin(depth);
+        }
+        outcome
+    }
+
+    /// Gives it back once.
+    #[inline]
+    pub fn release(&self) -> Released {
+        match self.depth() {
+            0 => Released::NotOwner,
+            1 => self.release_deep(),
+            depth => {
+                self.depth.store(depth - 1, Ordering::Relaxed);
+                Released::Done
+            }
+        }
+    }
+
+    /// Gives it back, which this thread holds, however deep.
+    pub fn release_deep(&self) -> Released {
+        self.owner.store(0, Ordering::Relaxed);
+        self.depth.store(0, Ordering::Relaxed);
+        self.lock.release()
+    }
+}

@@ -1,0 +1,100 @@
+//! Sleeping on a word: with a deadline, a hook for interrupts, and a look at the world now and then.
+//!
+//! No sleep lasts longer than a *slice*: 10 ms at first, then doubling up to half a second. What slices are for stands in `mod.rs`:
+//! wake-ups that died with somebody, holders that died, and signals that came just before the sleep began. A waiter thus costs at most
+//! two wake-ups a second, some ten microseconds.
+#![allow(unsafe_code)]
+
+use crate::sys::clock;
+use crate::sys::futex::{self, Woken};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
+
+const FIRST_SLICE: Duration = Duration::from_millis(10);
+const LONGEST_SLICE: Duration = Duration::from_millis(500);
+
+/// The half of a word that sleepers sleep on.
+fn low_half(word: &AtomicU64) -> &AtomicU32 {
+    let half = usize::from(cfg!(target_endian = "big"));
+    // SAFETY: it lies within the word, aligned, and lives as long. In Rust nobody reads or writes it: only its address goes to the operating
+    // system, which compares it, so there are no accesses of two sizes in the program.
+    unsafe { &*std::ptr::from_ref(word).cast::<AtomicU32>().add(half) }
+}
+
+/// Wakes up to `count` of those who sleep on `word`.
+pub fn wake(word: &AtomicU64, count: u32) {
+    futex::wake(low_half(word), count);
+}
+
+/// Asked now and then while a wait lasts, and after each signal: `false` breaks the wait off.
+pub type Interrupt<'a> = &'a mut dyn FnMut() -> bool;
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Not at all.
+    Now,
+    /// At most so long.
+    For(Duration),
+    /// Until it is over.
+    Never,
+}
+
+/// Why a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nap {
+    /// The word may have changed.
+    Look,
+    /// A slice is over: look at the word, and whether whoever is waited for still lives.
+    Slice,
+    /// The time is up.
+    TimedOut,
+    /// The hook broke the wait off.
+    Interrupted,
+}
+
+/// One wait, which may take several sleeps.
+pub struct Patience<'a> {
+    deadline: Option<u64>,
+    slice: Duration,
+    interrupt: Interrupt<'a>,
+}
+
+impl<'a> Patience<'a> {
+    /// Begins to wait.
+    pub fn new(limit: Limit, interrupt: Interrupt<'a>) -> Self {
+        let deadline = match limit {
+            Limit::Now => Some(0),
+            Limit::For(time) => Some(clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))),
+            Limit::Never => None,
+        };
+        Patience { deadline, slice: FIRST_SLICE, interrupt }
+    }
+
+    /// Sleeps while the low half of `word` is `expected`, a slice at most.
+    pub fn nap(&mut self, word: &AtomicU64, expected: u32) -> Nap {
+        let left = self.deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Nap::TimedOut;
+        }
+        let time = left.map_or(self.slice, |left| left.min(self.slice));
+        let woken = futex::wait(low_half(word), expected, Some(time));
+        if woken == Woken::Rung {
+            return Nap::Look;
+        }
+        if !(self.interrupt)() {
+            return Nap::Interrupted;
+        }
+        if woken == Woken::TimedOut && time == self.slice {
+            self.slice = (self.slice * 2).min(LONGEST_SLICE);
+            return Nap::Slice;
+        }
+        Nap::Look
+    }
+}
+
+impl std::fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Patience").field("deadline", &self.deadline).field("slice", &self.slice).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! A condition: who waits to be called, and how many calls are not yet answered.
+//!
+//! ```text
+//!   63 ─── 48   47 ─── 32   31 ─── 0
+//!   calls       waiting     number of the last notify
+//! ```
+//!
+//! | step | change | by |
+//! | --- | --- | --- |
+//! | enter | waiting + 1; remember the number | a waiter, before it lets go of the lock |
+//! | notify n | g = min(n, waiting): waiting − g, calls + g, number + 1; then wake g | whoever holds the lock |
+//! | answer | calls − 1, if there are any and the number is not the one at entering | a waiter, whenever it looks |
+//! | leave | answer if possible, else waiting − 1 | a waiter whose time is up |
+//!
+//! Waiters sleep while the number is the one last seen. Each of those who entered is counted once, in *waiting* or in *calls*, so exactly as
+//! many return as were called. Which of them answers is open, except that one who came after the last notify does not.
+//!
+//! A waiter between entering and sleeping is not missed, since the number has changed by then. One that was woken and killed leaves its call
+//! to the next waiter that looks. One killed while waiting stays in *waiting*: a later notify of more than the living may then leave a
+//! call over, and one later waiter returns without having been meant. That is the one trace that a death leaves: a
+//! wake-up too many, which users of conditions have to expect anyway, never one too few, and the notifier waits for nobody.
+
+use crate::shm::atomic::{AtomicU64, Ordering};
+
+const WAITER: u64 = 1 << 32;
+const CALL: u64 = 1 << 48;
+/// How many can wait at a time.
+pub const MOST: u64 = 0xffff;
+
+/// The word.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct CallWord(pub(super) AtomicU64);
+
+fn number(word: u64) -> u32 {
+    word as u32
+}
+
+fn waiting(word: u64) -> u64 {
+    word >> 32 & MOST
+}
+
+fn calls(word: u64) -> u64 {
+    word >> 48
+}
+
+fn answered(word: u64, entered_at: u32) -> Option<u64> {
+    (number(word) != entered_at && calls(word) > 0).then(|| word - CALL)
+}
+
+impl CallWord {
+    // Acquire and Release throughout the changes would add nothing: what the notifier publishes, waiters see by the lock.
+
+    /// Enters a waiter: the number of the last notify. `None`: too many wait.
+    pub fn enter(&self) -> Option<u32> {
+        let room = |now| (waiting(now) + calls(now) < MOST).then(|| now + WAITER);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok().map(number)
+    }
+
+    /// Answers a call, if there is one for a waiter that entered at that number; else the number to sleep on.
+    pub fn answer(&self, entered_at: u32) -> Result<(), u32> {
+        let answer = |now| answered(now, entered_at);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, answer).map(drop).map_err(number)
+    }
+
+    /// Takes a waiter off. Whether it was called after all.
+    pub fn leave(&self, entered_at: u32) -> bool {
+        let leave = |now| Some(answered(now, entered_at).unwrap_or(if waiting(now) > 0 { now - WAITER } else { now }));
+        let was = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, leave);
+        was.is_ok_and(|was| answered(was, entered_at).is_some())
+    }
+
+    /// Calls at most `most` waiters. How many were called, who must now be woken.
+    pub fn notify(&self, most: u32) -> u32 {
+        let called = |now: u64| waiting(now).min(most.into());
+        let call = |now: u64| {
+            let called = called(now);
+            let next = u64::from(number(now).wrapping_add(1));
+            (called > 0).then(|| (now >> 32 << 32 | next) - called * WAITER + called * CALL)
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, call).map_or(0, |was| called(was) as u32)
+    }
+
+    /// How many wait and are not called; how many calls are not answered.
+    pub fn counts(&self) -> (u32, u32) {
+        let now = self.0.load(Ordering::Relaxed);
+        (waiting(now) as u32, calls(now) as u32)
+    }
+}

@@ -1,0 +1,138 @@
+//! Who holds a lock.
+//!
+//! ```text
+//!   63 ─── 32   31          30 ─── 0
+//!   born        contended   pid             all zero: free
+//! ```
+//!
+//! | step | change | by |
+//! | --- | --- | --- |
+//! | take | free → me | anyone |
+//! | take, having slept | free → me, contended: others may sleep still, and the wake-up for one of them was spent on me | a sleeper |
+//! | announce | held → held, contended | whoever is about to sleep |
+//! | free | anything → free; was contended: wake one | the holder (or, for a lock without owner, anyone) |
+//! | take over | that very holder → me, contended | a waiter who knows that the holder has ended |
+//!
+//! A sleeper sleeps while the low half is *pid, contended*. One that gives up announces once more, since it may have
+//! eaten a wake-up, and the next holder may have come without the mark.
+//!
+//! Taking over compares the whole word: if the dead holder's lock was released meanwhile (a plain lock may be, by anyone) and taken by
+//! somebody else, or taken over by another waiter, the exchange fails.
+
+use super::Given;
+use crate::shm::atomic::{AtomicU64, Ordering};
+
+const CONTENDED: u64 = 1 << 31;
+
+/// A process, as the word names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder(u64);
+
+impl Holder {
+    /// Process `pid` (not 0, below 2³¹), which began at `born`.
+    pub fn new(pid: u32, born: u32) -> Holder {
+        Holder(u64::from(born) << 32 | (u64::from(pid) & (CONTENDED - 1)))
+    }
+
+    /// Its number.
+    pub fn pid(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// When it began.
+    pub fn born(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// As one number, not 0.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The other half of [`Holder::bits`].
+    pub fn from_bits(bits: u64) -> Holder {
+        Holder(bits)
+    }
+}
+
+/// A word that somebody else held when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held(u64);
+
+impl Held {
+    /// By whom.
+    pub fn holder(self) -> Holder {
+        Holder(self.0 & !CONTENDED)
+    }
+}
+
+/// The word.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct LockWord(pub(super) AtomicU64);
+
+impl LockWord {
+    /// Takes the lock if it is free.
+    #[inline]
+    pub fn take(&self, me: Holder) -> Result<(), Held> {
+        self.exchange(0, me.0)
+    }
+
+    /// As [`LockWord::take`], for one who has slept.
+    pub fn take_after_sleep(&self, me: Holder) -> Result<(), Held> {
+        self.exchange(0, me.0 | CONTENDED)
+    }
+
+    /// Takes the lock from a holder who has ended.
+    pub fn take_over(&self, from: Held, me: Holder) -> Result<(), Held> {
+        self.exchange(from.0, me.0 | CONTENDED)
+    }
+
+    #[inline]
+    fn exchange(&self, from: u64, to: u64) -> Result<(), Held> {
+        // Acquire: partner is the Release in `free`. (What a dead holder wrote is seen because its end was.)
+        match self.0.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(()),
+            Err(now) => Err(Held(now)),
+        }
+    }
+
+    /// Says that somebody is about to sleep: the low half to sleep on. `None`: the word has changed, so look again.
+    pub fn announce(&self, seen: Held) -> Option<u32> {
+        let marked = seen.0 | CONTENDED;
+        if seen.0 == 0 {
+            return None;
+        }
+        if marked != seen.0 {
+            // Relaxed: nothing is published by it; whoever frees the word reads it by the very exchange that frees it.
+            self.0.compare_exchange(seen.0, marked, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        }
+        Some(marked as u32)
+    }
+
+    /// Says, on giving up, that others may sleep.
+    pub fn leave(&self) {
+        while let Some(held) = self.held() {
+            if self.announce(held).is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Frees the lock, whoever holds it.
+    #[inline]
+    pub fn free(&self) -> Given {
+        // Release: partner is the Acquire in `exchange`.
+        match self.0.swap(0, Ordering::Release) {
+            0 => Given::Refused,
+            was if was & CONTENDED == 0 => Given::Quiet,
+            _ => Given::Wake,
+        }
+    }
+
+    /// What is held, if it is.
+    pub fn held(&self) -> Option<Held> {
+        let now = self.0.load(Ordering::Relaxed);
+        (now != 0).then_some(Held(now))
+    }
+}

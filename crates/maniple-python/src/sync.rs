@@ -1,0 +1,466 @@
+//! `SemLock`: what Python's locks and semaphores are made of; and `SyncArena`, the shared memory they lie in.
+//!
+//! Both are bases for classes of Python's: an object is made empty (so that unpickling can fill it) and filled by `__init__`, `_rebuild` or
+//! `_fill`. What can be done at once is done with the interpreter lock held; it is given up only to wait.
+
+use crate::error::python;
+use crate::handles::adopt;
+use maniple_engine::sync::arena::{Arena, Place, Ticket};
+use maniple_engine::sync::condition::Guard;
+use maniple_engine::sync::holder::this_thread;
+use maniple_engine::sync::lock::{Lock, RLock};
+use maniple_engine::sync::patience::{Interrupt, Limit};
+use maniple_engine::sync::semaphore::Semaphore;
+use maniple_engine::sync::{Outcome, Released};
+use maniple_engine::sys;
+use pyo3::exceptions::{
+    PyAssertionError, PyFileExistsError, PyFileNotFoundError, PyOSError, PyOverflowError, PyRuntimeError, PyValueError,
+};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use std::collections::HashSet;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+const RECURSIVE_MUTEX: i32 = 0;
+const SEMAPHORE: i32 = 1;
+const SEM_VALUE_MAX: u32 = i32::MAX as u32;
+
+/// Shared memory that locks lie in.
+#[pyclass(name = "SyncArena", module = "maniple._maniple", frozen, weakref)]
+pub struct PyArena(Arc<Arena>);
+
+#[pymethods]
+impl PyArena {
+    /// The arena behind a descriptor that came from another process, and which belongs to the arena from now on.
+    #[staticmethod]
+    fn adopt(fd: i32) -> PyResult<PyArena> {
+        let handle = adopt(vec![fd]).pop().ok_or_else(|| PyRuntimeError::new_err("no descriptor"))?;
+        Arena::open(handle).map(PyArena).map_err(python)
+    }
+
+    /// Its descriptor, to be duplicated by whoever sends it.
+    #[getter]
+    fn fd(&self) -> i32 {
+        self.0.handle().as_raw_fd()
+    }
+
+    /// What tells it from all others.
+    #[getter]
+    fn id(&self) -> (u64, u64) {
+        self.0.id().into()
+    }
+}
+
+/// A cell on its way to another process.
+pub fn send(place: &Place) -> (PyArena, u32) {
+    let ticket = place.send();
+    (PyArena(ticket.arena), ticket.number)
+}
+
+/// The other half of [`send`].
+pub fn arrived(handle: &(Bound<'_, PyArena>, u32)) -> Ticket {
+    Ticket { arena: handle.0.get().0.clone(), number: handle.1 }
+}
+
+/// A time-out as Python gives it: seconds, or `None` for ever.
+pub fn limit(timeout: Option<f64>) -> Limit {
+    match timeout {
+        None => Limit::Never,
+        Some(t) if t > 0.0 => Duration::try_from_secs_f64(t).map_or(Limit::Never, Limit::For),
+        Some(_) => Limit::Now,
+    }
+}
+
+/// What a signal's handler raised, if one is due. Python runs handlers in its first thread only; any other must not ask for the
+/// interpreter here, since it may still wait while the interpreter ends.
+pub fn look_for_signals() -> Option<PyErr> {
+    sys::is_first_thread().then(|| Python::attach(|py| py.check_signals().err())).flatten()
+}
+
+/// Runs `wait` without the interpreter lock; the exception of a signal handler that broke it off comes back.
+pub fn waiting<T: Send>(py: Python<'_>, wait: impl FnOnce(Interrupt<'_>) -> T + Send) -> (T, Option<PyErr>) {
+    let mut raised = None;
+    let outcome = py.detach(|| {
+        wait(&mut || {
+            if raised.is_none() {
+                raised = look_for_signals();
+            }
+            raised.is_none()
+        })
+    });
+    (outcome, raised)
+}
+
+/// What a `SemLock` is.
+enum Inner {
+    Lock(Lock),
+    RLock(RLock),
+    Semaphore(Semaphore),
+}
+
+/// A lock or semaphore that processes share.
+#[pyclass(name = "SemLock", module = "maniple._maniple", subclass, frozen, weakref)]
+pub struct PySemLock {
+    inner: OnceLock<Inner>,
+    name: OnceLock<String>,
+    // Which thread of which process acquired last through this object, and how often more than it released. Only what the standard
+    // package's private methods tell rests on it; for an RLock it is not used.
+    thread: AtomicUsize,
+    process: AtomicU64,
+    count: AtomicUsize,
+    abandoned: AtomicBool,
+}
+
+/// The names that are in use in this process. They lead nowhere: nothing here can be opened by its name.
+static NAMES: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+fn with_names<T>(work: impl FnOnce(&mut HashSet<String>) -> T) -> T {
+    work(NAMES.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
+}
+
+/// Forgets the name of a `SemLock` that was made with ``unlink=False``.
+#[pyfunction]
+pub fn sem_unlink(name: &str) -> PyResult<()> {
+    if with_names(|names| names.remove(name)) {
+        return Ok(());
+    }
+    let text = "this process has no semaphore of that name";
+    Err(PyFileNotFoundError::new_err((2, text, name.to_owned())))
+}
+
+fn too_often() -> PyErr {
+    PyValueError::new_err("semaphore or lock released too many times")
+}
+
+impl PySemLock {
+    fn inner(&self) -> PyResult<&Inner> {
+        self.inner.get().ok_or_else(|| PyRuntimeError::new_err("this lock was made without calling its __init__"))
+    }
+
+    fn fill(&self, inner: Inner, name: Option<String>) -> PyResult<()> {
+        if let Some(name) = name {
+            let _ = self.name.set(name);
+        }
+        self.inner.set(inner).map_err(|_| PyRuntimeError::new_err("this lock was initialised already"))
+    }
+
+    /// The guard of a condition.
+    pub fn guard(&self) -> PyResult<impl Guard + Send + '_> {
+        Ok(Held { whole: self, inner: self.inner()? })
+    }
+
+    #[inline]
+    fn note_taken(&self, inner: &Inner) {
+        let process = match inner {
+            Inner::RLock(_) => return,
+            Inner::Lock(lock) => lock.place().me(),
+            Inner::Semaphore(semaphore) => semaphore.place().me(),
+        };
+        let same = self.process.load(Ordering::Relaxed) == process.bits();
+        let before = if same { self.count.load(Ordering::Relaxed) } else { 0 };
+        self.process.store(process.bits(), Ordering::Relaxed);
+        self.thread.store(this_thread(), Ordering::Relaxed);
+        self.count.store(before + 1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn note_released(&self) {
+        self.count.store(self.count.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn try_at_once(&self, inner: &Inner) -> bool {
+        let taken = match inner {
+            Inner::Lock(lock) => lock.try_acquire(),
+            Inner::RLock(lock) => lock.try_acquire(),
+            Inner::Semaphore(semaphore) => semaphore.try_acquire(),
+        };
+        if taken {
+            self.note_taken(inner);
+            if self.abandoned.load(Ordering::Relaxed) && self.depth(inner) == 1 {
+                self.abandoned.store(false, Ordering::Relaxed);
+            }
+        }
+        taken
+    }
+
+    /// Acquires it, if that can be had without waiting.
+    #[inline]
+    pub fn take_at_once(&self) -> bool {
+        self.inner.get().is_some_and(|inner| self.try_at_once(inner))
+    }
+
+    /// Releases it, if it can be released.
+    #[inline]
+    pub fn give_back_at_once(&self) -> bool {
+        self.inner.get().is_some_and(|inner| self.give_back(inner) == Released::Done)
+    }
+
+    /// Acquires; what cannot be had at once is waited for.
+    #[inline]
+    pub fn take(&self, py: Python<'_>, limit: Limit) -> PyResult<bool> {
+        let inner = self.inner()?;
+        if self.try_at_once(inner) { Ok(true) } else { self.take_slowly(py, inner, limit) }
+    }
+
+    /// Releases.
+    #[inline]
+    pub fn give(&self) -> PyResult<()> {
+        match self.give_back(self.inner()?) {
+            Released::Done => Ok(()),
+            Released::TooOften => Err(too_often()),
+            Released::NotOwner => {
+                Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"))
+            }
+        }
+    }
+
+    #[cold]
+    fn take_slowly(&self, py: Python<'_>, inner: &Inner, limit: Limit) -> PyResult<bool> {
+        let attempt = |interrupt: Interrupt<'_>| match inner {
+            Inner::Lock(lock) => lock.acquire(limit, interrupt),
+            Inner::RLock(lock) => lock.acquire(limit, interrupt),
+            Inner::Semaphore(semaphore) => semaphore.acquire(limit, interrupt),
+        };
+        let (outcome, raised) =
+            if limit == Limit::Now { (attempt(&mut || true), None) } else { waiting(py, attempt) };
+        self.note(inner, outcome);
+        match raised {
+            Some(error) if !outcome.is_ours() => Err(error),
+            // It came together with the signal: it goes back, since the caller will not know that it has it.
+            Some(error) => {
+                self.give_back(inner);
+                Err(error)
+            }
+            None => Ok(outcome.is_ours()),
+        }
+    }
+
+    fn note(&self, inner: &Inner, outcome: Outcome) {
+        if outcome.is_ours() {
+            self.abandoned.store(outcome == Outcome::TakenOver, Ordering::Relaxed);
+            self.note_taken(inner);
+        }
+    }
+
+    #[inline]
+    fn give_back(&self, inner: &Inner) -> Released {
+        let released = match inner {
+            Inner::Lock(lock) => lock.release(),
+            Inner::RLock(lock) => return lock.release(),
+            Inner::Semaphore(semaphore) => semaphore.release(),
+        };
+        if released == Released::Done {
+            self.note_released();
+        }
+        released
+    }
+
+    fn depth(&self, inner: &Inner) -> usize {
+        let holds = match inner {
+            Inner::RLock(lock) => return lock.depth() as usize,
+            Inner::Lock(lock) => lock.is_held_here(),
+            Inner::Semaphore(semaphore) => self.process.load(Ordering::Relaxed) == semaphore.place().me().bits(),
+        };
+        if holds { self.count.load(Ordering::Relaxed) } else { 0 }
+    }
+
+    /// Whether the calling thread holds it, as far as can be told.
+    pub fn is_mine(&self) -> PyResult<bool> {
+        let inner = self.inner()?;
+        let here = matches!(inner, Inner::RLock(_)) || self.thread.load(Ordering::Relaxed) == this_thread();
+        Ok(here && self.depth(inner) > 0)
+    }
+}
+
+struct Held<'a> {
+    whole: &'a PySemLock,
+    inner: &'a Inner,
+}
+
+impl Guard for Held<'_> {
+    fn let_go(&self) -> Option<u32> {
+        match self.inner {
+            Inner::RLock(lock) => lock.let_go(),
+            inner => (self.whole.give_back(inner) == Released::Done).then_some(1),
+        }
+    }
+
+    fn take_again(&self, depth: u32, interrupt: Interrupt<'_>) -> Outcome {
+        let outcome = match self.inner {
+            Inner::Lock(lock) => lock.take_again(depth, interrupt),
+            Inner::RLock(lock) => lock.take_again(depth, interrupt),
+            Inner::Semaphore(semaphore) => semaphore.acquire(Limit::Never, interrupt),
+        };
+        self.whole.note(self.inner, outcome);
+        outcome
+    }
+}
+
+#[pymethods]
+impl PySemLock {
+    /// The highest value a semaphore may have.
+    #[classattr]
+    #[pyo3(name = "SEM_VALUE_MAX")]
+    const HIGHEST: u32 = SEM_VALUE_MAX;
+
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PySemLock {
+        PySemLock {
+            inner: OnceLock::new(),
+            name: OnceLock::new(),
+            thread: AtomicUsize::new(0),
+            process: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    /// A fresh one. `holder`: of a semaphore that is used as a lock, remember who holds it, so that a dead process does not hold it for ever.
+    #[pyo3(signature = (kind, value, maxvalue, name=None, unlink=true, *, holder=false))]
+    fn __init__(
+        &self,
+        kind: i32,
+        value: i64,
+        maxvalue: i64,
+        name: Option<String>,
+        unlink: bool,
+        holder: bool,
+    ) -> PyResult<()> {
+        let limit = u32::try_from(maxvalue).ok().filter(|&most| most <= SEM_VALUE_MAX);
+        let limit = limit.ok_or_else(|| PyOverflowError::new_err("maxvalue is out of range"))?;
+        // An OSError, as in the standard package, whose semaphores are the system's.
+        let value = u32::try_from(value).ok().filter(|&value| value <= limit);
+        let value = value.ok_or_else(|| PyOSError::new_err((22, "the value of a semaphore is out of range")))?;
+        let name = name.filter(|_| !unlink);
+        if let Some(name) = &name
+            && !with_names(|names| names.insert(name.clone()))
+        {
+            return Err(PyFileExistsError::new_err((17, "there is a semaphore of that name", name.clone())));
+        }
+        let inner = match kind {
+            RECURSIVE_MUTEX => RLock::new().map(Inner::RLock),
+            SEMAPHORE if holder && value == 1 && limit == 1 => Lock::new().map(Inner::Lock),
+            SEMAPHORE => Semaphore::new(value, limit).map(Inner::Semaphore),
+            _ => return Err(PyValueError::new_err("unrecognized kind")),
+        };
+        self.fill(inner.map_err(python)?, name)
+    }
+
+    /// The one that `_send` gave a handle for, in another process.
+    #[classmethod]
+    fn _rebuild<'py>(
+        cls: &Bound<'py, PyType>,
+        handle: (Bound<'py, PyArena>, u32),
+        kind: i32,
+        maxvalue: i64,
+        name: Option<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let new = cls.call_method1("__new__", (cls,))?;
+        new.cast::<PySemLock>()?.get()._fill(handle, kind, maxvalue, name)?;
+        Ok(new)
+    }
+
+    /// As `_rebuild`, for an object that exists and is empty.
+    fn _fill(&self, handle: (Bound<'_, PyArena>, u32), kind: i32, maxvalue: i64, name: Option<String>) -> PyResult<()> {
+        let ticket = arrived(&handle);
+        let inner = match kind {
+            RECURSIVE_MUTEX => RLock::open(ticket).map(Inner::RLock),
+            _ if maxvalue == 1 => Lock::open(ticket.clone())
+                .map(Inner::Lock)
+                .or_else(|_| Semaphore::open(ticket).map(Inner::Semaphore)),
+            _ => Semaphore::open(ticket).map(Inner::Semaphore),
+        };
+        self.fill(inner.map_err(python)?, name)
+    }
+
+    /// What another process needs to open it: the arena, and where in it.
+    fn _send(&self) -> PyResult<(PyArena, u32)> {
+        Ok(send(self.place()?))
+    }
+
+    // `acquire`, `release`, `__enter__` and `__exit__` are in `sync_fast`, and come here when there is more to it.
+    #[pyo3(signature = (block=None, timeout=None))]
+    fn _acquire(&self, py: Python<'_>, block: Option<&Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<bool> {
+        let blocking = block.map_or(Ok(true), |block| block.is_truthy())?;
+        self.take(py, if blocking { limit(timeout) } else { Limit::Now })
+    }
+
+    fn _release(&self) -> PyResult<()> {
+        self.give()
+    }
+
+    /// Whether an attempt to acquire it would have to wait.
+    fn locked(&self) -> PyResult<bool> {
+        self._is_zero()
+    }
+
+    fn _is_zero(&self) -> PyResult<bool> {
+        Ok(self._get_value()? == 0)
+    }
+
+    fn _get_value(&self) -> PyResult<u32> {
+        Ok(match self.inner()? {
+            Inner::Lock(lock) => u32::from(!lock.is_held()),
+            Inner::RLock(lock) => u32::from(!lock.lock().is_held()),
+            Inner::Semaphore(semaphore) => semaphore.value(),
+        })
+    }
+
+    fn _count(&self) -> PyResult<usize> {
+        let inner = self.inner()?;
+        match inner {
+            // Also in threads that are not the owner.
+            Inner::RLock(lock) if lock.lock().is_held_here() => Ok((lock.depth() as usize).max(1)),
+            _ => Ok(self.depth(inner)),
+        }
+    }
+
+    fn _is_mine(&self) -> PyResult<bool> {
+        self.is_mine()
+    }
+
+    /// Nothing: a forked child finds out by itself that it holds nothing.
+    fn _after_fork(&self) {}
+
+    /// Whether this was held by a process that died, when it was last acquired here.
+    #[getter]
+    fn abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// A number that no other has now in this process.
+    #[getter]
+    fn handle(&self) -> PyResult<usize> {
+        Ok(std::ptr::from_ref(&self.place()?.word) as usize)
+    }
+
+    #[getter]
+    fn kind(&self) -> PyResult<i32> {
+        Ok(if matches!(self.inner()?, Inner::RLock(_)) { RECURSIVE_MUTEX } else { SEMAPHORE })
+    }
+
+    #[getter]
+    fn maxvalue(&self) -> PyResult<u32> {
+        Ok(if let Inner::Semaphore(semaphore) = self.inner()? { semaphore.limit() } else { 1 })
+    }
+
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.name.get().map(String::as_str)
+    }
+}
+
+impl PySemLock {
+    fn place(&self) -> PyResult<&Place> {
+        Ok(match self.inner()? {
+            Inner::Lock(lock) => lock.place(),
+            Inner::RLock(lock) => lock.lock().place(),
+            Inner::Semaphore(semaphore) => semaphore.place(),
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! `SemLock.acquire`, `release` and ``with``, without ceremony.
+//!
+//! Taking a free lock costs some 15 ns, and a method as the bindings generate it about as much again: argument parsing, a
+//! type check, the counting of nested attachments, a landing pad for panics. These four do without, for the case in which nothing
+//! can go wrong and nothing has to wait; any other goes on to the generated method beside it.
+#![allow(unsafe_code)]
+
+use crate::sync::PySemLock;
+use pyo3::ffi::{self, PyCFunctionFastWithKeywords, PyMethodDef, PyMethodDefPointer, PyObject, Py_ssize_t};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use std::ffi::CStr;
+
+type Args = *const *mut PyObject;
+
+/// The Rust side of a method's `self`.
+///
+/// # Safety
+/// `slf` is the `self` of a method of `SemLock`, called by the interpreter in a thread that is attached to it.
+unsafe fn lock<'a>(slf: *mut PyObject) -> &'a PySemLock {
+    // SAFETY: the caller's promise: the thread is attached, and the method descriptor has checked the type. The reference is used only
+    // while the interpreter's call holds `slf`.
+    unsafe {
+        let py = Python::assume_attached();
+        let slf = Borrowed::from_ptr(py, slf);
+        &*std::ptr::from_ref(slf.cast_unchecked::<PySemLock>().get())
+    }
+}
+
+/// A new reference to `True` or `None`.
+///
+/// # Safety
+/// The thread is attached.
+unsafe fn owned(singleton: *mut PyObject) -> *mut PyObject {
+    // SAFETY: the caller's promise; singletons are never freed.
+    unsafe { ffi::Py_NewRef(singleton) }
+}
+
+/// Calls the generated method of that name.
+///
+/// # Safety
+/// As [`lock`]; `args` are `count` arguments and after them the values for the names in `names`, which may be null.
+unsafe fn generated(slf: *mut PyObject, name: &str, args: Args, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
+    Python::attach(|py| {
+        let call = || -> PyResult<Py<PyAny>> {
+            // SAFETY: borrowed from the interpreter's call.
+            let (slf, names) = unsafe { (Borrowed::from_ptr(py, slf), Borrowed::from_ptr_or_opt(py, names)) };
+            // SAFETY: the caller's promise.
+            let arg = |at: usize| unsafe { Borrowed::from_ptr(py, *args.add(at)) };
+            let kwargs = PyDict::new(py);
+            if let Some(names) = names {
+                for (at, name) in names.cast::<PyTuple>()?.iter().enumerate() {
+                    kwargs.set_item(name, arg(count as usize + at))?;
+                }
+            }
+            let args = PyTuple::new(py, (0..count as usize).map(arg))?;
+            Ok(slf.call_method(name, args, Some(&kwargs))?.unbind())
+        };
+        match call() {
+            Ok(value) => value.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn acquire(slf: *mut PyObject, args: Args, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by the interpreter, as a method of `SemLock`, with arguments as described.
+    unsafe {
+        if count == 0 && names.is_null() && lock(slf).take_at_once() {
+            return owned(ffi::Py_True());
+        }
+        generated(slf, "_acquire", args, count, names)
+    }
+}
+
+unsafe extern "C" fn enter(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by the interpreter, as a method of `SemLock`.
+    unsafe {
+        if lock(slf).take_at_once() {
+            return owned(ffi::Py_True());
+        }
+        generated(slf, "_acquire", std::ptr::null(), 0, std::ptr::null_mut())
+    }
+}
+
+unsafe extern "C" fn release(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by the interpreter, as a method of `SemLock`.
+    unsafe {
+        if lock(slf).give_back_at_once() {
+            return owned(ffi::Py_None());
+        }
+        generated(slf, "_release", std::ptr::null(), 0, std::ptr::null_mut())
+    }
+}
+
+unsafe extern "C" fn exit(slf: *mut PyObject, _: Args, _: Py_ssize_t, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by the interpreter, as a method of `SemLock`.
+    unsafe { release(slf, std::ptr::null_mut()) }
+}
+
+const fn fast(name: &'static CStr, call: PyCFunctionFastWithKeywords, doc: &'static CStr) -> PyMethodDef {
+    PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: PyMethodDefPointer { PyCFunctionFastWithKeywords: call },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+const fn bare(name: &'static CStr, call: ffi::PyCFunction, doc: &'static CStr) -> PyMethodDef {
+    PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: PyMethodDefPointer { PyCFunction: call },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+struct Methods([PyMethodDef; 4]);
+// SAFETY: the table is never written to; its pointers lead to statics.
+unsafe impl Sync for Methods {}
+
+static METHODS: Methods = Methods([
+    fast(c"acquire", acquire, c"acquire($self, /, block=True, timeout=None)\n--\n\nAcquire it; whether that was possible."),
+    bare(c"release", release, c"release($self, /)\n--\n\nRelease it."),
+    bare(c"__enter__", enter, c"__enter__($self, /)\n--\n\nAcquire it."),
+    fast(c"__exit__", exit, c"__exit__($self, /, *args)\n--\n\nRelease it."),
+]);
+
+/// Gives the class `SemLock` these methods.
+pub fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+    for method in &METHODS.0 {
+        // SAFETY: the definition lives as long as the program and is only read; the result is a new reference or null with an exception.
+        let descriptor = unsafe {
+            let made = ffi::PyDescr_NewMethod(class.as_type_ptr(), std::ptr::from_ref(method).cast_mut());
+            Bound::from_owned_ptr_or_err(class.py(), made)?
+        };
+        // SAFETY: the name is a C string.
+        let name = unsafe { CStr::from_ptr(method.ml_name) };
+        class.setattr(name.to_string_lossy(), descriptor)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! `ConditionCore` and `EventFlag`: what Python's `Condition` and `Event` stand on.
+
+use crate::error::python;
+use crate::sync::{PyArena, PySemLock, arrived, limit, send, waiting};
+use maniple_engine::sync::Outcome;
+use maniple_engine::sync::condition::Condition;
+use maniple_engine::sync::event::Event;
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::prelude::*;
+
+type Handle<'py> = (Bound<'py, PyArena>, u32);
+
+/// Who waits for a condition; the lock is Python's to bring along.
+#[pyclass(name = "ConditionCore", module = "maniple._maniple", frozen)]
+pub struct PyCondition(Condition);
+
+#[pymethods]
+impl PyCondition {
+    /// A fresh one, or the one that a handle leads to.
+    #[new]
+    #[pyo3(signature = (handle=None))]
+    fn new(handle: Option<Handle<'_>>) -> PyResult<PyCondition> {
+        handle.map_or_else(Condition::new, |handle| Condition::open(arrived(&handle))).map(PyCondition).map_err(python)
+    }
+
+    fn _send(&self) -> (PyArena, u32) {
+        send(self.0.place())
+    }
+
+    /// Lets go of `lock`, waits to be notified, takes `lock` again. False: the time was up.
+    #[pyo3(signature = (lock, timeout=None))]
+    fn wait(&self, py: Python<'_>, lock: &Bound<'_, PySemLock>, timeout: Option<f64>) -> PyResult<bool> {
+        let lock = lock.get();
+        if !lock.is_mine()? {
+            return Err(PyAssertionError::new_err("must acquire() condition before using wait()"));
+        }
+        let guard = lock.guard()?;
+        // The hook says no but once; taking the lock again goes on until it is had, or the next signal's handler raises as well.
+        let mut again = None;
+        let (waited, raised) = waiting(py, |interrupt| {
+            let mut broken = false;
+            self.0.wait(&guard, limit(timeout), &mut || {
+                if !broken {
+                    broken = !interrupt();
+                    return !broken;
+                }
+                again = crate::sync::look_for_signals();
+                again.is_none()
+            })
+        });
+        if let Some(error) = again.or(raised) {
+            return Err(error);
+        }
+        match waited {
+            Ok(waited) => Ok(waited.outcome == Outcome::Taken),
+            Err(error) => Err(PyRuntimeError::new_err(error.to_string())),
+        }
+    }
+
+    /// Wakes at most `n` of those who wait; `lock` must be held.
+    #[pyo3(signature = (lock, n=1))]
+    fn notify(&self, lock: &Bound<'_, PySemLock>, n: i64) -> PyResult<()> {
+        if !lock.get().is_mine()? {
+            return Err(PyAssertionError::new_err("lock is not owned"));
+        }
+        self.0.notify(u32::try_from(n.max(0)).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// How many wait; how many were woken and have not noticed.
+    fn counts(&self) -> (u32, u32) {
+        self.0.counts()
+    }
+}
+
+/// A flag to wait for.
+#[pyclass(name = "EventFlag", module = "maniple._maniple", subclass, frozen, weakref)]
+pub struct PyEvent(Event);
+
+#[pymethods]
+impl PyEvent {
+    /// A fresh one, or the one that a handle leads to.
+    #[new]
+    #[pyo3(signature = (handle=None))]
+    fn new(handle: Option<Handle<'_>>) -> PyResult<PyEvent> {
+        handle.map_or_else(Event::new, |handle| Event::open(arrived(&handle))).map(PyEvent).map_err(python)
+    }
+
+    fn _send(&self) -> (PyArena, u32) {
+        send(self.0.place())
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.is_set()
+    }
+
+    fn set(&self) {
+        self.0.set();
+    }
+
+    fn clear(&self) {
+        self.0.clear();
+    }
+
+    /// Waits until the flag is set, or was meanwhile; false when `timeout` seconds have passed.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        if self.0.is_set() {
+            return Ok(true);
+        }
+        let (outcome, raised) = waiting(py, |interrupt| self.0.wait(limit(timeout), interrupt));
+        raised.map_or(Ok(outcome == Outcome::Taken), Err)
+    }
+}
