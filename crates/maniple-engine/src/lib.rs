@@ -9,11 +9,14 @@
 //! | --- | --- |
 //! | [`sys`] | what an operating system must supply; the only place that names one |
 //! | [`shm`] | segments, rings, bells, blocks |
+//! | [`channel`] | messages over a stream descriptor, large buffers beside them, and the queue's log |
 //! | [`process`] | start, wait, exit status, lifeline |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(not(loom))]
+pub mod channel;
 pub mod error;
 #[cfg(not(loom))]
 pub mod pool;

@@ -33,7 +33,7 @@ mod link;
 mod packet;
 pub mod scheduler;
 mod spec;
-mod spin;
+pub(crate) mod spin;
 mod ticket;
 mod worker;
 

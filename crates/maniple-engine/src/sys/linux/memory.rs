@@ -42,6 +42,52 @@ pub fn write_at(handle: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io
     Ok(())
 }
 
+/// Fills `bytes` from `offset` on.
+pub fn read_at(handle: BorrowedFd<'_>, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pread(handle, &mut bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => done += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Appends `len` bytes from `offset` on to `bytes`. Cheaper than mapping for a reader that wants a copy anyway.
+pub fn append_at(handle: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()> {
+    bytes.reserve_exact(len);
+    let start = bytes.len();
+    while bytes.len() - start < len {
+        let done = bytes.len() - start;
+        let room = &mut bytes.spare_capacity_mut()[..len - done];
+        match rustix::io::pread(handle, room, offset + done as u64) {
+            Ok(([], _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((read, _)) => {
+                let end = start + done + read.len();
+                // SAFETY: the kernel has filled them.
+                unsafe { bytes.set_len(end) };
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the memory `len` bytes long: new ones are zero, and what lies behind the new end is freed.
+pub fn resize(handle: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::ftruncate(handle, len)?)
+}
+
+/// Frees the pages between two offsets (whole pages); they read as zeros afterwards.
+pub fn release(handle: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    use rustix::fs::FallocateFlags;
+    Ok(rustix::fs::fallocate(handle, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+}
+
 /// Who sees what is written to a mapping.
 ///
 /// A copy-on-write mapping shows the memory as it is, page by page, until this process writes to a page or the memory
@@ -70,13 +116,18 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps the first `len` bytes of `handle`, readable and writable.
     pub fn new(handle: impl AsFd, len: usize, share: Share) -> io::Result<Mapping> {
+        Mapping::at(handle, 0, len, share)
+    }
+
+    /// Maps `len` bytes of `handle` from `offset` on (whole pages), readable and writable.
+    pub fn at(handle: impl AsFd, offset: u64, len: usize, share: Share) -> io::Result<Mapping> {
         let flags = match share {
             Share::All => MapFlags::SHARED,
             Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
         };
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
         let start = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, handle, 0)?
+            rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, handle, offset)?
         };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { start, len })

@@ -2,8 +2,10 @@
 
 pub mod futex;
 pub mod memory;
+pub mod mutex;
 pub mod process;
 pub mod ready;
+pub mod stream;
 pub mod tap;
 pub mod wire;
 

@@ -1,0 +1,530 @@
+//! A first-in first-out queue in shared memory, for any number of writers and readers, whoever of them dies when.
+//!
+//! The memory is a log: messages lie one behind the other at positions that only grow, and no message is ever split. A
+//! writer copies its message behind the tail and then publishes it by moving the tail; a reader copies the message at the head
+//! out and then takes it by moving the head. Each move is one store, so a death leaves a message either as if never put or
+//! wholly there, either not taken or taken by the dead. Writers exclude each other by one lock, readers by another; the kernel
+//! hands the lock of a dead holder on, and there is nothing half done to repair but a count ([`layout`](super::layout)).
+//!
+//! **Space.** There is no end to wait for: the memory grows with what is in it, so putting never waits for a reader, and what a
+//! process has put stays when it ends. When a writer finds the log empty (head = tail) it may start over at the front of
+//! the memory: it moves `base`, and the pages there, still warm, are used again. No reader can be at work then, for a
+//! reader moves the head only when it has copied everything; and none begins before the tail moves. While the log does not run
+//! empty, the reader gives pages behind the head back. It does so before it moves the head, since the writer may not
+//! start over until then.
+//!
+//! **Access.** Small messages go through a window, a mapping of a piece of the log; large ones and those that cross a window's
+//! border by `pread` and `pwrite`, which see the same bytes and cost no page faults.
+//!
+//! **Waiting.** A reader that finds nothing announces itself (`asleep`), looks again and sleeps on `bell`; a writer publishes,
+//! then looks at `asleep` (each with a fence between: one of the two sees the other). One message wakes one reader. If that
+//! one dies before it takes the message the others have been told nothing; so sleep comes in slices, after which a
+//! sleeper looks by itself.
+//!
+//! **Waiting by descriptor.** Some wait for the queue along with other things, by poll() or select(). As long as nobody does,
+//! nothing is done for it. The first who asks for the descriptor sets `watched`; from then on the descriptor is to be
+//! readable whenever there is a message. A writer that finds the log empty makes it readable *before* it publishes; a reader
+//! that finds the log empty makes it quiet while it holds both locks. Deaths can leave it readable over an empty log, never
+//! quiet over a full one; the next reader that looks in vain puts it right.
+#![allow(unsafe_code)]
+
+use super::layout::{HEAD, Header, MAGIC, Side};
+use crate::error::{Doing, Error, Result};
+use crate::pool::spin::Spin;
+use crate::process::epoch::{self, Epoch, Since};
+use crate::sys::futex::{self, Woken};
+use crate::sys::mutex::{Found, Mutex as Lock};
+use crate::sys::ready::Kick;
+use crate::sys::{self, Handle, memory};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes of a window.
+const WINDOW: u64 = 1 << 20;
+/// Messages of up to so many bytes go through a window.
+const SMALL: usize = 16 * 1024;
+/// A writer starts over once so much of the memory lies behind it.
+const START_OVER: u64 = 64 * 1024;
+/// Memory that is kept for use when the log has run empty.
+const KEEP: u64 = 32 << 20;
+/// Pages behind the head are given back in pieces of at least so many bytes.
+const GIVE_BACK: u64 = 4 << 20;
+/// Parts of one message at most.
+pub const MOST_PARTS: usize = 1024;
+const SLICE: Duration = Duration::from_millis(500);
+
+/// Asked now and then while something waits: true breaks the wait off, with [`Error::Interrupted`].
+pub type Interrupted<'a, 'b> = &'a mut (dyn FnMut() -> bool + 'b);
+
+/// A queue of messages, each made of one or more parts.
+#[derive(Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+    writing: Mutex<Window>,
+    reading: Mutex<Window>,
+    spin: Mutex<Spin>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    memory: Handle,
+    event: Kick,
+    head: memory::Mapping,
+    cores: usize,
+}
+
+/// A mapping of a piece of the log.
+#[derive(Debug)]
+struct Window {
+    offset: u64,
+    mapping: ManuallyDrop<Option<memory::Mapping>>,
+    epoch: Epoch,
+}
+
+/// A message that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// The parts after the first.
+    pub rest: Vec<Vec<u8>>,
+}
+
+/// One side's lock, held.
+struct Held<'a>(&'a Lock, PhantomData<*const ()>);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // SAFETY: a `Held` exists only on the thread that took the lock, and cannot leave it.
+        unsafe { self.0.unlock() };
+    }
+}
+
+fn hold<'a>(side: &'a Side, interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Held<'a>>> {
+    let mut found = side.lock.try_lock().doing("take a queue's lock")?;
+    if found == Found::Taken {
+        let Some(interrupted) = interrupted else { return Ok(None) };
+        loop {
+            found = side.lock.lock_within(Duration::from_millis(50)).doing("take a queue's lock")?;
+            if found != Found::Taken {
+                break;
+            }
+            if interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+    }
+    let held = Held(&side.lock, PhantomData);
+    if found == Found::Orphaned {
+        side.mend();
+    }
+    Ok(Some(held))
+}
+
+impl Log {
+    /// A new, empty one.
+    pub fn create() -> Result<Log> {
+        let memory = memory::create("maniple-queue", HEAD).doing("make a queue's memory")?;
+        let event = Kick::new().doing("make a queue's event")?;
+        let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
+        let header = head.start().cast::<Header>().as_ptr();
+        // SAFETY: fresh memory that nobody else knows yet, aligned to a page.
+        unsafe {
+            Lock::init(&raw mut (*header).writers.lock).doing("make a queue's lock")?;
+            Lock::init(&raw mut (*header).readers.lock).doing("make a queue's lock")?;
+            (*header).magic.store(MAGIC, Ordering::Relaxed);
+        }
+        Log::over(Shared { memory, event, head, cores: sys::cores() })
+    }
+
+    /// The one whose handles another process gave.
+    pub fn open(memory: Handle, event: Handle) -> Result<Log> {
+        if memory::len(&memory).doing("measure a queue's memory")? < HEAD {
+            return Err(Error::BadHandles("the memory is too short for a queue"));
+        }
+        let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
+        let shared = Shared { memory, event: Kick::from_handle(event), head, cores: sys::cores() };
+        if shared.header().magic.load(Ordering::Relaxed) != MAGIC {
+            return Err(Error::BadHandles("the memory is not a queue's, or is that of another version"));
+        }
+        Log::over(shared)
+    }
+
+    fn over(shared: Shared) -> Result<Log> {
+        epoch::count_forks().doing("watch for forks")?;
+        Ok(Log::of(Arc::new(shared)))
+    }
+
+    fn of(shared: Arc<Shared>) -> Log {
+        let window = || Mutex::new(Window { offset: 0, mapping: ManuallyDrop::new(None), epoch: Epoch::now() });
+        Log { shared, writing: window(), reading: window(), spin: Mutex::default() }
+    }
+
+    /// The same queue for a forked child, in which a thread that is not there may have been using this value.
+    pub fn again(&self) -> Log {
+        Log::of(self.shared.clone())
+    }
+
+    /// The handles by which another process can open it: memory, event.
+    pub fn handles(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.shared.memory.as_fd(), self.shared.event.as_fd())
+    }
+
+    fn header(&self) -> &Header {
+        self.shared.header()
+    }
+
+    /// Whether nothing can be taken now.
+    pub fn is_empty(&self) -> bool {
+        let header = self.header();
+        // Partner: `Side::advance`.
+        header.readers.at.load(Ordering::Acquire) == header.writers.at.load(Ordering::Acquire)
+    }
+
+    /// About how many messages there are.
+    pub fn len(&self) -> u64 {
+        let header = self.header();
+        let taken = header.readers.count.load(Ordering::Acquire);
+        header.writers.count.load(Ordering::Acquire).saturating_sub(taken)
+    }
+
+    // ---- putting ----
+
+    /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: another writer is at it.
+    /// `counted`: it is to be reported done ([`Log::done`]).
+    pub fn put(&self, parts: &[&[u8]], counted: bool, interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
+        let header = self.header();
+        let Some(held) = hold(&header.writers, interrupted)? else { return Ok(false) };
+        let tail = header.writers.at.load(Ordering::Relaxed);
+        // Partner: the reader's `advance`: what it read it has read before we write over it.
+        let empty = header.readers.at.load(Ordering::Acquire) == tail;
+        let mut base = header.base.load(Ordering::Relaxed);
+        if empty && tail - base > START_OVER {
+            if header.len.load(Ordering::Relaxed) > KEEP {
+                memory::resize(self.shared.memory.as_fd(), HEAD as u64 + KEEP).doing("free a queue's memory")?;
+                header.len.store(KEEP, Ordering::Relaxed);
+            }
+            base = tail;
+            // Published with the tail; nobody uses it before that.
+            header.base.store(base, Ordering::Relaxed);
+        }
+        let end = self.write(tail, tail - base, parts)?;
+        if counted {
+            header.calls.undone.fetch_add(1, Ordering::Relaxed);
+        }
+        if empty && header.calls.watched.load(Ordering::Relaxed) != 0 {
+            self.shared.event.kick();
+        }
+        header.writers.advance(end);
+        drop(held);
+        // Partner: the fence in `wait`.
+        fence(Ordering::SeqCst);
+        let asleep = header.calls.asleep.load(Ordering::Relaxed);
+        if asleep > 0 {
+            header.calls.bell.fetch_add(1, Ordering::Relaxed);
+            if futex::wake(&header.calls.bell, 1) == 0 {
+                // Nobody slept: those who were counted have died or are awake by now. Who came since is counted anew.
+                let _ = header.calls.asleep.compare_exchange(asleep, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies a message to position `tail`, `at` bytes into the data. Gives the position behind it.
+    fn write(&self, tail: u64, at: u64, parts: &[&[u8]]) -> Result<u64> {
+        let prefix = 8 + 8 * parts.len();
+        let total = prefix + parts.iter().map(|p| p.len()).sum::<usize>();
+        if parts.is_empty() || parts.len() > MOST_PARTS {
+            return Err(Error::Damaged("a message has at least one part, and not too many"));
+        }
+        let header = self.header();
+        let lengths = std::iter::once(parts.len()).chain(parts.iter().map(|p| p.len()));
+        if total <= SMALL && at % WINDOW + total as u64 <= WINDOW {
+            let offset = at - at % WINDOW;
+            if header.len.load(Ordering::Relaxed) < offset + WINDOW {
+                memory::resize(self.shared.memory.as_fd(), HEAD as u64 + offset + WINDOW).doing("enlarge a queue")?;
+                header.len.store(offset + WINDOW, Ordering::Relaxed);
+            }
+            let mut window = local(&self.writing);
+            let start = window.at(&self.shared.memory, at)?;
+            let mut to = start;
+            // SAFETY: the window maps `WINDOW` bytes that the memory has, of which `total` follow `start`; only the holder of the
+            // writers' lock touches what lies behind the tail.
+            unsafe {
+                for length in lengths {
+                    to.cast::<u64>().write_unaligned(length as u64);
+                    to = to.add(8);
+                }
+                for part in parts {
+                    std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
+                    to = to.add(part.len());
+                }
+            }
+        } else {
+            let fd = self.shared.memory.as_fd();
+            let mut to = HEAD as u64 + at;
+            let prefix: Vec<u8> = lengths.flat_map(|n| (n as u64).to_ne_bytes()).collect();
+            for part in std::iter::once(&prefix[..]).chain(parts.iter().copied()) {
+                memory::write_at(fd, part, to).doing("put a message into a queue")?;
+                to += part.len() as u64;
+            }
+            header.len.fetch_max(to - HEAD as u64, Ordering::Relaxed);
+        }
+        Ok(tail + total.next_multiple_of(8) as u64)
+    }
+
+    // ---- taking ----
+
+    /// Takes the next message: its first part into `first`, which is emptied before, the others apart. None: there is none,
+    /// or, if `interrupted` is not given, another reader is at it.
+    pub fn take(&self, first: &mut Vec<u8>, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Taken>> {
+        let header = self.header();
+        loop {
+            if self.is_empty() {
+                if header.calls.watched.load(Ordering::Relaxed) == 0 {
+                    return Ok(None);
+                }
+                // Also waits for a writer that has made the event readable and is about to publish.
+                if self.hush(interrupted.as_deref_mut())? {
+                    return Ok(None);
+                }
+            }
+            let Some(held) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(None) };
+            let head = header.readers.at.load(Ordering::Relaxed);
+            // Partner: the writer's `advance`.
+            let tail = header.writers.at.load(Ordering::Acquire);
+            if head == tail {
+                continue;
+            }
+            // As of the tail just seen: it cannot move while the log is not empty.
+            let base = header.base.load(Ordering::Relaxed);
+            let (rest, end) = self.read(head, head - base, tail, first)?;
+            self.give_back(head - base, base);
+            header.readers.advance(end);
+            drop(held);
+            if end == tail && header.calls.watched.load(Ordering::Relaxed) != 0 {
+                // Where it cannot be had now, whoever looks next does it.
+                self.hush(None)?;
+            }
+            return Ok(Some(Taken { rest }));
+        }
+    }
+
+    /// Copies the message at position `head` out.
+    fn read(&self, head: u64, at: u64, tail: u64, first: &mut Vec<u8>) -> Result<(Vec<Vec<u8>>, u64)> {
+        first.clear();
+        let room = tail - head;
+        let near = WINDOW - at % WINDOW;
+        let fd = self.shared.memory.as_fd();
+        let mut window = local(&self.reading);
+        // What can be seen through the window. It is mapped up to `near`, but the memory need not go on beyond the tail.
+        let start = window.at(&self.shared.memory, at)?;
+        // SAFETY: inside the window, and before the tail, so the memory has it, published and left alone until the head moves.
+        let view = unsafe { std::slice::from_raw_parts(start.cast_const(), room.min(near) as usize) };
+        let word = |index: u64| -> Result<u64> {
+            let mut bytes = [0; 8];
+            match view.get(8 * index as usize..).and_then(|v| v.first_chunk::<8>()) {
+                Some(seen) => bytes = *seen,
+                None => memory::read_at(fd, &mut bytes, HEAD as u64 + at + 8 * index).doing("read from a queue")?,
+            }
+            Ok(u64::from_ne_bytes(bytes))
+        };
+        let damaged = || Error::Damaged("a message in a queue is longer than the queue");
+        let parts = word(0)?;
+        if parts == 0 || parts > MOST_PARTS as u64 || 8 + 8 * parts > room {
+            return Err(damaged());
+        }
+        let mut from = 8 + 8 * parts;
+        let mut rest = Vec::new();
+        for index in 0..parts {
+            let len = word(1 + index)?;
+            if len > room - from {
+                return Err(damaged());
+            }
+            let (start, end) = (from as usize, (from + len) as usize);
+            let seen = view.get(start..end).filter(|seen| seen.len() <= SMALL);
+            if index == 0 {
+                match seen {
+                    Some(seen) => first.extend_from_slice(seen),
+                    None => memory::append_at(fd, first, end - start, HEAD as u64 + at + from).doing("read from a queue")?,
+                }
+            } else {
+                let mut part = Vec::new();
+                memory::append_at(fd, &mut part, end - start, HEAD as u64 + at + from).doing("read from a queue")?;
+                rest.push(part);
+            }
+            from += len;
+        }
+        Ok((rest, head + from.next_multiple_of(8)))
+    }
+
+    /// Frees memory behind the head, `at` bytes into the data. The caller holds the readers' lock.
+    fn give_back(&self, at: u64, base: u64) {
+        let header = self.header();
+        let mut freed = header.freed.load(Ordering::Relaxed);
+        if header.freed_base.load(Ordering::Relaxed) != base {
+            header.freed_base.store(base, Ordering::Relaxed);
+            freed = 0;
+            header.freed.store(0, Ordering::Relaxed);
+        }
+        let upto = at - at % HEAD as u64;
+        if upto - freed.min(upto) >= GIVE_BACK {
+            // It is only tidiness: if it fails, the memory stays until the log starts over.
+            let _ = memory::release(self.shared.memory.as_fd(), HEAD as u64 + freed, upto - freed);
+            header.freed.store(upto, Ordering::Relaxed);
+        }
+    }
+
+    // ---- waiting ----
+
+    /// Waits until there is a message, or until `deadline`. Gives whether there is one.
+    pub fn wait(&self, deadline: Option<Instant>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
+        let calls = &self.header().calls;
+        loop {
+            let allowed = self.shared.cores > 1;
+            let spun = match self.spin.try_lock() {
+                Ok(mut spin) => spin.until(allowed, || !self.is_empty()),
+                Err(_) => false,
+            };
+            if spun {
+                return Ok(true);
+            }
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(!self.is_empty());
+            }
+            let seen = calls.bell.load(Ordering::Relaxed);
+            calls.asleep.fetch_add(1, Ordering::Relaxed);
+            // Partner: the fence in `put`.
+            fence(Ordering::SeqCst);
+            let woken = if self.is_empty() {
+                futex::wait(&calls.bell, seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
+            } else {
+                Woken::Rung
+            };
+            let _ = calls.asleep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            if !self.is_empty() {
+                return Ok(true);
+            }
+            if woken == Woken::Signal && interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+    }
+
+    /// From now on [`Log::event`] is readable whenever there is a message.
+    pub fn watch(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let header = self.header();
+        if header.calls.watched.load(Ordering::Relaxed) == 0 {
+            let held = hold(&header.writers, Some(interrupted))?;
+            header.calls.watched.store(1, Ordering::Relaxed);
+            if !self.is_empty() {
+                self.shared.event.kick();
+            }
+            drop(held);
+        }
+        Ok(())
+    }
+
+    /// What to wait for along with other things, after [`Log::watch`].
+    pub fn event(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
+    }
+
+    /// Makes the event quiet if the log is empty. Gives whether it is.
+    fn hush(&self, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
+        let header = self.header();
+        loop {
+            let Some(readers) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(true) };
+            if let Some(_writers) = hold(&header.writers, None)? {
+                let empty = self.is_empty();
+                if empty {
+                    self.shared.event.clear();
+                }
+                return Ok(empty);
+            }
+            // Nothing is held while waiting: a front's signal handler may want to use the queue.
+            drop(readers);
+            let Some(interrupted) = interrupted.as_deref_mut() else { return Ok(true) };
+            drop(hold(&header.writers, Some(interrupted))?);
+        }
+    }
+
+    // ---- messages that are reported done ----
+
+    /// Reports a counted message as done. False: more were reported than put.
+    pub fn done(&self) -> bool {
+        let undone = &self.header().calls.undone;
+        match undone.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| n.checked_sub(1)) {
+            Ok(1) => {
+                futex::wake(undone, u32::MAX >> 1);
+                true
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Counts a message that is still to be put.
+    pub fn count(&self) {
+        self.header().calls.undone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until every counted message is reported done.
+    pub fn join(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let undone = &self.header().calls.undone;
+        loop {
+            // Partner: `done`.
+            match undone.load(Ordering::Acquire) {
+                0 => return Ok(()),
+                n => {
+                    if futex::wait(undone, n, Some(SLICE)) == Woken::Signal && interrupted() {
+                        return Err(Error::Interrupted);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn header(&self) -> &Header {
+        // SAFETY: the mapping is a page long and lives as long as `self`; all fields are atomics or locks, valid in any state.
+        unsafe { self.head.start().cast::<Header>().as_ref() }
+    }
+}
+
+fn local(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
+    // Never waits: its side's lock is held.
+    window.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Window {
+    /// Where byte `at` of the data is mapped.
+    fn at(&mut self, memory: &Handle, at: u64) -> Result<*mut u8> {
+        let offset = at - at % WINDOW;
+        if self.mapping.is_none() || self.offset != offset {
+            let new = memory::Mapping::at(memory, HEAD as u64 + offset, WINDOW as usize, memory::Share::All)
+                .doing("map a queue's memory")?;
+            self.offset = offset;
+            *self.mapping = Some(new);
+        }
+        match &*self.mapping {
+            // SAFETY: less than a window's length.
+            Some(mapping) => Ok(unsafe { mapping.start().as_ptr().add((at - offset) as usize) }),
+            None => Err(Error::Damaged("a window without a mapping")),
+        }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // In a forked child the value may be in the middle of a change that only the parent will finish.
+        if self.epoch.since() != Since::Born {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.mapping) };
+        }
+    }
+}
