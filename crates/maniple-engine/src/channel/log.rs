@@ -428,6 +428,11 @@ impl Log {
         Ok(())
     }
 
+    /// Whether somebody has called [`Log::watch`].
+    pub fn is_watched(&self) -> bool {
+        self.header().calls.watched.load(Ordering::Relaxed) != 0
+    }
+
     /// What to wait for along with other things, after [`Log::watch`].
     pub fn event(&self) -> BorrowedFd<'_> {
         self.shared.event.as_fd()
