@@ -7,9 +7,11 @@
 //! | `readers.at` (*head*) | the reader | position of the next message; storing it takes the message |
 //! | `count` | with `at` | messages put, messages taken |
 //! | `base` | the writer, only while head = tail | the position that lies at the start of the data |
-//! | `len` | the writer | bytes of memory behind the head page at least; 0 after a crash is harmless |
+//! | `len` | the writer | bytes of memory behind the head page at least |
+//! | `used` | the writer | up to where the memory has been written to: there are pages |
 //! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
 //! | `bell`, `asleep` | anyone | a futex for sleeping readers, and how many there may be |
+//! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
 //! | `watched` | anyone, 0 → 1 | somebody waits by descriptor: see [`log`](super::log) |
 //! | `undone` | writers up, readers down | messages not yet reported done, for those who count them |
 //!
@@ -40,6 +42,7 @@ pub struct Header {
     pub magic: AtomicU64,
     pub writers: Side,
     pub len: AtomicU64,
+    pub used: AtomicU64,
     pub base: AtomicU64,
     pub readers: Side,
     pub freed: AtomicU64,
@@ -52,6 +55,8 @@ pub struct Header {
 pub struct Calls {
     pub bell: AtomicU32,
     pub asleep: AtomicU32,
+    pub room: AtomicU32,
+    pub pacing: AtomicU32,
     pub watched: AtomicU32,
     pub undone: AtomicU32,
 }

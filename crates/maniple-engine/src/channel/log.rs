@@ -13,8 +13,12 @@
 //! empty, the reader gives pages behind the head back. It does so before it moves the head, since the writer may not
 //! start over until then.
 //!
-//! **Access.** Small messages go through a window, a mapping of a piece of the log; large ones and those that cross a window's
-//! border by `pread` and `pwrite`, which see the same bytes and cost no page faults.
+//! **Access.** Through a window, a mapping of a piece of the log that each side keeps. Only large messages into memory that was
+//! never used before are written through the handle: that makes the pages without a fault for each.
+//!
+//! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a large message that would
+//! go beyond a lap's length waits until readers have emptied the log, as long as they take something every [`PATIENCE`]; where they
+//! do not, it goes on at once, and does not wait again before they have.
 //!
 //! **Waiting.** A reader that finds nothing announces itself (`asleep`), looks again and sleeps on `bell`; a writer publishes,
 //! then looks at `asleep` (each with a fence between: one of the two sees the other). One message wakes one reader. If that
@@ -39,14 +43,20 @@ use crate::sys::{self, Handle, memory};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of a window.
-const WINDOW: u64 = 1 << 20;
-/// Messages of up to so many bytes go through a window.
-const SMALL: usize = 16 * 1024;
+const WINDOW: u64 = 16 << 20;
+/// The memory grows by so many bytes.
+const STEP: u64 = 1 << 20;
+/// Larger messages keep pace with the readers.
+const LARGE: usize = 64 * 1024;
+/// Bytes that large messages may take before a writer would rather start over.
+const LAP: u64 = 8 << 20;
+/// How long a reader may take over one message while a writer waits for it.
+const PATIENCE: Duration = Duration::from_millis(5);
 /// A writer starts over once so much of the memory lies behind it.
 const START_OVER: u64 = 64 * 1024;
 /// Memory that is kept for use when the log has run empty.
@@ -67,6 +77,8 @@ pub struct Log {
     writing: Mutex<Window>,
     reading: Mutex<Window>,
     spin: Mutex<Spin>,
+    // The head, when it was last waited for in vain.
+    stalled: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -159,7 +171,7 @@ impl Log {
 
     fn of(shared: Arc<Shared>) -> Log {
         let window = || Mutex::new(Window { offset: 0, mapping: ManuallyDrop::new(None), epoch: Epoch::now() });
-        Log { shared, writing: window(), reading: window(), spin: Mutex::default() }
+        Log { shared, writing: window(), reading: window(), spin: Mutex::default(), stalled: AtomicU64::new(u64::MAX) }
     }
 
     /// The same queue for a forked child, in which a thread that is not there may have been using this value.
@@ -194,8 +206,12 @@ impl Log {
 
     /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: another writer is at it.
     /// `counted`: it is to be reported done ([`Log::done`]).
-    pub fn put(&self, parts: &[&[u8]], counted: bool, interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
+    pub fn put(&self, parts: &[&[u8]], counted: bool, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
         let header = self.header();
+        let total = parts.iter().map(|p| p.len()).sum::<usize>();
+        if let (true, Some(interrupted)) = (total > LARGE, interrupted.as_deref_mut()) {
+            self.keep_pace(total as u64, interrupted)?;
+        }
         let Some(held) = hold(&header.writers, interrupted)? else { return Ok(false) };
         let tail = header.writers.at.load(Ordering::Relaxed);
         // Partner: the reader's `advance`: what it read it has read before we write over it.
@@ -205,6 +221,7 @@ impl Log {
             if header.len.load(Ordering::Relaxed) > KEEP {
                 memory::resize(self.shared.memory.as_fd(), HEAD as u64 + KEEP).doing("free a queue's memory")?;
                 header.len.store(KEEP, Ordering::Relaxed);
+                header.used.fetch_min(KEEP, Ordering::Relaxed);
             }
             base = tail;
             // Published with the tail; nobody uses it before that.
@@ -232,47 +249,67 @@ impl Log {
         Ok(true)
     }
 
+    /// Lets readers catch up before a large message is put.
+    fn keep_pace(&self, total: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let header = self.header();
+        let mut spin = Spin::default();
+        loop {
+            let head = header.readers.at.load(Ordering::Acquire);
+            let tail = header.writers.at.load(Ordering::Acquire);
+            let lap = tail.saturating_sub(header.base.load(Ordering::Relaxed));
+            if head == tail || lap + total <= LAP || self.stalled.load(Ordering::Relaxed) == head {
+                return Ok(());
+            }
+            if spin.until(self.shared.cores > 1, || self.is_empty()) {
+                return Ok(());
+            }
+            let seen = header.calls.room.load(Ordering::Relaxed);
+            header.calls.pacing.store(1, Ordering::Relaxed);
+            // Partner: the fence in `take`.
+            fence(Ordering::SeqCst);
+            if !self.is_empty() {
+                let woken = futex::wait(&header.calls.room, seen, Some(PATIENCE));
+                if woken == Woken::TimedOut && header.readers.at.load(Ordering::Relaxed) == head {
+                    self.stalled.store(head, Ordering::Relaxed);
+                }
+                if woken == Woken::Signal && interrupted() {
+                    return Err(Error::Interrupted);
+                }
+            }
+        }
+    }
+
     /// Copies a message to position `tail`, `at` bytes into the data. Gives the position behind it.
     fn write(&self, tail: u64, at: u64, parts: &[&[u8]]) -> Result<u64> {
-        let prefix = 8 + 8 * parts.len();
-        let total = prefix + parts.iter().map(|p| p.len()).sum::<usize>();
         if parts.is_empty() || parts.len() > MOST_PARTS {
             return Err(Error::Damaged("a message has at least one part, and not too many"));
         }
+        let total = 8 + 8 * parts.len() + parts.iter().map(|p| p.len()).sum::<usize>();
+        let end = at + total.next_multiple_of(8) as u64;
         let header = self.header();
-        let lengths = std::iter::once(parts.len()).chain(parts.iter().map(|p| p.len()));
-        if total <= SMALL && at % WINDOW + total as u64 <= WINDOW {
-            let offset = at - at % WINDOW;
-            if header.len.load(Ordering::Relaxed) < offset + WINDOW {
-                memory::resize(self.shared.memory.as_fd(), HEAD as u64 + offset + WINDOW).doing("enlarge a queue")?;
-                header.len.store(offset + WINDOW, Ordering::Relaxed);
-            }
-            let mut window = local(&self.writing);
-            let start = window.at(&self.shared.memory, at)?;
-            let mut to = start;
-            // SAFETY: the window maps `WINDOW` bytes that the memory has, of which `total` follow `start`; only the holder of the
-            // writers' lock touches what lies behind the tail.
-            unsafe {
-                for length in lengths {
-                    to.cast::<u64>().write_unaligned(length as u64);
-                    to = to.add(8);
-                }
-                for part in parts {
-                    std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
-                    to = to.add(part.len());
-                }
-            }
-        } else {
-            let fd = self.shared.memory.as_fd();
-            let mut to = HEAD as u64 + at;
-            let prefix: Vec<u8> = lengths.flat_map(|n| (n as u64).to_ne_bytes()).collect();
-            for part in std::iter::once(&prefix[..]).chain(parts.iter().copied()) {
-                memory::write_at(fd, part, to).doing("put a message into a queue")?;
-                to += part.len() as u64;
-            }
-            header.len.fetch_max(to - HEAD as u64, Ordering::Relaxed);
+        if header.len.load(Ordering::Relaxed) < end {
+            let len = end.next_multiple_of(STEP);
+            memory::resize(self.shared.memory.as_fd(), HEAD as u64 + len).doing("enlarge a queue")?;
+            header.len.store(len, Ordering::Relaxed);
         }
-        Ok(tail + total.next_multiple_of(8) as u64)
+        let mut window = local(&self.writing);
+        let mut to = at;
+        window.write(&self.shared.memory, &mut to, &(parts.len() as u64).to_ne_bytes())?;
+        for part in parts {
+            window.write(&self.shared.memory, &mut to, &(part.len() as u64).to_ne_bytes())?;
+        }
+        let used = header.used.load(Ordering::Relaxed);
+        for part in parts {
+            if part.len() > LARGE && to + part.len() as u64 > used {
+                let fd = self.shared.memory.as_fd();
+                memory::write_at(fd, part, HEAD as u64 + to).doing("put a message into a queue")?;
+                to += part.len() as u64;
+            } else {
+                window.write(&self.shared.memory, &mut to, part)?;
+            }
+        }
+        header.used.fetch_max(end, Ordering::Relaxed);
+        Ok(tail + (end - at))
     }
 
     // ---- taking ----
@@ -304,6 +341,15 @@ impl Log {
             self.give_back(head - base, base);
             header.readers.advance(end);
             drop(held);
+            if end == tail {
+                // Partner: the fence in `keep_pace`.
+                fence(Ordering::SeqCst);
+                if header.calls.pacing.load(Ordering::Relaxed) != 0 {
+                    header.calls.pacing.store(0, Ordering::Relaxed);
+                    header.calls.room.fetch_add(1, Ordering::Relaxed);
+                    futex::wake(&header.calls.room, u32::MAX >> 1);
+                }
+            }
             if end == tail && header.calls.watched.load(Ordering::Relaxed) != 0 {
                 // Where it cannot be had now, whoever looks next does it.
                 self.hush(None)?;
@@ -314,50 +360,31 @@ impl Log {
 
     /// Copies the message at position `head` out.
     fn read(&self, head: u64, at: u64, tail: u64, first: &mut Vec<u8>) -> Result<(Vec<Vec<u8>>, u64)> {
-        first.clear();
-        let room = tail - head;
-        let near = WINDOW - at % WINDOW;
-        let fd = self.shared.memory.as_fd();
-        let mut window = local(&self.reading);
-        // What can be seen through the window. It is mapped up to `near`, but the memory need not go on beyond the tail.
-        let start = window.at(&self.shared.memory, at)?;
-        // SAFETY: inside the window, and before the tail, so the memory has it, published and left alone until the head moves.
-        let view = unsafe { std::slice::from_raw_parts(start.cast_const(), room.min(near) as usize) };
-        let word = |index: u64| -> Result<u64> {
-            let mut bytes = [0; 8];
-            match view.get(8 * index as usize..).and_then(|v| v.first_chunk::<8>()) {
-                Some(seen) => bytes = *seen,
-                None => memory::read_at(fd, &mut bytes, HEAD as u64 + at + 8 * index).doing("read from a queue")?,
-            }
-            Ok(u64::from_ne_bytes(bytes))
-        };
         let damaged = || Error::Damaged("a message in a queue is longer than the queue");
-        let parts = word(0)?;
+        let (room, memory) = (tail - head, &self.shared.memory);
+        let mut window = local(&self.reading);
+        let mut from = at;
+        let parts = window.read_number(memory, &mut from)?;
         if parts == 0 || parts > MOST_PARTS as u64 || 8 + 8 * parts > room {
             return Err(damaged());
         }
-        let mut from = 8 + 8 * parts;
+        let mut content = at + 8 + 8 * parts;
         let mut rest = Vec::new();
+        first.clear();
         for index in 0..parts {
-            let len = word(1 + index)?;
-            if len > room - from {
+            let len = window.read_number(memory, &mut from)?;
+            if len > room - (content - at) {
                 return Err(damaged());
             }
-            let (start, end) = (from as usize, (from + len) as usize);
-            let seen = view.get(start..end).filter(|seen| seen.len() <= SMALL);
             if index == 0 {
-                match seen {
-                    Some(seen) => first.extend_from_slice(seen),
-                    None => memory::append_at(fd, first, end - start, HEAD as u64 + at + from).doing("read from a queue")?,
-                }
+                window.read(memory, &mut content, len as usize, first)?;
             } else {
                 let mut part = Vec::new();
-                memory::append_at(fd, &mut part, end - start, HEAD as u64 + at + from).doing("read from a queue")?;
+                window.read(memory, &mut content, len as usize, &mut part)?;
                 rest.push(part);
             }
-            from += len;
         }
-        Ok((rest, head + from.next_multiple_of(8)))
+        Ok((rest, head + (content - at).next_multiple_of(8)))
     }
 
     /// Frees memory behind the head, `at` bytes into the data. The caller holds the readers' lock.
@@ -507,8 +534,8 @@ fn local(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
 }
 
 impl Window {
-    /// Where byte `at` of the data is mapped.
-    fn at(&mut self, memory: &Handle, at: u64) -> Result<*mut u8> {
+    /// Where byte `at` of the data is mapped, and how many bytes follow in the window.
+    fn at(&mut self, memory: &Handle, at: u64) -> Result<(*mut u8, usize)> {
         let offset = at - at % WINDOW;
         if self.mapping.is_none() || self.offset != offset {
             let new = memory::Mapping::at(memory, HEAD as u64 + offset, WINDOW as usize, memory::Share::All)
@@ -516,11 +543,50 @@ impl Window {
             self.offset = offset;
             *self.mapping = Some(new);
         }
+        let inside = (at - offset) as usize;
         match &*self.mapping {
             // SAFETY: less than a window's length.
-            Some(mapping) => Ok(unsafe { mapping.start().as_ptr().add((at - offset) as usize) }),
+            Some(mapping) => Ok((unsafe { mapping.start().as_ptr().add(inside) }, WINDOW as usize - inside)),
             None => Err(Error::Damaged("a window without a mapping")),
         }
+    }
+
+    /// Copies bytes to `to`, which moves on. The memory is long enough, and what lies there is the caller's to write.
+    fn write(&mut self, memory: &Handle, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let (start, room) = self.at(memory, *to)?;
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            // SAFETY: the window has room for so much there, the memory is as long (`Log::write` sees to it), and only the holder of
+            // the writers' lock touches what lies behind the tail.
+            unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), start, now.len()) };
+            *to += now.len() as u64;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Appends `len` bytes from `from` on, which moves on. They lie between head and tail.
+    fn read(&mut self, memory: &Handle, from: &mut u64, mut len: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.reserve_exact(len);
+        while len > 0 {
+            let (start, room) = self.at(memory, *from)?;
+            let now = len.min(room);
+            // SAFETY: the window has so much there, published and left alone until the head moves; `bytes` has the capacity.
+            unsafe {
+                std::ptr::copy_nonoverlapping(start.cast_const(), bytes.as_mut_ptr().add(bytes.len()), now);
+                bytes.set_len(bytes.len() + now);
+            }
+            *from += now as u64;
+            len -= now;
+        }
+        Ok(())
+    }
+
+    fn read_number(&mut self, memory: &Handle, from: &mut u64) -> Result<u64> {
+        let (start, _) = self.at(memory, *from)?;
+        *from += 8;
+        // SAFETY: as in `read`; positions and windows are multiples of 8, so the number is not split.
+        Ok(unsafe { start.cast::<u64>().read() })
     }
 }
 

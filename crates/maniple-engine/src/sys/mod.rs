@@ -5,7 +5,7 @@
 //! | item | meaning |
 //! | --- | --- |
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
-//! | `memory::{create, duplicate, resize, release, read_at, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
+//! | `memory::{create, duplicate, resize, release, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
 //! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |

@@ -42,41 +42,6 @@ pub fn write_at(handle: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io
     Ok(())
 }
 
-/// Fills `bytes` from `offset` on.
-pub fn read_at(handle: BorrowedFd<'_>, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < bytes.len() {
-        match rustix::io::pread(handle, &mut bytes[done..], offset + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => done += n,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Appends `len` bytes from `offset` on to `bytes`. Cheaper than mapping for a reader that wants a copy anyway.
-pub fn append_at(handle: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()> {
-    bytes.reserve_exact(len);
-    let start = bytes.len();
-    while bytes.len() - start < len {
-        let done = bytes.len() - start;
-        let room = &mut bytes.spare_capacity_mut()[..len - done];
-        match rustix::io::pread(handle, room, offset + done as u64) {
-            Ok(([], _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok((read, _)) => {
-                let end = start + done + read.len();
-                // SAFETY: the kernel has filled them.
-                unsafe { bytes.set_len(end) };
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
 /// Makes the memory `len` bytes long: new ones are zero, and what lies behind the new end is freed.
 pub fn resize(handle: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     Ok(rustix::fs::ftruncate(handle, len)?)
@@ -131,6 +96,14 @@ impl Mapping {
         };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { start, len })
+    }
+
+    /// Has the system make all pages ready to be written to, where it can: one by one, at first touch, is slower.
+    pub fn prepare(&self) {
+        // SAFETY: it changes no byte of the mapping.
+        let _ = unsafe {
+            rustix::mm::madvise(self.start.as_ptr().cast(), self.len, rustix::mm::Advice::LinuxPopulateWrite)
+        };
     }
 
     /// The first byte.
