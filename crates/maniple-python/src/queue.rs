@@ -64,10 +64,14 @@ impl PyLog {
         if !wait && log.is_empty() && !log.is_watched() {
             return Ok(None);
         }
+        let late = || until.is_some_and(|until| Instant::now() >= until);
         waiting(py, |interrupted| {
             loop {
-                if let Some(taken) = log.take(&mut first, Some(&mut *interrupted))? {
-                    return Ok(Some(Message { first, rest: taken.rest }));
+                // A reader that was stopped may hold the queue for as long as it likes.
+                match log.take(&mut first, Some(&mut || late() || interrupted())) {
+                    Ok(Some(taken)) => return Ok(Some(Message { first, rest: taken.rest })),
+                    Err(Error::Interrupted) if late() => return Ok(None),
+                    other => drop(other?),
                 }
                 if !wait || !log.wait(until, interrupted)? {
                     return Ok(None);

@@ -315,7 +315,7 @@ impl Log {
     // ---- taking ----
 
     /// Takes the next message: its first part into `first`, which is emptied before, the others apart. None: there is none,
-    /// or, if `interrupted` is not given, another reader is at it.
+    /// or, if `interrupted` is not given, it would take time: another reader is at it, or it is large.
     pub fn take(&self, first: &mut Vec<u8>, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Taken>> {
         let header = self.header();
         loop {
@@ -337,7 +337,9 @@ impl Log {
             }
             // As of the tail just seen: it cannot move while the log is not empty.
             let base = header.base.load(Ordering::Relaxed);
-            let (rest, end) = self.read(head, head - base, tail, first)?;
+            let Some((rest, end)) = self.read(head, head - base, tail, first, interrupted.is_none())? else {
+                return Ok(None);
+            };
             self.give_back(head - base, base);
             header.readers.advance(end);
             drop(held);
@@ -358,8 +360,15 @@ impl Log {
         }
     }
 
-    /// Copies the message at position `head` out.
-    fn read(&self, head: u64, at: u64, tail: u64, first: &mut Vec<u8>) -> Result<(Vec<Vec<u8>>, u64)> {
+    /// Copies the message at position `head` out. None: it is large, and only small ones were wanted.
+    fn read(
+        &self,
+        head: u64,
+        at: u64,
+        tail: u64,
+        first: &mut Vec<u8>,
+        only_small: bool,
+    ) -> Result<Option<(Vec<Vec<u8>>, u64)>> {
         let damaged = || Error::Damaged("a message in a queue is longer than the queue");
         let (room, memory) = (tail - head, &self.shared.memory);
         let mut window = local(&self.reading);
@@ -376,6 +385,9 @@ impl Log {
             if len > room - (content - at) {
                 return Err(damaged());
             }
+            if only_small && len > LARGE as u64 {
+                return Ok(None);
+            }
             if index == 0 {
                 window.read(memory, &mut content, len as usize, first)?;
             } else {
@@ -384,7 +396,7 @@ impl Log {
                 rest.push(part);
             }
         }
-        Ok((rest, head + (content - at).next_multiple_of(8)))
+        Ok(Some((rest, head + (content - at).next_multiple_of(8))))
     }
 
     /// Frees memory behind the head, `at` bytes into the data. The caller holds the readers' lock.
