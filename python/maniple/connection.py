@@ -7,13 +7,10 @@ pickle of an object as one message.  The format is the standard package's: eithe
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import secrets
 import select
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -37,8 +34,8 @@ from ._auth import (  # noqa: F401  # all of it is to be found here too, under t
     answer_challenge,
     deliver_challenge,
 )
+from ._maniple import Channel
 from .context import AuthenticationError, BufferTooShort  # noqa: F401
-from .reduction import ForkingPickler as _ForkingPickler
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -53,47 +50,12 @@ CONNECTION_TIMEOUT = 20.0
 default_family = "AF_UNIX" if hasattr(socket, "AF_UNIX") else "AF_INET"
 families = list(dict.fromkeys(("AF_INET", default_family)))
 
-_LENGTH, _LONG_LENGTH = struct.Struct("!i"), struct.Struct("!Q")
-_pack_length, _unpack_length = _LENGTH.pack, _LENGTH.unpack
-_LONGEST_SHORT = 0x7FFFFFFF
-#: bytes; up to here the length and the message are joined for one write(), above writev() saves the copy
-_JOINED = 16384
-#: bytes; up to here a message is read in one go, above into a buffer made for it
-_READ_AT_ONCE = 65536
-#: such objects are pickled the same whatever reducers are registered, so the plain pickler will do
-_ATOMS = frozenset((type(None), bool, int, float, str, bytes))
 
-_read, _write, _poll = os.read, os.write, select.poll
-_load, _dump_atom, _dump = pickle.loads, pickle.dumps, _ForkingPickler.dumps
-
-
-def _write_all(fd: int, parts: list[memoryview]) -> None:
-    """Write all bytes of `parts`, however many the system takes at a time."""
-    while parts:
-        done = os.writev(fd, parts)
-        while parts and done >= len(parts[0]):
-            done -= len(parts.pop(0))
-        if parts:
-            parts[0] = parts[0][done:]
-
-
-def _read_into(fd: int, view: memoryview) -> None:
-    """Fill `view` from `fd`; EOFError where the stream ends before its first byte, OSError where it ends later."""
-    filled, size = 0, len(view)
-    while filled < size:
-        got = os.readv(fd, (view[filled:],))
-        if not got:
-            raise OSError("got end of file during message") if filled else EOFError
-        filled += got
-
-
-class _ConnectionBase:
+class _ConnectionBase(Channel):
     """What every connection has: its handle, what it may do, and messages made of bytes or of objects.
 
-    A subclass supplies `_send_bytes`, `_recv_bytes`, `_poll` and `_close`.
+    Sending, receiving and polling are native (`Channel`).
     """
-
-    _handle: int | None = None
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
         number = handle.__index__()
@@ -101,127 +63,12 @@ class _ConnectionBase:
             raise ValueError("invalid handle")
         if not (readable or writable):
             raise ValueError("at least one of `readable` and `writable` must be True")
-        self._handle, self._readable, self._writable = number, readable, writable
-
-    def __del__(self) -> None:
-        if self._handle is not None:
-            self._close()
-
-    def _check_closed(self) -> None:
-        if self._handle is None:
-            raise OSError("handle is closed")
-
-    def _check_readable(self) -> None:
-        self._check_closed()
-        if not self._readable:
-            raise OSError("connection is write-only")
-
-    def _check_writable(self) -> None:
-        self._check_closed()
-        if not self._writable:
-            raise OSError("connection is read-only")
-
-    def _bad_message_length(self) -> None:
-        # The rest of the message is still in the stream: nothing sensible can be read from it any more.
-        if self._writable:
-            self._readable = False
-        else:
-            self.close()
-        raise OSError("bad message length")
+        self._handle, self._readable, self._writable = number, bool(readable), bool(writable)
 
     def _detach(self) -> int | None:
         """Give up the handle without closing it."""
         handle, self._handle = self._handle, None
         return handle
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is closed."""
-        return self._handle is None
-
-    @property
-    def readable(self) -> bool:
-        """Whether messages can be received."""
-        return self._readable
-
-    @property
-    def writable(self) -> bool:
-        """Whether messages can be sent."""
-        return self._writable
-
-    def fileno(self) -> int:
-        """The descriptor (on Windows the handle)."""
-        self._check_closed()
-        return self._handle
-
-    def close(self) -> None:
-        """Close the connection; closing it twice is fine."""
-        if self._handle is not None:
-            try:
-                self._close()
-            finally:
-                self._handle = None
-
-    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
-        """Send `size` bytes of a bytes-like object, from `offset` on, as one message.  Default: all that follow."""
-        self._check_writable()
-        if type(buf) is bytes and size is None and not offset:
-            return self._send_bytes(buf)
-        whole = memoryview(buf)
-        if whole.itemsize != 1 or whole.ndim != 1:
-            whole = whole.cast("B")
-        if offset < 0:
-            raise ValueError("offset is negative")
-        if size is not None and size < 0:
-            raise ValueError("size is negative")
-        end = len(whole) if size is None else offset + size
-        if max(offset, end) > len(whole):
-            raise ValueError("buffer length < offset" + (" + size" if offset <= len(whole) else ""))
-        self._send_bytes(whole[offset:end])
-
-    def send(self, obj: Any) -> None:
-        """Send an object that can be pickled."""
-        if self._handle is None or not self._writable:
-            self._check_writable()
-        self._send_bytes(_dump_atom(obj) if type(obj) in _ATOMS else _dump(obj))
-
-    def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """Receive one message.  EOFError when the other end is closed and nothing is left.
-
-        A message of more than `maxlength` bytes is an OSError, and the connection can no longer be read.
-        """
-        self._check_readable()
-        if maxlength is not None and maxlength < 0:
-            raise ValueError("negative maxlength")
-        return self._recv_bytes(maxlength)
-
-    def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
-        """Receive one message into a writable bytes-like object, from byte `offset` on; its length in bytes.
-
-        BufferTooShort, with the message as its argument, where it does not fit.
-        """
-        self._check_readable()
-        with memoryview(buf) as whole, whole.cast("B") as view:
-            if offset < 0:
-                raise ValueError("negative offset")
-            if offset > len(view):
-                raise ValueError("offset too large")
-            return self._recv_bytes_into(view[offset:])
-
-    def recv(self) -> Any:
-        """Receive one object.  EOFError when the other end is closed and nothing is left.
-
-        Unpickling runs what the sender asks for: only for senders you trust.
-        """
-        if self._handle is None or not self._readable:
-            self._check_readable()
-        return _load(self._recv_bytes())
-
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether something can be received, waiting for it at most `timeout` seconds; None waits for ever."""
-        if self._handle is None or not self._readable:
-            self._check_readable()
-        return self._poll(timeout)
 
     def __enter__(self) -> Any:
         return self
@@ -233,93 +80,36 @@ class _ConnectionBase:
 class Connection(_ConnectionBase):
     """A connection over a file descriptor, which it owns: a pipe, a socket pair or a socket."""
 
-    #: kept here: a connection may be collected when the modules at the end of the interpreter are empty already
-    _close_fd = os.close
-
-    def _close(self) -> None:
-        self._close_fd(self._handle)
-
-    def _poll(self, timeout: float | None) -> bool:
-        poller = _poll()
-        poller.register(self._handle, select.POLLIN)
-        return bool(_wait_for_events(poller, timeout))
-
-    def _send_bytes(self, buf: bytes | memoryview) -> None:
-        size = len(buf)
-        if size <= _JOINED:
-            message = _pack_length(size) + buf
-            done = _write(self._handle, message)
-            if done != size + 4:
-                _write_all(self._handle, [memoryview(message)[done:]])
-        else:
-            short = size <= _LONGEST_SHORT
-            length = _pack_length(size) if short else _pack_length(-1) + _LONG_LENGTH.pack(size)
-            _write_all(self._handle, [memoryview(length), memoryview(buf)])
-
-    def _finish(self, start: bytes, size: int) -> bytes:
-        """`start` and what follows it in the stream, `size` bytes in all."""
-        # BytesIO hands out the very bytes object that was read into: no copy however long the message
-        whole = io.BytesIO(start.ljust(size, b"\0"))
-        with whole.getbuffer() as view:
-            try:
-                _read_into(self._handle, view[len(start) :])
-            except EOFError:
-                if start:
-                    raise OSError("got end of file during message") from None
-                raise
-        return whole.getvalue()
-
-    def _length(self, head: bytes) -> int:
-        """The length of the next message, of whose first 4 bytes `head` has been read."""
-        if len(head) != 4:
-            head = self._finish(head, 4)
-        (size,) = _unpack_length(head)
-        if size == -1:
-            (size,) = _LONG_LENGTH.unpack(self._finish(b"", 8))
-        if size < 0:
-            self._bad_message_length()
-        return size
-
-    def _recv_bytes(self, maxsize: int | None = None) -> bytes:
-        # One read for the length, one for the message: what lies behind it may be for another process.
-        head = _read(self._handle, 4)
-        size = _unpack_length(head)[0] if len(head) == 4 else -1
-        if size < 0:
-            size = self._length(head)
-        if maxsize is not None and size > maxsize:
-            self._bad_message_length()
-        if size > _READ_AT_ONCE:
-            return self._finish(b"", size)
-        body = _read(self._handle, size)
-        return body if len(body) == size else self._finish(body, size)
-
-    def _recv_bytes_into(self, view: memoryview) -> int:
-        size = self._length(_read(self._handle, 4))
-        if size > len(view):
-            raise BufferTooShort(self._finish(b"", size))
-        _read_into(self._handle, view[:size])
-        return size
-
 
 def reduce_connection(conn: Connection) -> tuple:
     """A connection travels as a duplicate of its descriptor."""
-    return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    state = (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    return rebuild_connection, (*state, True) if conn._parcels else state
 
 
-def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
+def rebuild_connection(df: Any, readable: bool, writable: bool, parcels: bool = False) -> Connection:
     """The other half of `reduce_connection`."""
-    return Connection(df.detach(), readable, writable)
+    conn = Connection(df.detach(), readable, writable)
+    conn._parcels = parcels
+    return conn
 
 
 reduction.register(Connection, reduce_connection)
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Two connected ends.  With ``duplex=False`` the first can only receive and the second only send."""
+    """Two connected ends.  With ``duplex=False`` the first can only receive and the second only send.
+
+    Over a duplex pipe large buffers (NumPy arrays and whatever else pickles its buffers out of band) travel in shared
+    memory.  A one-way pipe is a pipe of the system's, which takes many more small messages before anyone reads.
+    """
     if not duplex:
         reader, writer = os.pipe()
         return Connection(reader, writable=False), Connection(writer, readable=False)
-    return tuple(map(_connection_over, socket.socketpair()))
+    ends = tuple(map(_connection_over, socket.socketpair()))
+    for end in ends:
+        end._parcels = True
+    return ends
 
 
 def _connection_over(sock: socket.socket) -> Connection:
@@ -356,7 +146,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     descriptors = [
         obj if type(obj) is int else obj.fileno() if hasattr(obj, "fileno") else obj.__index__() for obj in objects
     ]
-    poller = _poll()
+    poller = select.poll()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
     ready = {fd for fd, _ in _wait_for_events(poller, timeout)}

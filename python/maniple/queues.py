@@ -1,117 +1,125 @@
-"""Queues between processes.
+"""Queues between processes: first in, first out, any number of writers and readers.
 
-`Queue` and `JoinableQueue` are a pipe, a lock on each of its ends, and a semaphore that counts the free places:
+A queue lies in shared memory (`_maniple.Log`), which grows with what is in it::
 
-    put() ─┬──────────────────────────────────▶ pipe ─▶ get()
-           └▶ waiting ─▶ feeder thread ────────┘
+    put() ─────────────────────────────▶ shared memory ─▶ get()
+      └▶ waiting ─▶ feeder thread ──────────┘   (only where a subclass watches the feeder's errors)
 
-`put` never waits for a reader.  It pickles the item; where nothing of this process waits already, the pipe's lock is free
-and the pipe has room, it writes too, in about the time that waking a thread would take alone.  Otherwise the item is left
-to a feeder thread, which is started when it is needed first.
+So `put` never waits for a reader, what a process has put stays when the process ends or is killed, and a process that has
+put something can be joined before anybody takes it out.  Writers and readers may die at any point without harm to the
+others or to what is in the queue.
 
-`SimpleQueue` is the pipe and the two locks alone: its `put` waits when the pipe is full.
+`put` pickles the item in the calling thread.  Where `_on_queue_feeder_error` is overridden, a feeder thread does it instead,
+as the standard package's always does: whoever watches its errors expects to be called in its thread.
 """
 
 from __future__ import annotations
 
-import errno
-import select
-import sys
 import threading
-import time
 import types
 import weakref
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, Full
+from queue import Empty, Full  # noqa: F401
 from traceback import print_exc
 from typing import Any
 
-from . import connection, context
+from . import context, reduction
+from ._maniple import Log
 from ._native_sync import SEM_VALUE_MAX
-from .reduction import ForkingPickler
 from .util import Finalize, debug, info, is_exiting, register_after_fork
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
-#: bytes; a pickle up to here fits with its length into a pipe that poll() calls writable, so the write cannot block
-_SURELY_FITS = getattr(select, "PIPE_BUF", 512) - 4
-_WINDOWS = sys.platform == "win32"
 #: loky (inside joblib) imports it for a feeder thread of its own
 _sentinel = object()
 
 
-class _NoLock:
-    """In place of the writers' lock where the system itself keeps messages whole (Windows)."""
+def _pass_log(log: Log) -> tuple[Any, Any]:
+    """What takes a log to a child that is being started."""
+    return tuple(map(reduction.DupFd, log.descriptors()))
 
-    def acquire(self, block: bool = True) -> bool:
-        return True
 
-    def release(self) -> None:
-        pass
+def _receive_log(passed: tuple[Any, Any]) -> Log:
+    return Log.adopt(*(end.detach() for end in passed))
 
-    def __enter__(self) -> bool:
-        return True
+
+class _End:
+    """One end of a queue, with what programs use of a connection: objects and bytes, poll(), and a descriptor to wait for."""
+
+    def __init__(self, log: Log, readable: bool) -> None:
+        self._log, self.readable, self.writable, self.closed = log, readable, not readable, False
+
+    def __reduce__(self) -> tuple:
+        return _End._received, (_pass_log(self._open()), self.readable)
+
+    @classmethod
+    def _received(cls, passed: Any, readable: bool) -> _End:
+        return cls(_receive_log(passed), readable)
+
+    def _open(self, to_read: bool | None = None) -> Log:
+        if self.closed:
+            raise OSError("handle is closed")
+        if to_read not in (None, self.readable):
+            raise OSError("connection is write-only" if to_read else "connection is read-only")
+        return self._log
+
+    def send(self, obj: Any) -> None:
+        """Put an object in."""
+        self._open(False).put(obj)
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """Put the pickle of an object in."""
+        if offset or size is not None:
+            buf = memoryview(buf).cast("B")[offset : None if size is None else offset + size]
+        self._open(False).put_pickle(buf)
+
+    def recv(self) -> Any:
+        """Take an object out, waiting for one."""
+        return self._open(True).get()
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Take the pickle of an object out, waiting for one."""
+        return self._open(True).get_pickle()
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether something can be taken out, waiting for it at most `timeout` seconds; None waits for ever."""
+        return self._open(True).poll(timeout)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable whenever something can be taken out."""
+        return self._open().watch()
+
+    def close(self) -> None:
+        """Say that this end is not used any more in this process."""
+        self.closed = True
+
+    def __enter__(self) -> _End:
+        return self
 
     def __exit__(self, *exc_info: Any) -> None:
-        pass
+        self.close()
 
 
 class _Outbox:
-    """One process's way into a queue: the items that wait for the pipe, and the thread that feeds it.
+    """The items that wait for the feeder, and the feeder.  It does not know its queue, which may be collected before."""
 
-    An item leaves `waiting` only after it is written; so while `waiting` is empty, and `changed` is held, nothing can be
-    overtaken.  The outbox does not know its queue, which may be collected while the feeder still has work.
-    """
-
-    def __init__(self, reader: Any, writer: Any, lock: Any, places: Any) -> None:
-        self.ends, self.write, self.lock, self.places = (reader, writer), writer.send_bytes, lock, places
-        self.waiting: deque[tuple[Any, Any] | None] = deque()  # (pickle, or None until later; item); None: end
+    def __init__(self, send: Callable[[Any], None], ended: Callable[[], None]) -> None:
+        self.send, self.ended = send, ended
+        self.waiting: deque[tuple[Any] | None] = deque()  # None: end
         self.changed = threading.Condition(threading.Lock())
         self.thread: threading.Thread | None = None
-        self.used = False
-        self.writable: Any = None
 
-    def room(self) -> bool:
-        """Whether a small write would not block."""
-        if self.writable is None:
-            if _WINDOWS:
-                return False
-            self.writable = select.poll()
-            self.writable.register(self.ends[1].fileno(), select.POLLOUT)
-        return [event for _, event in self.writable.poll(0)] == [select.POLLOUT]
-
-    def post(self, pickled: Any, item: Any, start_feeder: Callable[[], None]) -> None:
-        """Write an item, or leave it to the feeder; where `pickled` is None the feeder is to pickle it too."""
+    def post(self, entry: tuple[Any] | None) -> None:
         with self.changed:
-            self.used = True
-            small = pickled is not None and len(pickled) <= _SURELY_FITS
-            if small and not self.waiting and self.lock.acquire(False):
-                try:
-                    if self.room():
-                        return self.write(pickled)
-                finally:
-                    self.lock.release()
-            if self.thread is None:
-                start_feeder()
-            self.waiting.append((pickled, item))
+            self.waiting.append(entry)
             self.changed.notify()
 
     def close(self) -> None:
-        """Close the pipe in this process once all is written."""
-        with self.changed:
-            if self.thread is not None:
-                debug("telling queue thread to quit")
-                self.waiting.append(None)
-                self.changed.notify()
-            elif self.used:
-                self.close_ends()
+        debug("telling queue thread to quit")
+        self.post(None)
 
-    def close_ends(self) -> None:
-        for end in self.ends:
-            end.close()
-
-    def feed(self, ignore_epipe: bool, on_error: Callable[[Exception, Any], None]) -> None:
+    def feed(self, on_error: Callable[[Exception, Any], None]) -> None:
         """What the feeder thread runs."""
         debug("starting thread to feed data to pipe")
         while True:
@@ -120,22 +128,15 @@ class _Outbox:
                 entry = self.waiting[0]
             if entry is None:
                 debug("feeder thread got sentinel -- exiting")
-                return self.close_ends()
+                return self.ended()
             try:
-                pickled, item = entry
-                if pickled is None:
-                    pickled = ForkingPickler.dumps(item)
-                with self.lock:
-                    self.write(pickled)
+                self.send(entry[0])
             except Exception as error:
-                if ignore_epipe and getattr(error, "errno", None) == errno.EPIPE:
-                    return
                 if is_exiting():  # parts of the interpreter may be gone: no noise
                     return info("error in queue thread: %s", error)
-                self.places.release()
-                on_error(error, item)
-            del entry, item, pickled  # while we wait for the next item, the last one is not to be kept alive
+                on_error(error, entry[0])
             self.waiting.popleft()
+            del entry  # while we wait for the next item, the last one is not to be kept alive
 
 
 def _join_feeder(ref: weakref.ref) -> None:
@@ -148,43 +149,49 @@ def _join_feeder(ref: weakref.ref) -> None:
 class Queue:
     """A first-in first-out queue that any number of processes put into and get from.
 
-    `maxsize` bounds how many items may be in it (0: no bound but the system's).
+    `maxsize` bounds how many items may be in it (0: no bound but memory).
     """
 
-    #: set by a pool of processes: when nobody reads the pipe any more, the feeder ends without a word
+    #: set by a pool of processes; here a feeder never waits for readers, so it makes no difference
     _ignore_epipe = False
+    #: whether items are to be reported done
+    _counted = False
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
-        places = maxsize if maxsize > 0 else SEM_VALUE_MAX
-        self._share(
-            places,
-            *connection.Pipe(duplex=False),
-            ctx.Lock(),
-            _NoLock() if _WINDOWS else ctx.Lock(),
-            ctx.BoundedSemaphore(places),
-        )
+        if maxsize > 0:
+            self._share(maxsize, Log(), ctx.BoundedSemaphore(maxsize))
+        else:
+            self._share(SEM_VALUE_MAX, Log(), None)
 
-    def _share(self, maxsize: int, reader: Any, writer: Any, rlock: Any, wlock: Any, sem: Any) -> None:
+    def _share(self, maxsize: int, log: Log, sem: Any) -> None:
         """Take up what all processes have in common, and make what is this process's own."""
-        self._maxsize, self._reader, self._writer = maxsize, reader, writer
-        self._rlock, self._wlock, self._sem = rlock, wlock, sem
+        self._maxsize, self._log, self._sem = maxsize, log, sem
+        self._reader, self._writer = _End(log, True), _End(log, False)
         self._begin_here()
         register_after_fork(self, type(self)._begin_here)
 
     def _begin_here(self) -> None:
-        # In a forked child too: what waits in the parent is the parent's to write, and a thread that is not here may have
-        # held the outbox.
-        self._outbox = _Outbox(self._reader, self._writer, self._wlock, self._sem)
+        # In a forked child too: what waits in the parent is the parent's to write, and its feeder is not here.
         self._closed = self._at_exit_forget = False
         self._flush: Any = None
+        self._feeds = type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error
+        self._outbox = _Outbox(self._log.put, self._give_up(self._log, self._writer))
+
+    @staticmethod
+    def _give_up(log: Log, writer: _End) -> Callable[[], None]:
+        def ended() -> None:
+            writer.close()
+            log.close()
+
+        return ended
 
     def __getstate__(self) -> tuple:
         context.assert_spawning(self)
-        return (self._ignore_epipe, (self._maxsize, self._reader, self._writer, self._rlock, self._wlock, self._sem))
+        return self._ignore_epipe, self._maxsize, _pass_log(self._log), self._sem
 
     def __setstate__(self, state: tuple) -> None:
-        self._ignore_epipe, shared = state
-        self._share(*shared)
+        self._ignore_epipe, maxsize, log, sem = state
+        self._share(maxsize, _receive_log(log), sem)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -195,38 +202,43 @@ class Queue:
 
         An item that cannot be pickled is reported to `_on_queue_feeder_error` and dropped.
         """
-        self._check_open()
-        if self._sem.acquire(block, timeout):
-            self._post(obj)
-        else:
+        if self._closed:
+            self._check_open()
+        sem = self._sem
+        if sem is not None and not sem.acquire(block, timeout):
             raise Full
-
-    def _post(self, obj: Any) -> bool:
-        """Send an item on its way; False where it could not be pickled.  A place has been taken for it."""
-        if type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error:
-            # whoever watches the feeder's errors expects them in the feeder's thread
-            self._outbox.post(None, obj, self._start_feeder)
-            return True
+        if self._feeds:
+            self._leave_to_feeder(obj)
+            return
         try:
-            pickled = ForkingPickler.dumps(obj)
+            self._log.put(obj, self._counted)
         except BaseException as error:
-            self._sem.release()
+            if sem is not None:
+                sem.release()
             if not isinstance(error, Exception):
                 raise
             self._on_queue_feeder_error(error, obj)
-            return False
-        self._outbox.post(pickled, obj, self._start_feeder)
-        return True
+
+    def _leave_to_feeder(self, obj: Any) -> None:
+        if self._counted:
+            self._log.count()  # first: who gets it may be done before we are
+        if self._outbox.thread is None:
+            self._start_feeder()
+        self._outbox.post((obj,))
 
     def _start_feeder(self) -> None:
         debug("Queue._start_thread()")
-        outbox = self._outbox
-        thread = threading.Thread(
-            target=outbox.feed,
-            args=(self._ignore_epipe, self._on_queue_feeder_error),
-            name="QueueFeederThread",
-            daemon=True,
-        )
+        outbox, sem, done = self._outbox, self._sem, self._log.done if self._counted else None
+        report = self._on_queue_feeder_error
+
+        def on_error(error: Exception, obj: Any) -> None:
+            if sem is not None:
+                sem.release()
+            if done is not None:
+                done()
+            report(error, obj)
+
+        thread = threading.Thread(target=outbox.feed, args=(on_error,), name="QueueFeederThread", daemon=True)
         thread.start()
         outbox.thread = thread
         if not self._at_exit_forget:
@@ -236,22 +248,10 @@ class Queue:
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take an item out.  `queue.Empty` when there is none, at once (not `block`) or after `timeout` seconds."""
-        self._check_open()
-        deadline = time.monotonic() + timeout if block and timeout is not None else None
-        if not self._rlock.acquire(block, timeout):
-            raise Empty
-        try:
-            if deadline is not None:
-                ready = self._reader.poll(max(0.0, deadline - time.monotonic()))
-            else:
-                ready = block or self._reader.poll()
-            if not ready:
-                raise Empty
-            pickled = self._reader.recv_bytes()
-        finally:
-            self._rlock.release()
-        self._sem.release()
-        return ForkingPickler.loads(pickled)
+        if self._closed:
+            self._check_open()
+        sem = self._sem
+        return self._log.get(block, timeout, None if sem is None else sem.release)
 
     def put_nowait(self, obj: Any) -> None:
         """``put(obj, False)``."""
@@ -262,8 +262,10 @@ class Queue:
         return self.get(block=False)
 
     def qsize(self) -> int:
-        """About how many items there are; NotImplementedError on macOS, which cannot tell."""
-        return self._maxsize - self._sem.get_value()
+        """About how many items there are."""
+        if self._sem is not None:
+            return self._maxsize - self._sem.get_value()
+        return len(self._outbox.waiting) + len(self._log)
 
     def empty(self) -> bool:
         """Whether nothing can be got now.  An item just put may still be on its way."""
@@ -271,19 +273,24 @@ class Queue:
 
     def full(self) -> bool:
         """Whether nothing can be put now."""
-        return self._sem.locked()
+        return self._sem is not None and self._sem.locked()
+
+    @property
+    def _buffer(self) -> deque:
+        return self._outbox.waiting
 
     def close(self) -> None:
         """Say that this process puts and gets no more.  The feeder, where there is one, ends when all is written."""
         if not self._closed:
             self._closed = True
+            self._reader.close()
             if self._outbox.thread is None:
-                self._outbox.close()
+                self._outbox.ended()
             else:
                 self._end_feeder()
 
     def join_thread(self) -> None:
-        """Wait until all that this process put is in the pipe; after `close`.
+        """Wait until all that this process put can be got; after `close`.
 
         A process that put something does this at its exit too, unless `cancel_join_thread` was called.
         """
@@ -300,9 +307,7 @@ class Queue:
             self._flush.cancel()
 
     def _terminate_broken(self) -> None:
-        """End the queue although its readers are gone: a feeder in the middle of a write gets EPIPE and gives up."""
-        for end in self._outbox.ends[: 2 if _WINDOWS else 1]:
-            end.close()
+        """End the queue although its readers are gone."""
         self.close()
         self.join_thread()
 
@@ -321,63 +326,46 @@ class Queue:
 class JoinableQueue(Queue):
     """A `Queue` that counts the items which are put but not yet reported done, and lets you wait for them."""
 
-    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
-        super().__init__(maxsize, ctx=ctx)
-        self._undone, self._all_done = ctx.Semaphore(0), ctx.Condition()
+    _counted = True
 
-    def __getstate__(self) -> tuple:
-        return super().__getstate__(), self._undone, self._all_done
-
-    def __setstate__(self, state: tuple) -> None:
-        inherited, self._undone, self._all_done = state
-        super().__setstate__(inherited)
-
-    def _post(self, obj: Any) -> bool:
-        with self._all_done:
-            self._undone.release()  # counted first: who gets it may be done before we are
-        sent = super()._post(obj)
-        if not sent:
-            self.task_done()
-        return sent
+    @staticmethod
+    def _give_up(log: Log, writer: _End) -> Callable[[], None]:
+        return writer.close  # what is still to be done can be waited for after close()
 
     def task_done(self) -> None:
         """Report that an item which was got is done; ValueError when that was said more often than items were put."""
-        with self._all_done:
-            if not self._undone.acquire(block=False):
-                raise ValueError("task_done() called too many times")
-            if self._undone.locked():
-                self._all_done.notify_all()
+        if not self._log.done():
+            raise ValueError("task_done() called too many times")
 
     def join(self) -> None:
         """Wait until every item that was put is reported done."""
-        with self._all_done:
-            self._all_done.wait_for(self._undone.locked)
+        self._log.join()
 
 
 class SimpleQueue:
-    """A locked pipe: no feeder, no bound; `put` waits while the pipe is full."""
+    """A queue without a bound, and with nothing but `put`, `get`, `empty` and `close`."""
 
     def __init__(self, *, ctx: Any) -> None:
-        self.__setstate__((*connection.Pipe(duplex=False), ctx.Lock(), _NoLock() if _WINDOWS else ctx.Lock()))
+        self._share(Log())
 
-    def __getstate__(self) -> tuple:
+    def _share(self, log: Log) -> None:
+        self._log = log
+        self._reader, self._writer = _End(log, True), _End(log, False)
+
+    def __getstate__(self) -> Any:
         context.assert_spawning(self)
-        return self._reader, self._writer, self._rlock, self._wlock
+        return _pass_log(self._log)
 
-    def __setstate__(self, state: tuple) -> None:
-        self._reader, self._writer, self._rlock, self._wlock = state
+    def __setstate__(self, state: Any) -> None:
+        self._share(_receive_log(state))
 
     def put(self, obj: Any) -> None:
         """Put an item in."""
-        pickled = ForkingPickler.dumps(obj)
-        with self._wlock:
-            self._writer.send_bytes(pickled)
+        self._log.put(obj)
 
     def get(self) -> Any:
         """Take an item out, waiting for one."""
-        with self._rlock:
-            pickled = self._reader.recv_bytes()
-        return ForkingPickler.loads(pickled)
+        return self._log.get()
 
     def empty(self) -> bool:
         """Whether nothing can be got now."""
@@ -385,7 +373,8 @@ class SimpleQueue:
 
     def close(self) -> None:
         """Close both ends in this process."""
-        for end in (self._reader, self._writer):
-            end.close()
+        self._reader.close()
+        self._writer.close()
+        self._log.close()
 
     __class_getitem__ = classmethod(types.GenericAlias)

@@ -114,12 +114,73 @@ def _quick_dumps(obj: Any) -> memoryview:
     return memoryview(data)
 
 
+#: bytes; only buffers of at least this size are worth a way of their own
+_LARGE = 64 * 1024
+# As `_idle`, for picklers that leave large buffers out; each with the list that it puts them into.
+_idle_apart: list[tuple[Callable, Callable, _Pieces, list]] = []
+
+
+def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
+    """The pickle of `obj` without its large buffers, and these."""
+    if _copyreg_table != _merged_from:
+        _merge_tables()
+    idle = _idle_apart
+    try:
+        dump, clear_memo, pieces, large = kept = idle.pop()
+    except IndexError:
+        pieces, large = _Pieces(), []
+        pickler = _QuickPickler(pieces, 5, buffer_callback=_leave_out(large.append))
+        dump, clear_memo, pieces, large = kept = pickler.dump, pickler.clear_memo, pieces, large
+    dump(obj)
+    data, buffers = pieces[0] if len(pieces) == 1 else b"".join(pieces), large.copy()
+    if len(data) <= _KEEP_UP_TO:
+        pieces.clear()
+        large.clear()
+        clear_memo()
+        idle.append(kept)
+    return data, buffers
+
+
+def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[pickle.PickleBuffer], bool]:
+    """A pickler's `buffer_callback`: false leaves a buffer out of the pickle."""
+
+    def callback(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not in one piece
+            return True
+        if raw.nbytes < _LARGE:
+            return True
+        put_aside(raw)
+        return False
+
+    return callback
+
+
+def _rejoin(stream: bytes, buffers: list[Any]) -> bytes:
+    """A pickle made by `_dump_apart` with its buffers put back, so that anyone can load it."""
+    import pickletools
+
+    ops = [(op.name, at) for op, _, at in pickletools.genops(stream)]
+    ends = [at for _, at in ops[1:]] + [len(stream)]
+    followers = [name for name, _ in ops[1:]] + [""]
+    left, whole = iter(buffers), bytearray()
+    for (name, start), end, follower in zip(ops, ends, followers):
+        if name == "NEXT_BUFFER":
+            data = memoryview(next(left)).cast("B")
+            whole += pickle.BINBYTES8 if follower == "READONLY_BUFFER" else pickle.BYTEARRAY8
+            whole += data.nbytes.to_bytes(8, "little") + data
+        elif name not in ("FRAME", "READONLY_BUFFER"):
+            whole += stream[start:end]
+    return bytes(whole)
+
+
 def _merge_tables() -> None:
     """Rebuild the table that picklers use from copyreg's and our own."""
-    global _merged_from, _idle
+    global _merged_from, _idle, _idle_apart
     seen = _copyreg_table.copy()
     _QuickPickler.dispatch_table = ForkingPickler.dispatch_table = seen | _own_reducers
-    _merged_from, _idle = seen, []
+    _merged_from, _idle, _idle_apart = seen, [], []
 
 
 register = ForkingPickler.register

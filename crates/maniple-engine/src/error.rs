@@ -35,6 +35,15 @@ pub enum Error {
     /// The wait was broken off by the caller's interrupt hook.
     #[error("interrupted")]
     Interrupted,
+    /// The other end of a connection is closed, and nothing is left to receive.
+    #[error("the other end of the connection is closed")]
+    EndOfStream,
+    /// The other end of a connection was closed, as a rule by its process's death, in the middle of a message.
+    #[error("got end of file during message")]
+    CutOff,
+    /// What came over a connection is not the length of a message.
+    #[error("bad message length")]
+    BadLength,
     /// The hub went away while its worker waited.
     #[error("the hub is gone")]
     HubGone,

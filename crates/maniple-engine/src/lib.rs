@@ -9,13 +9,16 @@
 //! | --- | --- |
 //! | [`sys`] | what an operating system must supply; the only place that names one |
 //! | [`shm`] | segments, rings, bells, blocks |
-//! | [`dialogue`] | question and answer over a stream socket |
 //! | [`sync`] | locks, semaphores, conditions and events in shared memory |
+//! | [`channel`] | messages over a stream descriptor, large buffers beside them, and the queue's log |
+//! | [`dialogue`] | question and answer over a stream socket |
 //! | [`process`] | start, wait, exit status, lifeline |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(not(loom))]
+pub mod channel;
 #[cfg(not(loom))]
 pub mod dialogue;
 pub mod error;

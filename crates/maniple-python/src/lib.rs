@@ -3,6 +3,10 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `encode`, `decode` | Python values to payloads and back |
+//! | `pickle` | the pickles of small values of the commonest types |
+//! | `message` | values to messages and back |
+//! | `memory` | bytes that arrived, as a Python buffer |
+//! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `source` | the items of a call, made into tasks when there is room for them |
 //! | `function` | which functions mean the same in every call, and what they are called |
@@ -19,6 +23,7 @@
 //! runs, so the two cannot deadlock.
 #![deny(unsafe_code)]
 
+mod connection;
 mod decode;
 mod encode;
 mod error;
@@ -26,9 +31,13 @@ mod function;
 mod guarded;
 mod handles;
 mod hub;
-mod named;
 mod line;
+mod memory;
+mod message;
+mod named;
+mod pickle;
 mod plain;
+mod queue;
 mod region;
 mod source;
 mod sync;
@@ -42,13 +51,19 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _maniple {
     #[pymodule_export]
+    use crate::connection::PyChannel;
+    #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::line::PyLine;
     #[pymodule_export]
+    use crate::memory::PyMemory;
+    #[pymodule_export]
     use crate::named::{shm_open, shm_unlink};
+    #[pymodule_export]
+    use crate::queue::PyLog;
     #[pymodule_export]
     use crate::region::PyRegion;
     #[pymodule_export]

@@ -5,8 +5,10 @@
 //! | item | meaning |
 //! | --- | --- |
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
-//! | `memory::{create, duplicate, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `named::{open, unlink}` | shared memory under a name, for programs that ask for one |
+//! | `memory::{create, duplicate, resize, release, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
+//! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
+//! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
 //! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
 //! | `wire::Wire` | a local line that carries small notes and handles, and shows when its other end is gone |

@@ -28,7 +28,7 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken
     }
 }
 
-/// Wakes up to `count` sleepers of `word`, in any process.
-pub fn wake(word: &AtomicU32, count: u32) {
-    let _ = futex::wake(word, Flags::empty(), count);
+/// Wakes up to `count` sleepers of `word`, in any process. Gives how many there were.
+pub fn wake(word: &AtomicU32, count: u32) -> usize {
+    futex::wake(word, Flags::empty(), count).unwrap_or(0)
 }

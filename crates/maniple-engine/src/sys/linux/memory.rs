@@ -42,6 +42,17 @@ pub fn write_at(handle: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io
     Ok(())
 }
 
+/// Makes the memory `len` bytes long: new ones are zero, and what lies behind the new end is freed.
+pub fn resize(handle: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::ftruncate(handle, len)?)
+}
+
+/// Frees the pages between two offsets (whole pages); they read as zeros afterwards.
+pub fn release(handle: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    use rustix::fs::FallocateFlags;
+    Ok(rustix::fs::fallocate(handle, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+}
+
 /// Who sees what is written to a mapping.
 ///
 /// A copy-on-write mapping shows the memory as it is, page by page, until this process writes to a page or the memory
@@ -70,16 +81,29 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps the first `len` bytes of `handle`, readable and writable.
     pub fn new(handle: impl AsFd, len: usize, share: Share) -> io::Result<Mapping> {
+        Mapping::at(handle, 0, len, share)
+    }
+
+    /// Maps `len` bytes of `handle` from `offset` on (whole pages), readable and writable.
+    pub fn at(handle: impl AsFd, offset: u64, len: usize, share: Share) -> io::Result<Mapping> {
         let flags = match share {
             Share::All => MapFlags::SHARED,
             Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
         };
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
         let start = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, handle, 0)?
+            rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, handle, offset)?
         };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { start, len })
+    }
+
+    /// Has the system make all pages ready to be written to, where it can: one by one, at first touch, is slower.
+    pub fn prepare(&self) {
+        // SAFETY: it changes no byte of the mapping.
+        let _ = unsafe {
+            rustix::mm::madvise(self.start.as_ptr().cast(), self.len, rustix::mm::Advice::LinuxPopulateWrite)
+        };
     }
 
     /// The first byte.

@@ -3,10 +3,12 @@
 pub mod futex;
 pub mod holder;
 pub mod memory;
+pub mod mutex;
 pub mod named;
 pub mod process;
 pub mod ready;
 pub mod socket;
+pub mod stream;
 pub mod tap;
 pub mod wire;
 

@@ -56,6 +56,11 @@ impl Kick {
         Ok(Kick(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
+    /// One that came from another process: then it is that process's threads too that it wakes.
+    pub fn from_handle(handle: Handle) -> Kick {
+        Kick(handle)
+    }
+
     /// Makes it ready, until the next [`Kick::clear`].
     pub fn kick(&self) {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());

@@ -1,0 +1,145 @@
+//! Messages over a stream descriptor, in the standard package's wire format: the length as a signed 32-bit number, most
+//! significant byte first, and the bytes. A message longer than 2 GiB - 1 has -1 there, and its length follows as an
+//! unsigned 64-bit number.
+//!
+//! Never is more read than the message at hand: what lies behind it may be for another process that shares the descriptor.
+
+use crate::error::{Doing, Error, Result};
+use crate::sys::{Handle, stream};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::BorrowedFd;
+
+pub use super::log::Interrupted;
+
+/// Up to here length and message are joined for one write; above, the system gathers them.
+const JOINED: usize = 16 * 1024;
+/// Bytes that are read at once at most. A claimed length costs no memory before so much has come.
+const PIECE: usize = 64 << 20;
+
+/// Tries again until it is something other than a signal handler's having run.
+fn retry<T>(interrupted: Interrupted<'_, '_>, mut act: impl FnMut() -> io::Result<T>, what: &'static str) -> Result<T> {
+    loop {
+        match act() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {
+                if interrupted() {
+                    return Err(Error::Interrupted);
+                }
+            }
+            other => return other.doing(what),
+        }
+    }
+}
+
+fn prefix(len: usize) -> ([u8; 12], usize) {
+    let mut bytes = [0xff; 12];
+    match i32::try_from(len) {
+        Ok(short) => {
+            bytes[..4].copy_from_slice(&short.to_be_bytes());
+            (bytes, 4)
+        }
+        Err(_) => {
+            bytes[4..].copy_from_slice(&(len as u64).to_be_bytes());
+            (bytes, 12)
+        }
+    }
+}
+
+/// Sends a message. With `handles` the end must be a local socket's.
+///
+/// # Errors
+/// Interrupted in the middle of a message, the connection is of no more use, as with the standard package.
+pub fn send(
+    fd: BorrowedFd<'_>,
+    body: &[u8],
+    handles: &[BorrowedFd<'_>],
+    interrupted: Interrupted<'_, '_>,
+) -> Result<()> {
+    const WHAT: &str = "send a message";
+    let (head, n) = prefix(body.len());
+    let mut head = &head[..n];
+    let mut body = body;
+    let mut small = [0; 512];
+    let long;
+    if head.len() + body.len() <= small.len() {
+        let total = head.len() + body.len();
+        small[..head.len()].copy_from_slice(head);
+        small[head.len()..total].copy_from_slice(body);
+        (head, body) = (&small[..total], &[]);
+    } else if body.len() <= JOINED {
+        long = [head, body].concat();
+        (head, body) = (&long, &[]);
+    }
+    if !handles.is_empty() {
+        let sent = retry(interrupted, || stream::write_with(fd, head, handles), WHAT)?;
+        head = &head[sent..];
+    }
+    while !(head.is_empty() && body.is_empty()) {
+        let sent = if body.is_empty() {
+            retry(interrupted, || stream::write(fd, &[IoSlice::new(head)]), WHAT)?
+        } else if head.is_empty() {
+            retry(interrupted, || stream::write(fd, &[IoSlice::new(body)]), WHAT)?
+        } else {
+            retry(interrupted, || stream::write(fd, &[IoSlice::new(head), IoSlice::new(body)]), WHAT)?
+        };
+        let from_head = sent.min(head.len());
+        head = &head[from_head..];
+        body = &body[sent - from_head..];
+    }
+    Ok(())
+}
+
+/// Receives the length of the next message. With `handles` given (the end must be a local socket's), those that come with
+/// it are put there.
+pub fn receive_length(
+    fd: BorrowedFd<'_>,
+    mut handles: Option<&mut Vec<Handle>>,
+    interrupted: Interrupted<'_, '_>,
+) -> Result<u64> {
+    let mut head = [0; 4];
+    let mut done = 0;
+    while done < 4 {
+        let rest = &mut head[done..];
+        let got = match handles.as_deref_mut() {
+            Some(handles) => retry(interrupted, || stream::read_with(fd, rest, handles), "receive a message")?,
+            None => retry(interrupted, || stream::read_into(fd, rest), "receive a message")?,
+        };
+        if got == 0 {
+            return Err(if done == 0 { Error::EndOfStream } else { Error::CutOff });
+        }
+        done += got;
+    }
+    match i32::from_be_bytes(head) {
+        -1 => {
+            let mut long = [0; 8];
+            fill(fd, &mut long, interrupted)?;
+            Ok(u64::from_be_bytes(long))
+        }
+        short => u64::try_from(short).map_err(|_| Error::BadLength),
+    }
+}
+
+/// Receives the next `len` bytes of a message.
+pub fn receive(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
+    let mut left = usize::try_from(len).map_err(|_| Error::BadLength)?;
+    bytes.try_reserve_exact(left.min(PIECE)).map_err(|_| ErrorKind::OutOfMemory).doing("receive a message")?;
+    while left > 0 {
+        let piece = left.min(PIECE);
+        bytes.try_reserve(piece).map_err(|_| ErrorKind::OutOfMemory).doing("receive a message")?;
+        match retry(interrupted, || stream::read(fd, bytes, piece), "receive a message")? {
+            0 => return Err(Error::CutOff),
+            got => left -= got,
+        }
+    }
+    Ok(())
+}
+
+/// Receives bytes of a message until `bytes` is full.
+pub fn fill(fd: BorrowedFd<'_>, mut bytes: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
+    while !bytes.is_empty() {
+        match retry(interrupted, || stream::read_into(fd, bytes), "receive a message")? {
+            0 => return Err(Error::CutOff),
+            got => bytes = &mut bytes[got..],
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! The words at the head of a log's memory.
+//!
+//! | word | written by | meaning |
+//! | --- | --- | --- |
+//! | `writers.lock`, `readers.lock` | | one writer, one reader at a time; handed on when a holder dies |
+//! | `writers.at` (*tail*) | the writer | position behind the last message; storing it publishes the message |
+//! | `readers.at` (*head*) | the reader | position of the next message; storing it takes the message |
+//! | `count` | with `at` | messages put, messages taken |
+//! | `base` | the writer, only while head = tail | the position that lies at the start of the data |
+//! | `len` | the writer | bytes of memory behind the head page at least |
+//! | `used` | the writer | up to where the memory has been written to: there are pages |
+//! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
+//! | `bell`, `asleep` | anyone | a futex for sleeping readers, and how many there may be |
+//! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
+//! | `watched` | anyone, 0 → 1 | somebody waits by descriptor: see [`log`](super::log) |
+//! | `undone` | writers up, readers down | messages not yet reported done, for those who count them |
+//!
+//! `at` and `count` change together although they are two words: the next values of both are noted first, so that the holder
+//! after a dead one can tell whether the message was published (`Side::mend`).
+
+use crate::sys::mutex::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Bytes before the data.
+pub const HEAD: usize = 4096;
+/// First word: this layout.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"mnplog01");
+
+/// One side of the log.
+#[repr(C, align(128))]
+pub struct Side {
+    pub lock: Mutex,
+    pub at: AtomicU64,
+    pub count: AtomicU64,
+    next_at: AtomicU64,
+    next_count: AtomicU64,
+}
+
+/// The head page.
+#[repr(C)]
+pub struct Header {
+    pub magic: AtomicU64,
+    pub writers: Side,
+    pub len: AtomicU64,
+    pub used: AtomicU64,
+    pub base: AtomicU64,
+    pub readers: Side,
+    pub freed: AtomicU64,
+    pub freed_base: AtomicU64,
+    pub calls: Calls,
+}
+
+/// What wakes those who wait.
+#[repr(C, align(128))]
+pub struct Calls {
+    pub bell: AtomicU32,
+    pub asleep: AtomicU32,
+    pub room: AtomicU32,
+    pub pacing: AtomicU32,
+    pub watched: AtomicU32,
+    pub undone: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Header>() <= HEAD);
+
+impl Side {
+    /// Moves on by one message. The caller holds the lock.
+    pub fn advance(&self, to: u64) {
+        let count = self.count.load(Ordering::Relaxed) + 1;
+        self.next_at.store(to, Ordering::Relaxed);
+        self.next_count.store(count, Ordering::Relaxed);
+        // Partner: whoever loads `at` with Acquire: the message's bytes (or the end of reading them) come before.
+        self.at.store(to, Ordering::Release);
+        self.count.store(count, Ordering::Relaxed);
+    }
+
+    /// Puts `count` right after the death of a holder. The caller holds the lock.
+    pub fn mend(&self) {
+        if self.at.load(Ordering::Relaxed) == self.next_at.load(Ordering::Relaxed) {
+            self.count.store(self.next_count.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,613 @@
+//! A first-in first-out queue in shared memory, for any number of writers and readers, whoever of them dies when.
+//!
+//! The memory is a log: messages lie one behind the other at positions that only grow, and no message is ever split. A
+//! writer copies its message behind the tail and then publishes it by moving the tail; a reader copies the message at the head
+//! out and then takes it by moving the head. Each move is one store, so a death leaves a message either as if never put or
+//! wholly there, either not taken or taken by the dead. Writers exclude each other by one lock, readers by another; the kernel
+//! hands the lock of a dead holder on, and there is nothing half done to repair but a count ([`layout`](super::layout)).
+//!
+//! **Space.** There is no end to wait for: the memory grows with what is in it, so putting never waits for a reader, and what a
+//! process has put stays when it ends. When a writer finds the log empty (head = tail) it may start over at the front of
+//! the memory: it moves `base`, and the pages there, still warm, are used again. No reader can be at work then, for a
+//! reader moves the head only when it has copied everything; and none begins before the tail moves. While the log does not run
+//! empty, the reader gives pages behind the head back. It does so before it moves the head, since the writer may not
+//! start over until then.
+//!
+//! **Access.** Through a window, a mapping of a piece of the log that each side keeps. Only large messages into memory that was
+//! never used before are written through the handle: that makes the pages without a fault for each.
+//!
+//! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a large message that would
+//! go beyond a lap's length waits until readers have emptied the log, as long as they take something every [`PATIENCE`]; where they
+//! do not, it goes on at once, and does not wait again before they have.
+//!
+//! **Waiting.** A reader that finds nothing announces itself (`asleep`), looks again and sleeps on `bell`; a writer publishes,
+//! then looks at `asleep` (each with a fence between: one of the two sees the other). One message wakes one reader. If that
+//! one dies before it takes the message the others have been told nothing; so sleep comes in slices, after which a
+//! sleeper looks by itself.
+//!
+//! **Waiting by descriptor.** Some wait for the queue along with other things, by poll() or select(). As long as nobody does,
+//! nothing is done for it. The first who asks for the descriptor sets `watched`; from then on the descriptor is to be
+//! readable whenever there is a message. A writer that finds the log empty makes it readable *before* it publishes; a reader
+//! that finds the log empty makes it quiet while it holds both locks. Deaths can leave it readable over an empty log, never
+//! quiet over a full one; the next reader that looks in vain puts it right.
+#![allow(unsafe_code)]
+
+use super::layout::{HEAD, Header, MAGIC, Side};
+use crate::error::{Doing, Error, Result};
+use crate::pool::spin::Spin;
+use crate::process::epoch::{self, Epoch, Since};
+use crate::sys::futex::{self, Woken};
+use crate::sys::mutex::{Found, Mutex as Lock};
+use crate::sys::ready::Kick;
+use crate::sys::{self, Handle, memory};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes of a window.
+const WINDOW: u64 = 16 << 20;
+/// The memory grows by so many bytes.
+const STEP: u64 = 1 << 20;
+/// Larger messages keep pace with the readers.
+const LARGE: usize = 64 * 1024;
+/// Bytes that large messages may take before a writer would rather start over.
+const LAP: u64 = 8 << 20;
+/// How long a reader may take over one message while a writer waits for it.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// A writer starts over once so much of the memory lies behind it.
+const START_OVER: u64 = 64 * 1024;
+/// Memory that is kept for use when the log has run empty.
+const KEEP: u64 = 32 << 20;
+/// Pages behind the head are given back in pieces of at least so many bytes.
+const GIVE_BACK: u64 = 4 << 20;
+/// Parts of one message at most.
+pub const MOST_PARTS: usize = 1024;
+const SLICE: Duration = Duration::from_millis(500);
+
+/// Asked now and then while something waits: true breaks the wait off, with [`Error::Interrupted`].
+pub type Interrupted<'a, 'b> = &'a mut (dyn FnMut() -> bool + 'b);
+
+/// A queue of messages, each made of one or more parts.
+#[derive(Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+    writing: Mutex<Window>,
+    reading: Mutex<Window>,
+    spin: Mutex<Spin>,
+    // The head, when it was last waited for in vain.
+    stalled: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    memory: Handle,
+    event: Kick,
+    head: memory::Mapping,
+    cores: usize,
+}
+
+/// A mapping of a piece of the log.
+#[derive(Debug)]
+struct Window {
+    offset: u64,
+    mapping: ManuallyDrop<Option<memory::Mapping>>,
+    epoch: Epoch,
+}
+
+/// A message that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// The parts after the first.
+    pub rest: Vec<Vec<u8>>,
+}
+
+/// One side's lock, held.
+struct Held<'a>(&'a Lock, PhantomData<*const ()>);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // SAFETY: a `Held` exists only on the thread that took the lock, and cannot leave it.
+        unsafe { self.0.unlock() };
+    }
+}
+
+fn hold<'a>(side: &'a Side, interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Held<'a>>> {
+    let mut found = side.lock.try_lock().doing("take a queue's lock")?;
+    if found == Found::Taken {
+        let Some(interrupted) = interrupted else { return Ok(None) };
+        loop {
+            found = side.lock.lock_within(Duration::from_millis(50)).doing("take a queue's lock")?;
+            if found != Found::Taken {
+                break;
+            }
+            if interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+    }
+    let held = Held(&side.lock, PhantomData);
+    if found == Found::Orphaned {
+        side.mend();
+    }
+    Ok(Some(held))
+}
+
+impl Log {
+    /// A new, empty one.
+    pub fn create() -> Result<Log> {
+        let memory = memory::create("maniple-queue", HEAD).doing("make a queue's memory")?;
+        let event = Kick::new().doing("make a queue's event")?;
+        let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
+        let header = head.start().cast::<Header>().as_ptr();
+        // SAFETY: fresh memory that nobody else knows yet, aligned to a page.
+        unsafe {
+            Lock::init(&raw mut (*header).writers.lock).doing("make a queue's lock")?;
+            Lock::init(&raw mut (*header).readers.lock).doing("make a queue's lock")?;
+            (*header).magic.store(MAGIC, Ordering::Relaxed);
+        }
+        Log::over(Shared { memory, event, head, cores: sys::cores() })
+    }
+
+    /// The one whose handles another process gave.
+    pub fn open(memory: Handle, event: Handle) -> Result<Log> {
+        if memory::len(&memory).doing("measure a queue's memory")? < HEAD {
+            return Err(Error::BadHandles("the memory is too short for a queue"));
+        }
+        let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
+        let shared = Shared { memory, event: Kick::from_handle(event), head, cores: sys::cores() };
+        if shared.header().magic.load(Ordering::Relaxed) != MAGIC {
+            return Err(Error::BadHandles("the memory is not a queue's, or is that of another version"));
+        }
+        Log::over(shared)
+    }
+
+    fn over(shared: Shared) -> Result<Log> {
+        epoch::count_forks().doing("watch for forks")?;
+        Ok(Log::of(Arc::new(shared)))
+    }
+
+    fn of(shared: Arc<Shared>) -> Log {
+        let window = || Mutex::new(Window { offset: 0, mapping: ManuallyDrop::new(None), epoch: Epoch::now() });
+        Log { shared, writing: window(), reading: window(), spin: Mutex::default(), stalled: AtomicU64::new(u64::MAX) }
+    }
+
+    /// The same queue for a forked child, in which a thread that is not there may have been using this value.
+    pub fn again(&self) -> Log {
+        Log::of(self.shared.clone())
+    }
+
+    /// The handles by which another process can open it: memory, event.
+    pub fn handles(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.shared.memory.as_fd(), self.shared.event.as_fd())
+    }
+
+    fn header(&self) -> &Header {
+        self.shared.header()
+    }
+
+    /// Whether nothing can be taken now.
+    pub fn is_empty(&self) -> bool {
+        let header = self.header();
+        // Partner: `Side::advance`.
+        header.readers.at.load(Ordering::Acquire) == header.writers.at.load(Ordering::Acquire)
+    }
+
+    /// About how many messages there are.
+    pub fn len(&self) -> u64 {
+        let header = self.header();
+        let taken = header.readers.count.load(Ordering::Acquire);
+        header.writers.count.load(Ordering::Acquire).saturating_sub(taken)
+    }
+
+    // ---- putting ----
+
+    /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: another writer is at it.
+    /// `counted`: it is to be reported done ([`Log::done`]).
+    pub fn put(&self, parts: &[&[u8]], counted: bool, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
+        let header = self.header();
+        let total = parts.iter().map(|p| p.len()).sum::<usize>();
+        if let (true, Some(interrupted)) = (total > LARGE, interrupted.as_deref_mut()) {
+            self.keep_pace(total as u64, interrupted)?;
+        }
+        let Some(held) = hold(&header.writers, interrupted)? else { return Ok(false) };
+        let tail = header.writers.at.load(Ordering::Relaxed);
+        // Partner: the reader's `advance`: what it read it has read before we write over it.
+        let empty = header.readers.at.load(Ordering::Acquire) == tail;
+        let mut base = header.base.load(Ordering::Relaxed);
+        if empty && tail - base > START_OVER {
+            if header.len.load(Ordering::Relaxed) > KEEP {
+                memory::resize(self.shared.memory.as_fd(), HEAD as u64 + KEEP).doing("free a queue's memory")?;
+                header.len.store(KEEP, Ordering::Relaxed);
+                header.used.fetch_min(KEEP, Ordering::Relaxed);
+            }
+            base = tail;
+            // Published with the tail; nobody uses it before that.
+            header.base.store(base, Ordering::Relaxed);
+        }
+        let end = self.write(tail, tail - base, parts)?;
+        if counted {
+            header.calls.undone.fetch_add(1, Ordering::Relaxed);
+        }
+        if empty && header.calls.watched.load(Ordering::Relaxed) != 0 {
+            self.shared.event.kick();
+        }
+        header.writers.advance(end);
+        drop(held);
+        // Partner: the fence in `wait`.
+        fence(Ordering::SeqCst);
+        let asleep = header.calls.asleep.load(Ordering::Relaxed);
+        if asleep > 0 {
+            header.calls.bell.fetch_add(1, Ordering::Relaxed);
+            if futex::wake(&header.calls.bell, 1) == 0 {
+                // Nobody slept: those who were counted have died or are awake by now. Who came since is counted anew.
+                let _ = header.calls.asleep.compare_exchange(asleep, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets readers catch up before a large message is put.
+    fn keep_pace(&self, total: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let header = self.header();
+        let mut spin = Spin::default();
+        loop {
+            let head = header.readers.at.load(Ordering::Acquire);
+            let tail = header.writers.at.load(Ordering::Acquire);
+            let lap = tail.saturating_sub(header.base.load(Ordering::Relaxed));
+            if head == tail || lap + total <= LAP || self.stalled.load(Ordering::Relaxed) == head {
+                return Ok(());
+            }
+            if spin.until(self.shared.cores > 1, || self.is_empty()) {
+                return Ok(());
+            }
+            let seen = header.calls.room.load(Ordering::Relaxed);
+            header.calls.pacing.store(1, Ordering::Relaxed);
+            // Partner: the fence in `take`.
+            fence(Ordering::SeqCst);
+            if !self.is_empty() {
+                let woken = futex::wait(&header.calls.room, seen, Some(PATIENCE));
+                if woken == Woken::TimedOut && header.readers.at.load(Ordering::Relaxed) == head {
+                    self.stalled.store(head, Ordering::Relaxed);
+                }
+                if woken == Woken::Signal && interrupted() {
+                    return Err(Error::Interrupted);
+                }
+            }
+        }
+    }
+
+    /// Copies a message to position `tail`, `at` bytes into the data. Gives the position behind it.
+    fn write(&self, tail: u64, at: u64, parts: &[&[u8]]) -> Result<u64> {
+        if parts.is_empty() || parts.len() > MOST_PARTS {
+            return Err(Error::Damaged("a message has at least one part, and not too many"));
+        }
+        let total = 8 + 8 * parts.len() + parts.iter().map(|p| p.len()).sum::<usize>();
+        let end = at + total.next_multiple_of(8) as u64;
+        let header = self.header();
+        if header.len.load(Ordering::Relaxed) < end {
+            let len = end.next_multiple_of(STEP);
+            memory::resize(self.shared.memory.as_fd(), HEAD as u64 + len).doing("enlarge a queue")?;
+            header.len.store(len, Ordering::Relaxed);
+        }
+        let mut window = local(&self.writing);
+        let mut to = at;
+        window.write(&self.shared.memory, &mut to, &(parts.len() as u64).to_ne_bytes())?;
+        for part in parts {
+            window.write(&self.shared.memory, &mut to, &(part.len() as u64).to_ne_bytes())?;
+        }
+        let used = header.used.load(Ordering::Relaxed);
+        for part in parts {
+            if part.len() > LARGE && to + part.len() as u64 > used {
+                let fd = self.shared.memory.as_fd();
+                memory::write_at(fd, part, HEAD as u64 + to).doing("put a message into a queue")?;
+                to += part.len() as u64;
+            } else {
+                window.write(&self.shared.memory, &mut to, part)?;
+            }
+        }
+        header.used.fetch_max(end, Ordering::Relaxed);
+        Ok(tail + (end - at))
+    }
+
+    // ---- taking ----
+
+    /// Takes the next message: its first part into `first`, which is emptied before, the others apart. None: there is none,
+    /// or, if `interrupted` is not given, it would take time: another reader is at it, or it is large.
+    pub fn take(&self, first: &mut Vec<u8>, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Taken>> {
+        let header = self.header();
+        loop {
+            if self.is_empty() {
+                if header.calls.watched.load(Ordering::Relaxed) == 0 {
+                    return Ok(None);
+                }
+                // Also waits for a writer that has made the event readable and is about to publish.
+                if self.hush(interrupted.as_deref_mut())? {
+                    return Ok(None);
+                }
+            }
+            let Some(held) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(None) };
+            let head = header.readers.at.load(Ordering::Relaxed);
+            // Partner: the writer's `advance`.
+            let tail = header.writers.at.load(Ordering::Acquire);
+            if head == tail {
+                continue;
+            }
+            // As of the tail just seen: it cannot move while the log is not empty.
+            let base = header.base.load(Ordering::Relaxed);
+            let Some((rest, end)) = self.read(head, head - base, tail, first, interrupted.is_none())? else {
+                return Ok(None);
+            };
+            self.give_back(head - base, base);
+            header.readers.advance(end);
+            drop(held);
+            if end == tail {
+                // Partner: the fence in `keep_pace`.
+                fence(Ordering::SeqCst);
+                if header.calls.pacing.load(Ordering::Relaxed) != 0 {
+                    header.calls.pacing.store(0, Ordering::Relaxed);
+                    header.calls.room.fetch_add(1, Ordering::Relaxed);
+                    futex::wake(&header.calls.room, u32::MAX >> 1);
+                }
+            }
+            if end == tail && header.calls.watched.load(Ordering::Relaxed) != 0 {
+                // Where it cannot be had now, whoever looks next does it.
+                self.hush(None)?;
+            }
+            return Ok(Some(Taken { rest }));
+        }
+    }
+
+    /// Copies the message at position `head` out. None: it is large, and only small ones were wanted.
+    fn read(
+        &self,
+        head: u64,
+        at: u64,
+        tail: u64,
+        first: &mut Vec<u8>,
+        only_small: bool,
+    ) -> Result<Option<(Vec<Vec<u8>>, u64)>> {
+        let damaged = || Error::Damaged("a message in a queue is longer than the queue");
+        let (room, memory) = (tail - head, &self.shared.memory);
+        let mut window = local(&self.reading);
+        let mut from = at;
+        let parts = window.read_number(memory, &mut from)?;
+        if parts == 0 || parts > MOST_PARTS as u64 || 8 + 8 * parts > room {
+            return Err(damaged());
+        }
+        let mut content = at + 8 + 8 * parts;
+        let mut rest = Vec::new();
+        first.clear();
+        for index in 0..parts {
+            let len = window.read_number(memory, &mut from)?;
+            if len > room - (content - at) {
+                return Err(damaged());
+            }
+            if only_small && len > LARGE as u64 {
+                return Ok(None);
+            }
+            if index == 0 {
+                window.read(memory, &mut content, len as usize, first)?;
+            } else {
+                let mut part = Vec::new();
+                window.read(memory, &mut content, len as usize, &mut part)?;
+                rest.push(part);
+            }
+        }
+        Ok(Some((rest, head + (content - at).next_multiple_of(8))))
+    }
+
+    /// Frees memory behind the head, `at` bytes into the data. The caller holds the readers' lock.
+    fn give_back(&self, at: u64, base: u64) {
+        let header = self.header();
+        let mut freed = header.freed.load(Ordering::Relaxed);
+        if header.freed_base.load(Ordering::Relaxed) != base {
+            header.freed_base.store(base, Ordering::Relaxed);
+            freed = 0;
+            header.freed.store(0, Ordering::Relaxed);
+        }
+        let upto = at - at % HEAD as u64;
+        if upto - freed.min(upto) >= GIVE_BACK {
+            // It is only tidiness: if it fails, the memory stays until the log starts over.
+            let _ = memory::release(self.shared.memory.as_fd(), HEAD as u64 + freed, upto - freed);
+            header.freed.store(upto, Ordering::Relaxed);
+        }
+    }
+
+    // ---- waiting ----
+
+    /// Waits until there is a message, or until `deadline`. Gives whether there is one.
+    pub fn wait(&self, deadline: Option<Instant>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
+        let calls = &self.header().calls;
+        loop {
+            let allowed = self.shared.cores > 1;
+            let spun = match self.spin.try_lock() {
+                Ok(mut spin) => spin.until(allowed, || !self.is_empty()),
+                Err(_) => false,
+            };
+            if spun {
+                return Ok(true);
+            }
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(!self.is_empty());
+            }
+            let seen = calls.bell.load(Ordering::Relaxed);
+            calls.asleep.fetch_add(1, Ordering::Relaxed);
+            // Partner: the fence in `put`.
+            fence(Ordering::SeqCst);
+            let woken = if self.is_empty() {
+                futex::wait(&calls.bell, seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
+            } else {
+                Woken::Rung
+            };
+            let _ = calls.asleep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            if !self.is_empty() {
+                return Ok(true);
+            }
+            if woken == Woken::Signal && interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+    }
+
+    /// From now on [`Log::event`] is readable whenever there is a message.
+    pub fn watch(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let header = self.header();
+        if header.calls.watched.load(Ordering::Relaxed) == 0 {
+            let held = hold(&header.writers, Some(interrupted))?;
+            header.calls.watched.store(1, Ordering::Relaxed);
+            if !self.is_empty() {
+                self.shared.event.kick();
+            }
+            drop(held);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has called [`Log::watch`].
+    pub fn is_watched(&self) -> bool {
+        self.header().calls.watched.load(Ordering::Relaxed) != 0
+    }
+
+    /// What to wait for along with other things, after [`Log::watch`].
+    pub fn event(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
+    }
+
+    /// Makes the event quiet if the log is empty. Gives whether it is.
+    fn hush(&self, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
+        let header = self.header();
+        loop {
+            let Some(readers) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(true) };
+            if let Some(_writers) = hold(&header.writers, None)? {
+                let empty = self.is_empty();
+                if empty {
+                    self.shared.event.clear();
+                }
+                return Ok(empty);
+            }
+            // Nothing is held while waiting: a front's signal handler may want to use the queue.
+            drop(readers);
+            let Some(interrupted) = interrupted.as_deref_mut() else { return Ok(true) };
+            drop(hold(&header.writers, Some(interrupted))?);
+        }
+    }
+
+    // ---- messages that are reported done ----
+
+    /// Reports a counted message as done. False: more were reported than put.
+    pub fn done(&self) -> bool {
+        let undone = &self.header().calls.undone;
+        match undone.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| n.checked_sub(1)) {
+            Ok(1) => {
+                futex::wake(undone, u32::MAX >> 1);
+                true
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Counts a message that is still to be put.
+    pub fn count(&self) {
+        self.header().calls.undone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until every counted message is reported done.
+    pub fn join(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let undone = &self.header().calls.undone;
+        loop {
+            // Partner: `done`.
+            match undone.load(Ordering::Acquire) {
+                0 => return Ok(()),
+                n => {
+                    if futex::wait(undone, n, Some(SLICE)) == Woken::Signal && interrupted() {
+                        return Err(Error::Interrupted);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn header(&self) -> &Header {
+        // SAFETY: the mapping is a page long and lives as long as `self`; all fields are atomics or locks, valid in any state.
+        unsafe { self.head.start().cast::<Header>().as_ref() }
+    }
+}
+
+fn local(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
+    // Never waits: its side's lock is held.
+    window.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Window {
+    /// Where byte `at` of the data is mapped, and how many bytes follow in the window.
+    fn at(&mut self, memory: &Handle, at: u64) -> Result<(*mut u8, usize)> {
+        let offset = at - at % WINDOW;
+        if self.mapping.is_none() || self.offset != offset {
+            let new = memory::Mapping::at(memory, HEAD as u64 + offset, WINDOW as usize, memory::Share::All)
+                .doing("map a queue's memory")?;
+            self.offset = offset;
+            *self.mapping = Some(new);
+        }
+        let inside = (at - offset) as usize;
+        match &*self.mapping {
+            // SAFETY: less than a window's length.
+            Some(mapping) => Ok((unsafe { mapping.start().as_ptr().add(inside) }, WINDOW as usize - inside)),
+            None => Err(Error::Damaged("a window without a mapping")),
+        }
+    }
+
+    /// Copies bytes to `to`, which moves on. The memory is long enough, and what lies there is the caller's to write.
+    fn write(&mut self, memory: &Handle, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let (start, room) = self.at(memory, *to)?;
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            // SAFETY: the window has room for so much there, the memory is as long (`Log::write` sees to it), and only the holder of
+            // the writers' lock touches what lies behind the tail.
+            unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), start, now.len()) };
+            *to += now.len() as u64;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Appends `len` bytes from `from` on, which moves on. They lie between head and tail.
+    fn read(&mut self, memory: &Handle, from: &mut u64, mut len: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.reserve_exact(len);
+        while len > 0 {
+            let (start, room) = self.at(memory, *from)?;
+            let now = len.min(room);
+            // SAFETY: the window has so much there, published and left alone until the head moves; `bytes` has the capacity.
+            unsafe {
+                std::ptr::copy_nonoverlapping(start.cast_const(), bytes.as_mut_ptr().add(bytes.len()), now);
+                bytes.set_len(bytes.len() + now);
+            }
+            *from += now as u64;
+            len -= now;
+        }
+        Ok(())
+    }
+
+    fn read_number(&mut self, memory: &Handle, from: &mut u64) -> Result<u64> {
+        let (start, _) = self.at(memory, *from)?;
+        *from += 8;
+        // SAFETY: as in `read`; positions and windows are multiples of 8, so the number is not split.
+        Ok(unsafe { start.cast::<u64>().read() })
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // In a forked child the value may be in the middle of a change that only the parent will finish.
+        if self.epoch.since() != Since::Born {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.mapping) };
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Messages between processes: over a stream descriptor, and through a queue that lies in shared memory.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `frame` | messages over a stream descriptor, in the standard package's wire format |
+//! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
+//! | `log` | a first-in first-out queue for any number of writers and readers |
+//! | `layout` | the words at the head of a log, and who writes which |
+//!
+//! What may not be known here: what a message means, and which language wrote it.
+
+pub mod frame;
+mod layout;
+pub mod log;
+pub mod parcel;

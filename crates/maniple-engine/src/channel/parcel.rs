@@ -1,0 +1,256 @@
+//! Parcels: large buffers that travel beside a frame, in shared-memory blocks.
+//!
+//! **The frame.** It is an ordinary one, but the handles of its blocks come with its first byte, and its content is
+//!
+//! ```text
+//! MAGIC  n: u32  0: u32  (bytes: u64, room: u64) * n   stream
+//! ```
+//!
+//! (little-endian). Only a frame that comes with handles is looked at that way, so no content can be mistaken for it.
+//!
+//! **Who may send one.** Only to an end whose reader can take it: the reader *marks* its end ([`stream::mark`](crate::sys::stream::mark)) when it first asks for
+//! an object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
+//! it holds for whoever reads there later or at the same time.
+//!
+//! **Life of a block.** A memfd: `room` bytes of data, and behind them a page whose first word says how it stands.
+//!
+//! | state | word | who holds a handle or mapping |
+//! | --- | --- | --- |
+//! | under way or in use | USED, by the sender before it sends | the sender (to use it again), the socket's queue, the reader |
+//! | done with | FREE, by the reader with its last view | the sender |
+//! | never to be used again | SPENT, by a reader that has forked meanwhile | the sender, until it looks |
+//!
+//! The sender keeps handles of at most [`MOST`] blocks and [`KEEP`] bytes, lets go of the oldest beyond that, and of all when
+//! the connection is closed; what it has let go of is the reader's alone. Nobody unlinks anything: a block is gone with its last
+//! handle and mapping. So
+//!
+//! * a reader killed before or after it took a block: the block stays USED, is never used again, and is let go of like the others;
+//! * a sender killed: the reader's mapping keeps the block for as long as it is looked at;
+//! * both killed, or a frame that nobody ever read: the kernel frees the block with the socket.
+//!
+//! A forked child has its parent's handles, but not its blocks: it starts with none (the epoch tells).
+#![allow(unsafe_code)]
+
+use crate::error::{Doing, Error, Result};
+use crate::process::epoch::{self, Epoch, Since};
+use crate::sys::memory::{self, Mapping, Share};
+use crate::sys::{Handle, stream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Blocks that one sender keeps.
+pub const MOST: usize = 16;
+/// Bytes of blocks that one sender keeps.
+pub const KEEP: usize = 128 << 20;
+/// Buffers in one parcel at most.
+pub const MOST_BUFFERS: usize = stream::MOST_HANDLES;
+
+const MAGIC: &[u8; 16] = b"maniple parcel 1";
+const PAGE: usize = 4096;
+const USED: u32 = 1;
+const FREE: u32 = 2;
+const SPENT: u32 = 3;
+
+/// The word behind a block's data.
+#[derive(Debug)]
+struct State(Mapping);
+
+impl State {
+    fn of(handle: &Handle, room: usize) -> Result<State> {
+        let mapping = Mapping::at(handle, room as u64, PAGE, Share::All).doing("map a shared-memory block")?;
+        Ok(State(mapping))
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: a page's first word, only ever touched as an atomic, mapped as long as `self`.
+        unsafe { AtomicU32::from_ptr(self.0.start().cast().as_ptr()) }
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    handle: Handle,
+    state: State,
+    room: usize,
+    // From its second use on. Copying into memory that is mapped is several times faster than writing to the handle; but mapping
+    // fresh memory is slower than that.
+    mapping: Option<Mapping>,
+}
+
+/// What one sender has under way, and keeps to use again.
+#[derive(Debug)]
+pub struct Outbox {
+    blocks: Vec<Block>,
+    epoch: Epoch,
+}
+
+/// A parcel that was packed. It must be sent, or the blocks are lost to further use.
+#[derive(Debug)]
+pub struct Packed {
+    content: Vec<u8>,
+    blocks: Vec<Block>,
+}
+
+fn rounded(len: usize) -> usize {
+    len.next_multiple_of((len.next_power_of_two() / 16).max(PAGE)).next_multiple_of(PAGE)
+}
+
+impl Outbox {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When forks cannot be counted.
+    pub fn new() -> Result<Outbox> {
+        epoch::count_forks().doing("watch for forks")?;
+        Ok(Outbox { blocks: Vec::new(), epoch: Epoch::now() })
+    }
+
+    /// Copies buffers into blocks, and makes the frame's content of `stream` and them.
+    pub fn pack(&mut self, stream: &[u8], buffers: &[&[u8]]) -> Result<Packed> {
+        if self.epoch.since() == Since::Born {
+            self.blocks.clear();
+            self.epoch = Epoch::now();
+        }
+        let mut content = Vec::with_capacity(24 + 16 * buffers.len() + stream.len());
+        content.extend_from_slice(MAGIC);
+        content.extend_from_slice(&(buffers.len() as u32).to_le_bytes());
+        content.extend_from_slice(&[0; 4]);
+        let mut blocks = Vec::with_capacity(buffers.len());
+        for buffer in buffers {
+            let block = self.block(buffer.len())?;
+            match &block.mapping {
+                // SAFETY: the block has room for it, and is nobody else's: its last reader is done with it.
+                Some(room) => unsafe {
+                    room.start().copy_from_nonoverlapping(NonNull::from(*buffer).cast(), buffer.len())
+                },
+                None => {
+                    memory::write_at(block.handle.as_fd(), buffer, 0)
+                        .doing("copy a large buffer into shared memory")?;
+                }
+            }
+            content.extend_from_slice(&(buffer.len() as u64).to_le_bytes());
+            content.extend_from_slice(&(block.room as u64).to_le_bytes());
+            blocks.push(block);
+        }
+        content.extend_from_slice(stream);
+        Ok(Packed { content, blocks })
+    }
+
+    fn block(&mut self, len: usize) -> Result<Block> {
+        // Partner: `Arrived::drop`; the reader's last access to the data comes before.
+        self.blocks.retain(|b| b.state.word().load(Ordering::Acquire) != SPENT);
+        let fits =
+            |b: &Block| b.room >= len && b.room / 2 <= rounded(len) && b.state.word().load(Ordering::Acquire) == FREE;
+        let best = (0..self.blocks.len()).filter(|&i| fits(&self.blocks[i])).min_by_key(|&i| self.blocks[i].room);
+        let block = match best {
+            Some(index) => {
+                let mut block = self.blocks.remove(index);
+                if block.mapping.is_none() {
+                    let mapping = Mapping::new(&block.handle, block.room, Share::All);
+                    let mapping = mapping.doing("map a shared-memory block")?;
+                    mapping.prepare();
+                    block.mapping = Some(mapping);
+                }
+                block
+            }
+            None => {
+                let room = rounded(len);
+                let handle = memory::create("maniple-parcel", room + PAGE).doing("make a shared-memory block")?;
+                Block { state: State::of(&handle, room)?, handle, room, mapping: None }
+            }
+        };
+        // Ordered by the sending of the frame.
+        block.state.word().store(USED, Ordering::Relaxed);
+        Ok(block)
+    }
+
+    /// Keeps the blocks of a parcel that was sent, to use them again.
+    pub fn sent(&mut self, packed: Packed) {
+        self.blocks.extend(packed.blocks);
+        while self.blocks.len() > MOST || self.blocks.iter().map(|b| b.room).sum::<usize>() > KEEP {
+            self.blocks.remove(0);
+        }
+    }
+}
+
+impl Packed {
+    /// The frame's content.
+    pub fn content(&self) -> &[u8] {
+        &self.content
+    }
+
+    /// The handles to send with it.
+    pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
+        self.blocks.iter().map(|b| b.handle.as_fd()).collect()
+    }
+}
+
+/// A buffer that arrived, in a view of this process's own: it may be written to, and nobody else sees what is written.
+#[derive(Debug)]
+pub struct Arrived {
+    data: Mapping,
+    state: State,
+    epoch: Epoch,
+}
+
+/// Opens a frame that came with handles: its buffers, and where in `content` the stream begins.
+pub fn open(content: &[u8], handles: Vec<Handle>) -> Result<(Vec<Arrived>, usize)> {
+    let damaged = || Error::Damaged("a message came with descriptors, but is no parcel");
+    let number = |at: usize| -> Result<u64> {
+        let bytes = content.get(at..at + 8).and_then(|b| b.first_chunk::<8>()).ok_or_else(damaged)?;
+        Ok(u64::from_le_bytes(*bytes))
+    };
+    if !content.starts_with(MAGIC) || number(16)? != handles.len() as u64 {
+        return Err(damaged());
+    }
+    epoch::count_forks().doing("watch for forks")?;
+    let mut arrived = Vec::with_capacity(handles.len());
+    for (index, handle) in handles.into_iter().enumerate() {
+        let (len, room) = (number(24 + 16 * index)? as usize, number(32 + 16 * index)? as usize);
+        let whole = memory::len(&handle).doing("measure a shared-memory block")?;
+        if len == 0 || len > room || !room.is_multiple_of(PAGE) || room.checked_add(PAGE) != Some(whole) {
+            return Err(damaged());
+        }
+        let state = State::of(&handle, room)?;
+        let data = Mapping::new(&handle, len, Share::CopyOnWrite).doing("map a shared-memory block")?;
+        arrived.push(Arrived { data, state, epoch: Epoch::now() });
+    }
+    let stream = 24 + 16 * arrived.len();
+    if stream > content.len() { Err(damaged()) } else { Ok((arrived, stream)) }
+}
+
+impl Arrived {
+    /// The first byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.data.start()
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Whether there are none (never).
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The content.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: they are mapped, and the sender leaves the block alone until the word says so.
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        let word = match self.epoch.since() {
+            Since::Nothing => FREE,
+            Since::Forked => SPENT,
+            Since::Born => return,
+        };
+        // Partner: `Outbox::block`.
+        self.state.word().store(word, Ordering::Release);
+    }
+}

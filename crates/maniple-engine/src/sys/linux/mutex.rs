@@ -1,0 +1,88 @@
+//! A lock in shared memory that outlives its holders: where one dies, the kernel hands the lock to the next.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+/// The lock. Lies in shared memory; any process that maps it can take it.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Mutex(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: a process-shared mutex is made to be used by many threads of many processes at once.
+unsafe impl Sync for Mutex {}
+// SAFETY: as above.
+unsafe impl Send for Mutex {}
+
+/// How a lock was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Another holds it.
+    Taken,
+    /// It is ours now.
+    Ours,
+    /// It is ours now; its last holder died with it.
+    Orphaned,
+}
+
+impl Mutex {
+    /// Makes a lock in fresh memory.
+    ///
+    /// # Safety
+    /// `at` is aligned, valid, and used by nobody yet.
+    pub unsafe fn init(at: *mut Mutex) -> io::Result<()> {
+        let check = |code: i32| if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) };
+        let mut attr = MaybeUninit::uninit();
+        // SAFETY: `attr` is initialised by the first call, which the others need; `at` is as the caller promises.
+        unsafe {
+            check(libc::pthread_mutexattr_init(attr.as_mut_ptr()))?;
+            let made = check(libc::pthread_mutexattr_setpshared(attr.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED))
+                .and_then(|()| check(libc::pthread_mutexattr_setrobust(attr.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST)))
+                .and_then(|()| check(libc::pthread_mutex_init(at.cast(), attr.as_ptr())));
+            libc::pthread_mutexattr_destroy(attr.as_mut_ptr());
+            made
+        }
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub fn try_lock(&self) -> io::Result<Found> {
+        // SAFETY: the mutex was made by `init` (whoever maps it checks that it did).
+        self.found(unsafe { libc::pthread_mutex_trylock(self.0.get()) })
+    }
+
+    /// Takes the lock, waiting for it at most so long (by the wall clock, which may be set: ask again where it matters).
+    pub fn lock_within(&self, limit: Duration) -> io::Result<Found> {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let nanos = now.tv_nsec as u64 + u64::from(limit.subsec_nanos());
+        // SAFETY: all zeros is a timespec.
+        let mut until: libc::timespec = unsafe { std::mem::zeroed() };
+        until.tv_sec = (now.tv_sec as u64 + limit.as_secs() + nanos / 1_000_000_000) as libc::time_t;
+        until.tv_nsec = (nanos % 1_000_000_000) as _;
+        // SAFETY: as above; `until` outlives the call.
+        self.found(unsafe { libc::pthread_mutex_timedlock(self.0.get(), &raw const until) })
+    }
+
+    fn found(&self, code: i32) -> io::Result<Found> {
+        match code {
+            0 => Ok(Found::Ours),
+            libc::EBUSY | libc::ETIMEDOUT => Ok(Found::Taken),
+            libc::EOWNERDEAD => {
+                // SAFETY: this thread holds it.
+                unsafe { libc::pthread_mutex_consistent(self.0.get()) };
+                Ok(Found::Orphaned)
+            }
+            other => Err(io::Error::from_raw_os_error(other)),
+        }
+    }
+
+    /// Gives the lock back.
+    ///
+    /// # Safety
+    /// This thread holds it.
+    pub unsafe fn unlock(&self) {
+        // SAFETY: as the caller promises.
+        unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+    }
+}

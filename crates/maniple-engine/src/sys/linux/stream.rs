@@ -1,0 +1,126 @@
+//! Bytes over a pipe or a socket, and handles with them over a local socket. Every call that may wait ends with
+//! `Interrupted` when a signal handler has run.
+//!
+//! A local socket can be *marked*: it is given a name, which the process at its other end can see. The mark stays with the
+//! socket, whichever processes hold it, and goes with it.
+#![allow(unsafe_code)]
+
+use super::Handle;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// Handles that can go with one message.
+pub const MOST_HANDLES: usize = 64;
+const MARK: &[u8] = b"maniple takes parcels ";
+
+/// A handle by its number.
+///
+/// # Safety
+/// It stays open for as long as the result is used. (If it does not, calls fail, or reach what has taken its number.)
+pub unsafe fn borrow<'a>(number: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: as the caller promises.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Two connected ends for messages in both directions.
+pub fn pair() -> io::Result<(Handle, Handle)> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Appends at most `len` bytes to `bytes`. Gives how many; 0 at the end of the stream.
+pub fn read(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Result<usize> {
+    bytes.reserve(len);
+    let start = bytes.len();
+    let (read, _) = rustix::io::read(fd, &mut bytes.spare_capacity_mut()[..len])?;
+    let read = read.len();
+    // SAFETY: the kernel has filled them.
+    unsafe { bytes.set_len(start + read) };
+    Ok(read)
+}
+
+/// Fills the start of `bytes`.
+pub fn read_into(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::read(fd, bytes)?)
+}
+
+/// Writes the start of the parts.
+pub fn write(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    Ok(match parts {
+        [one] => rustix::io::write(fd, one)?,
+        more => rustix::io::writev(fd, more)?,
+    })
+}
+
+/// Writes the start of `bytes`, the handles with its first byte.
+pub fn write_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(handles)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, SendFlags::empty())?)
+}
+
+/// Fills the start of `bytes`, and appends the handles that came with them.
+pub fn read_with(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = rustix::net::recvmsg(fd, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(came) = message {
+            handles.extend(came);
+        }
+    }
+    Ok(got.bytes)
+}
+
+/// Marks an end.
+pub fn mark(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // The socket's own number makes the name one of a kind.
+    let name = [MARK, format!("{:x}", rustix::fs::fstat(fd)?.st_ino).as_bytes()].concat();
+    Ok(rustix::net::bind(fd, &SocketAddrUnix::new_abstract_name(&name)?)?)
+}
+
+/// Whether the end is marked.
+pub fn is_marked(fd: BorrowedFd<'_>) -> bool {
+    rustix::net::getsockname(fd).ok().and_then(|a| SocketAddrUnix::try_from(a).ok()).is_some_and(|a| has_mark(&a))
+}
+
+/// Whether the other end is marked.
+pub fn is_peer_marked(fd: BorrowedFd<'_>) -> bool {
+    rustix::net::getpeername(fd)
+        .ok()
+        .flatten()
+        .and_then(|a| SocketAddrUnix::try_from(a).ok())
+        .is_some_and(|a| has_mark(&a))
+}
+
+fn has_mark(address: &SocketAddrUnix) -> bool {
+    address.abstract_name().is_some_and(|name| name.starts_with(MARK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_mark_is_seen_at_both_ends_and_only_for_the_marked_one() {
+        let (a, b) = pair().unwrap();
+        assert!(!is_marked(a.as_fd()) && !is_peer_marked(b.as_fd()));
+        mark(a.as_fd()).unwrap();
+        assert!(is_marked(a.as_fd()) && is_peer_marked(b.as_fd()));
+        assert!(!is_marked(b.as_fd()) && !is_peer_marked(a.as_fd()));
+    }
+
+    #[test]
+    fn pipes_have_no_marks() {
+        let (a, _b) = rustix::pipe::pipe().unwrap();
+        assert!(mark(a.as_fd()).is_err() && !is_peer_marked(a.as_fd()));
+    }
+}

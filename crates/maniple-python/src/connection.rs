@@ -1,0 +1,456 @@
+//! `Channel`: what a `Connection` does often.
+#![allow(unsafe_code)]
+
+use crate::memory::PyMemory;
+use crate::message::{Pickled, bytes_of, dump, exception, load, rejoin, waiting};
+use maniple_engine::Error;
+use maniple_engine::channel::frame;
+use maniple_engine::channel::parcel::{self, Outbox, Packed};
+use maniple_engine::sys::ready::{self, Interest};
+use maniple_engine::sys::{Handle, stream, wire};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use std::os::fd::{BorrowedFd, FromRawFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Up to here a message is received into a buffer of its own before it becomes an object.
+const SMALL: u64 = 4096;
+
+/// Messages over a descriptor, which it owns. `_handle` is None when it is closed. `_parcels` is set on the ends that `Pipe` makes:
+/// large buffers may travel beside the messages.
+#[pyclass(name = "Channel", module = "maniple._maniple", subclass, frozen)]
+pub struct PyChannel {
+    handle: AtomicI32,
+    readable: AtomicBool,
+    writable: AtomicBool,
+    parcels: AtomicBool,
+    // Whether this end is known to be marked, and the other one.
+    marked: AtomicBool,
+    peer_marked: AtomicBool,
+    looked: AtomicBool,
+    outbox: Mutex<Option<Outbox>>,
+}
+
+/// A message as it came.
+struct Message {
+    content: Vec<u8>,
+    handles: Vec<Handle>,
+}
+
+impl PyChannel {
+    fn end(&self) -> PyResult<BorrowedFd<'static>> {
+        match self.handle.load(Ordering::Relaxed) {
+            ..0 => Err(PyOSError::new_err("handle is closed")),
+            // SAFETY: it is open unless it is closed while in use, which is the caller's mistake and only makes calls fail.
+            number => Ok(unsafe { stream::borrow(number) }),
+        }
+    }
+
+    fn reading(&self) -> PyResult<BorrowedFd<'static>> {
+        let end = self.end()?;
+        if self.readable.load(Ordering::Relaxed) {
+            Ok(end)
+        } else {
+            Err(PyOSError::new_err("connection is write-only"))
+        }
+    }
+
+    fn writing(&self) -> PyResult<BorrowedFd<'static>> {
+        let end = self.end()?;
+        if self.writable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::new_err("connection is read-only")) }
+    }
+
+    /// Whether messages may come with handles.
+    fn may_bring(&self, end: BorrowedFd<'_>) -> bool {
+        if !self.parcels.load(Ordering::Relaxed) && !self.looked.swap(true, Ordering::Relaxed) {
+            // Made around a descriptor; perhaps one of a pipe's.
+            self.marked.store(stream::is_marked(end), Ordering::Relaxed);
+        }
+        self.parcels.load(Ordering::Relaxed) || self.marked.load(Ordering::Relaxed)
+    }
+
+    /// Whether the reader at the other end takes parcels.
+    fn may_take(&self, end: BorrowedFd<'_>) -> bool {
+        if self.peer_marked.load(Ordering::Relaxed) {
+            return true;
+        }
+        let marked = self.parcels.load(Ordering::Relaxed) && stream::is_peer_marked(end);
+        if marked {
+            self.peer_marked.store(true, Ordering::Relaxed);
+        }
+        marked
+    }
+
+    fn receive(&self, py: Python<'_>, end: BorrowedFd<'static>, limit: Option<u64>) -> PyResult<Message> {
+        let bring = self.may_bring(end);
+        let received = waiting(py, |interrupted| {
+            let mut message = Message { content: Vec::new(), handles: Vec::new() };
+            let handles = bring.then_some(&mut message.handles);
+            let length = frame::receive_length(end, handles, interrupted)?;
+            if limit.is_some_and(|limit| length > limit) {
+                return Ok(None);
+            }
+            frame::receive(end, &mut message.content, length, interrupted)?;
+            Ok(Some(message))
+        });
+        match received {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(self.spoilt()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The rest of the message is still in the stream: nothing sensible can be read from it any more.
+    fn spoilt(&self) -> PyErr {
+        if self.writable.load(Ordering::Relaxed) {
+            self.readable.store(false, Ordering::Relaxed);
+        } else {
+            self.shut();
+        }
+        exception(Error::BadLength)
+    }
+
+    fn shut(&self) {
+        let number = self.handle.swap(-1, Ordering::Relaxed);
+        if let Ok(mut outbox) = self.outbox.try_lock() {
+            *outbox = None;
+        }
+        if number >= 0 {
+            // SAFETY: the descriptor was given to this object, which forgets it here.
+            drop(unsafe { Handle::from_raw_fd(number) });
+        }
+    }
+
+    /// Packs large buffers into blocks. None: they have to go within the message.
+    fn pack(&self, py: Python<'_>, stream: &PyBuffer<u8>, buffers: &[PyBuffer<u8>]) -> Option<Packed> {
+        if buffers.len() > parcel::MOST_BUFFERS {
+            return None;
+        }
+        // Held by another thread (also one that a fork has left behind): no parcel, then.
+        let mut outbox = self.outbox.try_lock().ok()?;
+        if outbox.is_none() {
+            *outbox = Outbox::new().ok();
+        }
+        let outbox = outbox.as_mut()?;
+        let (stream, buffers) = (bytes_of(stream), buffers.iter().map(bytes_of).collect::<Vec<_>>());
+        py.detach(|| outbox.pack(stream, &buffers).ok())
+    }
+
+    /// Sends a parcel. False: the system does not take it now, and nothing was sent.
+    fn send_parcel(&self, py: Python<'_>, end: BorrowedFd<'static>, packed: Packed) -> PyResult<bool> {
+        let sent =
+            waiting(py, |interrupted| match frame::send(end, packed.content(), &packed.handles(), interrupted) {
+                Err(Error::Os { source, .. }) if wire::is_crowded(&source) => Ok(false),
+                other => other.map(|()| true),
+            })?;
+        if let (true, Ok(mut outbox)) = (sent, self.outbox.try_lock()) {
+            if let Some(outbox) = outbox.as_mut() {
+                outbox.sent(packed);
+            }
+        }
+        Ok(sent)
+    }
+
+    fn send_plain(&self, py: Python<'_>, end: BorrowedFd<'static>, content: &[u8]) -> PyResult<()> {
+        waiting(py, |interrupted| frame::send(end, content, &[], interrupted))
+    }
+
+    /// The bytes of a message, a parcel's buffers put back in.
+    fn joined<'py>(&self, py: Python<'py>, message: Message) -> PyResult<Bound<'py, PyAny>> {
+        let (buffers, at) = parcel::open(&message.content, message.handles).map_err(exception)?;
+        rejoin(py, &message.content[at..], buffers.into_iter().map(PyMemory::from).collect())
+    }
+}
+
+#[pymethods]
+impl PyChannel {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwds))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
+        PyChannel {
+            handle: AtomicI32::new(-1),
+            readable: AtomicBool::new(true),
+            writable: AtomicBool::new(true),
+            parcels: AtomicBool::new(false),
+            marked: AtomicBool::new(false),
+            peer_marked: AtomicBool::new(false),
+            looked: AtomicBool::new(false),
+            outbox: Mutex::new(None),
+        }
+    }
+
+    #[getter(_handle)]
+    fn handle(&self) -> Option<i32> {
+        Some(self.handle.load(Ordering::Relaxed)).filter(|&n| n >= 0)
+    }
+
+    #[setter(_handle)]
+    fn set_handle(&self, number: Option<i32>) {
+        self.handle.store(number.unwrap_or(-1), Ordering::Relaxed);
+        self.looked.store(false, Ordering::Relaxed);
+        self.peer_marked.store(false, Ordering::Relaxed);
+    }
+
+    #[getter(_readable)]
+    fn is_readable(&self) -> bool {
+        self.readable.load(Ordering::Relaxed)
+    }
+
+    #[setter(_readable)]
+    fn set_readable(&self, can: bool) {
+        self.readable.store(can, Ordering::Relaxed);
+    }
+
+    #[getter(_writable)]
+    fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    #[setter(_writable)]
+    fn set_writable(&self, can: bool) {
+        self.writable.store(can, Ordering::Relaxed);
+    }
+
+    #[getter(_parcels)]
+    fn takes_parcels(&self) -> bool {
+        self.parcels.load(Ordering::Relaxed)
+    }
+
+    #[setter(_parcels)]
+    fn set_parcels(&self, may: bool) {
+        self.parcels.store(may, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.handle.load(Ordering::Relaxed) < 0
+    }
+
+    /// Whether messages can be received.
+    #[getter]
+    fn readable(&self) -> bool {
+        self.readable.load(Ordering::Relaxed)
+    }
+
+    /// Whether messages can be sent.
+    #[getter]
+    fn writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    /// The descriptor.
+    fn fileno(&self) -> PyResult<i32> {
+        self.end()?;
+        Ok(self.handle.load(Ordering::Relaxed))
+    }
+
+    /// Close the connection; closing it twice is fine.
+    fn close(&self) {
+        self.shut();
+    }
+
+    /// Send an object that can be pickled.
+    fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let end = self.writing()?;
+        match dump(obj, || self.may_take(end))? {
+            Pickled::Quick(bytes) => self.send_plain(py, end, &bytes),
+            Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
+            Pickled::Apart(stream, buffers, _keep) => {
+                if let Some(packed) = self.pack(py, &stream, &buffers) {
+                    if self.send_parcel(py, end, packed)? {
+                        return Ok(());
+                    }
+                }
+                match dump(obj, || false)? {
+                    Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
+                    _ => Err(PyOSError::new_err("an object is pickled differently each time")),
+                }
+            }
+        }
+    }
+
+    /// Receive one object.  EOFError when the other end is closed and nothing is left.
+    ///
+    /// Unpickling runs what the sender asks for: only for senders you trust.
+    fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let end = self.reading()?;
+        if self.parcels.load(Ordering::Relaxed) && !self.marked.swap(true, Ordering::Relaxed) {
+            // Where it is marked already, or cannot be, nothing is lost.
+            let _ = stream::mark(end);
+        }
+        let message = self.receive(py, end, None)?;
+        if message.handles.is_empty() {
+            return load(py, message.content, Vec::new());
+        }
+        let (buffers, at) = parcel::open(&message.content, message.handles).map_err(exception)?;
+        load(py, message.content[at..].to_vec(), buffers.into_iter().map(PyMemory::from).collect())
+    }
+
+    /// Send `size` bytes of a bytes-like object, from `offset` on, as one message.  Default: all that follow.
+    #[pyo3(signature = (buf, offset=0, size=None))]
+    fn send_bytes(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize, size: Option<isize>) -> PyResult<()> {
+        let end = self.writing()?;
+        if let (Ok(bytes), 0, None) = (buf.cast::<PyBytes>(), offset, size) {
+            return self.send_plain(py, end, bytes.as_bytes());
+        }
+        let buffer = flat(buf)?;
+        let bytes = bytes_of(&buffer);
+        let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("offset is negative"))?;
+        let rest = bytes.get(from..).ok_or_else(|| PyValueError::new_err("buffer length < offset"))?;
+        let part = match size {
+            None => rest,
+            Some(size) => {
+                let size = usize::try_from(size).map_err(|_| PyValueError::new_err("size is negative"))?;
+                rest.get(..size).ok_or_else(|| PyValueError::new_err("buffer length < offset + size"))?
+            }
+        };
+        self.send_plain(py, end, part)
+    }
+
+    /// Receive one message.  EOFError when the other end is closed and nothing is left.
+    ///
+    /// A message of more than `maxlength` bytes is an OSError, and the connection can no longer be read.
+    #[pyo3(signature = (maxlength=None))]
+    fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let end = self.reading()?;
+        let limit =
+            maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
+        let bring = self.may_bring(end);
+        let mut message = Message { content: Vec::new(), handles: Vec::new() };
+        let length = waiting(py, |interrupted| {
+            let length = frame::receive_length(end, bring.then_some(&mut message.handles), interrupted)?;
+            if length <= SMALL && limit.is_none_or(|limit| length <= limit) {
+                frame::receive(end, &mut message.content, length, interrupted)?;
+            }
+            Ok(length)
+        });
+        let length = length?;
+        if limit.is_some_and(|limit| length > limit) {
+            return Err(self.spoilt());
+        }
+        if !message.handles.is_empty() {
+            if length > SMALL {
+                waiting(py, |interrupted| frame::receive(end, &mut message.content, length, interrupted))?;
+            }
+            return self.joined(py, message);
+        }
+        if length <= SMALL {
+            return Ok(PyBytes::new(py, &message.content).into_any());
+        }
+        let size = ffi::Py_ssize_t::try_from(length).map_err(|_| self.spoilt())?;
+        // SAFETY: a fresh bytes object of that size, or null with an exception set; nobody else has it before it is full.
+        let bytes = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))?
+                .cast_into_unchecked::<PyBytes>()
+        };
+        // SAFETY: as above; bytes objects do not move.
+        let room = unsafe {
+            let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+            std::slice::from_raw_parts_mut(start, size as usize)
+        };
+        waiting(py, |interrupted| frame::fill(end, room, interrupted))?;
+        Ok(bytes.into_any())
+    }
+
+    /// Receive one message into a writable bytes-like object, from byte `offset` on; its length in bytes.
+    ///
+    /// BufferTooShort, with the message as its argument, where it does not fit.
+    #[pyo3(signature = (buf, offset=0))]
+    fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
+        static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let end = self.reading()?;
+        let buffer = flat(buf)?;
+        if buffer.readonly() {
+            return Err(pyo3::exceptions::PyTypeError::new_err("the buffer is read-only"));
+        }
+        let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
+        let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
+        let bring = self.may_bring(end);
+        let mut handles = Vec::new();
+        let length = waiting(py, |interrupted| frame::receive_length(end, bring.then_some(&mut handles), interrupted))?;
+        let mut message = Message { content: Vec::new(), handles };
+        if length <= room as u64 && message.handles.is_empty() {
+            let length = length as usize;
+            if length > 0 {
+                // SAFETY: `from + length` is within the buffer, which the view keeps in place and which is writable; what other threads
+                // do with it meanwhile is their program's business, as it is with any buffer that is read into.
+                let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
+                waiting(py, |interrupted| frame::fill(end, into, interrupted))?;
+            }
+            return Ok(length);
+        }
+        waiting(py, |interrupted| frame::receive(end, &mut message.content, length, interrupted))?;
+        let whole = if message.handles.is_empty() {
+            PyBytes::new(py, &message.content).into_any()
+        } else {
+            self.joined(py, message)?
+        };
+        let view = flat(&whole)?;
+        if view.len_bytes() <= room {
+            // SAFETY: as above.
+            unsafe {
+                let into = buffer.buf_ptr().cast::<u8>().add(from);
+                std::ptr::copy_nonoverlapping(bytes_of(&view).as_ptr(), into, view.len_bytes());
+            }
+            return Ok(view.len_bytes());
+        }
+        let kind = TOO_SHORT
+            .get_or_try_init(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
+        Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
+    }
+
+    /// Whether something can be received, waiting for it at most `timeout` seconds; None waits for ever.
+    #[pyo3(signature = (timeout=Some(0.0)))]
+    fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let end = self.reading()?;
+        let look = |limit| ready::wait(&mut [Interest::new(end)], limit);
+        if timeout.is_some_and(|t| t <= 0.0) {
+            return Ok(look(Some(Duration::ZERO))? > 0);
+        }
+        let until = deadline(timeout);
+        waiting(py, |interrupted| {
+            loop {
+                let left = until.map(|d| d.saturating_duration_since(Instant::now()));
+                // poll() may not take more than some weeks.
+                let limit = left.map(|l| l.min(Duration::from_secs(1 << 20)));
+                let found = look(limit).map_err(|source| Error::Os { doing: "wait for a message", source })?;
+                if found > 0 || left == Some(Duration::ZERO) {
+                    return Ok(found > 0);
+                }
+                if interrupted() {
+                    return Err(Error::Interrupted);
+                }
+            }
+        })
+    }
+}
+
+/// When `timeout` seconds are over; None: never.
+pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
+    // Beyond what a clock can hold is for ever.
+    timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
+}
+
+/// A view of the bytes of any contiguous buffer.
+pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
+    if let Ok(buffer) = PyBuffer::<u8>::get(object) {
+        if buffer.is_c_contiguous() && buffer.dimensions() == 1 {
+            return Ok(buffer);
+        }
+    }
+    let view = object.py().import("builtins")?.getattr("memoryview")?.call1((object,))?;
+    PyBuffer::get(&view.call_method1("cast", ("B",))?)
+}
+
+impl Drop for PyChannel {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}

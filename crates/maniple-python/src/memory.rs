@@ -1,0 +1,56 @@
+//! Bytes that arrived, as Python buffers.
+#![allow(unsafe_code)]
+
+use maniple_engine::channel::parcel::Arrived;
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::{c_int, c_void};
+
+/// Memory of this process's own. Supports the buffer protocol, writable, and nothing else.
+#[pyclass(name = "Memory", module = "maniple._maniple", frozen)]
+pub struct PyMemory(Kind);
+
+pub enum Kind {
+    Heap(Vec<u8>),
+    Block(Arrived),
+}
+
+impl From<Vec<u8>> for PyMemory {
+    fn from(bytes: Vec<u8>) -> Self {
+        PyMemory(Kind::Heap(bytes))
+    }
+}
+
+impl From<Arrived> for PyMemory {
+    fn from(block: Arrived) -> Self {
+        PyMemory(Kind::Block(block))
+    }
+}
+
+#[pymethods]
+impl PyMemory {
+    fn __len__(&self) -> usize {
+        match &self.0 {
+            Kind::Heap(bytes) => bytes.len(),
+            Kind::Block(block) => block.len(),
+        }
+    }
+
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no view to fill in"));
+        }
+        let memory = &slf.get().0;
+        let (start, len) = match memory {
+            Kind::Heap(bytes) => (bytes.as_ptr().cast_mut(), bytes.len()),
+            Kind::Block(block) => (block.start().as_ptr(), block.len()),
+        };
+        // SAFETY: `start` and `len` describe memory that lives and stays in place as long as this object, to which the view holds
+        // a reference, and that Rust does not look at again: writing to it is as safe as to any Python buffer.
+        let failed = unsafe {
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast::<c_void>(), len as ffi::Py_ssize_t, 0, flags)
+        };
+        if failed == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}

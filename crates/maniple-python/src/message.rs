@@ -1,0 +1,125 @@
+//! Python values to messages and back: a pickle, and its large buffers apart where the way allows it.
+
+use crate::memory::PyMemory;
+use crate::pickle;
+use maniple_engine::Error;
+use maniple_engine::channel::frame::Interrupted;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+
+/// A value, pickled.
+pub enum Pickled<'py> {
+    Quick(Vec<u8>),
+    Whole(PyBuffer<u8>),
+    Apart(PyBuffer<u8>, Vec<PyBuffer<u8>>, Bound<'py, PyAny>),
+}
+
+/// The function of this name in `maniple.reduction`.
+pub fn reduction<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    name: &str,
+) -> PyResult<&'py Bound<'py, PyAny>> {
+    let found = cell.get_or_try_init(py, || PyResult::Ok(py.import("maniple.reduction")?.getattr(name)?.unbind()))?;
+    Ok(found.bind(py))
+}
+
+/// Pickles a value; `apart`: whether large buffers may stay out of the pickle, asked only where it matters.
+pub fn dump<'py>(value: &Bound<'py, PyAny>, apart: impl FnOnce() -> bool) -> PyResult<Pickled<'py>> {
+    static WHOLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static APART: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let mut out = Vec::with_capacity(96);
+    if pickle::dump(value, &mut out)? {
+        return Ok(Pickled::Quick(out));
+    }
+    let py = value.py();
+    if apart() {
+        let made = reduction(py, &APART, "_dump_apart")?.call1((value,))?;
+        let made = made.cast_into::<PyTuple>()?;
+        let stream = PyBuffer::get(&made.get_item(0)?)?;
+        let buffers = made.get_item(1)?.cast_into::<PyList>()?;
+        if !buffers.is_empty() {
+            let views = buffers.iter().map(|b| PyBuffer::get(&b)).collect::<PyResult<_>>()?;
+            return Ok(Pickled::Apart(stream, views, made.into_any()));
+        }
+        return Ok(Pickled::Whole(stream));
+    }
+    Ok(Pickled::Whole(PyBuffer::get(&reduction(py, &WHOLE, "_quick_dumps")?.call1((value,))?)?))
+}
+
+/// A contiguous buffer's bytes.
+#[allow(unsafe_code)]
+pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
+    if buffer.len_bytes() == 0 {
+        return &[];
+    }
+    // SAFETY: pickle's streams and raw buffers are contiguous, and the view keeps the bytes alive and in place. Another thread may
+    // write to them meanwhile; then what arrives is a mixture, as with any buffer that is changed while it is being sent.
+    unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
+}
+
+/// The value of a pickle, whose buffers, if it has any, came apart.
+pub fn load<'py>(py: Python<'py>, stream: Vec<u8>, buffers: Vec<PyMemory>) -> PyResult<Bound<'py, PyAny>> {
+    static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if buffers.is_empty() {
+        if let Some(value) = pickle::load(py, &stream) {
+            return Ok(value);
+        }
+    }
+    let load = LOAD.get_or_try_init(py, || PyResult::Ok(py.import("pickle")?.getattr("loads")?.unbind()))?.bind(py);
+    let stream = if stream.len() < 4096 {
+        PyBytes::new(py, &stream).into_any()
+    } else {
+        Bound::new(py, PyMemory::from(stream))?.into_any()
+    };
+    if buffers.is_empty() {
+        return load.call1((stream,));
+    }
+    let kwargs = pyo3::types::PyDict::new(py);
+    let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
+    kwargs.set_item("buffers", PyList::new(py, buffers)?)?;
+    load.call((stream,), Some(&kwargs))
+}
+
+/// The pickle with its buffers put back in.
+pub fn rejoin<'py>(py: Python<'py>, stream: &[u8], buffers: Vec<PyMemory>) -> PyResult<Bound<'py, PyAny>> {
+    static REJOIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
+    reduction(py, &REJOIN, "_rejoin")?.call1((PyBytes::new(py, stream), PyList::new(py, buffers)?))
+}
+
+/// Waits without the interpreter lock; signal handlers run.
+pub fn waiting<T: Send>(
+    py: Python<'_>,
+    act: impl FnOnce(Interrupted<'_, '_>) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    let mut raised = None;
+    let done = py.detach(|| {
+        act(&mut || {
+            Python::attach(|py| match py.check_signals() {
+                Ok(()) => false,
+                Err(error) => {
+                    raised = Some(error);
+                    true
+                }
+            })
+        })
+    });
+    match (done, raised) {
+        (_, Some(error)) => Err(error),
+        (Err(error), None) => Err(exception(error)),
+        (Ok(value), None) => Ok(value),
+    }
+}
+
+/// The exception for what went wrong with a channel.
+pub fn exception(error: Error) -> PyErr {
+    match error {
+        Error::EndOfStream => PyEOFError::new_err(()),
+        Error::CutOff | Error::BadLength | Error::Damaged(_) => PyOSError::new_err(error.to_string()),
+        other => crate::error::python(other),
+    }
+}
