@@ -254,7 +254,7 @@ class BaseContext:
         """Raise ValueError where the platform cannot do it."""
 
 
-def _starting_with(module: str) -> staticmethod:
+def _starting_with(module: str) -> Any:
     """A ``_Popen`` that takes the class from the sibling module, imported when first used."""
 
     def _Popen(process_obj: process.BaseProcess) -> Any:

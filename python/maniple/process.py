@@ -76,8 +76,9 @@ class BaseProcess:
 
     _start_method: str | None = None
 
-    def _Popen(self) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} names no start method: take Process from a context")
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        raise NotImplementedError(f"{type(process_obj).__name__} names no start method: take Process from a context")
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class BaseProcess:
         self._parent_pid, self._parent_name = os.getpid(), maker.name
         self._popen, self._closed = None, False
         self._target, self._args, self._kwargs = target, tuple(args), dict(kwargs or ())
-        self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
         _dangling.add(self)
@@ -199,7 +200,7 @@ class BaseProcess:
     def _set_name(self, name: str) -> None:
         if not isinstance(name, str):
             _refuse("name must be a string")
-        self._name: str = name
+        self._name = name
 
     def _set_daemon(self, daemonic: bool) -> None:
         if self._popen:
@@ -293,7 +294,7 @@ class BaseProcess:
         util._close_stdin()
         util._name_in_logs()
         if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
-            main = threading.main_thread()
+            main: Any = threading.main_thread()
             main._set_native_id()
         try:
             self._after_fork()
@@ -317,7 +318,7 @@ class BaseProcess:
         except BaseException:
             code = _report_failure(self.name)
         finally:
-            threading._shutdown()
+            threading._shutdown()  # type: ignore[attr-defined]
             util.info("process exiting with exitcode %d", code)
             util._flush_std_streams()
         return code
@@ -344,7 +345,7 @@ def _report_failure(name: str) -> int:
 class AuthenticationString(bytes):
     """A key that may go to a child when it is started, and nowhere else."""
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[AuthenticationString], tuple[bytes]]:
         from . import context
 
         if context.get_spawning_popen() is None:
@@ -399,10 +400,10 @@ class _MainProcess(_Unstarted):
 
 
 _parent_process: BaseProcess | None = None
-_process_counter: count = count(1)
+_process_counter: count[int] = count(1)
 _children: set[BaseProcess] = set()
 # Every Process object that was ever made and still lives; leak checks read it.
-_dangling: WeakSet = WeakSet()
+_dangling: WeakSet[BaseProcess] = WeakSet()
 _current_process: BaseProcess = _MainProcess()
 
 _exitcode_to_name = {-number: f"-{number.name}" for number in Signals}
