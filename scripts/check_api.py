@@ -72,7 +72,12 @@ def is_addition(finding: dict) -> bool:
             left.pop(0)
         elif left and parameter.split("=")[0] == left[0] and "=" not in left[0]:
             left.pop(0)
-        elif not parameter.endswith(("|*", "|**")) and "|kw" not in parameter and left and not left[0].endswith(("|*", "|**")):
+        elif (
+            not parameter.endswith(("|*", "|**"))
+            and "|kw" not in parameter
+            and left
+            and not left[0].endswith(("|*", "|**"))
+        ):
             return False  # a place among the positional ones has shifted
     return not left
 

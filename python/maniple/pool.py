@@ -20,7 +20,9 @@ from . import get_context, util
 from ._maniple import Stream
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError
 from ._pool_names import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
-from ._results import ApplyResult, AsyncResult, MapResult
+from ._results import ApplyResult
+from ._results import AsyncResult as AsyncResult
+from ._results import MapResult as MapResult
 from ._threads import ThreadWorkers
 from ._workers import Workers
 from .connection import wait
@@ -81,6 +83,8 @@ class Pool:
     """
 
     _wrap_exception = True
+    # Of one whose making failed before it had begun.
+    _state = INIT
     # Iterating over these runs nobody's code, so whoever has time may do it; anything else is iterated in a thread of its own.
     _tame: tuple[type, ...] = (list, tuple, range)
 

@@ -197,28 +197,37 @@ class BaseProcess:
 
     # ------------------------------------------------------------ description
 
-    def _set_name(self, name: str) -> None:
+    @property
+    def name(self) -> str:
+        """A name for people; need not be unique."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
         if not isinstance(name, str):
             _refuse("name must be a string")
         self._name = name
 
-    def _set_daemon(self, daemonic: bool) -> None:
+    @property
+    def daemon(self) -> bool:
+        """Whether the process is terminated when its maker ends; set before start."""
+        return bool(self._config.get("daemon", False))
+
+    @daemon.setter
+    def daemon(self, daemonic: bool) -> None:
         if self._popen:
             _refuse("process has already started")
         self._config["daemon"] = daemonic
 
-    def _set_authkey(self, authkey: bytes) -> None:
-        self._config["authkey"] = AuthenticationString(authkey)
+    @property
+    def authkey(self) -> bytes:
+        """The secret that this process and its relatives share."""
+        key: bytes = self._config["authkey"]
+        return key
 
-    name = property(lambda self: self._name, _set_name, doc="A name for people; need not be unique.")
-    daemon = property(
-        lambda self: self._config.get("daemon", False),
-        _set_daemon,
-        doc="Whether the process is terminated when its maker ends; set before start.",
-    )
-    authkey = property(
-        lambda self: self._config["authkey"], _set_authkey, doc="The secret that this process and its relatives share."
-    )
+    @authkey.setter
+    def authkey(self, authkey: bytes) -> None:
+        self._config["authkey"] = AuthenticationString(authkey)
 
     @property
     def exitcode(self) -> int | None:

@@ -182,7 +182,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     start = process.ORIGINAL_DIR
     # '' stands for the directory in which the program was started.
     search = [start if entry == "" and start is not None else entry for entry in sys.path]
-    told = dict(
+    told: dict[str, Any] = dict(
         name=name,
         authkey=process.current_process().authkey,
         start_method=get_start_method(allow_none=True),  # asking must not settle it

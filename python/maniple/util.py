@@ -20,17 +20,20 @@ from __future__ import annotations
 
 import atexit
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
-from typing import Any
+from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, ref
 
 from . import process
 from .process import _cleanup, active_children, current_process
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 __all__ = [
     "sub_debug",
@@ -59,7 +62,7 @@ NOTSET, SUBDEBUG, DEBUG, INFO, SUBWARNING, WARNING = 0, 5, 10, 20, 25, 30
 LOGGER_NAME = "multiprocessing"
 DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
 
-_logger: Any = None
+_logger: Logger | None = None
 _log_to_stderr: bool = False
 
 
@@ -115,7 +118,7 @@ def _name_in_logs() -> None:
     logging.setLogRecordFactory(make_named)
 
 
-def get_logger() -> Any:
+def get_logger() -> Logger:
     """Return the package's logger, made on first use; it does not propagate."""
     global _logger
     if (log := _logger) is None:
@@ -131,7 +134,7 @@ def get_logger() -> Any:
     return log
 
 
-def log_to_stderr(level: int | str | None = None) -> Any:
+def log_to_stderr(level: int | str | None = None) -> Logger:
     """Send the package's log to stderr, at ``level`` if given; return the logger."""
     global _log_to_stderr
     from logging import Formatter, StreamHandler
@@ -546,7 +549,7 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -
 
 def interpreter_flags() -> list[str]:
     """The options of this interpreter's command line that a child is to have, too."""
-    return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+    return list(_args_from_interpreter_flags())
 
 
 def _importing(module: str, names: str) -> str:
