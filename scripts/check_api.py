@@ -39,7 +39,7 @@ def main(tool: str) -> int:
         content = json.loads(report.read_text())
     added = meant = 0
     faults = []
-    for finding in content["findings"] if isinstance(content, dict) else content:
+    for finding in content["findings"]:
         if is_addition(finding):
             added += 1
         elif any(finding["where"].startswith(where) for where in MEANT) and not finding["doc"]:
@@ -49,7 +49,8 @@ def main(tool: str) -> int:
     for fault in faults:
         print(f"  {fault['kind']:15} {fault['where']}  {fault['detail'][:300]}")
     version = "{}.{}.{}".format(*sys.version_info)
-    print(f"api on Python {version}: {len(faults)} missing or different, {added} additions, {meant} differences meant")
+    same = sum(content["checked"].values()) - len(content["findings"])
+    print(f"api on Python {version}: {same} passed, {len(faults)} failed ({added} additions, {meant} differences meant)")
     return 1 if faults else 0
 
 
