@@ -50,7 +50,9 @@ def main(tool: str) -> int:
         print(f"  {fault['kind']:15} {fault['where']}  {fault['detail'][:300]}")
     version = "{}.{}.{}".format(*sys.version_info)
     same = sum(content["checked"].values()) - len(content["findings"])
-    print(f"api on Python {version}: {same} passed, {len(faults)} failed ({added} additions, {meant} differences meant)")
+    print(
+        f"api on Python {version}: {same} passed, {len(faults)} failed ({added} additions, {meant} differences meant)"
+    )
     return 1 if faults else 0
 
 
