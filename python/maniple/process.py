@@ -203,10 +203,10 @@ class BaseProcess:
         return self._name
 
     @name.setter
-    def name(self, name: str) -> None:
-        if not isinstance(name, str):
+    def name(self, text: str) -> None:
+        if not isinstance(text, str):
             _refuse("name must be a string")
-        self._name = name
+        self._name = text
 
     @property
     def daemon(self) -> bool:
@@ -312,24 +312,24 @@ class BaseProcess:
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Run as this process from beginning to end; return the exit code."""
-        from . import util
+        from .util import _exit_function, _flush_std_streams, info
 
         try:
             self._become_current(parent_sentinel)
-            util.info("child process calling self.run()")
+            info("child process calling self.run()")
             try:
                 self.run()
                 code = 0
             finally:
-                util._exit_function()
+                _exit_function()
         except SystemExit as leaving:
             code = _code_of(leaving)
         except BaseException:
             code = _report_failure(self.name)
         finally:
             threading._shutdown()  # type: ignore[attr-defined]
-            util.info("process exiting with exitcode %d", code)
-            util._flush_std_streams()
+            info("process exiting with exitcode %d", code)
+            _flush_std_streams()
         return code
 
 

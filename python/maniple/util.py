@@ -29,7 +29,7 @@ from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, ref
 
-from . import process
+from . import process as process
 from .process import _cleanup, active_children, current_process
 
 if TYPE_CHECKING:
