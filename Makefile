@@ -7,6 +7,9 @@ VENV ?= .venv$(if $(filter command,$(firstword $(origin PYTHON))),-$(notdir $(PY
 SUITE ?= ../shared/suite/mp_suite.py
 # What compares the names and signatures; `none` to go without it.
 API ?= $(dir $(SUITE))api_surface.py
+# More interpreters with which the standard package is to talk to ours, with a colon between.
+PEERS ?=
+export MANIPLE_PEERS := $(PEERS)
 # The tests of concurrent.futures, where Python came without; `none` to go without them.
 CF_TESTS ?=
 # More for their runner, such as `-k Queue`.
@@ -25,8 +28,8 @@ setup := scripts/need-cargo.sh && $(PYTHON) scripts/setup.py $(VENV)
 # One interpreter for all that compiles the extension, so that no build undoes another's.
 export PYO3_PYTHON := $(abspath $(py))
 
-.PHONY: help demo test lint bench clean build format simulate bench-full suite api \
-	test-standard-fails test-rust test-loom test-python test-cpython
+.PHONY: help demo test lint bench clean build format simulate bench-full suite \
+	test-standard-fails test-rust test-loom test-python test-api test-cpython
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 } /^## / { print "\n" substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -35,12 +38,12 @@ help: ## this list
 demo: build ## all examples, in both languages, on real input (FOLDER=...: whose words to count)
 	@scripts/demo.sh $(py) $(FOLDER)
 
-test: ## all tests: Rust, loom, Python, CPython's own Pool tests; under 15 minutes on two cores
+test: ## all tests: Rust, loom, Python, names, CPython's own Pool tests; under 15 minutes on two cores
 	@$(setup) extension test
-	@$(py) scripts/run_tests.py rust loom python cpython --cpython-suite "$(SUITE)"
+	@$(py) scripts/run_tests.py rust loom python api cpython --cpython-suite "$(SUITE)" --api-tool "$(API)"
 
-lint: ## formatting, clippy, documentation, ruff, mypy; changes nothing
-	@$(setup) test lint
+lint: ## formatting, clippy, documentation, ruff, mypy, the stubs; changes nothing
+	@$(setup) extension test lint
 	@failed=0; run() { echo "+ $$*"; "$$@" || failed=1; }; \
 	run cargo fmt --all --check -- -l; \
 	run cargo fmt --check --manifest-path benchmarks/rust/Cargo.toml -- -l; \
@@ -49,6 +52,8 @@ lint: ## formatting, clippy, documentation, ruff, mypy; changes nothing
 	run $(py) -m ruff check --output-format concise .; \
 	run $(py) -m ruff format --check .; \
 	run $(py) -m mypy; \
+	run $(py) -m mypy.stubtest --concise --ignore-unused-allowlist --allowlist tests/typing/stubtest.txt \
+		maniple._maniple maniple.queues maniple.sharedctypes; \
 	if [ $$failed = 0 ]; then echo "lint: all clean"; else echo "lint: see above" >&2; fi; exit $$failed
 
 bench: build ## the short benchmarks: against the standard package, and against Rust peers
@@ -72,9 +77,9 @@ format: ## what lint's formatters ask for
 	$(py) -m ruff check --fix .
 	$(py) -m ruff format .
 
-test-rust test-loom test-python test-cpython: ## one part of the tests
+test-rust test-loom test-python test-api test-cpython: ## one part of the tests
 	@$(setup) extension test
-	@$(py) scripts/run_tests.py $(@:test-%=%) --cpython-suite "$(SUITE)"
+	@$(py) scripts/run_tests.py $(@:test-%=%) --cpython-suite "$(SUITE)" --api-tool "$(API)"
 
 ## Longer
 simulate: ## the scheduler through two million random histories (SEEDS=...)
@@ -89,9 +94,6 @@ bench-full: build ## every peer, more rounds; half an hour
 test-standard-fails: ## the failure tests against the standard package, to show that they catch its faults
 	@$(setup) test
 	$(py) tests/python/standard_fails.py
-
-api: build ## names and signatures against the running Python's own package (API=...: the tool that compares)
-	$(py) scripts/check_api.py "$(API)"
 
 suite: build ## CPython's own multiprocessing tests, in every start method, against the standard package (PYTHON=..., SUITE=...)
 	$(py) scripts/run_suite.py "$(SUITE)" --cf-tests "$(CF_TESTS)" $(SUITE_ARGS)

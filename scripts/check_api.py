@@ -39,7 +39,7 @@ def main(tool: str) -> int:
         content = json.loads(report.read_text())
     added = meant = 0
     faults = []
-    for finding in content["findings"] if isinstance(content, dict) else content:
+    for finding in content["findings"]:
         if is_addition(finding):
             added += 1
         elif any(finding["where"].startswith(where) for where in MEANT) and not finding["doc"]:
@@ -49,7 +49,10 @@ def main(tool: str) -> int:
     for fault in faults:
         print(f"  {fault['kind']:15} {fault['where']}  {fault['detail'][:300]}")
     version = "{}.{}.{}".format(*sys.version_info)
-    print(f"api on Python {version}: {len(faults)} missing or different, {added} additions, {meant} differences meant")
+    same = sum(content["checked"].values()) - len(content["findings"])
+    print(
+        f"api on Python {version}: {same} passed, {len(faults)} failed ({added} additions, {meant} differences meant)"
+    )
     return 1 if faults else 0
 
 
@@ -72,7 +75,12 @@ def is_addition(finding: dict) -> bool:
             left.pop(0)
         elif left and parameter.split("=")[0] == left[0] and "=" not in left[0]:
             left.pop(0)
-        elif not parameter.endswith(("|*", "|**")) and "|kw" not in parameter and left and not left[0].endswith(("|*", "|**")):
+        elif (
+            not parameter.endswith(("|*", "|**"))
+            and "|kw" not in parameter
+            and left
+            and not left[0].endswith(("|*", "|**"))
+        ):
             return False  # a place among the positional ones has shifted
     return not left
 

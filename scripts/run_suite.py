@@ -31,7 +31,9 @@ EXCEPTIONS: dict[str, str] = {}
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runner", help="mp_suite.py")
-    parser.add_argument("--cf-tests", default="", help="concurrent.futures' tests where Python has none; 'none': without")
+    parser.add_argument(
+        "--cf-tests", default="", help="concurrent.futures' tests where Python has none; 'none': without"
+    )
     parser.add_argument("--jobs", default="2", help="processes at once (default 2)")
     options, passed_on = parser.parse_known_args()
     if problem := why_not(options.runner):
@@ -98,7 +100,9 @@ def has_tests(name: str) -> bool:
 
 def futures_tests_of_the_system() -> str:
     folder = Path(SYSTEM_TESTS.format("{}.{}".format(*sys.version_info)))
-    found = [path for path in (folder / "test_concurrent_futures", folder / "test_concurrent_futures.py") if path.exists()]
+    found = [
+        path for path in (folder / "test_concurrent_futures", folder / "test_concurrent_futures.py") if path.exists()
+    ]
     return str(found[0]) if found else ""
 
 
@@ -108,9 +112,15 @@ def judge(report: dict, baseline: dict) -> int:
     results = report["results"]
     worse = {test for test in results if results[test]["outcome"] not in ("passed", "skipped") and test in passed_there}
     worse |= set(report["summary"]["lost_against_baseline"])
-    new = {test for test in results if results[test]["outcome"] not in ("passed", "skipped") and test not in baseline["results"]}
+    new = {
+        test
+        for test in results
+        if results[test]["outcome"] not in ("passed", "skipped") and test not in baseline["results"]
+    }
     forgiven = {test for test in worse if test.split("::")[-1] in EXCEPTIONS}
-    copied = {row["name"]: row["same_text"] for row in report["proof"]["modules"] if row.get("same_text", 0) >= SHARED_LINES}
+    copied = {
+        row["name"]: row["same_text"] for row in report["proof"]["modules"] if row.get("same_text", 0) >= SHARED_LINES
+    }
     problems = report["proof"]["problems"]
     print("\n==== judgement")
     for test in sorted(worse - forgiven | new):

@@ -1,12 +1,13 @@
 """Runs the test suites one after the other and closes with what each of them said last.
 
-    python scripts/run_tests.py rust loom python cpython
+    python scripts/run_tests.py rust loom python api cpython
 
 | suite | what it is |
 | --- | --- |
 | rust | the crates' own tests, the simulator among them, their doc-tests, and the build of their examples |
 | loom | the ring and the bell under every order of memory accesses |
 | python | tests/python, in every start method |
+| api | names and signatures against the running Python's own package, through `--api-tool` |
 | cpython | CPython's own tests of Pool, in every start method, through `--cpython-suite` |
 
 A suite that fails does not keep the others from running. One that says that it ran no test has
@@ -78,6 +79,11 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
             [sys.executable, "-m", "pytest", "tests/python"],
             re.compile(r"^=+ (.*(?:passed|failed|error|no tests ran).*?) =+$"),
         ),
+        "api": Suite(
+            "api",
+            [sys.executable, "scripts/check_api.py", options.api_tool],
+            re.compile(r"^api on Python .*"),
+        ),
         "cpython": Suite(
             "cpython",
             [*cpython, "--methods", "fork,spawn,forkserver", "-j", "2"],
@@ -88,10 +94,11 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("suites", nargs="+", choices=["rust", "loom", "python", "cpython"])
+    parser.add_argument("suites", nargs="+", choices=["rust", "loom", "python", "api", "cpython"])
     parser.add_argument(
         "--cpython-suite", default="", help="the runner of CPython's own tests, or 'none' to do without"
     )
+    parser.add_argument("--api-tool", default="", help="what compares names and signatures, or 'none' to do without")
     options = parser.parse_args()
     # A shell without job control starts what it puts in the background with Ctrl-C ignored: tests of Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -99,6 +106,9 @@ def main() -> int:
     refused = "" if "cpython" not in chosen else why_not_cpython(options.cpython_suite)
     if options.cpython_suite == "none" and "cpython" in chosen:
         chosen.remove("cpython")
+    if "api" in chosen and (options.cpython_suite == "none" or options.api_tool == "none"):
+        chosen.remove("api")
+        print("Names and signatures are NOT COMPARED: SUITE=none or API=none asked for that.")
     if refused and options.cpython_suite != "none":
         # At once, rather than after ten minutes of other tests.
         print(refused, file=sys.stderr)

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from . import context, reduction
+from . import reduction
 
 __all__ = ["after_fork", "at_exit", "spawning"]
 

@@ -119,7 +119,9 @@ def _run_module(name: str, arguments: list[str]) -> None:
     if spec is None or spec.loader is None:
         _give_up(f"No module named {name}")
     if name in sys.modules and "." in name:
-        warnings.warn(f"{name!r} was imported before it is run, by a package above it; it will be there twice", stacklevel=1)
+        warnings.warn(
+            f"{name!r} was imported before it is run, by a package above it; it will be there twice", stacklevel=1
+        )
     _run_spec(spec, [spec.origin or name, *arguments])
 
 
@@ -185,7 +187,9 @@ def _replace_search_path(folder: str, *, always: bool = False) -> None:
 # ---------------------------------------------------------------- running it
 
 
-def _execute(program: CodeType | str | bytes | None, attributes: dict[str, Any], argv: list[str], name: str = "") -> None:
+def _execute(
+    program: CodeType | str | bytes | None, attributes: dict[str, Any], argv: list[str], name: str = ""
+) -> None:
     """Run the program as ``__main__``."""
     main_module = ModuleType("__main__")
     content = vars(main_module)

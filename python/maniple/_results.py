@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .context import TimeoutError
 
@@ -13,8 +13,10 @@ __all__ = ["ApplyResult", "AsyncResult", "MapResult"]
 
 NONE = (None, None)
 
+Result = TypeVar("Result")
 
-class ApplyResult:
+
+class ApplyResult(Generic[Result]):
     """The outcome of one call that may not have ended yet."""
 
     __slots__ = ("__weakref__", "_called", "_callbacks", "_pool", "_ticket")
@@ -74,18 +76,19 @@ class ApplyResult:
             return False
         return self._called.wait(None if limit is None else max(0.0, limit - time.monotonic()))
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> Result:
         """The call's result, or the exception that it raised; `TimeoutError` if it has not ended in `timeout` seconds."""
         if not self._wait(timeout):
             raise TimeoutError
         self._pool = None
-        return self._ticket.get()
+        result: Result = self._ticket.get()
+        return result
 
 
 AsyncResult = ApplyResult
 
 
-class MapResult(ApplyResult):
+class MapResult(ApplyResult[list[Result]]):
     """The outcome of a `map` or `starmap` that may not have ended yet."""
 
     __slots__ = ()

@@ -11,12 +11,22 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from threading import local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import process, reduction
 
 if TYPE_CHECKING:
-    from . import connection, managers, pool, queues, synchronize
+    import ctypes
+    from ctypes import _CData, _SimpleCData
+    from logging import Logger
+
+    from . import connection, managers, pool, queues, sharedctypes, synchronize
+
+    Held = TypeVar("Held")
+    Kind = TypeVar("Kind", bound=_CData)
+    Whole = Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]
+    Real = Literal["f", "d"]
+    Text = Literal["c"] | type[ctypes.c_char]
 
 __all__ = ()
 
@@ -74,19 +84,19 @@ class BaseContext:
 
         return wires.Pipe(duplex)
 
-    def Queue(self, maxsize: int = 0) -> queues.Queue:
+    def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
         """A queue for many writers and readers; ``maxsize`` 0 means no bound."""
         from . import queues
 
         return queues.Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
         """A `Queue` whose items can be reported as done and waited for."""
         from . import queues
 
         return queues.JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> queues.SimpleQueue:
+    def SimpleQueue(self) -> queues.SimpleQueue[Any]:
         """A pipe with locks at both ends, no thread behind it."""
         from . import queues
 
@@ -161,24 +171,76 @@ class BaseContext:
 
     # ------------------------------------------------------------ shared memory
 
+    @overload
+    def RawValue(self, typecode_or_type: type[Kind], *args: Any) -> Kind: ...
+    @overload
+    def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object in shared memory, without a lock."""
         from . import sharedctypes
 
         return sharedctypes.RawValue(typecode_or_type, *args)
 
+    @overload
+    def RawArray(
+        self, typecode_or_type: type[Kind], size_or_initializer: int | Iterable[Any]
+    ) -> ctypes.Array[Kind]: ...
+    @overload
+    def RawArray(self, typecode_or_type: str, size_or_initializer: int | Iterable[Any]) -> Any: ...
     def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
         """A ctypes array in shared memory, without a lock."""
         from . import sharedctypes
 
         return sharedctypes.RawArray(typecode_or_type, size_or_initializer)
 
+    @overload
+    def Value(self, typecode_or_type: type[Kind], *args: Any, lock: Literal[False]) -> Kind: ...
+    @overload
+    def Value(self, typecode_or_type: str, *args: Any, lock: Literal[False]) -> Any: ...
+    @overload
+    def Value(
+        self, typecode_or_type: type[_SimpleCData[Held]], *args: Any, lock: Any = True
+    ) -> sharedctypes.Synchronized[Held]: ...
+    @overload
+    def Value(self, typecode_or_type: Whole, *args: Any, lock: Any = True) -> sharedctypes.Synchronized[int]: ...
+    @overload
+    def Value(self, typecode_or_type: Real, *args: Any, lock: Any = True) -> sharedctypes.Synchronized[float]: ...
+    @overload
+    def Value(self, typecode_or_type: str | type[_CData], *args: Any, lock: Any = True) -> Any: ...
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A ctypes object in shared memory; ``lock`` is True, False or a lock."""
         from . import sharedctypes
 
         return sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
+    @overload
+    def Array(
+        self, typecode_or_type: type[Kind], size_or_initializer: int | Iterable[Any], *, lock: Literal[False]
+    ) -> ctypes.Array[Kind]: ...
+    @overload
+    def Array(
+        self, typecode_or_type: str, size_or_initializer: int | Iterable[Any], *, lock: Literal[False]
+    ) -> Any: ...
+    @overload
+    def Array(
+        self, typecode_or_type: Text, size_or_initializer: int | Iterable[Any], *, lock: Any = True
+    ) -> sharedctypes.SynchronizedString: ...
+    @overload
+    def Array(
+        self, typecode_or_type: type[_SimpleCData[Held]], size_or_initializer: int | Iterable[Any], *, lock: Any = True
+    ) -> sharedctypes.SynchronizedArray[Held]: ...
+    @overload
+    def Array(
+        self, typecode_or_type: Whole, size_or_initializer: int | Iterable[int], *, lock: Any = True
+    ) -> sharedctypes.SynchronizedArray[int]: ...
+    @overload
+    def Array(
+        self, typecode_or_type: Real, size_or_initializer: int | Iterable[float], *, lock: Any = True
+    ) -> sharedctypes.SynchronizedArray[float]: ...
+    @overload
+    def Array(
+        self, typecode_or_type: str | type[_CData], size_or_initializer: int | Iterable[Any], *, lock: Any = True
+    ) -> Any: ...
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """A ctypes array in shared memory; ``lock`` is True, False or a lock."""
         from . import sharedctypes
@@ -195,13 +257,13 @@ class BaseContext:
 
             spawn.freeze_support()
 
-    def get_logger(self) -> Any:
+    def get_logger(self) -> Logger:
         """The package's logger."""
         from . import util
 
         return util.get_logger()
 
-    def log_to_stderr(self, level: int | str | None = None) -> Any:
+    def log_to_stderr(self, level: int | str | None = None) -> Logger:
         """Send the package's log to stderr; return the logger."""
         from . import util
 
@@ -227,10 +289,21 @@ class BaseContext:
 
         forkserver.set_forkserver_preload(module_names, on_error=on_error)
 
+    @overload
+    def get_context(self, method: None = None) -> BaseContext: ...
+    @overload
+    def get_context(self, method: Literal["fork"]) -> ForkContext: ...
+    @overload
+    def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
+    @overload
+    def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
+    @overload
+    def get_context(self, method: str | None) -> BaseContext: ...
     def get_context(self, method: str | None = None) -> BaseContext:
-        """The context of the start method so named; None: this one."""
-        if method is not None:
-            return _context_named(method)
+        """The context of the start method so named; None: this one (of the default context: the program's)."""
+        return self._own() if method is None else _context_named(method)
+
+    def _own(self) -> BaseContext:
         return self
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
@@ -254,7 +327,7 @@ class BaseContext:
         """Raise ValueError where the platform cannot do it."""
 
 
-def _starting_with(module: str) -> staticmethod:
+def _starting_with(module: str) -> Any:
     """A ``_Popen`` that takes the class from the sibling module, imported when first used."""
 
     def _Popen(process_obj: process.BaseProcess) -> Any:
@@ -281,9 +354,8 @@ class DefaultContext(BaseContext):
             settled = self._actual_context = self._default_context
         return settled
 
-    def get_context(self, method: str | None = None) -> BaseContext:
-        """The context of the start method so named; None: the program's."""
-        return self._settle() if method is None else super().get_context(method)
+    def _own(self) -> BaseContext:
+        return self._settle()
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Settle on a start method; with ``force`` again, or (None) leave it open again."""

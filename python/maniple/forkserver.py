@@ -19,6 +19,7 @@ program's processes away but leaves it to report on them.
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import socket as net
@@ -33,6 +34,7 @@ from typing import Any
 from warnings import warn
 
 from . import _forked, connection, popen_fork, process, reduction, resource_tracker, spawn, util
+from ._auth import answer_challenge, deliver_challenge
 from .context import AuthenticationError
 
 __all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"]
@@ -113,7 +115,7 @@ class ForkServer:
     """This process's access to its fork server."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock: Any = Lock()
         self._forkserver_pid: int | None = None
         self._forkserver_address: Any = None
         self._forkserver_alive_fd: int | None = None
@@ -164,7 +166,8 @@ class ForkServer:
         line = self._known_line()
         with _Pipe() as data, _Pipe() as status:
             try:
-                reduction.sendfds(line, [data.r, status.w, self._forkserver_alive_fd, resource_tracker.getfd(), *fds])
+                alive: Any = self._forkserver_alive_fd
+                reduction.sendfds(line, [data.r, status.w, alive, resource_tracker.getfd(), *fds])
             except BaseException:
                 self._hang_up()  # who knows how far it got
                 raise
@@ -183,15 +186,15 @@ class ForkServer:
 
     def _known_line(self) -> net.socket:
         """Return a line over which both sides have shown that they know the key."""
-        key = self._forkserver_authkey
+        key: Any = self._forkserver_authkey
         if self._line is None or self._line_key != key:
             line = net.socket(net.AF_UNIX)
             try:
                 line.settimeout(None)  # whatever the program's default is
                 line.connect(self._forkserver_address)
                 greeting = _Greeting(line)
-                connection.answer_challenge(greeting, key)
-                connection.deliver_challenge(greeting, key)
+                answer_challenge(greeting, key)
+                deliver_challenge(greeting, key)
             except BaseException:
                 line.close()
                 raise
@@ -214,7 +217,7 @@ class ForkServer:
             if sentinel is not None:
                 connection.wait([sentinel], 1.0)
                 os.close(sentinel)
-            gone, status = pid, signal.SIGKILL
+            gone, status = pid, int(signal.SIGKILL)
             with suppress(ChildProcessError):
                 gone, status = os.waitpid(pid, os.WNOHANG)
             if gone:
@@ -239,7 +242,7 @@ class ForkServer:
 
     def _lives(self) -> bool:
         """Tell whether a server is running that is our child (not copied by a fork)."""
-        if self._owner != os.getpid():
+        if self._owner != os.getpid() or self._forkserver_pid is None:
             return False
         with suppress(ChildProcessError):  # somebody else has reaped it
             return os.waitpid(self._forkserver_pid, os.WNOHANG) == (0, 0)
@@ -254,8 +257,8 @@ class ForkServer:
                 os.chmod(address, 0o600)  # a file, unlike an abstract address
             listening.listen(128)
             fds = [listening.fileno(), alive.r, secret.r]
-            interpreter = spawn.get_executable()
-            argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
+            interpreter = spawn._interpreter()
+            argv = [interpreter, *util.interpreter_flags(), "-c", self._program(*fds)]
             pid = util.spawnv_passfds(interpreter, argv, fds, blocked_signals={signal.SIGINT})
             with suppress(BrokenPipeError):  # dead already: the first request will tell
                 with open(secret.w, "wb", closefd=False) as line:
@@ -279,7 +282,7 @@ class ForkServer:
         if not self._preload_modules:
             return b""
         told = spawn.get_preparation_data("ignore")
-        return reduction.pickle.dumps(
+        return pickle.dumps(
             {
                 "sys_path": told["sys_path"],
                 "sys_argv": told["sys_argv"],
@@ -307,7 +310,8 @@ class ForkServer:
         """Close and clear what belongs to a server that is gone, or is not ours."""
         address, mine = self._forkserver_address, self._owner == os.getpid()
         self._hang_up()
-        util.close_fds(self._forkserver_alive_fd)
+        if self._forkserver_alive_fd is not None:
+            util.close_fds(self._forkserver_alive_fd)
         if mine and not util.is_abstract_socket_namespace(address):
             with suppress(OSError):
                 os.unlink(address)
@@ -333,13 +337,13 @@ def _handle_import_error(on_error: str, modinfo: str, exc: BaseException, *, war
 def _preload_main(load: Callable[[str], object], where: str, on_error: str) -> None:
     """Load the main module as a child would; what it does wrong it will do in the child, too."""
     me = process.current_process()
-    me._inheriting = True
+    vars(me)["_inheriting"] = True
     try:
         load(where)
     except (Exception, SystemExit) as exc:
         _handle_import_error(on_error, "__main__", exc, warn_stacklevel=3)
     finally:
-        del me._inheriting
+        del vars(me)["_inheriting"]
 
 
 def _handle_preload(
@@ -381,9 +385,10 @@ def main(
     on_error: str = "ignore",
 ) -> None:
     """Be the fork server that listens on ``listener_fd``; exits."""
-    saved = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    saved: dict[int, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    key, setting = b"", {"main_path": main_path, "sys_path": sys_path, "sys_argv": sys_argv}
+    key = b""
+    setting: dict[str, Any] = {"main_path": main_path, "sys_path": sys_path, "sys_argv": sys_argv}
     if authkey_r is not None:
         with open(authkey_r, "rb") as pipe:
             key = pipe.read(_AUTHKEY_LEN)
@@ -391,7 +396,7 @@ def main(
                 raise EOFError("the fork server was given no key: its client is gone")
             (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
             if size:
-                setting = reduction.pickle.loads(pipe.read(size))
+                setting = pickle.loads(pipe.read(size))
     for inherited in (listener_fd, alive_r):
         os.set_inheritable(inherited, False)
     _handle_preload(preload, on_error=on_error, **setting)
@@ -457,8 +462,8 @@ class _Server:
             line, _ = self._listener.accept()
             line.settimeout(_PATIENCE)
             greeting = _Greeting(line)
-            connection.deliver_challenge(greeting, self._key)
-            connection.answer_challenge(greeting, self._key)
+            deliver_challenge(greeting, self._key)
+            answer_challenge(greeting, self._key)
         except (OSError, EOFError, ValueError, AuthenticationError):
             # A stranger, or a client that broke off: no matter for the others.
             if line is not None:
@@ -484,7 +489,8 @@ class _Server:
         resource_tracker._fork_intent.share_tracker = True
 
         def life() -> int:
-            for inherited in (self._listener, self._selector, *self._lines):
+            self._selector.close()
+            for inherited in (self._listener, *self._lines):
                 inherited.close()
             unused = [self._alive_r, self._wake_r, self._wake_w, *self._status_of.values()]
             popen_fork._hold(status_w)  # lasts as long as the child, not its children
@@ -522,7 +528,7 @@ def read_signed(fd: int) -> int:
             raise EOFError("unexpected EOF")
         data += part
     (number,) = SIGNED_STRUCT.unpack(data)
-    return number
+    return int(number)
 
 
 def write_signed(fd: int, n: int) -> None:

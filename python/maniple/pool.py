@@ -14,13 +14,15 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from . import get_context, util
 from ._maniple import Stream
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError
 from ._pool_names import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
-from ._results import ApplyResult, AsyncResult, MapResult
+from ._results import ApplyResult
+from ._results import AsyncResult as AsyncResult
+from ._results import MapResult as MapResult
 from ._threads import ThreadWorkers
 from ._workers import Workers
 from .connection import wait
@@ -33,31 +35,33 @@ CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 INIT = "INIT"
 
-AnyResult = TypeVar("AnyResult", bound=ApplyResult)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+AnyResult = TypeVar("AnyResult", bound=ApplyResult[Any])
 
 # Items that `imap` has under way or waiting to be taken, unless told otherwise.
 WINDOW = 1000
 
 
-class IMapIterator:
+class IMapIterator(Generic[Result]):
     """The results of `imap`, in the order of the input."""
 
     def __init__(self, pool: Pool, stream: Stream) -> None:
         # Keeps the pool from being collected, and so ended, before this is.
         self._pool = pool
-        self._next = stream.next
+        self._next: Callable[[float | None], Result] = stream.next
 
-    def __iter__(self) -> IMapIterator:
+    def __iter__(self) -> Self:
         return self
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> Result:
         """The next result; `TimeoutError` if there is none within `timeout` seconds."""
         return self._next(timeout)
 
     __next__ = next
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator[Result]):
     """The results of `imap_unordered`, as they come."""
 
 
@@ -65,7 +69,7 @@ def default_processes() -> int:
     """How many workers a pool has unless told: the processors that this process may use."""
     counted = getattr(os, "process_cpu_count", None)
     if counted is not None:
-        return counted() or 1
+        return int(counted() or 1)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
@@ -79,6 +83,8 @@ class Pool:
     """
 
     _wrap_exception = True
+    # Of one whose making failed before it had begun.
+    _state = INIT
     # Iterating over these runs nobody's code, so whoever has time may do it; anything else is iterated in a thread of its own.
     _tame: tuple[type, ...] = (list, tuple, range)
 
@@ -127,7 +133,8 @@ class Pool:
 
     @property
     def _pool(self) -> list[Any]:
-        return self._workers.processes
+        processes: list[Any] = self._workers.processes
+        return processes
 
     def _repopulate_pool(self) -> None:
         self._workers.repopulate()
@@ -138,18 +145,18 @@ class Pool:
 
     # ---- calls ----
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> Any:
+    def apply(self, func: Callable[..., Result], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> Result:
         """`func(*args, **kwds)` in a worker; waits for its result."""
         return self.apply_async(func, args, kwds).get()
 
     def apply_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., Result],
         args: Iterable[Any] = (),
         kwds: dict[str, Any] = {},
-        callback: Callable[[Any], object] | None = None,
+        callback: Callable[[Result], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> ApplyResult:
+    ) -> ApplyResult[Result]:
         """`apply` without waiting. Callbacks run in a thread of the pool's and should return soon."""
         if self._state != RUN:
             raise ValueError("Pool not running")
@@ -158,47 +165,49 @@ class Pool:
         call = partial(self._hub.call, func, args, kwds, True)
         return self._told(ApplyResult, call, callback, error_callback)
 
-    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(
+        self, func: Callable[[Item], Result], iterable: Iterable[Item], chunksize: int | None = None
+    ) -> list[Result]:
         """`[func(item) for item in iterable]`, by the workers, in order."""
         return self._map_async(func, iterable, False, chunksize).get()
 
     def map_async(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
         chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
+        callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult:
+    ) -> MapResult[Result]:
         """`map` without waiting."""
         return self._map_async(func, iterable, False, chunksize, callback, error_callback)
 
     def starmap(
-        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
-    ) -> list[Any]:
+        self, func: Callable[..., Result], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[Result]:
         """`map` for a function of several arguments: `func(*item)` for each item."""
         return self._map_async(func, iterable, True, chunksize).get()
 
     def starmap_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., Result],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
+        callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult:
+    ) -> MapResult[Result]:
         """`starmap` without waiting."""
         return self._map_async(func, iterable, True, chunksize, callback, error_callback)
 
     def _map_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., Result],
         iterable: Iterable[Any],
         star: bool,
         chunksize: int | None,
-        callback: Callable[[list[Any]], object] | None = None,
+        callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult:
+    ) -> MapResult[Result]:
         self._check_running()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
@@ -210,11 +219,11 @@ class Pool:
 
     def imap(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> IMapIterator:
+    ) -> IMapIterator[Result]:
         """`map`, lazily: an iterator over the results, in order.
 
         At most `buffersize` items (about a thousand, and 64 MiB, if None) are under way or waiting to be taken; the rest of the
@@ -224,11 +233,11 @@ class Pool:
 
     def imap_unordered(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> IMapUnorderedIterator:
+    ) -> IMapUnorderedIterator[Result]:
         """`imap` that gives results as they come."""
         return IMapUnorderedIterator(self, self._stream(func, iterable, chunksize, buffersize, False))
 
@@ -242,7 +251,7 @@ class Pool:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         window = buffersize or WINDOW
         external = type(iterable) not in self._tame
-        stream = self._hub.stream(func, iterable, external, False, chunksize, window, ordered)
+        stream: Stream = self._hub.stream(func, iterable, external, False, chunksize, window, ordered)
         if external:
             feeder = threading.Thread(
                 target=self._hub.feed,
@@ -294,7 +303,7 @@ class Pool:
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         self._check_running()
         return self
 

@@ -195,7 +195,8 @@ class Popen:
 
         def life() -> int:
             _drop_inherited_lifelines()
-            return process_obj._bootstrap(parent_sentinel=wires.become_child())
+            code: int = process_obj._bootstrap(parent_sentinel=wires.become_child())
+            return code
 
         _fork_intent.share_tracker = True
         try:

@@ -28,11 +28,12 @@ class _DupFd(NamedTuple):
 
     def detach(self) -> int:
         """Return the descriptor, in the child."""
-        return forkserver.get_inherited_fds()[self[0]]
+        fds: Any = forkserver.get_inherited_fds()  # a list in every child of the server
+        return int(fds[self[0]])
 
 
 class Popen(ToldPopen):
-    """A child made by the fork forkserver."""
+    """A child made by the fork server."""
 
     method, DupFd = "forkserver", _DupFd
 

@@ -74,7 +74,7 @@ class Popen(ToldPopen):
         try:
             line = spawn.get_command_line(tracker_fd=tracker, pipe_handle=wires.lifeline_r)
             self._fds += [tracker, *wires.for_child()]
-            self.pid = util.spawnv_passfds(spawn.get_executable(), line, self._fds)
+            self.pid = util.spawnv_passfds(spawn._interpreter(), line, self._fds)
         except BaseException:
             wires.abandon()
             raise

@@ -50,7 +50,7 @@ class Popen:
     method = "spawn"
 
     def __init__(self, process_obj: Any) -> None:
-        from msvcrt import open_osfhandle
+        from importlib import import_module
 
         from . import spawn as starting
 
@@ -62,8 +62,8 @@ class Popen:
         line = list2cmdline(starting.get_command_line(parent_pid=os.getpid(), pipe_handle=read_handle))
         program, environment = starting.get_executable(), _environment()
         if environment is not None and program == sys.executable:
-            program = sys._base_executable
-        with open(open_osfhandle(write_handle, 0), "wb") as to_child:
+            program = vars(sys)["_base_executable"]
+        with open(import_module("msvcrt").open_osfhandle(write_handle, 0), "wb") as to_child:
             try:
                 handle, thread_handle, self.pid, _ = windows.CreateProcess(
                     program, line, None, None, False, 0, environment, None, None
@@ -86,7 +86,7 @@ class Popen:
         """Return the number that ``handle`` has in the child."""
         if self is not context.get_spawning_popen():
             raise AssertionError("handles can be passed only while the child is being started")
-        return reduction.duplicate(handle, target_process=self.sentinel)
+        return int(vars(reduction)["duplicate"](handle, target_process=self.sentinel))
 
     def poll(self) -> int | None:
         """Return the exit code, or None."""

@@ -76,8 +76,9 @@ class BaseProcess:
 
     _start_method: str | None = None
 
-    def _Popen(self) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} names no start method: take Process from a context")
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        raise NotImplementedError(f"{type(process_obj).__name__} names no start method: take Process from a context")
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class BaseProcess:
         self._parent_pid, self._parent_name = os.getpid(), maker.name
         self._popen, self._closed = None, False
         self._target, self._args, self._kwargs = target, tuple(args), dict(kwargs or ())
-        self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
         _dangling.add(self)
@@ -196,28 +197,37 @@ class BaseProcess:
 
     # ------------------------------------------------------------ description
 
-    def _set_name(self, name: str) -> None:
-        if not isinstance(name, str):
-            _refuse("name must be a string")
-        self._name: str = name
+    @property
+    def name(self) -> str:
+        """A name for people; need not be unique."""
+        return self._name
 
-    def _set_daemon(self, daemonic: bool) -> None:
+    @name.setter
+    def name(self, text: str) -> None:
+        if not isinstance(text, str):
+            _refuse("name must be a string")
+        self._name = text
+
+    @property
+    def daemon(self) -> bool:
+        """Whether the process is terminated when its maker ends; set before start."""
+        return bool(self._config.get("daemon", False))
+
+    @daemon.setter
+    def daemon(self, daemonic: bool) -> None:
         if self._popen:
             _refuse("process has already started")
         self._config["daemon"] = daemonic
 
-    def _set_authkey(self, authkey: bytes) -> None:
-        self._config["authkey"] = AuthenticationString(authkey)
+    @property
+    def authkey(self) -> bytes:
+        """The secret that this process and its relatives share."""
+        key: bytes = self._config["authkey"]
+        return key
 
-    name = property(lambda self: self._name, _set_name, doc="A name for people; need not be unique.")
-    daemon = property(
-        lambda self: self._config.get("daemon", False),
-        _set_daemon,
-        doc="Whether the process is terminated when its maker ends; set before start.",
-    )
-    authkey = property(
-        lambda self: self._config["authkey"], _set_authkey, doc="The secret that this process and its relatives share."
-    )
+    @authkey.setter
+    def authkey(self, authkey: bytes) -> None:
+        self._config["authkey"] = AuthenticationString(authkey)
 
     @property
     def exitcode(self) -> int | None:
@@ -293,7 +303,7 @@ class BaseProcess:
         util._close_stdin()
         util._name_in_logs()
         if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
-            main = threading.main_thread()
+            main: Any = threading.main_thread()
             main._set_native_id()
         try:
             self._after_fork()
@@ -302,24 +312,24 @@ class BaseProcess:
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Run as this process from beginning to end; return the exit code."""
-        from . import util
+        from .util import _exit_function, _flush_std_streams, info
 
         try:
             self._become_current(parent_sentinel)
-            util.info("child process calling self.run()")
+            info("child process calling self.run()")
             try:
                 self.run()
                 code = 0
             finally:
-                util._exit_function()
+                _exit_function()
         except SystemExit as leaving:
             code = _code_of(leaving)
         except BaseException:
             code = _report_failure(self.name)
         finally:
-            threading._shutdown()
-            util.info("process exiting with exitcode %d", code)
-            util._flush_std_streams()
+            threading._shutdown()  # type: ignore[attr-defined]
+            info("process exiting with exitcode %d", code)
+            _flush_std_streams()
         return code
 
 
@@ -344,7 +354,7 @@ def _report_failure(name: str) -> int:
 class AuthenticationString(bytes):
     """A key that may go to a child when it is started, and nowhere else."""
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[AuthenticationString], tuple[bytes]]:
         from . import context
 
         if context.get_spawning_popen() is None:
@@ -399,10 +409,10 @@ class _MainProcess(_Unstarted):
 
 
 _parent_process: BaseProcess | None = None
-_process_counter: count = count(1)
+_process_counter: count[int] = count(1)
 _children: set[BaseProcess] = set()
 # Every Process object that was ever made and still lives; leak checks read it.
-_dangling: WeakSet = WeakSet()
+_dangling: WeakSet[BaseProcess] = WeakSet()
 _current_process: BaseProcess = _MainProcess()
 
 _exitcode_to_name = {-number: f"-{number.name}" for number in Signals}

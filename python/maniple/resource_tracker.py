@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock, local
+from typing import Any
 from warnings import warn
 from weakref import ref
 
@@ -80,11 +81,13 @@ class ResourceTracker:
     """This process's access to a tracker, which it starts when it has inherited none."""
 
     def __init__(self) -> None:
-        self._lock = RLock()
+        self._lock: Any = RLock()
         self._fd: int | None = None  # write end of the pipe
         self._pid: int | None = None  # None where a relative started it
         self._exitcode: int | None = None
         self._waitpid_timed_out = False
+        # The standard package has two formats, and its tests choose; ours takes every name.
+        self._use_simple_format = True
         # The lock's holder may be interrupted by a finalizer that itself has
         # something to report: that is queued, and written by the holder.
         self._queued: deque[bytes] = deque()
@@ -126,6 +129,8 @@ class ResourceTracker:
     def getfd(self) -> int:
         """Return the descriptor that a child has to inherit, of a running tracker."""
         self.ensure_running()
+        if self._fd is None:  # stopped by another thread just now
+            raise RuntimeError("the resource tracker is not running")
         return self._fd
 
     def ensure_running(self) -> None:
@@ -145,15 +150,16 @@ class ResourceTracker:
     def _check_alive(self) -> bool:
         """Tell whether somebody still reads the pipe."""
         try:
-            os.write(self._fd, _encode("PROBE", "0", "noop"))
-        except (OSError, TypeError):
+            os.write(-1 if self._fd is None else self._fd, _encode("PROBE", "0", "noop"))
+        except OSError:
             return False
         return True
 
     def _bury(self) -> None:
         """Clear away a tracker that died; what it had on its list is forgotten."""
         fd, pid = self._fd, self._pid
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
         if pid is not None:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
@@ -167,11 +173,11 @@ class ResourceTracker:
         reader, writer = os.pipe()
         try:
             program = util._importing("resource_tracker", "main") + f"main({reader})"
-            interpreter = spawn.get_executable()
+            interpreter = spawn._interpreter()
             # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
             self._pid = util.spawnv_passfds(
                 interpreter,
-                [interpreter, *util._args_from_interpreter_flags(), "-c", program],
+                [interpreter, *util.interpreter_flags(), "-c", program],
                 [reader],
                 blocked_signals=_IGNORED_SIGNALS if _HAVE_SIGMASK else (),
             )
@@ -199,12 +205,12 @@ class ResourceTracker:
     def _close_and_reap(
         self,
         timeout: float | None,
-        close: Callable = os.close,
-        waitpid: Callable = os.waitpid,
+        close: Callable[..., Any] = os.close,
+        waitpid: Callable[..., Any] = os.waitpid,
         WNOHANG: int = getattr(os, "WNOHANG", 0),
-        exitcode_of: Callable = os.waitstatus_to_exitcode,
-        now: Callable = time.monotonic,
-        sleep: Callable = time.sleep,
+        exitcode_of: Callable[..., int] = os.waitstatus_to_exitcode,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[..., None] = time.sleep,
     ) -> None:
         pid, fd = self._pid, self._fd
         self._pid = self._fd = None
@@ -218,7 +224,7 @@ class ResourceTracker:
                 if got:
                     self._exitcode = exitcode_of(status)
                     return
-                if now() >= deadline:
+                if deadline is not None and now() >= deadline:
                     self._waitpid_timed_out = True
                     return
                 sleep(0.002)
@@ -242,7 +248,7 @@ class ResourceTracker:
             os.close(fd)
 
 
-def _forget_after_fork(tracker_ref: ref) -> None:
+def _forget_after_fork(tracker_ref: ref[ResourceTracker]) -> None:
     def hook() -> None:
         tracker = tracker_ref()
         if tracker is not None:

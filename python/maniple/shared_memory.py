@@ -60,7 +60,7 @@ class SharedMemory:
     _prepend_leading_slash: bool = _USE_POSIX
     _track: bool = True
     #: kept here: a segment may be collected when the modules at the end of the interpreter are empty already
-    _close_fd = os.close
+    _close_fd = staticmethod(os.close)
 
     def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
         if size < 0:
@@ -82,10 +82,15 @@ class SharedMemory:
         except BaseException:
             self.close()
             if create:
-                shm_unlink(self._name)
+                shm_unlink(self._path())
             raise
         if track:
-            resource_tracker.register(self._name, rtype="shared_memory")
+            resource_tracker.register(self._path(), rtype="shared_memory")
+
+    def _path(self) -> str:
+        if self._name is None:
+            raise ValueError("this segment was never opened")
+        return self._name
 
     def _open(self, path: str) -> None:
         self._fd = shm_open(path, self._flags, mode=self._mode)
@@ -108,14 +113,15 @@ class SharedMemory:
     @property
     def buf(self) -> memoryview:
         """The memory itself."""
-        return self._buf
+        # None once it is closed: whoever uses it then is told so by Python.
+        return self._buf  # type: ignore[return-value]
 
     @property
     def name(self) -> str:
         """The name to attach by."""
         if self._prepend_leading_slash:
-            return self._name.removeprefix("/")
-        return self._name
+            return self._path().removeprefix("/")
+        return self._path()
 
     @property
     def size(self) -> int:
@@ -151,7 +157,7 @@ class SharedMemory:
         if self._fd >= 0:
             self._close_fd(self._fd)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         # An untracked segment must not become tracked where it arrives: that tracker would remove it.
         cls = type(self) if self._track else functools.partial(type(self), track=False)
         return cls, (self.name, False, self.size)
@@ -271,7 +277,8 @@ class ShareableList:
         """The struct format of one item."""
         place = self._slot(position, "Requested position out of range.")
         (raw,) = unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * place)
-        return raw.rstrip(b"\0").decode(_encoding)
+        text: str = raw.rstrip(b"\0").decode(_encoding)
+        return text
 
     def _get_back_transform(self, position: int) -> Callable[[Any], Any]:
         place = self._slot(position, "Requested position out of range.")
@@ -310,7 +317,7 @@ class ShareableList:
     def __iter__(self) -> Iterator[Any]:
         return map(self.__getitem__, range(self._list_len))
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), name=self.shm.name), ()
 
     def __repr__(self) -> str:
@@ -332,4 +339,4 @@ class ShareableList:
                 return position
         raise ValueError(f"{value!r} is not in this container")
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)

@@ -8,6 +8,7 @@ process object and becomes it.
 from __future__ import annotations
 
 import os
+import pickle
 import runpy
 import sys
 import types
@@ -40,7 +41,7 @@ else:
 _python_exe: str | bytes | None = None
 
 
-def set_executable(exe: str | bytes | os.PathLike | None) -> None:
+def set_executable(exe: str | bytes | os.PathLike[str] | None) -> None:
     """Set the interpreter that children are started with."""
     global _python_exe
     coded = os.fsdecode if sys.platform == "win32" else os.fsencode
@@ -49,6 +50,13 @@ def set_executable(exe: str | bytes | os.PathLike | None) -> None:
 
 def get_executable() -> str | bytes | None:
     """Return the interpreter that children are started with."""
+    return _python_exe
+
+
+def _interpreter() -> str | bytes:
+    """The same, where one is needed."""
+    if _python_exe is None:
+        raise ValueError("it is not known which interpreter runs this program: name one with set_executable()")
     return _python_exe
 
 
@@ -68,8 +76,9 @@ def freeze_support() -> None:
     """In a frozen program that was started to be a child: be the child, and exit."""
     if not is_forking(sys.argv):
         return
-    told = (word.split("=", 1) for word in sys.argv[2:])
-    spawn_main(**{name: None if value == "None" else int(value) for name, value in told})
+    words = (word.split("=", 1) for word in sys.argv[2:])
+    told: dict[str, Any] = {name: None if value == "None" else int(value) for name, value in words}
+    spawn_main(**told)
     sys.exit()
 
 
@@ -79,7 +88,7 @@ def get_command_line(**kwds: Any) -> list[str | bytes]:
         return [sys.executable, _MARK, *(f"{name}={value!r}" for name, value in kwds.items())]
     call = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
     program = util._importing("spawn", "spawn_main") + f"spawn_main({call})"
-    return [get_executable(), *util._args_from_interpreter_flags(), "-c", program, _MARK]
+    return [_interpreter(), *util.interpreter_flags(), "-c", program, _MARK]
 
 
 # ---------------------------------------------------------------- in the child
@@ -103,14 +112,15 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
     sys.exit(_main(fd, sentinel))
 
 
-def _take_over_windows(pipe_handle: int, parent_pid: int | None) -> tuple[int, int]:
+def _take_over_windows(pipe_handle: int, parent_pid: int | None) -> tuple[int, Any]:
     """Return the pipe as a descriptor, and a handle to wait for the parent's end."""
-    import _winapi
-    import msvcrt
+    from importlib import import_module
 
+    _winapi, msvcrt = import_module("_winapi"), import_module("msvcrt")
+    duplicate = vars(reduction)["duplicate"]
     rights = _winapi.SYNCHRONIZE | _winapi.PROCESS_DUP_HANDLE
     parent = None if parent_pid is None else _winapi.OpenProcess(rights, False, parent_pid)
-    mine = reduction.duplicate(pipe_handle, source_process=parent)
+    mine = duplicate(pipe_handle, source_process=parent)
     return msvcrt.open_osfhandle(mine, os.O_RDONLY), parent
 
 
@@ -121,13 +131,14 @@ def _main(fd: int, parent_sentinel: int | None) -> int:
         if not from_parent.peek(1):
             return 1  # it has given us up before it told us anything
         # Whoever starts a process now does so from the top level of the main module.
-        me._inheriting = True
+        vars(me)["_inheriting"] = True
         try:
-            prepare(reduction.pickle.load(from_parent))
-            becoming = reduction.pickle.load(from_parent)
+            prepare(pickle.load(from_parent))
+            becoming: Any = pickle.load(from_parent)
         finally:
-            del me._inheriting
-    return becoming._bootstrap(parent_sentinel)
+            del vars(me)["_inheriting"]
+    code: int = becoming._bootstrap(parent_sentinel)
+    return code
 
 
 def _check_not_importing_main() -> None:
@@ -171,7 +182,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     start = process.ORIGINAL_DIR
     # '' stands for the directory in which the program was started.
     search = [start if entry == "" and start is not None else entry for entry in sys.path]
-    told = dict(
+    told: dict[str, Any] = dict(
         name=name,
         authkey=process.current_process().authkey,
         start_method=get_start_method(allow_none=True),  # asking must not settle it

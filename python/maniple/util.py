@@ -25,12 +25,15 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
-from subprocess import _args_from_interpreter_flags
-from typing import Any
+from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, ref
 
-from . import process
+from . import process as process
 from .process import _cleanup, active_children, current_process
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 __all__ = [
     "sub_debug",
@@ -59,7 +62,7 @@ NOTSET, SUBDEBUG, DEBUG, INFO, SUBWARNING, WARNING = 0, 5, 10, 20, 25, 30
 LOGGER_NAME = "multiprocessing"
 DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
 
-_logger: Any = None
+_logger: Logger | None = None
 _log_to_stderr: bool = False
 
 
@@ -111,11 +114,11 @@ def _name_in_logs() -> None:
             record.processName = current_process().name
         return record
 
-    make_named.names_process = True
+    vars(make_named)["names_process"] = True
     logging.setLogRecordFactory(make_named)
 
 
-def get_logger() -> Any:
+def get_logger() -> Logger:
     """Return the package's logger, made on first use; it does not propagate."""
     global _logger
     if (log := _logger) is None:
@@ -131,7 +134,7 @@ def get_logger() -> Any:
     return log
 
 
-def log_to_stderr(level: int | str | None = None) -> Any:
+def log_to_stderr(level: int | str | None = None) -> Logger:
     """Send the package's log to stderr, at ``level`` if given; return the logger."""
     global _log_to_stderr
     from logging import Formatter, StreamHandler
@@ -186,7 +189,7 @@ def get_temp_dir() -> str:
         import shutil
         import tempfile
 
-        base: str | None = tempfile.gettempdir()
+        base = tempfile.gettempdir()
         if os.name == "posix" and len(os.fsencode(base)) > _LONGEST_SOCKET_DIR:
             # Sockets bound below it would not fit: look for a shorter place.
             base = next((d for d in ("/tmp", "/var/tmp", "/usr/tmp") if os.access(d, os.W_OK | os.X_OK)), base)
@@ -195,12 +198,12 @@ def get_temp_dir() -> str:
         # Priority -100: after all that might still keep a socket in it.
         Finalize(None, _remove_temp_dir, args=(shutil.rmtree, made), exitpriority=-100)
         config["tempdir"] = made
-    return config["tempdir"]
+    return str(config["tempdir"])
 
 
 # ---------------------------------------------------------------- after a fork
 
-_afterfork_registry: WeakValueDictionary = WeakValueDictionary()
+_afterfork_registry: WeakValueDictionary[tuple[int, int, Callable[[Any], object]], Any] = WeakValueDictionary()
 _afterfork_counter = count()
 
 
@@ -239,8 +242,8 @@ class Finalize:
         self,
         obj: Any,
         callback: Callable[..., Any],
-        args: Iterable = (),
-        kwargs: dict | None = None,
+        args: Iterable[Any] = (),
+        kwargs: dict[str, Any] | None = None,
         exitpriority: int | None = None,
     ) -> None:
         if not (exitpriority is None or isinstance(exitpriority, int)):
@@ -249,18 +252,19 @@ class Finalize:
             raise ValueError("Without object, exitpriority cannot be None")
         self._weakref = None if obj is None else ref(obj, self)
         self._callback: Callable[..., Any] | None = callback
-        self._args, self._kwargs = args, kwargs or {}
+        self._args: Iterable[Any] | None = args
+        self._kwargs: dict[str, Any] | None = kwargs or {}
         self._pid: int = os.getpid()
-        self._key = key = exitpriority, next(_finalizer_counter)
-        _finalizer_registry[key] = self
+        self._key: Any = (exitpriority, next(_finalizer_counter))
+        _finalizer_registry[self._key] = self
 
     # The defaults keep what is needed reachable while the interpreter is torn
     # down and module globals have turned into None.
     def __call__(
         self,
         wr: Any = None,
-        _finalizer_registry: dict = _finalizer_registry,
-        sub_debug: Callable = sub_debug,
+        _finalizer_registry: dict[Any, Any] = _finalizer_registry,
+        sub_debug: Callable[..., None] = sub_debug,
         getpid: Callable[[], int] = os.getpid,
     ) -> Any:
         """Make the call unless it was made, cancelled, or belongs to another process."""
@@ -269,7 +273,8 @@ class Finalize:
             return None
         outcome = None
         if self._pid == getpid():
-            call, args, kwargs = self._callback, self._args, self._kwargs
+            call: Any = self._callback
+            args, kwargs = self._args or (), self._kwargs or {}
             sub_debug("finalizer calling %s with args %s and kwargs %s", call, args, kwargs)
             outcome = call(*args, **kwargs)
         else:
@@ -347,11 +352,11 @@ def is_exiting() -> bool:
 
 # The defaults: as for Finalize.__call__.
 def _exit_function(
-    info: Callable = info,
-    debug: Callable = debug,
-    _run_finalizers: Callable = _run_finalizers,
-    active_children: Callable = active_children,
-    current_process: Callable = current_process,
+    info: Callable[..., None] = info,
+    debug: Callable[..., None] = debug,
+    _run_finalizers: Callable[..., None] = _run_finalizers,
+    active_children: Callable[[], list[Any]] = active_children,
+    current_process: Callable[[], Any] = current_process,
 ) -> None:
     """End this process in order; does its work once.
 
@@ -395,13 +400,14 @@ class ForkAwareThreadLock:
     """A thread lock that is free in a forked child whoever held it in the parent."""
 
     def __init__(self) -> None:
-        lock = self._lock = threading.Lock()
+        lock: Any = threading.Lock()
+        self._lock = lock
         self.acquire, self.release = lock.acquire, lock.release
         self._at_fork_reinit = lock._at_fork_reinit
         register_after_fork(self, _free)
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        return bool(self.acquire())
 
     def __exit__(self, *args: object) -> None:
         self.release()
@@ -417,7 +423,7 @@ class ForkAwareLocal(threading.local):
     def __init__(self) -> None:
         register_after_fork(self, _empty_namespace)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
 
 
@@ -516,7 +522,7 @@ def spawnv_passfds(
     # older C libraries; a detour over a scratch number clears it everywhere.
     scratch = os.open(os.devnull, os.O_RDONLY)
     try:
-        actions: list[tuple] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_strays({scratch, *wanted})]
+        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_strays({scratch, *wanted})]
         for fd in wanted:
             if fd > 2:
                 actions += [(os.POSIX_SPAWN_DUP2, fd, scratch), (os.POSIX_SPAWN_DUP2, scratch, fd)]
@@ -539,6 +545,11 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -
     started = Popen(argv, executable=path, pass_fds=fds, restore_signals=False)
     started.returncode = 0  # ours to wait for: not to be reaped or warned about there
     return started.pid
+
+
+def interpreter_flags() -> list[str]:
+    """The options of this interpreter's command line that a child is to have, too."""
+    return list(_args_from_interpreter_flags())
 
 
 def _importing(module: str, names: str) -> str:
@@ -568,7 +579,7 @@ def _cleanup_tests() -> None:
     Reaps children, stops the fork server and the resource tracker, runs what
     finalizers remain.
     """
-    from test.support import gc_collect, reap_children
+    from test.support import gc_collect, reap_children  # type: ignore[import-not-found]
 
     from .forkserver import _forkserver
     from .resource_tracker import _resource_tracker

@@ -41,3 +41,8 @@ def test_tqdm_around_imap_unordered(method: str) -> None:
 def test_joblibs_multiprocessing_backend() -> None:
     ours = run("-m", "maniple", PROGRAMS / "joblib_sums.py", "maniple")
     assert ours == run(PROGRAMS / "joblib_sums.py", "multiprocessing")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_standard_queue_and_lock_in_our_child(method: str) -> None:
+    assert run(PROGRAMS / "neighbours.py", method) == ("300000 child of ours\n0\n", "")

@@ -52,7 +52,7 @@ class DummyProcess(Thread):
     ) -> None:
         Thread.__init__(self, group, target, name, args, {**(kwargs or {})})
         self._pid, self._start_called = None, False
-        self._children: WeakKeyDictionary = WeakKeyDictionary()
+        self._children: WeakKeyDictionary[DummyProcess, None] = WeakKeyDictionary()
         self._parent: Thread = current_thread()
 
     def start(self) -> None:
@@ -75,12 +75,12 @@ class DummyProcess(Thread):
 
 Process = DummyProcess
 # The main thread, too, is asked for its children.
-current_thread()._children = WeakKeyDictionary()
+vars(current_thread())["_children"] = WeakKeyDictionary()
 
 
 def active_children() -> list[DummyProcess]:
     """Return the living children of this thread."""
-    children = current_thread()._children
+    children: WeakKeyDictionary[DummyProcess, None] = vars(current_thread())["_children"]
     for child in [*children]:
         if not child.is_alive():
             children.pop(child, None)
@@ -117,7 +117,7 @@ class Value:
         return f"<{type(self).__name__}({self._typecode!r}, {self._value!r})>"
 
 
-def Array(typecode: str, sequence: Iterable[Any], lock: Any = True) -> array.array:
+def Array(typecode: str, sequence: Iterable[Any], lock: Any = True) -> array.array[Any]:
     """Return an array of the given element type."""
     return array.array(typecode, sequence)
 

@@ -8,15 +8,16 @@ from typing import Any
 __all__ = ["Client", "Listener", "Pipe"]
 
 # The only "family" of address that there is.
-families: list = [None]
+families: list[None] = [None]
 
 Queue = queue.Queue
+_Line = queue.Queue[Any]
 
 
 class Connection:
     """One end of a pair of queues."""
 
-    def __init__(self, _in: Queue, _out: Queue) -> None:
+    def __init__(self, _in: _Line, _out: _Line) -> None:
         self._in, self._out = _in, _out
         self.send = self.send_bytes = self._out.put
         self.recv = self.recv_bytes = self._in.get
@@ -40,7 +41,8 @@ class Connection:
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """Return two connected ends; both can send and receive in any case."""
-    there, back = Queue(), Queue()
+    there: _Line = Queue()
+    back: _Line = Queue()
     return Connection(back, there), Connection(there, back)
 
 
@@ -48,15 +50,17 @@ class Listener:
     """Waits for threads that call `Client` with its address."""
 
     def __init__(self, address: Any = None, family: Any = None, backlog: int = 1) -> None:
-        self._waiting: Queue | None = Queue(backlog)
+        self._waiting: _Line | None = Queue(backlog)
 
     @property
-    def address(self) -> Queue | None:
+    def address(self) -> _Line | None:
         """What `Client` needs to connect."""
         return self._waiting
 
     def accept(self) -> Connection:
         """Wait for a client; return this side's end."""
+        if self._waiting is None:
+            raise OSError("the listener is closed")
         return Connection(*self._waiting.get())
 
     def close(self) -> None:
@@ -70,8 +74,9 @@ class Listener:
         self.close()
 
 
-def Client(address: Queue) -> Connection:
+def Client(address: _Line) -> Connection:
     """Connect to the listener with this address."""
-    there, back = Queue(), Queue()
+    there: _Line = Queue()
+    back: _Line = Queue()
     address.put((there, back))
     return Connection(back, there)

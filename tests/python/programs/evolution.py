@@ -2,9 +2,8 @@
 
 import sys
 
-from scipy.optimize import differential_evolution
-
 import maniple
+from scipy.optimize import differential_evolution
 
 
 def valley(point):

@@ -26,7 +26,9 @@ def fail(text):
 if __name__ == "__main__":
     context = maniple.get_context(sys.argv[1])
     with ProcessPoolExecutor(2, mp_context=context, initializer=prepare, initargs=("ready",)) as executor:
-        print(list(executor.map(work, range(50), chunksize=7)) == [(n * n, "ready", "maniple.process") for n in range(50)])
+        print(
+            list(executor.map(work, range(50), chunksize=7)) == [(n * n, "ready", "maniple.process") for n in range(50)]
+        )
         print(sorted(future.result()[0] for future in as_completed(executor.submit(work, n) for n in range(9))))
         print(repr(executor.submit(fail, "told").exception()))
         refused = executor.submit(fail, lambda: None).exception()

@@ -2,9 +2,8 @@
 
 import sys
 
-from tqdm import tqdm
-
 import maniple
+from tqdm import tqdm
 
 
 def work(number):

@@ -1,0 +1,114 @@
+"""What a type checker makes of programs that use the package; `make lint` has it checked, nothing runs it."""
+
+from __future__ import annotations
+
+import ctypes
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, assert_type
+
+import maniple
+from maniple import Pool
+from maniple.connection import Client, Connection, Listener
+from maniple.context import BaseContext, ForkContext, SpawnContext
+from maniple.managers import ArrayProxy, DictProxy, ListProxy, SetProxy, SyncManager, ValueProxy
+from maniple.pool import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult, ThreadPool
+from maniple.process import BaseProcess
+from maniple.queues import JoinableQueue, Queue, SimpleQueue
+from maniple.shared_memory import ShareableList, SharedMemory
+from maniple.sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
+
+
+def length(text: str) -> int:
+    return len(text)
+
+
+def power(base: float, exponent: int) -> float:
+    return float(base**exponent)
+
+
+def told(lengths: list[int]) -> None: ...
+
+
+def pools() -> None:
+    with Pool(2) as pool:
+        assert_type(pool, maniple.pool.Pool)
+        assert_type(pool.map(length, ["a"]), list[int])
+        assert_type(pool.starmap(power, [(1.5, 2)]), list[float])
+        assert_type(pool.apply(power, (1.5, 2)), float)
+        assert_type(pool.apply_async(length, ("a",)), AsyncResult[int])
+        assert_type(pool.apply_async(length, ("a",)).get(timeout=1), int)
+        assert_type(pool.map_async(length, ["a"], callback=told), MapResult[int])
+        assert_type(pool.map_async(length, ["a"]).get(), list[int])
+        assert_type(pool.imap(length, ["a"]), IMapIterator[int])
+        assert_type(pool.imap_unordered(length, ["a"]), IMapUnorderedIterator[int])
+        for number in pool.imap_unordered(length, ["a"], chunksize=5):
+            assert_type(number, int)
+        pool.map(length, [1])  # type: ignore[arg-type]
+    with ThreadPool() as threads:
+        assert_type(threads, ThreadPool)
+        assert_type(threads.map(length, ["a"]), list[int])
+
+
+def queues(context: BaseContext) -> None:
+    words: Queue[str] = context.Queue()
+    assert_type(words.get(), str)
+    words.put(1)  # type: ignore[arg-type]
+    jobs: JoinableQueue[bytes] = maniple.JoinableQueue(3)
+    assert_type(jobs.get_nowait(), bytes)
+    numbers: SimpleQueue[int] = maniple.SimpleQueue()
+    assert_type(numbers.get(), int)
+    left, right = maniple.Pipe()
+    assert_type(left, Connection)
+    right.send({"any": "thing"})
+
+
+def shared() -> None:
+    assert_type(maniple.Value("i", 1), Synchronized[int])
+    assert_type(maniple.Value(ctypes.c_double, 1.0).value, float)
+    assert_type(maniple.Value(ctypes.c_int, lock=False), ctypes.c_int)
+    assert_type(maniple.Array("d", 3), SynchronizedArray[float])
+    assert_type(maniple.Array("d", 3)[0], float)
+    assert_type(maniple.Array(ctypes.c_long, [1, 2])[:], list[int])
+    assert_type(maniple.Array("c", 10), SynchronizedString)
+    assert_type(maniple.RawValue(ctypes.c_int, 1), ctypes.c_int)
+    memory = SharedMemory(create=True, size=3, track=False)
+    assert_type(memory.buf, memoryview)
+    assert_type(ShareableList([1, "a"]).shm, SharedMemory)
+
+
+def managers() -> None:
+    with maniple.Manager() as manager:
+        assert_type(manager, SyncManager)
+        assert_type(manager.dict({"a": 1}), DictProxy[str, int])
+        assert_type(manager.dict({"a": 1})["a"], int)
+        assert_type(manager.list([1.5]), ListProxy[float])
+        assert_type(manager.set("ab"), SetProxy[str])
+        assert_type(manager.Value("i", 3).value, int)
+        assert_type(manager.Value("i", 3), ValueProxy[int])
+        assert_type(manager.Array("d", [1.0]), ArrayProxy[float])
+
+
+def processes() -> None:
+    process = maniple.Process(target=length, args=("a",), daemon=True)
+    assert_type(process.exitcode, int | None)
+    assert_type(process.name, str)
+    assert_type(process.daemon, bool)
+    assert_type(process.authkey, bytes)
+    assert_type(process.pid, int | None)
+    assert_type(maniple.active_children(), list[BaseProcess])
+    assert_type(maniple.get_context("spawn"), SpawnContext)
+    assert_type(maniple.get_context("fork"), ForkContext)
+    assert_type(maniple.get_context(), BaseContext)
+    process.name = 3  # type: ignore[assignment]
+
+
+def connections() -> None:
+    with Listener(("localhost", 0), authkey=b"key") as listener, listener.accept() as connection:
+        assert_type(connection.recv(), Any)
+    assert_type(Client(("localhost", 1)), Connection)
+
+
+def executors() -> None:
+    # typeshed knows only the standard package's contexts here.
+    context: Any = maniple.get_context("spawn")
+    ProcessPoolExecutor(mp_context=context)
