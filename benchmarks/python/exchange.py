@@ -14,6 +14,7 @@ import tasks
 from stage import MEDIUM, MIDDLE, Stage, WrongAnswer, expect, expect_array
 
 ARRAYS = 64  # of 1 MiB through a queue
+LONGER = 5  # times as many round trips as through a pool: two processes need a while to settle on their cores
 KEYS = 64  # in a manager's dict
 
 
@@ -79,7 +80,7 @@ def round_trip(pipe: Any, value: Any) -> Any:
 
 
 def pipe_small(stage: Stage) -> None:
-    count = stage.setting.calls
+    count = stage.setting.calls * LONGER
     with beside(stage.context(), tasks.echo, ...) as pipe:
         expect(round_trip(pipe, "hello"), "hello")
         got = stage.timed(lambda: [round_trip(pipe, number) for number in range(count)], count)
@@ -127,7 +128,7 @@ def value_contended(stage: Stage) -> None:
 
 
 def manager_dict(stage: Stage) -> None:
-    count = stage.setting.calls
+    count = stage.setting.calls * LONGER
 
     def set_and_get() -> list[int]:
         answers = []

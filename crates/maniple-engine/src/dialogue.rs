@@ -20,8 +20,9 @@
 
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
+use crate::sys::ready::{self, Interest};
 use crate::sys::socket::{Received, receive, send};
-use crate::sys::{self, Handle, ready};
+use crate::sys::{self, Handle};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
@@ -109,20 +110,19 @@ impl Dialogue {
 
     fn receive(&mut self) -> io::Result<Received> {
         let Dialogue { socket, spin, inbox, .. } = self;
-        let turn = Turn::take();
         let mut found = Ok(Received::Nothing);
-        spin.until_asked(turn.is_some(), || {
+        let turn = Turn::take();
+        let there = spin.until_asked(turn.is_some(), || {
             found = receive(&*socket, inbox);
             !matches!(found, Ok(Received::Nothing))
         });
         drop(turn);
-        if !matches!(found, Ok(Received::Nothing)) {
+        if there {
             return found;
         }
         // A plain recv() would be woken by the other side's reading of what we said, too (it makes room for writers, and who sleeps
         // in recv() on a Unix socket is not asked what for); poll() only by what we wait for.
-        let woken = ready::wait(&mut [ready::Interest::new(socket.as_fd())], None)?;
-        if woken == 0 { Ok(Received::Signal) } else { receive(&*socket, inbox) }
+        if ready::wait_for(Interest::new(socket.as_fd()))? { receive(&*socket, inbox) } else { Ok(Received::Signal) }
     }
 }
 
@@ -138,9 +138,8 @@ fn send_all(socket: &Handle, mut bytes: &[u8], more: bool, go_on: GoOn<'_>) -> R
             Ok(0) if !go_on() => return Err(Error::Interrupted),
             Ok(n) => bytes = &bytes[n..],
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                if ready::wait(&mut [ready::Interest::room(socket.as_fd())], None).doing("send a message")? == 0
-                    && !go_on()
-                {
+                let room = ready::wait_for(Interest::room(socket.as_fd())).doing("send a message")?;
+                if !room && !go_on() {
                     return Err(Error::Interrupted);
                 }
             }

@@ -46,6 +46,15 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
     Ok(n)
 }
 
+/// Waits until one is ready. False: a signal handler ran.
+pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
+    match rustix::event::poll(&mut [interest.0], None) {
+        Ok(n) => Ok(n > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Wakes a thread of this process out of [`wait`].
 #[derive(Debug)]
 pub struct Kick(Handle);
