@@ -225,8 +225,7 @@ impl PySemLock {
             Inner::RLock(lock) => lock.acquire(limit, interrupt),
             Inner::Semaphore(semaphore) => semaphore.acquire(limit, interrupt),
         };
-        let (outcome, raised) =
-            if limit == Limit::Now { (attempt(&mut || true), None) } else { waiting(py, attempt) };
+        let (outcome, raised) = if limit == Limit::Now { (attempt(&mut || true), None) } else { waiting(py, attempt) };
         self.note(inner, outcome);
         match raised {
             Some(error) if !outcome.is_ours() => Err(error),
@@ -370,9 +369,9 @@ impl PySemLock {
         let ticket = arrived(&handle);
         let inner = match kind {
             RECURSIVE_MUTEX => RLock::open(ticket).map(Inner::RLock),
-            _ if maxvalue == 1 => Lock::open(ticket.clone())
-                .map(Inner::Lock)
-                .or_else(|_| Semaphore::open(ticket).map(Inner::Semaphore)),
+            _ if maxvalue == 1 => {
+                Lock::open(ticket.clone()).map(Inner::Lock).or_else(|_| Semaphore::open(ticket).map(Inner::Semaphore))
+            }
             _ => Semaphore::open(ticket).map(Inner::Semaphore),
         };
         self.fill(inner.map_err(python)?, name)

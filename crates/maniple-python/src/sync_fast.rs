@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::sync::PySemLock;
-use pyo3::ffi::{self, PyCFunctionFastWithKeywords, PyMethodDef, PyMethodDefPointer, PyObject, Py_ssize_t};
+use pyo3::ffi::{self, Py_ssize_t, PyCFunctionFastWithKeywords, PyMethodDef, PyMethodDefPointer, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::ffi::CStr;
@@ -40,7 +40,13 @@ unsafe fn owned(singleton: *mut PyObject) -> *mut PyObject {
 ///
 /// # Safety
 /// As [`lock`]; `args` are `count` arguments and after them the values for the names in `names`, which may be null.
-unsafe fn generated(slf: *mut PyObject, name: &str, args: Args, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
+unsafe fn generated(
+    slf: *mut PyObject,
+    name: &str,
+    args: Args,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
     Python::attach(|py| {
         let call = || -> PyResult<Py<PyAny>> {
             // SAFETY: borrowed from the interpreter's call.
@@ -124,7 +130,11 @@ struct Methods([PyMethodDef; 4]);
 unsafe impl Sync for Methods {}
 
 static METHODS: Methods = Methods([
-    fast(c"acquire", acquire, c"acquire($self, /, block=True, timeout=None)\n--\n\nAcquire it; whether that was possible."),
+    fast(
+        c"acquire",
+        acquire,
+        c"acquire($self, /, block=True, timeout=None)\n--\n\nAcquire it; whether that was possible.",
+    ),
     bare(c"release", release, c"release($self, /)\n--\n\nRelease it."),
     bare(c"__enter__", enter, c"__enter__($self, /)\n--\n\nAcquire it."),
     fast(c"__exit__", exit, c"__exit__($self, /, *args)\n--\n\nRelease it."),

@@ -109,7 +109,9 @@ impl Lock {
                 None => None,
                 Some(expected) => match patience.nap(word.raw(), expected) {
                     Nap::Look => None,
-                    Nap::Slice if self.place.is_gone(seen.holder()) && self.take_over(seen) => return Outcome::TakenOver,
+                    Nap::Slice if self.place.is_gone(seen.holder()) && self.take_over(seen) => {
+                        return Outcome::TakenOver;
+                    }
                     Nap::Slice => None,
                     Nap::TimedOut => Some(Outcome::TimedOut),
                     Nap::Interrupted => Some(Outcome::Interrupted),

@@ -54,7 +54,8 @@ impl CountWord {
 
     /// Takes a unit and takes an entered sleeper off, if there is a unit.
     pub fn take_and_leave(&self) -> bool {
-        let changed = |now: u64| (value(now) > 0).then(|| (now - 1).saturating_sub(SLEEPER).max(u64::from(value(now) - 1)));
+        let changed =
+            |now: u64| (value(now) > 0).then(|| (now - 1).saturating_sub(SLEEPER).max(u64::from(value(now) - 1)));
         self.change(Ordering::Acquire, changed).is_ok()
     }
 
