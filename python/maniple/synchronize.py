@@ -222,7 +222,7 @@ class Event(EventFlag):
     Whoever waited when the flag was set is woken, even if it is cleared at once.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Event:
+    def __new__(cls, *, ctx: Any) -> Event:
         return EventFlag.__new__(cls)
 
     def __init__(self, *, ctx: Any) -> None:
