@@ -237,6 +237,69 @@ def test_killed_waiters_cost_no_wake_up(bench: Bench) -> None:
         ends_well(process)
 
 
+def pass_barrier(barrier: Any, times: int) -> None:
+    for _ in range(times):
+        barrier.wait(LONG)
+
+
+def come_and_stay(barrier: Any) -> None:
+    barrier.wait()
+
+
+@pytest.mark.better_than_standard("the barrier waits for the dead to leave")
+def test_a_barrier_whose_waiter_was_killed_opens_and_goes_on(bench: Bench) -> None:
+    barrier = bench.ctx.Barrier(3)
+    doomed = bench.start(come_and_stay, barrier)
+    until(lambda: barrier.n_waiting == 1)
+    until_asleep(doomed.pid)
+    doomed.kill()
+    doomed.join()
+    # It came before it died.  The next two times it takes three that live.
+    first = bench.start(pass_barrier, barrier, 3)
+    barrier.wait(LONG)
+    second = bench.start(pass_barrier, barrier, 2)
+    barrier.wait(LONG)
+    barrier.wait(LONG)
+    ends_well(first)
+    ends_well(second)
+    assert (barrier.n_waiting, barrier.broken) == (0, False)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.better_than_standard("they wait for ever")
+def test_a_barrier_whose_action_kills_its_process_is_broken(bench: Bench) -> None:
+    barrier = bench.ctx.Barrier(2, action=die)
+    # Whoever comes last runs the action, so this process comes first.
+    last = bench.start(come_second, barrier)
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait()
+    last.join(LONG)
+    assert last.exitcode == -signal.SIGKILL
+    assert barrier.broken
+    barrier.reset()
+    assert not barrier.broken
+
+
+def come_second(barrier: Any) -> None:
+    until(lambda: barrier.n_waiting == 1)
+    barrier.wait()
+
+
+def test_an_exception_in_a_barrier_breaks_it(mp: ModuleType) -> None:
+    barrier = mp.Barrier(2)
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Rung):
+            barrier.wait()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert barrier.broken
+
+
 # -- meaning
 
 
