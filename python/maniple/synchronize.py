@@ -185,7 +185,9 @@ class Condition:
         return self._lock.__enter__()
 
     def __exit__(self, *args: Any) -> None:
-        self._lock.__exit__(*args)
+        # An interrupt that came while `wait` took the lock again leaves it untaken; it is not to be hidden by an error about that.
+        if args[0] is None or self._lock._semlock._is_mine():
+            self._lock.__exit__(*args)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._lock}, {self._core.counts()[0]})>"

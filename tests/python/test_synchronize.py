@@ -457,6 +457,36 @@ def test_an_exception_of_a_signal_handler_ends_a_wait(mp: ModuleType, what: str)
     assert waiting(condition) == 0
 
 
+@pytest.mark.better_than_standard("an AssertionError about the lock hides it")
+def test_an_interrupt_while_a_condition_takes_its_lock_again_is_what_the_caller_gets(mp: ModuleType) -> None:
+    condition = mp.Condition()
+    taken, give = threading.Event(), threading.Event()
+
+    def take() -> None:
+        with condition:
+            condition.notify()
+            taken.set()
+            give.wait(LONG)
+
+    def ring_when_taken() -> None:
+        taken.wait(LONG)
+        time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    threads = [threading.Thread(target=target) for target in (take, ring_when_taken)]
+    try:
+        with pytest.raises(Rung), condition:
+            for thread in threads:
+                thread.start()
+            condition.wait()
+    finally:
+        give.set()
+        for thread in threads:
+            thread.join(LONG)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_signal_handler_that_returns_leaves_the_wait_as_it_is(mp: ModuleType) -> None:
     semaphore = mp.Semaphore(0)
     before = signal.signal(signal.SIGALRM, lambda *_: semaphore.release())

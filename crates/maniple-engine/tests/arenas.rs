@@ -115,10 +115,13 @@ fn an_arena_that_comes_in_twice_is_mapped_once() {
             drop((lock, ticket));
             drop(Lock::new());
             let second = handle.try_clone().unwrap();
+            rustix::io::fcntl_setfd(&handle, rustix::io::FdFlags::empty()).unwrap();
             let (first, number) = (Arena::open(handle).unwrap(), second.as_raw_fd());
             let again = Arena::open(second).unwrap();
             assert_eq!((first.id(), mapped()), (again.id(), (1, 1)));
             assert!(!is_open(number), "the spare descriptor is closed");
+            let flags = rustix::io::fcntl_getfd(first.handle()).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "no program that is started later gets it");
             // And the very descriptor that it has.
             // SAFETY: what is being tested: the arena does not close a descriptor that it holds already.
             let same = unsafe { sys::Handle::from_raw_fd(first.handle().as_raw_fd()) };

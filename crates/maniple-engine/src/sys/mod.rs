@@ -5,7 +5,7 @@
 //! | item | meaning |
 //! | --- | --- |
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
-//! | `memory::{create, duplicate, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
+//! | `memory::{create, duplicate, close_on_exec, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
 //! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
 //! | `wire::Wire` | a local line that carries small notes and handles, and shows when its other end is gone |
