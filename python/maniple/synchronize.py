@@ -5,7 +5,7 @@
                            one's, so `acquire`, `release` and ``with`` cost no Python frame
 `Condition`                a lock, and a word that counts who waits and who was called
 `Event`                    one word
-`Barrier`                  `threading.Barrier`'s algorithm, its two numbers in shared memory
+`Barrier`                  a condition, and four numbers in shared memory
 =========================  ============================================================================
 
 An object travels to a child by inheritance (fork) or inside the arguments of a `Process` (spawn, forkserver), and in no
@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from struct import Struct
 from threading import Barrier as _ThreadBarrier
-from threading import current_thread
+from threading import BrokenBarrierError, current_thread
 from typing import Any
 
 from . import context, process, util
@@ -185,7 +185,9 @@ class Condition:
         return self._lock.__enter__()
 
     def __exit__(self, *args: Any) -> None:
-        self._lock.__exit__(*args)
+        # An interrupt that came while `wait` took the lock again leaves it untaken; it is not to be hidden by an error about that.
+        if args[0] is None or self._lock._semlock._is_mine():
+            self._lock.__exit__(*args)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._lock}, {self._core.counts()[0]})>"
@@ -222,7 +224,7 @@ class Event(EventFlag):
     Whoever waited when the flag was set is woken, even if it is cleared at once.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Event:
+    def __new__(cls, *, ctx: Any) -> Event:
         return EventFlag.__new__(cls)
 
     def __init__(self, *, ctx: Any) -> None:
@@ -247,31 +249,119 @@ def _shared_number(place: int) -> property:
         return self._numbers[place]
 
     def write(self: Barrier, number: int) -> None:
-        self._numbers[place] = number
+        # As C ints wrap: only whether a number has changed matters of those that grow.
+        self._numbers[place] = (number + 0x8000_0000) % 0x1_0000_0000 - 0x8000_0000
 
     return property(read, write)
 
 
 class Barrier(_ThreadBarrier):
-    """`threading.Barrier` over processes: its condition is a `Condition`, its state and count lie in shared memory."""
+    """`threading.Barrier` over processes: its condition is a `Condition`, its numbers lie in shared memory.
 
-    #: two C ints: state (0 filling, 1 draining, -1 resetting, -2 broken) and the number of those waiting
-    _SHARED = Struct("ii")
+    Nobody waits for the others to leave: whoever waits notes how often the barrier has opened and been reset, and leaves when
+    one of the two has changed.  So a party that is killed after it came has come, and holds up nobody.  One that is killed
+    while it runs the action leaves its lock behind; whoever finds that breaks the barrier.
+    """
+
+    #: four C ints: state (0, or -2 broken), how many wait, how often it opened, how often it was reset
+    _SHARED = Struct("iiii")
+    #: seconds between two looks at whether the party that opens the barrier still lives
+    _LOOK_EVERY = 0.5
 
     def __init__(
         self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *, ctx: Any
     ) -> None:
         from .heap import BufferWrapper  # brings in mmap and tempfile: only a barrier needs them
 
+        if parties < 1:
+            raise ValueError("a barrier needs at least one party")
         block = BufferWrapper(self._SHARED.size)
         self.__setstate__((parties, action, timeout, ctx.Condition(), block))
-        self._numbers[0] = self._numbers[1] = 0
+        self._state = self._count = self._opened = self._resets = 0
 
-    def __getstate__(self) -> tuple:
+    def __getstate__(self) -> tuple[Any, ...]:
         return self._parties, self._action, self._timeout, self._cond, self._wrapper
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._parties, self._action, self._timeout, self._cond, self._wrapper = state
         self._numbers = self._wrapper.create_memoryview().cast("i")
 
     _state, _count = _shared_number(0), _shared_number(1)
+    _opened, _resets = _shared_number(2), _shared_number(3)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until all parties have come; a number from 0 to ``parties - 1``, another for each.
+
+        `BrokenBarrierError` if that takes longer than `timeout` seconds, for all who wait.
+        """
+        timeout = self._timeout if timeout is None else timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._cond:
+            self._refuse_if_broken()
+            place = self._count
+            self._count = place + 1
+            if place + 1 < self._parties:
+                self._await_opening(deadline)
+            else:
+                self._open()
+            return place
+
+    def _open(self) -> None:
+        try:
+            if self._action:
+                self._action()
+        except BaseException:
+            self._shatter()
+            raise
+        self._count = 0
+        self._opened += 1
+        self._cond.notify_all()
+
+    def _await_opening(self, deadline: float | None) -> None:
+        opened, resets = self._opened, self._resets
+        try:
+            while self._opened == opened:
+                if self._resets != resets:
+                    raise BrokenBarrierError
+                self._refuse_if_broken()
+                left = self._LOOK_EVERY if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise BrokenBarrierError
+                self._cond.wait(min(left, self._LOOK_EVERY))
+        except BaseException:
+            # Out of time, or interrupted: the others would wait in vain.
+            if self._opened == opened and self._resets == resets and not self._state:
+                self._shatter()
+            raise
+
+    def _refuse_if_broken(self) -> None:
+        if not self._state and self._cond._lock.abandoned:
+            self._shatter()
+        if self._state:
+            raise BrokenBarrierError
+
+    def _shatter(self) -> None:
+        self._state, self._count = -2, 0
+        self._cond.notify_all()
+
+    def reset(self) -> None:
+        """Make it as new; whoever waits gets `BrokenBarrierError`."""
+        with self._cond:
+            self._state = self._count = 0
+            self._resets += 1
+            self._cond.notify_all()
+
+    def abort(self) -> None:
+        """Break it: whoever waits or comes gets `BrokenBarrierError`, until `reset`."""
+        with self._cond:
+            self._shatter()
+
+    @property
+    def n_waiting(self) -> int:
+        """How many wait."""
+        return self._count
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is broken."""
+        return self._state != 0

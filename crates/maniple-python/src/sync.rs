@@ -106,8 +106,8 @@ enum Inner {
 pub struct PySemLock {
     inner: OnceLock<Inner>,
     name: OnceLock<String>,
-    // Which thread of which process acquired last through this object, and how often more than it released. Only what the standard
-    // package's private methods tell rests on it; for an RLock it is not used.
+    // Which thread of which process acquired last through this object, and of a semaphore how often more than it released. Only what the
+    // standard package's private methods tell rests on it, and whether a condition's plain lock is held by this thread.
     thread: AtomicUsize,
     process: AtomicU64,
     count: AtomicUsize,
@@ -154,21 +154,23 @@ impl PySemLock {
 
     #[inline]
     fn note_taken(&self, inner: &Inner) {
-        let process = match inner {
-            Inner::RLock(_) => return,
-            Inner::Lock(lock) => lock.place().me(),
-            Inner::Semaphore(semaphore) => semaphore.place().me(),
-        };
-        let same = self.process.load(Ordering::Relaxed) == process.bits();
-        let before = if same { self.count.load(Ordering::Relaxed) } else { 0 };
-        self.process.store(process.bits(), Ordering::Relaxed);
-        self.thread.store(this_thread(), Ordering::Relaxed);
-        self.count.store(before + 1, Ordering::Relaxed);
+        match inner {
+            Inner::RLock(_) => {}
+            // Its own word says which process has it.
+            Inner::Lock(_) => self.thread.store(this_thread(), Ordering::Relaxed),
+            Inner::Semaphore(semaphore) => {
+                let before = self.units(semaphore);
+                self.process.store(semaphore.place().me().bits(), Ordering::Relaxed);
+                self.thread.store(this_thread(), Ordering::Relaxed);
+                self.count.store(before + 1, Ordering::Relaxed);
+            }
+        }
     }
 
-    #[inline]
-    fn note_released(&self) {
-        self.count.store(self.count.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    /// How many units this process has taken of a semaphore through this object, and not given back.
+    fn units(&self, semaphore: &Semaphore) -> usize {
+        let here = self.process.load(Ordering::Relaxed) == semaphore.place().me().bits();
+        if here { self.count.load(Ordering::Relaxed) } else { 0 }
     }
 
     #[inline]
@@ -247,24 +249,25 @@ impl PySemLock {
 
     #[inline]
     fn give_back(&self, inner: &Inner) -> Released {
-        let released = match inner {
+        match inner {
             Inner::Lock(lock) => lock.release(),
-            Inner::RLock(lock) => return lock.release(),
-            Inner::Semaphore(semaphore) => semaphore.release(),
-        };
-        if released == Released::Done {
-            self.note_released();
+            Inner::RLock(lock) => lock.release(),
+            Inner::Semaphore(semaphore) => {
+                let released = semaphore.release();
+                if released == Released::Done {
+                    self.count.store(self.units(semaphore).saturating_sub(1), Ordering::Relaxed);
+                }
+                released
+            }
         }
-        released
     }
 
     fn depth(&self, inner: &Inner) -> usize {
-        let holds = match inner {
-            Inner::RLock(lock) => return lock.depth() as usize,
-            Inner::Lock(lock) => lock.is_held_here(),
-            Inner::Semaphore(semaphore) => self.process.load(Ordering::Relaxed) == semaphore.place().me().bits(),
-        };
-        if holds { self.count.load(Ordering::Relaxed) } else { 0 }
+        match inner {
+            Inner::Lock(lock) => lock.is_held_here().into(),
+            Inner::RLock(lock) => lock.depth() as usize,
+            Inner::Semaphore(semaphore) => self.units(semaphore),
+        }
     }
 
     /// Whether the calling thread holds it, as far as can be told.
@@ -382,15 +385,11 @@ impl PySemLock {
         Ok(send(self.place()?))
     }
 
-    // `acquire`, `release`, `__enter__` and `__exit__` are in `sync_fast`, and come here when there is more to it.
+    // `acquire`, `release`, `__enter__` and `__exit__` are in `sync_fast`; this is for an `acquire` with arguments.
     #[pyo3(signature = (block=None, timeout=None))]
     fn _acquire(&self, py: Python<'_>, block: Option<&Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<bool> {
         let blocking = block.map_or(Ok(true), |block| block.is_truthy())?;
         self.take(py, if blocking { limit(timeout) } else { Limit::Now })
-    }
-
-    fn _release(&self) -> PyResult<()> {
-        self.give()
     }
 
     /// Whether an attempt to acquire it would have to wait.

@@ -2,11 +2,13 @@
 //!
 //! Taking a free lock costs some 15 ns, and a method as the bindings generate it about as much again: argument parsing, a
 //! type check, the counting of nested attachments, a landing pad for panics. These four do without, for the case in which nothing
-//! can go wrong and nothing has to wait; any other goes on to the generated method beside it.
+//! can go wrong and nothing has to wait. What has to wait, or has arguments, goes the long way.
 #![allow(unsafe_code)]
 
 use crate::sync::PySemLock;
+use maniple_engine::sync::patience::Limit;
 use pyo3::ffi::{self, Py_ssize_t, PyCFunctionFastWithKeywords, PyMethodDef, PyMethodDefPointer, PyObject};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::ffi::CStr;
@@ -36,69 +38,74 @@ unsafe fn owned(singleton: *mut PyObject) -> *mut PyObject {
     unsafe { ffi::Py_NewRef(singleton) }
 }
 
-/// Calls the generated method of that name.
+/// Calls the generated method, with whatever arguments.
 ///
 /// # Safety
 /// As [`lock`]; `args` are `count` arguments and after them the values for the names in `names`, which may be null.
-unsafe fn generated(
-    slf: *mut PyObject,
-    name: &str,
-    args: Args,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    Python::attach(|py| {
-        let call = || -> PyResult<Py<PyAny>> {
-            // SAFETY: borrowed from the interpreter's call.
-            let (slf, names) = unsafe { (Borrowed::from_ptr(py, slf), Borrowed::from_ptr_or_opt(py, names)) };
-            // SAFETY: the caller's promise.
-            let arg = |at: usize| unsafe { Borrowed::from_ptr(py, *args.add(at)) };
-            let kwargs = PyDict::new(py);
-            if let Some(names) = names {
-                for (at, name) in names.cast::<PyTuple>()?.iter().enumerate() {
-                    kwargs.set_item(name, arg(count as usize + at))?;
-                }
-            }
-            let args = PyTuple::new(py, (0..count as usize).map(arg))?;
-            Ok(slf.call_method(name, args, Some(&kwargs))?.unbind())
-        };
-        match call() {
-            Ok(value) => value.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
+unsafe fn generated(slf: *mut PyObject, args: Args, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
+    answer(|py| {
+        // SAFETY: borrowed from the interpreter's call.
+        let (slf, names) = unsafe { (Borrowed::from_ptr(py, slf), Borrowed::from_ptr_or_opt(py, names)) };
+        // SAFETY: the caller's promise.
+        let arg = |at: usize| unsafe { Borrowed::from_ptr(py, *args.add(at)) };
+        let kwargs = PyDict::new(py);
+        if let Some(names) = names {
+            for (at, name) in names.cast::<PyTuple>()?.iter().enumerate() {
+                kwargs.set_item(name, arg(count as usize + at))?;
             }
         }
+        let args = PyTuple::new(py, (0..count as usize).map(arg))?;
+        Ok(slf.call_method(intern!(py, "_acquire"), args, Some(&kwargs))?.into_ptr())
     })
+}
+
+/// What `work` gives, or null with its exception.
+fn answer(work: impl FnOnce(Python<'_>) -> PyResult<*mut PyObject>) -> *mut PyObject {
+    Python::attach(|py| {
+        work(py).unwrap_or_else(|error| {
+            error.restore(py);
+            std::ptr::null_mut()
+        })
+    })
+}
+
+/// Acquires, waiting as long as need be.
+///
+/// # Safety
+/// As [`lock`].
+#[cold]
+unsafe fn wait(slf: *mut PyObject) -> *mut PyObject {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let lock = lock(slf);
+        answer(|py| lock.take(py, Limit::Never).map(|_| owned(ffi::Py_True())))
+    }
 }
 
 unsafe extern "C" fn acquire(slf: *mut PyObject, args: Args, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by the interpreter, as a method of `SemLock`, with arguments as described.
     unsafe {
-        if count == 0 && names.is_null() && lock(slf).take_at_once() {
-            return owned(ffi::Py_True());
+        if count == 0 && names.is_null() {
+            return if lock(slf).take_at_once() { owned(ffi::Py_True()) } else { wait(slf) };
         }
-        generated(slf, "_acquire", args, count, names)
+        generated(slf, args, count, names)
     }
 }
 
 unsafe extern "C" fn enter(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by the interpreter, as a method of `SemLock`.
-    unsafe {
-        if lock(slf).take_at_once() {
-            return owned(ffi::Py_True());
-        }
-        generated(slf, "_acquire", std::ptr::null(), 0, std::ptr::null_mut())
-    }
+    unsafe { if lock(slf).take_at_once() { owned(ffi::Py_True()) } else { wait(slf) } }
 }
 
 unsafe extern "C" fn release(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by the interpreter, as a method of `SemLock`.
     unsafe {
-        if lock(slf).give_back_at_once() {
-            return owned(ffi::Py_None());
+        let lock = lock(slf);
+        if lock.give_back_at_once() {
+            owned(ffi::Py_None())
+        } else {
+            answer(|_| lock.give().map(|()| owned(ffi::Py_None())))
         }
-        generated(slf, "_release", std::ptr::null(), 0, std::ptr::null_mut())
     }
 }
 
@@ -129,6 +136,7 @@ struct Methods([PyMethodDef; 4]);
 // SAFETY: the table is never written to; its pointers lead to statics.
 unsafe impl Sync for Methods {}
 
+// Signatures as the standard package's methods have them: theirs are written in Python, so `self` may be given by name.
 static METHODS: Methods = Methods([
     fast(
         c"acquire",
@@ -136,8 +144,8 @@ static METHODS: Methods = Methods([
         c"acquire($self, /, block=True, timeout=None)\n--\n\nAcquire it; whether that was possible.",
     ),
     bare(c"release", release, c"release($self, /)\n--\n\nRelease it."),
-    bare(c"__enter__", enter, c"__enter__($self, /)\n--\n\nAcquire it."),
-    fast(c"__exit__", exit, c"__exit__($self, /, *args)\n--\n\nRelease it."),
+    bare(c"__enter__", enter, c"__enter__(self)\n--\n\nAcquire it."),
+    fast(c"__exit__", exit, c"__exit__(self, *args)\n--\n\nRelease it."),
 ]);
 
 /// Gives the class `SemLock` these methods.

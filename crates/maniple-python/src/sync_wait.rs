@@ -90,20 +90,23 @@ impl PyEvent {
         send(self.0.place())
     }
 
+    #[pyo3(text_signature = "(self)")]
     fn is_set(&self) -> bool {
         self.0.is_set()
     }
 
+    #[pyo3(text_signature = "(self)")]
     fn set(&self) {
         self.0.set();
     }
 
+    #[pyo3(text_signature = "(self)")]
     fn clear(&self) {
         self.0.clear();
     }
 
     /// Waits until the flag is set, or was meanwhile; false when `timeout` seconds have passed.
-    #[pyo3(signature = (timeout=None))]
+    #[pyo3(signature = (timeout=None), text_signature = "(self, timeout=None)")]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         if self.0.is_set() {
             return Ok(true);

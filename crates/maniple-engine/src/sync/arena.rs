@@ -127,6 +127,7 @@ impl Arena {
         if len != LEN {
             return Err(Error::Lock("its size is not that of an arena of locks"));
         }
+        sys::memory::close_on_exec(&handle).doing("keep a descriptor from other programs")?;
         let segment = Segment::open(handle)?;
         let mut arena = Arena { segment, id: [0; 2], checked: AtomicU64::new(0) };
         let header = arena.header();
@@ -297,9 +298,10 @@ impl Deref for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let ours = !*self.sent.get_mut() && self.made.is_some_and(|made| made.since() == Since::Nothing);
-        // A fork cannot come between the look and the end of this: it waits for us.
+        let sent = *self.sent.get_mut();
         table(|mut table| {
+            // Looked at in here: a fork waits until we are out.
+            let ours = !sent && self.made.is_some_and(|made| made.since() == Since::Nothing);
             let Some(current) = &mut table.current else { return };
             let same = Arc::ptr_eq(&current.arena, &self.arena);
             // All clones are made with the table locked, or from a place that lives: two are the table's and our own.

@@ -20,6 +20,11 @@ pub fn duplicate(handle: impl AsFd) -> io::Result<Handle> {
     Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
 }
 
+/// Keeps a handle that came from another process from programs that this one starts.
+pub fn close_on_exec(handle: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(handle, rustix::io::FdFlags::CLOEXEC)?)
+}
+
 /// How many bytes the memory behind `handle` has.
 pub fn len(handle: impl AsFd) -> io::Result<usize> {
     Ok(rustix::fs::fstat(handle)?.st_size as usize)
