@@ -20,10 +20,9 @@
 //! go beyond a lap's length waits until readers have emptied the log, as long as they take something every [`PATIENCE`]; where they
 //! do not, it goes on at once, and does not wait again before they have.
 //!
-//! **Waiting.** A reader that finds nothing announces itself (`asleep`), looks again and sleeps on `bell`; a writer publishes,
-//! then looks at `asleep` (each with a fence between: one of the two sees the other). One message wakes one reader. If that
-//! one dies before it takes the message the others have been told nothing; so sleep comes in slices, after which a
-//! sleeper looks by itself.
+//! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls
+//! one of them. If that one dies before it takes the message the others have been told nothing; so sleep comes in slices,
+//! after which a sleeper looks by itself.
 //!
 //! **Waiting by descriptor.** Some wait for the queue along with other things, by poll() or select(). As long as nobody does,
 //! nothing is done for it. The first who asks for the descriptor sets `watched`; from then on the descriptor is to be
@@ -56,7 +55,7 @@ const LARGE: usize = 64 * 1024;
 /// Bytes that large messages may take before a writer would rather start over.
 const LAP: u64 = 8 << 20;
 /// How long a reader may take over one message while a writer waits for it.
-const PATIENCE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_millis(10);
 /// A writer starts over once so much of the memory lies behind it.
 const START_OVER: u64 = 64 * 1024;
 /// Memory that is kept for use when the log has run empty.
@@ -236,16 +235,7 @@ impl Log {
         }
         header.writers.advance(end);
         drop(held);
-        // Partner: the fence in `wait`.
-        fence(Ordering::SeqCst);
-        let asleep = header.calls.asleep.load(Ordering::Relaxed);
-        if asleep > 0 {
-            header.calls.bell.fetch_add(1, Ordering::Relaxed);
-            if futex::wake(&header.calls.bell, 1) == 0 {
-                // Nobody slept: those who were counted have died or are awake by now. Who came since is counted anew.
-                let _ = header.calls.asleep.compare_exchange(asleep, 0, Ordering::Relaxed, Ordering::Relaxed);
-            }
-        }
+        header.calls.readers.call(|bell| futex::wake(bell, 1));
         Ok(true)
     }
 
@@ -434,16 +424,13 @@ impl Log {
             if left == Some(Duration::ZERO) {
                 return Ok(!self.is_empty());
             }
-            let seen = calls.bell.load(Ordering::Relaxed);
-            calls.asleep.fetch_add(1, Ordering::Relaxed);
-            // Partner: the fence in `put`.
-            fence(Ordering::SeqCst);
+            let seen = calls.readers.join();
             let woken = if self.is_empty() {
-                futex::wait(&calls.bell, seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
+                futex::wait(calls.readers.bell(), seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
             } else {
                 Woken::Rung
             };
-            let _ = calls.asleep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            calls.readers.leave();
             if !self.is_empty() {
                 return Ok(true);
             }
