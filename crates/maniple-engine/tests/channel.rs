@@ -1,5 +1,6 @@
 //! Messages over descriptors, parcels, and the queue's log, with peers that die.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used)]
 
 use maniple_engine::Error;
 use maniple_engine::channel::frame;

@@ -330,25 +330,26 @@ impl Counter {
     fn put(&self) {
         self.messages.fetch_add(1, Ordering::Release);
         self.crowd.call(|_| {
-            let sleeping = self.sleeping.lock().unwrap();
+            let mut sleeping = self.sleeping.lock().unwrap();
             self.woken.notify_one();
-            *sleeping
+            let woken = (*sleeping).min(1);
+            *sleeping -= woken;
+            woken
         });
     }
 
     fn take(&self) {
         let take = || self.messages.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
         while !take() {
-            let seen = self.crowd.join();
+            let seat = self.crowd.join();
             if self.messages.load(Ordering::Acquire) == 0 {
                 let mut sleeping = self.sleeping.lock().unwrap();
-                if self.crowd.bell().load(Ordering::Relaxed) == seen {
+                if self.crowd.bell().load(Ordering::Relaxed) == seat.seen {
                     *sleeping += 1;
-                    sleeping = self.woken.wait(sleeping).unwrap();
-                    *sleeping -= 1;
+                    drop(self.woken.wait(sleeping).unwrap());
                 }
             }
-            self.crowd.leave();
+            self.crowd.leave(seat);
         }
     }
 }

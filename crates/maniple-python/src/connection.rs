@@ -63,11 +63,7 @@ impl PyChannel {
 
     fn writing(&self) -> PyResult<BorrowedFd<'static>> {
         let end = self.end()?;
-        if self.writable.load(Ordering::Relaxed) {
-            Ok(end)
-        } else {
-            Err(PyOSError::new_err("connection is read-only"))
-        }
+        if self.writable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::new_err("connection is read-only")) }
     }
 
     /// Whether messages may come with handles.
@@ -148,16 +144,15 @@ impl PyChannel {
 
     /// Sends a parcel. False: the system does not take it now, and nothing was sent.
     fn send_parcel(&self, py: Python<'_>, end: BorrowedFd<'static>, packed: Packed) -> PyResult<bool> {
-        let sent = waiting(py, |interrupted| {
-            match frame::send(end, packed.content(), &packed.handles(), interrupted) {
+        let sent =
+            waiting(py, |interrupted| match frame::send(end, packed.content(), &packed.handles(), interrupted) {
                 Err(Error::Os { source, .. }) if wire::is_crowded(&source) => Ok(false),
                 other => other.map(|()| true),
-            }
-        })?;
-        if let (true, Ok(mut outbox)) = (sent, self.outbox.try_lock()) {
-            if let Some(outbox) = outbox.as_mut() {
-                outbox.sent(packed);
-            }
+            })?;
+        if let (true, Ok(mut outbox)) = (sent, self.outbox.try_lock())
+            && let Some(outbox) = outbox.as_mut()
+        {
+            outbox.sent(packed);
         }
         Ok(sent)
     }
@@ -268,10 +263,10 @@ impl PyChannel {
             Pickled::Quick(bytes) => self.send_plain(py, end, &bytes),
             Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
             Pickled::Apart(stream, buffers, _keep) => {
-                if let Some(packed) = self.pack(py, &stream, &buffers) {
-                    if self.send_parcel(py, end, packed)? {
-                        return Ok(());
-                    }
+                if let Some(packed) = self.pack(py, &stream, &buffers)
+                    && self.send_parcel(py, end, packed)?
+                {
+                    return Ok(());
                 }
                 match dump(obj, || false)? {
                     Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
@@ -325,9 +320,8 @@ impl PyChannel {
     #[pyo3(signature = (maxlength=None))]
     fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
         let end = self.reading()?;
-        let limit = maxlength
-            .map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength")))
-            .transpose()?;
+        let limit =
+            maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
         let bring = self.may_bring(end);
         let mut message = Message { content: Vec::new(), handles: Vec::new() };
         let length = waiting(py, |interrupted| {
@@ -353,7 +347,8 @@ impl PyChannel {
         let size = ffi::Py_ssize_t::try_from(length).map_err(|_| self.spoilt())?;
         // SAFETY: a fresh bytes object of that size, or null with an exception set; nobody else has it before it is full.
         let bytes = unsafe {
-            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))?.cast_into_unchecked::<PyBytes>()
+            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))?
+                .cast_into_unchecked::<PyBytes>()
         };
         // SAFETY: as above; bytes objects do not move.
         let room = unsafe {
@@ -379,16 +374,14 @@ impl PyChannel {
         let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
         let bring = self.may_bring(end);
         let mut handles = Vec::new();
-        let length =
-            waiting(py, |interrupted| frame::receive_length(end, bring.then_some(&mut handles), interrupted))?;
+        let length = waiting(py, |interrupted| frame::receive_length(end, bring.then_some(&mut handles), interrupted))?;
         let mut message = Message { content: Vec::new(), handles };
         if length <= room as u64 && message.handles.is_empty() {
             let length = length as usize;
             if length > 0 {
                 // SAFETY: `from + length` is within the buffer, which the view keeps in place and which is writable; what other threads
                 // do with it meanwhile is their program's business, as it is with any buffer that is read into.
-                let into =
-                    unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
+                let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
                 waiting(py, |interrupted| frame::fill(end, into, interrupted))?;
             }
             return Ok(length);
@@ -408,9 +401,8 @@ impl PyChannel {
             }
             return Ok(view.len_bytes());
         }
-        let kind = TOO_SHORT.get_or_try_init(py, || {
-            PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind())
-        })?;
+        let kind = TOO_SHORT
+            .get_or_try_init(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
         Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
     }
 
@@ -428,8 +420,7 @@ impl PyChannel {
                 let left = until.map(|d| d.saturating_duration_since(Instant::now()));
                 // poll() may not take more than some weeks.
                 let limit = left.map(|l| l.min(Duration::from_secs(1 << 20)));
-                let found = look(limit)
-                    .map_err(|source| Error::Os { doing: "wait for a message", source })?;
+                let found = look(limit).map_err(|source| Error::Os { doing: "wait for a message", source })?;
                 if found > 0 || left == Some(Duration::ZERO) {
                     return Ok(found > 0);
                 }
@@ -449,10 +440,11 @@ pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
 
 /// A view of the bytes of any contiguous buffer.
 pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
-    if let Ok(buffer) = PyBuffer::<u8>::get(object) {
-        if buffer.is_c_contiguous() && buffer.dimensions() == 1 {
-            return Ok(buffer);
-        }
+    if let Ok(buffer) = PyBuffer::<u8>::get(object)
+        && buffer.is_c_contiguous()
+        && buffer.dimensions() == 1
+    {
+        return Ok(buffer);
     }
     let view = object.py().import("builtins")?.getattr("memoryview")?.call1((object,))?;
     PyBuffer::get(&view.call_method1("cast", ("B",))?)

@@ -31,7 +31,12 @@ pub fn dump(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<bool> {
 }
 
 #[allow(unsafe_code)]
-fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: u32, seen: &mut Vec<*mut ffi::PyObject>) -> PyResult<bool> {
+fn write(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    depth: u32,
+    seen: &mut Vec<*mut ffi::PyObject>,
+) -> PyResult<bool> {
     if value.is_exact_instance_of::<PyInt>() {
         let mut overflow = 0;
         // SAFETY: `value` is a Python int and the lock is held.
@@ -236,7 +241,7 @@ impl<'a> Reader<'a> {
                 b's' | b'u' => {
                     let from = if op == b's' { stack.len().checked_sub(2)? } else { marks.pop()? };
                     let dict = stack.get(from.checked_sub(1)?)?.cast_exact::<PyDict>().ok()?.clone();
-                    if from > stack.len() || (stack.len() - from) % 2 != 0 {
+                    if from > stack.len() || !(stack.len() - from).is_multiple_of(2) {
                         return None;
                     }
                     let mut items = stack.drain(from..);

@@ -174,9 +174,7 @@ impl PyLog {
     fn get_pickle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match Self::take(py, &*self.log()?, true, None)? {
             Some(message) if message.rest.is_empty() => Ok(PyBytes::new(py, &message.first).into_any()),
-            Some(message) => {
-                rejoin(py, &message.first, message.rest.into_iter().map(PyMemory::from).collect())
-            }
+            Some(message) => rejoin(py, &message.first, message.rest.into_iter().map(PyMemory::from).collect()),
             None => Err(PyEOFError::new_err(())),
         }
     }

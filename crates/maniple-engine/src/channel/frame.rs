@@ -54,7 +54,12 @@ fn prefix(len: usize) -> ([u8; 12], usize) {
 ///
 /// # Errors
 /// Interrupted in the middle of a message, the connection is of no more use, as with the standard package.
-pub fn send(fd: BorrowedFd<'_>, body: &[u8], handles: &[BorrowedFd<'_>], interrupted: Interrupted<'_, '_>) -> Result<()> {
+pub fn send(
+    fd: BorrowedFd<'_>,
+    body: &[u8],
+    handles: &[BorrowedFd<'_>],
+    interrupted: Interrupted<'_, '_>,
+) -> Result<()> {
     const WHAT: &str = "send a message";
     let (head, n) = prefix(body.len());
     let mut head = &head[..n];

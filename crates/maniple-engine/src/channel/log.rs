@@ -4,7 +4,7 @@
 //! writer copies its message behind the tail and then publishes it by moving the tail; a reader copies the message at the head
 //! out and then takes it by moving the head. Each move is one store, so a death leaves a message either as if never put or
 //! wholly there, either not taken or taken by the dead. Writers exclude each other by one lock, readers by another; the kernel
-//! hands the lock of a dead holder on, and there is nothing half done to repair but a count ([`layout`](super::layout)).
+//! hands the lock of a dead holder on, and there is nothing half done to repair but a count (`layout`).
 //!
 //! **Space.** There is no end to wait for: the memory grows with what is in it, so putting never waits for a reader, and what a
 //! process has put stays when it ends. When a writer finds the log empty (head = tail) it may start over at the front of
@@ -17,7 +17,7 @@
 //! never used before are written through the handle: that makes the pages without a fault for each.
 //!
 //! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a large message that would
-//! go beyond a lap's length waits until readers have emptied the log, as long as they take something every [`PATIENCE`]; where they
+//! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
 //! do not, it goes on at once, and does not wait again before they have.
 //!
 //! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls
@@ -424,13 +424,13 @@ impl Log {
             if left == Some(Duration::ZERO) {
                 return Ok(!self.is_empty());
             }
-            let seen = calls.readers.join();
+            let seat = calls.readers.join();
             let woken = if self.is_empty() {
-                futex::wait(calls.readers.bell(), seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
+                futex::wait(calls.readers.bell(), seat.seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
             } else {
                 Woken::Rung
             };
-            calls.readers.leave();
+            calls.readers.leave(seat);
             if !self.is_empty() {
                 return Ok(true);
             }

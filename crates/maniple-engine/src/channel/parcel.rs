@@ -8,8 +8,8 @@
 //!
 //! (little-endian). Only a frame that comes with handles is looked at that way, so no content can be mistaken for it.
 //!
-//! **Who may send one.** Only to an end whose reader can take it: the reader *marks* its end ([`stream::mark`](crate::sys::stream::mark)) when it first asks for
-//! an object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
+//! **Who may send one.** Only to an end whose reader can take it: the reader *marks* its end ([`stream::mark`]) when it first asks for an
+//! object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
 //! it holds for whoever reads there later or at the same time.
 //!
 //! **Life of a block.** A memfd: `room` bytes of data, and behind them a page whose first word says how it stands.
@@ -121,9 +121,12 @@ impl Outbox {
             let block = self.block(buffer.len())?;
             match &block.mapping {
                 // SAFETY: the block has room for it, and is nobody else's: its last reader is done with it.
-                Some(room) => unsafe { room.start().copy_from_nonoverlapping(NonNull::from(*buffer).cast(), buffer.len()) },
+                Some(room) => unsafe {
+                    room.start().copy_from_nonoverlapping(NonNull::from(*buffer).cast(), buffer.len())
+                },
                 None => {
-                    memory::write_at(block.handle.as_fd(), buffer, 0).doing("copy a large buffer into shared memory")?;
+                    memory::write_at(block.handle.as_fd(), buffer, 0)
+                        .doing("copy a large buffer into shared memory")?;
                 }
             }
             content.extend_from_slice(&(buffer.len() as u64).to_le_bytes());
@@ -137,9 +140,8 @@ impl Outbox {
     fn block(&mut self, len: usize) -> Result<Block> {
         // Partner: `Arrived::drop`; the reader's last access to the data comes before.
         self.blocks.retain(|b| b.state.word().load(Ordering::Acquire) != SPENT);
-        let fits = |b: &Block| {
-            b.room >= len && b.room / 2 <= rounded(len) && b.state.word().load(Ordering::Acquire) == FREE
-        };
+        let fits =
+            |b: &Block| b.room >= len && b.room / 2 <= rounded(len) && b.state.word().load(Ordering::Acquire) == FREE;
         let best = (0..self.blocks.len()).filter(|&i| fits(&self.blocks[i])).min_by_key(|&i| self.blocks[i].room);
         let block = match best {
             Some(index) => {

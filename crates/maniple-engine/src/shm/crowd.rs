@@ -1,46 +1,62 @@
 //! How one of many sleepers is woken, at no cost while nobody sleeps.
 //!
-//! Two words: `asleep`, how many may be sleeping, and `bell`, on which they sleep.
+//! Two words: `bell`, on which they sleep, and `asleep`, which holds three numbers: how many may be sleeping (*count*), how often
+//! one joined (*joins*), and how often the count was given up as wrong (*era*).
 //!
 //! ```text
 //!   sleeper                                   caller
-//!   seen = bell; asleep += 1                  publish news
+//!   seen = bell; joins, count += 1            publish news
 //!   fence(SeqCst)                             fence(SeqCst)
-//!   look for news once more                   asleep = 0: nothing to do
+//!   look for news once more                   count = 0: nothing to do
 //!   none: sleep while bell = seen             bell += 1; wake one
-//!   asleep -= 1, unless it is 0               nobody was woken: asleep: what was read -> 0 by compare-exchange
+//!   same era: count -= 1                      nobody was woken: what was read -> next era, count 0, by compare-exchange
 //! ```
 //!
 //! The fences make it impossible that a sleeper misses the news *and* the caller misses the sleeper (Dekker's argument). Sleepers
-//! that die leave `asleep` too high; the last step mends that. It forgets nobody: who was counted in what was read but did not
-//! sleep has seen an older `bell`, will not sleep on it, and counts itself anew; who came since has changed `asleep`.
+//! that die leave the count too high; the last step mends that. It forgets nobody: who was counted in what was read but did not
+//! sleep has seen an older `bell`, will not sleep on it, and counts itself anew; who came since has changed *joins*. And who
+//! was forgotten takes nobody else off the count, since it leaves in another era.
 //!
 //! A sleeper that is woken and dies before it acts has used up a call: sleep in slices.
 
-use super::atomic::{AtomicU32, Ordering, fence};
+use super::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// The two words.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Crowd {
     bell: AtomicU32,
-    asleep: AtomicU32,
+    asleep: AtomicU64,
 }
 
+/// One sleeper's place.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// Sleep while the bell has this value.
+    pub seen: u32,
+    era: u64,
+}
+
+// `asleep`: count in the low 16 bits, era in the next 16, joins above.
+const COUNT: u64 = 0xffff;
+const ERA: u64 = 0xffff_0000;
+const ONE_ERA: u64 = 1 << 16;
+const ONE_JOIN: u64 = 1 << 32;
+
 impl Crowd {
-    /// Announces sleep. The caller must look for news once more before it sleeps while the bell has the value that this gives, and
-    /// [`leave`](Crowd::leave) afterwards.
-    pub fn join(&self) -> u32 {
+    /// Announces sleep. The caller must look for news once more before it sleeps, and [`leave`](Crowd::leave) afterwards.
+    pub fn join(&self) -> Seat {
         let seen = self.bell.load(Ordering::Relaxed);
-        self.asleep.fetch_add(1, Ordering::Relaxed);
+        let era = self.asleep.fetch_add(ONE_JOIN + 1, Ordering::Relaxed) & ERA;
         // Partner: the fence in `call`.
         fence(Ordering::SeqCst);
-        seen
+        Seat { seen, era }
     }
 
     /// Announces being awake.
-    pub fn leave(&self) {
-        let _ = self.asleep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    pub fn leave(&self, seat: Seat) {
+        let less = |n: u64| if n & ERA == seat.era && n & COUNT > 0 { Some(n - 1) } else { None };
+        let _ = self.asleep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// After publishing news for one: wakes one, if any sleeps. `wake` wakes one sleeper of the bell and says how many there were.
@@ -48,10 +64,11 @@ impl Crowd {
         // Partner: the fence in `join`.
         fence(Ordering::SeqCst);
         let asleep = self.asleep.load(Ordering::Relaxed);
-        if asleep > 0 {
+        if asleep & COUNT > 0 {
             self.bell.fetch_add(1, Ordering::Relaxed);
             if wake(&self.bell) == 0 {
-                let _ = self.asleep.compare_exchange(asleep, 0, Ordering::Relaxed, Ordering::Relaxed);
+                let next = asleep & !(ERA | COUNT) | (asleep & ERA).wrapping_add(ONE_ERA) & ERA;
+                let _ = self.asleep.compare_exchange(asleep, next, Ordering::Relaxed, Ordering::Relaxed);
             }
         }
     }
