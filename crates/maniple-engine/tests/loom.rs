@@ -23,6 +23,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use maniple_engine::shm::bell::{AWAKE, Bell};
 use maniple_engine::shm::claim::Claim;
+use maniple_engine::shm::crowd::Crowd;
 use maniple_engine::shm::cursor::{Cursors, ReadSide, WriteSide};
 
 /// Tries every order of steps in which a thread is interrupted, where it need not be, at most so often; faults in protocols of two
@@ -319,4 +320,60 @@ fn a_level_that_does_not_want_the_news_is_left_asleep() {
         bell.disarm();
         assert_eq!(bell.level(), AWAKE);
     });
+}
+
+/// Messages that several take, and the crowd of those who wait for one. The lock and the condition stand for the kernel's.
+#[derive(Default)]
+struct Counter {
+    messages: AtomicU32,
+    crowd: Crowd,
+    sleeping: Mutex<usize>,
+    woken: Condvar,
+}
+
+impl Counter {
+    fn put(&self) {
+        self.messages.fetch_add(1, Ordering::Release);
+        self.crowd.call(|_| {
+            let mut sleeping = self.sleeping.lock().unwrap();
+            self.woken.notify_one();
+            let woken = (*sleeping).min(1);
+            *sleeping -= woken;
+            woken
+        });
+    }
+
+    fn take(&self) {
+        let take = || self.messages.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
+        while !take() {
+            let seat = self.crowd.join();
+            if self.messages.load(Ordering::Acquire) == 0 {
+                let mut sleeping = self.sleeping.lock().unwrap();
+                if self.crowd.bell().load(Ordering::Relaxed) == seat.seen {
+                    *sleeping += 1;
+                    drop(self.woken.wait(sleeping).unwrap());
+                }
+            }
+            self.crowd.leave(seat);
+        }
+    }
+}
+
+#[test]
+fn each_message_finds_one_of_those_who_wait() {
+    for takers in 1..=2 {
+        model(move || {
+            let counter = Arc::new(Counter::default());
+            let takers: Vec<_> = (0..takers)
+                .map(|_| {
+                    let counter = counter.clone();
+                    thread::spawn(move || counter.take())
+                })
+                .collect();
+            for _ in &takers {
+                counter.put();
+            }
+            takers.into_iter().for_each(|taker| taker.join().unwrap());
+        });
+    }
 }

@@ -149,10 +149,10 @@ impl PyChannel {
                 Err(Error::Os { source, .. }) if wire::is_crowded(&source) => Ok(false),
                 other => other.map(|()| true),
             })?;
-        if let (true, Ok(mut outbox)) = (sent, self.outbox.try_lock()) {
-            if let Some(outbox) = outbox.as_mut() {
-                outbox.sent(packed);
-            }
+        if let (true, Ok(mut outbox)) = (sent, self.outbox.try_lock())
+            && let Some(outbox) = outbox.as_mut()
+        {
+            outbox.sent(packed);
         }
         Ok(sent)
     }
@@ -245,28 +245,32 @@ impl PyChannel {
         self.writable.load(Ordering::Relaxed)
     }
 
+    // The signatures are those of functions written in Python, for whoever compares.
     /// The descriptor.
+    #[pyo3(text_signature = "(self)")]
     fn fileno(&self) -> PyResult<i32> {
         self.end()?;
         Ok(self.handle.load(Ordering::Relaxed))
     }
 
     /// Close the connection; closing it twice is fine.
+    #[pyo3(text_signature = "(self)")]
     fn close(&self) {
         self.shut();
     }
 
     /// Send an object that can be pickled.
+    #[pyo3(text_signature = "(self, obj)")]
     fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let end = self.writing()?;
         match dump(obj, || self.may_take(end))? {
             Pickled::Quick(bytes) => self.send_plain(py, end, &bytes),
             Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
             Pickled::Apart(stream, buffers, _keep) => {
-                if let Some(packed) = self.pack(py, &stream, &buffers) {
-                    if self.send_parcel(py, end, packed)? {
-                        return Ok(());
-                    }
+                if let Some(packed) = self.pack(py, &stream, &buffers)
+                    && self.send_parcel(py, end, packed)?
+                {
+                    return Ok(());
                 }
                 match dump(obj, || false)? {
                     Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
@@ -279,6 +283,7 @@ impl PyChannel {
     /// Receive one object.  EOFError when the other end is closed and nothing is left.
     ///
     /// Unpickling runs what the sender asks for: only for senders you trust.
+    #[pyo3(text_signature = "(self)")]
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let end = self.reading()?;
         if self.parcels.load(Ordering::Relaxed) && !self.marked.swap(true, Ordering::Relaxed) {
@@ -294,7 +299,7 @@ impl PyChannel {
     }
 
     /// Send `size` bytes of a bytes-like object, from `offset` on, as one message.  Default: all that follow.
-    #[pyo3(signature = (buf, offset=0, size=None))]
+    #[pyo3(signature = (buf, offset=0, size=None), text_signature = "(self, buf, offset=0, size=None)")]
     fn send_bytes(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize, size: Option<isize>) -> PyResult<()> {
         let end = self.writing()?;
         if let (Ok(bytes), 0, None) = (buf.cast::<PyBytes>(), offset, size) {
@@ -317,7 +322,7 @@ impl PyChannel {
     /// Receive one message.  EOFError when the other end is closed and nothing is left.
     ///
     /// A message of more than `maxlength` bytes is an OSError, and the connection can no longer be read.
-    #[pyo3(signature = (maxlength=None))]
+    #[pyo3(signature = (maxlength=None), text_signature = "(self, maxlength=None)")]
     fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
         let end = self.reading()?;
         let limit =
@@ -362,7 +367,7 @@ impl PyChannel {
     /// Receive one message into a writable bytes-like object, from byte `offset` on; its length in bytes.
     ///
     /// BufferTooShort, with the message as its argument, where it does not fit.
-    #[pyo3(signature = (buf, offset=0))]
+    #[pyo3(signature = (buf, offset=0), text_signature = "(self, buf, offset=0)")]
     fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
         static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let end = self.reading()?;
@@ -407,7 +412,7 @@ impl PyChannel {
     }
 
     /// Whether something can be received, waiting for it at most `timeout` seconds; None waits for ever.
-    #[pyo3(signature = (timeout=Some(0.0)))]
+    #[pyo3(signature = (timeout=Some(0.0)), text_signature = "(self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let end = self.reading()?;
         let look = |limit| ready::wait(&mut [Interest::new(end)], limit);
@@ -440,10 +445,11 @@ pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
 
 /// A view of the bytes of any contiguous buffer.
 pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
-    if let Ok(buffer) = PyBuffer::<u8>::get(object) {
-        if buffer.is_c_contiguous() && buffer.dimensions() == 1 {
-            return Ok(buffer);
-        }
+    if let Ok(buffer) = PyBuffer::<u8>::get(object)
+        && buffer.is_c_contiguous()
+        && buffer.dimensions() == 1
+    {
+        return Ok(buffer);
     }
     let view = object.py().import("builtins")?.getattr("memoryview")?.call1((object,))?;
     PyBuffer::get(&view.call_method1("cast", ("B",))?)

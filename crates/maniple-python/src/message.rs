@@ -64,10 +64,10 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
 /// The value of a pickle, whose buffers, if it has any, came apart.
 pub fn load<'py>(py: Python<'py>, stream: Vec<u8>, buffers: Vec<PyMemory>) -> PyResult<Bound<'py, PyAny>> {
     static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if buffers.is_empty() {
-        if let Some(value) = pickle::load(py, &stream) {
-            return Ok(value);
-        }
+    if buffers.is_empty()
+        && let Some(value) = pickle::load(py, &stream)
+    {
+        return Ok(value);
     }
     let load = LOAD.get_or_try_init(py, || PyResult::Ok(py.import("pickle")?.getattr("loads")?.unbind()))?.bind(py);
     let stream = if stream.len() < 4096 {

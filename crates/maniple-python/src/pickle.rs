@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
                 b's' | b'u' => {
                     let from = if op == b's' { stack.len().checked_sub(2)? } else { marks.pop()? };
                     let dict = stack.get(from.checked_sub(1)?)?.cast_exact::<PyDict>().ok()?.clone();
-                    if from > stack.len() || (stack.len() - from) % 2 != 0 {
+                    if from > stack.len() || !(stack.len() - from).is_multiple_of(2) {
                         return None;
                     }
                     let mut items = stack.drain(from..);

@@ -16,6 +16,12 @@ const JOINED: usize = 16 * 1024;
 /// Bytes that are read at once at most. A claimed length costs no memory before so much has come.
 const PIECE: usize = 64 << 20;
 
+/// Whether to break off after a call that has done less than it was asked to: a signal handler may be the reason, and the
+/// next call would not be interrupted by it.
+fn check(more: bool, interrupted: Interrupted<'_, '_>) -> Result<()> {
+    if more && interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
 /// Tries again until it is something other than a signal handler's having run.
 fn retry<T>(interrupted: Interrupted<'_, '_>, mut act: impl FnMut() -> io::Result<T>, what: &'static str) -> Result<T> {
     loop {
@@ -84,6 +90,7 @@ pub fn send(
         let from_head = sent.min(head.len());
         head = &head[from_head..];
         body = &body[sent - from_head..];
+        check(!(head.is_empty() && body.is_empty()), interrupted)?;
     }
     Ok(())
 }
@@ -129,6 +136,7 @@ pub fn receive(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: u64, interrupted: I
             0 => return Err(Error::CutOff),
             got => left -= got,
         }
+        check(left > 0, interrupted)?;
     }
     Ok(())
 }
@@ -140,6 +148,7 @@ pub fn fill(fd: BorrowedFd<'_>, mut bytes: &mut [u8], interrupted: Interrupted<'
             0 => return Err(Error::CutOff),
             got => bytes = &mut bytes[got..],
         }
+        check(!bytes.is_empty(), interrupted)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@
 //! | `len` | the writer | bytes of memory behind the head page at least |
 //! | `used` | the writer | up to where the memory has been written to: there are pages |
 //! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
-//! | `bell`, `asleep` | anyone | a futex for sleeping readers, and how many there may be |
+//! | `readers` | anyone | sleeping readers ([`crowd`](crate::shm::crowd)) |
 //! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
 //! | `watched` | anyone, 0 → 1 | somebody waits by descriptor: see [`log`](super::log) |
 //! | `undone` | writers up, readers down | messages not yet reported done, for those who count them |
@@ -18,6 +18,7 @@
 //! `at` and `count` change together although they are two words: the next values of both are noted first, so that the holder
 //! after a dead one can tell whether the message was published (`Side::mend`).
 
+use crate::shm::crowd::Crowd;
 use crate::sys::mutex::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -53,8 +54,7 @@ pub struct Header {
 /// What wakes those who wait.
 #[repr(C, align(128))]
 pub struct Calls {
-    pub bell: AtomicU32,
-    pub asleep: AtomicU32,
+    pub readers: Crowd,
     pub room: AtomicU32,
     pub pacing: AtomicU32,
     pub watched: AtomicU32,

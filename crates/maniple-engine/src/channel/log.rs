@@ -4,7 +4,7 @@
 //! writer copies its message behind the tail and then publishes it by moving the tail; a reader copies the message at the head
 //! out and then takes it by moving the head. Each move is one store, so a death leaves a message either as if never put or
 //! wholly there, either not taken or taken by the dead. Writers exclude each other by one lock, readers by another; the kernel
-//! hands the lock of a dead holder on, and there is nothing half done to repair but a count ([`layout`](super::layout)).
+//! hands the lock of a dead holder on, and there is nothing half done to repair but a count (`layout`).
 //!
 //! **Space.** There is no end to wait for: the memory grows with what is in it, so putting never waits for a reader, and what a
 //! process has put stays when it ends. When a writer finds the log empty (head = tail) it may start over at the front of
@@ -17,13 +17,12 @@
 //! never used before are written through the handle: that makes the pages without a fault for each.
 //!
 //! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a large message that would
-//! go beyond a lap's length waits until readers have emptied the log, as long as they take something every [`PATIENCE`]; where they
+//! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
 //! do not, it goes on at once, and does not wait again before they have.
 //!
-//! **Waiting.** A reader that finds nothing announces itself (`asleep`), looks again and sleeps on `bell`; a writer publishes,
-//! then looks at `asleep` (each with a fence between: one of the two sees the other). One message wakes one reader. If that
-//! one dies before it takes the message the others have been told nothing; so sleep comes in slices, after which a
-//! sleeper looks by itself.
+//! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls
+//! one of them. If that one dies before it takes the message the others have been told nothing; so sleep comes in slices,
+//! after which a sleeper looks by itself.
 //!
 //! **Waiting by descriptor.** Some wait for the queue along with other things, by poll() or select(). As long as nobody does,
 //! nothing is done for it. The first who asks for the descriptor sets `watched`; from then on the descriptor is to be
@@ -33,22 +32,20 @@
 #![allow(unsafe_code)]
 
 use super::layout::{HEAD, Header, MAGIC, Side};
+use super::window::Window;
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
-use crate::process::epoch::{self, Epoch, Since};
+use crate::process::epoch;
 use crate::sys::futex::{self, Woken};
 use crate::sys::mutex::{Found, Mutex as Lock};
 use crate::sys::ready::Kick;
 use crate::sys::{self, Handle, memory};
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of a window.
-const WINDOW: u64 = 16 << 20;
 /// The memory grows by so many bytes.
 const STEP: u64 = 1 << 20;
 /// Larger messages keep pace with the readers.
@@ -56,7 +53,7 @@ const LARGE: usize = 64 * 1024;
 /// Bytes that large messages may take before a writer would rather start over.
 const LAP: u64 = 8 << 20;
 /// How long a reader may take over one message while a writer waits for it.
-const PATIENCE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_millis(10);
 /// A writer starts over once so much of the memory lies behind it.
 const START_OVER: u64 = 64 * 1024;
 /// Memory that is kept for use when the log has run empty.
@@ -87,14 +84,6 @@ struct Shared {
     event: Kick,
     head: memory::Mapping,
     cores: usize,
-}
-
-/// A mapping of a piece of the log.
-#[derive(Debug)]
-struct Window {
-    offset: u64,
-    mapping: ManuallyDrop<Option<memory::Mapping>>,
-    epoch: Epoch,
 }
 
 /// A message that was taken.
@@ -170,8 +159,13 @@ impl Log {
     }
 
     fn of(shared: Arc<Shared>) -> Log {
-        let window = || Mutex::new(Window { offset: 0, mapping: ManuallyDrop::new(None), epoch: Epoch::now() });
-        Log { shared, writing: window(), reading: window(), spin: Mutex::default(), stalled: AtomicU64::new(u64::MAX) }
+        Log {
+            shared,
+            writing: Mutex::default(),
+            reading: Mutex::default(),
+            spin: Mutex::default(),
+            stalled: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// The same queue for a forked child, in which a thread that is not there may have been using this value.
@@ -236,16 +230,7 @@ impl Log {
         }
         header.writers.advance(end);
         drop(held);
-        // Partner: the fence in `wait`.
-        fence(Ordering::SeqCst);
-        let asleep = header.calls.asleep.load(Ordering::Relaxed);
-        if asleep > 0 {
-            header.calls.bell.fetch_add(1, Ordering::Relaxed);
-            if futex::wake(&header.calls.bell, 1) == 0 {
-                // Nobody slept: those who were counted have died or are awake by now. Who came since is counted anew.
-                let _ = header.calls.asleep.compare_exchange(asleep, 0, Ordering::Relaxed, Ordering::Relaxed);
-            }
-        }
+        header.calls.readers.call(|bell| futex::wake(bell, 1));
         Ok(true)
     }
 
@@ -434,16 +419,13 @@ impl Log {
             if left == Some(Duration::ZERO) {
                 return Ok(!self.is_empty());
             }
-            let seen = calls.bell.load(Ordering::Relaxed);
-            calls.asleep.fetch_add(1, Ordering::Relaxed);
-            // Partner: the fence in `put`.
-            fence(Ordering::SeqCst);
+            let seat = calls.readers.join();
             let woken = if self.is_empty() {
-                futex::wait(&calls.bell, seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
+                futex::wait(calls.readers.bell(), seat.seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
             } else {
                 Woken::Rung
             };
-            let _ = calls.asleep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            calls.readers.leave(seat);
             if !self.is_empty() {
                 return Ok(true);
             }
@@ -543,71 +525,4 @@ impl Shared {
 fn local(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
     // Never waits: its side's lock is held.
     window.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Window {
-    /// Where byte `at` of the data is mapped, and how many bytes follow in the window.
-    fn at(&mut self, memory: &Handle, at: u64) -> Result<(*mut u8, usize)> {
-        let offset = at - at % WINDOW;
-        if self.mapping.is_none() || self.offset != offset {
-            let new = memory::Mapping::at(memory, HEAD as u64 + offset, WINDOW as usize, memory::Share::All)
-                .doing("map a queue's memory")?;
-            self.offset = offset;
-            *self.mapping = Some(new);
-        }
-        let inside = (at - offset) as usize;
-        match &*self.mapping {
-            // SAFETY: less than a window's length.
-            Some(mapping) => Ok((unsafe { mapping.start().as_ptr().add(inside) }, WINDOW as usize - inside)),
-            None => Err(Error::Damaged("a window without a mapping")),
-        }
-    }
-
-    /// Copies bytes to `to`, which moves on. The memory is long enough, and what lies there is the caller's to write.
-    fn write(&mut self, memory: &Handle, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let (start, room) = self.at(memory, *to)?;
-            let (now, later) = bytes.split_at(bytes.len().min(room));
-            // SAFETY: the window has room for so much there, the memory is as long (`Log::write` sees to it), and only the holder of
-            // the writers' lock touches what lies behind the tail.
-            unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), start, now.len()) };
-            *to += now.len() as u64;
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    /// Appends `len` bytes from `from` on, which moves on. They lie between head and tail.
-    fn read(&mut self, memory: &Handle, from: &mut u64, mut len: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        bytes.reserve_exact(len);
-        while len > 0 {
-            let (start, room) = self.at(memory, *from)?;
-            let now = len.min(room);
-            // SAFETY: the window has so much there, published and left alone until the head moves; `bytes` has the capacity.
-            unsafe {
-                std::ptr::copy_nonoverlapping(start.cast_const(), bytes.as_mut_ptr().add(bytes.len()), now);
-                bytes.set_len(bytes.len() + now);
-            }
-            *from += now as u64;
-            len -= now;
-        }
-        Ok(())
-    }
-
-    fn read_number(&mut self, memory: &Handle, from: &mut u64) -> Result<u64> {
-        let (start, _) = self.at(memory, *from)?;
-        *from += 8;
-        // SAFETY: as in `read`; positions and windows are multiples of 8, so the number is not split.
-        Ok(unsafe { start.cast::<u64>().read() })
-    }
-}
-
-impl Drop for Window {
-    fn drop(&mut self) {
-        // In a forked child the value may be in the middle of a change that only the parent will finish.
-        if self.epoch.since() != Since::Born {
-            // SAFETY: dropped once, here.
-            unsafe { ManuallyDrop::drop(&mut self.mapping) };
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! | `frame` | messages over a stream descriptor, in the standard package's wire format |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
 //! | `log` | a first-in first-out queue for any number of writers and readers |
+//! | `window` | what a log's side sees of its memory |
 //! | `layout` | the words at the head of a log, and who writes which |
 //!
 //! What may not be known here: what a message means, and which language wrote it.
@@ -13,3 +14,4 @@ pub mod frame;
 mod layout;
 pub mod log;
 pub mod parcel;
+mod window;

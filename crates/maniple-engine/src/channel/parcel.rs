@@ -8,8 +8,8 @@
 //!
 //! (little-endian). Only a frame that comes with handles is looked at that way, so no content can be mistaken for it.
 //!
-//! **Who may send one.** Only to an end whose reader can take it: the reader *marks* its end ([`stream::mark`](crate::sys::stream::mark)) when it first asks for
-//! an object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
+//! **Who may send one.** Only to an end whose reader can take it: the reader *marks* its end ([`stream::mark`]) when it first asks for an
+//! object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
 //! it holds for whoever reads there later or at the same time.
 //!
 //! **Life of a block.** A memfd: `room` bytes of data, and behind them a page whose first word says how it stands.

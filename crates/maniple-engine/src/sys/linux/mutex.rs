@@ -86,3 +86,46 @@ impl Mutex {
         unsafe { libc::pthread_mutex_unlock(self.0.get()) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memory::{Mapping, Share, create};
+
+    #[test]
+    fn the_lock_of_a_dead_holder_is_handed_on() {
+        let memory = create("test", 4096).unwrap();
+        let mapping = Mapping::new(&memory, 4096, Share::All).unwrap();
+        let lock = mapping.start().cast::<Mutex>().as_ptr();
+        // SAFETY: fresh, aligned memory that nobody else knows.
+        let lock = unsafe {
+            Mutex::init(lock).unwrap();
+            &*lock
+        };
+        for _ in 0..3 {
+            // SAFETY: the child takes the lock and exits, without running anything else.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                let found = lock.try_lock();
+                // SAFETY: ends the child without anything of the test harness's.
+                unsafe { libc::_exit(if matches!(found, Ok(Found::Ours | Found::Orphaned)) { 0 } else { 1 }) };
+            }
+            let mut status = 0;
+            // SAFETY: our child; `status` is valid.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert_eq!(status, 0);
+        }
+        assert_eq!(lock.lock_within(Duration::from_secs(5)).unwrap(), Found::Orphaned);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                assert_eq!(lock.try_lock().unwrap(), Found::Taken);
+                assert_eq!(lock.lock_within(Duration::from_millis(1)).unwrap(), Found::Taken);
+            });
+        });
+        // SAFETY: this thread took it.
+        unsafe { lock.unlock() };
+        assert_eq!(lock.try_lock().unwrap(), Found::Ours);
+        // SAFETY: as above.
+        unsafe { lock.unlock() };
+    }
+}
