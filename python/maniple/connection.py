@@ -70,6 +70,11 @@ class _ConnectionBase(Channel):
         handle, self._handle = self._handle, None
         return handle
 
+    def __del__(self) -> None:
+        # For those who override `close`, or call this; the native part closes its handle in any case.
+        if not self.closed:
+            self.close()
+
     def __enter__(self) -> Any:
         return self
 

@@ -21,6 +21,7 @@ import tempfile
 import threading
 
 from . import reduction, util
+from .context import assert_spawning  # noqa: F401  # programs look for it here
 
 __all__ = ["BufferWrapper"]
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import connection, context, process, reduction, resource_tracker, util
+from . import connection, context, pool, process, reduction, resource_tracker, util  # noqa: F401
 
 # much of this is here to be found under the standard names
 from ._manager_server import (  # noqa: F401

@@ -24,7 +24,7 @@ from queue import Empty, Full  # noqa: F401
 from traceback import print_exc
 from typing import Any
 
-from . import context, reduction
+from . import connection, context, reduction  # noqa: F401  # programs look for the first here
 from ._maniple import Log
 from ._native_sync import SEM_VALUE_MAX
 from .util import Finalize, debug, info, is_exiting, register_after_fork

@@ -24,6 +24,8 @@ from copyreg import dispatch_table as _copyreg_table
 from functools import partial
 from typing import Any
 
+from . import context  # noqa: F401  # programs look for it here
+
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
 
 HAVE_SEND_HANDLE = sys.platform == "win32" or (
@@ -39,17 +41,12 @@ class ForkingPickler(pickle.Pickler):
     _extra_reducers: dict[type, Callable[[Any], Any]] = {}
     _copyreg_dispatch_table = _copyreg_table
 
-    # Seen by the C pickler when it is constructed.  Replaced, never changed in
-    # place: a pickler in another thread may be using it.
-    dispatch_table: dict[type, Callable[[Any], Any]] = {}
-
     def __init__(self, *args: Any, **kwds: Any) -> None:
-        # Before the C constructor, which looks the table up.
+        super().__init__(*args, **kwds)
         if _copyreg_table != _merged_from:
             _merge_tables()
-        if self._extra_reducers is not _own_reducers:
-            self.dispatch_table = _copyreg_table | self._extra_reducers
-        super().__init__(*args, **kwds)
+        own = self._extra_reducers is _own_reducers
+        self.dispatch_table = _QuickPickler.dispatch_table if own else _copyreg_table | self._extra_reducers
 
     @classmethod
     def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
@@ -74,8 +71,10 @@ _merged_from: dict = {}
 
 
 class _QuickPickler(pickle.Pickler):
-    """`ForkingPickler` without a constructor in Python; it shares the table."""
+    """`ForkingPickler` without a constructor in Python."""
 
+    # Seen by the C pickler when it is constructed.  Replaced, never changed in
+    # place: a pickler in another thread may be using it.
     dispatch_table: dict[type, Callable[[Any], Any]] = {}
 
 
@@ -179,7 +178,7 @@ def _merge_tables() -> None:
     """Rebuild the table that picklers use from copyreg's and our own."""
     global _merged_from, _idle, _idle_apart
     seen = _copyreg_table.copy()
-    _QuickPickler.dispatch_table = ForkingPickler.dispatch_table = seen | _own_reducers
+    _QuickPickler.dispatch_table = seen | _own_reducers
     _merged_from, _idle, _idle_apart = seen, [], []
 
 

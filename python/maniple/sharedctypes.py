@@ -37,6 +37,15 @@ typecode_to_type: dict[str, type] = dict(
 )
 
 
+def _kind(typecode_or_type: str | type) -> Any:
+    if not isinstance(typecode_or_type, str):
+        return typecode_or_type
+    try:
+        return typecode_to_type[typecode_or_type]
+    except KeyError:
+        raise TypeError(f"bad typecode: {typecode_or_type!r} is none of {''.join(typecode_to_type)}") from None
+
+
 def _placed(kind: type, memory: heap.BufferWrapper) -> Any:
     """A ctypes object of type `kind` at the start of `memory`, which lives as long as the object."""
     reduction.register(kind, reduce_ctype)
@@ -58,7 +67,7 @@ def _zeroed(kind: type) -> Any:
 
 def RawValue(typecode_or_type: str | type, *args: Any) -> Any:
     """A ctypes object in shared memory, with no lock.  `args` go to its constructor; without them it is zero."""
-    kind = typecode_to_type.get(typecode_or_type, typecode_or_type)
+    kind = _kind(typecode_or_type)
     fresh = _zeroed(kind)
     kind.__init__(fresh, *args)
     return fresh
@@ -66,7 +75,7 @@ def RawValue(typecode_or_type: str | type, *args: Any) -> Any:
 
 def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
     """A ctypes array in shared memory, with no lock: so many zeros, or the items of a sequence."""
-    kind = typecode_to_type.get(typecode_or_type, typecode_or_type)
+    kind = _kind(typecode_or_type)
     items = size_or_initializer
     if isinstance(items, int):
         return _zeroed(kind * items)
@@ -138,6 +147,17 @@ def make_property(name: str) -> Any:
     """A property that reads and writes the attribute `name` of the wrapped object with the lock held."""
     return prop_cache.setdefault(name, LockedField(name))
 
+
+#: what such a property does, for programs that make it from text (with the attribute's name seven times)
+template = """
+def get_%s(wrapper):
+    with wrapper:
+        return wrapper._obj.%s
+def set_%s(wrapper, value):
+    with wrapper:
+        wrapper._obj.%s = value
+%s = property(get_%s, set_%s)
+"""
 
 prop_cache: dict[str, LockedField] = {}
 #: ctypes structure -> its wrapper class

@@ -132,3 +132,5 @@ class SynchronizedArray(SynchronizedBase, Generic[_Held]):
 class SynchronizedString(SynchronizedArray[bytes]):
     value: bytes
     raw: bytes
+
+template: str

@@ -80,34 +80,39 @@ impl PyGuarded {
     }
 
     /// The object itself.
+    #[pyo3(text_signature = "(self)")]
     fn get_obj(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self._obj(py)
     }
 
     /// The lock.
+    #[pyo3(text_signature = "(self)")]
     fn get_lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self._lock(py)
     }
 
+    #[pyo3(text_signature = "(self)")]
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let parts = self.parts()?;
         parts.lock.call_method0(py, intern!(py, "acquire"))
     }
 
-    #[pyo3(signature = (*_args))]
+    #[pyo3(signature = (*_args), text_signature = "(self, *args)")]
     fn __exit__(&self, py: Python<'_>, _args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
         let parts = self.parts()?;
         parts.lock.call_method0(py, intern!(py, "release"))
     }
 
     /// An item, with the lock held.
-    fn _get_item(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.parts()?.holding(py, |obj| Ok(obj.get_item(key)?.unbind()))
+    #[pyo3(text_signature = "(self, i)")]
+    fn _get_item(&self, py: Python<'_>, i: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.parts()?.holding(py, |obj| Ok(obj.get_item(i)?.unbind()))
     }
 
     /// Sets an item, with the lock held.
-    fn _set_item(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.parts()?.holding(py, |obj| obj.set_item(key, value))
+    #[pyo3(text_signature = "(self, i, value)")]
+    fn _set_item(&self, py: Python<'_>, i: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.parts()?.holding(py, |obj| obj.set_item(i, value))
     }
 }
 
