@@ -26,7 +26,6 @@ from ._auth import (  # noqa: F401  # all of it is to be found here too, under t
     _MD5ONLY_MESSAGE_LENGTH,
     CHALLENGE,
     FAILURE,
-    MESSAGE_LENGTH,
     WELCOME,
     _create_response,
     _get_digest_name_and_payload,
@@ -42,8 +41,10 @@ __all__ = ["Client", "Listener", "Pipe", "wait"]
 # the names by which newer Pythons know them
 _CHALLENGE, _WELCOME, _FAILURE = CHALLENGE, WELCOME, FAILURE
 
-#: bytes; size of a Windows pipe's buffer
-BUFSIZE = 65536
+# As the running Python has them. Bytes: of a Windows pipe's buffer, and of the random part of a challenge (ours are of 40 on every
+# version, which older ones take as well).
+BUFSIZE = 65536 if sys.version_info >= (3, 14) else 8192
+MESSAGE_LENGTH = 40 if sys.version_info >= (3, 12) else 20
 #: seconds; how long a client keeps trying a busy Windows pipe
 CONNECTION_TIMEOUT = 20.0
 
