@@ -8,6 +8,7 @@
 //! | `memory` | bytes that arrived, as a Python buffer |
 //! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
+//! | `signals` | signals that come while a thread waits |
 //! | `source` | the items of a call, made into tasks when there is room for them |
 //! | `function` | which functions mean the same in every call, and what they are called |
 //! | `hub` | `Hub`: the parent's side |
@@ -17,7 +18,6 @@
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
-//! | `plain` | pickles of plain values, without the pickle module |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
 //! runs, so the two cannot deadlock.
@@ -36,9 +36,9 @@ mod memory;
 mod message;
 mod named;
 mod pickle;
-mod plain;
 mod queue;
 mod region;
+mod signals;
 mod source;
 mod sync;
 mod sync_fast;

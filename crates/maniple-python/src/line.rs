@@ -1,11 +1,12 @@
 //! `Line`: the connection between a proxy and the server of its manager, once both know each other.
 //!
-//! Plain values are pickled and unpickled here ([`plain`]), everything else by the functions that the line was made with.
+//! Small values of the commonest types are pickled and unpickled here ([`pickle`]), everything else by the functions that the line was made with.
 //! Neither is done while the line is taken: what they call may use the line itself.
 
 use crate::error::python;
 use crate::handles::adopt;
-use crate::plain;
+use crate::pickle;
+use crate::signals::look_for_signals;
 use maniple_engine::Error;
 use maniple_engine::dialogue::Dialogue;
 use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError};
@@ -13,9 +14,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, TryLockError};
-
-/// Longer messages are left to pickle whatever they are.
-const LONG: usize = 64 * 1024;
 
 /// One end of the connection. It is closed by the first exchange that fails: what comes then would be taken for another answer.
 #[pyclass(name = "Line", module = "maniple._maniple", frozen)]
@@ -30,13 +28,8 @@ pub struct PyLine {
 type Raised = Option<PyErr>;
 
 fn signals(raised: &mut Raised) -> bool {
-    Python::attach(|py| match py.check_signals() {
-        Ok(()) => true,
-        Err(error) => {
-            *raised = Some(error);
-            false
-        }
-    })
+    *raised = look_for_signals();
+    raised.is_none()
 }
 
 fn say(dialogue: &mut Dialogue, message: &[u8]) -> PyResult<()> {
@@ -79,15 +72,14 @@ impl PyLine {
         done
     }
 
-    /// Does so with the pickle of a tuple of `items`; the dict at the place `fresh` is known to nobody else.
+    /// Does so with the pickle of a tuple of `items`.
     fn pickled<'py, T>(
         &self,
         items: &[Borrowed<'_, 'py, PyAny>],
-        fresh: Option<usize>,
         work: impl FnOnce(Python<'py>, &[u8]) -> PyResult<T>,
         py: Python<'py>,
     ) -> PyResult<T> {
-        if let Some(message) = plain::write(items, fresh) {
+        if let Some(message) = pickle::dump_tuple(items) {
             return work(py, &message);
         }
         let message = self.dumps.bind(py).call1((PyTuple::new(py, items)?,))?;
@@ -95,9 +87,7 @@ impl PyLine {
     }
 
     fn unpickled<'py>(&self, py: Python<'py>, message: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        if message.len() <= LONG
-            && let Some(value) = plain::read(py, message)
-        {
+        if let Some(value) = pickle::load(py, message) {
             return Ok(value);
         }
         self.loads.bind(py).call1((PyBytes::new(py, message),))
@@ -125,7 +115,6 @@ impl PyLine {
         let request = [ident, method, args, kwds].map(Bound::as_borrowed);
         let answer = self.pickled(
             &request,
-            Some(3),
             |py, message| {
                 self.exchange(py, |dialogue| {
                     say(dialogue, message)?;
@@ -140,7 +129,7 @@ impl PyLine {
     /// Sends a tuple.
     fn send<'py>(&self, message: &Bound<'py, PyTuple>) -> PyResult<()> {
         let items: Vec<_> = message.iter_borrowed().collect();
-        self.pickled(&items, None, |py, message| self.exchange(py, |dialogue| say(dialogue, message)), message.py())
+        self.pickled(&items, |py, message| self.exchange(py, |dialogue| say(dialogue, message)), message.py())
     }
 
     /// Receives an object. EOFError when the other end is closed.

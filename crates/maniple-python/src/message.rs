@@ -2,6 +2,7 @@
 
 use crate::memory::PyMemory;
 use crate::pickle;
+use crate::signals::look_for_signals;
 use maniple_engine::Error;
 use maniple_engine::channel::frame::Interrupted;
 use pyo3::buffer::PyBuffer;
@@ -32,7 +33,7 @@ pub fn dump<'py>(value: &Bound<'py, PyAny>, apart: impl FnOnce() -> bool) -> PyR
     static WHOLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static APART: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let mut out = Vec::with_capacity(96);
-    if pickle::dump(value, &mut out)? {
+    if pickle::dump(value, &mut out) {
         return Ok(Pickled::Quick(out));
     }
     let py = value.py();
@@ -99,13 +100,8 @@ pub fn waiting<T: Send>(
     let mut raised = None;
     let done = py.detach(|| {
         act(&mut || {
-            Python::attach(|py| match py.check_signals() {
-                Ok(()) => false,
-                Err(error) => {
-                    raised = Some(error);
-                    true
-                }
-            })
+            raised = look_for_signals();
+            raised.is_some()
         })
     });
     match (done, raised) {

@@ -5,6 +5,7 @@
 
 use crate::error::python;
 use crate::handles::adopt;
+use crate::signals::look_for_signals;
 use maniple_engine::sync::arena::{Arena, Place, Ticket};
 use maniple_engine::sync::condition::Guard;
 use maniple_engine::sync::holder::this_thread;
@@ -12,7 +13,6 @@ use maniple_engine::sync::lock::{Lock, RLock};
 use maniple_engine::sync::patience::{Interrupt, Limit};
 use maniple_engine::sync::semaphore::Semaphore;
 use maniple_engine::sync::{Outcome, Released};
-use maniple_engine::sys;
 use pyo3::exceptions::{
     PyAssertionError, PyFileExistsError, PyFileNotFoundError, PyOSError, PyOverflowError, PyRuntimeError, PyValueError,
 };
@@ -72,12 +72,6 @@ pub fn limit(timeout: Option<f64>) -> Limit {
         Some(t) if t > 0.0 => Duration::try_from_secs_f64(t).map_or(Limit::Never, Limit::For),
         Some(_) => Limit::Now,
     }
-}
-
-/// What a signal's handler raised, if one is due. Python runs handlers in its first thread only; any other must not ask for the
-/// interpreter here, since it may still wait while the interpreter ends.
-pub fn look_for_signals() -> Option<PyErr> {
-    sys::is_first_thread().then(|| Python::attach(|py| py.check_signals().err())).flatten()
 }
 
 /// Runs `wait` without the interpreter lock; the exception of a signal handler that broke it off comes back.

@@ -44,7 +44,7 @@ impl PyCondition {
                     broken = !interrupt();
                     return !broken;
                 }
-                again = crate::sync::look_for_signals();
+                again = crate::signals::look_for_signals();
                 again.is_none()
             })
         });

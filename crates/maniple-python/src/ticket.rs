@@ -2,6 +2,7 @@
 
 use crate::decode::{Decoder, open};
 use crate::error::{helper, python};
+use crate::signals::look_for_signals;
 use maniple_engine::Error;
 use maniple_engine::pool::{Incoming, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
@@ -44,13 +45,8 @@ fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<
     let mut raised = None;
     let waited = py.detach(|| {
         ticket.wait(deadline, &mut || {
-            Python::attach(|py| match py.check_signals() {
-                Ok(()) => true,
-                Err(error) => {
-                    raised = Some(error);
-                    false
-                }
-            })
+            raised = look_for_signals();
+            raised.is_none()
         })
     });
     match (waited, raised) {
