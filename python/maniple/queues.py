@@ -27,6 +27,7 @@ from typing import Any
 from . import connection, context, reduction  # noqa: F401  # programs look for the first here
 from ._maniple import Log
 from ._native_sync import SEM_VALUE_MAX
+from .synchronize import check_spawning, made_for_fork
 from .util import Finalize, debug, info, is_exiting, register_after_fork
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
@@ -157,7 +158,12 @@ class Queue:
     #: whether items are to be reported done
     _counted = False
 
+    # Nothing in it minds how a child was started. It is refused where its locks would be in the standard package, so that a program
+    # that works here works there.
+    _by_fork_only = False
+
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        self._by_fork_only = made_for_fork(ctx)
         if maxsize > 0:
             self._share(maxsize, Log(), ctx.BoundedSemaphore(maxsize))
         else:
@@ -186,7 +192,7 @@ class Queue:
         return ended
 
     def __getstate__(self) -> tuple:
-        context.assert_spawning(self)
+        check_spawning(self, self._by_fork_only)
         return self._ignore_epipe, self._maxsize, _pass_log(self._log), self._sem
 
     def __setstate__(self, state: tuple) -> None:
@@ -345,7 +351,10 @@ class JoinableQueue(Queue):
 class SimpleQueue:
     """A queue without a bound, and with nothing but `put`, `get`, `empty` and `close`."""
 
+    _by_fork_only = False
+
     def __init__(self, *, ctx: Any) -> None:
+        self._by_fork_only = made_for_fork(ctx)
         self._share(Log())
 
     def _share(self, log: Log) -> None:
@@ -353,7 +362,7 @@ class SimpleQueue:
         self._reader, self._writer = _End(log, True), _End(log, False)
 
     def __getstate__(self) -> Any:
-        context.assert_spawning(self)
+        check_spawning(self, self._by_fork_only)
         return _pass_log(self._log)
 
     def __setstate__(self, state: Any) -> None:

@@ -40,7 +40,7 @@ def _me() -> str:
     return here if thread == "MainThread" else f"{here}|{thread}"
 
 
-def _made_for_fork(ctx: Any) -> bool:
+def made_for_fork(ctx: Any) -> bool:
     """Whether an object of context `ctx` is for forked children only.
 
     For the others a tracker that is running is seen to be alive: their children will inherit it.
@@ -53,14 +53,19 @@ def _made_for_fork(ctx: Any) -> bool:
     return False
 
 
-def _ticket(obj: Any, by_fork_only: bool) -> Any:
-    """What `obj` is pickled as; an error unless a child is being started that may have it."""
+def check_spawning(obj: Any, by_fork_only: bool) -> None:
+    """An error unless a child is being started that may have `obj`."""
     context.assert_spawning(obj)
     if by_fork_only:
         raise RuntimeError(
             f"A {SemLock.__name__} created in a fork context is being shared with a process in a spawn context. "
             "This is not supported. Please use the same context to create multiprocessing objects and Process."
         )
+
+
+def _ticket(obj: Any, by_fork_only: bool) -> Any:
+    """What `obj` is pickled as."""
+    check_spawning(obj, by_fork_only)
     return ticket(obj)
 
 
@@ -69,7 +74,7 @@ class SemLock(_NativeSemLock):
 
     def __init__(self, kind: int, value: int, maxvalue: int, *, ctx: Any, holder: bool = False) -> None:
         super().__init__(kind, value, maxvalue, holder=holder)
-        self._by_fork_only = _made_for_fork(ctx)
+        self._by_fork_only = made_for_fork(ctx)
         util.debug("created semlock with handle %s", self.handle)
 
     @property
@@ -228,7 +233,7 @@ class Event(EventFlag):
         return EventFlag.__new__(cls)
 
     def __init__(self, *, ctx: Any) -> None:
-        self._by_fork_only = _made_for_fork(ctx)
+        self._by_fork_only = made_for_fork(ctx)
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = _ticket(self, self._by_fork_only)
