@@ -38,7 +38,7 @@ help: ## this list
 demo: build ## all examples, in both languages, on real input (FOLDER=...: whose words to count)
 	@scripts/demo.sh $(py) $(FOLDER)
 
-test: ## all tests: Rust, loom, Python, names, CPython's own Pool tests; under 15 minutes on two cores
+test: ## all tests: Rust, loom, Python, names, CPython's own tests; under 15 minutes on two cores
 	@$(setup) extension test
 	@$(py) scripts/run_tests.py rust loom python api cpython --cpython-suite "$(SUITE)" --api-tool "$(API)"
 

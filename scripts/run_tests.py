@@ -8,7 +8,7 @@
 | loom | the ring and the bell under every order of memory accesses |
 | python | tests/python, in every start method |
 | api | names and signatures against the running Python's own package, through `--api-tool` |
-| cpython | CPython's own tests of Pool, in every start method, through `--cpython-suite` |
+| cpython | CPython's own tests of multiprocessing, in every start method, through `--cpython-suite` |
 
 A suite that fails does not keep the others from running. One that says that it ran no test has
 failed, and so has one that leaves a process behind. Ends with 1 if any has failed.
@@ -70,7 +70,7 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
     loom = ["cargo", "test", "--locked", "-p", "maniple-engine", "--release", "--test", "loom"]
     # Other flags would have the other build's files compiled anew each time.
     apart = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / "loom")}
-    cpython = [sys.executable, options.cpython_suite, "--package", "maniple", "--suites", "mp", "-k", "Pool"]
+    cpython = [sys.executable, options.cpython_suite, "--package", "maniple", "--suites", "mp,main", "--forbid-c-ext"]
     return {
         "rust": Suite("rust", ["cargo", "test", "--locked", "--no-fail-fast", *crates], CARGO_CLOSING, CARGO_TITLE),
         "loom": Suite("loom", loom, CARGO_CLOSING, CARGO_TITLE, apart),
@@ -128,16 +128,16 @@ def main() -> int:
 def why_not_cpython(suite: str) -> str:
     """Why CPython's own tests cannot run, and what to do about it; empty where they can."""
     if suite == "none":
-        return "CPython's own Pool tests were NOT RUN, as SUITE=none asked for."
+        return "CPython's own tests were NOT RUN, as SUITE=none asked for."
     if not Path(suite).is_file():
         return (
-            f"CPython's own Pool tests cannot run: {suite} is not there. Say where their runner lies with "
+            f"CPython's own tests cannot run: {suite} is not there. Say where their runner lies with "
             "make test SUITE=/path/to/mp_suite.py, or go without them with SUITE=none."
         )
     if subprocess.call([sys.executable, "-c", "import test._test_multiprocessing"], stderr=subprocess.DEVNULL):
         version = "{}.{}".format(*sys.version_info)
         return (
-            f"CPython's own Pool tests cannot run: this Python {version} has no package `test`. On Debian and "
+            f"CPython's own tests cannot run: this Python {version} has no package `test`. On Debian and "
             f"Ubuntu: apt-get install libpython{version}-testsuite. To go without them: make test SUITE=none."
         )
     return ""

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
 from . import get_context, util
-from ._maniple import Stream
+from ._maniple import Stream, usable_cores
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError
 from ._pool_names import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
 from ._results import ApplyResult
@@ -66,13 +66,15 @@ class IMapUnorderedIterator(IMapIterator[Result]):
 
 
 def default_processes() -> int:
-    """How many workers a pool has unless told: the processors that this process may use."""
-    counted = getattr(os, "process_cpu_count", None)
-    if counted is not None:
-        return int(counted() or 1)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
+    """How many workers a pool has unless told: the processors that this process may use, by its affinity and its control group.
+
+    What Python was told (`-X cpu_count`, `PYTHON_CPU_COUNT`) counts for more.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = getattr(os, "process_cpu_count", lambda: None)()
+    if told not in (None, allowed):
+        return int(told)
+    return max(1, min(allowed, usable_cores()))
 
 
 class Pool:

@@ -62,6 +62,18 @@ def test_default_number_of_workers(new_pool: NewPool, kind: str) -> None:
     assert pool.map(square, [2]) == [4]
 
 
+def test_default_number_is_within_the_control_groups_share(
+    pool_module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(pool_module.os, "process_cpu_count", lambda: 8, raising=False)
+    for share, workers in ((3, 3), (8, 8), (16, 8)):
+        monkeypatch.setattr(pool_module, "usable_cores", lambda share=share: share)
+        assert pool_module.default_processes() == workers
+    monkeypatch.setattr(pool_module.os, "process_cpu_count", lambda: 5)
+    assert pool_module.default_processes() == 5, "what Python was told counts for more"
+
+
 def test_private_names_that_programs_use(new_pool: NewPool, pool_module: ModuleType) -> None:
     pool = new_pool(2)
     assert len(pool._pool) == pool._processes == 2

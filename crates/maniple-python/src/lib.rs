@@ -77,6 +77,12 @@ mod _maniple {
 
     use super::*;
 
+    /// How many processors this process may use: its affinity and its control group's share count.
+    #[pyfunction]
+    fn usable_cores() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::sync_fast::install(&module.py().get_type::<crate::sync::PySemLock>())?;

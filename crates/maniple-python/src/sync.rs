@@ -387,6 +387,7 @@ impl PySemLock {
     }
 
     /// Whether an attempt to acquire it would have to wait.
+    #[pyo3(text_signature = "(self)")]
     fn locked(&self) -> PyResult<bool> {
         self._is_zero()
     }
