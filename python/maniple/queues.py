@@ -178,7 +178,7 @@ class Queue:
 
     def _begin_here(self) -> None:
         # In a forked child too: what waits in the parent is the parent's to write, and its feeder is not here.
-        self._closed = self._at_exit_forget = False
+        self._closed = self._at_exit_forget = self._used = False
         self._flush: Any = None
         self._feeds = type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error
         self._outbox = _Outbox(self._log.put, self._give_up(self._log, self._writer))
@@ -210,6 +210,7 @@ class Queue:
         """
         if self._closed:
             self._check_open()
+        self._used = True
         sem = self._sem
         if sem is not None and not sem.acquire(block, timeout):
             raise Full
@@ -287,8 +288,11 @@ class Queue:
 
     def close(self) -> None:
         """Say that this process puts and gets no more.  The feeder, where there is one, ends when all is written."""
-        if not self._closed:
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
+        # One that only looked on can still look: programs ask a queue that they have closed whether it is empty.
+        if self._used:
             self._reader.close()
             if self._outbox.thread is None:
                 self._outbox.ended()

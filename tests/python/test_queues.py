@@ -310,3 +310,17 @@ def test_a_thread_that_puts_while_another_forks_does_not_stop_the_child(mp: Modu
         thread.join()
         queue.cancel_join_thread()
         queue.close()
+
+
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
+def test_a_closed_queue_that_was_not_put_into_can_be_asked_whether_it_is_empty(mp: ModuleType, kind: str) -> None:
+    queue = getattr(mp, kind)()
+    queue.close()
+    queue.join_thread()
+    assert queue.empty()
+    queue = getattr(mp, kind)()
+    queue.put("item")
+    queue.close()
+    queue.join_thread()
+    with pytest.raises(OSError, match="is closed"):
+        queue.empty()
