@@ -25,7 +25,7 @@ from ._manager_wire import Token, line_over, listener_client, of_managers
 try:
     from . import shared_memory
 except ImportError:  # no shared memory here: `managers` then offers no SharedMemoryManager
-    shared_memory = None
+    shared_memory = None  # type: ignore[assignment]  # not to be made optional for all who can use it
 
 __all__ = ["Server", "SharedMemoryServer", "all_methods", "public_methods"]
 
@@ -62,7 +62,7 @@ class Server:
         "decref",
     ]
 
-    def __init__(self, registry: dict, address: Any, authkey: bytes, serializer: str) -> None:
+    def __init__(self, registry: dict[str, tuple[Any, ...]], address: Any, authkey: bytes, serializer: str) -> None:
         if not isinstance(authkey, bytes):
             raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
         self.registry = registry
@@ -70,15 +70,15 @@ class Server:
         # no key for the listener: a peer is authenticated in its own thread, so that a silent one stops nobody
         self.listener = listener_client[serializer][0](address=address, backlog=128)
         self.address = self.listener.address
-        self.id_to_obj: dict[str, tuple] = {"0": (None, (), None)}
+        self.id_to_obj: dict[str, tuple[Any, ...]] = {"0": (None, (), None)}
         self.id_to_refcount: dict[str, int] = {}
-        self.id_to_local_proxy_obj: dict[str, tuple] = {}
+        self.id_to_local_proxy_obj: dict[str, tuple[Any, ...]] = {}
         self.mutex = threading.Lock()
         self.stop_event = threading.Event()
 
     def serve_forever(self) -> None:
         """Serve until a client says `shutdown`; ends with SystemExit."""
-        process.current_process()._manager_server = self
+        process.current_process()._manager_server = self  # type: ignore[attr-defined]  # for `RebuildProxy`
         self.stop_event.clear()
         try:
             threading.Thread(target=self.accepter, daemon=True).start()
@@ -145,7 +145,7 @@ class Server:
         finally:
             self.stop_event.set()
 
-    def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, tuple]:
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, tuple[str, ...]]:
         """Make an object; its id and the methods that it exposes.  The caller holds one reference to it."""
         make, exposed, method_to_typeid, _ = self.registry[typeid]
         if make is not None:
@@ -166,7 +166,7 @@ class Server:
             self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
         return ident, tuple(names)
 
-    def get_methods(self, c: Any, token: Token) -> tuple:
+    def get_methods(self, c: Any, token: Token) -> tuple[str, ...]:
         """The methods that an object exposes."""
         return tuple(self.id_to_obj[token.id][1])
 
@@ -244,7 +244,7 @@ class Server:
         conn.close()
         sys.exit(0)
 
-    def _call(self, conn: Any, request: tuple) -> tuple:
+    def _call(self, conn: Any, request: tuple[Any, ...]) -> tuple[str, Any]:
         """The answer to a client's request."""
         ident, methodname, args, kwds = request
         entry = self.id_to_obj.get(ident) or self.id_to_local_proxy_obj.get(ident)
@@ -332,11 +332,11 @@ class _SharedMemoryTracker:
         util.debug("Call %s.__del__ in %d", type(self).__name__, getpid())
         self.unlink()
 
-    def __getstate__(self) -> tuple:
+    def __getstate__(self) -> tuple[Any, ...]:
         return self.shared_memory_context_name, self.segment_names
 
-    def __setstate__(self, state: tuple) -> None:
-        self.__init__(*state)
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.__init__(*state)  # type: ignore[misc]  # its own, or what a subclass pickles
 
 
 @of_managers
@@ -351,7 +351,7 @@ class SharedMemoryServer(Server):
         self.shared_memory_context = _SharedMemoryTracker(f"shm_{address}_{getpid()}")
         util.debug("SharedMemoryServer started by pid %d", getpid())
 
-    def create(self, c: Any, typeid: str, /, *args: Any, **kwargs: Any) -> tuple[str, tuple]:
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwargs: Any) -> tuple[str, tuple[str, ...]]:
         """As `Server.create`; a proxy type that asks for it is given the tracker."""
         if hasattr(self.registry[typeid][-1], "_shared_memory_proxy"):
             kwargs["shared_memory_context"] = self.shared_memory_context

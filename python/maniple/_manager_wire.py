@@ -35,7 +35,7 @@ __all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "listener_cli
 _PACKAGE = __name__.rpartition(".")[0]
 _MANAGERS = _PACKAGE + ".managers"
 #: modules of ours -> the names in them that every stock CPython has too; None: all without an underscore
-_SHARED_NAMES: dict[str, frozenset[str] | None] = {
+_SHARED_NAMES: dict[str | None, frozenset[str] | None] = {
     _MANAGERS: None,
     _PACKAGE + ".context": frozenset(("ProcessError", "BufferTooShort", "TimeoutError", "AuthenticationError")),
     _PACKAGE + ".shared_memory": frozenset(("SharedMemory", "ShareableList")),
@@ -93,7 +93,7 @@ def _loads(data: bytes) -> Any:
 class _WireListener(Listener):
     """A listener whose connections carry the messages of a manager."""
 
-    def accept(self) -> ConnectionWrapper:
+    def accept(self) -> ConnectionWrapper:  # type: ignore[override]  # which is used like a `Connection`
         return ConnectionWrapper(super().accept(), _dumps, _loads)
 
 
@@ -119,7 +119,7 @@ class _SlowLine:
         """Whether a call can be made: it is open, and none waits for its answer."""
         return not (self.closed or self._waiting)
 
-    def call(self, ident: str, method: str, args: tuple, kwds: dict) -> tuple:
+    def call(self, ident: str, method: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
         """Ask for a call, and wait for the answer."""
         self._waiting = True
         try:
@@ -128,7 +128,7 @@ class _SlowLine:
         finally:
             self._waiting = False
 
-    def send(self, message: tuple) -> None:
+    def send(self, message: tuple[Any, ...]) -> None:
         """Send one message."""
         data = self._conn._dumps(message)
         with self._closed_by_failure():
@@ -176,10 +176,10 @@ class Token:
     def __init__(self, typeid: str, address: Any, id: str) -> None:
         self.__setstate__((typeid, address, id))
 
-    def __getstate__(self) -> tuple:
+    def __getstate__(self) -> tuple[Any, ...]:
         return self.typeid, self.address, self.id
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.typeid, self.address, self.id = state
 
     def __repr__(self) -> str:
@@ -199,7 +199,7 @@ class RemoteError(Exception):
 def convert_to_error(kind: str, result: Any) -> Exception:
     """The exception to raise for an answer that is no result."""
     if kind == "#ERROR":
-        return result
+        return result  # type: ignore[no-any-return]  # an exception, by its kind
     if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
         return ValueError(f"Unrecognized message type {kind!r}")
     if not isinstance(result, str):
@@ -208,7 +208,7 @@ def convert_to_error(kind: str, result: Any) -> Exception:
 
 
 @of_managers
-def dispatch(c: Any, id: str | None, methodname: str, args: tuple = (), kwds: dict = {}) -> Any:
+def dispatch(c: Any, id: str | None, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:
     """Make one call over the connection `c`, and return its result or raise its error."""
     c.send((id, methodname, args, kwds))
     kind, result = c.recv()

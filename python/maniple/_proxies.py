@@ -19,13 +19,13 @@ __all__ = ["BaseProxy", "MakeProxyType", "AutoProxy", "RebuildProxy"]
 
 
 @of_managers
-class ProcessLocalSet(set):
+class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs least to set up
     """A set that is empty again in a forked child, and wherever it is unpickled."""
 
     def __init__(self) -> None:
         util.register_after_fork(self, set.clear)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
 
 
@@ -38,9 +38,15 @@ class BaseProxy:
     """
 
     #: server's address -> (its connection, one per thread, as attribute `connection`; serial numbers of living proxies)
-    _address_to_local: dict[Any, tuple[Any, set]] = {}
+    _address_to_local: dict[Any, tuple[Any, set[int]]] = {}
     _mutex = util.ForkAwareThreadLock()
     _serials = itertools.count(1)
+    #: for most subclasses: the methods that they pass on
+    _exposed_: tuple[str, ...]
+    #: for `AutoProxy` only, and true
+    _isauto: bool
+    _tls: Any
+    _idset: set[int]
 
     def __init__(
         self,
@@ -87,7 +93,7 @@ class BaseProxy:
             self._tls.connection = new
         return new
 
-    def _callmethod(self, methodname: str, args: tuple = (), kwds: dict = {}) -> Any:
+    def _callmethod(self, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:
         """Call a method of the shared object; its result, or a proxy for that.
 
         Raises what the method raised, or `RemoteError` where the server could not call it.
@@ -105,7 +111,7 @@ class BaseProxy:
         finally:
             del result
 
-    def _proxy_for(self, exposed: tuple, token: Token) -> Any:
+    def _proxy_for(self, exposed: tuple[str, ...], token: Token) -> Any:
         """A proxy for an object that the server made for us, and holds one reference to on our behalf."""
         token.address = self._token.address
         manager = self._manager
@@ -137,7 +143,7 @@ class BaseProxy:
         )
 
     @staticmethod
-    def _decref(token: Token, serial: int, authkey: bytes, state: Any, tls: Any, idset: set, _Client: Any) -> None:
+    def _decref(token: Token, serial: int, authkey: bytes, state: Any, tls: Any, idset: set[int], _Client: Any) -> None:
         idset.discard(serial)
         if state is not None and state.value != state.STARTED:
             util.debug("DECREF %r -- manager already shutdown", token.id)
@@ -158,7 +164,7 @@ class BaseProxy:
         except Exception as error:  # the server may be gone already, and the child may not care
             util.info("incref failed: %s", error)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         options: dict[str, Any] = {}
         if context.get_spawning_popen() is not None:
             options["authkey"] = self._authkey
@@ -167,7 +173,7 @@ class BaseProxy:
             return RebuildProxy, (AutoProxy, self._token, self._serializer, options)
         return RebuildProxy, (type(self), self._token, self._serializer, options)
 
-    def __deepcopy__(self, memo: dict) -> Any:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self._getvalue()
 
     def __repr__(self) -> str:
@@ -175,7 +181,7 @@ class BaseProxy:
 
     def __str__(self) -> str:
         try:
-            return self._callmethod("__repr__")
+            return self._callmethod("__repr__")  # type: ignore[no-any-return]  # a string, there as here
         except Exception:
             return repr(self)[:-1] + "; '__str__()' failed>"
 
@@ -203,7 +209,7 @@ def tell_server(connect: Callable[..., Any], address: Any, authkey: bytes, order
 
 
 @of_managers
-def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: dict) -> Any:
+def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
     """Unpickle a proxy."""
     me = process.current_process()
     server = getattr(me, "_manager_server", None)
@@ -226,7 +232,7 @@ def _forwarding(name: str) -> Callable[..., Any]:
 
 
 @of_managers
-def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict = {}) -> type:
+def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, Any] = {}) -> type:
     """A class of proxies that have the methods `exposed`."""
     exposed = tuple(exposed)
     made = _cache.get((name, exposed))
@@ -252,6 +258,8 @@ def AutoProxy(
     if exposed is None:
         exposed = tell_server(listener_client[serializer][1], token.address, authkey, "get_methods", token)
     kind = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
-    proxy = kind(token, serializer, manager=manager, authkey=authkey, incref=incref, manager_owned=manager_owned)
+    proxy: BaseProxy = kind(
+        token, serializer, manager=manager, authkey=authkey, incref=incref, manager_owned=manager_owned
+    )
     proxy._isauto = True
     return proxy

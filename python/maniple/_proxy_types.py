@@ -1,5 +1,8 @@
 """What the types of `SyncManager` look like from outside: a class of proxies for each."""
 
+# What a proxy returns comes from the server as `Any`; its type is that of the method there.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import time
@@ -77,7 +80,7 @@ class IteratorProxy(BaseProxy):
 class AcquirerProxy(BaseProxy):
     """A lock or semaphore of `threading` in the server."""
 
-    _exposed_ = ("acquire", "release", "locked")
+    _exposed_: tuple[str, ...] = ("acquire", "release", "locked")
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """As `threading.Lock.acquire`; no `timeout` waits for ever."""
@@ -197,7 +200,7 @@ class ValueProxy(BaseProxy):
     """A `Value` in the server."""
 
     _exposed_ = ("get", "set")
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def get(self) -> Any:
         """The value."""
@@ -210,7 +213,7 @@ class ValueProxy(BaseProxy):
     value = property(get, set)
 
 
-BaseListProxy = MakeProxyType(
+BaseListProxy: Any = MakeProxyType(
     "BaseListProxy",
     (
         "__add__",
@@ -240,17 +243,17 @@ BaseListProxy = MakeProxyType(
 
 @of_managers
 @_in_place("__imul__")
-class ListProxy(BaseListProxy):
+class ListProxy(BaseListProxy):  # type: ignore[misc]  # made at run time
     """A list in the server."""
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __iadd__(self, value: Iterable[Any]) -> ListProxy:
         self.extend(value)
         return self
 
 
-_BaseDictProxy = MakeProxyType(
+_BaseDictProxy: Any = MakeProxyType(
     "_BaseDictProxy",
     (
         "__contains__",
@@ -281,13 +284,13 @@ _BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
 @of_managers
 @_in_place("__ior__")
-class DictProxy(_BaseDictProxy):
+class DictProxy(_BaseDictProxy):  # type: ignore[misc]  # made at run time
     """A dict in the server."""
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
 
-_BaseSetProxy = MakeProxyType(
+_BaseSetProxy: Any = MakeProxyType(
     "_BaseSetProxy",
     (
         "__and__",
@@ -333,10 +336,10 @@ _BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
 @of_managers
 @_in_place("__iand__", "__ior__", "__isub__", "__ixor__")
-class SetProxy(_BaseSetProxy):
+class SetProxy(_BaseSetProxy):  # type: ignore[misc]  # made at run time
     """A set in the server."""
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
 
 MutableSequence.register(BaseListProxy)
@@ -345,7 +348,7 @@ MutableSet.register(_BaseSetProxy)
 
 ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
 
-BasePoolProxy = MakeProxyType(
+BasePoolProxy: Any = MakeProxyType(
     "PoolProxy",
     (
         "apply",
@@ -367,7 +370,7 @@ BasePoolProxy._method_to_typeid_ = dict.fromkeys(
 
 
 @of_managers
-class PoolProxy(BasePoolProxy):
+class PoolProxy(BasePoolProxy):  # type: ignore[misc]  # made at run time
     """A pool in the server."""
 
     def __enter__(self) -> PoolProxy:

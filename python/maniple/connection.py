@@ -30,9 +30,9 @@ from ._auth import (  # noqa: F401  # all of it is to be found here too, under t
     _create_response,
     _get_digest_name_and_payload,
     _verify_challenge,
-    answer_challenge,
-    deliver_challenge,
 )
+from ._auth import answer_challenge as answer_challenge
+from ._auth import deliver_challenge as deliver_challenge
 from ._maniple import Channel
 from .context import AuthenticationError, BufferTooShort  # noqa: F401
 
@@ -87,7 +87,7 @@ class Connection(_ConnectionBase):
     """A connection over a file descriptor, which it owns: a pipe, a socket pair or a socket."""
 
 
-def reduce_connection(conn: Connection) -> tuple:
+def reduce_connection(conn: Connection) -> tuple[Any, ...]:
     """A connection travels as a duplicate of its descriptor."""
     state = (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
     return rebuild_connection, (*state, True) if conn._parcels else state
@@ -115,7 +115,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     ends = tuple(map(_connection_over, socket.socketpair()))
     for end in ends:
         end._parcels = True
-    return ends
+    return ends  # type: ignore[return-value]  # two, as `socketpair` made them
 
 
 def _connection_over(sock: socket.socket) -> Connection:
@@ -131,14 +131,14 @@ def _connection_over(sock: socket.socket) -> Connection:
 _LONGEST_POLL = 0x7FFFFFFF
 
 
-def _wait_for_events(poller: Any, timeout: float | None) -> list[tuple[int, int]]:
+def _wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[int, int]]:
     """What `poller` reports within `timeout` seconds; None waits for ever, a negative number not at all."""
     milliseconds = None if timeout is None else ceil(timeout * 1000) if timeout > 0 else 0
     if milliseconds is None or milliseconds <= _LONGEST_POLL:
         return poller.poll(milliseconds)
     started = time.monotonic()
     while not (events := poller.poll(min(milliseconds, _LONGEST_POLL))) and milliseconds > 0:
-        milliseconds = ceil((started + timeout - time.monotonic()) * 1000)
+        milliseconds = ceil((started + timeout - time.monotonic()) * 1000)  # type: ignore[operator]  # None has returned
     return events
 
 
@@ -238,12 +238,12 @@ class Listener:
     @property
     def address(self) -> Any:
         """Where to connect."""
-        return self._listener._address
+        return self._listener._address  # type: ignore[union-attr]  # AttributeError once closed, as is standard
 
     @property
     def last_accepted(self) -> Any:
         """The address of the end accepted last, where it has one."""
-        return self._listener._last_accepted
+        return self._listener._last_accepted  # type: ignore[union-attr]  # likewise
 
     def __enter__(self) -> Listener:
         return self
@@ -344,7 +344,7 @@ def _xml_loads(s: bytes) -> Any:
 class XmlListener(Listener):
     """A listener whose connections send objects as XML-RPC values."""
 
-    def accept(self) -> ConnectionWrapper:
+    def accept(self) -> ConnectionWrapper:  # type: ignore[override]  # which is used like a `Connection`
         """The next connection."""
         return ConnectionWrapper(super().accept(), _xml_dumps, _xml_loads)
 

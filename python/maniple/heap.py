@@ -19,6 +19,7 @@ import os
 import sys
 import tempfile
 import threading
+from typing import Any
 
 from . import reduction, util
 from .context import assert_spawning  # noqa: F401  # programs look for it here
@@ -52,12 +53,12 @@ class Arena:
         return fd
 
 
-def reduce_arena(a: Arena) -> tuple:
+def reduce_arena(a: Arena) -> tuple[Any, ...]:
     """An arena travels as a duplicate of its descriptor."""
     return rebuild_arena, (a.size, reduction.DupFd(a.fd))
 
 
-def rebuild_arena(size: int, dupfd: object) -> Arena:
+def rebuild_arena(size: int, dupfd: Any) -> Arena:
     """The other half of `reduce_arena`."""
     return Arena(size, dupfd.detach())
 

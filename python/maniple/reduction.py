@@ -67,7 +67,7 @@ class ForkingPickler(pickle.Pickler):
 
 
 _own_reducers = ForkingPickler._extra_reducers
-_merged_from: dict = {}
+_merged_from: dict[Any, Any] = {}
 
 
 class _QuickPickler(pickle.Pickler):
@@ -78,7 +78,7 @@ class _QuickPickler(pickle.Pickler):
     dispatch_table: dict[type, Callable[[Any], Any]] = {}
 
 
-class _Pieces(list):
+class _Pieces(list):  # type: ignore[type-arg]  # a plain base costs least to set up
     """A "file" that keeps what is written to it, uncopied."""
 
     __slots__ = ()
@@ -89,7 +89,7 @@ class _Pieces(list):
 # picklers are kept.  One in use is not in the list: neither other threads nor a
 # reducer that itself pickles something can get at it.  The list is replaced along
 # with the table that its picklers have read.
-_idle: list[tuple[Callable, Callable, _Pieces]] = []
+_idle: list[tuple[Callable[[Any], None], Callable[[], None], _Pieces]] = []
 # A pickler that has worked on more has grown its tables, and would be slow to clear.
 _KEEP_UP_TO = 8192
 
@@ -116,7 +116,7 @@ def _quick_dumps(obj: Any) -> memoryview:
 #: bytes; only buffers of at least this size are worth a way of their own
 _LARGE = 64 * 1024
 # As `_idle`, for picklers that leave large buffers out; each with the list that it puts them into.
-_idle_apart: list[tuple[Callable, Callable, _Pieces, list]] = []
+_idle_apart: list[tuple[Callable[[Any], None], Callable[[], None], _Pieces, list[memoryview]]] = []
 
 
 def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
@@ -325,26 +325,26 @@ class _Sample:
         """Only there for its type."""
 
 
-def _reduce_method(m: Any) -> tuple:
+def _reduce_method(m: Any) -> tuple[Any, ...]:
     owner = m.__class__ if m.__self__ is None else m.__self__
     return getattr, (owner, m.__func__.__name__)
 
 
-def _reduce_method_descriptor(m: Any) -> tuple:
+def _reduce_method_descriptor(m: Any) -> tuple[Any, ...]:
     return getattr, (m.__objclass__, m.__name__)
 
 
-def _reduce_partial(p: partial) -> tuple:
+def _reduce_partial(p: partial[Any]) -> tuple[Any, ...]:
     return _rebuild_partial, (p.func, p.args, p.keywords)
 
 
-def _rebuild_partial(func: Callable[..., Any], args: tuple, keywords: dict) -> partial:
+def _rebuild_partial(func: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> partial[Any]:
     return partial(func, *args, **keywords)
 
 
 if sys.platform == "win32":
 
-    def _reduce_socket(s: socket.socket) -> tuple:
+    def _reduce_socket(s: socket.socket) -> tuple[Any, ...]:
         from . import resource_sharer as sharer
 
         return _rebuild_socket, (sharer.DupSocket(s),)
@@ -354,7 +354,7 @@ if sys.platform == "win32":
 
 else:
 
-    def _reduce_socket(s: socket.socket) -> tuple:
+    def _reduce_socket(s: socket.socket) -> tuple[Any, ...]:
         return _rebuild_socket, (DupFd(s.fileno()), s.family, s.type, s.proto)
 
     def _rebuild_socket(df: Any, family: int, type: int, proto: int) -> socket.socket:

@@ -56,7 +56,7 @@ else:
 
         def detach(self) -> int:
             """Fetch the descriptor; to be called once."""
-            return _fetch(self._id, reduction.recv_handle)
+            return _fetch(self._id, reduction.recv_handle)  # type: ignore[no-any-return]  # what it is told to receive
 
 
 def _fetch(ticket: tuple[Any, int], receive: Callable[[Any], Any]) -> Any:
@@ -122,7 +122,7 @@ class _ResourceSharer:
         # and of its listening socket must not stay open here.
         for _, close in self._cache.values():
             close()
-        self._lock._at_fork_reinit()
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
         self._close_listener()
         self._forget_server()
 
@@ -136,13 +136,13 @@ class _ResourceSharer:
         util.debug("starting listener and thread for sending handles")
         key = process.current_process().authkey
         listener = self._listener = connection.Listener(authkey=key, backlog=128)
-        self._address: Any = listener.address
+        self._address = listener.address
         self._thread = Thread(
             target=self._serve, args=(listener, self._cache), name="maniple-resource-sharer", daemon=True
         )
         self._thread.start()
 
-    def _serve(self, listener: Any, offers: dict) -> None:
+    def _serve(self, listener: Any, offers: dict[int, tuple[Callable[[Any, int], None], Callable[[], object]]]) -> None:
         if hasattr(signal, "pthread_sigmask"):
             # Signals are the main thread's business.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

@@ -156,7 +156,7 @@ class Condition:
     def __init__(self, lock: Any = None, *, ctx: Any) -> None:
         self._bind(lock or ctx.RLock(), ConditionCore())
 
-    def _bind(self, lock: Any, core: ConditionCore) -> None:
+    def _bind(self, lock: SemLock, core: ConditionCore) -> None:
         self._lock, self._core = lock, core
         self.acquire: Callable[..., bool] = lock.acquire
         self.release: Callable[[], None] = lock.release
@@ -247,8 +247,8 @@ def _arrived_event(cls: type[Event], place: Any) -> Event:
     return EventFlag.__new__(cls, place)
 
 
-def _shared_number(place: int) -> property:
-    """An attribute that is kept in `Barrier._numbers`."""
+def _shared_number(place: int) -> Any:
+    """An attribute that is kept in `Barrier._numbers`: a property, to be typed where it stands."""
 
     def read(self: Barrier) -> int:
         return self._numbers[place]
@@ -289,8 +289,12 @@ class Barrier(_ThreadBarrier):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._parties, self._action, self._timeout, self._cond, self._wrapper = state
-        self._numbers = self._wrapper.create_memoryview().cast("i")
+        self._numbers: memoryview[int] = self._wrapper.create_memoryview().cast("i")
 
+    _state: int
+    _count: int
+    _opened: int
+    _resets: int
     _state, _count = _shared_number(0), _shared_number(1)
     _opened, _resets = _shared_number(2), _shared_number(3)
 
