@@ -3,11 +3,16 @@
 //! unsigned 64-bit number.
 //!
 //! Never is more read than the message at hand: what lies behind it may be for another process that shares the descriptor.
+//!
+//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]): in a round trip of a few
+//! bytes nearly all the time is spent on falling asleep and being woken.
 
 use crate::error::{Doing, Error, Result};
+use crate::pool::spin::Spin;
 use crate::sys::{Handle, stream};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::BorrowedFd;
+use std::sync::Mutex;
 
 pub use super::log::Interrupted;
 
@@ -95,15 +100,50 @@ pub fn send(
     Ok(())
 }
 
-/// Receives the length of the next message. With `handles` given (the end must be a local socket's), those that come with
+/// One end's experience with waiting for messages over a socket.
+#[derive(Debug, Default)]
+pub struct Lookout(Mutex<Spin>);
+
+impl Lookout {
+    /// Looks for the first bytes of a message for a while, if that has paid lately; reads them as [`stream::read_now`] does.
+    ///
+    /// `None`: they are still to be waited for. That is best done in the read itself: where spinning does not pay, the cores are busy,
+    /// and a poll() before every read costs more than the wake-up in vain that it avoids.
+    fn first(
+        &self,
+        fd: BorrowedFd<'_>,
+        bytes: &mut [u8],
+        mut handles: Option<&mut Vec<Handle>>,
+    ) -> io::Result<Option<usize>> {
+        let mut found = Ok(None);
+        // Held by another thread (also one that a fork has left behind): one that looks out is enough.
+        if let Ok(mut spin) = self.0.try_lock() {
+            spin.until_asked(|| {
+                found = stream::read_now(fd, bytes, handles.as_deref_mut());
+                !matches!(found, Ok(None))
+            });
+        }
+        found
+    }
+}
+
+/// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a local socket's), those that come with
 /// it are put there.
 pub fn receive_length(
     fd: BorrowedFd<'_>,
+    lookout: Option<&Lookout>,
     mut handles: Option<&mut Vec<Handle>>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<u64> {
     let mut head = [0; 4];
     let mut done = 0;
+    if let Some(lookout) = lookout {
+        match lookout.first(fd, &mut head, handles.as_deref_mut()).doing("receive a message")? {
+            Some(0) => return Err(Error::EndOfStream),
+            Some(got) => done = got,
+            None => {}
+        }
+    }
     while done < 4 {
         let rest = &mut head[done..];
         let got = match handles.as_deref_mut() {
