@@ -4,15 +4,13 @@
 //!
 //! Never is more read than the message at hand: what lies behind it may be for another process that shares the descriptor.
 //!
-//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]): in a round trip of a few
-//! bytes nearly all the time is spent on falling asleep and being woken.
+//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
 
+pub use super::lookout::Lookout;
 use crate::error::{Doing, Error, Result};
-use crate::pool::spin::Spin;
 use crate::sys::{Handle, stream};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::BorrowedFd;
-use std::sync::Mutex;
 
 pub use super::log::Interrupted;
 
@@ -100,33 +98,6 @@ pub fn send(
     Ok(())
 }
 
-/// One end's experience with waiting for messages over a socket.
-#[derive(Debug, Default)]
-pub struct Lookout(Mutex<Spin>);
-
-impl Lookout {
-    /// Looks for the first bytes of a message for a while, if that has paid lately; reads them as [`stream::read_now`] does.
-    ///
-    /// `None`: they are still to be waited for. That is best done in the read itself: where spinning does not pay, the cores are busy,
-    /// and a poll() before every read costs more than the wake-up in vain that it avoids.
-    fn first(
-        &self,
-        fd: BorrowedFd<'_>,
-        bytes: &mut [u8],
-        mut handles: Option<&mut Vec<Handle>>,
-    ) -> io::Result<Option<usize>> {
-        let mut found = Ok(None);
-        // Held by another thread (also one that a fork has left behind): one that looks out is enough.
-        if let Ok(mut spin) = self.0.try_lock() {
-            spin.until_asked(|| {
-                found = stream::read_now(fd, bytes, handles.as_deref_mut());
-                !matches!(found, Ok(None))
-            });
-        }
-        found
-    }
-}
-
 /// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a local socket's), those that come with
 /// it are put there.
 pub fn receive_length(
@@ -137,12 +108,15 @@ pub fn receive_length(
 ) -> Result<u64> {
     let mut head = [0; 4];
     let mut done = 0;
+    let mut wait = None;
     if let Some(lookout) = lookout {
-        match lookout.first(fd, &mut head, handles.as_deref_mut()).doing("receive a message")? {
+        let (begun, found) = lookout.first(fd, &mut head, handles.as_deref_mut());
+        match found.doing("receive a message")? {
             Some(0) => return Err(Error::EndOfStream),
             Some(got) => done = got,
             None => {}
         }
+        wait = Some((lookout, begun));
     }
     while done < 4 {
         let rest = &mut head[done..];
@@ -154,6 +128,9 @@ pub fn receive_length(
             return Err(if done == 0 { Error::EndOfStream } else { Error::CutOff });
         }
         done += got;
+    }
+    if let Some((lookout, begun)) = wait {
+        lookout.ended(begun);
     }
     match i32::from_be_bytes(head) {
         -1 => {
