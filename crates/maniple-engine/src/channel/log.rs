@@ -291,6 +291,9 @@ impl Log {
                 memory::write_at(fd, part, HEAD as u64 + to).doing("put a message into a queue")?;
                 to += part.len() as u64;
             } else {
+                if part.len() > LARGE {
+                    window.map_in(&self.shared.memory, warm)?;
+                }
                 window.write(&self.shared.memory, &mut to, part)?;
             }
         }
