@@ -20,13 +20,11 @@
 
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
+use crate::sys::Handle;
 use crate::sys::ready::{self, Interest};
 use crate::sys::socket::{Received, receive, send};
-use crate::sys::{self, Handle};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of a body up to which it is joined to its length and sent in one go.
 const JOINED: usize = 16 * 1024;
@@ -111,12 +109,10 @@ impl Dialogue {
     fn receive(&mut self) -> io::Result<Received> {
         let Dialogue { socket, spin, inbox, .. } = self;
         let mut found = Ok(Received::Nothing);
-        let turn = Turn::take();
-        let there = spin.until_asked(turn.is_some(), || {
+        let there = spin.until_asked(|| {
             found = receive(&*socket, inbox);
             !matches!(found, Ok(Received::Nothing))
         });
-        drop(turn);
         if there {
             return found;
         }
@@ -173,40 +169,6 @@ fn frame(bytes: &[u8]) -> io::Result<Frame> {
     };
     let end = start.checked_add(len).ok_or_else(bad)?;
     Ok(if bytes.len() >= end { Frame::Whole { body: start, end } } else { Frame::Missing(end - bytes.len()) })
-}
-
-/// Leave to spin: at most half of the cores may do so for one process, since whoever is waited for needs the others.
-struct Turn;
-
-static SPINNING: AtomicUsize = AtomicUsize::new(0);
-
-extern "C" fn nothing() {}
-
-/// The threads that spun are not in a forked child: the one that forks does not spin.
-extern "C" fn nobody_spins() {
-    SPINNING.store(0, Ordering::Relaxed);
-}
-
-impl Turn {
-    fn take() -> Option<Turn> {
-        static MOST: OnceLock<usize> = OnceLock::new();
-        let most = *MOST.get_or_init(|| match sys::process::at_fork(nothing, nothing, nobody_spins) {
-            Ok(()) => sys::cores() / 2,
-            Err(_) => 0,
-        });
-        // A mere count: nothing is read that another thread wrote before it changed it.
-        if SPINNING.fetch_add(1, Ordering::Relaxed) < most {
-            return Some(Turn);
-        }
-        SPINNING.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        SPINNING.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

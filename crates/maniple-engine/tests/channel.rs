@@ -20,7 +20,7 @@ fn never() -> impl FnMut() -> bool {
 
 fn receive(end: &UnixStream) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
-    let len = frame::receive_length(end.as_fd(), None, &mut never())?;
+    let len = frame::receive_length(end.as_fd(), None, None, &mut never())?;
     frame::receive(end.as_fd(), &mut body, len, &mut never())?;
     Ok(body)
 }
@@ -75,7 +75,7 @@ fn pass(outbox: &mut Outbox, buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
     frame::send(a.as_fd(), packed.content(), &packed.handles(), &mut never()).unwrap();
     outbox.sent(packed);
     let (mut handles, mut content) = (Vec::new(), Vec::new());
-    let len = frame::receive_length(b.as_fd(), Some(&mut handles), &mut never()).unwrap();
+    let len = frame::receive_length(b.as_fd(), None, Some(&mut handles), &mut never()).unwrap();
     frame::receive(b.as_fd(), &mut content, len, &mut never()).unwrap();
     let (arrived, at) = parcel::open(&content, handles).unwrap();
     assert_eq!(&content[at..], b"stream");

@@ -35,6 +35,7 @@ pub struct PyChannel {
     peer_marked: AtomicBool,
     looked: AtomicBool,
     outbox: Mutex<Option<Outbox>>,
+    lookout: frame::Lookout,
 }
 
 /// A message as it came.
@@ -91,8 +92,9 @@ impl PyChannel {
         let bring = self.may_bring(end);
         let received = waiting(py, |interrupted| {
             let mut message = Message { content: Vec::new(), handles: Vec::new() };
+            let lookout = bring.then_some(&self.lookout);
             let handles = bring.then_some(&mut message.handles);
-            let length = frame::receive_length(end, handles, interrupted)?;
+            let length = frame::receive_length(end, lookout, handles, interrupted)?;
             if limit.is_some_and(|limit| length > limit) {
                 return Ok(None);
             }
@@ -182,6 +184,7 @@ impl PyChannel {
             peer_marked: AtomicBool::new(false),
             looked: AtomicBool::new(false),
             outbox: Mutex::new(None),
+            lookout: frame::Lookout::default(),
         }
     }
 
@@ -330,7 +333,12 @@ impl PyChannel {
         let bring = self.may_bring(end);
         let mut message = Message { content: Vec::new(), handles: Vec::new() };
         let length = waiting(py, |interrupted| {
-            let length = frame::receive_length(end, bring.then_some(&mut message.handles), interrupted)?;
+            let length = frame::receive_length(
+                end,
+                bring.then_some(&self.lookout),
+                bring.then_some(&mut message.handles),
+                interrupted,
+            )?;
             if length <= SMALL && limit.is_none_or(|limit| length <= limit) {
                 frame::receive(end, &mut message.content, length, interrupted)?;
             }
@@ -378,8 +386,10 @@ impl PyChannel {
         let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
         let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
         let bring = self.may_bring(end);
+        let lookout = bring.then_some(&self.lookout);
         let mut handles = Vec::new();
-        let length = waiting(py, |interrupted| frame::receive_length(end, bring.then_some(&mut handles), interrupted))?;
+        let length =
+            waiting(py, |interrupted| frame::receive_length(end, lookout, bring.then_some(&mut handles), interrupted))?;
         let mut message = Message { content: Vec::new(), handles };
         if length <= room as u64 && message.handles.is_empty() {
             let length = length as usize;

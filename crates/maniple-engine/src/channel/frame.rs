@@ -3,7 +3,10 @@
 //! unsigned 64-bit number.
 //!
 //! Never is more read than the message at hand: what lies behind it may be for another process that shares the descriptor.
+//!
+//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
 
+pub use super::lookout::Lookout;
 use crate::error::{Doing, Error, Result};
 use crate::sys::{Handle, stream};
 use std::io::{self, ErrorKind, IoSlice};
@@ -95,15 +98,26 @@ pub fn send(
     Ok(())
 }
 
-/// Receives the length of the next message. With `handles` given (the end must be a local socket's), those that come with
+/// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a local socket's), those that come with
 /// it are put there.
 pub fn receive_length(
     fd: BorrowedFd<'_>,
+    lookout: Option<&Lookout>,
     mut handles: Option<&mut Vec<Handle>>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<u64> {
     let mut head = [0; 4];
     let mut done = 0;
+    let mut wait = None;
+    if let Some(lookout) = lookout {
+        let (begun, found) = lookout.first(fd, &mut head, handles.as_deref_mut());
+        match found.doing("receive a message")? {
+            Some(0) => return Err(Error::EndOfStream),
+            Some(got) => done = got,
+            None => {}
+        }
+        wait = Some((lookout, begun));
+    }
     while done < 4 {
         let rest = &mut head[done..];
         let got = match handles.as_deref_mut() {
@@ -114,6 +128,9 @@ pub fn receive_length(
             return Err(if done == 0 { Error::EndOfStream } else { Error::CutOff });
         }
         done += got;
+    }
+    if let Some((lookout, begun)) = wait {
+        lookout.ended(begun);
     }
     match i32::from_be_bytes(head) {
         -1 => {

@@ -10,7 +10,7 @@
 //! process has put stays when it ends. When a writer finds the log empty (head = tail) it may start over at the front of
 //! the memory: it moves `base`, and the pages there, still warm, are used again. No reader can be at work then, for a
 //! reader moves the head only when it has copied everything; and none begins before the tail moves. While the log does not run
-//! empty, the reader gives pages behind the head back. It does so before it moves the head, since the writer may not
+//! empty, the reader gives pages behind the head back, but for the first lap (see *Pace*). It does so before it moves the head, since the writer may not
 //! start over until then.
 //!
 //! **Access.** Through a window, a mapping of a piece of the log that each side keeps. Only large messages into memory that was
@@ -283,13 +283,17 @@ impl Log {
         for part in parts {
             window.write(&self.shared.memory, &mut to, &(part.len() as u64).to_ne_bytes())?;
         }
-        let used = header.used.load(Ordering::Relaxed);
+        // Behind the first lap readers may have given pages back.
+        let warm = header.used.load(Ordering::Relaxed).min(LAP);
         for part in parts {
-            if part.len() > LARGE && to + part.len() as u64 > used {
+            if part.len() > LARGE && to + part.len() as u64 > warm {
                 let fd = self.shared.memory.as_fd();
                 memory::write_at(fd, part, HEAD as u64 + to).doing("put a message into a queue")?;
                 to += part.len() as u64;
             } else {
+                if part.len() > LARGE {
+                    window.map_in(&self.shared.memory, warm)?;
+                }
                 window.write(&self.shared.memory, &mut to, part)?;
             }
         }
@@ -390,11 +394,13 @@ impl Log {
         let mut freed = header.freed.load(Ordering::Relaxed);
         if header.freed_base.load(Ordering::Relaxed) != base {
             header.freed_base.store(base, Ordering::Relaxed);
-            freed = 0;
             header.freed.store(0, Ordering::Relaxed);
+            freed = 0;
         }
+        // The first lap's pages stay: when the writer starts over, fresh ones would cost it several times as much.
+        freed = freed.max(LAP);
         let upto = at - at % HEAD as u64;
-        if upto - freed.min(upto) >= GIVE_BACK {
+        if upto.saturating_sub(freed) >= GIVE_BACK {
             // It is only tidiness: if it fails, the memory stays until the log starts over.
             let _ = memory::release(self.shared.memory.as_fd(), HEAD as u64 + freed, upto - freed);
             header.freed.store(upto, Ordering::Relaxed);

@@ -13,5 +13,6 @@
 pub mod frame;
 mod layout;
 pub mod log;
+mod lookout;
 pub mod parcel;
 mod window;

@@ -15,12 +15,14 @@ const WINDOW: u64 = 16 << 20;
 pub struct Window {
     offset: u64,
     mapping: ManuallyDrop<Option<memory::Mapping>>,
+    // Bytes at its start of which the pages are mapped already.
+    mapped_in: usize,
     epoch: Epoch,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Window { offset: 0, mapping: ManuallyDrop::new(None), epoch: Epoch::now() }
+        Window { offset: 0, mapping: ManuallyDrop::new(None), mapped_in: 0, epoch: Epoch::now() }
     }
 }
 
@@ -33,6 +35,7 @@ impl Window {
                 .doing("map a queue's memory")?;
             self.offset = offset;
             *self.mapping = Some(new);
+            self.mapped_in = 0;
         }
         let inside = (at - offset) as usize;
         match &*self.mapping {
@@ -40,6 +43,17 @@ impl Window {
             Some(mapping) => Ok((unsafe { mapping.start().as_ptr().add(inside) }, WINDOW as usize - inside)),
             None => Err(Error::Damaged("a window without a mapping")),
         }
+    }
+
+    /// Has the pages of the first `len` bytes of the data mapped at once. They have been written to before.
+    pub fn map_in(&mut self, memory: &Handle, len: u64) -> Result<()> {
+        self.at(memory, 0)?;
+        let len = len.min(WINDOW) as usize;
+        if let (true, Some(mapping)) = (len > self.mapped_in, &*self.mapping) {
+            mapping.map_in(len);
+            self.mapped_in = len;
+        }
+        Ok(())
     }
 
     /// Copies bytes to `to`, which moves on. The memory is long enough, and what lies there is the caller's to write.

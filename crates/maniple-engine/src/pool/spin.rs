@@ -5,7 +5,9 @@
 //! are more runnable sides than cores (the caller knows), a break of growing length after spins in vain, and a long one after a spin
 //! during which this thread was taken off its processor, the surest sign that others want it.
 
-use crate::sys::clock;
+use crate::sys::{self, clock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How long a spin lasts at most, in nanoseconds.
 const LIMIT: u64 = 40_000;
@@ -30,8 +32,10 @@ impl Spin {
     }
 
     /// The same where every look is a system call: long beside a look at the clock, and not worth taking if one is to sleep anyway.
-    pub fn until_asked(&mut self, allowed: bool, news: impl FnMut() -> bool) -> bool {
-        self.due(allowed) && self.look(1, news)
+    /// Only some of a process's threads do it at a time.
+    pub fn until_asked(&mut self, news: impl FnMut() -> bool) -> bool {
+        let turn = Turn::take();
+        self.due(turn.is_some()) && self.look(1, news)
     }
 
     fn due(&mut self, allowed: bool) -> bool {
@@ -66,6 +70,40 @@ impl Spin {
             }
             last = now;
         }
+    }
+}
+
+/// Leave to spin: at most half of the cores may do so for one process, since whoever is waited for needs the others.
+struct Turn;
+
+static SPINNING: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn nothing() {}
+
+/// The threads that spun are not in a forked child: the one that forks does not spin.
+extern "C" fn nobody_spins() {
+    SPINNING.store(0, Ordering::Relaxed);
+}
+
+impl Turn {
+    fn take() -> Option<Turn> {
+        static MOST: OnceLock<usize> = OnceLock::new();
+        let most = *MOST.get_or_init(|| match sys::process::at_fork(nothing, nothing, nobody_spins) {
+            Ok(()) => sys::cores() / 2,
+            Err(_) => 0,
+        });
+        // A mere count: nothing is read that another thread wrote before it changed it.
+        if SPINNING.fetch_add(1, Ordering::Relaxed) < most {
+            return Some(Turn);
+        }
+        SPINNING.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        SPINNING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -68,9 +68,31 @@ pub fn write_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) 
 
 /// Fills the start of `bytes`, and appends the handles that came with them.
 pub fn read_with(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>) -> io::Result<usize> {
+    receive_with(fd, bytes, handles, RecvFlags::CMSG_CLOEXEC)
+}
+
+/// The same with what is there now; `None` where nothing is. Fails on what is not a socket.
+pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: Option<&mut Vec<Handle>>) -> io::Result<Option<usize>> {
+    let got = match handles {
+        Some(handles) => receive_with(fd, bytes, handles, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT),
+        None => rustix::net::recv(fd, bytes, RecvFlags::DONTWAIT).map(|(_, got)| got).map_err(io::Error::from),
+    };
+    match got {
+        Ok(got) => Ok(Some(got)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn receive_with(
+    fd: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    handles: &mut Vec<Handle>,
+    flags: RecvFlags,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::net::recvmsg(fd, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let got = rustix::net::recvmsg(fd, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
             handles.extend(came);

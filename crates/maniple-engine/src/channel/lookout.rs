@@ -1,0 +1,167 @@
+//! Waiting for a message over a socket awake or asleep, whichever is faster here and now.
+//!
+//! An answer to what was sent a moment ago is there sooner than a thread has fallen asleep and been woken. So looking for it awake
+//! saves most of a round trip's time where two cores are idle; on a busy machine it costs more than it saves, and keeps the two
+//! processes from sharing a core, where one wakes the other cheaply. Neither load nor cores tell which is the case. So both ways
+//! are tried for some messages each, and the better one is taken for a while, the longer the more often it won.
+
+use crate::pool::spin::Spin;
+use crate::sys::{Handle, clock, stream};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Mutex;
+
+/// Messages of one trial, and those at its beginning that don't count: the processes are still finding their cores.
+const TRIAL: u32 = 64;
+const SETTLING: u32 = 16;
+/// Nanoseconds that one wait counts at most: longer ones are not for an answer, or were disturbed.
+const LONG: u64 = 100_000;
+/// Messages for which the winner is taken.
+const SHORTEST: u32 = 512;
+const LONGEST: u32 = 16 * 1024;
+
+/// One end's experience with waiting for messages.
+#[derive(Debug, Default)]
+pub struct Lookout(Mutex<Experience>);
+
+#[derive(Debug, Default)]
+struct Experience {
+    spin: Spin,
+    contest: Contest,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Awake,
+    Asleep,
+    Decided,
+}
+
+#[derive(Debug, Default)]
+struct Contest {
+    stage: Stage,
+    waits: u32,
+    awake: u64,
+    asleep: u64,
+    awake_wins: bool,
+    term: u32,
+}
+
+/// A wait that is timed.
+#[derive(Debug)]
+pub(crate) struct Begun(Option<u64>);
+
+impl Lookout {
+    /// Looks for the first bytes of a message for a while, if that pays; reads them as [`stream::read_now`] does. `None`: they are
+    /// still to be waited for, which is best done in the read itself.
+    pub(crate) fn first(
+        &self,
+        fd: BorrowedFd<'_>,
+        bytes: &mut [u8],
+        mut handles: Option<&mut Vec<Handle>>,
+    ) -> (Begun, io::Result<Option<usize>>) {
+        let mut found = Ok(None);
+        // Held by another thread (also one that a fork has left behind): one that looks out is enough.
+        let Ok(mut experience) = self.0.try_lock() else { return (Begun(None), found) };
+        let Experience { spin, contest } = &mut *experience;
+        let start = contest.is_timed().then(clock::now);
+        if contest.is_awake() {
+            spin.until_asked(|| {
+                found = stream::read_now(fd, bytes, handles.as_deref_mut());
+                !matches!(found, Ok(None))
+            });
+        }
+        (Begun(start), found)
+    }
+
+    /// The wait is over.
+    pub(crate) fn ended(&self, begun: Begun) {
+        if let Ok(mut experience) = self.0.try_lock() {
+            experience.contest.count(begun.0.map(|start| clock::now() - start));
+        }
+    }
+}
+
+impl Contest {
+    fn is_awake(&self) -> bool {
+        match self.stage {
+            Stage::Awake => true,
+            Stage::Asleep => false,
+            Stage::Decided => self.awake_wins,
+        }
+    }
+
+    fn is_timed(&self) -> bool {
+        self.stage != Stage::Decided && self.waits >= SETTLING
+    }
+
+    fn count(&mut self, took: Option<u64>) {
+        let took = took.unwrap_or(0).min(LONG);
+        self.waits += 1;
+        match self.stage {
+            Stage::Awake => {
+                self.awake += took;
+                if self.waits >= TRIAL {
+                    (self.stage, self.waits) = (Stage::Asleep, 0);
+                }
+            }
+            Stage::Asleep => {
+                self.asleep += took;
+                if self.waits >= TRIAL {
+                    self.decide();
+                }
+            }
+            Stage::Decided if self.waits >= self.term => (self.stage, self.waits) = (Stage::Awake, 0),
+            Stage::Decided => {}
+        }
+    }
+
+    fn decide(&mut self) {
+        // To be awake takes processor time that others could use: it has to be worth something.
+        let awake_wins = self.awake + self.awake / 8 < self.asleep;
+        self.term = if awake_wins == self.awake_wins { (2 * self.term).clamp(SHORTEST, LONGEST) } else { SHORTEST };
+        (self.stage, self.waits, self.awake_wins) = (Stage::Decided, 0, awake_wins);
+        (self.awake, self.asleep) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits until a decision is made, each wait taking what is given; gives the decision.
+    fn decided(contest: &mut Contest, awake: u64, asleep: u64) -> bool {
+        while contest.stage == Stage::Decided {
+            contest.count(None);
+        }
+        while contest.stage != Stage::Decided {
+            let took = if contest.is_awake() { awake } else { asleep };
+            let timed = contest.is_timed();
+            contest.count(timed.then_some(took));
+        }
+        contest.is_awake()
+    }
+
+    #[test]
+    fn the_faster_way_is_taken_and_longer_the_more_often_it_won() {
+        let mut contest = Contest::default();
+        assert!(decided(&mut contest, 5_000, 10_000));
+        let first = contest.term;
+        assert!(decided(&mut contest, 5_000, 10_000));
+        assert!(contest.term > first);
+        assert!(!decided(&mut contest, 15_000, 10_000));
+        assert_eq!(contest.term, SHORTEST);
+        for _ in 0..20 {
+            assert!(!decided(&mut contest, 15_000, 10_000));
+        }
+        assert_eq!(contest.term, LONGEST);
+    }
+
+    #[test]
+    fn where_both_are_as_good_or_all_waits_are_long_one_sleeps() {
+        let mut contest = Contest::default();
+        assert!(!decided(&mut contest, 10_000, 10_000));
+        assert!(!decided(&mut contest, 10 * LONG, 20 * LONG));
+    }
+}
