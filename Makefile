@@ -53,7 +53,7 @@ lint: ## formatting, clippy, documentation, ruff, mypy, the stubs; changes nothi
 	run $(py) -m ruff format --check .; \
 	run $(py) -m mypy; \
 	run $(py) -m mypy.stubtest --concise --ignore-unused-allowlist --allowlist tests/typing/stubtest.txt \
-		maniple._maniple maniple.queues maniple.sharedctypes; \
+		maniple._maniple maniple.managers maniple.queues maniple.sharedctypes; \
 	if [ $$failed = 0 ]; then echo "lint: all clean"; else echo "lint: see above" >&2; fi; exit $$failed
 
 bench: build ## the short benchmarks: against the standard package, and against Rust peers
