@@ -310,7 +310,8 @@ class BaseProcess:
         _process_counter, _children, _current_process = count(1), set(), self
         _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
         util._close_stdin()
-        util._name_in_logs()
+        if "logging" in sys.modules:
+            util._name_in_logs()
         if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
             main: Any = threading.main_thread()
             main._set_native_id()
@@ -383,8 +384,12 @@ class _ParentProcess(_Unstarted):
     """The process that started this one, as seen from here."""
 
     def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
-        super().__init__(name)
-        vars(self).update(_pid=pid, _sentinel=sentinel)
+        # One by one: each forked child makes one of these (see `_sibling`).
+        self._identity, self._config = (), {}
+        self._name, self._pid, self._sentinel = name, pid, sentinel
+        self._parent_pid: Any = None
+        self._parent_name: Any = None
+        self._popen, self._closed = None, False
 
     def _ended(self, timeout: float | None) -> bool:
         from .connection import wait

@@ -216,6 +216,8 @@ def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
 
 
 def _run_after_forkers() -> None:
+    if not _afterfork_registry:
+        return
     due = sorted(_afterfork_registry.items(), key=lambda entry: entry[0][:2])
     for (_, _, func), obj in due:
         try:
