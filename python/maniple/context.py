@@ -327,13 +327,22 @@ class BaseContext:
         """Raise ValueError where the platform cannot do it."""
 
 
+def _late_sibling(module: str) -> Any:
+    """The module of this package, imported if it is not yet."""
+    name = f"{__package__}.{module}"
+    loaded = sys.modules.get(name)
+    if loaded is None:
+        from importlib import import_module
+
+        loaded = import_module(name)
+    return loaded
+
+
 def _starting_with(module: str) -> Any:
     """A ``_Popen`` that takes the class from the sibling module, imported when first used."""
 
     def _Popen(process_obj: process.BaseProcess) -> Any:
-        from importlib import import_module
-
-        return import_module(f".{module}", __package__).Popen(process_obj)
+        return _late_sibling(module).Popen(process_obj)
 
     return staticmethod(_Popen)
 
@@ -479,8 +488,8 @@ _default_context = DefaultContext()
 
 
 def _force_start_method(method: str) -> None:
-    """Settle the default context on what a child was started with."""
-    _default_context.set_start_method(method, force=True)
+    """Settle the default context on what a child was started with, and which is available therefore."""
+    _default_context._actual_context = _concrete_contexts[method]
 
 
 # ---------------------------------------------------------------- while a child is started

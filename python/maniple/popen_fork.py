@@ -99,15 +99,17 @@ class Wires:
 
     def become_child(self) -> int:
         """Called in a forked child: close the parent's ends, return the lifeline."""
-        close_fds(self.lifeline_w, *self.ended[:1])
-        for fd in self.ended[1:]:
-            _hold(fd)  # our own children must not keep us "alive"
+        os.close(self.lifeline_w)
+        if self.ended:
+            os.close(self.ended[0])
+            _hold(self.ended[1])  # our own children must not keep us "alive"
         return self.lifeline_r
 
     def become_parent(self, pid: int) -> tuple[int, int]:
         """Called when the child runs: close its ends, return sentinel and lifeline."""
-        close_fds(*self.for_child())
+        os.close(self.lifeline_r)
         if self.ended:
+            os.close(self.ended[1])
             return self.ended[0], self.lifeline_w
         try:
             return _watch(pid), self.lifeline_w

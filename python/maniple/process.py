@@ -34,6 +34,21 @@ def _starting_place() -> str | None:
 ORIGINAL_DIR = _starting_place()
 
 
+def _sibling(name: str) -> Any:
+    """A module of this package that could not be imported before this one.
+
+    What a forked child runs is kept lean: each function that it is the first to call, the import statement's among them, costs it
+    copies of memory pages.
+    """
+    whole = f"{__package__}.{name}"
+    module = sys.modules.get(whole)
+    if module is None:
+        from importlib import import_module
+
+        module = import_module(whole)
+    return module
+
+
 def current_process() -> BaseProcess:
     """Return the object that stands for this process."""
     return _current_process
@@ -280,28 +295,23 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """Drop what a fork copied but what belongs to the parent alone."""
-        from . import _neighbour
-        from .util import _finalizer_registry, _run_after_forkers
-
-        _finalizer_registry.clear()
-        _run_after_forkers()
-        _neighbour.after_fork()
+        util = _sibling("util")
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+        _sibling("_neighbour").after_fork()
 
     def _become_current(self, parent_sentinel: int | None) -> None:
         """Make this process, in this interpreter, the one that ``self`` describes."""
-        from . import context, util
-
+        global _children, _current_process, _parent_process, _process_counter
+        util = _sibling("util")
         if (method := self._start_method) is not None:
-            context._force_start_method(method)
+            _sibling("context")._force_start_method(method)
         copied_from = _current_process  # kept alive until the hooks have run
-        globals().update(
-            _process_counter=count(1),
-            _children=set(),
-            _current_process=self,
-            _parent_process=_ParentProcess(self._parent_name, self._parent_pid, parent_sentinel),
-        )
+        _process_counter, _children, _current_process = count(1), set(), self
+        _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
         util._close_stdin()
-        util._name_in_logs()
+        if "logging" in sys.modules:
+            util._name_in_logs()
         if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
             main: Any = threading.main_thread()
             main._set_native_id()
@@ -312,24 +322,23 @@ class BaseProcess:
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Run as this process from beginning to end; return the exit code."""
-        from .util import _exit_function, _flush_std_streams, info
-
+        util = _sibling("util")
         try:
             self._become_current(parent_sentinel)
-            info("child process calling self.run()")
+            util.info("child process calling self.run()")
             try:
                 self.run()
                 code = 0
             finally:
-                _exit_function()
+                util._exit_function()
         except SystemExit as leaving:
             code = _code_of(leaving)
         except BaseException:
             code = _report_failure(self.name)
         finally:
             threading._shutdown()  # type: ignore[attr-defined]
-            info("process exiting with exitcode %d", code)
-            _flush_std_streams()
+            util.info("process exiting with exitcode %d", code)
+            util._flush_std_streams()
         return code
 
 
@@ -375,8 +384,12 @@ class _ParentProcess(_Unstarted):
     """The process that started this one, as seen from here."""
 
     def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
-        super().__init__(name)
-        vars(self).update(_pid=pid, _sentinel=sentinel)
+        # One by one: each forked child makes one of these (see `_sibling`).
+        self._identity, self._config = (), {}
+        self._name, self._pid, self._sentinel = name, pid, sentinel
+        self._parent_pid: Any = None
+        self._parent_name: Any = None
+        self._popen, self._closed = None, False
 
     def _ended(self, timeout: float | None) -> bool:
         from .connection import wait

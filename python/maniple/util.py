@@ -216,6 +216,8 @@ def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
 
 
 def _run_after_forkers() -> None:
+    if not _afterfork_registry:
+        return
     due = sorted(_afterfork_registry.items(), key=lambda entry: entry[0][:2])
     for (_, _, func), obj in due:
         try:
@@ -465,22 +467,29 @@ def _close_stdin() -> None:
     shared = sys.stdin
     if shared is None:
         return
-    with suppress(OSError, ValueError):
+    try:
         shared.close()
-    with suppress(OSError, ValueError):
+    except (OSError, ValueError):
+        pass
+    try:
         empty = os.open(os.devnull, os.O_RDONLY)
         try:
             sys.stdin = open(empty, encoding="utf-8", closefd=False)
         except BaseException:
             os.close(empty)
             raise
+    except (OSError, ValueError):
+        pass
 
 
 def _flush_std_streams() -> None:
     """Flush stdout and stderr, which a program may have replaced or taken away."""
+    # Runs in every child that is forked: `suppress` would be three more functions whose pages a fork has to copy.
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, ValueError):
+        try:
             stream.flush()
+        except (AttributeError, ValueError):
+            pass
 
 
 # ---------------------------------------------------------------- starting a program
