@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable
-from itertools import starmap
+from itertools import count, starmap
 from types import TracebackType
 from typing import Any
 
-from ._payload import RemoteTraceback
+from ._payload import MaybeEncodingError, RemoteTraceback
 
-__all__ = ["ExceptionWithTraceback", "mapstar", "rebuild_exc", "starmapstar"]
+__all__ = ["ExceptionWithTraceback", "job_counter", "mapstar", "rebuild_exc", "starmapstar", "worker"]
+
+#: numbers for the jobs of such pools
+job_counter = count()
 
 
 def mapstar(args: tuple[Callable[..., Any], Iterable[Any]]) -> list[Any]:
@@ -28,6 +30,8 @@ class ExceptionWithTraceback:
     """An exception that takes the text of its traceback along when it is pickled."""
 
     def __init__(self, exc: BaseException, tb: TracebackType | None) -> None:
+        import traceback
+
         lines = traceback.format_exception(type(exc), exc, tb)
         self.exc, self.tb = exc.with_traceback(None), f'\n"""\n{"".join(lines)}"""'
 
@@ -39,3 +43,44 @@ def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
     """``exc``, caused by an exception that shows the text ``tb``."""
     exc.__cause__ = RemoteTraceback(tb)
     return exc
+
+
+def worker(
+    inqueue: Any,
+    outqueue: Any,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    maxtasks: int | None = None,
+    wrap_exception: bool = False,
+) -> None:
+    """A worker's loop over two queues: ``(job, place, func, args, kwds)`` comes in, ``(job, place, (succeeded, outcome))`` goes out.
+
+    It ends after `maxtasks` tasks, at None, and when the queue is broken.
+    """
+    if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks > 0):
+        raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
+    for queue, others in ((inqueue, "_writer"), (outqueue, "_reader")):
+        # The ends that are the parent's, or its end would not be seen.
+        if hasattr(queue, others):
+            getattr(queue, others).close()
+    if initializer is not None:
+        initializer(*initargs)
+    for done in count():
+        if done == maxtasks:
+            return
+        try:
+            task = inqueue.get()
+        except (EOFError, OSError):
+            return
+        if task is None:
+            return
+        job, place, func, args, kwds = task
+        try:
+            outcome: tuple[bool, Any] = True, func(*args, **kwds)
+        except Exception as error:
+            outcome = False, ExceptionWithTraceback(error, error.__traceback__) if wrap_exception else error
+        try:
+            outqueue.put((job, place, outcome))
+        except Exception as refusal:
+            outqueue.put((job, place, (False, MaybeEncodingError(refusal, outcome[1]))))
+        del task, func, args, kwds, outcome  # not kept while waiting for the next

@@ -21,19 +21,22 @@ class ApplyResult(Generic[Result]):
 
     __slots__ = ("__weakref__", "_called", "_callbacks", "_pool", "_ticket")
 
-    def __init__(self, pool: Any, ticket: Any) -> None:
+    def __init__(
+        self,
+        pool: Any,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
         # Keeps the pool from being collected, and so ended, before the call has.
         self._pool = pool
-        self._ticket = ticket
+        # Set by the pool.
+        self._ticket: Any = None
         self._called: threading.Event | None = None
         self._callbacks: tuple[Any, Any] = NONE
-
-    def _call_back(
-        self, callback: Callable[[Any], object] | None, error_callback: Callable[[BaseException], object] | None
-    ) -> None:
-        """One of these is to be called when the call has ended; only then does it count as ended."""
-        self._callbacks = (callback, error_callback)
-        self._called = threading.Event()
+        if callback is not None or error_callback is not None:
+            # One of them is to be called when the call has ended; only then does it count as ended.
+            self._callbacks = (callback, error_callback)
+            self._called = threading.Event()
 
     def _complete(self) -> None:
         """Called by the pool's keeper when the call has ended: run the callbacks, then let waiting callers go on."""
@@ -92,3 +95,13 @@ class MapResult(ApplyResult[list[Result]]):
     """The outcome of a `map` or `starmap` that may not have ended yet."""
 
     __slots__ = ()
+
+    def __init__(
+        self,
+        pool: Any,
+        chunksize: int | None,
+        length: int,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        super().__init__(pool, callback, error_callback)

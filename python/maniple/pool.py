@@ -19,7 +19,7 @@ from typing import Any, Generic, Self, TypeVar
 from . import get_context, util
 from ._maniple import Stream, usable_cores
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError
-from ._pool_names import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
+from ._pool_names import ExceptionWithTraceback, job_counter, mapstar, rebuild_exc, starmapstar, worker
 from ._results import ApplyResult
 from ._results import AsyncResult as AsyncResult
 from ._results import MapResult as MapResult
@@ -46,10 +46,14 @@ WINDOW = 1000
 class IMapIterator(Generic[Result]):
     """The results of `imap`, in the order of the input."""
 
-    def __init__(self, pool: Pool, stream: Stream) -> None:
+    def __init__(self, pool: Pool) -> None:
         # Keeps the pool from being collected, and so ended, before this is.
         self._pool = pool
-        self._next: Callable[[float | None], Result] = stream.next
+        self._next: Callable[[float | None], Result]
+
+    def _over(self, stream: Stream) -> Self:
+        self._next = stream.next
+        return self
 
     def __iter__(self) -> Self:
         return self
@@ -162,10 +166,11 @@ class Pool:
         """`apply` without waiting. Callbacks run in a thread of the pool's and should return soon."""
         if self._state != RUN:
             raise ValueError("Pool not running")
+        result: ApplyResult[Result] = ApplyResult(self, callback, error_callback)
         if callback is None and error_callback is None:
-            return ApplyResult(self, self._hub.call(func, args, kwds, False))
-        call = partial(self._hub.call, func, args, kwds, True)
-        return self._told(ApplyResult, call, callback, error_callback)
+            result._ticket = self._hub.call(func, args, kwds, False)
+            return result
+        return self._told(result, partial(self._hub.call, func, args, kwds, True))
 
     def map(
         self, func: Callable[[Item], Result], iterable: Iterable[Item], chunksize: int | None = None
@@ -213,11 +218,12 @@ class Pool:
         self._check_running()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
-        items = iterable if type(iterable) in (list, tuple, range) else list(iterable)
+        items: Any = iterable if type(iterable) in (list, tuple, range) else list(iterable)
+        result: MapResult[Result] = MapResult(self, chunksize, len(items), callback, error_callback)
         if callback is None and error_callback is None:
-            return MapResult(self, self._hub.map(func, items, star, chunksize, False))
-        call = partial(self._hub.map, func, items, star, chunksize, True)
-        return self._told(MapResult, call, callback, error_callback)
+            result._ticket = self._hub.map(func, items, star, chunksize, False)
+            return result
+        return self._told(result, partial(self._hub.map, func, items, star, chunksize, True))
 
     def imap(
         self,
@@ -231,7 +237,8 @@ class Pool:
         At most `buffersize` items (about a thousand, and 64 MiB, if None) are under way or waiting to be taken; the rest of the
         iterable is not touched before there is room.
         """
-        return IMapIterator(self, self._stream(func, iterable, chunksize, buffersize, True))
+        results: IMapIterator[Result] = IMapIterator(self)
+        return results._over(self._stream(func, iterable, chunksize, buffersize, True))
 
     def imap_unordered(
         self,
@@ -241,7 +248,8 @@ class Pool:
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator[Result]:
         """`imap` that gives results as they come."""
-        return IMapUnorderedIterator(self, self._stream(func, iterable, chunksize, buffersize, False))
+        results: IMapUnorderedIterator[Result] = IMapUnorderedIterator(self)
+        return results._over(self._stream(func, iterable, chunksize, buffersize, False))
 
     def _stream(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None, ordered: bool
@@ -264,18 +272,10 @@ class Pool:
             feeder.start()
         return stream
 
-    def _told(
-        self,
-        kind: type[AnyResult],
-        submit: Callable[[], Any],
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-    ) -> AnyResult:
+    def _told(self, result: AnyResult, submit: Callable[[], Any]) -> AnyResult:
         # The keeper, too, takes the lock: it may learn of the end before this thread has noted whom to tell.
         with self._workers.lock:
-            ticket = submit()
-            result = kind(self, ticket)
-            result._call_back(callback, error_callback)
+            result._ticket = ticket = submit()
             self._workers.results[ticket.job] = result
         return result
 

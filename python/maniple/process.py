@@ -383,7 +383,7 @@ class _Unstarted(BaseProcess):
 class _ParentProcess(_Unstarted):
     """The process that started this one, as seen from here."""
 
-    def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
+    def __init__(self, name: str, pid: Any, sentinel: Any) -> None:
         # One by one: each forked child makes one of these (see `_sibling`).
         self._identity, self._config = (), {}
         self._name, self._pid, self._sentinel = name, pid, sentinel

@@ -347,3 +347,17 @@ def test_error_names(mp: ModuleType, pool_module: ModuleType, name: str) -> None
     assert issubclass(error, Exception)
     if name == "WorkerLostError":
         assert issubclass(error, RuntimeError) and mp.WorkerLostError is error
+
+
+def test_worker_loop_for_pools_that_libraries_build(mp: ModuleType, pool_module: ModuleType) -> None:
+    tasks, results = mp.SimpleQueue(), mp.SimpleQueue()
+    process = mp.Process(target=pool_module.worker, args=(tasks, results, None, (), 3, True))
+    process.start()
+    for place, argument in enumerate((5, "five", 2)):
+        tasks.put((1, place, square, (argument,), {}))
+    assert results.get() == (1, 0, (True, 25))
+    job, place, (succeeded, error) = results.get()
+    assert (job, place, succeeded, type(error)) == (1, 1, False, TypeError) and error.__cause__ is not None
+    assert results.get() == (1, 2, (True, 4))
+    process.join(30)
+    assert process.exitcode == 0
