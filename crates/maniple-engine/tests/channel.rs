@@ -142,6 +142,22 @@ fn a_log_gives_back_what_was_put_whatever_its_size() {
 }
 
 #[test]
+fn a_log_keeps_the_pages_that_it_starts_over_on() {
+    let log = Log::create().unwrap();
+    let pages = std::fs::File::from(log.handles().0.try_clone_to_owned().unwrap());
+    let bytes = || std::os::unix::fs::MetadataExt::blocks(&pages.metadata().unwrap()) * 512;
+    let item = vec![1; 1 << 20];
+    for _ in 0..3 {
+        (0..7).for_each(|_| put(&log, &[&item]));
+        for _ in 0..7 {
+            take(&log).unwrap();
+            assert!(bytes() >= 7 << 20);
+        }
+    }
+    assert!(bytes() < 8 << 20);
+}
+
+#[test]
 fn a_log_that_never_runs_empty_gives_memory_back() {
     let log = Log::create().unwrap();
     let item = vec![1; 1 << 20];

@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `frame` | messages over a stream descriptor, in the standard package's wire format |
+//! | `lookout` | waiting for such a message awake or asleep, whichever is faster |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
 //! | `log` | a first-in first-out queue for any number of writers and readers |
 //! | `window` | what a log's side sees of its memory |

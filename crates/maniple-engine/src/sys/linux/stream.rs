@@ -141,6 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn reading_what_is_there_now_does_not_wait() {
+        let (a, b) = pair().unwrap();
+        let mut bytes = [0; 4];
+        let mut handles = Vec::new();
+        assert_eq!(read_now(a.as_fd(), &mut bytes, None).unwrap(), None);
+        assert_eq!(read_now(a.as_fd(), &mut bytes, Some(&mut handles)).unwrap(), None);
+        write_with(b.as_fd(), b"ab", &[b.as_fd()]).unwrap();
+        assert_eq!(read_now(a.as_fd(), &mut bytes, Some(&mut handles)).unwrap(), Some(2));
+        assert_eq!((&bytes[..2], handles.len()), (&b"ab"[..], 1));
+        handles.clear();
+        drop(b);
+        assert_eq!(read_now(a.as_fd(), &mut bytes, None).unwrap(), Some(0));
+    }
+
+    #[test]
     fn pipes_have_no_marks() {
         let (a, _b) = rustix::pipe::pipe().unwrap();
         assert!(mark(a.as_fd()).is_err() && !is_peer_marked(a.as_fd()));
