@@ -46,10 +46,10 @@ mod op {
 }
 
 /// Longer strings are left to pickle, which is as fast there.
-const SHORT: usize = 4096;
+const SHORT: usize = 16 * 1024;
 /// Longer pickles are.
-const SHORT_PICKLE: usize = 8192;
-const DEEP: u32 = 4;
+const SHORT_PICKLE: usize = 64 * 1024;
+const DEEP: u32 = 5;
 /// Items of one container at most.
 const MANY: usize = 256;
 /// Lists and dicts in one value at most: each is compared with all before.
