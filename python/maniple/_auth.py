@@ -22,7 +22,6 @@ client signs a modern challenge with MD5 as it does any other, and that is accep
 
 from __future__ import annotations
 
-import hmac
 import os
 from typing import Any
 
@@ -59,6 +58,8 @@ def _get_digest_name_and_payload(message: bytes) -> tuple[str, bytes]:
 
 def _create_response(authkey: bytes, message: bytes) -> bytes:
     """What answers the challenge `message`, in the form in which it was put."""
+    import hmac  # late: it takes longer to import than all the rest, and pipes do without
+
     digest, _ = _get_digest_name_and_payload(message)
     if not digest:
         return hmac.digest(authkey, message, "md5")
@@ -67,6 +68,8 @@ def _create_response(authkey: bytes, message: bytes) -> bytes:
 
 def _verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
     """AuthenticationError unless `response` answers the challenge `message`."""
+    import hmac  # late: it takes longer to import than all the rest, and pipes do without
+
     digest, given = _get_digest_name_and_payload(response)
     expected = hmac.digest(authkey, message, digest or "md5")
     if len(given) != len(expected):

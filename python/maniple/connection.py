@@ -8,7 +8,6 @@ pickle of an object as one message.  The format is the standard package's: eithe
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import socket
 import sys
@@ -163,7 +162,7 @@ def arbitrary_address(family: str) -> str | tuple[str, int]:
     """An address of the family that nobody uses yet."""
     if family == "AF_INET":
         return "localhost", 0
-    unique = secrets.token_hex(6)
+    unique = os.urandom(6).hex()
     if family == "AF_UNIX":
         return os.path.join(util.get_temp_dir(), f"sock-{unique}")
     if family == "AF_PIPE":
