@@ -22,7 +22,7 @@ use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
 use crate::sys::Handle;
 use crate::sys::ready::{self, Interest};
-use crate::sys::socket::{Received, receive, send};
+use crate::sys::stream::{Received, receive, send};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -110,7 +110,7 @@ impl Dialogue {
         let Dialogue { socket, spin, inbox, .. } = self;
         let mut found = Ok(Received::Nothing);
         let there = spin.until_asked(|| {
-            found = receive(&*socket, inbox);
+            found = receive(socket.as_fd(), inbox);
             !matches!(found, Ok(Received::Nothing))
         });
         if there {
@@ -118,7 +118,11 @@ impl Dialogue {
         }
         // A plain recv() would be woken by the other side's reading of what we said, too (it makes room for writers, and who sleeps
         // in recv() on a Unix socket is not asked what for); poll() only by what we wait for.
-        if ready::wait_for(Interest::new(socket.as_fd()))? { receive(&*socket, inbox) } else { Ok(Received::Signal) }
+        if ready::wait_for(Interest::new(socket.as_fd()))? {
+            receive(socket.as_fd(), inbox)
+        } else {
+            Ok(Received::Signal)
+        }
     }
 }
 
@@ -130,7 +134,7 @@ impl AsFd for Dialogue {
 
 fn send_all(socket: &Handle, mut bytes: &[u8], more: bool, go_on: GoOn<'_>) -> Result<()> {
     while !bytes.is_empty() {
-        match send(socket, bytes, more) {
+        match send(socket.as_fd(), bytes, more) {
             Ok(0) if !go_on() => return Err(Error::Interrupted),
             Ok(n) => bytes = &bytes[n..],
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

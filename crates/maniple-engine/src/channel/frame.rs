@@ -98,8 +98,8 @@ pub fn send(
     Ok(())
 }
 
-/// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a local socket's), those that come with
-/// it are put there.
+/// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a
+/// local socket's), those that come with it are put there.
 pub fn receive_length(
     fd: BorrowedFd<'_>,
     lookout: Option<&Lookout>,

@@ -10,8 +10,8 @@
 //! process has put stays when it ends. When a writer finds the log empty (head = tail) it may start over at the front of
 //! the memory: it moves `base`, and the pages there, still warm, are used again. No reader can be at work then, for a
 //! reader moves the head only when it has copied everything; and none begins before the tail moves. While the log does not run
-//! empty, the reader gives pages behind the head back, but for the first lap (see *Pace*). It does so before it moves the head, since the writer may not
-//! start over until then.
+//! empty, the reader gives pages behind the head back, but for the first lap (see *Pace*). It does so before it moves the head,
+//! since the writer may not start over until then.
 //!
 //! **Access.** Through a window, a mapping of a piece of the log that each side keeps. Only large messages into memory that was
 //! never used before are written through the handle: that makes the pages without a fault for each.

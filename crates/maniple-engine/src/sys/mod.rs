@@ -12,7 +12,6 @@
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
 //! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
 //! | `wire::Wire` | a local line that carries small notes and handles, and shows when its other end is gone |
-//! | `socket::{receive, send, Received}` | bytes over a connected stream socket |
 //! | `ready::{wait, wait_for, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
 //! | `tap::{pair, redirect, drain}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `process` | children: start, wait, signal, lifeline (see [`crate::process`]) |
