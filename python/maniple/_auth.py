@@ -23,9 +23,12 @@ client signs a modern challenge with MD5 as it does any other, and that is accep
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from .context import AuthenticationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["answer_challenge", "deliver_challenge"]
 

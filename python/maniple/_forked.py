@@ -6,10 +6,13 @@ import atexit
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 from . import _neighbour
 from .util import _exit_function, _flush_std_streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["live_and_exit"]
 

@@ -17,10 +17,13 @@ import time
 from collections.abc import Callable
 from os import fsdecode, getpid
 from traceback import format_exc
-from typing import Any
 
 from . import connection, process, util
 from ._manager_wire import Token, line_over, listener_client, of_managers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 try:
     from . import shared_memory

@@ -24,11 +24,14 @@ import os
 import pickle
 import pkgutil
 from collections.abc import Iterator
-from typing import Any
 
 from . import reduction
 from ._maniple import Line
 from .connection import Client, ConnectionWrapper, Listener, XmlClient, XmlListener
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "listener_client"]
 

@@ -14,11 +14,18 @@ a thousand, so nothing has to be unlinked or tracked.  What travels is the arena
 
 from __future__ import annotations
 
-from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from . import reduction
 from ._maniple import ConditionCore, EventFlag, SemLock, SyncArena, sem_unlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class _Sendable(Protocol):
+        def _send(self) -> tuple[SyncArena, int]: ...
+
 
 __all__ = [
     "ConditionCore",
@@ -34,10 +41,6 @@ __all__ = [
 #: kinds: a mutex that its owner may take again, and a plain counter
 RECURSIVE_MUTEX, SEMAPHORE = 0, 1
 SEM_VALUE_MAX: int = SemLock.SEM_VALUE_MAX
-
-
-class _Sendable(Protocol):
-    def _send(self) -> tuple[SyncArena, int]: ...
 
 
 # Of an arena there is one object at a time, so that a pickle that holds many locks takes its descriptor along once.

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
 
 from . import reduction
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["after_fork", "at_exit", "spawning"]
 

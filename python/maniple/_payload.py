@@ -8,10 +8,13 @@ import sys
 import traceback
 import types
 from signal import Signals
-from typing import Any
 
 from .context import TimeoutError
 from .reduction import ForkingPickler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["MaybeEncodingError", "RemoteTraceback", "ResultDecodeError", "TimeoutError", "WorkerLostError"]
 

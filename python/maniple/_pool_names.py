@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import count, starmap
 from types import TracebackType
-from typing import Any
 
 from ._payload import MaybeEncodingError, RemoteTraceback
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ExceptionWithTraceback", "job_counter", "mapstar", "rebuild_exc", "starmapstar", "worker"]
 

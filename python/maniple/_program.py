@@ -17,9 +17,12 @@ import warnings
 from importlib.machinery import BuiltinImporter, ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from importlib.util import find_spec
 from types import CodeType, ModuleType
-from typing import Any, NoReturn
 
 from . import _alias
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["main"]
 

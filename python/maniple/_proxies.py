@@ -10,10 +10,13 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from . import context, process, util
 from ._manager_wire import Token, convert_to_error, dispatch, line_over, listener_client, of_managers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BaseProxy", "MakeProxyType", "AutoProxy", "RebuildProxy"]
 

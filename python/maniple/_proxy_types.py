@@ -8,10 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
 from types import GenericAlias
-from typing import Any
 
 from ._manager_wire import of_managers
 from ._proxies import BaseProxy, MakeProxyType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "AcquirerProxy",

@@ -5,18 +5,35 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from types import GenericAlias
 
 from .context import TimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Generic, TypeVar
+
+    Result = TypeVar("Result")
+
+    class OfResult(Generic[Result]):
+        """Something that can be subscripted with the type of a result."""
+
+else:
+    Result = "Result"
+
+    class OfResult:
+        """Something that can be subscripted with the type of a result."""
+
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
 
 __all__ = ["ApplyResult", "AsyncResult", "MapResult"]
 
 NONE = (None, None)
 
-Result = TypeVar("Result")
 
-
-class ApplyResult(Generic[Result]):
+class ApplyResult(OfResult[Result]):
     """The outcome of one call that may not have ended yet."""
 
     __slots__ = ("__weakref__", "_called", "_callbacks", "_pool", "_ticket")

@@ -9,13 +9,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from . import util
 from ._maniple import Hub, serve
 from .context import get_spawning_popen
 from .process import current_process
 from .reduction import DupFd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Workers", "worker"]
 

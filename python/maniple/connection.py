@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from math import ceil
-from typing import Any
 
 from . import reduction, util
 from ._auth import (  # noqa: F401  # all of it is to be found here too, under the standard names
@@ -34,6 +33,10 @@ from ._auth import answer_challenge as answer_challenge
 from ._auth import deliver_challenge as deliver_challenge
 from ._maniple import Channel
 from .context import AuthenticationError, BufferTooShort  # noqa: F401
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 

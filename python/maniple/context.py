@@ -11,14 +11,16 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from threading import local
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import process, reduction
 
+# Not `typing.TYPE_CHECKING`: importing that module is a third of what it takes to import this package.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
     from ctypes import _CData, _SimpleCData
     from logging import Logger
+    from typing import Any, Literal, TypeVar, overload
 
     from . import connection, managers, pool, queues, sharedctypes, synchronize
 
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
     Whole = Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]
     Real = Literal["f", "d"]
     Text = Literal["c"] | type[ctypes.c_char]
+else:
+
+    def overload(signature: object) -> None:
+        """Only type checkers look at signatures that the next definition replaces."""
+
 
 __all__ = ()
 

@@ -30,12 +30,15 @@ from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from struct import Struct, pack, unpack
 from threading import Lock
-from typing import Any
 from warnings import warn
 
 from . import _forked, connection, popen_fork, process, reduction, resource_tracker, spawn, util
 from ._auth import answer_challenge, deliver_challenge
 from .context import AuthenticationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"]
 

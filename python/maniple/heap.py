@@ -19,10 +19,13 @@ import os
 import sys
 import tempfile
 import threading
-from typing import Any
 
 from . import reduction, util
 from .context import assert_spawning  # noqa: F401  # programs look for it here
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BufferWrapper"]
 

@@ -13,7 +13,6 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from . import connection, context, pool, process, reduction, resource_tracker, util  # noqa: F401
 
@@ -54,6 +53,10 @@ from ._proxy_types import (  # noqa: F401
     _BaseSetProxy,
 )
 from .context import ProcessError, get_spawning_popen  # noqa: F401
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 get_context = context._default_context.get_context
 HAS_SHMEM = shared_memory is not None

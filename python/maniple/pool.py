@@ -14,19 +14,25 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Generic, Self, TypeVar
 
 from . import get_context, util
 from ._maniple import Stream, usable_cores
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError
 from ._pool_names import ExceptionWithTraceback, job_counter, mapstar, rebuild_exc, starmapstar, worker
-from ._results import ApplyResult
+from ._results import ApplyResult, OfResult, Result
 from ._results import AsyncResult as AsyncResult
 from ._results import MapResult as MapResult
 from ._threads import ThreadWorkers
 from ._workers import Workers
 from .connection import wait
 from .context import TimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self, TypeVar
+
+    Item = TypeVar("Item")
+    AnyResult = TypeVar("AnyResult", bound=ApplyResult[Any])
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -35,15 +41,11 @@ CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 INIT = "INIT"
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-AnyResult = TypeVar("AnyResult", bound=ApplyResult[Any])
-
 # Items that `imap` has under way or waiting to be taken, unless told otherwise.
 WINDOW = 1000
 
 
-class IMapIterator(Generic[Result]):
+class IMapIterator(OfResult[Result]):
     """The results of `imap`, in the order of the input."""
 
     def __init__(self, pool: Pool) -> None:

@@ -17,11 +17,14 @@ import errno
 import os
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
-from typing import Any
 
 from . import _forked, util  # noqa: F401
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 

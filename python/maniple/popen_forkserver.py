@@ -10,26 +10,30 @@ from __future__ import annotations
 
 import os
 from threading import Lock
-from typing import Any, NamedTuple
 
 from . import forkserver, popen_fork, reduction, spawn, util
 from .context import set_spawning_popen
 from .popen_spawn_posix import ToldPopen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 
 _UNKNOWN_EXIT = 255
 
 
-class _DupFd(NamedTuple):
+class _DupFd:
     """A descriptor that travels to the child; known by its place in the row."""
 
-    ind: int
+    def __init__(self, ind: int) -> None:
+        self.ind = ind
 
     def detach(self) -> int:
         """Return the descriptor, in the child."""
         fds: Any = forkserver.get_inherited_fds()  # a list in every child of the server
-        return int(fds[self[0]])
+        return int(fds[self.ind])
 
 
 class Popen(ToldPopen):

@@ -11,11 +11,14 @@ import io
 import os
 from contextlib import suppress
 from signal import SIGKILL
-from typing import Any, NamedTuple
 
 from . import popen_fork, reduction, spawn, util
 from .context import set_spawning_popen
 from .popen_fork import Wires
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 
@@ -45,14 +48,15 @@ class ToldPopen(popen_fork.Popen):
             pipe.write(speech)
 
 
-class _DupFd(NamedTuple):
+class _DupFd:
     """A descriptor that the child inherits under the same number."""
 
-    fd: int
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def detach(self) -> int:
         """Return the descriptor."""
-        return self[0]
+        return self.fd
 
 
 class Popen(ToldPopen):

@@ -11,9 +11,12 @@ import os
 import sys
 from signal import SIGTERM
 from subprocess import list2cmdline
-from typing import Any
 
 from . import context, reduction, util
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 

@@ -15,9 +15,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from signal import Signals
-from typing import Any, NoReturn
 from weakref import WeakSet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
 
@@ -285,7 +287,7 @@ class BaseProcess:
             words.append(f"pid={popen.pid}")
         words += [f"parent={self._parent_pid}", state]
         if code is not None:
-            words.append(f"exitcode={_exitcode_to_name.get(code, code)}")
+            words.append(f"exitcode={_name_of_exit(code)}")
         if self._config.get("daemon"):
             words.append("daemon")
         return f"<{' '.join(words)}>"
@@ -428,4 +430,12 @@ _children: set[BaseProcess] = set()
 _dangling: WeakSet[BaseProcess] = WeakSet()
 _current_process: BaseProcess = _MainProcess()
 
-_exitcode_to_name = {-number: f"-{number.name}" for number in Signals}
+
+def _name_of_exit(code: int) -> int | str:
+    """An exit code as it is shown: a signal by its name."""
+    import signal
+
+    try:
+        return f"-{signal.Signals(-code).name}"
+    except ValueError:
+        return code

@@ -22,13 +22,16 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, Full  # noqa: F401
 from traceback import print_exc
-from typing import Any
 
 from . import connection, context, reduction  # noqa: F401  # programs look for the first here
 from ._maniple import Log
 from ._native_sync import SEM_VALUE_MAX
 from .synchronize import check_spawning, made_for_fork
 from .util import Finalize, debug, info, is_exiting, register_after_fork
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 

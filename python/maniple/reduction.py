@@ -15,27 +15,33 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
-import socket
 import sys
+
+# Not by way of `pickle`, nor is `socket` imported here: with `re` and `enum` under them they would be half of what a spawned child imports.
+from _pickle import Pickler, loads
+from _pickle import load as load
 from abc import ABC
 from collections.abc import Callable, Iterable
 from copyreg import dispatch_table as _copyreg_table
 from functools import partial
-from typing import Any
 
 from . import context  # noqa: F401  # programs look for it here
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from pickle import PickleBuffer
+    from typing import Any
+
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
 
-HAVE_SEND_HANDLE = sys.platform == "win32" or (
-    hasattr(socket, "SCM_RIGHTS") and hasattr(socket, "CMSG_LEN") and hasattr(socket.socket, "sendmsg")
-)
+# Over a Unix socket, or by duplicating it; there is no platform of ours without one of them.
+HAVE_SEND_HANDLE = True
 
 # ---------------------------------------------------------------- pickling
 
 
-class ForkingPickler(pickle.Pickler):
+class ForkingPickler(Pickler):
     """A pickler that knows this package's objects and whatever was registered with it."""
 
     _extra_reducers: dict[type, Callable[[Any], Any]] = {}
@@ -43,8 +49,7 @@ class ForkingPickler(pickle.Pickler):
 
     def __init__(self, *args: Any, **kwds: Any) -> None:
         super().__init__(*args, **kwds)
-        if _copyreg_table != _merged_from:
-            _merge_tables()
+        _look_for_reducers()
         own = self._extra_reducers is _own_reducers
         self.dispatch_table = _QuickPickler.dispatch_table if own else _copyreg_table | self._extra_reducers
 
@@ -63,14 +68,14 @@ class ForkingPickler(pickle.Pickler):
         cls(sink, protocol).dump(obj)
         return sink.getbuffer()
 
-    loads = staticmethod(pickle.loads)
+    loads = staticmethod(loads)
 
 
 _own_reducers = ForkingPickler._extra_reducers
 _merged_from: dict[Any, Any] = {}
 
 
-class _QuickPickler(pickle.Pickler):
+class _QuickPickler(Pickler):
     """`ForkingPickler` without a constructor in Python."""
 
     # Seen by the C pickler when it is constructed.  Replaced, never changed in
@@ -95,8 +100,8 @@ _KEEP_UP_TO = 8192
 
 
 def _quick_dumps(obj: Any) -> memoryview:
-    if _copyreg_table != _merged_from:
-        _merge_tables()
+    if _copyreg_table != _merged_from or _sockets_are_new:
+        _look_for_reducers()
     idle = _idle
     try:
         dump, clear_memo, pieces = kept = idle.pop()
@@ -121,8 +126,8 @@ _idle_apart: list[tuple[Callable[[Any], None], Callable[[], None], _Pieces, list
 
 def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
     """The pickle of `obj` without its large buffers, and these."""
-    if _copyreg_table != _merged_from:
-        _merge_tables()
+    if _copyreg_table != _merged_from or _sockets_are_new:
+        _look_for_reducers()
     idle = _idle_apart
     try:
         dump, clear_memo, pieces, large = kept = idle.pop()
@@ -140,10 +145,10 @@ def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
     return data, buffers
 
 
-def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[pickle.PickleBuffer], bool]:
+def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[PickleBuffer], bool]:
     """A pickler's `buffer_callback`: false leaves a buffer out of the pickle."""
 
-    def callback(buffer: pickle.PickleBuffer) -> bool:
+    def callback(buffer: PickleBuffer) -> bool:
         try:
             raw = buffer.raw()
         except BufferError:  # not in one piece
@@ -159,6 +164,7 @@ def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[pickle.Pick
 def _rejoin(stream: bytes, buffers: list[Any]) -> bytes:
     """A pickle made by `_dump_apart` with its buffers put back, so that anyone can load it."""
     import pickletools
+    from pickle import BINBYTES8, BYTEARRAY8
 
     ops = [(op.name, at) for op, _, at in pickletools.genops(stream)]
     ends = [at for _, at in ops[1:]] + [len(stream)]
@@ -167,11 +173,26 @@ def _rejoin(stream: bytes, buffers: list[Any]) -> bytes:
     for (name, start), end, follower in zip(ops, ends, followers):
         if name == "NEXT_BUFFER":
             data = memoryview(next(left)).cast("B")
-            whole += pickle.BINBYTES8 if follower == "READONLY_BUFFER" else pickle.BYTEARRAY8
+            whole += BINBYTES8 if follower == "READONLY_BUFFER" else BYTEARRAY8
             whole += data.nbytes.to_bytes(8, "little") + data
         elif name not in ("FRAME", "READONLY_BUFFER"):
             whole += stream[start:end]
     return bytes(whole)
+
+
+# Whether nobody has imported `socket` yet, as far as we know: there are no sockets to be reduced until then.
+_sockets_are_new = True
+
+
+def _look_for_reducers() -> None:
+    """Bring the tables up to date with `copyreg` and with what has been imported."""
+    global _sockets_are_new
+    if _sockets_are_new and (net := sys.modules.get("socket")) is not None and hasattr(net, "socket"):
+        _own_reducers.setdefault(net.socket, _reduce_socket)
+        _sockets_are_new = False
+        _merge_tables()
+    elif _copyreg_table != _merged_from:
+        _merge_tables()
 
 
 def _merge_tables() -> None:
@@ -252,19 +273,18 @@ if sys.platform == "win32":
         return conn.recv().detach()
 
 else:
-    import array
-
     __all__ += ["DupFd", "sendfds", "recvfds"]
 
     # macOS may drop descriptors when their sender closes its end early, so that
     # the receiver has to confirm; everywhere else nothing is sent back.
     ACKNOWLEDGE = sys.platform == "darwin"
     _ACK = b"A"
-    # Not to be handed on by an exec that happens between receipt and first use.
-    _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
     def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
         """Send descriptors over a Unix socket; one byte goes along: their number mod 256."""
+        import array
+        import socket
+
         numbers = array.array("i", fds)
         sock.sendmsg([bytes([len(numbers) % 256])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
         if ACKNOWLEDGE and sock.recv(1) != _ACK:
@@ -272,9 +292,14 @@ else:
 
     def recvfds(sock: socket.socket, size: int) -> list[int]:
         """Receive at most ``size`` descriptors; EOFError where the other end is gone."""
+        import array
+        import socket
+
         got = array.array("i")
+        # Not to be handed on by an exec that happens between receipt and first use.
+        cloexec = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         room = socket.CMSG_SPACE(size * got.itemsize)
-        count, extras, _, _ = sock.recvmsg(1, room, _CLOEXEC)
+        count, extras, _, _ = sock.recvmsg(1, room, cloexec)
         if not (count or extras):
             raise EOFError("the other end closed before it sent a descriptor")
         if ACKNOWLEDGE:
@@ -302,6 +327,8 @@ else:
             return recvfds(sock, 1)[0]
 
     def _borrowed_socket(conn: Any) -> socket.socket:
+        import socket
+
         return socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
 
     def DupFd(fd: int) -> Any:
@@ -310,8 +337,6 @@ else:
 
         if (starting := get_spawning_popen()) is not None:
             return starting.DupFd(starting.duplicate_for_child(fd))
-        if not HAVE_SEND_HANDLE:
-            raise ValueError("SCM_RIGHTS appears not to be available")
         from .resource_sharer import DupFd as shared
 
         return shared(fd)
@@ -358,6 +383,8 @@ else:
         return _rebuild_socket, (DupFd(s.fileno()), s.family, s.type, s.proto)
 
     def _rebuild_socket(df: Any, family: int, type: int, proto: int) -> socket.socket:
+        import socket
+
         return socket.socket(family, type, proto, fileno=df.detach())
 
 
@@ -368,9 +395,9 @@ def _register_all() -> None:
         (type(list.append), _reduce_method_descriptor),
         (type(int.__add__), _reduce_method_descriptor),
         (partial, _reduce_partial),
-        (socket.socket, _reduce_socket),
     ):
         ForkingPickler.register(kind, reducer)
+    _look_for_reducers()
 
 
 _register_all()

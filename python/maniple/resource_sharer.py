@@ -13,9 +13,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from threading import Lock, Thread
-from typing import Any
 
 from . import process, reduction, util
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["stop"]
 

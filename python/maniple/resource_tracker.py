@@ -16,22 +16,21 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock, local
-from typing import Any
 from warnings import warn
 from weakref import ref
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["ensure_running", "register", "unregister"]
 
-_HAVE_SIGMASK = hasattr(signal, "pthread_sigmask")
-# The tracker has to outlive those that Ctrl-C or a terminal's end takes away.
-_IGNORED_SIGNALS = signal.SIGINT, signal.SIGTERM
 _LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
 
 
@@ -179,7 +178,7 @@ class ResourceTracker:
                 interpreter,
                 [interpreter, *util.interpreter_flags(), "-c", program],
                 [reader],
-                blocked_signals=_IGNORED_SIGNALS if _HAVE_SIGMASK else (),
+                blocked_signals=_ignored_signals(),
             )
         except BaseException:
             os.close(writer)
@@ -276,16 +275,26 @@ ensure_running, register, unregister, getfd = (
 # ---------------------------------------------------------------- in the tracker process
 
 
+def _ignored_signals() -> tuple[int, ...]:
+    """The tracker has to outlive those that Ctrl-C or a terminal's end takes away."""
+    import signal  # late, for children that only report to a tracker
+
+    return signal.SIGINT, signal.SIGTERM
+
+
 def main(fd: int) -> None:
     """Be the tracker that reads its messages from ``fd``; exits.
 
     Exit status: 0 nothing was left over; 1 something was; 2 something could not
     be removed; 3 a message made no sense.
     """
-    for ignored in _IGNORED_SIGNALS:
-        signal.signal(ignored, signal.SIG_IGN)
-    if _HAVE_SIGMASK:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED_SIGNALS)
+    import signal
+
+    ignored = _ignored_signals()
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ignored)
     _leave_standard_streams()
     listed: dict[str, set[str]] = {rtype: set() for rtype in _CLEANUP_FUNCS}
     status = 0

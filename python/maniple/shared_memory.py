@@ -21,10 +21,13 @@ from collections.abc import Callable, Iterable, Iterator
 from secrets import token_hex
 from struct import calcsize, pack_into, unpack_from
 from types import GenericAlias
-from typing import Any
 
 from . import resource_tracker
 from ._maniple import shm_open, shm_unlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["SharedMemory", "ShareableList"]
 

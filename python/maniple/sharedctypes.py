@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes as c
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from . import context, heap, reduction
 from ._maniple import Guarded, LockedField
 from .context import assert_spawning
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
 

@@ -7,15 +7,18 @@ process object and becomes it.
 
 from __future__ import annotations
 
+import io
 import os
-import pickle
-import runpy
 import sys
 import types
-from typing import Any
 
 from . import process, reduction, util
 from .context import _default_context
+from .reduction import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 get_start_method = _default_context.get_start_method
 set_start_method = _default_context.set_start_method
@@ -133,8 +136,8 @@ def _main(fd: int, parent_sentinel: int | None) -> int:
         # Whoever starts a process now does so from the top level of the main module.
         vars(me)["_inheriting"] = True
         try:
-            prepare(pickle.load(from_parent))
-            becoming: Any = pickle.load(from_parent)
+            prepare(load(from_parent))
+            becoming: Any = load(from_parent)
         finally:
             del vars(me)["_inheriting"]
     code: int = becoming._bootstrap(parent_sentinel)
@@ -229,12 +232,45 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_path(data["init_main_from_path"])
 
 
-def _install_main(content: dict[str, Any]) -> None:
-    """Make a module of what runpy returned, and let it stand for the main module."""
+def _install_main(loaded: types.ModuleType) -> None:
+    """Let the module stand for the main module."""
     old_main_modules.append(sys.modules["__main__"])
-    loaded = types.ModuleType("__mp_main__")
-    vars(loaded).update(content)
     sys.modules["__mp_main__"] = sys.modules["__main__"] = loaded
+
+
+def _module_of(content: dict[str, Any]) -> types.ModuleType:
+    """Make a module of what runpy returned."""
+    made = types.ModuleType("__mp_main__")
+    vars(made).update(content)
+    return made
+
+
+def _run_script(path: str) -> types.ModuleType:
+    """Run the program at the path as a module.
+
+    An ordinary script, as nearly all are, is run without runpy, whose own imports take longer than the rest of a child's start.
+    """
+    source = b"\0"
+    if path.endswith((".py", ".pyw")) and os.path.isfile(path):
+        with io.open_code(os.path.abspath(path)) as file:
+            source = file.read()
+    if b"\0" in source:  # a folder, an archive, compiled code
+        import runpy
+
+        return _module_of(runpy.run_path(path, run_name="__mp_main__"))
+    code = compile(source, path, "exec", dont_inherit=True)
+    script = types.ModuleType("__mp_main__")
+    vars(script).update(__file__=path, __cached__=None, __package__="")
+    sys.modules["__mp_main__"] = script
+    called_as, sys.argv[:1] = sys.argv[:1], [path]
+    try:
+        exec(code, vars(script))
+    except BaseException:
+        del sys.modules["__mp_main__"]
+        raise
+    finally:
+        sys.argv[:1] = called_as
+    return script
 
 
 def _fixup_main_from_name(mod_name: str) -> None:
@@ -244,7 +280,9 @@ def _fixup_main_from_name(mod_name: str) -> None:
     present = getattr(sys.modules["__main__"], "__spec__", None)
     if getattr(present, "name", None) == mod_name:  # copied by a fork
         return
-    _install_main(runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True))
+    import runpy
+
+    _install_main(_module_of(runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True)))
 
 
 def _fixup_main_from_path(main_path: str) -> None:
@@ -254,7 +292,7 @@ def _fixup_main_from_path(main_path: str) -> None:
         return
     if getattr(sys.modules["__main__"], "__file__", None) == main_path:  # copied by a fork
         return
-    _install_main(runpy.run_path(main_path, run_name="__mp_main__"))
+    _install_main(_run_script(main_path))
 
 
 def import_main_path(main_path: str) -> None:

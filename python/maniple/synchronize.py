@@ -24,11 +24,14 @@ from collections.abc import Callable
 from struct import Struct
 from threading import Barrier as _ThreadBarrier
 from threading import BrokenBarrierError, current_thread
-from typing import Any
 
 from . import context, process, util
 from ._native_sync import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ConditionCore, EventFlag, ticket
 from ._native_sync import SemLock as _NativeSemLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"]
 

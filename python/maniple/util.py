@@ -25,15 +25,15 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
-from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, ref
 
 from . import process as process
 from .process import _cleanup, active_children, current_process
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from logging import Logger
+    from typing import Any
 
 __all__ = [
     "sub_debug",
@@ -558,6 +558,8 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -
 
 def interpreter_flags() -> list[str]:
     """The options of this interpreter's command line that a child is to have, too."""
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
     return list(_args_from_interpreter_flags())
 
 

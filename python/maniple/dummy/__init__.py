@@ -7,11 +7,14 @@ import queue
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, Thread, current_thread
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..process import _NO_KWARGS
 from . import connection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "Process",
