@@ -91,6 +91,8 @@ class ResourceTracker:
         # something to report: that is queued, and written by the holder.
         self._queued: deque[bytes] = deque()
         self._busy = False
+        # Whether a fork may copy something in the middle of a change; set before anything is.
+        self._touched = False
         if hasattr(os, "register_at_fork"):
             _forget_after_fork(ref(self))
 
@@ -105,6 +107,7 @@ class ResourceTracker:
         self._send("UNREGISTER", name, rtype)
 
     def _send(self, cmd: str, name: str, rtype: str) -> None:
+        self._touched = True
         self._queued.append(_encode(cmd, name, rtype))
         with self._lock:
             if not self._busy:
@@ -134,6 +137,7 @@ class ResourceTracker:
 
     def ensure_running(self) -> None:
         """Start the tracker unless it is running; a dead one is replaced, with a warning."""
+        self._touched = True
         with self._lock:
             if self._busy:
                 return
@@ -237,7 +241,6 @@ class ResourceTracker:
             pass  # torn down too far to care
 
     def _after_fork_in_child(self) -> None:
-        self._lock._at_fork_reinit()
         self._busy = False
         self._queued.clear()
         # Whether shared or not: it is not our child.
@@ -251,7 +254,9 @@ def _forget_after_fork(tracker_ref: ref[ResourceTracker]) -> None:
     def hook() -> None:
         tracker = tracker_ref()
         if tracker is not None:
-            tracker._after_fork_in_child()
+            tracker._lock._at_fork_reinit()
+            if tracker._touched or tracker._fd is not None:
+                tracker._after_fork_in_child()
 
     os.register_at_fork(after_in_child=hook)
 
