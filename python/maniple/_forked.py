@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from . import _neighbour
 from .util import _exit_function, _flush_std_streams
+from .util import is_exiting as _exit_work_done
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def live_and_exit(life: Callable[[], int]) -> NoReturn:
         _flush_std_streams()
     finally:
         try:
-            atexit._run_exitfuncs()
-            _flush_std_streams()
+            # Mostly both of ours are all there is, with nothing left to do.
+            if not _exit_work_done() or atexit._ncallbacks() != 2 or "multiprocessing.util" in sys.modules:
+                atexit._run_exitfuncs()
+                _flush_std_streams()
         finally:
             os._exit(code)

@@ -101,8 +101,7 @@ class Wires:
         return [self.lifeline_r, *self.ended[1:]]
 
     def become_child(self) -> int:
-        """Called in a forked child: close the parent's ends, return the lifeline."""
-        os.close(self.lifeline_w)
+        """Called in a forked child without the write end of the lifeline: close the parent's other end, return the lifeline."""
         if self.ended:
             os.close(self.ended[0])
             _hold(self.ended[1])  # our own children must not keep us "alive"
@@ -196,7 +195,12 @@ class Popen:
     # ------------------------------------------------------------ beginning and end
 
     def _launch(self, process_obj: Any) -> None:
+        # What can be done before the fork is done before it: afterwards each page written to has to be copied.
         wires = Wires()
+        lifeline = wires.lifeline_w
+        held = [-1, lifeline]  # the first is to be the sentinel
+        finalizer = Finalize(self, _release, held)
+        _hold(lifeline)
 
         def life() -> int:
             _drop_inherited_lifelines()
@@ -209,12 +213,20 @@ class Popen:
             if pid == 0:
                 _forked.live_and_exit(life)
         except BaseException:
+            finalizer.cancel()
+            _lifelines.discard(lifeline)
             wires.abandon()
             raise
         finally:
             _fork_intent.share_tracker = False
         self.pid: int = pid
-        self._keep(*wires.become_parent(pid))
+        try:
+            held[0] = self.sentinel = wires.become_parent(pid)[0]
+        except BaseException:  # everything is closed
+            finalizer.cancel()
+            _lifelines.discard(lifeline)
+            raise
+        self.finalizer = finalizer
 
     def _keep(self, sentinel: int, lifeline: int) -> None:
         """Hold on to both until this object is closed or dies."""
