@@ -44,9 +44,11 @@ def _release(watched: int, lifeline: int) -> None:
 
 
 def _drop_inherited_lifelines() -> None:
-    for fd in tuple(_lifelines):
-        with suppress(OSError):
+    for fd in _lifelines:
+        try:
             os.close(fd)
+        except OSError:
+            pass
     _lifelines.clear()
 
 
@@ -101,8 +103,8 @@ class Wires:
         return [self.lifeline_r, *self.ended[1:]]
 
     def become_child(self) -> int:
-        """Called in a forked child without the write end of the lifeline: close the parent's other end, return the lifeline."""
-        if self.ended:
+        """Called in a forked child that has dropped `_lifelines`: close the parent's other end, return the lifeline."""
+        if self.ended:  # asked for only then, too: a call less in every child
             os.close(self.ended[0])
             _hold(self.ended[1])  # our own children must not keep us "alive"
         return self.lifeline_r
@@ -204,7 +206,7 @@ class Popen:
 
         def life() -> int:
             _drop_inherited_lifelines()
-            code: int = process_obj._bootstrap(parent_sentinel=wires.become_child())
+            code: int = process_obj._bootstrap(wires.become_child() if wires.ended else wires.lifeline_r)
             return code
 
         _fork_intent.share_tracker = True

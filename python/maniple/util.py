@@ -216,7 +216,7 @@ def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
 
 
 def _run_after_forkers() -> None:
-    if not _afterfork_registry:
+    if not _afterfork_registry.data:  # type: ignore[attr-defined]
         return
     due = sorted(_afterfork_registry.items(), key=lambda entry: entry[0][:2])
     for (_, _, func), obj in due:
