@@ -261,7 +261,7 @@ class ForkServer:
             listening.listen(128)
             fds = [listening.fileno(), alive.r, secret.r]
             interpreter = spawn._interpreter()
-            argv = [interpreter, *util.interpreter_flags(), "-c", self._program(*fds)]
+            argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
             pid = util.spawnv_passfds(interpreter, argv, fds, blocked_signals={signal.SIGINT})
             with suppress(BrokenPipeError):  # dead already: the first request will tell
                 with open(secret.w, "wb", closefd=False) as line:

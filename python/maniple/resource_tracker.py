@@ -180,7 +180,7 @@ class ResourceTracker:
             # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
             self._pid = util.spawnv_passfds(
                 interpreter,
-                [interpreter, *util.interpreter_flags(), "-c", program],
+                [interpreter, *util._args_from_interpreter_flags(), "-c", program],
                 [reader],
                 blocked_signals=_ignored_signals(),
             )

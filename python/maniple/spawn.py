@@ -91,7 +91,7 @@ def get_command_line(**kwds: Any) -> list[str | bytes]:
         return [sys.executable, _MARK, *(f"{name}={value!r}" for name, value in kwds.items())]
     call = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
     program = util._importing("spawn", "spawn_main") + f"spawn_main({call})"
-    return [_interpreter(), *util.interpreter_flags(), "-c", program, _MARK]
+    return [_interpreter(), *util._args_from_interpreter_flags(), "-c", program, _MARK]
 
 
 # ---------------------------------------------------------------- in the child

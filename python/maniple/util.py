@@ -19,6 +19,7 @@ Helper processes and spawned children are started with `os.posix_spawn`:
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import sys
 import threading
@@ -462,24 +463,39 @@ def close_fds(*fds: int) -> None:
         os.close(number)
 
 
+class _Nothing(io.RawIOBase):
+    """The null device, which is opened only when somebody wants its descriptor."""
+
+    name = os.devnull
+    mode = "rb"
+    _fd: int | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        return 0
+
+    def fileno(self) -> int:
+        if self._fd is None:
+            self._fd = os.open(os.devnull, os.O_RDONLY)
+        return self._fd
+
+
+# Made beforehand: making it takes a forked child as long as all else that it does before its work.
+_empty_stdin = io.TextIOWrapper(io.BufferedReader(_Nothing(), 1), encoding="utf-8")
+
+
 def _close_stdin() -> None:
     """Give a child an empty stdin: two processes must not read the same terminal."""
     shared = sys.stdin
-    if shared is None:
+    if shared is None or shared is _empty_stdin:
         return
     try:
         shared.close()
     except (OSError, ValueError):
         pass
-    try:
-        empty = os.open(os.devnull, os.O_RDONLY)
-        try:
-            sys.stdin = open(empty, encoding="utf-8", closefd=False)
-        except BaseException:
-            os.close(empty)
-            raise
-    except (OSError, ValueError):
-        pass
+    sys.stdin = _empty_stdin
 
 
 def _flush_std_streams() -> None:
@@ -556,11 +572,11 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -
     return started.pid
 
 
-def interpreter_flags() -> list[str]:
+def _args_from_interpreter_flags() -> list[str]:
     """The options of this interpreter's command line that a child is to have, too."""
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+    import subprocess  # late, for children that start none
 
-    return list(_args_from_interpreter_flags())
+    return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
 
 
 def _importing(module: str, names: str) -> str:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import py_compile
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,3 +29,90 @@ def test_log_records_name_the_process(mp: ModuleType, method: str) -> None:
         assert here.recv() == "Worker bee"
         process.join()
         process.close()
+
+
+def read_stdin(pipe: Any, deeper: Any = None) -> None:
+    lines, fd = list(sys.stdin), sys.stdin.fileno()
+    copied = subprocess.run(["cat"], stdin=sys.stdin, capture_output=True, check=True).stdout
+    pipe.send((sys.stdin.read(), lines, sys.stdin.buffer.read(4), os.read(fd, 4), copied, sys.stdin.isatty()))
+    if deeper is not None:
+        process = deeper(target=read_stdin, args=(pipe,))
+        process.start()
+        process.join()
+        process.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_childs_stdin_is_the_null_device(mp: ModuleType, method: str) -> None:
+    ctx = mp.get_context(method)
+    here, there = ctx.Pipe()
+    with here, there:
+        process = ctx.Process(target=read_stdin, args=(there, ctx.Process))
+        process.start()
+        for _ in "child", "its own child":
+            assert here.recv() == ("", [], b"", b"", b"", False)
+        process.join()
+        process.close()
+
+
+def what(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_a_childs_first_import_is_a_light_one() -> None:
+    """Each of these would lengthen the start of every spawned child by some milliseconds."""
+    heavy = {"typing", "pickle", "socket", "subprocess", "runpy", "re", "enum", "signal", "logging", "inspect"}
+    code = (
+        f"import sys; had = set(sys.modules); import maniple.spawn; print({heavy!r} & (set(sys.modules) - had) or '')"
+    )
+    assert what(code) == "\n"
+
+
+def test_sockets_can_be_sent_that_were_imported_later() -> None:
+    code = """
+import sys
+from maniple.reduction import ForkingPickler
+ForkingPickler.dumps(len)
+assert "socket" not in sys.modules
+import socket
+one, other = socket.socketpair()
+with ForkingPickler.loads(ForkingPickler.dumps(one)) as copy:
+    copy.sendall(b"hello")
+print(other.recv(9))
+"""
+    assert what(code) == "b'hello'\n"
+
+
+SCRIPT = """
+import sys
+count = 0
+if __name__ == "__mp_main__":
+    print(sys.argv[0] == __file__, __package__ == "", __spec__)
+
+def work():
+    global count
+    count += 1
+    import __main__
+    print(__name__, count, __main__.count, sys.modules["__mp_main__"] is __main__, work.__globals__ is vars(__main__))
+
+if __name__ == "__main__":
+    import maniple
+    for method in "spawn", "forkserver":
+        process = maniple.get_context(method).Process(target=work)
+        process.start()
+        process.join()
+"""
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_script_is_the_main_module_of_its_children(tmp_path: Path, compiled: bool) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    if compiled:
+        py_compile.compile(str(script), str(tmp_path / "compiled.pyc"))
+        script = tmp_path / "compiled.pyc"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    # What runpy makes of compiled code is a copy; what is run here is the module itself.
+    said = "__mp_main__ 1 0 True False" if compiled else "__mp_main__ 1 1 True True"
+    assert done.stdout.splitlines() == ["True True None", said] * 2
