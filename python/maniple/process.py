@@ -433,9 +433,6 @@ _current_process: BaseProcess = _MainProcess()
 
 def _name_of_exit(code: int) -> int | str:
     """An exit code as it is shown: a signal by its name."""
-    import signal
+    from signal import Signals
 
-    try:
-        return f"-{signal.Signals(-code).name}"
-    except ValueError:
-        return code
+    return next((f"-{known.name}" for known in Signals if known == -code), code)

@@ -8,13 +8,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    _Line = queue.Queue[Any]
+
 __all__ = ["Client", "Listener", "Pipe"]
 
 # The only "family" of address that there is.
 families: list[None] = [None]
 
 Queue = queue.Queue
-_Line = queue.Queue[Any]
 
 
 class Connection:
