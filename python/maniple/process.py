@@ -122,13 +122,10 @@ class BaseProcess:
 
     # ------------------------------------------------------------ checks
 
-    def _check_closed(self) -> None:
-        if self._closed:
-            raise ValueError(f"process object is closed: {self._name}")
-
     def _opened(self) -> Any:
         """The Popen behind this object; None before start, ValueError after close."""
-        self._check_closed()
+        if self._closed:
+            raise ValueError(f"process object is closed: {self._name}")
         return self._popen
 
     def _opened_here(self, action: str) -> Any:
@@ -190,10 +187,10 @@ class BaseProcess:
 
     def is_alive(self) -> bool:
         """Tell whether the process is running."""
-        self._check_closed()
+        popen = self._opened()
         if _current_process is self:
             return True
-        popen = self._opened_here("test")
+        self._opened_here("test")
         if popen is not None and popen.poll() is None:
             return True
         _children.discard(self)
@@ -263,9 +260,10 @@ class BaseProcess:
     @property
     def sentinel(self) -> int:
         """A descriptor (Windows: handle) that becomes ready when the process ends."""
-        if self._opened() is None and "_sentinel" not in vars(self):
+        self._opened()
+        if (found := vars(self).get("_sentinel")) is None:
             raise ValueError("process not started: it has no sentinel yet")
-        return self._sentinel
+        return int(found)
 
     def _state(self) -> tuple[str, int | None]:
         """What to say of it, and the exit code if there is one to show."""
@@ -297,9 +295,7 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """Drop what a fork copied but what belongs to the parent alone."""
-        util = _sibling("util")
-        util._finalizer_registry.clear()
-        util._run_after_forkers()
+        _sibling("util")._begin_afresh()
         _sibling("_neighbour").after_fork()
 
     def _become_current(self, parent_sentinel: int | None) -> None:

@@ -234,6 +234,12 @@ _finalizer_registry: dict[tuple[int | None, int], Finalize] = {}
 _finalizer_counter = count()
 
 
+def _begin_afresh() -> None:
+    """In a forked child: what is to be done at exit is the parent's business; then what was registered for now."""
+    _finalizer_registry.clear()
+    _run_after_forkers()
+
+
 class Finalize:
     """A call that is made once: by hand, when ``obj`` dies, or at exit.
 
