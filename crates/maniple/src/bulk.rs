@@ -3,28 +3,17 @@
 //! serde walks a `Vec<u8>` element by element. A [`Bulk`] is copied as a whole: into a shared-memory block when it is large,
 //! and the other side looks at the block itself. Small ones travel inside the encoded bytes, still as one piece.
 //!
-//! serde's traits leave no room for a side channel, so the encoder under way lays its sink (and the decoder its blobs) into a
-//! thread-local while it runs. A `Bulk` that is serialized outside of maniple, by `serde_json` say, finds none and goes as
-//! an ordinary sequence.
+//! How it gets beside the bytes: `baggage`. A `Bulk` that is serialized outside of maniple, by `serde_json` say, goes as an ordinary
+//! sequence.
 
+use crate::baggage::{self, Lent, note};
 use bytemuck::Pod;
-use maniple_engine::pool::Packer;
-use maniple_engine::shm::blocks::Blob;
-use maniple_engine::shm::inbox::Region;
 use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::ser::{Error as _, SerializeTuple};
+use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::thread::LocalKey;
-
-/// From this size on a blob is worth a block of its own: below it the system calls cost more than the copies saved.
-const LARGE: usize = 32 * 1024;
-/// So many large buffers of one message get a block of their own; any more go inside. Each takes a descriptor, and the line
-/// that handles travel on holds no more than a few hundred.
-const MOST: usize = 128;
 
 /// Bytes that travel as a whole.
 pub type Bytes = Bulk<u8>;
@@ -54,7 +43,7 @@ pub struct Bulk<T: Pod>(Store<T>);
 enum Store<T: Pod> {
     Owned(Vec<T>),
     /// A block of the other side's that is ours alone until it is dropped.
-    Lent(Region, PhantomData<T>),
+    Lent(Lent, PhantomData<T>),
 }
 
 impl<T: Pod> Bulk<T> {
@@ -71,15 +60,15 @@ impl<T: Pod> Bulk<T> {
         }
     }
 
-    fn from_region(region: Region) -> Result<Self, &'static str> {
-        if !region.len().is_multiple_of(size_of::<T>()) {
+    fn from_lent(lent: Lent) -> Result<Self, &'static str> {
+        if !lent.as_slice().len().is_multiple_of(size_of::<T>()) {
             return Err("its shared memory is not a whole number of elements");
         }
         // Blocks start on a page, so this holds for every element type there is; were it not so, a copy does.
-        if bytemuck::try_cast_slice::<u8, T>(region.as_slice()).is_ok() {
-            return Ok(Bulk(Store::Lent(region, PhantomData)));
+        if bytemuck::try_cast_slice::<u8, T>(lent.as_slice()).is_ok() {
+            return Ok(Bulk(Store::Lent(lent, PhantomData)));
         }
-        Ok(Bulk(Store::Owned(bytemuck::pod_collect_to_vec(region.as_slice()))))
+        Ok(Bulk(Store::Owned(bytemuck::pod_collect_to_vec(lent.as_slice()))))
     }
 }
 
@@ -89,7 +78,7 @@ impl<T: Pod> Deref for Bulk<T> {
     fn deref(&self) -> &[T] {
         match &self.0 {
             Store::Owned(vec) => vec,
-            Store::Lent(region, _) => bytemuck::cast_slice(region.as_slice()),
+            Store::Lent(lent, _) => bytemuck::cast_slice(lent.as_slice()),
         }
     }
 }
@@ -98,7 +87,7 @@ impl<T: Pod> DerefMut for Bulk<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match &mut self.0 {
             Store::Owned(vec) => vec,
-            Store::Lent(region, _) => bytemuck::cast_slice_mut(region.as_mut_slice()),
+            Store::Lent(lent, _) => bytemuck::cast_slice_mut(lent.as_mut_slice()),
         }
     }
 }
@@ -159,109 +148,17 @@ impl<T: Pod + PartialEq> PartialEq for Bulk<T> {
 
 impl<T: Pod + Eq> Eq for Bulk<T> {}
 
-/// Where an encoder puts large blobs.
-#[derive(Debug)]
-pub(crate) struct Sink {
-    packer: Packer,
-    blobs: Vec<Blob>,
-}
-
-/// Where a decoder finds them again.
-pub(crate) type Source = Vec<Option<Region>>;
-
-thread_local! {
-    static SINK: RefCell<Option<Sink>> = const { RefCell::new(None) };
-    static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
-    static ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Lays `*value` into `place` while `work` runs, and takes it out again, whatever happens.
-fn lend<V, R>(place: &'static LocalKey<RefCell<Option<V>>>, value: &mut Option<V>, work: impl FnOnce() -> R) -> R {
-    struct Back<'a, V: 'static> {
-        place: &'static LocalKey<RefCell<Option<V>>>,
-        value: &'a mut Option<V>,
-        before: Option<V>,
-    }
-    impl<V> Drop for Back<'_, V> {
-        fn drop(&mut self) {
-            *self.value = self.place.replace(self.before.take());
-        }
-    }
-    let before = place.replace(value.take());
-    let _back = Back { place, value, before };
-    work()
-}
-
-impl Sink {
-    pub(crate) fn new(packer: &Packer) -> Sink {
-        Sink { packer: packer.clone(), blobs: Vec::new() }
-    }
-
-    /// Lets values put their blobs into `sink` while `encode` runs.
-    pub(crate) fn collect<R>(sink: &mut Option<Sink>, encode: impl FnOnce() -> R) -> R {
-        lend(&SINK, sink, encode)
-    }
-
-    /// How many blobs were put in.
-    pub(crate) fn len(&self) -> usize {
-        self.blobs.len()
-    }
-
-    /// Bytes in them.
-    pub(crate) fn volume(&self) -> usize {
-        self.blobs.iter().map(Blob::len).sum()
-    }
-
-    /// Forgets all blobs but the first `count`.
-    pub(crate) fn truncate(&mut self, count: usize) {
-        self.blobs.truncate(count);
-    }
-
-    /// The blobs, in order.
-    pub(crate) fn take(&mut self) -> Vec<Blob> {
-        std::mem::take(&mut self.blobs)
-    }
-}
-
-/// Lets values take their blobs out of `source` while `decode` runs.
-pub(crate) fn supply<R>(source: &mut Option<Source>, decode: impl FnOnce() -> R) -> R {
-    lend(&SOURCE, source, decode)
-}
-
-/// What a `Bulk` could not say through serde.
-pub(crate) fn take_error() -> Option<String> {
-    ERROR.take()
-}
-
-fn note<E>(error: E, why: impl fmt::Display) -> E {
-    ERROR.set(Some(why.to_string()));
-    error
-}
-
 /// Inside of maniple: a number, 0 for "here it is", else that of a blob counted from 1; then the bytes or nothing.
 /// Outside: the bytes.
 impl<T: Pod> Serialize for Bulk<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         const { assert!(size_of::<T>() > 0, "a Bulk needs elements that have a size") };
         let bytes: &[u8] = bytemuck::cast_slice(self);
-        let stored = SINK.with_borrow_mut(|sink| {
-            let Some(sink) = sink else { return Ok(None) };
-            if bytes.len() < LARGE || sink.blobs.len() >= MOST {
-                return Ok(Some(0));
-            }
-            sink.blobs.push(sink.packer.blob(&[bytes])?);
-            Ok(Some(sink.blobs.len() as u32))
-        });
-        match stored {
-            Ok(None) => serializer.serialize_bytes(bytes),
-            Ok(Some(number)) => {
-                let mut pair = serializer.serialize_tuple(2)?;
-                pair.serialize_element(&number)?;
-                pair.serialize_element(&AsBytes(if number == 0 { bytes } else { &[] }))?;
-                pair.end()
-            }
-            Err::<_, maniple_engine::Error>(why) => Err(note(S::Error::custom(&why), &why)),
-        }
+        let Some(stored) = baggage::send_large(bytes)? else { return serializer.serialize_bytes(bytes) };
+        let mut pair = serializer.serialize_tuple(2)?;
+        pair.serialize_element(&stored)?;
+        pair.serialize_element(&AsBytes(if stored == 0 { bytes } else { &[] }))?;
+        pair.end()
     }
 }
 
@@ -269,7 +166,7 @@ impl<'de, T: Pod> Deserialize<'de> for Bulk<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const { assert!(size_of::<T>() > 0, "a Bulk needs elements that have a size") };
         let visitor = Numbers(PhantomData);
-        if SOURCE.with_borrow(Option::is_some) {
+        if baggage::is_decoding() {
             deserializer.deserialize_tuple(2, visitor)
         } else {
             deserializer.deserialize_bytes(visitor)
@@ -291,8 +188,7 @@ struct Numbers<T>(PhantomData<T>);
 impl<T: Pod> Numbers<T> {
     fn copied<E: serde::de::Error>(bytes: &[u8]) -> Result<Vec<T>, E> {
         if !bytes.len().is_multiple_of(size_of::<T>()) {
-            let why = "its bytes are not a whole number of elements";
-            return Err(note(E::custom(why), why));
+            return Err(E::custom(note("its bytes are not a whole number of elements")));
         }
         Ok(bytemuck::pod_collect_to_vec(bytes))
     }
@@ -310,7 +206,7 @@ impl<'de, T: Pod> Visitor<'de> for Numbers<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bulk<T>, A::Error> {
-        if SOURCE.with_borrow(Option::is_none) {
+        if !baggage::is_decoding() {
             // Formats without a form for bytes (JSON) write them as a list of numbers.
             let mut bytes = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(1 << 20));
             while let Some(byte) = seq.next_element::<u8>()? {
@@ -320,11 +216,10 @@ impl<'de, T: Pod> Visitor<'de> for Numbers<T> {
         }
         let number = seq.next_element::<u32>()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
         let inline = seq.next_element::<Inline<T>>()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
-        let Some(place) = (number as usize).checked_sub(1) else { return Ok(Bulk::from(inline.0)) };
-        let region = SOURCE.with_borrow_mut(|source| source.as_mut()?.get_mut(place)?.take());
-        let why = "its shared memory did not come along, or was taken before";
-        let region = region.ok_or_else(|| note(A::Error::custom(why), why))?;
-        Bulk::from_region(region).map_err(|why| note(A::Error::custom(why), why))
+        if number == 0 {
+            return Ok(Bulk::from(inline.0));
+        }
+        Bulk::from_lent(baggage::take_large(number)?).map_err(|why| A::Error::custom(note(why)))
     }
 }
 
@@ -352,24 +247,6 @@ impl<'de, T: Pod> Deserialize<'de> for Inline<T> {
 mod tests {
     use super::*;
     use crate::codec::{Codec, Postcard};
-
-    #[test]
-    fn a_blob_that_did_not_come_along_is_an_error() {
-        let sent = [1, 0];
-        let error = supply(&mut Some(Source::new()), || Postcard::decode::<Bytes>(&mut &sent[..])).unwrap_err();
-        assert!(error.to_string().contains("did not come along"), "{error}");
-    }
-
-    #[test]
-    fn what_lay_in_the_place_before_lies_there_again_even_after_a_panic() {
-        let mut outer = Some(Source::new());
-        supply(&mut outer, || {
-            let inner = std::panic::catch_unwind(|| supply(&mut None, || panic!("in between")));
-            assert!(inner.is_err());
-            assert!(SOURCE.with_borrow(Option::is_some));
-        });
-        assert!(outer.is_some() && SOURCE.with_borrow(Option::is_none));
-    }
 
     #[test]
     fn outside_of_maniple_it_is_plain_bytes() {

@@ -1,22 +1,36 @@
-//! How values become bytes and back. Everything that travels goes through the [`Codec`] trait; [`Postcard`] is the one used.
+//! How values become bytes and back. Everything that travels goes through the [`Codec`] trait; [`Postcard`] is the one used unless
+//! another is asked for.
 
 use crate::error::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Values to bytes and back. Several values may follow each other in one buffer.
-pub(crate) trait Codec {
+/// Values to bytes and back. A connection that is to speak with programs of another kind is given a codec that they know.
+pub trait Codec: 'static {
+    /// Whether large buffers and descriptors in values go beside the bytes. Not where the other side may be something other than
+    /// this crate: then a `Bulk` goes as a sequence of its bytes, and descriptors are refused.
+    const BESIDE: bool = false;
+
     /// Appends `value` to `out`. After an error `out` may end in a part of it.
+    ///
+    /// # Errors
+    /// [`Error::codec`] if the value has no form in this codec.
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()>;
 
     /// Takes a value from the front of `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::codec`] if the bytes are no such value.
     fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T>;
 }
 
 /// The compact binary form of the `postcard` crate: numbers of variable length, no names, no type information.
-pub(crate) struct Postcard;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Postcard;
 
 impl Codec for Postcard {
+    const BESIDE: bool = true;
+
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
         postcard::serialize_with_flavor(value, Append(out)).map_err(|e| codec_error::<T>("encoded", e))
     }
@@ -54,7 +68,7 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 #[cold]
 fn codec_error<T: ?Sized>(what: &'static str, error: postcard::Error) -> Error {
     // serde hands an error of our own types on as text, which postcard drops; it was noted on the way.
-    let why = crate::bulk::take_error().unwrap_or_else(|| match error {
+    let why = crate::baggage::take_error().unwrap_or_else(|| match error {
         postcard::Error::WontImplement => "its form depends on what the input says (an untagged enum, a \
             `serde_json::Value`, a skipped field), which a format without type information cannot carry"
             .to_owned(),

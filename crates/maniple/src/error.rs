@@ -114,6 +114,13 @@ impl fmt::Display for Panicked {
 
 impl std::error::Error for Panicked {}
 
+impl Error {
+    /// For a [`Codec`](crate::Codec): why a `T` could not be "encoded" or "decoded".
+    pub fn codec<T: ?Sized>(what: &'static str, why: impl fmt::Display) -> Error {
+        Error::Codec { what, type_name: std::any::type_name::<T>(), why: why.to_string() }
+    }
+}
+
 impl From<maniple_engine::Error> for Error {
     fn from(error: maniple_engine::Error) -> Self {
         match error {

@@ -7,8 +7,8 @@
 //! Every value has its length before it, so that one that cannot be decoded does not take those behind it along. Large buffers
 //! in values go beside the bytes, as blobs.
 
-use crate::bulk::{Sink, Source, supply};
-use crate::codec::{Codec, Postcard};
+use crate::baggage::{self, Sink, Source};
+use crate::codec::Postcard;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use maniple_engine::pool::{Incoming, Packer, Packet};
@@ -16,15 +16,14 @@ use maniple_engine::shm::inbox::Region;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::fd::OwnedFd;
 
 /// A payload in the making.
 #[derive(Debug)]
 pub(crate) struct Output {
     packer: Option<Packer>,
     bytes: Vec<u8>,
-    // Without one, large buffers stay in the bytes.
-    sink: Option<Sink>,
+    sink: Sink,
     count: u32,
     // Where the count goes.
     counted: Option<usize>,
@@ -34,13 +33,18 @@ const LENGTH: usize = 4;
 
 impl Output {
     pub(crate) fn new(packer: &Packer) -> Output {
-        let sink = Some(Sink::new(packer));
+        let sink = Sink::blocks(packer);
         Output { packer: Some(packer.clone()), bytes: Vec::new(), sink, count: 0, counted: None }
     }
 
     /// One for bytes alone, to be read with [`Input::plain`].
     pub(crate) fn plain() -> Output {
-        Output { packer: None, bytes: Vec::new(), sink: None, count: 0, counted: None }
+        Output { packer: None, bytes: Vec::new(), sink: Sink::default(), count: 0, counted: None }
+    }
+
+    /// One for bytes and descriptors, to be read with [`Input::plain`] and [`Input::supply`].
+    pub(crate) fn with_handles() -> Output {
+        Output { packer: None, bytes: Vec::new(), sink: Sink::handles(), count: 0, counted: None }
     }
 
     pub(crate) fn identity(&mut self, identity: Identity) {
@@ -56,12 +60,9 @@ impl Output {
 
     /// Adds a value. After an error all is as it was before.
     pub(crate) fn item<T: Serialize>(&mut self, value: &T) -> Result<()> {
-        let start = self.bytes.len();
-        let blobs = self.blobs();
+        let (start, mark) = (self.bytes.len(), self.sink.mark());
         self.bytes.extend_from_slice(&[0; LENGTH]);
-        let bytes = &mut self.bytes;
-        let encode = AssertUnwindSafe(|| Sink::collect(&mut self.sink, || Postcard::encode(value, bytes)));
-        let encoded = catch_unwind(encode).unwrap_or_else(|_| Err(panicked::<T>("encoded"))).and_then(|()| {
+        let encoded = baggage::encode::<Postcard, T>(value, &mut self.bytes, &mut self.sink).and_then(|()| {
             u32::try_from(self.bytes.len() - start - LENGTH).map_err(|_| Error::Codec {
                 what: "encoded",
                 type_name: type_name::<T>(),
@@ -76,9 +77,7 @@ impl Output {
             }
             Err(error) => {
                 self.bytes.truncate(start);
-                if let Some(sink) = &mut self.sink {
-                    sink.truncate(blobs);
-                }
+                self.sink.rewind(mark);
                 Err(error)
             }
         }
@@ -86,7 +85,7 @@ impl Output {
 
     /// Blobs so far.
     pub(crate) fn blobs(&self) -> usize {
-        self.sink.as_ref().map_or(0, Sink::len)
+        self.sink.larges()
     }
 
     /// Values so far.
@@ -96,7 +95,7 @@ impl Output {
 
     /// Bytes and blobs so far, in bytes.
     pub(crate) fn volume(&self) -> usize {
-        self.bytes.len() + self.sink.as_ref().map_or(0, Sink::volume)
+        self.bytes.len() + self.sink.volume()
     }
 
     /// The bytes.
@@ -107,9 +106,14 @@ impl Output {
         &self.bytes
     }
 
+    /// The descriptors that go along.
+    pub(crate) fn take_handles(&mut self) -> Vec<OwnedFd> {
+        self.sink.take_handles()
+    }
+
     /// Makes a packet of it, and starts afresh.
     pub(crate) fn pack(&mut self) -> Result<Packet> {
-        let blobs = self.sink.as_mut().map(Sink::take).unwrap_or_default();
+        let blobs = self.sink.take_blobs();
         self.bytes();
         let packet = match &self.packer {
             Some(packer) => packer.pack(&self.bytes, blobs)?,
@@ -135,7 +139,7 @@ const KEPT: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Input<'a> {
     bytes: &'a [u8],
-    source: Option<Source>,
+    source: Source,
 }
 
 /// Opens what arrived, for the time that `read` takes.
@@ -146,12 +150,12 @@ pub(crate) fn open<R>(mut incoming: Incoming, read: impl FnOnce(&mut Input<'_>) 
 
 impl<'a> Input<'a> {
     pub(crate) fn new(bytes: &'a [u8], regions: Vec<Region>) -> Input<'a> {
-        Input { bytes, source: Some(regions.into_iter().map(Some).collect()) }
+        Input { bytes, source: Source::regions(regions) }
     }
 
     /// What an [`Output::plain`] wrote.
     pub(crate) fn plain(bytes: &'a [u8]) -> Input<'a> {
-        Input { bytes, source: None }
+        Input { bytes, source: Source::default() }
     }
 
     pub(crate) fn identity(&mut self) -> Result<Identity> {
@@ -174,13 +178,13 @@ impl<'a> Input<'a> {
         let len = self.number()? as usize;
         let (mut value, rest) = self.bytes.split_at_checked(len).ok_or_else(cut_short)?;
         self.bytes = rest;
-        let decode = AssertUnwindSafe(|| supply(&mut self.source, || Postcard::decode(&mut value)));
-        Ok(catch_unwind(decode).unwrap_or_else(|_| Err(panicked::<T>("decoded"))))
+        Ok(baggage::decode::<Postcard, T>(&mut value, &mut self.source))
     }
-}
 
-fn panicked<T>(what: &'static str) -> Error {
-    Error::Codec { what, type_name: type_name::<T>(), why: "its own Serialize or Deserialize panicked".into() }
+    /// From here on, values find these descriptors beside their bytes.
+    pub(crate) fn supply(&mut self, handles: Vec<OwnedFd>) {
+        self.source = Source::new(handles);
+    }
 }
 
 fn cut_short() -> Error {

@@ -33,11 +33,13 @@
 //! fresh program, and are filled by [`Builder::initializer`]. It dies when the pool's process does, at once and however busy.
 #![deny(unsafe_code)]
 
+mod baggage;
 mod bulk;
 mod call;
 mod codec;
 mod error;
 mod frame;
+pub mod handle;
 mod identity;
 mod panic;
 mod pool;
@@ -49,7 +51,9 @@ mod worker;
 pub use bulk::{Bulk, Bytes};
 pub use bytemuck::Pod;
 pub use call::{StarFn, Value};
+pub use codec::{Codec, Postcard};
 pub use error::{Error, Panicked, Result, WorkerLost};
+pub use handle::Handle;
 pub use maniple_engine::process::Exit;
 pub use pool::{Builder, Calls, Imap, Pool, Ticket};
 pub use process::{

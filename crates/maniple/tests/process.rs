@@ -3,9 +3,11 @@
 
 mod support;
 
-use maniple::{Error, Exit, Process, StartMethod, Stdio, active_children, cpu_count, current_process, parent_process};
+use maniple::{
+    Error, Exit, Handle, Process, StartMethod, Stdio, active_children, cpu_count, current_process, parent_process,
+};
 use rustix::process::Signal;
-use std::io::Read;
+use std::io::{PipeWriter, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use support::{METHODS, eventually, exists, is_listed, kill_self, part, print_pids, read_pids, start_hub, watchdog};
@@ -276,4 +278,42 @@ fn ctrl_c_ends_a_process_as_it_would_the_program() {
         );
         assert_eq!(process.join().unwrap(), Exit::Signal(2), "{method:?}");
     }
+}
+
+/// Files in a value in a value.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Parcel {
+    ends: Vec<Handle<PipeWriter>>,
+    #[serde(with = "maniple::handle")]
+    input: std::fs::File,
+}
+
+fn copy_to_all(mut parcel: Parcel) -> std::io::Result<()> {
+    let mut text = String::new();
+    parcel.input.read_to_string(&mut text)?;
+    parcel.ends.iter_mut().try_for_each(|end| end.write_all(text.as_bytes()))
+}
+
+#[test]
+fn files_and_pipes_go_along_in_its_argument() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let mut input = tempfile();
+        input.write_all(b"a few words").unwrap();
+        input.rewind().unwrap();
+        let (readers, ends): (Vec<_>, Vec<_>) =
+            (0..3).map(|_| std::io::pipe().unwrap()).map(|(r, w)| (r, Handle::new(w))).unzip();
+        let process = started(method, copy_to_all, Parcel { ends, input });
+        for mut reader in readers {
+            let mut text = String::new();
+            // Ends only if nobody but the child has the other end: no copy is left here.
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "a few words", "{method:?}");
+        }
+        assert_eq!(process.join().unwrap(), Exit::Code(0));
+    }
+}
+
+fn tempfile() -> std::fs::File {
+    rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into()
 }

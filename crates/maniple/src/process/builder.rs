@@ -47,7 +47,7 @@ pub struct ProcessBuilder {
 /// All that a start needs.
 pub(super) struct Plan {
     setup: Setup,
-    call: Vec<u8>,
+    call: child::Called,
     stdio: [Stdio; 3],
     method: StartMethod,
 }
@@ -222,7 +222,8 @@ impl Plan {
                     launch = launch.current_dir(folder);
                 }
                 let [stdin, stdout, stderr] = stdio.map(stream);
-                handles.insert(0, lay_out(&setup, &[false; 3], &call)?);
+                handles.insert(0, lay_out(&setup, &[false; 3], &call.bytes)?);
+                handles.extend(call.handles);
                 launch.stdin(stdin).stdout(stdout).stderr(stderr).handles(handles).start()?
             }
             StartMethod::ForkServer => {
@@ -236,7 +237,8 @@ impl Plan {
                     }
                     *given = true;
                 }
-                handles.insert(0, lay_out(&setup, &given, &call)?);
+                handles.insert(0, lay_out(&setup, &given, &call.bytes)?);
+                handles.extend(call.handles);
                 from_server(&handles)?
             }
         };

@@ -1,7 +1,7 @@
 //! The child's side: take up what was sent, call the function, end.
 //!
-//! Its handles, in order: the memory that says what to do, a watch on the parent, a daemon's lifeline, and the standard streams that it
-//! has to put in place itself.
+//! Its handles, in order: the memory that says what to do, a watch on the parent, a daemon's lifeline, the standard streams that it
+//! has to put in place itself, and those in the function's argument.
 #![allow(unsafe_code)]
 
 use super::{Ending, here};
@@ -46,12 +46,17 @@ fn enter<A: Value, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
 }
 
 /// All that a child needs to call `function(argument)`.
-pub(super) fn send<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Vec<u8>> {
-    let mut output = Output::plain();
+pub(super) struct Called {
+    pub bytes: Vec<u8>,
+    pub handles: Vec<Handle>,
+}
+
+pub(super) fn send<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Called> {
+    let mut output = Output::with_handles();
     output.identity(Identity::of(enter::<A, R> as Enter as *const ())?);
     output.identity(Identity::of(function.address())?);
     output.item(argument)?;
-    Ok(output.bytes().to_vec())
+    Ok(Called { bytes: output.bytes().to_vec(), handles: output.take_handles() })
 }
 
 /// A setup, which standard streams come as handles, and a call, as [`run`] reads them.
@@ -91,6 +96,7 @@ fn begin(handles: Vec<Handle>) -> Result<i32> {
             *stream = Stream::Handle(next()?);
         }
     }
+    input.supply(handles.collect());
     settle(setup, stdio, parent, line)?;
     let address = input.identity()?.address()?;
     // SAFETY: `send` wrote the identity of an `enter`, and all of them have this type; the identity was checked to be of this

@@ -1,0 +1,96 @@
+//! Files, sockets and other descriptors as values.
+
+use crate::baggage;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, OwnedFd};
+
+const WHAT: &str = "a Handle";
+
+/// A file, a socket or any other descriptor that can be sent to another process as (a part of) a value.
+///
+/// The other side gets a descriptor of its own on the same open file: the position in a file is shared, and a pipe ends when both have
+/// closed it.
+///
+/// ```
+/// use maniple::{Exit, Handle, Process};
+/// use std::io::{Read, Write};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut reader, writer) = std::io::pipe()?;
+/// let process = Process::new(
+///     |mut writer: Handle<std::io::PipeWriter>| writer.write_all(b"hello"),
+///     Handle::new(writer),
+/// )?;
+/// process.start()?;
+/// let mut said = String::new();
+/// reader.read_to_string(&mut said)?;
+/// assert_eq!(said, "hello");
+/// assert_eq!(process.join()?, Exit::Code(0));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// In a type of one's own the same is had by an attribute: `#[serde(with = "maniple::handle")]`.
+#[derive(Debug)]
+pub struct Handle<T>(T);
+
+impl<T> Handle<T> {
+    /// Wraps it.
+    pub const fn new(inner: T) -> Handle<T> {
+        Handle(inner)
+    }
+
+    /// What is in it.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Handle<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Handle<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T> From<T> for Handle<T> {
+    fn from(inner: T) -> Handle<T> {
+        Handle(inner)
+    }
+}
+
+impl<T: AsFd> Serialize for Handle<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(&self.0, serializer)
+    }
+}
+
+impl<'de, T: From<OwnedFd>> Deserialize<'de> for Handle<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer).map(Handle)
+    }
+}
+
+/// For `#[serde(with = "maniple::handle")]`.
+///
+/// # Errors
+/// Outside of maniple's own ways of sending.
+pub fn serialize<T: AsFd, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    baggage::send_handle(WHAT, value.as_fd())?.serialize(serializer)
+}
+
+/// For `#[serde(with = "maniple::handle")]`.
+///
+/// # Errors
+/// Outside of maniple's own ways of sending.
+pub fn deserialize<'de, T: From<OwnedFd>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    baggage::take_handle(WHAT, u32::deserialize(deserializer)?).map(T::from)
+}
