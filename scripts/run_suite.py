@@ -15,8 +15,9 @@ import json
 import platform
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
+
+from cpython_tests import VERSION, is_there, why_not
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build" / "suite"
@@ -36,7 +37,7 @@ def main() -> int:
     )
     parser.add_argument("--jobs", default="2", help="processes at once (default 2)")
     options, passed_on = parser.parse_known_args()
-    if problem := why_not(options.runner):
+    if problem := why_not(options.runner, "suite"):
         print(problem, file=sys.stderr)
         return 1
     suites, where = "mp,main,cf", []
@@ -44,13 +45,12 @@ def main() -> int:
         suites = "mp,main"
     elif options.cf_tests:
         where = ["--cf-tests", options.cf_tests]
-    elif not has_tests("test_concurrent_futures"):
+    elif not is_there("test_concurrent_futures"):
         where = ["--cf-tests", futures_tests_of_the_system()]
         if not where[1]:
-            version = "{}.{}".format(*sys.version_info)
             print(
-                f"This Python {version} came without the tests of concurrent.futures. On Debian and Ubuntu they are in "
-                f"libpython{version}-testsuite; name them with CF_TESTS=/path/to/test_concurrent_futures, or go "
+                f"This Python {VERSION} came without the tests of concurrent.futures. On Debian and Ubuntu they are in "
+                f"libpython{VERSION}-testsuite; name them with CF_TESTS=/path/to/test_concurrent_futures, or go "
                 "without them with CF_TESTS=none.",
                 file=sys.stderr,
             )
@@ -79,23 +79,6 @@ def main() -> int:
         print("the run came to nothing: see above", file=sys.stderr)
         return code or 1
     return judge(json.loads(report.read_text()), json.loads(baseline.read_text()))
-
-
-def why_not(runner: str) -> str:
-    """Why the tests cannot run, and what to do about it; empty where they can."""
-    if not Path(runner).is_file():
-        return f"{runner} is not there. Say where the runner of CPython's tests lies: make suite SUITE=/path/to/mp_suite.py"
-    if not has_tests("_test_multiprocessing"):
-        version = "{}.{}".format(*sys.version_info)
-        return (
-            f"This Python {version} came without its tests (package `test`). On Debian and Ubuntu: apt-get install "
-            f"libpython{version}-testsuite."
-        )
-    return ""
-
-
-def has_tests(name: str) -> bool:
-    return find_spec("test") is not None and find_spec(f"test.{name}") is not None
 
 
 def futures_tests_of_the_system() -> str:

@@ -29,6 +29,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cpython_tests import why_not
+
 ROOT = Path(__file__).resolve().parent.parent
 # Every process of a run inherits this variable, whatever becomes of its parents.
 MARK = "MANIPLE_TEST_RUN"
@@ -126,21 +128,11 @@ def main() -> int:
 
 
 def why_not_cpython(suite: str) -> str:
-    """Why CPython's own tests cannot run, and what to do about it; empty where they can."""
+    """Why CPython's own tests are not run, and what to do about it; empty where they are."""
     if suite == "none":
         return "CPython's own tests were NOT RUN, as SUITE=none asked for."
-    if not Path(suite).is_file():
-        return (
-            f"CPython's own tests cannot run: {suite} is not there. Say where their runner lies with "
-            "make test SUITE=/path/to/mp_suite.py, or go without them with SUITE=none."
-        )
-    if subprocess.call([sys.executable, "-c", "import test._test_multiprocessing"], stderr=subprocess.DEVNULL):
-        version = "{}.{}".format(*sys.version_info)
-        return (
-            f"CPython's own tests cannot run: this Python {version} has no package `test`. On Debian and "
-            f"Ubuntu: apt-get install libpython{version}-testsuite. To go without them: make test SUITE=none."
-        )
-    return ""
+    problem = why_not(suite, "test")
+    return f"{problem}. To go without them: make test SUITE=none." if problem else ""
 
 
 def run(suite: Suite) -> Report:

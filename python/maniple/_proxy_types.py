@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
 from types import GenericAlias
 
 from ._manager_wire import of_managers
 from ._proxies import BaseProxy, MakeProxyType
+from ._waiting import wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,13 +124,7 @@ class ConditionProxy(AcquirerProxy):
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """As `threading.Condition.wait_for`; the predicate is called here, not in the server."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not (outcome := predicate()):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-        return outcome
+        return wait_for(self.wait, predicate, timeout)
 
 
 @of_managers

@@ -32,7 +32,7 @@ from struct import Struct, pack, unpack
 from threading import Lock
 from warnings import warn
 
-from . import _forked, connection, popen_fork, process, reduction, resource_tracker, spawn, util
+from . import _forked, _launch, connection, popen_fork, process, reduction, resource_tracker, spawn, util
 from ._auth import answer_challenge, deliver_challenge
 from .context import AuthenticationError
 
@@ -262,7 +262,7 @@ class ForkServer:
             fds = [listening.fileno(), alive.r, secret.r]
             interpreter = spawn._interpreter()
             argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
-            pid = util.spawnv_passfds(interpreter, argv, fds, blocked_signals={signal.SIGINT})
+            pid = _launch.start_program(interpreter, argv, fds, blocked_signals={signal.SIGINT})
             with suppress(BrokenPipeError):  # dead already: the first request will tell
                 with open(secret.w, "wb", closefd=False) as line:
                     line.write(key + SIGNED_STRUCT.pack(len(setting)) + setting)
@@ -272,7 +272,7 @@ class ForkServer:
 
     def _program(self, listener_fd: int, alive_r: int, key_r: int) -> str:
         return (
-            util._importing("forkserver", "main") + f"main({listener_fd}, {alive_r}, {self._preload_modules!r}, "
+            _launch.importing("forkserver", "main") + f"main({listener_fd}, {alive_r}, {self._preload_modules!r}, "
             f"authkey_r={key_r}, on_error={self._preload_on_error!r})"
         )
 

@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from signal import SIGKILL
 
-from . import popen_fork, reduction, spawn, util
+from . import _launch, popen_fork, reduction, spawn, util  # noqa: F401
 from .context import set_spawning_popen
 from .popen_fork import Wires
 
@@ -78,7 +78,7 @@ class Popen(ToldPopen):
         try:
             line = spawn.get_command_line(tracker_fd=tracker, pipe_handle=wires.lifeline_r)
             self._fds += [tracker, *wires.for_child()]
-            self.pid = util.spawnv_passfds(spawn._interpreter(), line, self._fds)
+            self.pid = _launch.start_program(spawn._interpreter(), line, self._fds)
         except BaseException:
             wires.abandon()
             raise

@@ -171,14 +171,14 @@ class ResourceTracker:
 
     def _launch(self) -> int:
         """Start a tracker; return the write end of its pipe."""
-        from . import spawn, util
+        from . import _launch, spawn, util
 
         reader, writer = os.pipe()
         try:
-            program = util._importing("resource_tracker", "main") + f"main({reader})"
+            program = _launch.importing("resource_tracker", "main") + f"main({reader})"
             interpreter = spawn._interpreter()
             # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
-            self._pid = util.spawnv_passfds(
+            self._pid = _launch.start_program(
                 interpreter,
                 [interpreter, *util._args_from_interpreter_flags(), "-c", program],
                 [reader],

@@ -90,7 +90,9 @@ def get_command_line(**kwds: Any) -> list[str | bytes]:
     if getattr(sys, "frozen", False):
         return [sys.executable, _MARK, *(f"{name}={value!r}" for name, value in kwds.items())]
     call = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
-    program = util._importing("spawn", "spawn_main") + f"spawn_main({call})"
+    from ._launch import importing
+
+    program = importing("spawn", "spawn_main") + f"spawn_main({call})"
     return [_interpreter(), *util._args_from_interpreter_flags(), "-c", program, _MARK]
 
 

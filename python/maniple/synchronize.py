@@ -28,6 +28,7 @@ from threading import BrokenBarrierError, current_thread
 from . import context, process, util
 from ._native_sync import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ConditionCore, EventFlag, ticket
 from ._native_sync import SemLock as _NativeSemLock
+from ._waiting import wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,13 +218,7 @@ class Condition:
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """`wait` until ``predicate()`` is true; its last value, which is false when `timeout` seconds have passed."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not (outcome := predicate()):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-        return outcome
+        return wait_for(self.wait, predicate, timeout)
 
 
 class Event(EventFlag):

@@ -517,65 +517,11 @@ def _flush_std_streams() -> None:
 # ---------------------------------------------------------------- starting a program
 
 
-def _inheritable_strays(keep: set[int]) -> list[int]:
-    """Descriptors above 2 that an exec would hand on although nobody asked for it."""
-    for listing in ("/proc/self/fd", "/dev/fd"):
-        try:
-            numbers = [int(name) for name in os.listdir(listing)]
-            break
-        except (OSError, ValueError):
-            continue
-    else:
-        return []
-    strays = []
-    for number in numbers:
-        if number > 2 and number not in keep:
-            with suppress(OSError):  # the listing's own descriptor, closed by now
-                if os.get_inheritable(number):
-                    strays.append(number)
-    return strays
+def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int]) -> int:
+    """Start program ``path`` with descriptors 0 to 2 and ``passfds``, under the same numbers, and no other; return its pid."""
+    from ._launch import start_program
 
-
-def spawnv_passfds(
-    path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int], *, blocked_signals: Iterable[int] = ()
-) -> int:
-    """Start program ``path`` and return its pid.
-
-    The child has this process's environment, descriptors 0 to 2 and ``passfds``
-    under the same numbers, and no other.  It begins with ``blocked_signals``
-    blocked on top of this thread's mask.
-    """
-    wanted = sorted(set(map(int, passfds)))
-    argv = [os.fsencode(arg) for arg in args]
-    if not hasattr(os, "posix_spawn"):
-        return _start_by_subprocess(path, argv, wanted)
-    # A descriptor that is copied onto itself keeps its close-on-exec flag under
-    # older C libraries; a detour over a scratch number clears it everywhere.
-    scratch = os.open(os.devnull, os.O_RDONLY)
-    try:
-        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_strays({scratch, *wanted})]
-        for fd in wanted:
-            if fd > 2:
-                actions += [(os.POSIX_SPAWN_DUP2, fd, scratch), (os.POSIX_SPAWN_DUP2, scratch, fd)]
-        actions.append((os.POSIX_SPAWN_CLOSE, scratch))
-        extra: dict[str, Any] = {}
-        blocked = set(blocked_signals)
-        if blocked:
-            import signal
-
-            extra["setsigmask"] = signal.pthread_sigmask(signal.SIG_BLOCK, ()) | blocked
-        return os.posix_spawn(path, argv, os.environ, file_actions=actions, **extra)
-    finally:
-        os.close(scratch)
-
-
-def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -> int:
-    """For the few platforms whose C library has no posix_spawn."""
-    from subprocess import Popen
-
-    started = Popen(argv, executable=path, pass_fds=fds, restore_signals=False)
-    started.returncode = 0  # ours to wait for: not to be reaped or warned about there
-    return started.pid
+    return start_program(path, args, passfds)
 
 
 def _args_from_interpreter_flags() -> list[str]:
@@ -583,27 +529,6 @@ def _args_from_interpreter_flags() -> list[str]:
     import subprocess  # late, for children that start none
 
     return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
-
-
-def _importing(module: str, names: str) -> str:
-    """Source that a child runs first to import ``names`` from our ``module``.
-
-    Under -S, -I or -E, or after an editable install, the child may not find the
-    package on its own until it is told the parent's sys.path; so the directory
-    that holds it is offered as a last resort.  Where ``multiprocessing`` means us,
-    it is to mean us there, too.
-    """
-    from . import _alias
-
-    package = __package__.partition(".")[0]
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return (
-        f"import sys\n"
-        f"try:\n import {package}\n"
-        f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
-        f"{_alias.preamble()}"
-        f"from {__package__}.{module} import {names}\n"
-    )
 
 
 def _cleanup_tests() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +38,21 @@ def end_pool(pool: Any, patience: float = 20.0) -> None:
         for worker in psutil.Process().children(recursive=True):
             worker.kill()
         raise AssertionError(f"terminate() and join() took more than {patience:g} s")
+
+
+@contextmanager
+def interrupted(after: float = 0.2) -> Iterator[None]:
+    """`KeyboardInterrupt` in the first thread, as by Ctrl-C, in so many seconds."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        threading.Timer(after, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def identity(value: object) -> object:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pools import interrupted
 
 _maniple = pytest.importorskip("maniple._maniple")
 
@@ -211,16 +212,8 @@ def test_speaking_to_nobody_is_a_broken_pipe(both: Both) -> None:
 
 
 def test_an_interrupted_call_breaks_the_line(both: Both) -> None:
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    try:
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-        with pytest.raises(KeyboardInterrupt):
-            both.line.call("f00", "wait", (), {})
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with interrupted(), pytest.raises(KeyboardInterrupt):
+        both.line.call("f00", "wait", (), {})
     assert both.line.closed
 
 

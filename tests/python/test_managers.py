@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import nothing_left
+from pools import interrupted
 
 METHODS = ("fork", "spawn", "forkserver")
 
@@ -264,17 +265,8 @@ def test_a_pickle_that_ends_its_reader_ends_no_server(mp: ModuleType, forked: An
 @pytest.mark.better_than_standard("an interrupted call's answer is taken for the next one's")
 def test_an_interrupted_call_does_not_spoil_the_next(forked: Any) -> None:
     shared, event = forked.dict(a=1), forked.Event()
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    try:
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-        with pytest.raises(KeyboardInterrupt):
-            event.wait()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with interrupted(), pytest.raises(KeyboardInterrupt):
+        event.wait()
     event.set()
     assert shared["a"] == 1
 
