@@ -499,7 +499,7 @@ def _close_stdin() -> None:
         return
     try:
         shared.close()
-    except (OSError, ValueError):
+    except (ValueError, OSError):
         pass
     sys.stdin = _empty_stdin
 
@@ -510,7 +510,7 @@ def _flush_std_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, ValueError):
+        except (ValueError, AttributeError):
             pass
 
 
