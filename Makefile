@@ -47,8 +47,9 @@ lint: ## formatting, clippy, documentation, ruff, mypy, the stubs; changes nothi
 	@failed=0; run() { echo "+ $$*"; "$$@" || failed=1; }; \
 	run cargo fmt --all --check -- -l; \
 	run cargo fmt --check --manifest-path benchmarks/rust/Cargo.toml -- -l; \
-	run cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; \
-	run env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --workspace --document-private-items; \
+	run cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings; \
+	run cargo clippy --quiet --locked -p maniple --no-default-features -- -D warnings; \
+	run env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features --workspace --document-private-items; \
 	run $(py) -m ruff check --output-format concise .; \
 	run $(py) -m ruff format --check .; \
 	run $(py) -m mypy; \

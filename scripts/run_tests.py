@@ -74,7 +74,12 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
     apart = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / "loom")}
     cpython = [sys.executable, options.cpython_suite, "--package", "maniple", "--suites", "mp,main", "--forbid-c-ext"]
     return {
-        "rust": Suite("rust", ["cargo", "test", "--locked", "--no-fail-fast", *crates], CARGO_CLOSING, CARGO_TITLE),
+        "rust": Suite(
+            "rust",
+            ["cargo", "test", "--locked", "--all-features", "--no-fail-fast", *crates],
+            CARGO_CLOSING,
+            CARGO_TITLE,
+        ),
         "loom": Suite("loom", loom, CARGO_CLOSING, CARGO_TITLE, apart),
         "python": Suite(
             "python",

@@ -148,17 +148,122 @@ impl<T: Pod + PartialEq> PartialEq for Bulk<T> {
 
 impl<T: Pod + Eq> Eq for Bulk<T> {}
 
-/// Inside of maniple: a number, 0 for "here it is", else that of a blob counted from 1; then the bytes or nothing.
+/// A list of plain numbers that can travel as a [`Bulk`] does, by `#[serde(with = "maniple::bulk")]`.
+///
+/// ```
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Photo {
+///     name: String,
+///     #[serde(with = "maniple::bulk")]
+///     pixels: Vec<u8>,
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let photo = Photo { name: "sky".into(), pixels: vec![200; 1_000_000] };
+/// let mean = maniple::Pool::new(1)?.apply(
+///     |photo: Photo| photo.pixels.iter().map(|&p| u64::from(p)).sum::<u64>() / photo.pixels.len() as u64,
+///     photo,
+/// )?;
+/// assert_eq!(mean, 200);
+/// # Ok(())
+/// # }
+/// ```
+pub trait List: Sized {
+    /// What it is a list of.
+    type Item: Pod;
+
+    /// Its items.
+    fn items(&self) -> &[Self::Item];
+
+    /// One of these items.
+    fn from_bulk(bulk: Bulk<Self::Item>) -> Self;
+}
+
+impl<T: Pod> List for Vec<T> {
+    type Item = T;
+
+    fn items(&self) -> &[T] {
+        self
+    }
+
+    fn from_bulk(bulk: Bulk<T>) -> Self {
+        bulk.into_vec()
+    }
+}
+
+impl<T: Pod> List for Box<[T]> {
+    type Item = T;
+
+    fn items(&self) -> &[T] {
+        self
+    }
+
+    fn from_bulk(bulk: Bulk<T>) -> Self {
+        bulk.into_vec().into()
+    }
+}
+
+#[cfg(feature = "bytes")]
+impl List for bytes::Bytes {
+    type Item = u8;
+
+    fn items(&self) -> &[u8] {
+        self
+    }
+
+    /// Without a copy.
+    fn from_bulk(bulk: Bulk<u8>) -> Self {
+        bytes::Bytes::from_owner(bulk)
+    }
+}
+
+#[cfg(feature = "bytes")]
+impl From<bytes::Bytes> for Bulk<u8> {
+    /// Without a copy if nobody else has these bytes.
+    fn from(bytes: bytes::Bytes) -> Self {
+        Bulk::from(Vec::from(bytes))
+    }
+}
+
+#[cfg(feature = "bytes")]
+impl From<Bulk<u8>> for bytes::Bytes {
+    /// Without a copy.
+    fn from(bulk: Bulk<u8>) -> Self {
+        bytes::Bytes::from_owner(bulk)
+    }
+}
+
+/// For `#[serde(with = "maniple::bulk")]`: see [`List`].
+///
+/// # Errors
+/// Those of the serializer, and want of shared memory.
+pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::Ok, S::Error> {
+    serialize_slice(list.items(), serializer)
+}
+
+/// For `#[serde(with = "maniple::bulk")]`: see [`List`].
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn deserialize<'de, L: List, D: Deserializer<'de>>(deserializer: D) -> Result<L, D::Error> {
+    Bulk::deserialize(deserializer).map(L::from_bulk)
+}
+
+/// Inside of maniple: a number, 0 for "here it is", else that of a large buffer counted from 1; then the bytes or nothing.
 /// Outside: the bytes.
+fn serialize_slice<T: Pod, S: Serializer>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    const { assert!(size_of::<T>() > 0, "a Bulk needs elements that have a size") };
+    let bytes: &[u8] = bytemuck::cast_slice(items);
+    let Some(stored) = baggage::send_large(bytes)? else { return serializer.serialize_bytes(bytes) };
+    let mut pair = serializer.serialize_tuple(2)?;
+    pair.serialize_element(&stored)?;
+    pair.serialize_element(&AsBytes(if stored == 0 { bytes } else { &[] }))?;
+    pair.end()
+}
+
 impl<T: Pod> Serialize for Bulk<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const { assert!(size_of::<T>() > 0, "a Bulk needs elements that have a size") };
-        let bytes: &[u8] = bytemuck::cast_slice(self);
-        let Some(stored) = baggage::send_large(bytes)? else { return serializer.serialize_bytes(bytes) };
-        let mut pair = serializer.serialize_tuple(2)?;
-        pair.serialize_element(&stored)?;
-        pair.serialize_element(&AsBytes(if stored == 0 { bytes } else { &[] }))?;
-        pair.end()
+        serialize_slice(self, serializer)
     }
 }
 
@@ -247,6 +352,32 @@ impl<'de, T: Pod> Deserialize<'de> for Inline<T> {
 mod tests {
     use super::*;
     use crate::codec::{Codec, Postcard};
+
+    #[test]
+    fn lists_of_other_kinds_travel_the_same_way() {
+        #[derive(Serialize, Deserialize)]
+        struct Lists {
+            #[serde(with = "crate::bulk")]
+            numbers: Vec<f32>,
+            #[serde(with = "crate::bulk")]
+            boxed: Box<[u16]>,
+        }
+        let (mut bytes, mut sink) = (Vec::new(), baggage::Sink::default());
+        let sent = Lists { numbers: vec![0.5; 3], boxed: [1, 2].into() };
+        baggage::encode::<Postcard, _>(&sent, &mut bytes, &mut sink).unwrap();
+        let came: Lists = baggage::decode::<Postcard, _>(&mut &bytes[..], &mut Default::default()).unwrap();
+        assert_eq!((came.numbers, came.boxed), (sent.numbers, sent.boxed));
+    }
+
+    #[cfg(feature = "bytes")]
+    #[test]
+    fn it_becomes_bytes_and_comes_of_them_without_a_copy() {
+        let bytes = bytes::Bytes::from(vec![1u8, 2, 3]);
+        let at = bytes.as_ptr();
+        let bulk = Bulk::from(bytes);
+        assert_eq!(bulk.as_ptr(), at);
+        assert_eq!(bytes::Bytes::from(bulk).as_ptr(), at);
+    }
 
     #[test]
     fn outside_of_maniple_it_is_plain_bytes() {

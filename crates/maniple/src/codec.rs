@@ -42,6 +42,24 @@ impl Codec for Postcard {
     }
 }
 
+/// Text that nearly every language can read and write. With the feature `json`.
+///
+/// One value to a message. A [`Bulk`](crate::Bulk) is a list of its bytes there.
+#[cfg(feature = "json")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+#[cfg(feature = "json")]
+impl Codec for Json {
+    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
+        serde_json::to_writer(out, value).map_err(|why| Error::codec::<T>("encoded", why))
+    }
+
+    fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T> {
+        serde_json::from_slice(std::mem::take(bytes)).map_err(|why| Error::codec::<T>("decoded", why))
+    }
+}
+
 /// postcard's own adapter for a `Vec` takes it by value and extends it item by item.
 struct Append<'a>(&'a mut Vec<u8>);
 
@@ -83,6 +101,16 @@ fn codec_error<T: ?Sized>(what: &'static str, error: postcard::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn json_is_what_others_read() {
+        let mut out = Vec::new();
+        Json::encode(&("a", [1, 2]), &mut out).unwrap();
+        assert_eq!(out, br#"["a",[1,2]]"#);
+        assert_eq!(Json::decode::<(String, [u8; 2])>(&mut &out[..]).unwrap(), ("a".into(), [1, 2]));
+        assert!(matches!(Json::decode::<u8>(&mut &out[..]), Err(Error::Codec { what: "decoded", .. })));
+    }
 
     #[test]
     fn values_follow_each_other_in_one_buffer() {

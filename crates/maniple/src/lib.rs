@@ -34,7 +34,7 @@
 #![deny(unsafe_code)]
 
 mod baggage;
-mod bulk;
+pub mod bulk;
 mod call;
 mod codec;
 mod error;
@@ -51,6 +51,8 @@ mod worker;
 pub use bulk::{Bulk, Bytes};
 pub use bytemuck::Pod;
 pub use call::{StarFn, Value};
+#[cfg(feature = "json")]
+pub use codec::Json;
 pub use codec::{Codec, Postcard};
 pub use error::{Error, Panicked, Result, WorkerLost};
 pub use handle::Handle;

@@ -24,7 +24,7 @@ fn map_keeps_the_order_of_the_items() {
         assert_eq!(pool.map(square, 0..100_000).unwrap(), expected);
         assert_eq!(pool.chunksize(7).map(square, 0..1000).unwrap(), expected[..1000]);
         assert_eq!(pool.chunksize(1).map(square, 0..100).unwrap(), expected[..100]);
-        assert_eq!(pool.map(square, []).unwrap(), []);
+        assert_eq!(pool.map(square, []).unwrap(), Vec::<u64>::new());
     }
 }
 
