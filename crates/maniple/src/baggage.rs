@@ -10,6 +10,7 @@
 
 use crate::codec::Codec;
 use crate::error::{Error, Result};
+use maniple_engine::channel::parcel::{self, Arrived, Load, Outbox};
 use maniple_engine::pool::Packer;
 use maniple_engine::shm::blocks::Blob;
 use maniple_engine::shm::inbox::Region;
@@ -44,6 +45,10 @@ enum Large {
     Inside,
     /// Into blocks of a pool's link.
     Blocks(Packer, Vec<Blob>),
+    /// Into blocks that go with a connection's message.
+    Parcel(Outbox, Load),
+    /// Into copies, the further parts of a queue's message.
+    Parts(Vec<Vec<u8>>),
 }
 
 /// A descriptor that goes along.
@@ -73,6 +78,10 @@ pub(crate) struct Source {
 pub(crate) enum Lent {
     /// In a block of the other side's, which is ours alone until it is dropped.
     Region(Region),
+    /// In a block that came with a connection's message.
+    Arrived(Arrived),
+    /// In memory of ours.
+    Part(Vec<u8>),
 }
 
 thread_local! {
@@ -137,11 +146,42 @@ impl Sink {
         Sink { large: Large::Inside, handles: Some(Vec::new()) }
     }
 
+    /// For a connection whose other end takes parcels.
+    pub(crate) fn parcel(outbox: Outbox) -> Sink {
+        Sink { large: Large::Parcel(outbox, Load::default()), handles: Some(Vec::new()) }
+    }
+
+    /// For a queue.
+    pub(crate) fn parts() -> Sink {
+        Sink { large: Large::Parts(Vec::new()), handles: Some(Vec::new()) }
+    }
+
+    /// The outbox that it was made of, and what was put into its blocks.
+    pub(crate) fn take_parcel(&mut self) -> Option<(Outbox, Load)> {
+        match std::mem::take(&mut self.large) {
+            Large::Parcel(outbox, load) => Some((outbox, load)),
+            other => {
+                self.large = other;
+                None
+            }
+        }
+    }
+
+    /// The large buffers that became parts, in order.
+    pub(crate) fn take_parts(&mut self) -> Vec<Vec<u8>> {
+        match &mut self.large {
+            Large::Parts(parts) => std::mem::take(parts),
+            _ => Vec::new(),
+        }
+    }
+
     /// How much is in it.
     pub(crate) fn mark(&self) -> Mark {
         let large = match &self.large {
             Large::Inside => 0,
             Large::Blocks(_, blobs) => blobs.len(),
+            Large::Parcel(_, load) => load.len(),
+            Large::Parts(parts) => parts.len(),
         };
         Mark { large, handles: self.handles.as_ref().map_or(0, Vec::len) }
     }
@@ -151,6 +191,8 @@ impl Sink {
         match &mut self.large {
             Large::Inside => {}
             Large::Blocks(_, blobs) => blobs.truncate(mark.large),
+            Large::Parcel(outbox, load) => outbox.unsent(load.split_off(mark.large)),
+            Large::Parts(parts) => parts.truncate(mark.large),
         }
         if let Some(handles) = &mut self.handles {
             handles.truncate(mark.handles);
@@ -167,14 +209,16 @@ impl Sink {
         match &self.large {
             Large::Inside => 0,
             Large::Blocks(_, blobs) => blobs.iter().map(Blob::len).sum(),
+            Large::Parcel(_, load) => load.volume(),
+            Large::Parts(parts) => parts.iter().map(Vec::len).sum(),
         }
     }
 
     /// The large buffers that went into blocks, in order.
     pub(crate) fn take_blobs(&mut self) -> Vec<Blob> {
         match &mut self.large {
-            Large::Inside => Vec::new(),
             Large::Blocks(_, blobs) => std::mem::take(blobs),
+            _ => Vec::new(),
         }
     }
 
@@ -189,6 +233,14 @@ impl Sink {
                 blobs.push(packer.blob(&[bytes])?);
                 Ok(blobs.len() as u32)
             }
+            Large::Parcel(outbox, load) if bytes.len() >= LARGE && load.len() < parcel::MOST_BUFFERS => {
+                // Where there is no memory or descriptor left for it, it still fits into the bytes.
+                Ok(if outbox.load(load, bytes).is_ok() { load.len() as u32 } else { 0 })
+            }
+            Large::Parts(parts) if bytes.len() >= LARGE && parts.len() < MOST => {
+                parts.push(bytes.to_vec());
+                Ok(parts.len() as u32)
+            }
             _ => Ok(0),
         }
     }
@@ -198,6 +250,9 @@ impl Sink {
         let shared = shared.then(|| fd.as_raw_fd());
         if let Some(place) = handles.iter().position(|sent| shared.is_some() && sent.shared == shared) {
             return Ok(place as u32);
+        }
+        if matches!(self.large, Large::Parcel(..) | Large::Parts(..)) && handles.len() >= parcel::MOST_OTHERS {
+            return Err("one message takes 189 descriptors at most; send them in several");
         }
         let copy = fd.try_clone_to_owned().map_err(|_| "no descriptor is left for the copy that is to be sent")?;
         handles.push(Sent { copy, shared });
@@ -211,6 +266,16 @@ impl Source {
         Source { large: Vec::new(), handles: handles.into_iter().map(Some).collect() }
     }
 
+    /// With the blocks and descriptors of a connection's message.
+    pub(crate) fn parcel(buffers: Vec<Arrived>, handles: Vec<OwnedFd>) -> Source {
+        Source { large: buffers.into_iter().map(|b| Some(Lent::Arrived(b))).collect(), ..Source::new(handles) }
+    }
+
+    /// With the parts and descriptors of a queue's message.
+    pub(crate) fn parts(parts: Vec<Vec<u8>>, handles: Vec<OwnedFd>) -> Source {
+        Source { large: parts.into_iter().map(|p| Some(Lent::Part(p))).collect(), ..Source::new(handles) }
+    }
+
     /// With the blocks of a pool's link.
     pub(crate) fn regions(regions: Vec<Region>) -> Source {
         Source { large: regions.into_iter().map(|r| Some(Lent::Region(r))).collect(), handles: Vec::new() }
@@ -221,12 +286,16 @@ impl Lent {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Lent::Region(region) => region.as_slice(),
+            Lent::Arrived(arrived) => arrived.as_slice(),
+            Lent::Part(part) => part,
         }
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         match self {
             Lent::Region(region) => region.as_mut_slice(),
+            Lent::Arrived(arrived) => arrived.as_mut_slice(),
+            Lent::Part(part) => part,
         }
     }
 }

@@ -56,6 +56,16 @@ pub enum Error {
     /// The ticket's value was taken before.
     #[error("the value of this ticket was taken before")]
     Taken,
+    /// The other end of a connection is closed, or its process has ended: nothing is left to receive, and nobody there to send to.
+    /// Of a queue: it was closed, and nothing is left in it.
+    #[error("the other end is closed")]
+    Closed,
+    /// The other end of a connection was closed in the middle of a message, as a rule because its process was killed.
+    #[error("the other end was closed in the middle of a message; its process was probably killed")]
+    CutOff,
+    /// A message cannot be sent or received in this way.
+    #[error("this message: {0}")]
+    Message(&'static str),
     /// The operating system or the engine refused something.
     #[error(transparent)]
     Engine(maniple_engine::Error),

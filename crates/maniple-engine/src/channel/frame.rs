@@ -8,9 +8,11 @@
 
 pub use super::lookout::Lookout;
 use crate::error::{Doing, Error, Result};
+use crate::sys::ready::{self, Interest};
 use crate::sys::{Handle, stream};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 pub use super::log::Interrupted;
 
@@ -63,6 +65,31 @@ pub fn send(
     handles: &[BorrowedFd<'_>],
     interrupted: Interrupted<'_, '_>,
 ) -> Result<()> {
+    send_by(stream::write, fd, body, handles, interrupted)
+}
+
+/// The same over a socket, without the signal that a closed other end otherwise has for a process that does not ignore it.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_quietly(
+    fd: BorrowedFd<'_>,
+    body: &[u8],
+    handles: &[BorrowedFd<'_>],
+    interrupted: Interrupted<'_, '_>,
+) -> Result<()> {
+    send_by(stream::write_quietly, fd, body, handles, interrupted)
+}
+
+type Write = fn(BorrowedFd<'_>, &[IoSlice<'_>]) -> io::Result<usize>;
+
+fn send_by(
+    write: Write,
+    fd: BorrowedFd<'_>,
+    body: &[u8],
+    handles: &[BorrowedFd<'_>],
+    interrupted: Interrupted<'_, '_>,
+) -> Result<()> {
     const WHAT: &str = "send a message";
     let (head, n) = prefix(body.len());
     let mut head = &head[..n];
@@ -84,11 +111,11 @@ pub fn send(
     }
     while !(head.is_empty() && body.is_empty()) {
         let sent = if body.is_empty() {
-            retry(interrupted, || stream::write(fd, &[IoSlice::new(head)]), WHAT)?
+            retry(interrupted, || write(fd, &[IoSlice::new(head)]), WHAT)?
         } else if head.is_empty() {
-            retry(interrupted, || stream::write(fd, &[IoSlice::new(body)]), WHAT)?
+            retry(interrupted, || write(fd, &[IoSlice::new(body)]), WHAT)?
         } else {
-            retry(interrupted, || stream::write(fd, &[IoSlice::new(head), IoSlice::new(body)]), WHAT)?
+            retry(interrupted, || write(fd, &[IoSlice::new(head), IoSlice::new(body)]), WHAT)?
         };
         let from_head = sent.min(head.len());
         head = &head[from_head..];
@@ -132,6 +159,10 @@ pub fn receive_length(
     if let Some((lookout, begun)) = wait {
         lookout.ended(begun);
     }
+    length(fd, head, interrupted)
+}
+
+fn length(fd: BorrowedFd<'_>, head: [u8; 4], interrupted: Interrupted<'_, '_>) -> Result<u64> {
     match i32::from_be_bytes(head) {
         -1 => {
             let mut long = [0; 8];
@@ -140,6 +171,91 @@ pub fn receive_length(
         }
         short => u64::try_from(short).map_err(|_| Error::BadLength),
     }
+}
+
+/// Until when to wait.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// Only what is there counts.
+    Now,
+    /// Then.
+    Then(Instant),
+    /// Until there is something.
+    Ever,
+}
+
+impl Until {
+    /// After so long.
+    pub fn after(time: Duration) -> Until {
+        if time.is_zero() { Until::Now } else { Instant::now().checked_add(time).map_or(Until::Ever, Until::Then) }
+    }
+
+    /// What is left; `None`: for ever.
+    pub fn left(self) -> Option<Duration> {
+        match self {
+            Until::Now => Some(Duration::ZERO),
+            Until::Then(then) => Some(then.saturating_duration_since(Instant::now())),
+            Until::Ever => None,
+        }
+    }
+}
+
+/// [`receive_length`] with a limit to the wait for the message's begin; `None`: the time is up. With `socket` it is taken even
+/// where somebody else may be faster, and without sleeping in the read itself: that is also woken when the other end reads.
+pub fn receive_length_until(
+    fd: BorrowedFd<'_>,
+    socket: bool,
+    until: Until,
+    lookout: &Lookout,
+    mut handles: Option<&mut Vec<Handle>>,
+    interrupted: Interrupted<'_, '_>,
+) -> Result<Option<u64>> {
+    const WHAT: &str = "receive a message";
+    let mut head = [0; 4];
+    let mut got = None;
+    let mut begun = None;
+    if socket && matches!(until, Until::Now) {
+        got = retry(interrupted, || stream::read_now(fd, &mut head, handles.as_deref_mut()), WHAT)?;
+        if got.is_none() {
+            return Ok(None);
+        }
+    } else if socket {
+        let (wait, found) = lookout.first(fd, &mut head, handles.as_deref_mut());
+        got = found.doing(WHAT)?;
+        begun = Some(wait);
+    }
+    let mut done = loop {
+        if let Some(got) = got {
+            break got;
+        }
+        let left = until.left();
+        if ready::wait(&mut [Interest::new(fd)], left).doing("wait for a message")? == 0 {
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+            if interrupted() {
+                return Err(Error::Interrupted);
+            }
+            continue;
+        }
+        got = match socket {
+            true => retry(interrupted, || stream::read_now(fd, &mut head, handles.as_deref_mut()), WHAT)?,
+            false => Some(retry(interrupted, || stream::read_into(fd, &mut head), WHAT)?),
+        };
+    };
+    if done == 0 {
+        return Err(Error::EndOfStream);
+    }
+    while done < head.len() {
+        match retry(interrupted, || stream::read_into(fd, &mut head[done..]), WHAT)? {
+            0 => return Err(Error::CutOff),
+            more => done += more,
+        }
+    }
+    if let Some(begun) = begun {
+        lookout.ended(begun);
+    }
+    length(fd, head, interrupted).map(Some)
 }
 
 /// Receives the next `len` bytes of a message.

@@ -3,10 +3,11 @@
 //! **The frame.** It is an ordinary one, but the handles of its blocks come with its first byte, and its content is
 //!
 //! ```text
-//! MAGIC  n: u32  0: u32  (bytes: u64, room: u64) * n   stream
+//! MAGIC  n: u32  m: u32  (bytes: u64, room: u64) * n   stream
 //! ```
 //!
-//! (little-endian). Only a frame that comes with handles is looked at that way, so no content can be mistaken for it.
+//! (little-endian). Behind the handles of the n blocks come m others, which are the front's business (0 from a front that has none).
+//! Only a frame that comes with handles is looked at that way, so no content can be mistaken for it.
 //!
 //! **Who may send one.** Only to an end whose reader can take it: the reader *marks* its end ([`stream::mark`]) when it first asks for an
 //! object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
@@ -44,7 +45,9 @@ pub const MOST: usize = 16;
 /// Bytes of blocks that one sender keeps.
 pub const KEEP: usize = 128 << 20;
 /// Buffers in one parcel at most.
-pub const MOST_BUFFERS: usize = stream::MOST_HANDLES;
+pub const MOST_BUFFERS: usize = 64;
+/// Other handles that can go with it.
+pub const MOST_OTHERS: usize = stream::MOST_HANDLES - MOST_BUFFERS;
 
 const MAGIC: &[u8; 16] = b"maniple parcel 1";
 const PAGE: usize = 4096;
@@ -85,11 +88,16 @@ pub struct Outbox {
     epoch: Epoch,
 }
 
+/// Blocks that were filled and are to be sent. They must be handed to [`Outbox::sent`] or [`Outbox::unsent`], or are lost to
+/// further use.
+#[derive(Debug, Default)]
+pub struct Load(Vec<(Block, usize)>);
+
 /// A parcel that was packed. It must be sent, or the blocks are lost to further use.
 #[derive(Debug)]
 pub struct Packed {
     content: Vec<u8>,
-    blocks: Vec<Block>,
+    load: Load,
 }
 
 fn rounded(len: usize) -> usize {
@@ -108,33 +116,32 @@ impl Outbox {
 
     /// Copies buffers into blocks, and makes the frame's content of `stream` and them.
     pub fn pack(&mut self, stream: &[u8], buffers: &[&[u8]]) -> Result<Packed> {
+        let mut load = Load::default();
+        for buffer in buffers {
+            self.load(&mut load, buffer)?;
+        }
+        let mut content = Vec::with_capacity(load.head_len() + stream.len());
+        load.write_head(0, &mut content);
+        content.extend_from_slice(stream);
+        Ok(Packed { content, load })
+    }
+
+    /// Copies a buffer into a block, which is added to `load`.
+    pub fn load(&mut self, load: &mut Load, buffer: &[u8]) -> Result<()> {
         if self.epoch.since() == Since::Born {
             self.blocks.clear();
             self.epoch = Epoch::now();
         }
-        let mut content = Vec::with_capacity(24 + 16 * buffers.len() + stream.len());
-        content.extend_from_slice(MAGIC);
-        content.extend_from_slice(&(buffers.len() as u32).to_le_bytes());
-        content.extend_from_slice(&[0; 4]);
-        let mut blocks = Vec::with_capacity(buffers.len());
-        for buffer in buffers {
-            let block = self.block(buffer.len())?;
-            match &block.mapping {
-                // SAFETY: the block has room for it, and is nobody else's: its last reader is done with it.
-                Some(room) => unsafe {
-                    room.start().copy_from_nonoverlapping(NonNull::from(*buffer).cast(), buffer.len())
-                },
-                None => {
-                    memory::write_at(block.handle.as_fd(), buffer, 0)
-                        .doing("copy a large buffer into shared memory")?;
-                }
+        let block = self.block(buffer.len())?;
+        match &block.mapping {
+            // SAFETY: the block has room for it, and is nobody else's: its last reader is done with it.
+            Some(room) => unsafe { room.start().copy_from_nonoverlapping(NonNull::from(buffer).cast(), buffer.len()) },
+            None => {
+                memory::write_at(block.handle.as_fd(), buffer, 0).doing("copy a large buffer into shared memory")?;
             }
-            content.extend_from_slice(&(buffer.len() as u64).to_le_bytes());
-            content.extend_from_slice(&(block.room as u64).to_le_bytes());
-            blocks.push(block);
         }
-        content.extend_from_slice(stream);
-        Ok(Packed { content, blocks })
+        load.0.push((block, buffer.len()));
+        Ok(())
     }
 
     fn block(&mut self, len: usize) -> Result<Block> {
@@ -166,11 +173,69 @@ impl Outbox {
     }
 
     /// Keeps the blocks of a parcel that was sent, to use them again.
-    pub fn sent(&mut self, packed: Packed) {
-        self.blocks.extend(packed.blocks);
+    pub fn sent(&mut self, packed: impl Into<Load>) {
+        self.blocks.extend(packed.into().0.into_iter().map(|(block, _)| block));
         while self.blocks.len() > MOST || self.blocks.iter().map(|b| b.room).sum::<usize>() > KEEP {
             self.blocks.remove(0);
         }
+    }
+
+    /// Keeps the blocks of a parcel that was not sent after all.
+    pub fn unsent(&mut self, load: Load) {
+        for (block, _) in &load.0 {
+            // Nobody else has seen it.
+            block.state.word().store(FREE, Ordering::Relaxed);
+        }
+        self.sent(load);
+    }
+}
+
+impl Load {
+    /// Blocks.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Bytes in them.
+    pub fn volume(&self) -> usize {
+        self.0.iter().map(|(_, len)| len).sum()
+    }
+
+    /// Takes all but the first `count` out.
+    pub fn split_off(&mut self, count: usize) -> Load {
+        Load(self.0.split_off(count.min(self.0.len())))
+    }
+
+    /// Bytes of [`Load::write_head`].
+    pub fn head_len(&self) -> usize {
+        24 + 16 * self.0.len()
+    }
+
+    /// Writes what comes before the stream in a frame; `others`: handles that go along behind those of the blocks.
+    pub fn write_head(&self, others: u32, content: &mut Vec<u8>) {
+        content.extend_from_slice(MAGIC);
+        content.extend_from_slice(&(self.0.len() as u32).to_le_bytes());
+        content.extend_from_slice(&others.to_le_bytes());
+        for (block, len) in &self.0 {
+            content.extend_from_slice(&(*len as u64).to_le_bytes());
+            content.extend_from_slice(&(block.room as u64).to_le_bytes());
+        }
+    }
+
+    /// The handles to send with it.
+    pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.iter().map(|(block, _)| block.handle.as_fd()).collect()
+    }
+}
+
+impl From<Packed> for Load {
+    fn from(packed: Packed) -> Load {
+        packed.load
     }
 }
 
@@ -182,7 +247,7 @@ impl Packed {
 
     /// The handles to send with it.
     pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
-        self.blocks.iter().map(|b| b.handle.as_fd()).collect()
+        self.load.handles()
     }
 }
 
@@ -194,18 +259,48 @@ pub struct Arrived {
     epoch: Epoch,
 }
 
-/// Opens a frame that came with handles: its buffers, and where in `content` the stream begins.
+/// A frame that came with handles, taken apart.
+#[derive(Debug)]
+pub struct Opened {
+    /// The large buffers.
+    pub buffers: Vec<Arrived>,
+    /// The other handles.
+    pub others: Vec<Handle>,
+    /// Where in the content the stream begins.
+    pub at: usize,
+}
+
+/// Opens a frame that came with the handles of buffers alone: these, and where in `content` the stream begins.
 pub fn open(content: &[u8], handles: Vec<Handle>) -> Result<(Vec<Arrived>, usize)> {
+    let opened = open_all(content, handles)?;
+    if opened.others.is_empty() {
+        Ok((opened.buffers, opened.at))
+    } else {
+        Err(Error::Damaged("a message came with descriptors that this program does not know what to do with"))
+    }
+}
+
+/// Opens a frame that came with handles.
+pub fn open_all(content: &[u8], mut handles: Vec<Handle>) -> Result<Opened> {
     let damaged = || Error::Damaged("a message came with descriptors, but is no parcel");
     let number = |at: usize| -> Result<u64> {
         let bytes = content.get(at..at + 8).and_then(|b| b.first_chunk::<8>()).ok_or_else(damaged)?;
         Ok(u64::from_le_bytes(*bytes))
     };
-    if !content.starts_with(MAGIC) || number(16)? != handles.len() as u64 {
+    if !content.starts_with(MAGIC) {
+        return Err(damaged());
+    }
+    let (count, others) = (number(16)? as u32 as usize, (number(16)? >> 32) as usize);
+    if count + others > handles.len() {
+        // The kernel drops those for which this process has no number left.
+        return Err(Error::Damaged("descriptors that came with a message are missing: this process has too many open"));
+    }
+    if count + others != handles.len() {
         return Err(damaged());
     }
     epoch::count_forks().doing("watch for forks")?;
-    let mut arrived = Vec::with_capacity(handles.len());
+    let others = handles.split_off(count);
+    let mut buffers = Vec::with_capacity(count);
     for (index, handle) in handles.into_iter().enumerate() {
         let (len, room) = (number(24 + 16 * index)? as usize, number(32 + 16 * index)? as usize);
         let whole = memory::len(&handle).doing("measure a shared-memory block")?;
@@ -214,10 +309,10 @@ pub fn open(content: &[u8], handles: Vec<Handle>) -> Result<(Vec<Arrived>, usize
         }
         let state = State::of(&handle, room)?;
         let data = Mapping::new(&handle, len, Share::CopyOnWrite).doing("map a shared-memory block")?;
-        arrived.push(Arrived { data, state, epoch: Epoch::now() });
+        buffers.push(Arrived { data, state, epoch: Epoch::now() });
     }
-    let stream = 24 + 16 * arrived.len();
-    if stream > content.len() { Err(damaged()) } else { Ok((arrived, stream)) }
+    let at = 24 + 16 * buffers.len();
+    if at > content.len() { Err(damaged()) } else { Ok(Opened { buffers, others, at }) }
 }
 
 impl Arrived {
@@ -240,6 +335,12 @@ impl Arrived {
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: they are mapped, and the sender leaves the block alone until the word says so.
         unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
+    }
+
+    /// The content, to be changed for this process alone.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above; the mapping is this value's alone, and copy-on-write.
+        unsafe { std::slice::from_raw_parts_mut(self.data.start().as_ptr(), self.data.len()) }
     }
 }
 

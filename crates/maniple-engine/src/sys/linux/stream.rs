@@ -14,8 +14,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// Handles that can go with one message.
-pub const MOST_HANDLES: usize = 64;
+/// Handles that can go with one message (the kernel's `SCM_MAX_FD`).
+pub const MOST_HANDLES: usize = 253;
 const MARK: &[u8] = b"maniple takes parcels ";
 
 /// A handle by its number.
@@ -25,6 +25,37 @@ const MARK: &[u8] = b"maniple takes parcels ";
 pub unsafe fn borrow<'a>(number: RawFd) -> BorrowedFd<'a> {
     // SAFETY: as the caller promises.
     unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// What a descriptor leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A socket of this machine, over which handles can be sent.
+    Local,
+    /// A socket to anywhere.
+    Remote,
+    /// A pipe or a file.
+    Other,
+}
+
+/// What `fd` leads to.
+pub fn kind(fd: BorrowedFd<'_>) -> Kind {
+    match rustix::net::getsockname(fd).map(|address| address.address_family()) {
+        Ok(AddressFamily::UNIX) => Kind::Local,
+        Ok(_) => Kind::Remote,
+        Err(_) => Kind::Other,
+    }
+}
+
+/// Has every call wait for what it needs.
+pub fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(fd, false)?)
+}
+
+/// Closes a socket for one direction, for all who hold it: nothing more is sent to it (`incoming`) or from it.
+pub fn shut(fd: BorrowedFd<'_>, incoming: bool) -> io::Result<()> {
+    use rustix::net::Shutdown::{Read, Write};
+    Ok(rustix::net::shutdown(fd, if incoming { Read } else { Write })?)
 }
 
 /// Two connected ends for messages in both directions.
@@ -56,6 +87,14 @@ pub fn write(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     })
 }
 
+/// The same on a socket, without a signal where the other end is closed.
+pub fn write_quietly(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    match parts {
+        [one] => Ok(rustix::net::send(socket, one, SendFlags::NOSIGNAL)?),
+        more => Ok(rustix::net::sendmsg(socket, more, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?),
+    }
+}
+
 /// Writes the start of `bytes`, the handles with its first byte.
 pub fn write_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
@@ -63,7 +102,7 @@ pub fn write_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) 
     if !control.push(SendAncillaryMessage::ScmRights(handles)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    Ok(rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, SendFlags::empty())?)
+    Ok(rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
 /// Fills the start of `bytes`, and appends the handles that came with them.
@@ -99,6 +138,36 @@ fn receive_with(
         }
     }
     Ok(got.bytes)
+}
+
+/// Two ends for *notes*: each some bytes and some handles, which come as one or not at all. Neither end waits.
+pub fn note_pair() -> io::Result<(Handle, Handle)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// Sends a note. False: there is no room for it now.
+pub fn send_note(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<bool> {
+    loop {
+        match write_with(fd, bytes, handles) {
+            Ok(_) => return Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock || super::wire::is_crowded(&e) => return Ok(false),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The start of the next note, which stays where it is; gives how many bytes. `None`: there is none.
+pub fn peek_note(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match rustix::net::recv(fd, &mut *bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, got)) => return Ok(Some(got)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// What there was to receive.

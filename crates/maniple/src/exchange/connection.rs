@@ -1,0 +1,308 @@
+//! An end that sends and receives.
+
+use super::line::{self, Line};
+use super::reactor::Watch;
+use crate::codec::{Codec, Postcard};
+use crate::error::{Error, Result};
+use maniple_engine::channel::frame::Until;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+const WHAT: &str = "a Connection";
+
+/// One end of a line over which values of one type go in both directions.
+///
+/// [`pipe`] makes two of them; a socket becomes one by [`Connection::from_stream`]. An end can be sent to another process: as (a part
+/// of) a [`Process`](crate::Process)'s argument, through another connection, or through a queue. What is sent is a copy: drop
+/// one's own, so that the other end notices when the process is gone.
+///
+/// ```
+/// use maniple::{Connection, Process, pipe};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let (ours, theirs) = pipe::<String>()?;
+/// let process = Process::new(
+///     |line: Connection<String>| {
+///         while let Ok(text) = line.recv() {
+///             line.send(&text.to_uppercase())?;
+///         }
+///         Ok::<_, maniple::Error>(())
+///     },
+///     theirs,
+/// )?;
+/// process.start()?;
+/// ours.send(&"hello".to_string())?;
+/// assert_eq!(ours.recv()?, "HELLO");
+/// drop(ours);
+/// process.join()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What travels how
+/// Each message is a frame as Python's `multiprocessing.connection` has it, of what the codec `C` makes of the value. Large
+/// [`Bulk`](crate::Bulk)s go beside it in shared memory, which costs the sender one copy and the receiver none; descriptors go with it. That
+/// takes a local socket and [`Postcard`].
+///
+/// # The other end
+/// [`recv`](Connection::recv) gives [`Error::Closed`] when every copy of the other end is closed, its processes having ended counted in,
+/// and what it sent has been received; [`send`](Connection::send) at once. [`Error::CutOff`] tells of one that was killed in the middle of a
+/// message. As long as nobody receives, `send` waits once the system's buffer is full (some hundred small messages).
+///
+/// Several threads may use one end. Several processes that receive from copies of one end have to agree whose turn it is, because a
+/// message does not arrive as one: use a queue.
+pub struct Connection<T, C: Codec = Postcard> {
+    line: Line,
+    types: PhantomData<fn(T, C) -> T>,
+}
+
+/// Two ends of a new line. What is sent into one is received from the other.
+///
+/// ```
+/// use maniple::Bytes;
+///
+/// # fn main() -> maniple::Result<()> {
+/// let (a, b) = maniple::pipe::<(u32, Bytes)>()?;
+/// a.send(&(1, Bytes::from(vec![7; 1_000_000])))?;
+/// b.send(&(2, Bytes::new()))?;
+/// let (number, mut bytes) = b.recv()?;
+/// bytes[0] = 8;
+/// assert_eq!((number, bytes.len()), (1, 1_000_000));
+/// assert_eq!(a.recv()?.0, 2);
+///
+/// drop(a);
+/// assert!(matches!(b.recv(), Err(maniple::Error::Closed)));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// The system's: no descriptor left.
+pub fn pipe<T>() -> Result<(Connection<T>, Connection<T>)> {
+    let (a, b) = Line::pair()?;
+    Ok((Connection::over(a), Connection::over(b)))
+}
+
+impl<T> Connection<T> {
+    /// An end over a socket or a pipe, which is made blocking. The other side may be any program that speaks the same frames.
+    ///
+    /// ```
+    /// use maniple::Connection;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (a, b) = UnixStream::pair()?;
+    /// let (a, b) = (Connection::<u64>::from_stream(a), Connection::<u64>::from_stream(b));
+    /// a.send(&7)?;
+    /// assert_eq!(b.recv()?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_stream(stream: impl Into<OwnedFd>) -> Self {
+        Connection::over(Line::over(stream.into(), false))
+    }
+}
+
+impl<T, C: Codec> Connection<T, C> {
+    fn over(line: Line) -> Self {
+        Connection { line, types: PhantomData }
+    }
+
+    /// The same end for values of another type, or in another codec.
+    pub fn cast<U, D: Codec>(self) -> Connection<U, D> {
+        Connection { line: self.line, types: PhantomData }
+    }
+
+    /// Whether a message has come (or the other end is closed), waiting for that at most `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// assert!(!b.poll(Duration::ZERO)?);
+    /// a.send(&1)?;
+    /// assert!(b.poll(Duration::from_secs(1))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn poll(&self, timeout: Duration) -> Result<bool> {
+        self.line.poll(Until::after(timeout))
+    }
+
+    /// Sends bytes as they are. To be received by [`recv_bytes`](Connection::recv_bytes), here or in Python.
+    ///
+    /// Large amounts are faster in a `Connection<Bytes>`, which does not push them through the socket.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// a.send_bytes(b"as they are")?;
+    /// assert_eq!(b.recv_bytes()?, b"as they are");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if nobody can receive them.
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
+        self.line.send_bytes(bytes)
+    }
+
+    /// Receives a message as bytes.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::CutOff`]; [`Error::Message`] if it was a value with something beside its bytes.
+    pub fn recv_bytes(&self) -> Result<Vec<u8>> {
+        self.recv_bytes_max(usize::MAX)
+    }
+
+    /// The same for a message that may not be longer than `max` bytes, from somebody not yet trusted.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if it is longer; the connection is then of no more use.
+    pub fn recv_bytes_max(&self, max: usize) -> Result<Vec<u8>> {
+        self.line.receive_bytes(Until::Ever, max as u64)?.ok_or(Error::Closed)
+    }
+
+    /// The same, waiting for its beginning at most `timeout`. `None`: none came.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_max`](Connection::recv_bytes_max).
+    pub fn recv_bytes_timeout(&self, max: usize, timeout: Duration) -> Result<Option<Vec<u8>>> {
+        self.line.receive_bytes(Until::after(timeout), max as u64)
+    }
+
+    /// The descriptor's number.
+    pub fn fileno(&self) -> RawFd {
+        self.line.as_fd().as_raw_fd()
+    }
+}
+
+impl<T: Serialize, C: Codec> Connection<T, C> {
+    /// Sends a value. Waits while there is no room for it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
+    pub fn send(&self, value: &T) -> Result<()> {
+        self.line.send::<C, T>(value)
+    }
+
+    /// The same as a future: waits for room without keeping a thread. A message beyond what the system buffers is then written by the
+    /// thread that polls.
+    ///
+    /// # Errors
+    /// As [`send`](Connection::send).
+    pub async fn send_async(&self, value: &T) -> Result<()> {
+        super::reactor::until_room(&self.line).await?;
+        self.line.send::<C, T>(value)
+    }
+}
+
+impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
+    /// Waits for a value.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the other end is closed, [`Error::CutOff`] if it was so in the middle of the message, [`Error::Codec`] if
+    /// the message is no such value. After the last the next message can be received.
+    pub fn recv(&self) -> Result<T> {
+        self.line.recv::<C, T>(Until::Ever)?.ok_or(Error::Closed)
+    }
+
+    /// A value that is there; `None` if there is none now.
+    ///
+    /// # Errors
+    /// As [`recv`](Connection::recv).
+    pub fn try_recv(&self) -> Result<Option<T>> {
+        self.line.recv::<C, T>(Until::Now)
+    }
+
+    /// Waits for a value, at most `timeout` for its beginning; `None` if none came.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// assert_eq!(b.recv_timeout(Duration::from_millis(1))?, None);
+    /// a.send(&1)?;
+    /// assert_eq!(b.recv_timeout(Duration::from_secs(1))?, Some(1));
+    /// assert_eq!(b.try_recv()?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](Connection::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
+        self.line.recv::<C, T>(Until::after(timeout))
+    }
+
+    /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.
+    ///
+    /// # Errors
+    /// As [`recv`](Connection::recv).
+    pub async fn recv_async(&self) -> Result<T> {
+        receive(&self.line, || self.try_recv()).await
+    }
+}
+
+/// Tries until there is something.
+pub(super) async fn receive<T>(end: &Line, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let mut watch = Watch::default();
+    std::future::poll_fn(|cx| match attempt() {
+        Ok(None) => watch.readable(end.as_fd(), cx),
+        Ok(Some(value)) => std::task::Poll::Ready(Ok(value)),
+        Err(error) => std::task::Poll::Ready(Err(error)),
+    })
+    .await
+}
+
+impl<T, C: Codec> From<OwnedFd> for Connection<T, C> {
+    fn from(end: OwnedFd) -> Self {
+        Connection::over(Line::over(end, false))
+    }
+}
+
+impl<T, C: Codec> From<Connection<T, C>> for OwnedFd {
+    fn from(connection: Connection<T, C>) -> OwnedFd {
+        connection.line.into_end()
+    }
+}
+
+impl<T, C: Codec> AsFd for Connection<T, C> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
+    }
+}
+
+impl<T, C: Codec> AsRawFd for Connection<T, C> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fileno()
+    }
+}
+
+impl<T, C: Codec> fmt::Debug for Connection<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("fileno", &self.fileno()).finish_non_exhaustive()
+    }
+}
+
+impl<T, C: Codec> Serialize for Connection<T, C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        line::serialize(WHAT, &self.line, serializer)
+    }
+}
+
+impl<'de, T, C: Codec> Deserialize<'de> for Connection<T, C> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        line::deserialize(WHAT, deserializer).map(Connection::over)
+    }
+}

@@ -1,0 +1,22 @@
+//! Messages between processes: pipes, channels and queues.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `line` | one end of a stream of messages, whatever their type |
+//! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
+//! | `channel` | [`Sender`], [`Receiver`] and [`channel`]: one direction |
+//! | `wait` | [`wait`] for any of several ends, queues and processes |
+//! | `reactor` | the same for futures |
+//!
+//! What may not be known here: who starts the processes, and what is called in them. An end travels as its descriptor.
+
+mod channel;
+mod connection;
+mod line;
+mod reactor;
+mod wait;
+
+pub use channel::{Receiver, Sender, channel};
+pub use connection::{Connection, pipe};
+pub(crate) use reactor::until_readable;
+pub use wait::wait;

@@ -1,0 +1,161 @@
+//! Waiting for descriptors as futures: one thread for all of them, which polls and wakes.
+//!
+//! The thread is started by the first future that has to wait, and ends when none has waited for a while. It holds a copy of each
+//! descriptor only as long as a future waits for it. A forked child has none of this, and starts anew.
+
+use super::line::Line;
+use crate::error::{Error, Result};
+use maniple_engine::sys::ready::{self, Interest, Kick};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// How long the thread stays when there is nothing to do.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What a future waits for, and takes back when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(Option<u64>);
+
+struct Watched {
+    number: u64,
+    fd: Arc<OwnedFd>,
+    room: bool,
+    waker: Waker,
+}
+
+struct State {
+    // The thread's, and the process that it is in.
+    running: Option<(Arc<Kick>, u32)>,
+    watched: Vec<Watched>,
+    next: u64,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { running: None, watched: Vec::new(), next: 1 });
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    /// Has the future polled again once `fd` is readable.
+    pub(crate) fn readable<T>(&mut self, fd: BorrowedFd<'_>, cx: &Context<'_>) -> Poll<Result<T>> {
+        self.watch(fd, false, cx)
+    }
+
+    fn watch<T>(&mut self, fd: BorrowedFd<'_>, room: bool, cx: &Context<'_>) -> Poll<Result<T>> {
+        match self.arm(fd, room, cx.waker()) {
+            Ok(()) => Poll::Pending,
+            Err(source) => Poll::Ready(Err(failed(source))),
+        }
+    }
+
+    fn arm(&mut self, fd: BorrowedFd<'_>, room: bool, waker: &Waker) -> std::io::Result<()> {
+        let mut state = state();
+        if let Some(number) = self.0
+            && let Some(watched) = state.watched.iter_mut().find(|w| w.number == number)
+        {
+            watched.waker.clone_from(waker);
+            return Ok(());
+        }
+        if !matches!(state.running, Some((_, process)) if process == std::process::id()) {
+            let kick = Arc::new(Kick::new()?);
+            let its = kick.clone();
+            // What a parent's futures waited for.
+            state.watched.clear();
+            std::thread::Builder::new().name("maniple-reactor".into()).spawn(move || run(&its))?;
+            state.running = Some((kick, std::process::id()));
+        }
+        let (number, fd) = (state.next, Arc::new(fd.try_clone_to_owned()?));
+        state.next += 1;
+        state.watched.push(Watched { number, fd, room, waker: waker.clone() });
+        state.kick();
+        self.0 = Some(number);
+        Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(number) = self.0 else { return };
+        let mut state = state();
+        let before = state.watched.len();
+        state.watched.retain(|watched| watched.number != number);
+        if state.watched.len() != before {
+            // So that the thread lets go of the descriptor.
+            state.kick();
+        }
+    }
+}
+
+impl State {
+    fn kick(&self) {
+        if let Some((kick, _)) = &self.running {
+            kick.kick();
+        }
+    }
+}
+
+fn failed(source: std::io::Error) -> Error {
+    maniple_engine::Error::Os { doing: "wait for a descriptor in the background", source }.into()
+}
+
+fn run(kick: &Arc<Kick>) {
+    loop {
+        let watched: Vec<(u64, Arc<OwnedFd>, bool)> =
+            state().watched.iter().map(|w| (w.number, w.fd.clone(), w.room)).collect();
+        let mut interests = vec![Interest::new(kick.as_fd())];
+        interests.extend(watched.iter().map(|(_, fd, room)| match room {
+            true => Interest::room(fd.as_fd()),
+            false => Interest::new(fd.as_fd()),
+        }));
+        let limit = watched.is_empty().then_some(LINGER);
+        let found = ready::wait(&mut interests, limit);
+        if found.is_err() {
+            // Out of memory, or more descriptors than may be polled: the futures try for themselves, and come back.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if interests[0].ready() {
+            kick.clear();
+        }
+        let done: Vec<u64> = watched
+            .iter()
+            .zip(&interests[1..])
+            .filter(|(_, interest)| found.is_err() || interest.ready())
+            .map(|((number, ..), _)| *number)
+            .collect();
+        let mut state = state();
+        if matches!(found, Ok(0)) && limit.is_some() && state.watched.is_empty() {
+            state.running = None;
+            return;
+        }
+        let (woken, rest) = std::mem::take(&mut state.watched).into_iter().partition(|w| done.contains(&w.number));
+        state.watched = rest;
+        drop(state);
+        let woken: Vec<Watched> = woken;
+        woken.into_iter().for_each(|watched| watched.waker.wake());
+    }
+}
+
+/// Ready once `end` takes a small message, or is closed at its other end.
+pub(super) async fn until_room(end: &Line) -> Result<()> {
+    let mut watch = Watch::default();
+    std::future::poll_fn(|cx| match end.has_room() {
+        Ok(true) => Poll::Ready(Ok(())),
+        Ok(false) => watch.watch(end.as_fd(), true, cx),
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await
+}
+
+/// Ready once `fd` is readable.
+pub(crate) async fn until_readable(fd: BorrowedFd<'_>) -> Result<()> {
+    let mut watch = Watch::default();
+    std::future::poll_fn(|cx| match ready::wait(&mut [Interest::new(fd)], Some(Duration::ZERO)) {
+        Ok(0) => watch.readable(fd, cx),
+        Ok(_) => Poll::Ready(Ok(())),
+        Err(source) => Poll::Ready(Err(failed(source))),
+    })
+    .await
+}
