@@ -15,19 +15,25 @@ pub enum Case {
     Map(usize),
     /// Bytes to a worker and back.
     Echo(usize),
+    /// Bytes to a process and back over a line of one's own.
+    Pipe(usize),
     /// Start the workers, have one small answer, end them.
     Start,
 }
 
 impl Case {
     /// In the table's order.
-    pub const ALL: [Case; 7] = [
+    pub const ALL: [Case; 11] = [
         Case::Call,
         Case::Map(1_000_000),
         Case::Echo(1),
         Case::Echo(1 << 10),
         Case::Echo(1 << 20),
         Case::Echo(16 << 20),
+        Case::Pipe(1),
+        Case::Pipe(1 << 10),
+        Case::Pipe(1 << 20),
+        Case::Pipe(16 << 20),
         Case::Start,
     ];
 
@@ -37,6 +43,7 @@ impl Case {
             Case::Call => "call".into(),
             Case::Map(_) => "map".into(),
             Case::Echo(size) => format!("echo-{}", short_size(size)),
+            Case::Pipe(size) => format!("pipe-{}", short_size(size)),
             Case::Start => "start".into(),
         }
     }
@@ -47,6 +54,7 @@ impl Case {
             Case::Call => "small call, round trip".into(),
             Case::Map(count) => format!("map of {count} small items"),
             Case::Echo(size) => format!("echo of {}", short_size(size)),
+            Case::Pipe(size) => format!("pipe echo of {}", short_size(size)),
             Case::Start => "start, one answer, end".into(),
         }
     }
@@ -56,9 +64,9 @@ impl Case {
         match self {
             Case::Call => 5_000,
             Case::Map(_) => 3,
-            Case::Echo(size) if size < 64 << 10 => 5_000,
-            Case::Echo(size) if size < 8 << 20 => 100,
-            Case::Echo(_) => 8,
+            Case::Echo(size) | Case::Pipe(size) if size < 64 << 10 => 5_000,
+            Case::Echo(size) | Case::Pipe(size) if size < 8 << 20 => 100,
+            Case::Echo(_) | Case::Pipe(_) => 8,
             Case::Start => 10,
         }
     }
@@ -103,6 +111,10 @@ pub trait Peer {
     fn echo(&self, _size: usize, _repeats: usize) -> Measured {
         Err(Failure::NotOffered("no processes"))
     }
+    /// Where a library's echo is one over a line anyway, or it has no other, that.
+    fn pipe(&self, size: usize, repeats: usize) -> Measured {
+        self.echo(size, repeats)
+    }
     fn start(&self, _repeats: usize) -> Measured {
         Err(Failure::NotOffered("no processes"))
     }
@@ -114,6 +126,7 @@ pub trait Peer {
             Case::Call => self.call(repeats),
             Case::Map(count) => self.map(count, repeats),
             Case::Echo(size) => self.echo(size, repeats),
+            Case::Pipe(size) => self.pipe(size, repeats),
             Case::Start => self.start(repeats),
         }
     }

@@ -252,7 +252,7 @@ impl Sink {
             return Ok(place as u32);
         }
         if matches!(self.large, Large::Parcel(..) | Large::Parts(..)) && handles.len() >= parcel::MOST_OTHERS {
-            return Err("one message takes 189 descriptors at most; send them in several");
+            return Err("one message takes 188 descriptors at most; send them in several");
         }
         let copy = fd.try_clone_to_owned().map_err(|_| "no descriptor is left for the copy that is to be sent")?;
         handles.push(Sent { copy, shared });

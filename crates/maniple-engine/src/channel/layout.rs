@@ -14,6 +14,8 @@
 //! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
 //! | `watched` | anyone, 0 → 1 | somebody waits by descriptor: see [`log`](super::log) |
 //! | `undone` | writers up, readers down | messages not yet reported done, for those who count them |
+//! | `closed` | anyone who holds the writers' lock, 0 → 1 | nothing more is put |
+//! | `bound` | who made it | messages at most; 0: any number |
 //!
 //! `at` and `count` change together although they are two words: the next values of both are noted first, so that the holder
 //! after a dead one can tell whether the message was published (`Side::mend`).
@@ -59,6 +61,8 @@ pub struct Calls {
     pub pacing: AtomicU32,
     pub watched: AtomicU32,
     pub undone: AtomicU32,
+    pub closed: AtomicU32,
+    pub bound: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Header>() <= HEAD);

@@ -29,7 +29,14 @@
 //! readable whenever there is a message. A writer that finds the log empty makes it readable *before* it publishes; a reader
 //! that finds the log empty makes it quiet while it holds both locks. Deaths can leave it readable over an empty log, never
 //! quiet over a full one; the next reader that looks in vain puts it right.
+//!
+//! **Beside the messages.** A front may have something of its own that goes with a message by another way, in the same order. A
+//! writer's is called under the writers' lock, before it publishes; a reader's under the readers' lock, after it has taken. A writer
+//! killed in between leaves a stray there, and a reader what it should have taken: both are told from what belongs to the next
+//! message by the position, which only grows, and what the front adds to it.
 #![allow(unsafe_code)]
+
+mod limit;
 
 use super::layout::{HEAD, Header, MAGIC, Side};
 use super::window::Window;
@@ -85,6 +92,42 @@ struct Shared {
     head: memory::Mapping,
     cores: usize,
 }
+
+/// How a message is put.
+#[derive(Default)]
+pub struct Terms<'a, 'b> {
+    /// It is to be reported done ([`Log::done`]).
+    pub counted: bool,
+    /// It does not wait for readers, were it large.
+    pub hurried: bool,
+    /// Called with the message's position before it is published. False: it is not to be.
+    #[allow(clippy::type_complexity)]
+    pub before: Option<&'a mut (dyn FnMut(u64) -> Result<bool> + 'b)>,
+}
+
+impl std::fmt::Debug for Terms<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Terms").field("counted", &self.counted).field("hurried", &self.hurried).finish_non_exhaustive()
+    }
+}
+
+/// What has become of a message that was to be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is in.
+    Done,
+    /// Another writer is at it, and nobody is to wait.
+    Busy,
+    /// There are as many as there may be ([`Log::limit`]).
+    Full,
+    /// The log was closed ([`Log::close`]).
+    Closed,
+    /// [`Terms::before`] did not want it.
+    Refused,
+}
+
+/// Called under the readers' lock with the position of a message that was taken and its first part.
+pub type After<'a, 'b> = &'a mut (dyn FnMut(u64, &[u8]) + 'b);
 
 /// A message that was taken.
 #[derive(Debug)]
@@ -200,16 +243,32 @@ impl Log {
 
     /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: another writer is at it.
     /// `counted`: it is to be reported done ([`Log::done`]).
-    pub fn put(&self, parts: &[&[u8]], counted: bool, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
+    pub fn put(&self, parts: &[&[u8]], counted: bool, interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
+        Ok(self.put_on(parts, Terms { counted, ..Terms::default() }, interrupted)? == Put::Done)
+    }
+
+    /// The same on any terms.
+    pub fn put_on(
+        &self,
+        parts: &[&[u8]],
+        terms: Terms<'_, '_>,
+        mut interrupted: Option<Interrupted<'_, '_>>,
+    ) -> Result<Put> {
         let header = self.header();
         let total = parts.iter().map(|p| p.len()).sum::<usize>();
-        if let (true, Some(interrupted)) = (total > LARGE, interrupted.as_deref_mut()) {
+        if let (true, Some(interrupted)) = (total > LARGE && !terms.hurried, interrupted.as_deref_mut()) {
             self.keep_pace(total as u64, interrupted)?;
         }
-        let Some(held) = hold(&header.writers, interrupted)? else { return Ok(false) };
+        let Some(held) = hold(&header.writers, interrupted)? else { return Ok(Put::Busy) };
+        if self.is_closed() {
+            return Ok(Put::Closed);
+        }
         let tail = header.writers.at.load(Ordering::Relaxed);
         // Partner: the reader's `advance`: what it read it has read before we write over it.
         let empty = header.readers.at.load(Ordering::Acquire) == tail;
+        if self.is_full() {
+            return Ok(Put::Full);
+        }
         let mut base = header.base.load(Ordering::Relaxed);
         if empty && tail - base > START_OVER {
             if header.len.load(Ordering::Relaxed) > KEEP {
@@ -222,7 +281,12 @@ impl Log {
             header.base.store(base, Ordering::Relaxed);
         }
         let end = self.write(tail, tail - base, parts)?;
-        if counted {
+        if let Some(before) = terms.before
+            && !before(tail)?
+        {
+            return Ok(Put::Refused);
+        }
+        if terms.counted {
             header.calls.undone.fetch_add(1, Ordering::Relaxed);
         }
         if empty && header.calls.watched.load(Ordering::Relaxed) != 0 {
@@ -231,7 +295,7 @@ impl Log {
         header.writers.advance(end);
         drop(held);
         header.calls.readers.call(|bell| futex::wake(bell, 1));
-        Ok(true)
+        Ok(Put::Done)
     }
 
     /// Lets readers catch up before a large message is put.
@@ -305,7 +369,17 @@ impl Log {
 
     /// Takes the next message: its first part into `first`, which is emptied before, the others apart. None: there is none,
     /// or, if `interrupted` is not given, it would take time: another reader is at it, or it is large.
-    pub fn take(&self, first: &mut Vec<u8>, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Taken>> {
+    pub fn take(&self, first: &mut Vec<u8>, interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Taken>> {
+        self.take_and(first, interrupted, &mut |_, _| {})
+    }
+
+    /// The same with something to be done under the lock.
+    pub fn take_and(
+        &self,
+        first: &mut Vec<u8>,
+        mut interrupted: Option<Interrupted<'_, '_>>,
+        after: After<'_, '_>,
+    ) -> Result<Option<Taken>> {
         let header = self.header();
         loop {
             if self.is_empty() {
@@ -331,9 +405,10 @@ impl Log {
             };
             self.give_back(head - base, base);
             header.readers.advance(end);
+            after(head, first);
             drop(held);
-            if end == tail {
-                // Partner: the fence in `keep_pace`.
+            if end == tail || header.calls.bound.load(Ordering::Relaxed) != 0 {
+                // Partner: the fences in `keep_pace` and `wait_for_room`.
                 fence(Ordering::SeqCst);
                 if header.calls.pacing.load(Ordering::Relaxed) != 0 {
                     header.calls.pacing.store(0, Ordering::Relaxed);
@@ -409,13 +484,17 @@ impl Log {
 
     // ---- waiting ----
 
-    /// Waits until there is a message, or until `deadline`. Gives whether there is one.
+    fn has_news(&self) -> bool {
+        !self.is_empty() || self.is_closed()
+    }
+
+    /// Waits until there is a message or the log is closed, or until `deadline`. Gives whether it is so.
     pub fn wait(&self, deadline: Option<Instant>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
         let calls = &self.header().calls;
         loop {
             let allowed = self.shared.cores > 1;
             let spun = match self.spin.try_lock() {
-                Ok(mut spin) => spin.until(allowed, || !self.is_empty()),
+                Ok(mut spin) => spin.until(allowed, || self.has_news()),
                 Err(_) => false,
             };
             if spun {
@@ -423,16 +502,16 @@ impl Log {
             }
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                return Ok(!self.is_empty());
+                return Ok(self.has_news());
             }
             let seat = calls.readers.join();
-            let woken = if self.is_empty() {
+            let woken = if !self.has_news() {
                 futex::wait(calls.readers.bell(), seat.seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
             } else {
                 Woken::Rung
             };
             calls.readers.leave(seat);
-            if !self.is_empty() {
+            if self.has_news() {
                 return Ok(true);
             }
             if woken == Woken::Signal && interrupted() {
@@ -447,7 +526,7 @@ impl Log {
         if header.calls.watched.load(Ordering::Relaxed) == 0 {
             let held = hold(&header.writers, Some(interrupted))?;
             header.calls.watched.store(1, Ordering::Relaxed);
-            if !self.is_empty() {
+            if self.has_news() {
                 self.shared.event.kick();
             }
             drop(held);
@@ -472,7 +551,7 @@ impl Log {
             let Some(readers) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(true) };
             if let Some(_writers) = hold(&header.writers, None)? {
                 let empty = self.is_empty();
-                if empty {
+                if empty && !self.is_closed() {
                     self.shared.event.clear();
                 }
                 return Ok(empty);

@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `frame` | messages over a stream descriptor, in the standard package's wire format |
+//! | `packet` | messages over a socket that keeps them apart, for ends that are both ours |
 //! | `lookout` | waiting for such a message awake or asleep, whichever is faster |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
 //! | `log` | a first-in first-out queue for any number of writers and readers |
@@ -15,5 +16,6 @@ pub mod frame;
 mod layout;
 pub mod log;
 mod lookout;
+pub mod packet;
 pub mod parcel;
 mod window;

@@ -47,7 +47,7 @@ pub const KEEP: usize = 128 << 20;
 /// Buffers in one parcel at most.
 pub const MOST_BUFFERS: usize = 64;
 /// Other handles that can go with it.
-pub const MOST_OTHERS: usize = stream::MOST_HANDLES - MOST_BUFFERS;
+pub const MOST_OTHERS: usize = stream::MOST_HANDLES - MOST_BUFFERS - 1;
 
 const MAGIC: &[u8; 16] = b"maniple parcel 1";
 const PAGE: usize = 4096;
@@ -209,6 +209,11 @@ impl Load {
     /// Takes all but the first `count` out.
     pub fn split_off(&mut self, count: usize) -> Load {
         Load(self.0.split_off(count.min(self.0.len())))
+    }
+
+    /// Adds those of another behind its own.
+    pub fn append(&mut self, mut other: Load) {
+        self.0.append(&mut other.0);
     }
 
     /// Bytes of [`Load::write_head`].

@@ -1,6 +1,5 @@
 //! A line of one direction.
 
-use super::connection::receive;
 use super::line::{self, Line};
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, Result};
@@ -63,8 +62,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// # Errors
     /// As [`send`](Sender::send).
     pub async fn send_async(&self, value: &T) -> Result<()> {
-        super::reactor::until_room(&self.line).await?;
-        self.line.send::<C, T>(value)
+        self.line.send_async::<C, T>(value).await
     }
 }
 
@@ -72,8 +70,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// Waits for a value.
     ///
     /// # Errors
-    /// [`Error::Closed`] if every sender is gone, [`Error::CutOff`] if the last went in the middle of the message, [`Error::Codec`] if
-    /// the message is no such value.
+    /// [`Error::Closed`] if every sender is gone, [`Error::Codec`] if the message is no such value.
     pub fn recv(&self) -> Result<T> {
         self.line.recv::<C, T>(Until::Ever)?.ok_or(Error::Closed)
     }
@@ -99,7 +96,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// # Errors
     /// As [`recv`](Receiver::recv).
     pub async fn recv_async(&self) -> Result<T> {
-        receive(&self.line, || self.try_recv()).await
+        self.line.recv_async::<C, T>().await
     }
 
     /// All values until every sender is gone.

@@ -1,7 +1,6 @@
 //! An end that sends and receives.
 
 use super::line::{self, Line};
-use super::reactor::Watch;
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
@@ -44,17 +43,20 @@ const WHAT: &str = "a Connection";
 /// ```
 ///
 /// # What travels how
-/// Each message is a frame as Python's `multiprocessing.connection` has it, of what the codec `C` makes of the value. Large
-/// [`Bulk`](crate::Bulk)s go beside it in shared memory, which costs the sender one copy and the receiver none; descriptors go with it. That
-/// takes a local socket and [`Postcard`].
+/// A value is encoded by the codec `C`. Large [`Bulk`](crate::Bulk)s go beside it in shared memory, which costs the sender one copy and the
+/// receiver none; descriptors go with it. That takes [`Postcard`], and ends of [`pipe`] or a local socket.
+///
+/// Messages between the ends of a [`pipe`] are packets of this crate's. Over a stream ([`from_stream`](Connection::from_stream)) they are
+/// frames as Python's `multiprocessing.connection` has them, so a Python program can be at the other end.
 ///
 /// # The other end
 /// [`recv`](Connection::recv) gives [`Error::Closed`] when every copy of the other end is closed, its processes having ended counted in,
-/// and what it sent has been received; [`send`](Connection::send) at once. [`Error::CutOff`] tells of one that was killed in the middle of a
-/// message. As long as nobody receives, `send` waits once the system's buffer is full (some hundred small messages).
+/// and what it sent has been received; [`send`](Connection::send) at once. As long as nobody receives, `send` waits once the system's
+/// buffer is full (some hundred small messages). Of a pipe's message, nobody ever sees a part: one that was killed has sent it or not.
+/// Over a stream, [`Error::CutOff`] tells of one that was killed in the middle of a message.
 ///
-/// Several threads may use one end. Several processes that receive from copies of one end have to agree whose turn it is, because a
-/// message does not arrive as one: use a queue.
+/// Several threads may use one end, and so may several processes that have copies of a pipe's end. Over a stream these have to agree
+/// whose turn it is to receive, because a message does not arrive as one.
 pub struct Connection<T, C: Codec = Postcard> {
     line: Line,
     types: PhantomData<fn(T, C) -> T>,
@@ -195,14 +197,15 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
         self.line.send::<C, T>(value)
     }
 
-    /// The same as a future: waits for room without keeping a thread. A message beyond what the system buffers is then written by the
-    /// thread that polls.
+    /// The same as a future, with any executor. One that is dropped has sent nothing.
+    ///
+    /// Over a socket of somebody else's ([`from_stream`](Connection::from_stream)) it waits for the first room only: what of a long message
+    /// does not fit then is written by the thread that polls.
     ///
     /// # Errors
     /// As [`send`](Connection::send).
     pub async fn send_async(&self, value: &T) -> Result<()> {
-        super::reactor::until_room(&self.line).await?;
-        self.line.send::<C, T>(value)
+        self.line.send_async::<C, T>(value).await
     }
 }
 
@@ -250,19 +253,8 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`recv`](Connection::recv).
     pub async fn recv_async(&self) -> Result<T> {
-        receive(&self.line, || self.try_recv()).await
+        self.line.recv_async::<C, T>().await
     }
-}
-
-/// Tries until there is something.
-pub(super) async fn receive<T>(end: &Line, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let mut watch = Watch::default();
-    std::future::poll_fn(|cx| match attempt() {
-        Ok(None) => watch.readable(end.as_fd(), cx),
-        Ok(Some(value)) => std::task::Poll::Ready(Ok(value)),
-        Err(error) => std::task::Poll::Ready(Err(error)),
-    })
-    .await
 }
 
 impl<T, C: Codec> From<OwnedFd> for Connection<T, C> {

@@ -2,7 +2,7 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `line` | one end of a stream of messages, whatever their type |
+//! | `line` | one end of a line of messages, whatever their type; `packets`, `frames`: the two ways they travel |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel`]: one direction |
 //! | `wait` | [`wait`] for any of several ends, queues and processes |
@@ -12,7 +12,9 @@
 
 mod channel;
 mod connection;
+mod frames;
 mod line;
+mod packets;
 mod reactor;
 mod wait;
 

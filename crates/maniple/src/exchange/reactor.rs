@@ -3,7 +3,6 @@
 //! The thread is started by the first future that has to wait, and ends when none has waited for a while. It holds a copy of each
 //! descriptor only as long as a future waits for it. A forked child has none of this, and starts anew.
 
-use super::line::Line;
 use crate::error::{Error, Result};
 use maniple_engine::sys::ready::{self, Interest, Kick};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,11 +38,7 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 impl Watch {
-    /// Has the future polled again once `fd` is readable.
-    pub(crate) fn readable<T>(&mut self, fd: BorrowedFd<'_>, cx: &Context<'_>) -> Poll<Result<T>> {
-        self.watch(fd, false, cx)
-    }
-
+    /// Has the future polled again once `fd` is readable, or has room.
     fn watch<T>(&mut self, fd: BorrowedFd<'_>, room: bool, cx: &Context<'_>) -> Poll<Result<T>> {
         match self.arm(fd, room, cx.waker()) {
             Ok(()) => Poll::Pending,
@@ -138,12 +133,23 @@ fn run(kick: &Arc<Kick>) {
     }
 }
 
-/// Ready once `end` takes a small message, or is closed at its other end.
-pub(super) async fn until_room(end: &Line) -> Result<()> {
+/// Tries until there is something, each time that `fd` is readable.
+pub(super) async fn until_some<T>(fd: BorrowedFd<'_>, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let mut watch = Watch::default();
-    std::future::poll_fn(|cx| match end.has_room() {
+    std::future::poll_fn(|cx| match attempt() {
+        Ok(None) => watch.watch(fd, false, cx),
+        Ok(Some(value)) => Poll::Ready(Ok(value)),
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await
+}
+
+/// Tries until it is done, each time that `fd` has room.
+pub(super) async fn until_done(fd: BorrowedFd<'_>, mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
+    let mut watch = Watch::default();
+    std::future::poll_fn(|cx| match attempt() {
+        Ok(false) => watch.watch(fd, true, cx),
         Ok(true) => Poll::Ready(Ok(())),
-        Ok(false) => watch.watch(end.as_fd(), true, cx),
         Err(error) => Poll::Ready(Err(error)),
     })
     .await
@@ -151,11 +157,6 @@ pub(super) async fn until_room(end: &Line) -> Result<()> {
 
 /// Ready once `fd` is readable.
 pub(crate) async fn until_readable(fd: BorrowedFd<'_>) -> Result<()> {
-    let mut watch = Watch::default();
-    std::future::poll_fn(|cx| match ready::wait(&mut [Interest::new(fd)], Some(Duration::ZERO)) {
-        Ok(0) => watch.readable(fd, cx),
-        Ok(_) => Poll::Ready(Ok(())),
-        Err(source) => Poll::Ready(Err(failed(source))),
-    })
-    .await
+    let ready = || ready::wait(&mut [Interest::new(fd)], Some(Duration::ZERO)).map_err(failed);
+    until_some(fd, || Ok((ready()? > 0).then_some(()))).await
 }

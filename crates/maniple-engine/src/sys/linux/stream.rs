@@ -97,12 +97,16 @@ pub fn write_quietly(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Resul
 
 /// Writes the start of `bytes`, the handles with its first byte.
 pub fn write_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    send_with(fd, bytes, handles, SendFlags::NOSIGNAL)
+}
+
+fn send_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(handles)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    Ok(rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+    Ok(rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, flags)?)
 }
 
 /// Fills the start of `bytes`, and appends the handles that came with them.
@@ -140,26 +144,30 @@ fn receive_with(
     Ok(got.bytes)
 }
 
-/// Two ends for *notes*: each some bytes and some handles, which come as one or not at all. Neither end waits.
-pub fn note_pair() -> io::Result<(Handle, Handle)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+/// Two connected ends for *packets*: each some bytes and some handles, which come as one or not at all.
+pub fn packet_pair() -> io::Result<(Handle, Handle)> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Sends a note. False: there is no room for it now.
-pub fn send_note(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<bool> {
+/// Sends a packet, waiting for room if `wait`; otherwise gives whether there was some. Goes on after signal handlers.
+pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>], wait: bool) -> io::Result<bool> {
+    let flags = if wait { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
     loop {
-        match write_with(fd, bytes, handles) {
+        let sent = match handles {
+            [] => rustix::net::send(fd, bytes, flags).map_err(io::Error::from),
+            _ => send_with(fd, bytes, handles, flags),
+        };
+        match sent {
             Ok(_) => return Ok(true),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock || super::wire::is_crowded(&e) => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !wait => return Ok(false),
             Err(e) => return Err(e),
         }
     }
 }
 
-/// The start of the next note, which stays where it is; gives how many bytes. `None`: there is none.
-pub fn peek_note(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+/// The start of the next packet, which stays where it is; gives how many bytes. `None`: there is none.
+pub fn peek_packet(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match rustix::net::recv(fd, &mut *bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
             Ok((_, got)) => return Ok(Some(got)),

@@ -1,0 +1,81 @@
+//! Messages over a socket that keeps them apart: each comes as one, or not at all, whoever is killed when.
+//!
+//! That takes one system call on each side, and processes that share an end cannot mix up their messages. A packet can only be so
+//! long ([`MOST`]); what is longer travels in a [`parcel`](super::parcel).
+
+use super::frame::Until;
+pub use super::lookout::Lookout;
+use crate::error::{Doing, Error, Result};
+use crate::sys::ready::{self, Interest};
+use crate::sys::{Handle, stream};
+use std::io::ErrorKind;
+use std::os::fd::BorrowedFd;
+
+/// Bytes of a packet at most: several have room in the system's buffer, and up to here a system call is faster than shared memory.
+pub const MOST: usize = 48 * 1024;
+
+/// Sends a packet, waiting for room if `wait`; otherwise gives whether there was some.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>], wait: bool) -> Result<bool> {
+    stream::send_packet(socket, bytes, handles, wait).doing("send a message")
+}
+
+/// Receives the next packet into the start of `bytes`, and the handles that come with it; gives its length. `None`: the time is up.
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    handles: &mut Vec<Handle>,
+    until: Until,
+    lookout: &Lookout,
+) -> Result<Option<usize>> {
+    const WHAT: &str = "receive a message";
+    let mut begun = None;
+    let mut got = if matches!(until, Until::Now) {
+        match awake(|| stream::read_now(socket, bytes, Some(handles))).doing(WHAT)? {
+            None => return Ok(None),
+            got => got,
+        }
+    } else {
+        let (wait, found) = lookout.first(socket, bytes, Some(handles));
+        begun = Some(wait);
+        match found {
+            Err(e) if is_passing(&e) => None,
+            other => other.doing(WHAT)?,
+        }
+    };
+    while got.is_none() {
+        got = match until.left() {
+            None => Some(awake(|| stream::read_with(socket, bytes, handles)).doing(WHAT)?),
+            Some(left) => {
+                let ready = ready::wait(&mut [Interest::new(socket)], Some(left)).doing("wait for a message")?;
+                if ready == 0 && left.is_zero() {
+                    return Ok(None);
+                }
+                awake(|| stream::read_now(socket, bytes, Some(handles))).doing(WHAT)?
+            }
+        };
+    }
+    if let Some(begun) = begun {
+        lookout.ended(begun);
+    }
+    match got {
+        // Nobody sends an empty one.
+        Some(0) => Err(Error::EndOfStream),
+        got => Ok(got),
+    }
+}
+
+/// Whether it says nothing about the messages that are there. The system tells once of an other end that closed without having received
+/// everything, before it hands out what that one sent.
+fn is_passing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionReset)
+}
+
+/// Tries again after such an error.
+fn awake<T>(mut act: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match act() {
+            Err(e) if is_passing(&e) => {}
+            other => return other,
+        }
+    }
+}
