@@ -57,9 +57,11 @@ pub enum Error {
     #[error("the value of this ticket was taken before")]
     Taken,
     /// The other end of a connection is closed, or its process has ended: nothing is left to receive, and nobody there to send to.
-    /// Of a queue: it was closed, and nothing is left in it.
     #[error("the other end is closed")]
     Closed,
+    /// The queue was closed: nothing can be put into it any more, or nothing is left in it.
+    #[error("the queue was closed")]
+    QueueClosed,
     /// The other end of a connection was closed in the middle of a message, as a rule because its process was killed.
     #[error("the other end was closed in the middle of a message; its process was probably killed")]
     CutOff,

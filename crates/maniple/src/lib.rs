@@ -56,7 +56,7 @@ pub use call::{StarFn, Value};
 pub use codec::Json;
 pub use codec::{Codec, Postcard};
 pub use error::{Error, Panicked, Result, WorkerLost};
-pub use exchange::{Connection, Receiver, Sender, channel, pipe, wait};
+pub use exchange::{Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait};
 pub use handle::Handle;
 pub use maniple_engine::process::Exit;
 pub use pool::{Builder, Calls, Imap, Pool, Ticket};

@@ -608,6 +608,20 @@ fn a_future_that_waits_for_room_goes_on_when_there_is_some() {
 }
 
 #[test]
+fn the_end_of_a_process_is_waited_for_as_a_future() {
+    let _dog = watchdog();
+    let (ours, theirs) = pipe::<i32>().unwrap();
+    let process = started(|line: Connection<i32>| line.recv().unwrap(), theirs);
+    std::thread::scope(|s| {
+        let joining = s.spawn(|| block_on(process.join_async()).unwrap());
+        std::thread::sleep(Duration::from_millis(10));
+        ours.send(&3).unwrap();
+        assert_eq!(joining.join().unwrap(), Exit::Code(3));
+    });
+    assert_eq!(block_on(process.join_async()).unwrap(), Exit::Code(3));
+}
+
+#[test]
 fn the_number_of_an_end_is_its_descriptor() {
     let (a, _b) = pipe::<u8>().unwrap();
     assert_eq!(a.fileno(), a.as_raw_fd());

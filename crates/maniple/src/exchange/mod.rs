@@ -5,6 +5,8 @@
 //! | `line` | one end of a line of messages, whatever their type; `packets`, `frames`: the two ways they travel |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel`]: one direction |
+//! | `queue` | [`Queue`], [`JoinableQueue`], [`SimpleQueue`]: any number of processes on both sides |
+//! | `lane` | the descriptors of a queue's messages |
 //! | `wait` | [`wait`] for any of several ends, queues and processes |
 //! | `reactor` | the same for futures |
 //!
@@ -13,12 +15,15 @@
 mod channel;
 mod connection;
 mod frames;
+mod lane;
 mod line;
 mod packets;
+mod queue;
 mod reactor;
 mod wait;
 
 pub use channel::{Receiver, Sender, channel};
 pub use connection::{Connection, pipe};
+pub use queue::{JoinableQueue, Queue, SimpleQueue};
 pub(crate) use reactor::until_readable;
 pub use wait::wait;

@@ -185,6 +185,15 @@ impl Process {
         Ok(self.running()?.child.wait_timeout(timeout)?)
     }
 
+    /// Waits until it has ended as a future, with any executor, and says how.
+    ///
+    /// # Errors
+    /// [`Error::Process`] if it was not started.
+    pub async fn join_async(&self) -> Result<Exit> {
+        crate::exchange::until_readable(self.sentinel()?).await?;
+        self.join()
+    }
+
     /// Whether it was started and has not ended.
     pub fn is_alive(&self) -> bool {
         self.running().is_ok_and(|running| matches!(running.child.try_wait(), Ok(None)))
