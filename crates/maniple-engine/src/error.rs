@@ -44,6 +44,10 @@ pub enum Error {
     /// What came over a connection is not the length of a message.
     #[error("bad message length")]
     BadLength,
+    /// A listener, or who connects to one, had no success.
+    #[cfg(not(loom))]
+    #[error(transparent)]
+    Contact(Box<crate::channel::listener::ContactError>),
     /// The hub went away while its worker waited.
     #[error("the hub is gone")]
     HubGone,

@@ -6,14 +6,18 @@
 //! | `packet` | messages over a socket that keeps them apart, for ends that are both ours |
 //! | `lookout` | waiting for such a message awake or asleep, whichever is faster |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
+//! | `listener` | a place to connect to, and connecting to one |
+//! | `auth` | proving to each other that both ends know the same key |
 //! | `log` | a first-in first-out queue for any number of writers and readers |
 //! | `window` | what a log's side sees of its memory |
 //! | `layout` | the words at the head of a log, and who writes which |
 //!
 //! What may not be known here: what a message means, and which language wrote it.
 
+pub mod auth;
 pub mod frame;
 mod layout;
+pub mod listener;
 pub mod log;
 mod lookout;
 pub mod packet;

@@ -7,6 +7,7 @@ pub mod mutex;
 pub mod named;
 pub mod process;
 pub mod ready;
+pub mod socket;
 pub mod stream;
 pub mod tap;
 pub mod wire;

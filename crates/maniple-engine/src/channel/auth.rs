@@ -1,0 +1,323 @@
+//! How two ends of a connection prove to each other that they know the same key, without sending it.
+//!
+//! One end *delivers* a challenge and the other *answers* it; then they change parts. A listener delivers first.
+//!
+//! ```text
+//! who delivers                                   who answers
+//!    ── #CHALLENGE# + challenge ─────────────────────▶
+//!    ◀──────────────────────────────────── response ──
+//!    ── #WELCOME#  or  #FAILURE# ────────────────────▶
+//!
+//! form         challenge                     response
+//! modern       {digest} + 40 random bytes    {digest} + HMAC of the whole challenge    Python from 3.12 on, and this
+//! MD5 only     20 random bytes               16 bytes: HMAC-MD5 of it                  Python up to 3.11
+//! ```
+//! That is what Python's `multiprocessing` says, and either end may be a stock one of any version. The name of the digest stands
+//! inside of what is signed, so nobody in between can change it. An old client signs a modern challenge with MD5, as it does any
+//! other, and that is accepted, too.
+//!
+//! Here are only the messages: a [`Handshake`] hears them one by one and says what to send. It touches no descriptor and no clock. No
+//! message is longer than [`MOST`] bytes. Nothing else that comes is looked at before the last one of these is right; what a refused
+//! peer sends behind them is never read.
+//!
+//! | the peer | what happens |
+//! | --- | --- |
+//! | has another key | it is told `#FAILURE#`; both ends fail |
+//! | says something else, too much, or in a form not listed above | the handshake fails; as an answer to a challenge it is told `#FAILURE#` |
+//! | dies or closes its end | the next read or write fails, see `listener` |
+
+use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
+use sha2::{Sha256, Sha384};
+use sha3::{Sha3_256, Sha3_384};
+use std::fmt;
+
+/// Bytes that a message of a handshake has at most.
+pub const MOST: usize = 256;
+/// Random bytes in a challenge of ours.
+pub const RANDOM: usize = 40;
+/// Bytes of the shortest challenge that is answered: those of the MD5 form.
+const SHORTEST: usize = 20;
+/// Bytes of HMAC-MD5.
+const MD5_LENGTH: usize = 16;
+/// Bytes of a peer's that an error quotes at most.
+const QUOTED: usize = 24;
+
+const CHALLENGE: &[u8] = b"#CHALLENGE#";
+const WELCOME: &[u8] = b"#WELCOME#";
+const FAILURE: &[u8] = b"#FAILURE#";
+
+/// Why a peer was not let in, or did not let us in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its response to our challenge was wrong.
+    #[error("the peer's key is another one than ours; both ends need the same")]
+    WrongKey,
+    /// It did not take our response to its challenge.
+    #[error("the peer refused our key; both ends need the same (it said {0})")]
+    Rejected(Quoted),
+    /// Something else came first.
+    #[error("the peer sent {0} where a challenge was due; has it been given a key, too?")]
+    NoChallenge(Quoted),
+    /// What came as a challenge could be guessed.
+    #[error("the peer's challenge has {0} bytes, too few to be safe")]
+    ShortChallenge(usize),
+    /// The challenge or response has no known form, or a digest that is not used here.
+    #[error("the peer sent {0}, which is neither of the MD5 form nor names a digest that is known here")]
+    UnknownForm(Quoted),
+    /// The length of a message is out of bounds.
+    #[error("the peer sent a message of {0} bytes, too long for an authentication; has it been given a key, too?")]
+    TooLong(u64),
+    /// The handshake was over.
+    #[error("the peer's message came after the end of the authentication")]
+    OutOfTurn,
+}
+
+/// The beginning of what a peer sent, in printable form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Quoted(Box<[u8]>, bool);
+
+impl Quoted {
+    fn new(bytes: &[u8]) -> Quoted {
+        Quoted(bytes[..bytes.len().min(QUOTED)].into(), bytes.len() > QUOTED)
+    }
+}
+
+impl fmt::Display for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}{}\"", self.0.escape_ascii(), if self.1 { "…" } else { "" })
+    }
+}
+
+impl fmt::Debug for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Which end of the connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It listened: it delivers first.
+    Listener,
+    /// It connected: it answers first.
+    Client,
+}
+
+/// What to do after a message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// To be sent in any case, also before an error is reported.
+    pub say: Option<Vec<u8>>,
+    /// How it stands after that.
+    pub state: State,
+}
+
+/// How a handshake stands.
+#[derive(Debug, PartialEq, Eq)]
+pub enum State {
+    /// Another message is to come.
+    Open,
+    /// Each end knows that the other has the key.
+    Done,
+    /// It failed, and the connection is to be closed.
+    Failed(Refusal),
+}
+
+/// What is heard next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Challenge,
+    Response,
+    Verdict,
+    Nothing,
+}
+
+/// One end's part.
+///
+/// ```
+/// use maniple_engine::channel::auth::{Handshake, RANDOM, Role, State};
+///
+/// let (mut listener, first) = Handshake::new(b"key", Role::Listener, [1; RANDOM]);
+/// let (mut client, nothing) = Handshake::new(b"key", Role::Client, [2; RANDOM]);
+/// assert!(nothing.is_none());
+/// let mut to_client = first;
+/// while let Some(message) = to_client {
+///     let turn = client.hear(&message);
+///     let Some(answer) = turn.say else { break };
+///     let reply = listener.hear(&answer);
+///     to_client = reply.say;
+///     assert!(!matches!(reply.state, State::Failed(_)));
+/// }
+/// ```
+pub struct Handshake {
+    key: Box<[u8]>,
+    role: Role,
+    challenge: Vec<u8>,
+    expected: Expected,
+}
+
+impl Handshake {
+    /// Begins one; the second part is what to send first, if it is this end's turn. `random` is unpredictable, and never used again.
+    pub fn new(key: &[u8], role: Role, random: [u8; RANDOM]) -> (Handshake, Option<Vec<u8>>) {
+        let challenge = [b"{", Digest::OURS.name(), b"}", &random].concat();
+        let mut handshake = Handshake { key: key.into(), role, challenge, expected: Expected::Challenge };
+        let first = (role == Role::Listener).then(|| handshake.deliver());
+        (handshake, first)
+    }
+
+    /// Takes the peer's next message.
+    pub fn hear(&mut self, message: &[u8]) -> Turn {
+        if message.len() > MOST {
+            return self.fail(Refusal::TooLong(message.len() as u64));
+        }
+        match self.expected {
+            Expected::Challenge => match answer(&self.key, message) {
+                Ok(response) => {
+                    self.expected = Expected::Verdict;
+                    Turn { say: Some(response), state: State::Open }
+                }
+                Err(why) => self.fail(why),
+            },
+            Expected::Verdict if message != WELCOME => self.fail(Refusal::Rejected(Quoted::new(message))),
+            Expected::Verdict if self.role == Role::Client => Turn { say: Some(self.deliver()), state: State::Open },
+            Expected::Verdict => self.finish(None),
+            Expected::Response => match verify(&self.key, &self.challenge, message) {
+                Ok(()) if self.role == Role::Client => self.finish(Some(WELCOME.to_vec())),
+                Ok(()) => {
+                    self.expected = Expected::Challenge;
+                    Turn { say: Some(WELCOME.to_vec()), state: State::Open }
+                }
+                Err(why) => self.fail(why),
+            },
+            Expected::Nothing => self.fail(Refusal::OutOfTurn),
+        }
+    }
+
+    /// Takes the length of a message that is too long to be received.
+    pub fn hear_length(&mut self, len: u64) -> Turn {
+        self.fail(Refusal::TooLong(len))
+    }
+
+    fn deliver(&mut self) -> Vec<u8> {
+        self.expected = Expected::Response;
+        [CHALLENGE, &self.challenge].concat()
+    }
+
+    fn finish(&mut self, say: Option<Vec<u8>>) -> Turn {
+        self.expected = Expected::Nothing;
+        Turn { say, state: State::Done }
+    }
+
+    fn fail(&mut self, why: Refusal) -> Turn {
+        let was = std::mem::replace(&mut self.expected, Expected::Nothing);
+        let say = (was == Expected::Response).then(|| FAILURE.to_vec());
+        Turn { say, state: State::Failed(why) }
+    }
+}
+
+// Without the key.
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").field("role", &self.role).field("expected", &self.expected).finish_non_exhaustive()
+    }
+}
+
+/// What answers the message in which a challenge came, in the form in which that was put.
+///
+/// # Errors
+/// The message is no challenge, or none that one would answer.
+pub fn answer(key: &[u8], message: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let challenge = message.strip_prefix(CHALLENGE).ok_or_else(|| Refusal::NoChallenge(Quoted::new(message)))?;
+    match challenge.len() {
+        SHORTEST => Ok(Digest::Md5.sign(key, challenge)),
+        len if len < SHORTEST => Err(Refusal::ShortChallenge(len)),
+        _ => {
+            let (digest, _) = named(challenge)?;
+            Ok([b"{", digest.name(), b"}", &digest.sign(key, challenge)[..]].concat())
+        }
+    }
+}
+
+/// Looks whether `response` answers `challenge`, taking the same time for all wrong ones of a form.
+///
+/// # Errors
+/// It does not.
+pub fn verify(key: &[u8], challenge: &[u8], response: &[u8]) -> Result<(), Refusal> {
+    let (digest, code) = if response.len() == MD5_LENGTH { (Digest::Md5, response) } else { named(response)? };
+    if digest.is_signature(key, challenge, code) { Ok(()) } else { Err(Refusal::WrongKey) }
+}
+
+/// Takes `{digest}rest` apart.
+fn named(message: &[u8]) -> Result<(Digest, &[u8]), Refusal> {
+    let parts = message.strip_prefix(b"{").and_then(|rest| {
+        let end = rest.iter().position(|&byte| byte == b'}')?;
+        Some((Digest::by_name(&rest[..end])?, &rest[end + 1..]))
+    });
+    parts.ok_or_else(|| Refusal::UnknownForm(Quoted::new(message)))
+}
+
+/// What is used to sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Digest {
+    Md5,
+    Sha256,
+    Sha384,
+    Sha3With256,
+    Sha3With384,
+}
+
+impl Digest {
+    const ALL: [Digest; 5] = [Digest::Sha256, Digest::Md5, Digest::Sha384, Digest::Sha3With256, Digest::Sha3With384];
+    /// In challenges of ours.
+    const OURS: Digest = Digest::Sha256;
+
+    fn name(self) -> &'static [u8] {
+        match self {
+            Digest::Md5 => b"md5",
+            Digest::Sha256 => b"sha256",
+            Digest::Sha384 => b"sha384",
+            Digest::Sha3With256 => b"sha3_256",
+            Digest::Sha3With384 => b"sha3_384",
+        }
+    }
+
+    fn by_name(name: &[u8]) -> Option<Digest> {
+        Digest::ALL.into_iter().find(|digest| digest.name() == name)
+    }
+
+    fn sign(self, key: &[u8], message: &[u8]) -> Vec<u8> {
+        fn sign<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
+            keyed::<M>(key, message).finalize().into_bytes().to_vec()
+        }
+        match self {
+            Digest::Md5 => sign::<Hmac<Md5>>(key, message),
+            Digest::Sha256 => sign::<Hmac<Sha256>>(key, message),
+            Digest::Sha384 => sign::<Hmac<Sha384>>(key, message),
+            Digest::Sha3With256 => sign::<Hmac<Sha3_256>>(key, message),
+            Digest::Sha3With384 => sign::<Hmac<Sha3_384>>(key, message),
+        }
+    }
+
+    fn is_signature(self, key: &[u8], message: &[u8], code: &[u8]) -> bool {
+        // `verify_slice` compares in constant time.
+        fn verify<M: Mac + KeyInit>(key: &[u8], message: &[u8], code: &[u8]) -> bool {
+            keyed::<M>(key, message).verify_slice(code).is_ok()
+        }
+        match self {
+            Digest::Md5 => verify::<Hmac<Md5>>(key, message, code),
+            Digest::Sha256 => verify::<Hmac<Sha256>>(key, message, code),
+            Digest::Sha384 => verify::<Hmac<Sha384>>(key, message, code),
+            Digest::Sha3With256 => verify::<Hmac<Sha3_256>>(key, message, code),
+            Digest::Sha3With384 => verify::<Hmac<Sha3_384>>(key, message, code),
+        }
+    }
+}
+
+fn keyed<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> M {
+    match <M as KeyInit>::new_from_slice(key) {
+        Ok(mac) => mac.chain_update(message),
+        Err(_) => unreachable!("HMAC takes a key of any length"),
+    }
+}

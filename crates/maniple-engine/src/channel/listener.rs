@@ -1,0 +1,574 @@
+//! A place to which processes connect, of this machine or of others, and connecting to one.
+//!
+//! With a key each end proves to the other that it knows it (`auth`) before anything else is read or given away. The clients of one
+//! listener do so side by side: whoever has called [`Listener::accept`] looks after all of them, so one that says nothing, or says it
+//! slowly, keeps nobody waiting. Those that are not through when `accept` returns stay with the listener; the next call goes on
+//! with them, or another thread's that waits in one and is kicked for that.
+//!
+//! | what happens | what follows |
+//! | --- | --- |
+//! | a client dies or goes, has no key or another, or talks nonsense | `accept` reports it once; the listener goes on |
+//! | a client has not done its part within the listener's patience | it is closed and reported |
+//! | more than [`MOST_GUESTS`] are under way | the oldest is closed and reported |
+//! | the listener's process ends | its clients' next read or write fails; those that come are refused by the system |
+//! | ... without dropping the listener | a path stays, as after a killed program of any kind; a network address does not |
+//! | somebody has put another file at the path | it stays when the listener goes |
+
+use super::auth::{Handshake, MOST, RANDOM, Refusal, Role, State};
+use super::frame::Interrupted;
+use crate::error::{Error, Result};
+use crate::sys::ready::{self, Interest, Kick};
+use crate::sys::socket::{self, Dial, File, Place};
+use crate::sys::{Handle, process_id, stream};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Clients that may be in the middle of their authentication at a time.
+pub const MOST_GUESTS: usize = 64;
+/// How long a client has for its authentication unless the listener is told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a listener is.
+///
+/// ```
+/// use maniple_engine::channel::listener::Address;
+///
+/// assert_eq!("localhost:4000".parse(), Ok(Address::Tcp("localhost:4000".into())));
+/// assert_eq!("/run/depot".parse(), Ok(Address::Local("/run/depot".into())));
+/// assert_eq!("@depot".parse::<Address>().unwrap().to_string(), "@depot");
+/// assert!("depot".parse::<Address>().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// The path of a local socket. With a leading NUL, which is written `@`, a name that is in no file system, where there are such.
+    Local(PathBuf),
+    /// `host:port`. At port 0 a listener takes a free one.
+    Tcp(String),
+}
+
+/// What is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no address: write host:port, a path with a '/' in it, or @name")]
+pub struct BadAddress(pub String);
+
+impl FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Address, BadAddress> {
+        if let Some(name) = text.strip_prefix(['@', '\0']) {
+            return Ok(Address::Local(format!("\0{name}").into()));
+        }
+        if text.contains('/') {
+            return Ok(Address::Local(text.into()));
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Address::Tcp(text.into())),
+            _ => Err(BadAddress(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(text) => f.write_str(text),
+            Address::Local(path) => {
+                let text = path.to_string_lossy();
+                match text.strip_prefix('\0') {
+                    Some(name) => write!(f, "@{name}"),
+                    None if text.contains('/') => f.write_str(&text),
+                    None => write!(f, "./{text}"),
+                }
+            }
+        }
+    }
+}
+
+impl Address {
+    /// Does something with each place that this may mean, until it succeeds.
+    fn each<T>(&self, mut act: impl FnMut(Place<'_>) -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Address::Local(path) => act(Place::Local(path)),
+            Address::Tcp(text) => {
+                let mut places: Vec<SocketAddr> = text.to_socket_addrs()?.collect();
+                // The standard package knows only the older protocol: a name that has addresses of both must mean the same to all.
+                places.sort_by_key(SocketAddr::is_ipv6);
+                let mut last = io::Error::new(ErrorKind::NotFound, "the host's name has no address");
+                for place in places {
+                    match act(Place::Tcp(place)) {
+                        Err(e) if e.kind() != ErrorKind::Interrupted => last = e,
+                        other => return other,
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+}
+
+/// Why there is no listener or no connection.
+#[derive(Debug)]
+pub struct ContactError {
+    /// What was being done.
+    pub step: Step,
+    /// The listener's address.
+    pub address: Address,
+    /// What stood in the way.
+    pub cause: Cause,
+}
+
+/// What was being done with an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Making a listener.
+    Listen,
+    /// Taking clients, by a listener.
+    Accept,
+    /// Authentication, by a listener, of one client: its address or process.
+    LetIn(String),
+    /// Connecting, by a client.
+    Connect,
+    /// Authentication, by a client.
+    GetIn,
+}
+
+/// What stood in the way of a connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The operating system.
+    Os(io::Error),
+    /// What the other end said.
+    Refusal(Refusal),
+    /// The other end went away.
+    Gone,
+    /// Time, as much as was allowed.
+    Late(Duration),
+    /// Too many others, who came later.
+    Crowded,
+}
+
+impl ContactError {
+    /// Whether a listener that reports this can go on as before: only one client is concerned.
+    pub fn is_one_client(&self) -> bool {
+        matches!(self.step, Step::LetIn(_))
+    }
+}
+
+impl fmt::Display for ContactError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = &self.address;
+        match &self.step {
+            Step::Listen => write!(f, "could not listen at {address}: ")?,
+            Step::Accept => write!(f, "could not accept a connection at {address}: ")?,
+            Step::LetIn(who) => write!(f, "a client of the listener at {address}, from {who}, was not let in: ")?,
+            Step::Connect => write!(f, "could not connect to {address}: ")?,
+            Step::GetIn => write!(f, "could not authenticate with the listener at {address}: ")?,
+        }
+        match &self.cause {
+            Cause::Os(e) => write!(f, "{e}{}", advice(&self.step, address, e.kind())),
+            Cause::Refusal(why) => why.fmt(f),
+            Cause::Gone => {
+                f.write_str("the other end closed the connection, or died, in the middle of the authentication")
+            }
+            Cause::Late(limit) if self.step == Step::Connect => {
+                write!(f, "no answer within {limit:?}; is the listener's process busy or stopped?")
+            }
+            Cause::Late(limit) => write!(f, "it said too little within {limit:?}; has it been given a key, too?"),
+            Cause::Crowded => write!(f, "more than {MOST_GUESTS} others came while its authentication was unfinished"),
+        }
+    }
+}
+
+fn advice(step: &Step, address: &Address, kind: ErrorKind) -> &'static str {
+    match (step, kind) {
+        (Step::Listen, ErrorKind::AddrInUse) if matches!(address, Address::Local(_)) => {
+            "; remove the path if its listener is gone, or take another"
+        }
+        (Step::Listen, ErrorKind::AddrInUse) => "; take another port, or port 0 for a free one",
+        (Step::Listen, ErrorKind::InvalidFilename) => "; a socket's path has room for 107 bytes",
+        (Step::Connect, ErrorKind::ConnectionRefused) => "; nobody listens there, or no longer",
+        (Step::Connect, ErrorKind::NotFound) => "; has the listener been made?",
+        _ => "",
+    }
+}
+
+impl std::error::Error for ContactError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Cause::Os(e) => Some(e),
+            Cause::Refusal(why) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+/// One end's part of an authentication, with its socket.
+#[derive(Debug)]
+struct Guest {
+    socket: Handle,
+    handshake: Handshake,
+    inbox: Vec<u8>,
+    since: Instant,
+}
+
+/// How it is for a guest after what it has said so far.
+enum Standing {
+    Waits,
+    IsIn,
+}
+
+impl Guest {
+    fn new(socket: Handle, key: &[u8], role: Role) -> Result<Guest, Cause> {
+        let mut random = [0; RANDOM];
+        socket::random(&mut random).map_err(Cause::Os)?;
+        let (handshake, first) = Handshake::new(key, role, random);
+        let guest = Guest { socket, handshake, inbox: Vec::new(), since: Instant::now() };
+        first.map_or(Ok(()), |message| guest.say(&message))?;
+        Ok(guest)
+    }
+
+    /// So little is ever under way that it has room, unless the other end does something strange.
+    fn say(&self, message: &[u8]) -> Result<(), Cause> {
+        let bytes = [&(message.len() as i32).to_be_bytes(), message].concat();
+        match socket::send_now(self.socket.as_fd(), &bytes) {
+            Ok(sent) if sent == bytes.len() => Ok(()),
+            Ok(_) => Err(Cause::Os(ErrorKind::WouldBlock.into())),
+            Err(e) => Err(cause(e)),
+        }
+    }
+
+    /// Hears what is there, without waiting, and not a byte more than the authentication's.
+    fn hear(&mut self) -> Result<Standing, Cause> {
+        const HEAD: usize = 4;
+        loop {
+            let len = self.inbox.first_chunk::<HEAD>().map(|head| u32::from_be_bytes(*head));
+            let turn = match len {
+                // A negative number, which announces a longer one, is among these.
+                Some(len) if len as usize > MOST => self.handshake.hear_length(len.into()),
+                Some(len) if self.inbox.len() == HEAD + len as usize => self.handshake.hear(&self.inbox[HEAD..]),
+                _ => {
+                    let mut bytes = [0; HEAD + MOST];
+                    let missing = HEAD + len.map_or(0, |len| len as usize) - self.inbox.len();
+                    match stream::read_now(self.socket.as_fd(), &mut bytes[..missing], None) {
+                        Ok(None) => return Ok(Standing::Waits),
+                        Ok(Some(0)) => return Err(Cause::Gone),
+                        Ok(Some(got)) => self.inbox.extend_from_slice(&bytes[..got]),
+                        Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                        Err(e) => return Err(cause(e)),
+                    }
+                    continue;
+                }
+            };
+            self.inbox.clear();
+            let said = turn.say.map_or(Ok(()), |message| self.say(&message));
+            match turn.state {
+                State::Failed(why) => return Err(Cause::Refusal(why)),
+                State::Done => return said.map(|()| Standing::IsIn),
+                State::Open => said?,
+            }
+        }
+    }
+}
+
+fn cause(e: io::Error) -> Cause {
+    match e.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Cause::Gone,
+        _ => Cause::Os(e),
+    }
+}
+
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|d| d.saturating_duration_since(Instant::now()))
+}
+
+/// A place to which processes connect.
+///
+/// ```
+/// use maniple_engine::channel::listener::{Listener, connect};
+///
+/// # fn main() -> maniple_engine::Result<()> {
+/// let listener = Listener::temporary(1)?;
+/// let address = listener.address().clone();
+/// let client = std::thread::spawn(move || connect(&address, Some(b"key"), None, &mut || false));
+/// assert!(listener.accept(Some(b"key"), None, &mut || false)?.is_some());
+/// assert!(client.join().unwrap().is_ok());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    socket: Handle,
+    address: Address,
+    place: Option<OwnPlace>,
+    patience: Duration,
+    keep_alive: bool,
+    guests: Mutex<Vec<Guest>>,
+    // Those who wait in `accept` are to look into `guests`.
+    kick: Kick,
+}
+
+/// A path that goes with its listener.
+#[derive(Debug)]
+struct OwnPlace {
+    path: PathBuf,
+    file: File,
+    folder: Option<PathBuf>,
+    process: u32,
+}
+
+impl Listener {
+    /// Listens there. Up to `backlog` clients may wait to be accepted.
+    ///
+    /// # Errors
+    /// [`Error::Contact`]: the address is taken, out of reach, or none of this machine's.
+    pub fn bind(address: &Address, backlog: u32) -> Result<Listener> {
+        Listener::new(address, backlog, None)
+    }
+
+    /// Listens at a path that only this user can reach, and that goes with the listener.
+    ///
+    /// # Errors
+    /// [`Error::Contact`]: no folder for temporary things can be written to.
+    pub fn temporary(backlog: u32) -> Result<Listener> {
+        let mut random = [0; 8];
+        let folder = socket::random(&mut random).and_then(|()| socket::private_folder(random)).map_err(|e| {
+            let address = Address::Local(std::env::temp_dir());
+            contact(Step::Listen, &address, Cause::Os(e))
+        })?;
+        let address = Address::Local(folder.join("listener"));
+        Listener::new(&address, backlog, Some(&folder)).inspect_err(|_| {
+            let _ = std::fs::remove_dir(&folder);
+        })
+    }
+
+    fn new(address: &Address, backlog: u32, folder: Option<&Path>) -> Result<Listener> {
+        let make = || {
+            let socket = address.each(|place| socket::listen(place, backlog))?;
+            let (address, place) = match address {
+                Address::Tcp(_) => (Address::Tcp(socket::address(socket.as_fd())?.to_string()), None),
+                Address::Local(path) => (address.clone(), OwnPlace::new(path, folder)?),
+            };
+            let kick = Kick::new()?;
+            let guests = Mutex::default();
+            Ok(Listener { socket, address, place, patience: PATIENCE, keep_alive: false, guests, kick })
+        };
+        make().map_err(|e| contact(Step::Listen, address, Cause::Os(e)))
+    }
+
+    /// How long a client has for its authentication.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Whether the system notices, after hours, that the machine of a silent client is gone.
+    pub fn set_keep_alive(&mut self, keep_alive: bool) {
+        self.keep_alive = keep_alive;
+    }
+
+    /// Where to connect: with the port that was taken.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The next client, who has shown that it knows `key`, if one is given. `None`: the time is up.
+    ///
+    /// # Errors
+    /// [`Error::Contact`] for each client that is not let in; the listener goes on. [`Error::Interrupted`].
+    pub fn accept(
+        &self,
+        key: Option<&[u8]>,
+        deadline: Option<Instant>,
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<Option<Handle>> {
+        let mut company = Company { of: self, guests: Vec::new() };
+        company.gather();
+        loop {
+            let first_out = company.guests.iter().filter_map(|guest| guest.since.checked_add(self.patience)).min();
+            let until = [deadline, first_out].into_iter().flatten().min();
+            let mut interests = vec![Interest::new(self.socket.as_fd()), Interest::new(self.kick.as_fd())];
+            interests.extend(company.guests.iter().map(|guest| Interest::new(guest.socket.as_fd())));
+            let found = ready::wait(&mut interests, left(until));
+            let ready: Vec<bool> = interests.iter().map(Interest::ready).collect();
+            let found = found.map_err(|e| contact(Step::Accept, &self.address, Cause::Os(e)))?;
+            for place in (0..company.guests.len()).rev().filter(|place| ready[2 + place]) {
+                match company.guests[place].hear() {
+                    Ok(Standing::Waits) => {}
+                    Ok(Standing::IsIn) => return Ok(Some(company.guests.swap_remove(place).socket)),
+                    Err(cause) => return Err(self.turn_out(company.guests.swap_remove(place), cause)),
+                }
+            }
+            let late = |guest: &Guest| guest.since.elapsed() >= self.patience;
+            if let Some(place) = company.guests.iter().position(late) {
+                return Err(self.turn_out(company.guests.swap_remove(place), Cause::Late(self.patience)));
+            }
+            if ready[1] {
+                company.gather();
+            }
+            if ready[0]
+                && let Some(client) = self.take()?
+            {
+                let Some(key) = key else { return Ok(Some(client)) };
+                company.welcome(client, key)?;
+            }
+            if found == 0 && interrupted() {
+                return Err(Error::Interrupted);
+            }
+            if left(deadline) == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn take(&self) -> Result<Option<Handle>> {
+        let client = socket::accept(self.socket.as_fd()).and_then(|client| {
+            let Some(client) = client else { return Ok(None) };
+            tune(client.as_fd(), self.keep_alive)?;
+            Ok(Some(client))
+        });
+        client.map_err(|e| contact(Step::Accept, &self.address, Cause::Os(e)))
+    }
+
+    fn turn_out(&self, guest: Guest, cause: Cause) -> Error {
+        contact(Step::LetIn(socket::peer(guest.socket.as_fd())), &self.address, cause)
+    }
+}
+
+/// The clients that one call of [`Listener::accept`] looks after.
+struct Company<'a> {
+    of: &'a Listener,
+    guests: Vec<Guest>,
+}
+
+impl Company<'_> {
+    /// Takes over those that nobody looks after.
+    fn gather(&mut self) {
+        let mut waiting = self.of.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        self.of.kick.clear();
+        self.guests.append(&mut waiting);
+    }
+
+    /// Takes a new one in.
+    fn welcome(&mut self, client: Handle, key: &[u8]) -> Result<()> {
+        let who = socket::peer(client.as_fd());
+        let guest = Guest::new(client, key, Role::Listener)
+            .map_err(|cause| contact(Step::LetIn(who), &self.of.address, cause))?;
+        self.guests.push(guest);
+        if self.guests.len() > MOST_GUESTS
+            && let Some((oldest, _)) = self.guests.iter().enumerate().min_by_key(|(_, guest)| guest.since)
+        {
+            return Err(self.of.turn_out(self.guests.swap_remove(oldest), Cause::Crowded));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Company<'_> {
+    fn drop(&mut self) {
+        if !self.guests.is_empty() {
+            let mut waiting = self.of.guests.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.append(&mut self.guests);
+            self.of.kick.kick();
+        }
+    }
+}
+
+impl AsFd for Listener {
+    /// Readable while a client waits to be accepted. (One that has been, but is not authenticated, is not told of here.)
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl OwnPlace {
+    fn new(path: &Path, folder: Option<&Path>) -> io::Result<Option<OwnPlace>> {
+        let Some(file) = socket::file(path)? else { return Ok(None) };
+        // The working directory may be another one when it is removed.
+        let path = std::path::absolute(path)?;
+        Ok(Some(OwnPlace { path, file, folder: folder.map(Path::to_owned), process: process_id() }))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A forked child's copy is not the one that listens. The file of an open socket keeps its number for itself.
+        if let Some(place) = &self.place
+            && place.process == process_id()
+            && matches!(socket::file(&place.path), Ok(Some(file)) if file == place.file)
+        {
+            let _ = std::fs::remove_file(&place.path);
+            place.folder.as_ref().map(std::fs::remove_dir);
+        }
+    }
+}
+
+/// Connects to a listener; with a `key`, both ends show that they know it. Gives a socket for `frame`s.
+///
+/// # Errors
+/// [`Error::Contact`], also when the time is up. [`Error::Interrupted`].
+pub fn connect(
+    address: &Address,
+    key: Option<&[u8]>,
+    deadline: Option<Instant>,
+    interrupted: Interrupted<'_, '_>,
+) -> Result<Handle> {
+    let limit = left(deadline).unwrap_or_default();
+    let mut broken_off = false;
+    let dialled = address.each(|place| {
+        let dial = Dial::new(place)?;
+        loop {
+            match dial.connect(left(deadline)) {
+                Err(e) if e.kind() == ErrorKind::Interrupted && !interrupted() => {}
+                other => {
+                    broken_off = matches!(&other, Err(e) if e.kind() == ErrorKind::Interrupted);
+                    return other.map(|()| dial.into_handle());
+                }
+            }
+        }
+    });
+    let socket = match dialled.and_then(|socket| tune(socket.as_fd(), false).map(|()| socket)) {
+        Ok(socket) => socket,
+        Err(_) if broken_off => return Err(Error::Interrupted),
+        Err(e) if e.kind() == ErrorKind::TimedOut && deadline.is_some() => {
+            return Err(contact(Step::Connect, address, Cause::Late(limit)));
+        }
+        Err(e) => return Err(contact(Step::Connect, address, Cause::Os(e))),
+    };
+    let Some(key) = key else { return Ok(socket) };
+    let failed = |cause| contact(Step::GetIn, address, cause);
+    let mut guest = Guest::new(socket, key, Role::Client).map_err(failed)?;
+    loop {
+        let found = ready::wait(&mut [Interest::new(guest.socket.as_fd())], left(deadline));
+        match found {
+            Ok(0) if interrupted() => return Err(Error::Interrupted),
+            Ok(0) if left(deadline) == Some(Duration::ZERO) => return Err(failed(Cause::Late(limit))),
+            Ok(_) => {}
+            Err(e) => return Err(failed(Cause::Os(e))),
+        }
+        if let Standing::IsIn = guest.hear().map_err(failed)? {
+            return Ok(guest.socket);
+        }
+    }
+}
+
+/// Has the system notice, after hours, that the machine of a silent peer is gone.
+pub fn keep_alive(socket: BorrowedFd<'_>) -> Result<()> {
+    use crate::error::Doing;
+    socket::keep_alive(socket).doing("keep a connection alive")
+}
+
+fn tune(socket: BorrowedFd<'_>, keep_alive: bool) -> io::Result<()> {
+    socket::send_at_once(socket)?;
+    if keep_alive { socket::keep_alive(socket) } else { Ok(()) }
+}
+
+fn contact(step: Step, address: &Address, cause: Cause) -> Error {
+    Error::Contact(Box::new(ContactError { step, address: address.clone(), cause }))
+}

@@ -1,0 +1,213 @@
+//! Sockets that listen, that connect, and that were connected to: local ones by a path or an abstract name, and TCP.
+
+use super::Handle;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use std::ffi::OsStr;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a socket listens.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// A path; with a leading NUL a name that is in no file system.
+    Local(&'a Path),
+    /// A network address.
+    Tcp(SocketAddr),
+}
+
+/// Bytes of the longest path that a socket can have.
+pub const LONGEST_PATH: usize = 107;
+
+impl Place<'_> {
+    fn address(&self) -> io::Result<(AddressFamily, SocketAddrAny)> {
+        match self {
+            Place::Local(path) => {
+                let bytes = path.as_os_str().as_bytes();
+                let address = match bytes.strip_prefix(b"\0") {
+                    Some(name) => SocketAddrUnix::new_abstract_name(name)?,
+                    None if bytes.is_empty() => return Err(Errno::NOENT.into()),
+                    None if bytes.len() > LONGEST_PATH => return Err(Errno::NAMETOOLONG.into()),
+                    None => SocketAddrUnix::new(bytes)?,
+                };
+                Ok((AddressFamily::UNIX, address.into()))
+            }
+            Place::Tcp(address @ SocketAddr::V4(_)) => Ok((AddressFamily::INET, (*address).into())),
+            Place::Tcp(address @ SocketAddr::V6(_)) => Ok((AddressFamily::INET6, (*address).into())),
+        }
+    }
+}
+
+fn socket(family: AddressFamily, flags: SocketFlags) -> io::Result<Handle> {
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?)
+}
+
+/// A socket that listens there; up to `backlog` clients wait unseen. Its [`accept`] doesn't wait.
+pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<Handle> {
+    let (family, address) = place.address()?;
+    let listening = socket(family, SocketFlags::NONBLOCK)?;
+    if let Place::Tcp(_) = place {
+        // A port whose last connections linger can be taken again at once.
+        sockopt::set_socket_reuseaddr(&listening, true)?;
+    }
+    rustix::net::bind(&listening, &address)?;
+    rustix::net::listen(&listening, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(listening)
+}
+
+/// The network address of this end.
+pub fn address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
+}
+
+/// The other end, for messages: a network address, or a process.
+pub fn peer(socket: BorrowedFd<'_>) -> String {
+    let network = rustix::net::getpeername(socket).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
+    match (network, sockopt::socket_peercred(socket)) {
+        (Some(address), _) => address.to_string(),
+        (None, Ok(who)) => format!("process {}", who.pid.as_raw_nonzero()),
+        (None, Err(_)) => "an unknown place".into(),
+    }
+}
+
+/// Takes a client that waits; its own reads and writes wait. `None`: there is none now.
+pub fn accept(listening: BorrowedFd<'_>) -> io::Result<Option<Handle>> {
+    match rustix::net::accept_with(listening, SocketFlags::CLOEXEC) {
+        Ok(client) => Ok(Some(client)),
+        // It went before it was taken, or another thread has taken it.
+        Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A connection in the making.
+#[derive(Debug)]
+pub struct Dial {
+    socket: Handle,
+    address: SocketAddrAny,
+}
+
+impl Dial {
+    /// Prepares one.
+    pub fn new(place: Place<'_>) -> io::Result<Dial> {
+        let (family, address) = place.address()?;
+        Ok(Dial { socket: socket(family, SocketFlags::empty())?, address })
+    }
+
+    /// Waits for it to be there, at most `timeout`. `Interrupted`: a signal handler ran; call it again. `TimedOut`: or the time was up.
+    pub fn connect(&self, timeout: Option<Duration>) -> io::Result<()> {
+        // Zero would mean "for ever". Such a limit holds for a TCP handshake and for a place in a local backlog alike.
+        let limit = timeout.map(|t| t.max(Duration::from_millis(1)));
+        sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, limit)?;
+        match rustix::net::connect(&self.socket, &self.address) {
+            Ok(()) | Err(Errno::ISCONN) => Ok(sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, None)?),
+            Err(Errno::AGAIN | Errno::INPROGRESS | Errno::ALREADY) => Err(io::ErrorKind::TimedOut.into()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The socket, once it is connected.
+    pub fn into_handle(self) -> Handle {
+        self.socket
+    }
+}
+
+/// Sends a message as soon as it is written; waiting for another to fill the packet only costs time. Local sockets always do.
+pub fn send_at_once(socket: BorrowedFd<'_>) -> io::Result<()> {
+    if is_tcp(socket)? { Ok(sockopt::set_tcp_nodelay(socket, true)?) } else { Ok(()) }
+}
+
+/// Notices, after hours, that a silent peer's machine is gone. Local sockets always know.
+pub fn keep_alive(socket: BorrowedFd<'_>) -> io::Result<()> {
+    if is_tcp(socket)? { Ok(sockopt::set_socket_keepalive(socket, true)?) } else { Ok(()) }
+}
+
+fn is_tcp(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(sockopt::socket_domain(socket)? != AddressFamily::UNIX)
+}
+
+/// Sends the start of `bytes`, if there is room; gives how many.
+pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+        other => Ok(other?),
+    }
+}
+
+/// The file at the path of a local socket: the same for as long as nobody has put another there. Holds while the socket is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File(u64, u64);
+
+/// What lies at `path`. `None` for an abstract name.
+pub fn file(path: &Path) -> io::Result<Option<File>> {
+    if path.as_os_str().as_bytes().starts_with(b"\0") {
+        return Ok(None);
+    }
+    let stat = rustix::fs::lstat(path)?;
+    Ok(Some(File(stat.st_dev, stat.st_ino)))
+}
+
+/// Makes a folder that only this user can enter, in the place for temporary things, and short enough for paths of sockets in it.
+pub fn private_folder(random: [u8; 8]) -> io::Result<PathBuf> {
+    let name = format!("maniple-{:016x}", u64::from_ne_bytes(random));
+    let mut folder = std::env::temp_dir().join(&name);
+    if folder.as_os_str().len() > LONGEST_PATH - 16 {
+        folder = Path::new(OsStr::new("/tmp")).join(&name);
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    Ok(folder)
+}
+
+/// Unpredictable bytes.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn a_path_that_is_too_long_is_refused_and_not_cut() {
+        let path = PathBuf::from(format!("/tmp/{}", "x".repeat(LONGEST_PATH)));
+        assert_eq!(listen(Place::Local(&path), 1).unwrap_err().raw_os_error(), Some(Errno::NAMETOOLONG.raw_os_error()));
+    }
+
+    #[test]
+    fn a_full_backlog_ends_a_connect_when_the_time_is_up() {
+        let name = PathBuf::from(format!("\0maniple-test-full-{}", std::process::id()));
+        let listening = listen(Place::Local(&name), 0).unwrap();
+        let first = Dial::new(Place::Local(&name)).unwrap();
+        first.connect(None).unwrap();
+        let second = Dial::new(Place::Local(&name)).unwrap();
+        let error = second.connect(Some(Duration::from_millis(5))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // It is not spoilt.
+        accept(listening.as_fd()).unwrap().unwrap();
+        second.connect(None).unwrap();
+        accept(listening.as_fd()).unwrap().unwrap();
+        assert!(accept(listening.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn random_bytes_are() {
+        let mut bytes = [[0; 32]; 2];
+        bytes.iter_mut().for_each(|b| random(b).unwrap());
+        assert_ne!(bytes[0], bytes[1]);
+    }
+}
