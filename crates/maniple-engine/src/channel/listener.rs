@@ -14,18 +14,18 @@
 //! | ... without dropping the listener | a path stays, as after a killed program of any kind; a network address does not |
 //! | somebody has put another file at the path | it stays when the listener goes |
 
-use super::auth::{Handshake, MOST, RANDOM, Refusal, Role, State};
+pub use super::address::{Address, BadAddress};
+use super::auth::{Handshake, MOST, RANDOM, Role, State};
+use super::contact::contact;
+pub use super::contact::{Cause, ContactError, Step};
 use super::frame::Interrupted;
 use crate::error::{Error, Result};
 use crate::sys::ready::{self, Interest, Kick};
-use crate::sys::socket::{self, Dial, File, Place};
+use crate::sys::socket::{self, Dial, File};
 use crate::sys::{Handle, process_id, stream};
-use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,182 +33,6 @@ use std::time::{Duration, Instant};
 pub const MOST_GUESTS: usize = 64;
 /// How long a client has for its authentication unless the listener is told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Where a listener is.
-///
-/// ```
-/// use maniple_engine::channel::listener::Address;
-///
-/// assert_eq!("localhost:4000".parse(), Ok(Address::Tcp("localhost:4000".into())));
-/// assert_eq!("/run/depot".parse(), Ok(Address::Local("/run/depot".into())));
-/// assert_eq!("@depot".parse::<Address>().unwrap().to_string(), "@depot");
-/// assert!("depot".parse::<Address>().is_err());
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// The path of a local socket. With a leading NUL, which is written `@`, a name that is in no file system, where there are such.
-    Local(PathBuf),
-    /// `host:port`. At port 0 a listener takes a free one.
-    Tcp(String),
-}
-
-/// What is no address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address: write host:port, a path with a '/' in it, or @name")]
-pub struct BadAddress(pub String);
-
-impl FromStr for Address {
-    type Err = BadAddress;
-
-    fn from_str(text: &str) -> Result<Address, BadAddress> {
-        if let Some(name) = text.strip_prefix(['@', '\0']) {
-            return Ok(Address::Local(format!("\0{name}").into()));
-        }
-        if text.contains('/') {
-            return Ok(Address::Local(text.into()));
-        }
-        match text.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Address::Tcp(text.into())),
-            _ => Err(BadAddress(text.into())),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp(text) => f.write_str(text),
-            Address::Local(path) => {
-                let text = path.to_string_lossy();
-                match text.strip_prefix('\0') {
-                    Some(name) => write!(f, "@{name}"),
-                    None if text.contains('/') => f.write_str(&text),
-                    None => write!(f, "./{text}"),
-                }
-            }
-        }
-    }
-}
-
-impl Address {
-    /// Does something with each place that this may mean, until it succeeds.
-    fn each<T>(&self, mut act: impl FnMut(Place<'_>) -> io::Result<T>) -> io::Result<T> {
-        match self {
-            Address::Local(path) => act(Place::Local(path)),
-            Address::Tcp(text) => {
-                let mut places: Vec<SocketAddr> = text.to_socket_addrs()?.collect();
-                // The standard package knows only the older protocol: a name that has addresses of both must mean the same to all.
-                places.sort_by_key(SocketAddr::is_ipv6);
-                let mut last = io::Error::new(ErrorKind::NotFound, "the host's name has no address");
-                for place in places {
-                    match act(Place::Tcp(place)) {
-                        Err(e) if e.kind() != ErrorKind::Interrupted => last = e,
-                        other => return other,
-                    }
-                }
-                Err(last)
-            }
-        }
-    }
-}
-
-/// Why there is no listener or no connection.
-#[derive(Debug)]
-pub struct ContactError {
-    /// What was being done.
-    pub step: Step,
-    /// The listener's address.
-    pub address: Address,
-    /// What stood in the way.
-    pub cause: Cause,
-}
-
-/// What was being done with an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Step {
-    /// Making a listener.
-    Listen,
-    /// Taking clients, by a listener.
-    Accept,
-    /// Authentication, by a listener, of one client: its address or process.
-    LetIn(String),
-    /// Connecting, by a client.
-    Connect,
-    /// Authentication, by a client.
-    GetIn,
-}
-
-/// What stood in the way of a connection.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Cause {
-    /// The operating system.
-    Os(io::Error),
-    /// What the other end said.
-    Refusal(Refusal),
-    /// The other end went away.
-    Gone,
-    /// Time, as much as was allowed.
-    Late(Duration),
-    /// Too many others, who came later.
-    Crowded,
-}
-
-impl ContactError {
-    /// Whether a listener that reports this can go on as before: only one client is concerned.
-    pub fn is_one_client(&self) -> bool {
-        matches!(self.step, Step::LetIn(_))
-    }
-}
-
-impl fmt::Display for ContactError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = &self.address;
-        match &self.step {
-            Step::Listen => write!(f, "could not listen at {address}: ")?,
-            Step::Accept => write!(f, "could not accept a connection at {address}: ")?,
-            Step::LetIn(who) => write!(f, "a client of the listener at {address}, from {who}, was not let in: ")?,
-            Step::Connect => write!(f, "could not connect to {address}: ")?,
-            Step::GetIn => write!(f, "could not authenticate with the listener at {address}: ")?,
-        }
-        match &self.cause {
-            Cause::Os(e) => write!(f, "{e}{}", advice(&self.step, address, e.kind())),
-            Cause::Refusal(why) => why.fmt(f),
-            Cause::Gone => {
-                f.write_str("the other end closed the connection, or died, in the middle of the authentication")
-            }
-            Cause::Late(limit) if self.step == Step::Connect => {
-                write!(f, "no answer within {limit:?}; is the listener's process busy or stopped?")
-            }
-            Cause::Late(limit) => write!(f, "it said too little within {limit:?}; has it been given a key, too?"),
-            Cause::Crowded => write!(f, "more than {MOST_GUESTS} others came while its authentication was unfinished"),
-        }
-    }
-}
-
-fn advice(step: &Step, address: &Address, kind: ErrorKind) -> &'static str {
-    match (step, kind) {
-        (Step::Listen, ErrorKind::AddrInUse) if matches!(address, Address::Local(_)) => {
-            "; remove the path if its listener is gone, or take another"
-        }
-        (Step::Listen, ErrorKind::AddrInUse) => "; take another port, or port 0 for a free one",
-        (Step::Listen, ErrorKind::InvalidFilename) => "; a socket's path has room for 107 bytes",
-        (Step::Connect, ErrorKind::ConnectionRefused) => "; nobody listens there, or no longer",
-        (Step::Connect, ErrorKind::NotFound) => "; has the listener been made?",
-        _ => "",
-    }
-}
-
-impl std::error::Error for ContactError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.cause {
-            Cause::Os(e) => Some(e),
-            Cause::Refusal(why) => Some(why),
-            _ => None,
-        }
-    }
-}
 
 /// One end's part of an authentication, with its socket.
 #[derive(Debug)]
@@ -567,8 +391,4 @@ pub fn keep_alive(socket: BorrowedFd<'_>) -> Result<()> {
 fn tune(socket: BorrowedFd<'_>, keep_alive: bool) -> io::Result<()> {
     socket::send_at_once(socket)?;
     if keep_alive { socket::keep_alive(socket) } else { Ok(()) }
-}
-
-fn contact(step: Step, address: &Address, cause: Cause) -> Error {
-    Error::Contact(Box::new(ContactError { step, address: address.clone(), cause }))
 }

@@ -7,6 +7,8 @@
 //! | `lookout` | waiting for such a message awake or asleep, whichever is faster |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
 //! | `listener` | a place to connect to, and connecting to one |
+//! | `address` | where a listener is |
+//! | `contact` | why there is no listener or connection |
 //! | `auth` | proving to each other that both ends know the same key |
 //! | `log` | a first-in first-out queue for any number of writers and readers |
 //! | `window` | what a log's side sees of its memory |
@@ -14,7 +16,9 @@
 //!
 //! What may not be known here: what a message means, and which language wrote it.
 
+pub mod address;
 pub mod auth;
+mod contact;
 pub mod frame;
 mod layout;
 pub mod listener;

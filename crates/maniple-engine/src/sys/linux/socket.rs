@@ -1,12 +1,14 @@
 //! Sockets that listen, that connect, and that were connected to: local ones by a path or an abstract name, and TCP.
 
+#![allow(unsafe_code)]
+
 use super::Handle;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -68,11 +70,24 @@ pub fn address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
 /// The other end, for messages: a network address, or a process.
 pub fn peer(socket: BorrowedFd<'_>) -> String {
     let network = rustix::net::getpeername(socket).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
-    match (network, sockopt::socket_peercred(socket)) {
+    match (network, process(socket)) {
         (Some(address), _) => address.to_string(),
-        (None, Ok(who)) => format!("process {}", who.pid.as_raw_nonzero()),
-        (None, Err(_)) => "an unknown place".into(),
+        (None, Some(pid)) => format!("process {pid}"),
+        (None, None) => "an unknown process".into(),
     }
+}
+
+/// The process that connected a local socket. rustix's own call takes for granted that there is one, but another container's has no
+/// number here.
+fn process(socket: BorrowedFd<'_>) -> Option<i32> {
+    let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes to `who`, any of which are a valid one.
+    let done = unsafe {
+        let room = (&raw mut who).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, room, &mut size)
+    };
+    (done == 0 && who.pid > 0).then_some(who.pid)
 }
 
 /// Takes a client that waits; its own reads and writes wait. `None`: there is none now.
@@ -180,7 +195,7 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd as _;
+    use std::os::fd::AsFd;
 
     #[test]
     fn a_path_that_is_too_long_is_refused_and_not_cut() {
