@@ -68,6 +68,13 @@ pub enum Error {
     /// A message cannot be sent or received in this way.
     #[error("this message: {0}")]
     Message(&'static str),
+    /// A text is no address of a [`Listener`](crate::Listener).
+    #[error("{0}")]
+    Address(String),
+    /// Two ends of a new connection did not show each other in time that they know the same [`Authkey`](crate::Authkey). A
+    /// [`Listener`](crate::Listener) goes on after that; it concerns one client.
+    #[error("{0}")]
+    Authentication(String),
     /// The operating system or the engine refused something.
     #[error(transparent)]
     Engine(maniple_engine::Error),
@@ -137,6 +144,7 @@ impl From<maniple_engine::Error> for Error {
     fn from(error: maniple_engine::Error) -> Self {
         match error {
             maniple_engine::Error::NotRunning => Error::NotRunning,
+            maniple_engine::Error::Contact(why) if why.is_authentication() => Error::Authentication(why.to_string()),
             other => Error::Engine(other),
         }
     }
@@ -148,6 +156,8 @@ impl From<Error> for io::Error {
             Error::Timeout(_) => io::ErrorKind::TimedOut,
             Error::Codec { .. } => io::ErrorKind::InvalidData,
             Error::NotRunning => io::ErrorKind::NotConnected,
+            Error::Address(_) => io::ErrorKind::InvalidInput,
+            Error::Authentication(_) => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -56,6 +56,7 @@ pub use call::{StarFn, Value};
 pub use codec::Json;
 pub use codec::{Codec, Postcard};
 pub use error::{Error, Panicked, Result, WorkerLost};
+pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use exchange::{Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait};
 pub use handle::Handle;
 pub use maniple_engine::process::Exit;

@@ -56,6 +56,11 @@ pub(super) fn contact(step: Step, address: &Address, cause: Cause) -> Error {
 }
 
 impl ContactError {
+    /// Whether there was a connection, and the two ends did not come to trust each other.
+    pub fn is_authentication(&self) -> bool {
+        matches!(self.step, Step::LetIn(_) | Step::GetIn)
+    }
+
     /// Whether a listener that reports this can go on as before: only one client is concerned.
     pub fn is_one_client(&self) -> bool {
         matches!(self.step, Step::LetIn(_))

@@ -7,23 +7,31 @@
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel`]: one direction |
 //! | `queue` | [`Queue`], [`JoinableQueue`], [`SimpleQueue`]: any number of processes on both sides |
 //! | `lane` | the descriptors of a queue's messages |
+//! | `listener` | [`Listener`] and [`Client`]: connections between processes that did not start each other |
+//! | `address`, `authkey` | where a listener is, and what both ends have to know |
 //! | `wait` | [`wait`] for any of several ends, queues and processes |
 //! | `reactor` | the same for futures |
 //!
 //! What may not be known here: who starts the processes, and what is called in them. An end travels as its descriptor.
 
+mod address;
+mod authkey;
 mod channel;
 mod connection;
 mod frames;
 mod lane;
 mod line;
+mod listener;
 mod packets;
 mod queue;
 mod reactor;
 mod wait;
 
+pub use address::Address;
+pub use authkey::Authkey;
 pub use channel::{Receiver, Sender, channel};
 pub use connection::{Connection, pipe};
+pub use listener::{Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use queue::{JoinableQueue, Queue, SimpleQueue};
 pub(crate) use reactor::until_readable;
 pub use wait::wait;

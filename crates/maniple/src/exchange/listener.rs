@@ -1,0 +1,376 @@
+//! Connections between processes that did not start each other: one listens, others connect.
+//!
+//! What goes over the socket is the standard package's protocol, the authentication included: the other end may be Python's
+//! `multiprocessing.connection`. The work is the engine's (`channel::listener`).
+
+use super::{Address, Authkey, Connection};
+use crate::error::{Error, Result};
+use maniple_engine::channel::listener as engine;
+use maniple_engine::sys::Handle;
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// A place to which other processes connect, by a [`Client`] of theirs or by Python's `multiprocessing.connection.Client`.
+///
+/// ```
+/// use maniple::{Address, Authkey, Client, Listener, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let key = Authkey::random()?;
+/// let listener = Listener::builder().authkey(&key).temporary()?;
+/// let process = Process::new(
+///     |(address, key): (Address, Vec<u8>)| {
+///         let line = Client::builder().authkey(key).connect::<String>(address)?;
+///         line.send(&"here I am".to_string())
+///     },
+///     (listener.address().clone(), key.as_bytes().to_vec()),
+/// )?;
+/// process.start()?;
+/// let line = listener.accept::<String>()?;
+/// assert_eq!(line.recv()?, "here I am");
+/// process.join()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Whom it lets in
+/// With an [`authkey`](ListenerBuilder::authkey) those who know it, and nobody else: nothing that another sends is taken for a message. Without
+/// one, everybody who can reach the address: of a [`temporary`](Listener::temporary) one that is this user's processes, of a path whoever may write to
+/// it, of a port whoever can connect to it. What goes over a network is neither encrypted nor signed, apart from that.
+///
+/// # With Python
+/// Values that both sides understand are bytes ([`send_bytes`](Connection::send_bytes) here, `send_bytes` there) and what they agree to put into them; Python's own
+/// `send` and `recv` pickle. [`Connection::cast`] changes the codec.
+///
+/// ```
+/// use maniple::Listener;
+///
+/// # fn main() -> maniple::Result<()> {
+/// let listener = Listener::builder().authkey("between us").bind("127.0.0.1:0")?;
+/// let program = "
+/// import sys
+/// from multiprocessing.connection import Client
+/// with Client(('127.0.0.1', int(sys.argv[1])), authkey=b'between us') as line:
+///     line.send_bytes(line.recv_bytes().upper())
+/// ";
+/// let port = listener.address().port().unwrap().to_string();
+/// let Ok(mut python) = std::process::Command::new("python3").args(["-c", program, &port]).spawn() else {
+///     return Ok(()) // no Python here
+/// };
+/// let line = listener.accept::<()>()?;
+/// line.send_bytes(b"hello")?;
+/// assert_eq!(line.recv_bytes()?, b"HELLO");
+/// # python.wait().unwrap();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Its end
+/// When it is dropped nobody can connect any more, and its path is removed. Accepted connections are not touched.
+pub struct Listener {
+    engine: engine::Listener,
+    address: Address,
+    authkey: Option<Authkey>,
+}
+
+/// How a [`Listener`] is made; see its methods. [`Listener::builder`] gives one.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ListenerBuilder {
+    authkey: Option<Authkey>,
+    backlog: u32,
+    keep_alive: bool,
+    patience: Duration,
+}
+
+/// The connections to a [`Listener`], one by one, without end. [`Listener::incoming`] gives it.
+#[derive(Debug)]
+pub struct Incoming<'a, T> {
+    listener: &'a Listener,
+    types: PhantomData<fn() -> T>,
+}
+
+/// Connects to a [`Listener`], of this crate's or of Python's `multiprocessing.connection`.
+///
+/// ```
+/// use maniple::{Client, Listener};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let listener = Listener::temporary()?;
+/// let ours = Client::connect::<u32>(listener.address())?;
+/// let theirs = listener.accept::<u32>()?;
+/// ours.send(&7)?;
+/// assert_eq!(theirs.recv()?, 7);
+///
+/// let error = Client::connect::<u32>("/nowhere/at/all").unwrap_err();
+/// assert!(error.to_string().starts_with("could not connect to /nowhere/at/all: "));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub enum Client {}
+
+/// How a connection is made; see its methods. [`Client::builder`] gives one.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct ClientBuilder {
+    authkey: Option<Authkey>,
+    timeout: Option<Duration>,
+    keep_alive: bool,
+}
+
+fn deadline(timeout: Duration) -> Option<Instant> {
+    // One that is out of this world's time never comes.
+    Instant::now().checked_add(timeout)
+}
+
+impl Listener {
+    /// Listens at an address, without a key: `"host:port"` (port 0 takes a free one, see [`address`](Listener::address)), a path, or an [`Address`].
+    ///
+    /// ```
+    /// use maniple::Listener;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::bind("127.0.0.1:0")?;
+    /// assert_ne!(listener.address().port(), Some(0));
+    /// let error = Listener::bind(listener.address()).unwrap_err();
+    /// assert!(error.to_string().contains("take another port"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Address`] if it is none; [`Error::Engine`] if it is taken or out of reach.
+    pub fn bind(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Listener> {
+        Listener::builder().bind(address)
+    }
+
+    /// Listens at a new path in a folder that only this user can enter, which is removed with the listener. Without a key.
+    ///
+    /// # Errors
+    /// [`Error::Engine`]: there is no place for temporary things.
+    pub fn temporary() -> Result<Listener> {
+        Listener::builder().temporary()
+    }
+
+    /// A listener with a key, and so on.
+    pub fn builder() -> ListenerBuilder {
+        ListenerBuilder { authkey: None, backlog: 128, keep_alive: false, patience: engine::PATIENCE }
+    }
+
+    fn new(engine: engine::Listener, with: ListenerBuilder) -> Listener {
+        let mut engine = engine;
+        engine.set_keep_alive(with.keep_alive);
+        engine.set_patience(with.patience);
+        let address = Address(engine.address().clone());
+        Listener { engine, address, authkey: with.authkey }
+    }
+
+    fn next(&self, deadline: Option<Instant>) -> Result<Option<Handle>> {
+        Ok(self.engine.accept(self.authkey.as_ref().map(Authkey::as_bytes), deadline, &mut || false)?)
+    }
+
+    /// Waits for the next connection. Several threads may do so at a time.
+    ///
+    /// Clients show their keys side by side: one that is slow or silent keeps nobody waiting.
+    ///
+    /// # Errors
+    /// [`Error::Authentication`] for a client that was not let in: the listener goes on, so call it again. [`Error::Engine`] if the system refuses: too many descriptors are open.
+    pub fn accept<T>(&self) -> Result<Connection<T>> {
+        loop {
+            if let Some(end) = self.next(None)? {
+                return Ok(Connection::from_stream(end));
+            }
+        }
+    }
+
+    /// The same for at most `timeout`; `None` if nobody came.
+    ///
+    /// ```
+    /// use maniple::Listener;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::temporary()?;
+    /// assert!(listener.accept_timeout::<()>(Duration::from_millis(1))?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`accept`](Listener::accept).
+    pub fn accept_timeout<T>(&self, timeout: Duration) -> Result<Option<Connection<T>>> {
+        Ok(self.next(deadline(timeout))?.map(Connection::from_stream))
+    }
+
+    /// The connections one by one, as long as one asks.
+    ///
+    /// ```
+    /// use maniple::{Client, Error, Listener};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::builder().authkey("between us").temporary()?;
+    /// let address = listener.address().clone();
+    /// let clients = std::thread::spawn(move || {
+    ///     let refused = Client::builder().authkey("a guess").connect::<u8>(&address);
+    ///     assert!(matches!(refused, Err(Error::Authentication(_))));
+    ///     Client::builder().authkey("between us").connect::<u8>(&address)?.send(&1)
+    /// });
+    /// for connection in listener.incoming::<u8>() {
+    ///     match connection {
+    ///         Ok(connection) => {
+    ///             assert_eq!(connection.recv()?, 1);
+    ///             break;
+    ///         }
+    ///         Err(Error::Authentication(why)) => assert!(why.contains("both ends need the same")),
+    ///         Err(other) => return Err(other),
+    ///     }
+    /// }
+    /// clients.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn incoming<T>(&self) -> Incoming<'_, T> {
+        Incoming { listener: self, types: PhantomData }
+    }
+
+    /// Where to connect: with the port that was taken, or the path that was made.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl ListenerBuilder {
+    /// Lets only those in who know this key, and shows them that it is known here, too.
+    pub fn authkey(mut self, key: impl Into<Authkey>) -> Self {
+        self.authkey = Some(key.into());
+        self
+    }
+
+    /// How many clients may wait to be accepted before the system makes others wait or refuses them. 128 by default.
+    pub fn backlog(mut self, backlog: u32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Has the system look now and then whether the machine at the other end of a silent connection is still there. It takes hours to give
+    /// up, by default; local sockets need none of it.
+    pub fn keep_alive(mut self, keep_alive: bool) -> Self {
+        self.keep_alive = keep_alive;
+        self
+    }
+
+    /// How long a client has to show that it knows the key. 20 seconds by default.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.patience = timeout;
+        self
+    }
+
+    /// Listens there, as [`Listener::bind`].
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub fn bind(self, address: impl TryInto<Address, Error: Into<Error>>) -> Result<Listener> {
+        let address = address.try_into().map_err(Into::into)?;
+        Ok(Listener::new(engine::Listener::bind(&address.0, self.backlog)?, self))
+    }
+
+    /// Listens at a new path, as [`Listener::temporary`].
+    ///
+    /// # Errors
+    /// As [`Listener::temporary`].
+    pub fn temporary(self) -> Result<Listener> {
+        Ok(Listener::new(engine::Listener::temporary(self.backlog)?, self))
+    }
+}
+
+impl<T> Iterator for Incoming<'_, T> {
+    type Item = Result<Connection<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept())
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("address", &self.address)
+            .field("authkey", &self.authkey)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsFd for Listener {
+    /// Readable while a client waits to be accepted, to be waited for together with other things.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.engine.as_fd()
+    }
+}
+
+impl Client {
+    /// Connects to the listener at an address, without a key.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if it is none; [`Error::Engine`] if nobody listens there.
+    pub fn connect<T>(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
+        Client::builder().connect(address)
+    }
+
+    /// A connection with a key, and so on.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+}
+
+impl ClientBuilder {
+    /// The key that the listener knows. A listener without one would leave a client that has one waiting: see [`timeout`](ClientBuilder::timeout).
+    pub fn authkey(mut self, key: impl Into<Authkey>) -> Self {
+        self.authkey = Some(key.into());
+        self
+    }
+
+    /// How long to wait for the connection and for the authentication together. For ever by default: the listener may be busy. (Looking up a
+    /// host's name is not counted.)
+    ///
+    /// ```
+    /// use maniple::{Client, Listener};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::temporary()?;
+    /// let connecting = Client::builder().authkey("a key").timeout(Duration::from_millis(5));
+    /// // Nobody accepts it.
+    /// let error = connecting.connect::<()>(listener.address()).unwrap_err();
+    /// assert!(error.to_string().contains("it said too little within 5ms"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Has the system look now and then whether the listener's machine is still there.
+    pub fn keep_alive(mut self, keep_alive: bool) -> Self {
+        self.keep_alive = keep_alive;
+        self
+    }
+
+    /// Connects to the listener at an address.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if it is none; [`Error::Engine`] if nobody listens there, or does not answer in time; [`Error::Authentication`] if the two
+    /// do not know the same key.
+    pub fn connect<T>(self, address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
+        let address = address.try_into().map_err(Into::into)?;
+        let key = self.authkey.as_ref().map(Authkey::as_bytes);
+        let end = engine::connect(&address.0, key, self.timeout.and_then(deadline), &mut || false)?;
+        if self.keep_alive {
+            engine::keep_alive(end.as_fd())?;
+        }
+        Ok(Connection::from_stream(end))
+    }
+}
