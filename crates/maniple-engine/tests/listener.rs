@@ -246,6 +246,7 @@ fn what_a_stranger_sends_is_not_read_beyond_the_first_message() {
         assert!(matches!(error.cause, Cause::Refusal(Refusal::TooLong(_))), "{error}");
         read_message(&mut client);
         assert_eq!(read_message(&mut client), b"#FAILURE#");
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     }
 }
 

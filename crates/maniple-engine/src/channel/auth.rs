@@ -64,7 +64,7 @@ pub enum Refusal {
     #[error("the peer's challenge has {0} bytes, too few to be safe")]
     ShortChallenge(usize),
     /// The challenge or response has no known form, or a digest that is not used here.
-    #[error("the peer sent {0}, which is neither of the MD5 form nor names a digest that is known here")]
+    #[error("the peer sent {0}, which is neither of the MD5 form nor names a digest that is known here; has it been given a key, too?")]
     UnknownForm(Quoted),
     /// The length of a message is out of bounds.
     #[error("the peer sent a message of {0} bytes, too long for an authentication; has it been given a key, too?")]
