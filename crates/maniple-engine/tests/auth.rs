@@ -1,5 +1,5 @@
-//! The authentication's messages: between ends of every form, and with peers that have another key, talk nonsense, or would like a
-//! weaker form.
+//! The authentication's messages: between ends of every form, and with peers that have another key, talk nonsense, or
+//! would like a weaker form.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)]
 
@@ -229,7 +229,8 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     (start, prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(start, rest)| [start, &rest].concat())
 }
 
-/// The response of the MD5 form to any message: what `{md5}` gives, without the name in front. The message must not be of a form.
+/// The response of the MD5 form to any message: what `{md5}` gives, without the name in front. The message must not
+/// be of a form.
 fn hmac_md5(key: &[u8], message: &[u8]) -> Vec<u8> {
     use hmac::{Hmac, KeyInit, Mac};
     let mac = <Hmac<md5::Md5> as KeyInit>::new_from_slice(key).unwrap();

@@ -1,4 +1,5 @@
-//! Listeners and those who connect to them: with silent, dying and lying clients beside the good ones, and what is left behind.
+//! Listeners and those who connect to them: with silent, dying and lying clients beside the good ones, and what is
+//! left behind.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)]
 

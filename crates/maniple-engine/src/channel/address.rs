@@ -19,7 +19,8 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// The path of a local socket. With a leading NUL, which is written `@`, a name that is in no file system, where there are such.
+    /// The path of a local socket. With a leading NUL, which is written `@`, a name that is in no file system, where
+    /// there are such.
     Local(PathBuf),
     /// `host:port`. At port 0 a listener takes a free one.
     Tcp(String),
@@ -70,7 +71,8 @@ impl Address {
             Address::Local(path) => act(Place::Local(path)),
             Address::Tcp(text) => {
                 let mut places: Vec<SocketAddr> = text.to_socket_addrs()?.collect();
-                // The standard package knows only the older protocol: a name that has addresses of both must mean the same to all.
+                // The standard package knows only the older protocol: a name that has addresses of both must mean the
+                // same to all.
                 places.sort_by_key(SocketAddr::is_ipv6);
                 let mut last = io::Error::new(ErrorKind::NotFound, "the host's name has no address");
                 for place in places {

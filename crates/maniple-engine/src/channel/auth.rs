@@ -12,18 +12,18 @@
 //! modern       {digest} + 40 random bytes    {digest} + HMAC of the whole challenge    Python from 3.12 on, and this
 //! MD5 only     20 random bytes               16 bytes: HMAC-MD5 of it                  Python up to 3.11
 //! ```
-//! That is what Python's `multiprocessing` says, and either end may be a stock one of any version. The name of the digest stands
-//! inside of what is signed, so nobody in between can change it. An old client signs a modern challenge with MD5, as it does any
-//! other, and that is accepted, too.
+//! That is what Python's `multiprocessing` says, and either end may be a stock one of any version. The name of the
+//! digest stands inside of what is signed, so nobody in between can change it. An old client signs a modern challenge
+//! with MD5, as it does any other, and that is accepted, too.
 //!
-//! Here are only the messages: a [`Handshake`] hears them one by one and says what to send. It touches no descriptor and no clock. No
-//! message is longer than [`MOST`] bytes. Nothing else that comes is looked at before the last one of these is right; what a refused
-//! peer sends behind them is never read.
+//! Here are only the messages: a [`Handshake`] hears them one by one and says what to send. It touches no descriptor
+//! and no clock. No message is longer than [`MOST`] bytes. Nothing else that comes is looked at before the last one
+//! of these is right; what a refused peer sends behind them is never read.
 //!
 //! | the peer | what happens |
 //! | --- | --- |
 //! | has another key | it is told `#FAILURE#`; both ends fail |
-//! | says something else, too much, or in a form not listed above | the handshake fails; as an answer to a challenge it is told `#FAILURE#` |
+//! | says something else, or too much | the handshake fails; where a response was due, it is told `#FAILURE#` |
 //! | dies or closes its end | the next read or write fails, see `listener` |
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -64,7 +64,10 @@ pub enum Refusal {
     #[error("the peer's challenge has {0} bytes, too few to be safe")]
     ShortChallenge(usize),
     /// The challenge or response has no known form, or a digest that is not used here.
-    #[error("the peer sent {0}, which is neither of the MD5 form nor names a digest that is known here; has it been given a key, too?")]
+    #[error(
+        "the peer sent {0}, which is neither of the MD5 form nor names a digest that is known here; \
+        has it been given a key, too?"
+    )]
     UnknownForm(Quoted),
     /// The length of a message is out of bounds.
     #[error("the peer sent a message of {0} bytes, too long for an authentication; has it been given a key, too?")]
@@ -159,7 +162,8 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Begins one; the second part is what to send first, if it is this end's turn. `random` is unpredictable, and never used again.
+    /// Begins one; the second part is what to send first, if it is this end's turn. `random` is unpredictable, and
+    /// never used again.
     pub fn new(key: &[u8], role: Role, random: [u8; RANDOM]) -> (Handshake, Option<Vec<u8>>) {
         let challenge = [b"{", Digest::OURS.name(), b"}", &random].concat();
         let mut handshake = Handshake { key: key.into(), role, challenge, expected: Expected::Challenge };

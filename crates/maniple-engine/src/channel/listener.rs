@@ -1,9 +1,10 @@
 //! A place to which processes connect, of this machine or of others, and connecting to one.
 //!
-//! With a key each end proves to the other that it knows it (`auth`) before anything else is read or given away. The clients of one
-//! listener do so side by side: whoever has called [`Listener::accept`] looks after all of them, so one that says nothing, or says it
-//! slowly, keeps nobody waiting. Those that are not through when `accept` returns stay with the listener; the next call goes on
-//! with them, or another thread's that waits in one and is kicked for that.
+//! With a key each end proves to the other that it knows it (`auth`) before anything else is read or given away. The
+//! clients of one listener do so side by side: whoever has called [`Listener::accept`] looks after all of them, so
+//! one that says nothing, or says it slowly, keeps nobody waiting. Those that are not through when `accept` returns
+//! stay with the listener; the next call goes on with them, or another thread's that waits in one and is kicked for
+//! that.
 //!
 //! | what happens | what follows |
 //! | --- | --- |
@@ -305,7 +306,8 @@ impl Drop for Company<'_> {
 }
 
 impl AsFd for Listener {
-    /// Readable while a client waits to be accepted. (One that has been, but is not authenticated, is not told of here.)
+    /// Readable while a client waits to be accepted. (One that has been, but is not authenticated, is not told of
+    /// here.)
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

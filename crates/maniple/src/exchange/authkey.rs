@@ -4,10 +4,11 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
 
-/// A secret that both ends of a connection have to know: each shows the other that it does, and the key itself is never sent.
+/// A secret that both ends of a connection have to know: each shows the other that it does, and the key itself is
+/// never sent.
 ///
-/// Python's standard package calls it `authkey`, too; there it is `bytes`. It is not shown by `{:?}` and cannot be serialized, so that it gets
-/// nowhere by accident: hand [`as_bytes`](Authkey::as_bytes) on where it is meant to go.
+/// Python's standard package calls it `authkey`, too; there it is `bytes`. It is not shown by `{:?}` and cannot be
+/// serialized, so that it gets nowhere by accident: hand [`as_bytes`](Authkey::as_bytes) on where it is meant to go.
 ///
 /// ```
 /// use maniple::Authkey;

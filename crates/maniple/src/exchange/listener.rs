@@ -1,7 +1,7 @@
 //! Connections between processes that did not start each other: one listens, others connect.
 //!
-//! What goes over the socket is the standard package's protocol, the authentication included: the other end may be Python's
-//! `multiprocessing.connection`. The work is the engine's (`channel::listener`).
+//! What goes over the socket is the standard package's protocol, the authentication included: the other end may be
+//! Python's `multiprocessing.connection`. The work is the engine's (`channel::listener`).
 
 use super::{Address, Authkey, Connection};
 use crate::error::{Error, Result};
@@ -12,7 +12,8 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// A place to which other processes connect, by a [`Client`] of theirs or by Python's `multiprocessing.connection.Client`.
+/// A place to which other processes connect, by a [`Client`] of theirs or by Python's
+/// `multiprocessing.connection.Client`.
 ///
 /// ```
 /// use maniple::{Address, Authkey, Client, Listener, Process};
@@ -36,13 +37,14 @@ use std::time::{Duration, Instant};
 /// ```
 ///
 /// # Whom it lets in
-/// With an [`authkey`](ListenerBuilder::authkey) those who know it, and nobody else: nothing that another sends is taken for a message. Without
-/// one, everybody who can reach the address: of a [`temporary`](Listener::temporary) one that is this user's processes, of a path whoever may write to
-/// it, of a port whoever can connect to it. What goes over a network is neither encrypted nor signed, apart from that.
+/// With an [`authkey`](ListenerBuilder::authkey) those who know it, and nobody else: nothing that another sends is
+/// taken for a message. Without one, everybody who can reach the address: of a [`temporary`](Listener::temporary) one
+/// that is this user's processes, of a path whoever may write to it, of a port whoever can connect to it. What goes
+/// over a network is neither encrypted nor signed, apart from that.
 ///
 /// # With Python
-/// Values that both sides understand are bytes ([`send_bytes`](Connection::send_bytes) here, `send_bytes` there) and what they agree to put into them; Python's own
-/// `send` and `recv` pickle. [`Connection::cast`] changes the codec.
+/// Values that both sides understand are bytes ([`send_bytes`](Connection::send_bytes) here, `send_bytes` there) and
+/// what they agree to put into them; Python's own `send` and `recv` pickle. [`Connection::cast`] changes the codec.
 ///
 /// ```
 /// use maniple::Listener;
@@ -127,7 +129,8 @@ fn deadline(timeout: Duration) -> Option<Instant> {
 }
 
 impl Listener {
-    /// Listens at an address, without a key: `"host:port"` (port 0 takes a free one, see [`address`](Listener::address)), a path, or an [`Address`].
+    /// Listens at an address, without a key: `"host:port"` (port 0 takes a free one, see
+    /// [`address`](Listener::address)), a path, or an [`Address`].
     ///
     /// ```
     /// use maniple::Listener;
@@ -147,7 +150,8 @@ impl Listener {
         Listener::builder().bind(address)
     }
 
-    /// Listens at a new path in a folder that only this user can enter, which is removed with the listener. Without a key.
+    /// Listens at a new path in a folder that only this user can enter, which is removed with the listener. Without a
+    /// key.
     ///
     /// # Errors
     /// [`Error::Engine`]: there is no place for temporary things.
@@ -177,7 +181,8 @@ impl Listener {
     /// Clients show their keys side by side: one that is slow or silent keeps nobody waiting.
     ///
     /// # Errors
-    /// [`Error::Authentication`] for a client that was not let in: the listener goes on, so call it again. [`Error::Engine`] if the system refuses: too many descriptors are open.
+    /// [`Error::Authentication`] for a client that was not let in: the listener goes on, so call it again.
+    /// [`Error::Engine`] if the system refuses: too many descriptors are open.
     pub fn accept<T>(&self) -> Result<Connection<T>> {
         loop {
             if let Some(end) = self.next(None)? {
@@ -255,8 +260,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// Has the system look now and then whether the machine at the other end of a silent connection is still there. It takes hours to give
-    /// up, by default; local sockets need none of it.
+    /// Has the system look now and then whether the machine at the other end of a silent connection is still there.
+    /// It takes hours to give up, by default; local sockets need none of it.
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.keep_alive = keep_alive;
         self
@@ -326,14 +331,15 @@ impl Client {
 }
 
 impl ClientBuilder {
-    /// The key that the listener knows. A listener without one would leave a client that has one waiting: see [`timeout`](ClientBuilder::timeout).
+    /// The key that the listener knows. A listener without one would leave a client that has one waiting: see
+    /// [`timeout`](ClientBuilder::timeout).
     pub fn authkey(mut self, key: impl Into<Authkey>) -> Self {
         self.authkey = Some(key.into());
         self
     }
 
-    /// How long to wait for the connection and for the authentication together. For ever by default: the listener may be busy. (Looking up a
-    /// host's name is not counted.)
+    /// How long to wait for the connection and for the authentication together. For ever by default: the listener may
+    /// be busy. (Looking up a host's name is not counted.)
     ///
     /// ```
     /// use maniple::{Client, Listener};
@@ -362,8 +368,8 @@ impl ClientBuilder {
     /// Connects to the listener at an address.
     ///
     /// # Errors
-    /// [`Error::Address`] if it is none; [`Error::Engine`] if nobody listens there, or does not answer in time; [`Error::Authentication`] if the two
-    /// do not know the same key.
+    /// [`Error::Address`] if it is none; [`Error::Engine`] if nobody listens there, or does not answer in time;
+    /// [`Error::Authentication`] if the two do not know the same key.
     pub fn connect<T>(self, address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
         let address = address.try_into().map_err(Into::into)?;
         let key = self.authkey.as_ref().map(Authkey::as_bytes);

@@ -77,8 +77,8 @@ pub fn peer(socket: BorrowedFd<'_>) -> String {
     }
 }
 
-/// The process that connected a local socket. rustix's own call takes for granted that there is one, but another container's has no
-/// number here.
+/// The process that connected a local socket. rustix's own call takes for granted that there is one, but another
+/// container's has no number here.
 fn process(socket: BorrowedFd<'_>) -> Option<i32> {
     let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut size = size_of::<libc::ucred>() as libc::socklen_t;
@@ -114,9 +114,11 @@ impl Dial {
         Ok(Dial { socket: socket(family, SocketFlags::empty())?, address })
     }
 
-    /// Waits for it to be there, at most `timeout`. `Interrupted`: a signal handler ran; call it again. `TimedOut`: or the time was up.
+    /// Waits for it to be there, at most `timeout`. `Interrupted`: a signal handler ran; call it again. `TimedOut`:
+    /// or the time was up.
     pub fn connect(&self, timeout: Option<Duration>) -> io::Result<()> {
-        // Zero would mean "for ever". Such a limit holds for a TCP handshake and for a place in a local backlog alike.
+        // Zero would mean "for ever". Such a limit holds for a TCP handshake and for a place in a local backlog
+        // alike.
         let limit = timeout.map(|t| t.max(Duration::from_millis(1)));
         sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, limit)?;
         match rustix::net::connect(&self.socket, &self.address) {
@@ -132,7 +134,8 @@ impl Dial {
     }
 }
 
-/// Sends a message as soon as it is written; waiting for another to fill the packet only costs time. Local sockets always do.
+/// Sends a message as soon as it is written; waiting for another to fill the packet only costs time. Local sockets
+/// always do.
 pub fn send_at_once(socket: BorrowedFd<'_>) -> io::Result<()> {
     if is_tcp(socket)? { Ok(sockopt::set_tcp_nodelay(socket, true)?) } else { Ok(()) }
 }
@@ -155,7 +158,8 @@ pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// The file at the path of a local socket: the same for as long as nobody has put another there. Holds while the socket is open.
+/// The file at the path of a local socket: the same for as long as nobody has put another there. Holds while the
+/// socket is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File(u64, u64);
 
@@ -168,7 +172,8 @@ pub fn file(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(File(stat.st_dev, stat.st_ino)))
 }
 
-/// Makes a folder that only this user can enter, in the place for temporary things, and short enough for paths of sockets in it.
+/// Makes a folder that only this user can enter, in the place for temporary things, and short enough for paths of
+/// sockets in it.
 pub fn private_folder(random: [u8; 8]) -> io::Result<PathBuf> {
     let name = format!("maniple-{:016x}", u64::from_ne_bytes(random));
     let mut folder = std::env::temp_dir().join(&name);
