@@ -146,8 +146,8 @@ fn what_is_no_response_is_a_failure_and_the_peer_is_told() {
     let zeros = |_: &[u8]| vec![0; 16];
     let echo = |first: &[u8]| first.to_vec();
     let too_long = |_: &[u8]| vec![b'x'; MOST + 1];
-    let ways: [&dyn Fn(&[u8]) -> Vec<u8>; 9] =
-        [&cut, &long, &flipped, &unnamed, &renamed, &empty, &zeros, &echo, &too_long];
+    type Way<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+    let ways: [Way<'_>; 9] = [&cut, &long, &flipped, &unnamed, &renamed, &empty, &zeros, &echo, &too_long];
     for (n, way) in ways.iter().enumerate() {
         let (mut listener, first) = Handshake::new(KEY, Role::Listener, [6; RANDOM]);
         let (said, state) = hear(&mut listener, &way(&first.unwrap()));
