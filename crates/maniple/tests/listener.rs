@@ -159,6 +159,25 @@ for where, which in zip(sys.argv[1::2], sys.argv[2::2]):
     }
 }
 
+#[cfg(feature = "json")]
+#[test]
+fn values_pass_in_a_format_that_both_know() {
+    use std::collections::BTreeMap;
+    let _dog = watchdog();
+    let listener = Listener::builder().authkey(KEY).temporary().unwrap();
+    let program = r#"
+with Client(sys.argv[1], authkey=b"between us") as line:
+    given = json.loads(line.recv_bytes())
+    line.send_bytes(json.dumps({word: len(word) for word in given}).encode())
+"#;
+    let peer = Python::start(&pythons()[0], program, &[&listener.address().to_string()]);
+    let line = listener.accept::<()>().unwrap().cast::<Vec<String>, maniple::Json>();
+    line.send(&vec!["one".into(), "three".into()]).unwrap();
+    let lengths = line.cast::<BTreeMap<String, usize>, maniple::Json>().recv().unwrap();
+    assert_eq!(lengths, BTreeMap::from([("one".into(), 3), ("three".into(), 5)]));
+    peer.end();
+}
+
 #[test]
 fn a_listener_in_python_is_connected_to() {
     let _dog = watchdog();

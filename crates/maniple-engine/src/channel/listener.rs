@@ -345,7 +345,8 @@ pub fn connect(
     deadline: Option<Instant>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<Handle> {
-    let limit = left(deadline).unwrap_or_default();
+    // For messages: as the caller will have said it, before some of it had passed.
+    let limit = Duration::from_millis(left(deadline).unwrap_or_default().as_micros().div_ceil(1000) as u64);
     let mut broken_off = false;
     let dialled = address.each(|place| {
         let dial = Dial::new(place)?;
