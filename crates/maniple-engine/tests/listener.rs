@@ -118,6 +118,28 @@ fn a_temporary_place_is_private_and_goes_with_its_listener() {
 }
 
 #[test]
+fn what_a_killed_process_left_goes_with_the_next_listener() {
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    // SAFETY: the child makes a listener, writes to a pipe and ends; the memory allocator is fit for use after a fork.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let listener = Listener::temporary(1).unwrap();
+        writer.write_all(path_of(&listener).to_str().unwrap().as_bytes()).unwrap();
+        drop(writer);
+        std::mem::forget(listener);
+        // SAFETY: it takes no pointer.
+        unsafe { libc::_exit(0) };
+    }
+    drop(writer);
+    let mut path = String::new();
+    reader.read_to_string(&mut path).unwrap();
+    // SAFETY: it may be given no place for the status.
+    assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
+    let other = Listener::temporary(1).unwrap();
+    assert!(!Path::new(&path).parent().unwrap().exists() && path_of(&other).exists());
+}
+
+#[test]
 fn a_path_that_was_replaced_belongs_to_another() {
     let folder = folder("replaced");
     let address = Address::Local(folder.join("socket"));

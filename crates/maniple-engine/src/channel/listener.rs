@@ -12,7 +12,7 @@
 //! | a client has not done its part within the listener's patience | it is closed and reported |
 //! | more than [`MOST_GUESTS`] are under way | the oldest is closed and reported |
 //! | the listener's process ends | its clients' next read or write fails; those that come are refused by the system |
-//! | ... without dropping the listener | a path stays, as after a killed program of any kind; a network address does not |
+//! | ... without dropping the listener | a path stays; a temporary one until the next is made (`sys::folder`) |
 //! | somebody has put another file at the path | it stays when the listener goes |
 
 pub use super::address::{Address, BadAddress};
@@ -21,6 +21,7 @@ use super::contact::contact;
 pub use super::contact::{Cause, ContactError, Step};
 use super::frame::Interrupted;
 use crate::error::{Error, Result};
+use crate::sys::folder::Folder;
 use crate::sys::ready::{self, Interest, Kick};
 use crate::sys::socket::{self, Dial, File};
 use crate::sys::{Handle, process_id, stream};
@@ -130,9 +131,10 @@ fn left(deadline: Option<Instant>) -> Option<Duration> {
 /// ```
 #[derive(Debug)]
 pub struct Listener {
+    // Goes first: the file of an open socket keeps its number for itself.
+    _place: Option<OwnPlace>,
     socket: Handle,
     address: Address,
-    place: Option<OwnPlace>,
     patience: Duration,
     keep_alive: bool,
     guests: Mutex<Vec<Guest>>,
@@ -145,7 +147,7 @@ pub struct Listener {
 struct OwnPlace {
     path: PathBuf,
     file: File,
-    folder: Option<PathBuf>,
+    folder: Option<Folder>,
     process: u32,
 }
 
@@ -164,26 +166,24 @@ impl Listener {
     /// [`Error::Contact`]: no folder for temporary things can be written to.
     pub fn temporary(backlog: u32) -> Result<Listener> {
         let mut random = [0; 8];
-        let folder = socket::random(&mut random).and_then(|()| socket::private_folder(random)).map_err(|e| {
+        let folder = socket::random(&mut random).and_then(|()| Folder::new(random)).map_err(|e| {
             let address = Address::Local(std::env::temp_dir());
             contact(Step::Listen, &address, Cause::Os(e))
         })?;
-        let address = Address::Local(folder.join("listener"));
-        Listener::new(&address, backlog, Some(&folder)).inspect_err(|_| {
-            let _ = std::fs::remove_dir(&folder);
-        })
+        Listener::new(&Address::Local(folder.socket()), backlog, Some(folder))
     }
 
-    fn new(address: &Address, backlog: u32, folder: Option<&Path>) -> Result<Listener> {
+    fn new(address: &Address, backlog: u32, folder: Option<Folder>) -> Result<Listener> {
         let make = || {
-            let socket = address.each(|place| socket::listen(place, backlog))?;
+            let socket = address.each(|place| socket::listen(place, backlog));
+            let socket = socket.inspect_err(|_| folder.iter().for_each(Folder::remove))?;
             let (address, place) = match address {
                 Address::Tcp(_) => (Address::Tcp(socket::address(socket.as_fd())?.to_string()), None),
                 Address::Local(path) => (address.clone(), OwnPlace::new(path, folder)?),
             };
             let kick = Kick::new()?;
             let guests = Mutex::default();
-            Ok(Listener { socket, address, place, patience: PATIENCE, keep_alive: false, guests, kick })
+            Ok(Listener { _place: place, socket, address, patience: PATIENCE, keep_alive: false, guests, kick })
         };
         make().map_err(|e| contact(Step::Listen, address, Cause::Os(e)))
     }
@@ -314,23 +314,20 @@ impl AsFd for Listener {
 }
 
 impl OwnPlace {
-    fn new(path: &Path, folder: Option<&Path>) -> io::Result<Option<OwnPlace>> {
+    fn new(path: &Path, folder: Option<Folder>) -> io::Result<Option<OwnPlace>> {
         let Some(file) = socket::file(path)? else { return Ok(None) };
         // The working directory may be another one when it is removed.
         let path = std::path::absolute(path)?;
-        Ok(Some(OwnPlace { path, file, folder: folder.map(Path::to_owned), process: process_id() }))
+        Ok(Some(OwnPlace { path, file, folder, process: process_id() }))
     }
 }
 
-impl Drop for Listener {
+impl Drop for OwnPlace {
     fn drop(&mut self) {
-        // A forked child's copy is not the one that listens. The file of an open socket keeps its number for itself.
-        if let Some(place) = &self.place
-            && place.process == process_id()
-            && matches!(socket::file(&place.path), Ok(Some(file)) if file == place.file)
-        {
-            let _ = std::fs::remove_file(&place.path);
-            place.folder.as_ref().map(std::fs::remove_dir);
+        // A forked child's copy is not the one that listens.
+        if self.process == process_id() && matches!(socket::file(&self.path), Ok(Some(file)) if file == self.file) {
+            let _ = std::fs::remove_file(&self.path);
+            self.folder.iter().for_each(Folder::remove);
         }
     }
 }

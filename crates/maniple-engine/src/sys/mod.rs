@@ -9,7 +9,8 @@
 //! | `memory::{create, duplicate, close_on_exec, resize, release, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
 //! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
-//! | `socket` | local and network sockets: listen, accept, connect; private folders and random bytes for them |
+//! | `socket` | local and network sockets: listen, accept, connect; random bytes |
+//! | `folder::Folder` | a folder for a socket that only this user can enter; swept out after its process was killed |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
 //! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
 //! | `wire::Wire` | a local line that carries small notes and handles, and shows when its other end is gone |

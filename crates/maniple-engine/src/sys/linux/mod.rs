@@ -1,5 +1,6 @@
 //! Linux.
 
+pub mod folder;
 pub mod futex;
 pub mod holder;
 pub mod memory;

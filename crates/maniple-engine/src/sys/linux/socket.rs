@@ -5,13 +5,11 @@
 use super::Handle;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
-use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Where a socket listens.
@@ -172,18 +170,6 @@ pub fn file(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(File(stat.st_dev, stat.st_ino)))
 }
 
-/// Makes a folder that only this user can enter, in the place for temporary things, and short enough for paths of
-/// sockets in it.
-pub fn private_folder(random: [u8; 8]) -> io::Result<PathBuf> {
-    let name = format!("maniple-{:016x}", u64::from_ne_bytes(random));
-    let mut folder = std::env::temp_dir().join(&name);
-    if folder.as_os_str().len() > LONGEST_PATH - 16 {
-        folder = Path::new(OsStr::new("/tmp")).join(&name);
-    }
-    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    Ok(folder)
-}
-
 /// Unpredictable bytes.
 pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
@@ -201,6 +187,7 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+    use std::path::PathBuf;
 
     #[test]
     fn a_path_that_is_too_long_is_refused_and_not_cut() {
