@@ -66,6 +66,13 @@ pub(crate) struct Mark {
     handles: usize,
 }
 
+impl Mark {
+    /// Large buffers and descriptors.
+    pub(crate) fn total(self) -> usize {
+        self.large + self.handles
+    }
+}
+
 /// Where a decoder finds it again.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
@@ -138,7 +145,7 @@ fn panicked<T: ?Sized>(what: &'static str) -> Error {
 impl Sink {
     /// For a pool's link.
     pub(crate) fn blocks(packer: &Packer) -> Sink {
-        Sink { large: Large::Blocks(packer.clone(), Vec::new()), handles: None }
+        Sink { large: Large::Blocks(packer.clone(), Vec::new()), handles: Some(Vec::new()) }
     }
 
     /// For a way of sending that takes descriptors, and large buffers in the bytes.
@@ -197,11 +204,6 @@ impl Sink {
         if let Some(handles) = &mut self.handles {
             handles.truncate(mark.handles);
         }
-    }
-
-    /// How many large buffers are in it.
-    pub(crate) fn larges(&self) -> usize {
-        self.mark().large
     }
 
     /// Bytes in large buffers.
@@ -276,9 +278,9 @@ impl Source {
         Source { large: parts.into_iter().map(|p| Some(Lent::Part(p))).collect(), ..Source::new(handles) }
     }
 
-    /// With the blocks of a pool's link.
-    pub(crate) fn regions(regions: Vec<Region>) -> Source {
-        Source { large: regions.into_iter().map(|r| Some(Lent::Region(r))).collect(), handles: Vec::new() }
+    /// With the blocks of a pool's link, and the descriptors that came along.
+    pub(crate) fn regions(regions: Vec<Region>, handles: Vec<OwnedFd>) -> Source {
+        Source { large: regions.into_iter().map(|r| Some(Lent::Region(r))).collect(), ..Source::new(handles) }
     }
 }
 

@@ -5,14 +5,13 @@
 //! chunk        count: u32 · (length: u32 · encoded value) …          values: the items, or Result<value, Failure>
 //! ```
 //! Every value has its length before it, so that one that cannot be decoded does not take those behind it along. Large buffers
-//! in values go beside the bytes, as blobs.
+//! in values go beside the bytes, as blobs, and so do descriptors.
 
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Postcard;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use maniple_engine::pool::{Incoming, Packer, Packet};
-use maniple_engine::shm::inbox::Region;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
@@ -83,9 +82,9 @@ impl Output {
         }
     }
 
-    /// Blobs so far.
-    pub(crate) fn blobs(&self) -> usize {
-        self.sink.larges()
+    /// Blobs and descriptors so far.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.sink.mark().total()
     }
 
     /// Values so far.
@@ -116,7 +115,7 @@ impl Output {
         let blobs = self.sink.take_blobs();
         self.bytes();
         let packet = match &self.packer {
-            Some(packer) => packer.pack(&self.bytes, blobs)?,
+            Some(packer) => packer.pack(&self.bytes, blobs)?.with_handles(self.sink.take_handles()),
             None => Packet::default(),
         };
         self.clear();
@@ -144,18 +143,19 @@ pub(crate) struct Input<'a> {
 
 /// Opens what arrived, for the time that `read` takes.
 pub(crate) fn open<R>(mut incoming: Incoming, read: impl FnOnce(&mut Input<'_>) -> R) -> R {
-    let regions = std::mem::take(&mut incoming.regions);
-    read(&mut Input::new(incoming.bytes(), regions))
+    let source = Source::regions(std::mem::take(&mut incoming.regions), std::mem::take(&mut incoming.handles));
+    read(&mut Input { bytes: incoming.bytes(), source })
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn new(bytes: &'a [u8], regions: Vec<Region>) -> Input<'a> {
-        Input { bytes, source: Source::regions(regions) }
-    }
-
     /// What an [`Output::plain`] wrote.
     pub(crate) fn plain(bytes: &'a [u8]) -> Input<'a> {
         Input { bytes, source: Source::default() }
+    }
+
+    /// What an [`Output::with_handles`] wrote, and the descriptors that came along.
+    pub(crate) fn with_handles(bytes: &'a [u8], handles: Vec<OwnedFd>) -> Input<'a> {
+        Input { bytes, source: Source::new(handles) }
     }
 
     pub(crate) fn identity(&mut self) -> Result<Identity> {

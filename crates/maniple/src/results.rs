@@ -139,7 +139,7 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
             Error::WorkerLost(Box::new(WorkerLost { pid: loss.pid, exit, task, stderr_tail: loss.stderr.clone() }))
         }
         LossCause::Unfit(Some(incoming)) => {
-            let failure = Input::new(incoming.bytes(), Vec::new()).item::<Failure>();
+            let failure = Input::plain(incoming.bytes()).item::<Failure>();
             Error::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from)))
         }
         LossCause::Unfit(None) => Error::Start(pool.start_error().unwrap_or_else(|| {

@@ -4,23 +4,27 @@ use crate::call::{self, Failure, Run};
 use crate::error::{Error, Result};
 use crate::frame::{Input, Output, open};
 use crate::panic;
-use maniple_engine::pool::{Message, Packer, WorkerLink};
+use maniple_engine::pool::{Message, Packer, WorkerLink, worker_handles};
 use maniple_engine::sys::{self, Handle};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+
+/// Whether workers' standard error passes through the pool's process.
+pub(crate) const TAPPED: bool = true;
 
 /// Exit codes of a worker that ends by itself.
 const DONE: i32 = 0;
 const NOT_READY: i32 = 1;
 const LINK_LOST: i32 = 2;
 
-/// Runs this process as a worker, and ends it. The last of `handles` holds the initializer, the others are the link's.
+/// Runs this process as a worker, and ends it. First in `handles` are the link's, then the memory that holds the initializer, and
+/// then those in its arguments.
 pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
     sys::process::worker_signals();
     sys::process::take_name();
     panic::install_hook();
-    let setup = handles.pop();
+    let setup = handles.split_off(worker_handles(TAPPED).min(handles.len()));
     let code = match WorkerLink::open(handles) {
         Ok(link) => work(link, setup),
         Err(error) => {
@@ -31,9 +35,9 @@ pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
     std::process::exit(code);
 }
 
-fn work(mut link: WorkerLink, setup: Option<Handle>) -> i32 {
+fn work(mut link: WorkerLink, setup: Vec<Handle>) -> i32 {
     let packer = link.packer().clone();
-    if let Err(error) = setup.map_or(Ok(()), initialize) {
+    if let Err(error) = initialize(setup) {
         let mut why = Output::new(&packer);
         let said = why.item(&Failure::from(error)).and_then(|()| Ok(link.unfit(why.pack()?)?));
         return if said.is_ok() { NOT_READY } else { LINK_LOST };
@@ -48,15 +52,17 @@ fn work(mut link: WorkerLink, setup: Option<Handle>) -> i32 {
 }
 
 /// Calls the pool's initializer, if it has one.
-fn initialize(setup: Handle) -> Result<()> {
+fn initialize(setup: Vec<Handle>) -> Result<()> {
+    let mut setup = setup.into_iter();
+    let Some(memory) = setup.next() else { return Ok(()) };
     let mut bytes = Vec::new();
-    File::from(setup)
+    File::from(memory)
         .read_to_end(&mut bytes)
         .map_err(|e| Error::Remote(format!("the initializer's arguments cannot be read: {e}")))?;
     if bytes.is_empty() {
         return Ok(());
     }
-    let mut input = Input::plain(&bytes);
+    let mut input = Input::with_handles(&bytes, setup.collect());
     let mut output = Output::plain();
     call::receive(&mut input)?.run(&mut input, &mut output)?;
     let mut result = Input::plain(output.bytes());

@@ -246,6 +246,13 @@ impl Inner {
                         peer.unfit = Some(said.content);
                         Ok(())
                     }
+                    kind::TAKEN => {
+                        peer.untaken.retain(|&number| number != said.number);
+                        if let Some(task) = st.sched.task(worker, said.number) {
+                            task.payload.handles = Box::default();
+                        }
+                        Ok(())
+                    }
                     kind::DONE | kind::FAILED => {
                         match st.sched.finished(worker, said.number, said.nanos, *now.get_or_insert_with(clock::now)) {
                             Some((job, index, items)) => {
@@ -331,6 +338,7 @@ impl Inner {
                         break;
                     }
                     sender.release(&task.payload);
+                    peer.untaken.retain(|&number| number != task.number);
                     taken += 1;
                 }
                 st.sched.revoked(worker, taken);
@@ -375,13 +383,19 @@ impl Inner {
 
     fn send(&self, st: &mut State, worker: WorkerId, number: u64) {
         let State { sched, peers, functions, .. } = st;
+        let first = sched.assigned(worker).next().is_none_or(|task| task.number == number);
         let (Some(peer), Some(task)) = (peers.get_mut(worker), sched.task(worker, number)) else { return };
         let arena = self.packer.arena();
         let func = task.func;
+        let holds = task.payload.holds_handles();
         let sent = (|| {
-            if !peer.link.functions.contains(&func) {
-                let empty = Packet::default();
-                let packet = functions.get(&func).unwrap_or(&empty);
+            let empty = Packet::default();
+            let unknown = (!peer.link.functions.contains(&func)).then(|| functions.get(&func).unwrap_or(&empty));
+            if !first && (holds || unknown.is_some_and(Packet::holds_handles)) {
+                // Behind a long task they would be held open for nothing, and whoever waits for a pipe's end would wait for that task.
+                return Ok(None);
+            }
+            if let Some(packet) = unknown {
                 let head = Head::new(kind::DEFINE, func, 0);
                 if peer.link.send(head, packet, arena)?.is_err() {
                     return Ok(None);
@@ -392,7 +406,10 @@ impl Inner {
             peer.link.send(head, &task.payload, arena).map(Result::ok)
         })();
         match sent {
-            Ok(Some(position)) => task.payload.position = position,
+            Ok(Some(position)) => {
+                task.payload.position = position;
+                peer.untaken.extend(holds.then_some(number));
+            }
             Ok(None) => {
                 sched.refused(worker, number);
                 st.unplanned = true;
@@ -410,7 +427,8 @@ impl Inner {
     fn forget_unused(&self, st: &mut State) {
         let unused = std::mem::take(&mut *self.unused.lock().unwrap_or_else(PoisonError::into_inner));
         for func in unused {
-            st.functions.remove(&func);
+            let gone = st.functions.remove(&func);
+            st.holding -= usize::from(gone.is_some_and(|packet| packet.holds_handles()));
             st.sched.forget_cost(func);
             for peer in st.peers.values_mut() {
                 if peer.link.functions.remove(&func) && !peer.link.signal(kind::FORGET, func) {
@@ -455,6 +473,8 @@ impl State {
         }
         // A pool that closes ends with its last job: somebody must see that.
         let watched = self.attended || self.watched > 0 || !self.sched.is_running();
+        // Handles are closed here as soon as a worker has them, or needs them no more: somebody may wait for a pipe's end.
+        let watched = watched || self.holding > 0 || self.peers.values().any(|p| !p.untaken.is_empty());
         Some(if watched {
             level::KEEPER
         } else if self.sched.has_waiting() {

@@ -105,6 +105,8 @@ pub(super) struct Peer {
     /// Its end of the wire is not closed.
     pub wire_open: bool,
     pub stop_due: bool,
+    /// Tasks with handles that it has been sent and has not taken.
+    pub untaken: Vec<u64>,
 }
 
 pub(super) struct State {
@@ -114,6 +116,8 @@ pub(super) struct State {
     pub jobs: FxHashMap<JobId, Job>,
     pub(super) functions: FxHashMap<u32, Packet>,
     pub(super) next_function: u32,
+    /// How many of them hold handles.
+    pub(super) holding: usize,
     /// Somebody drives.
     pub driving: bool,
     pub parked: Vec<Arc<Cell>>,
@@ -161,6 +165,7 @@ impl Hub {
             jobs: FxHashMap::default(),
             functions: FxHashMap::default(),
             next_function: 0,
+            holding: 0,
             driving: false,
             parked: Vec::new(),
             fills: VecDeque::new(),
@@ -235,6 +240,7 @@ impl Hub {
             reap_due: false,
             wire_open: true,
             stop_due: false,
+            untaken: Vec::new(),
         };
         st.peers.insert(worker, peer);
         Ok((worker, handles.into_vec()))
@@ -282,6 +288,7 @@ impl Hub {
         let mut st = self.lock();
         st.next_function += 1;
         let number = st.next_function;
+        st.holding += usize::from(packet.holds_handles());
         st.functions.insert(number, packet);
         Func(Arc::new(FuncHold { number, hub: Arc::downgrade(&self.inner) }))
     }

@@ -5,19 +5,20 @@
 //! that goes mad can spoil its own link, which dies with it, and ring the hub's bell too often.
 #![allow(unsafe_code)]
 
-use super::packet::{Incoming, Packet};
+use super::packet::{Along, Incoming, Packet};
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::count_forks;
 use crate::process::lifeline;
 use crate::shm::bell::Bell;
 use crate::shm::blocks::{Arena, Blob};
 use crate::shm::cursor::Cursors;
-use crate::shm::inbox::{BLOB_REF, BlobRef, Inbox, NO_SLOT, Region, SLOTS, Slot, Slots, tag};
+use crate::shm::inbox::{BLOB_REF, BlobRef, HANDLES, Inbox, NO_SLOT, SLOTS, Slot, Slots, tag};
 use crate::shm::ring::{Consumer, Frame, Full, Head, Place, Producer};
 use crate::shm::segment::Segment;
-use crate::sys::wire::Wire;
+use crate::sys::wire::{self, Wire};
 use crate::sys::{Handle, tap};
 use rustc_hash::FxHashSet;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,6 +40,8 @@ pub(crate) mod kind {
     pub const FAILED: u16 = 18;
     /// The worker could not get ready; the body says why.
     pub const UNFIT: u16 = 19;
+    /// The handles of task `number` have arrived: the hub need not keep its own open.
+    pub const TAKEN: u16 = 20;
     /// Flag: the first blob is the body.
     pub const BODY_IN_BLOB: u16 = 0x100;
 }
@@ -174,7 +177,12 @@ impl Board {
     }
 }
 
-/// The sending half of either end: frames, and the blobs that they refer to.
+/// The sending half of either end: frames, and the blobs and handles that they refer to.
+///
+/// Handles go over the wire as a *batch* under a number of its own, ahead of the frame that names the number, so whoever reads a frame
+/// finds its batch. The frame's room in the ring is made sure of first. A batch of several notes may get stuck half-way: it is sent
+/// anew under another number, and the reader throws the first part away when it comes to the next batch. A reader that passes over a
+/// frame that was taken back throws its batch away. Whatever else is on the wire or with the reader dies with them.
 #[derive(Debug)]
 pub(crate) struct Sender {
     ring: Producer,
@@ -183,18 +191,23 @@ pub(crate) struct Sender {
     held: Vec<(u16, Blob)>,
     known: FxHashSet<u32>,
     evictions: u64,
+    batch: u32,
 }
 
 impl Sender {
     pub fn new(ring: Producer, slots: Slots) -> Sender {
         let free_slots = (0..SLOTS as u16).rev().collect();
-        Sender { ring, slots, free_slots, held: Vec::new(), known: FxHashSet::default(), evictions: 0 }
+        Sender { ring, slots, free_slots, held: Vec::new(), known: FxHashSet::default(), evictions: 0, batch: 0 }
     }
 
     /// Sends a frame. `Ok(Err(Full))`: no room now; nothing was sent.
     pub fn send(&mut self, head: Head, packet: &Packet, wire: &Wire, arena: &Arena) -> Result<Result<u64, Full>> {
-        if packet.blobs.is_empty() {
+        let count = packet.blobs.len() + usize::from(!packet.handles.is_empty());
+        if count == 0 {
             return Ok(self.ring.push(head, &[packet.bytes.as_slice()]));
+        }
+        if !self.ring.has_room(count * BLOB_REF + packet.bytes.as_slice().len()) {
+            return Ok(Err(Full));
         }
         self.sweep();
         self.tell_evicted(wire, arena);
@@ -202,7 +215,7 @@ impl Sender {
         let giving_away = self.free_slots.len() < packet.blobs.len();
         for blob in &packet.blobs {
             if giving_away || !self.known.contains(&blob.id()) {
-                match wire.send(tag::BLOCK | u64::from(blob.id()), blob.handle()) {
+                match wire.send(tag::BLOCK | u64::from(blob.id()), blob.handle().as_slice()) {
                     Ok(()) => {}
                     // Full, or the other end is gone, whose death is reported by other means.
                     Err(e) if is_passing(&e) => return Ok(Err(Full)),
@@ -213,13 +226,17 @@ impl Sender {
                 }
             }
         }
+        let batch = match self.send_handles(&packet.handles, wire)? {
+            Ok(batch) => batch,
+            Err(full) => return Ok(Err(full)),
+        };
         let slots: Vec<u16> = if giving_away {
             packet.blobs.iter().for_each(Blob::give_away);
             vec![NO_SLOT; packet.blobs.len()]
         } else {
             self.free_slots.split_off(self.free_slots.len() - packet.blobs.len())
         };
-        let mut refs = Vec::with_capacity(packet.blobs.len() * BLOB_REF);
+        let mut refs = Vec::with_capacity(count * BLOB_REF);
         for (blob, &slot) in packet.blobs.iter().zip(&slots) {
             if slot != NO_SLOT {
                 self.slots.take(slot);
@@ -227,10 +244,11 @@ impl Sender {
             let reference = BlobRef { block: blob.id(), slot, len: blob.len() as u64 };
             refs.extend_from_slice(&reference.encode());
         }
+        refs.extend(batch.into_iter().flat_map(BlobRef::encode));
         let flag = if packet.body_in_blob { kind::BODY_IN_BLOB } else { 0 };
         let mut head = head;
         head.kind |= flag;
-        head.blobs = packet.blobs.len() as u16;
+        head.blobs = count as u16;
         match self.ring.push(head, &[&refs, packet.bytes.as_slice()]) {
             Ok(position) => {
                 self.held.extend(slots.into_iter().zip(packet.blobs.iter().cloned()).filter(|(s, _)| *s != NO_SLOT));
@@ -241,6 +259,23 @@ impl Sender {
                 Ok(Err(full))
             }
         }
+    }
+
+    /// Gives the reference to them, if there are any.
+    fn send_handles(&mut self, handles: &[Handle], wire: &Wire) -> Result<Result<Option<BlobRef>, Full>> {
+        if handles.is_empty() {
+            return Ok(Ok(None));
+        }
+        self.batch = self.batch.wrapping_add(1);
+        for part in handles.chunks(wire::MOST) {
+            let part: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
+            match wire.send(tag::HANDLES | u64::from(self.batch), &part) {
+                Ok(()) => {}
+                Err(e) if is_passing(&e) => return Ok(Err(Full)),
+                Err(source) => return Err(Error::Os { doing: "send the descriptors in a value", source }),
+            }
+        }
+        Ok(Ok(Some(BlobRef { block: self.batch, slot: HANDLES, len: handles.len() as u64 })))
     }
 
     /// Lets go of blobs whose readers are done with them.
@@ -279,7 +314,7 @@ impl Sender {
         for block in evicted {
             if self.known.remove(&block) {
                 // Full or gone: the reader keeps a mapping that it does not need, no more.
-                let _ = wire.send(tag::FORGET | u64::from(block), None);
+                let _ = wire.send(tag::FORGET | u64::from(block), &[]);
             }
         }
     }
@@ -303,21 +338,31 @@ fn is_passing(e: &std::io::Error) -> bool {
     matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused) || crate::sys::wire::is_crowded(e)
 }
 
-/// The regions that a frame refers to, and where its inline bytes begin.
-pub(crate) fn open_blobs(
-    frame: &Frame<'_>,
-    inbox: &mut Inbox,
-    wire: &Wire,
-    slots: &Slots,
-) -> Result<(Vec<Region>, usize)> {
-    let count = usize::from(frame.head.blobs);
-    let refs =
-        frame.body.get(..count * BLOB_REF).ok_or(Error::Damaged("a frame is shorter than its blob references"))?;
-    let mut regions = Vec::with_capacity(count);
-    for bytes in refs.as_chunks::<BLOB_REF>().0 {
-        regions.push(inbox.open(BlobRef::decode(bytes), wire, slots)?);
+/// What a frame refers to.
+pub(crate) fn open_blobs(frame: &Frame<'_>, inbox: &mut Inbox, wire: &Wire, slots: &Slots) -> Result<Along> {
+    let mut along = Along::default();
+    if frame.head.blobs == 0 {
+        return Ok(along);
     }
-    Ok((regions, count * BLOB_REF))
+    for bytes in references(frame)? {
+        along.inline += BLOB_REF;
+        match BlobRef::decode(bytes) {
+            reference if reference.slot == HANDLES => along.handles = inbox.take_handles(reference, wire)?,
+            reference => along.regions.push(inbox.open(reference, wire, slots)?),
+        }
+    }
+    Ok(along)
+}
+
+/// Lets go of what a frame refers to that was taken back.
+pub(crate) fn pass_over(frame: &Frame<'_>, inbox: &mut Inbox, wire: &Wire) -> Result<()> {
+    references(frame)?.iter().try_for_each(|bytes| inbox.discard(BlobRef::decode(bytes), wire))
+}
+
+fn references<'a>(frame: &Frame<'a>) -> Result<&'a [[u8; BLOB_REF]]> {
+    let end = usize::from(frame.head.blobs) * BLOB_REF;
+    let refs = frame.body.get(..end).ok_or(Error::Damaged("a frame is shorter than its blob references"))?;
+    Ok(refs.as_chunks::<BLOB_REF>().0)
 }
 
 /// The hub's end.
@@ -406,17 +451,13 @@ impl HubLink {
     /// The next thing that the worker said.
     pub fn hear(&mut self) -> Result<Option<Said>> {
         let Some(frame) = self.up.peek()? else { return Ok(None) };
-        let (regions, inline) = if frame.head.blobs == 0 {
-            (Vec::new(), 0)
-        } else {
-            open_blobs(&frame, &mut self.inbox, &self.wire, &self.up_slots)?
-        };
+        let along = open_blobs(&frame, &mut self.inbox, &self.wire, &self.up_slots)?;
         let in_blob = frame.head.kind & kind::BODY_IN_BLOB != 0;
         let said = Said {
             kind: frame.head.kind & !kind::BODY_IN_BLOB,
             nanos: u64::from(frame.head.aux),
             number: frame.head.number,
-            content: Incoming::new(&frame.body[inline..], regions, in_blob),
+            content: Incoming::new(&frame.body[along.inline..], along, in_blob),
         };
         let len = frame.head.len;
         self.up.pop(len);

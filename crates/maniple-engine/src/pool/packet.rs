@@ -1,8 +1,9 @@
-//! Payloads on their way: short bytes inline, everything large in blocks.
+//! Payloads on their way: short bytes inline, everything large in blocks, handles beside them.
 
 use crate::error::Result;
 use crate::shm::blocks::{Arena, Blob};
 use crate::shm::inbox::Region;
+use crate::sys::Handle;
 
 /// Bytes without an allocation where they are few.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ impl Default for Bytes {
 pub struct Packet {
     pub(crate) bytes: Bytes,
     pub(crate) blobs: Vec<Blob>,
+    // Handles of the front's. Copies go to the reader; these are closed when it has them.
+    pub(crate) handles: Box<[Handle]>,
     // The first blob is the bytes.
     pub(crate) body_in_blob: bool,
     // Where its frame stands in the link's ring, once sent.
@@ -54,6 +57,17 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// The same with these handles, of which the reader gets copies, in this order.
+    #[must_use]
+    pub fn with_handles(mut self, handles: Vec<Handle>) -> Packet {
+        self.handles = handles.into();
+        self
+    }
+
+    pub(crate) fn holds_handles(&self) -> bool {
+        !self.handles.is_empty()
+    }
+
     /// Bytes of content, inline and in blocks.
     pub fn size(&self) -> usize {
         self.bytes.as_slice().len() + self.blobs.iter().map(Blob::len).sum::<usize>()
@@ -84,11 +98,20 @@ impl Packer {
     /// A packet of `bytes` and the blobs that belong to it.
     pub fn pack(&self, bytes: &[u8], mut blobs: Vec<Blob>) -> Result<Packet> {
         if bytes.len() <= INLINE {
-            return Ok(Packet { bytes: Bytes::copy(bytes), blobs, body_in_blob: false, position: 0 });
+            return Ok(Packet { bytes: Bytes::copy(bytes), blobs, ..Packet::default() });
         }
         blobs.insert(0, self.0.store(&[bytes])?);
-        Ok(Packet { bytes: Bytes::default(), blobs, body_in_blob: true, position: 0 })
+        Ok(Packet { blobs, body_in_blob: true, ..Packet::default() })
     }
+}
+
+/// What a frame referred to.
+#[derive(Debug, Default)]
+pub(crate) struct Along {
+    pub regions: Vec<Region>,
+    pub handles: Vec<Handle>,
+    /// Where its inline bytes begin.
+    pub inline: usize,
 }
 
 /// A payload that arrived.
@@ -98,12 +121,15 @@ pub struct Incoming {
     body: Option<Region>,
     /// The large buffers, in the order in which they were packed.
     pub regions: Vec<Region>,
+    /// The handles, in the order in which they were packed. The last are missing if this process had no descriptors left for them.
+    pub handles: Vec<Handle>,
 }
 
 impl Incoming {
-    pub(crate) fn new(bytes: &[u8], mut regions: Vec<Region>, body_in_blob: bool) -> Incoming {
+    pub(crate) fn new(bytes: &[u8], along: Along, body_in_blob: bool) -> Incoming {
+        let Along { mut regions, handles, .. } = along;
         let body = (body_in_blob && !regions.is_empty()).then(|| regions.remove(0));
-        Incoming { bytes: Bytes::copy(bytes), body, regions }
+        Incoming { bytes: Bytes::copy(bytes), body, regions, handles }
     }
 
     /// Bytes of content, inline and in blocks.

@@ -1,6 +1,6 @@
 //! The worker's end of a link.
 
-use super::link::{Board, Desk, Handles, Sender, kind, level, open_blobs};
+use super::link::{Board, Desk, Handles, Sender, kind, level, open_blobs, pass_over};
 use super::packet::{Incoming, Packer, Packet};
 use super::spin::Spin;
 use crate::error::{Doing, Error, Result};
@@ -149,12 +149,16 @@ impl WorkerLink {
             let Some(frame) = self.down.peek()? else { return Ok(None) };
             let (head, len) = (frame.head, frame.head.len);
             if head.kind & !kind::BODY_IN_BLOB == kind::TASK && !frame.claim() {
+                pass_over(&frame, &mut self.inbox, &self.wire)?;
                 self.down.pop(len);
                 continue;
             }
-            let (regions, inline) = open_blobs(&frame, &mut self.inbox, &self.wire, &self.down_slots)?;
-            let content = Incoming::new(&frame.body[inline..], regions, head.kind & kind::BODY_IN_BLOB != 0);
+            let along = open_blobs(&frame, &mut self.inbox, &self.wire, &self.down_slots)?;
+            let content = Incoming::new(&frame.body[along.inline..], along, head.kind & kind::BODY_IN_BLOB != 0);
             self.down.pop(len);
+            if head.kind & !kind::BODY_IN_BLOB == kind::TASK && !content.handles.is_empty() {
+                self.say(Head::new(kind::TAKEN, 0, head.number), Packet::default())?;
+            }
             return Ok(Some(match head.kind & !kind::BODY_IN_BLOB {
                 kind::DEFINE => Message::Define(head.aux, content),
                 kind::FORGET => Message::Forget(head.aux),
@@ -201,7 +205,7 @@ impl WorkerLink {
         match rung {
             Some(level::CALLER | level::CALLER_HALF) => self.desk.bell().wake(),
             // A full wire is readable, and that is all it takes.
-            Some(_) => drop(self.wire.send(tag::BELL, None)),
+            Some(_) => drop(self.wire.send(tag::BELL, &[])),
             None => {}
         }
     }

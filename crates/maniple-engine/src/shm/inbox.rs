@@ -7,9 +7,9 @@
 use super::segment::Segment;
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since};
-use crate::sys::wire::{Note, Wire};
+use crate::sys::wire::{Note, Wire, out_of_handles};
 use crate::sys::{Handle, memory};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -20,6 +20,9 @@ pub const SLOTS: usize = 256;
 
 /// The slot of a block that its owner will never use again: whoever maps it last frees it.
 pub const NO_SLOT: u16 = u16::MAX;
+
+/// The slot of a reference that names no block: `block` is the number of a batch of handles, `len` how many there are.
+pub const HANDLES: u16 = u16::MAX - 1;
 
 /// A frame's reference to a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,21 +127,29 @@ pub mod tag {
     pub const BLOCK: u64 = 1 << 32;
     /// The block in the low half will not come again.
     pub const FORGET: u64 = 2 << 32;
+    /// Handles of the batch whose number is in the low half; a large batch comes in several notes.
+    pub const HANDLES: u64 = 3 << 32;
 }
 
-/// Blocks of the other side that this side knows.
+/// Blocks of the other side that this side knows, and handles that came ahead of their frames.
 #[derive(Debug, Default)]
 pub struct Inbox {
     known: HashMap<u32, Handle>,
+    // In the order of their frames. One that no frame names any more was begun in vain, and goes with the next that is taken.
+    batches: VecDeque<(u32, Vec<Handle>)>,
 }
 
 impl Inbox {
     /// Takes in a note from the wire.
-    pub fn accept(&mut self, tag: u64, handle: Option<Handle>) {
-        let block = tag as u32;
-        match (tag & !0xffff_ffff, handle) {
-            (tag::BLOCK, Some(handle)) => drop(self.known.insert(block, handle)),
-            (tag::FORGET, _) => drop(self.known.remove(&block)),
+    fn accept(&mut self, tag: u64, mut handles: Vec<Handle>) {
+        let number = tag as u32;
+        match tag & !0xffff_ffff {
+            tag::BLOCK => drop(handles.pop().and_then(|handle| self.known.insert(number, handle))),
+            tag::FORGET => drop(self.known.remove(&number)),
+            tag::HANDLES => match self.batches.back_mut() {
+                Some((last, batch)) if *last == number => batch.append(&mut handles),
+                _ => self.batches.push_back((number, handles)),
+            },
             _ => {}
         }
     }
@@ -147,11 +158,44 @@ impl Inbox {
     pub fn drain(&mut self, wire: &Wire) -> Result<bool> {
         loop {
             match wire.receive().doing("receive a handle on a shared-memory block")? {
-                Note::Tag(tag, handle) => self.accept(tag, handle),
+                Note::Tag(tag, handles) => self.accept(tag, handles),
+                // Of the user's handles those that came are delivered: it is the values with the others that fail.
+                Note::Cut(tag, handles) if tag & !0xffff_ffff == tag::HANDLES => self.accept(tag, handles),
+                Note::Cut(..) => {
+                    return Err(out_of_handles()).doing("receive a handle on a shared-memory block");
+                }
                 Note::Closed => return Ok(false),
                 Note::Nothing => return Ok(true),
             }
         }
+    }
+
+    /// The batch of handles that `reference` names. They were sent before the reference was.
+    pub fn take_handles(&mut self, reference: BlobRef, wire: &Wire) -> Result<Vec<Handle>> {
+        let is_all =
+            |(last, batch): &(u32, Vec<Handle>)| *last == reference.block && batch.len() as u64 == reference.len;
+        if !self.batches.back().is_some_and(is_all) {
+            self.drain(wire)?;
+        }
+        while let Some((number, handles)) = self.batches.pop_front() {
+            if number == reference.block {
+                return Ok(handles);
+            }
+        }
+        Err(Error::Damaged("handles were named but never sent"))
+    }
+
+    /// Lets go of what came for a frame that was taken back.
+    pub fn discard(&mut self, reference: BlobRef, wire: &Wire) -> Result<()> {
+        match reference.slot {
+            HANDLES => drop(self.take_handles(reference, wire)?),
+            NO_SLOT => {
+                self.drain(wire)?;
+                self.known.remove(&reference.block);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The block that `reference` names, as a region. Its handle was sent before the reference was.

@@ -124,15 +124,26 @@ impl Producer {
         self.memory.capacity / 4
     }
 
+    /// Whether a frame with a body of so many bytes has room now. It still has until something else is pushed.
+    pub fn has_room(&mut self, body: usize) -> bool {
+        let (gap, need) = self.place(body);
+        body <= self.longest() && self.side.has_room(self.memory.cursors(), (gap + need) as u64)
+    }
+
+    /// Bytes that a frame takes, and those that are passed over before it because it does not fit before the ring's end.
+    fn place(&self, body: usize) -> (usize, usize) {
+        let need = span(body);
+        let before_end = self.memory.capacity - self.memory.offset(self.side.tail());
+        (if need > before_end { before_end } else { 0 }, need)
+    }
+
     /// Writes and publishes a frame whose body is `parts`, one after the other. Gives its position.
     pub fn push(&mut self, head: Head, parts: &[&[u8]]) -> Result<u64, Full> {
         let body: usize = parts.iter().map(|p| p.len()).sum();
-        let need = span(body);
+        let (gap, need) = self.place(body);
         if body > self.longest() {
             return Err(Full);
         }
-        let before_end = self.memory.capacity - self.memory.offset(self.side.tail());
-        let gap = if need > before_end { before_end } else { 0 };
         if !self.side.has_room(self.memory.cursors(), (gap + need) as u64) {
             return Err(Full);
         }

@@ -13,7 +13,7 @@
 //! | `folder::Folder` | a folder for a socket that only this user can enter; swept out after its process was killed |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
 //! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
-//! | `wire::Wire` | a local line that carries small notes and handles, and shows when its other end is gone |
+//! | `wire::{Wire, MOST}` | a local line that carries small notes, each with up to so many handles, and shows when its other end is gone |
 //! | `ready::{wait, wait_for, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
 //! | `tap::{pair, redirect, drain}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `process` | children: start, wait, signal, lifeline (see [`crate::process`]) |

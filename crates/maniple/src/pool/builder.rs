@@ -1,10 +1,11 @@
 //! What a pool can be told before it starts.
 
-use super::{Pool, Shared, keeper};
+use super::{Initializer, Pool, Shared, keeper};
 use crate::call::{self, Plain, Value};
 use crate::error::{Error, Result};
 use crate::frame::Output;
 use crate::startup::{self, StartMethod};
+use crate::worker;
 use maniple_engine::pool::{Hub, HubConfig};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ pub struct Builder {
     processes: Option<usize>,
     max_tasks: Option<u64>,
     pub(super) method: StartMethod,
-    setup: Result<Vec<u8>>,
+    setup: Result<Initializer>,
 }
 
 impl Builder {
     pub(super) fn new() -> Builder {
-        Builder { processes: None, max_tasks: None, method: StartMethod::default(), setup: Ok(Vec::new()) }
+        Builder { processes: None, max_tasks: None, method: StartMethod::default(), setup: Ok(Initializer::default()) }
     }
 
     /// How many workers. Without it as many as this process may use processors.
@@ -31,7 +32,8 @@ impl Builder {
     }
 
     /// A function that each worker calls once, before its first task. If it panics the worker cannot be used; a pool
-    /// whose workers all fail so gives [`Error::Initializer`] for every call.
+    /// whose workers all fail so gives [`Error::Initializer`] for every call. Descriptors in its argument stay open in this process, for
+    /// workers to come, as long as the pool is there.
     ///
     /// ```
     /// use std::sync::OnceLock;
@@ -49,11 +51,11 @@ impl Builder {
     /// # }
     /// ```
     pub fn initializer<A: Value>(mut self, function: fn(A), arguments: A) -> Builder {
-        let mut output = Output::plain();
+        let mut output = Output::with_handles();
         self.setup = call::send(&Plain(function), &mut output).and_then(|()| {
             output.begin_chunk();
             output.item(&arguments)?;
-            Ok(output.bytes().to_vec())
+            Ok(Initializer { bytes: output.bytes().to_vec(), handles: output.take_handles() })
         });
         self
     }
@@ -89,7 +91,7 @@ impl Builder {
         let hub = Hub::new(HubConfig {
             processes,
             max_tasks_per_child: self.max_tasks.and_then(NonZeroU64::new),
-            tap_stderr: true,
+            tap_stderr: worker::TAPPED,
         })?;
         let shared = Arc::new(Shared::new(hub, self.method, self.setup?));
         let pool = Pool { shared: shared.clone() };

@@ -62,7 +62,7 @@ impl Shared {
     pub(super) fn start_worker(&self) -> Result<()> {
         let (worker, mut handles) = self.hub.create_link()?;
         let started = self.setup().and_then(|setup| {
-            handles.push(setup);
+            handles.extend(setup);
             self.start_process(handles)
         });
         match started {
@@ -87,12 +87,16 @@ impl Shared {
         }
     }
 
-    /// The initializer and its arguments, in memory that the worker reads once.
-    fn setup(&self) -> maniple_engine::Result<Handle> {
+    /// The initializer and its arguments, in memory that the worker reads once, and copies of the descriptors in them.
+    fn setup(&self) -> maniple_engine::Result<Vec<Handle>> {
         let doing = |source| maniple_engine::Error::Os { doing: "lay out the initializer's arguments", source };
-        let memory = memory::create("maniple-setup", self.setup.len()).map_err(doing)?;
-        memory::write_at(memory.as_fd(), &self.setup, 0).map_err(doing)?;
-        Ok(memory)
+        let memory = memory::create("maniple-setup", self.setup.bytes.len()).map_err(doing)?;
+        memory::write_at(memory.as_fd(), &self.setup.bytes, 0).map_err(doing)?;
+        let mut handles = vec![memory];
+        for handle in &self.setup.handles {
+            handles.push(memory::duplicate(handle).map_err(doing)?);
+        }
+        Ok(handles)
     }
 
     fn start_process(&self, handles: Vec<Handle>) -> maniple_engine::Result<Child> {

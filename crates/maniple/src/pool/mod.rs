@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::startup::StartMethod;
 use keeper::Crew;
 use maniple_engine::pool::{Func, Hub};
+use maniple_engine::sys::Handle;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -31,16 +32,22 @@ use std::thread::JoinHandle;
 pub(crate) struct Shared {
     hub: Hub,
     method: StartMethod,
-    // The encoded initializer; empty: none.
-    setup: Vec<u8>,
+    setup: Initializer,
     crew: Mutex<Crew>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     // Functions called lately, by what defines them: workers know them already.
     functions: Mutex<Vec<(Vec<u8>, Func)>>,
 }
 
+/// What each worker calls first, encoded; no bytes: nothing.
+#[derive(Debug, Default)]
+struct Initializer {
+    bytes: Vec<u8>,
+    handles: Vec<Handle>,
+}
+
 impl Shared {
-    fn new(hub: Hub, method: StartMethod, setup: Vec<u8>) -> Shared {
+    fn new(hub: Hub, method: StartMethod, setup: Initializer) -> Shared {
         Shared { hub, method, setup, crew: Mutex::default(), keeper: Mutex::default(), functions: Mutex::default() }
     }
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// A chunk that holds so many bytes is long enough, whatever was asked for.
 const VOLUME: usize = 1 << 20;
-/// So many large buffers too; one item may have several.
-const BLOBS: usize = 64;
+/// So many large buffers and descriptors too; one item may have several.
+const DESCRIPTORS: usize = 64;
 
 /// A chunk in the making.
 struct Chunk(Output);
@@ -41,7 +41,9 @@ impl Chunk {
     fn add<A: Serialize>(&mut self, item: &A, most: usize) -> Added {
         match self.0.item(item) {
             Err(error) => Added::Refused(error),
-            Ok(()) if self.0.count() >= most || self.0.volume() >= VOLUME || self.0.blobs() >= BLOBS => Added::Full,
+            Ok(()) if self.0.count() >= most || self.0.volume() >= VOLUME || self.0.descriptors() >= DESCRIPTORS => {
+                Added::Full
+            }
             Ok(()) => Added::Open,
         }
     }

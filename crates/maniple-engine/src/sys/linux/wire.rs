@@ -11,6 +11,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 
+/// How many handles one note carries at most: the kernel takes no more.
+pub const MOST: usize = 253;
+
 /// One end of the line.
 #[derive(Debug)]
 pub struct Wire(Handle);
@@ -18,8 +21,10 @@ pub struct Wire(Handle);
 /// What came over a wire.
 #[derive(Debug)]
 pub enum Note {
-    /// A number, and the handle that came with it.
-    Tag(u64, Option<Handle>),
+    /// A number, and the handles that came with it.
+    Tag(u64, Vec<Handle>),
+    /// The same where not all handles came, because this process had no descriptors left: those that did are the first ones.
+    Cut(u64, Vec<Handle>),
     /// The other end is gone.
     Closed,
     /// Nothing there now.
@@ -48,14 +53,13 @@ impl Wire {
         self.0
     }
 
-    /// Sends a number, and a handle if one is given. `WouldBlock`: the line is full for now.
-    pub fn send(&self, tag: u64, handle: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    /// Sends a number, and up to [`MOST`] handles: all of them or nothing. `WouldBlock`: the line is full for now.
+    pub fn send(&self, tag: u64, handles: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = tag.to_ne_bytes();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let handles = handle.map(|h| [h]);
-        if let Some(handles) = &handles {
-            control.push(SendAncillaryMessage::ScmRights(handles));
+        if !handles.is_empty() && !control.push(SendAncillaryMessage::ScmRights(handles)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more handles than a note carries"));
         }
         loop {
             match rustix::net::sendmsg(
@@ -74,7 +78,7 @@ impl Wire {
     /// Takes the next note, without waiting.
     pub fn receive(&self) -> io::Result<Note> {
         let mut bytes = [0u8; 8];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got = loop {
             match rustix::net::recvmsg(
@@ -84,33 +88,38 @@ impl Wire {
                 RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
             ) {
                 Ok(got) => break got,
-                Err(rustix::io::Errno::INTR) => {}
+                // The other end was closed with notes unread; the kernel says so once, before what it had sent itself.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(Note::Nothing),
-                Err(rustix::io::Errno::CONNRESET) => return Ok(Note::Closed),
                 Err(e) => return Err(e.into()),
             }
         };
         if got.bytes == 0 {
             return Ok(Note::Closed);
         }
-        let handle = control.drain().find_map(|m| match m {
-            RecvAncillaryMessage::ScmRights(mut handles) => handles.next(),
-            _ => None,
-        });
+        let mut handles = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(came) = message {
+                handles.extend(came);
+            }
+        }
         if got.bytes != 8 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a note that is not 8 bytes long"));
         }
-        if handle.is_none() && got.flags.contains(ReturnFlags::CTRUNC) {
-            // The kernel drops a handle that this process has no descriptor number left for.
-            return Err(io::Error::from(rustix::io::Errno::MFILE));
-        }
-        Ok(Note::Tag(u64::from_ne_bytes(bytes), handle))
+        let tag = u64::from_ne_bytes(bytes);
+        // The kernel drops a handle that this process has no descriptor number left for.
+        Ok(if got.flags.contains(ReturnFlags::CTRUNC) { Note::Cut(tag, handles) } else { Note::Tag(tag, handles) })
     }
 
     /// Waits until something can be taken (or the other end is gone).
     pub fn wait(&self, timeout: Option<std::time::Duration>) -> io::Result<()> {
         super::ready::wait(&mut [super::ready::Interest::new(self.0.as_fd())], timeout).map(|_| ())
     }
+}
+
+/// What receiving a handle says where no descriptor is left for it.
+pub fn out_of_handles() -> io::Error {
+    rustix::io::Errno::MFILE.into()
 }
 
 /// Whether sending failed because too many handles of this user are under way.
@@ -121,5 +130,29 @@ pub fn is_crowded(e: &io::Error) -> bool {
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_end_said_is_heard_after_it_closed_with_notes_unread() {
+        let (here, there) = Wire::pair().unwrap();
+        there.send(7, &[there.as_fd(), there.as_fd()]).unwrap();
+        here.send(8, &[]).unwrap();
+        drop(there);
+        assert!(matches!(here.receive().unwrap(), Note::Tag(7, handles) if handles.len() == 2));
+        assert!(matches!(here.receive().unwrap(), Note::Closed));
+    }
+
+    #[test]
+    fn a_note_carries_many_handles_and_no_more() {
+        let (here, there) = Wire::pair().unwrap();
+        here.send(1, &[here.as_fd(); MOST]).unwrap();
+        assert!(matches!(there.receive().unwrap(), Note::Tag(1, handles) if handles.len() == MOST));
+        assert!(here.send(2, &[here.as_fd(); MOST + 1]).is_err());
+        assert!(matches!(there.receive().unwrap(), Note::Nothing));
     }
 }

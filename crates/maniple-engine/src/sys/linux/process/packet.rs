@@ -10,8 +10,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Handles that one packet can carry.
-pub const MOST_HANDLES: usize = 64;
+/// Handles that one packet can carry: the kernel takes no more.
+pub const MOST_HANDLES: usize = 253;
 
 /// A new socket's two ends.
 pub fn pair() -> io::Result<(Handle, Handle)> {
