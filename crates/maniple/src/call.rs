@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::panic::caught;
+use crate::task;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::{TypeId, type_name};
@@ -48,6 +49,11 @@ pub(crate) trait Call: Sized + 'static {
 
     /// What errors call it.
     fn name() -> &'static str;
+
+    /// Writes its name and types, for another program, instead of all that [`send`] writes.
+    fn send_name(&self, _: &mut Output) -> Result<()> {
+        Err(Error::Function("another program can be given plain functions only: `apply`, `map` and `imap`, or by name"))
+    }
 }
 
 /// What a worker keeps of a call.
@@ -82,6 +88,8 @@ impl<C: Call> Run for C {
 #[derive(Debug, Serialize, serde::Deserialize)]
 pub(crate) enum Failure {
     Panicked(crate::error::Panicked),
+    /// With what [`Error::Task`] holds.
+    Task(Box<(String, String)>),
     /// With what [`Error::Remote`] holds.
     Other(String),
 }
@@ -96,6 +104,7 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Failure {
         match error {
             Error::Panicked(panicked) => Failure::Panicked((**panicked).clone()),
+            Error::Task(about) => Failure::Task(about.clone()),
             Error::Remote(text) => Failure::Other(text.clone()),
             other => Failure::Other(other.to_string()),
         }
@@ -106,6 +115,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
             Failure::Panicked(panicked) => Error::Panicked(Box::new(panicked)),
+            Failure::Task(about) => Error::Task(about),
             Failure::Other(text) => Error::Remote(text),
         }
     }
@@ -126,7 +136,11 @@ pub(crate) fn send<C: Call>(call: &C, out: &mut Output) -> Result<()> {
 
 /// Reads it again.
 pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
-    let address = input.identity()?.address()?;
+    let identity = input.identity()?;
+    if identity == Identity::NAMED {
+        return task::receive(input);
+    }
+    let address = identity.address()?;
     // SAFETY: `send` wrote the identity of a `make`, and all of them have this type; the identity was checked to be of
     // this build. Links are private to the hub that wrote it.
     let make = unsafe { std::mem::transmute::<*const (), Make>(address) };
@@ -157,6 +171,18 @@ impl<A: Value, R: Value> Call for Plain<A, R> {
 
     fn name() -> &'static str {
         type_name::<fn(A) -> R>()
+    }
+
+    fn send_name(&self, out: &mut Output) -> Result<()> {
+        task::send_registered(self.0, out)
+    }
+}
+
+impl<A: Value, R: Value> Plain<A, R> {
+    /// The function of these types at `address`, which the list of tasks has for them.
+    pub(crate) fn at(address: *const ()) -> Self {
+        // SAFETY: `Known::new` took it from a function of this type.
+        Plain(unsafe { Function::recall(address) })
     }
 }
 

@@ -32,6 +32,9 @@ pub enum Error {
     /// The function cannot be run in another process.
     #[error("this function cannot be sent to a worker: {0}")]
     Function(&'static str),
+    /// A function cannot be called by its name in the other program: the name, and why.
+    #[error("the task {} cannot be called: {}", .0.0, .0.1)]
+    Task(Box<(String, String)>),
     /// The pool was closed or terminated before the call.
     #[error("the pool is not running: it was closed or terminated")]
     NotRunning,

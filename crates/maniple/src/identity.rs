@@ -15,6 +15,11 @@ pub(crate) struct Identity {
     offset: u64,
 }
 
+impl Identity {
+    /// In the place of one: a name follows.
+    pub(crate) const NAMED: Identity = Identity { build: 0, offset: 0 };
+}
+
 /// Bytes of an encoded identity.
 pub(crate) const LEN: usize = 16;
 

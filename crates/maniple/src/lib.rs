@@ -47,6 +47,7 @@ mod pool;
 mod process;
 mod results;
 mod startup;
+pub mod task;
 mod worker;
 
 pub use bulk::{Bulk, Bytes};
@@ -60,6 +61,8 @@ pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, 
 pub use exchange::{Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait};
 pub use handle::Handle;
 pub use maniple_engine::process::Exit;
+#[cfg(feature = "macros")]
+pub use maniple_macros::task;
 pub use pool::{Builder, Calls, Imap, Pool, Ticket};
 pub use process::{
     Current, Ending, Parent, Process, ProcessBuilder, Stdio, active_children, cpu_count, current_process,

@@ -7,8 +7,9 @@
 
 use crate::process::child;
 use crate::worker;
-use maniple_engine::process::{inherited, serve};
+use maniple_engine::process::{Launch, inherited, serve};
 use maniple_engine::sys::Handle;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What workers are started as.
@@ -20,6 +21,11 @@ pub(crate) const SERVER: &str = concat!("maniple-server-", env!("CARGO_PKG_VERSI
 pub(crate) const PROCESS: &str = concat!("maniple-process-", env!("CARGO_PKG_VERSION"));
 /// What the fork server of such is started as.
 pub(crate) const PROCESS_SERVER: &str = concat!("maniple-process-server-", env!("CARGO_PKG_VERSION"));
+
+/// Another start of this program, or a start of another one.
+pub(crate) fn launch(program: Option<&Path>) -> Launch {
+    program.map_or_else(Launch::this_program, Launch::program)
+}
 
 /// How processes are started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +75,13 @@ pub fn init() {
                 let handles = forked(inherited.handles);
                 maniple_engine::sys::process::program_signals();
                 child::run(handles)
+            }
+            role if role.starts_with("maniple-") => {
+                eprintln!(
+                    "maniple: this program was started as {role} and has maniple {}: both sides need the same version",
+                    env!("CARGO_PKG_VERSION")
+                );
+                std::process::exit(1)
             }
             _ => {}
         }

@@ -87,7 +87,7 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
             Message::Task(task) => {
                 let ran = open(task.content, |input| match functions.get(&task.func) {
                     Some(Ok(function)) => function.run(input, &mut output),
-                    Some(Err(error)) => Err(Error::Remote(error.to_string())),
+                    Some(Err(error)) => Err(Error::from(Failure::from(error))),
                     None => Err(Error::Remote("a task came without its function".into())),
                 });
                 let packed = ran.and_then(|()| output.pack());

@@ -1,13 +1,14 @@
 //! What a pool can be told before it starts.
 
 use super::{Initializer, Pool, Shared, keeper};
-use crate::call::{self, Plain, Value};
+use crate::call::{self, Call, Plain, Value};
 use crate::error::{Error, Result};
 use crate::frame::Output;
 use crate::startup::{self, StartMethod};
 use crate::worker;
 use maniple_engine::pool::{Hub, HubConfig};
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A pool in the making; see [`Pool::builder`].
@@ -17,12 +18,22 @@ pub struct Builder {
     processes: Option<usize>,
     max_tasks: Option<u64>,
     pub(super) method: StartMethod,
-    setup: Result<Initializer>,
+    setup: Setup,
+    program: Option<PathBuf>,
+}
+
+/// Writes the initializer, once it is known whether it is for another program.
+struct Setup(Option<Box<dyn FnOnce(bool) -> Result<Initializer> + Send>>);
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "an initializer" } else { "none" })
+    }
 }
 
 impl Builder {
     pub(super) fn new() -> Builder {
-        Builder { processes: None, max_tasks: None, method: StartMethod::default(), setup: Ok(Initializer::default()) }
+        Builder { processes: None, max_tasks: None, method: StartMethod::default(), setup: Setup(None), program: None }
     }
 
     /// How many workers. Without it as many as this process may use processors.
@@ -51,18 +62,30 @@ impl Builder {
     /// # }
     /// ```
     pub fn initializer<A: Value>(mut self, function: fn(A), arguments: A) -> Builder {
-        let mut output = Output::with_handles();
-        self.setup = call::send(&Plain(function), &mut output).and_then(|()| {
+        self.setup.0 = Some(Box::new(move |elsewhere| {
+            let mut output = Output::with_handles();
+            match elsewhere {
+                false => call::send(&Plain(function), &mut output)?,
+                true => Plain(function).send_name(&mut output)?,
+            }
             output.begin_chunk();
             output.item(&arguments)?;
             Ok(Initializer { bytes: output.bytes().to_vec(), handles: output.take_handles() })
-        });
+        }));
         self
     }
 
     /// After so many tasks (chunks of items) a worker ends and a fresh one takes its place; 0 means never.
     pub fn max_tasks_per_child(mut self, tasks: u64) -> Builder {
         self.max_tasks = Some(tasks);
+        self
+    }
+
+    /// The program that workers run, if it is not this one: an executable that links this crate. Functions are then called by the names
+    /// under which they are registered there, so they must be [tasks](macro@crate::task) here as well, or be called by name
+    /// ([`Pool::apply_named`], [`Pool::map_named`]).
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.program = Some(path.into());
         self
     }
 
@@ -88,12 +111,13 @@ impl Builder {
                 "call maniple::init() at the beginning of main, or enable the feature auto-init".into(),
             ));
         }
+        let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
         let hub = Hub::new(HubConfig {
             processes,
             max_tasks_per_child: self.max_tasks.and_then(NonZeroU64::new),
             tap_stderr: worker::TAPPED,
         })?;
-        let shared = Arc::new(Shared::new(hub, self.method, self.setup?));
+        let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
         let pool = Pool { shared: shared.clone() };
         for _ in 0..processes {
             shared.start_worker()?;

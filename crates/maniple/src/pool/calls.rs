@@ -8,6 +8,7 @@ use crate::call::{self, Call, Plain, Star, StarFn, Value, With};
 use crate::error::{Error, Result};
 use crate::frame::Output;
 use crate::results::{About, Reader};
+use crate::task;
 use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
 use std::any::type_name;
 use std::sync::{Arc, PoisonError};
@@ -67,6 +68,10 @@ impl<'a> Calls<'a> {
     /// When the call cannot be sent.
     pub fn apply_async<A: Value, R: Value>(self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
         let func = self.known(&Plain(function))?;
+        self.one(func, item)
+    }
+
+    fn one<A: Value, R: Value>(self, func: Func, item: A) -> Result<Ticket<R>> {
         let packet = single(&item, self.pool.hub.packer())?;
         let about = About { method: "apply", function: Plain::<A, R>::name(), in_order: true };
         let spec = self.spec(func, Collect::All, Some(1));
@@ -118,6 +123,9 @@ impl<'a> Calls<'a> {
         function: fn(&S, A) -> R,
         items: impl IntoIterator<Item = A>,
     ) -> Result<Ticket<Vec<R>>> {
+        if self.pool.program.is_some() {
+            return Err(Error::Function("another program cannot be given a state; make it part of the items"));
+        }
         let mut output = Output::new(self.pool.hub.packer());
         With::send_borrowed(function, state, &mut output)?;
         let func = self.pool.hub.define(output.pack()?);
@@ -173,10 +181,35 @@ impl<'a> Calls<'a> {
         self.lazy(function, "imap_unordered", Collect::Unordered, items.into_iter())
     }
 
+    /// See [`Pool::apply_named`](crate::Pool::apply_named).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_named<A: Value, R: Value>(self, name: &str, item: A) -> Result<R> {
+        let func = self.known_as(|output| task::send::<A, R>(name, output))?;
+        self.one(func, item)?.get()
+    }
+
+    /// See [`Pool::map_named`](crate::Pool::map_named).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn map_named<A: Value, R: Value>(self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+        let func = self.known_as(|output| task::send::<A, R>(name, output))?;
+        self.all(func, "map_named", Plain::<A, R>::name(), items)?.get()
+    }
+
     /// The call as a function that the workers know, from an earlier call where that is so.
     fn known<C: Call>(&self, call: &C) -> Result<Func> {
+        self.known_as(|output| match self.pool.program {
+            None => call::send(call, output),
+            Some(_) => call.send_name(output),
+        })
+    }
+
+    fn known_as(&self, write: impl FnOnce(&mut Output) -> Result<()>) -> Result<Func> {
         let mut output = Output::new(self.pool.hub.packer());
-        call::send(call, &mut output)?;
+        write(&mut output)?;
         let mut functions = self.pool.functions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = functions.iter().rposition(|(bytes, _)| bytes == output.bytes()) {
             return Ok(functions[at].1.clone());

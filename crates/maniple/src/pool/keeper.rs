@@ -99,9 +99,13 @@ impl Shared {
         Ok(handles)
     }
 
+    fn launch(&self) -> Launch {
+        startup::launch(self.program.as_deref())
+    }
+
     fn start_process(&self, handles: Vec<Handle>) -> maniple_engine::Result<Child> {
         match self.method {
-            StartMethod::Spawn => Launch::this_program().role(startup::WORKER).handles(handles).start(),
+            StartMethod::Spawn => self.launch().role(startup::WORKER).handles(handles).start(),
             StartMethod::ForkServer => {
                 let mut crew = self.crew();
                 if let Some(server) = &crew.server
@@ -110,7 +114,7 @@ impl Shared {
                     return Ok(child);
                 }
                 // There is none yet, or someone has killed it.
-                let server = Server::start(Launch::this_program().role(startup::SERVER))?;
+                let server = Server::start(self.launch().role(startup::SERVER))?;
                 let child = server.fork(&handles);
                 crew.server = Some(server);
                 child

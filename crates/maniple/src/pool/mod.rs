@@ -24,6 +24,7 @@ use crate::startup::StartMethod;
 use keeper::Crew;
 use maniple_engine::pool::{Func, Hub};
 use maniple_engine::sys::Handle;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     hub: Hub,
     method: StartMethod,
     setup: Initializer,
+    // Another program than this one, whose functions are known by their names.
+    program: Option<PathBuf>,
     crew: Mutex<Crew>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     // Functions called lately, by what defines them: workers know them already.
@@ -47,8 +50,16 @@ struct Initializer {
 }
 
 impl Shared {
-    fn new(hub: Hub, method: StartMethod, setup: Initializer) -> Shared {
-        Shared { hub, method, setup, crew: Mutex::default(), keeper: Mutex::default(), functions: Mutex::default() }
+    fn new(hub: Hub, method: StartMethod, setup: Initializer, program: Option<PathBuf>) -> Shared {
+        Shared {
+            hub,
+            method,
+            setup,
+            program,
+            crew: Mutex::default(),
+            keeper: Mutex::default(),
+            functions: Mutex::default(),
+        }
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
@@ -304,6 +315,37 @@ impl Pool {
         I::IntoIter: Send + 'static,
     {
         self.calls().imap_unordered(function, items)
+    }
+
+    /// As [`Pool::apply`], for a function of the workers' program that is known by its name, as a [task](macro@crate::task).
+    ///
+    /// ```
+    /// #[maniple::task(name = "square")]
+    /// fn square(x: u64) -> u64 {
+    ///     x * x
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let other_program = std::env::current_exe()?;
+    /// let pool = maniple::Pool::builder().processes(1).program(other_program).build()?;
+    /// let squared: u64 = pool.apply_named("square", 7u64)?;
+    /// assert_eq!(squared, 49);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Any [`Error`](crate::Error); [`Error::Task`](crate::Error::Task) if the program knows no such function.
+    pub fn apply_named<A: Value, R: Value>(&self, name: &str, item: A) -> Result<R> {
+        self.calls().apply_named(name, item)
+    }
+
+    /// As [`Pool::map`], for a function that is known by its name.
+    ///
+    /// # Errors
+    /// As [`Pool::apply_named`].
+    pub fn map_named<A: Value, R: Value>(&self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+        self.calls().map_named(name, items)
     }
 
     /// The workers' process numbers.

@@ -6,6 +6,7 @@ use super::{Ending, Process, Running, Shared, here};
 use crate::call::Value;
 use crate::error::{Error, Result};
 use crate::startup::{self, StartMethod};
+use crate::task;
 use maniple_engine::process::{ExitWatch, Launch, Server, Stdio as Stream, lifeline};
 use maniple_engine::sys::{self, Handle, memory};
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ pub struct ProcessBuilder {
     folder: Option<PathBuf>,
     stdio: [Stdio; 3],
     method: StartMethod,
+    program: Option<PathBuf>,
 }
 
 /// All that a start needs.
@@ -50,6 +52,7 @@ pub(super) struct Plan {
     call: child::Called,
     stdio: [Stdio; 3],
     method: StartMethod,
+    program: Option<PathBuf>,
 }
 
 impl ProcessBuilder {
@@ -61,6 +64,7 @@ impl ProcessBuilder {
             folder: None,
             stdio: Default::default(),
             method: StartMethod::default(),
+            program: None,
         }
     }
 
@@ -119,6 +123,14 @@ impl ProcessBuilder {
         self
     }
 
+    /// The program that is started, if it is not this one: an executable that links this crate. The function is then called by the name
+    /// under which it is registered there, so it must be a [task](macro@crate::task) here as well, or be named
+    /// ([`build_named`](ProcessBuilder::build_named)).
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
     fn setup(&mut self) -> Setup {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let name = self.name.take().unwrap_or_else(|| format!("Process-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -136,17 +148,56 @@ impl ProcessBuilder {
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
-    pub fn build<A: Value, R: Ending + 'static>(mut self, function: fn(A) -> R, argument: A) -> Result<Process> {
+    pub fn build<A: Value, R: Ending + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
+        let call = match self.program {
+            None => child::send(function, &argument)?,
+            Some(_) => child::send_named(|output| task::send_registered(function, output), &argument)?,
+        };
+        self.finish(call)
+    }
+
+    /// The same for a function of the other program (or of this one) that is known by its name, as a [task](macro@crate::task). `R` is
+    /// what it returns.
+    ///
+    /// A name that is not known there ends the process at once, with code 1, and is told on its standard error.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// #[maniple::task(name = "count to")]
+    /// fn count(up_to: i32) -> i32 {
+    ///     (1..=up_to).last().unwrap_or(0)
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let other_program = std::env::current_exe()?;
+    /// let process = Process::builder().program(other_program).build_named::<_, i32>("count to", 7)?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(7));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Codec`] if the argument cannot be encoded.
+    pub fn build_named<A: Value, R: Ending + 'static>(self, name: &str, argument: A) -> Result<Process> {
+        let call = child::send_named(|output| task::send::<A, R>(name, output), &argument)?;
+        self.finish(call)
+    }
+
+    fn finish(mut self, call: child::Called) -> Result<Process> {
+        if self.program.is_some() && self.method != StartMethod::Spawn {
+            return Err(Error::Start("the fork server forks this program; another one can only be spawned".into()));
+        }
         if !startup::is_done() {
             // Without this the child would run `main`, start a process, and so on without end.
             return Err(Error::Start(
                 "call maniple::init() at the beginning of main, or enable the feature auto-init".into(),
             ));
         }
-        let call = child::send(function, &argument)?;
         let setup = self.setup();
         let (name, daemon) = (setup.name.clone(), setup.daemon);
-        let plan = Plan { setup, call, stdio: self.stdio, method: self.method };
+        let plan = Plan { setup, call, stdio: self.stdio, method: self.method, program: self.program };
         Ok(Process { shared: Arc::new(shared(name, daemon, Some(plan), OnceLock::new())) })
     }
 
@@ -204,14 +255,14 @@ impl Plan {
     }
 
     fn try_start(self) -> maniple_engine::Result<Running> {
-        let Plan { mut setup, call, stdio, method } = self;
+        let Plan { mut setup, call, stdio, method, program } = self;
         let (held, theirs) = setup.daemon.then(lifeline::pair).transpose()?.unzip();
         let me = ExitWatch::of(std::process::id())?.into_handle();
         let mut handles = vec![me];
         handles.extend(theirs);
         let child = match method {
             StartMethod::Spawn => {
-                let mut launch = Launch::this_program().role(startup::PROCESS);
+                let mut launch = startup::launch(program.as_deref()).role(startup::PROCESS);
                 for (name, value) in setup.environment.drain(..) {
                     launch = match value {
                         Some(value) => launch.env(name, value),

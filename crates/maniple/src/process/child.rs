@@ -9,6 +9,7 @@ use crate::call::Value;
 use crate::error::{Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
+use crate::task;
 use maniple_engine::process::{ExitWatch, Stdio as Stream, lifeline};
 use maniple_engine::sys::{self, Handle};
 use serde::{Deserialize, Serialize};
@@ -38,8 +39,15 @@ const NOT_BEGUN: i32 = 1;
 type Enter = fn(&mut Input<'_>) -> Result<i32>;
 
 fn enter<A: Value, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
-    let address = input.identity()?.address()?;
-    // SAFETY: `send` for these very types wrote the identity of a function of this type.
+    enter_at::<A, R>(input.identity()?.address()?, input)
+}
+
+/// The type of [`enter_at`].
+pub(crate) type EnterAt = fn(*const (), &mut Input<'_>) -> Result<i32>;
+
+/// Calls the function of these types at `address`.
+pub(crate) fn enter_at<A: Value, R: Ending + 'static>(address: *const (), input: &mut Input<'_>) -> Result<i32> {
+    // SAFETY: `send`, or the list of tasks, has for these very types the address of a function of this type.
     let function = unsafe { <fn(A) -> R as Function>::recall(address) };
     let argument = input.item::<A>()??;
     Ok(function(argument).code())
@@ -55,6 +63,14 @@ pub(super) fn send<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument
     let mut output = Output::with_handles();
     output.identity(Identity::of(enter::<A, R> as Enter as *const ())?);
     output.identity(Identity::of(function.address())?);
+    output.item(argument)?;
+    Ok(Called { bytes: output.bytes().to_vec(), handles: output.take_handles() })
+}
+
+/// The same for a function that is known by its name.
+pub(super) fn send_named<A: Value>(name: impl FnOnce(&mut Output) -> Result<()>, argument: &A) -> Result<Called> {
+    let mut output = Output::with_handles();
+    name(&mut output)?;
     output.item(argument)?;
     Ok(Called { bytes: output.bytes().to_vec(), handles: output.take_handles() })
 }
@@ -98,10 +114,14 @@ fn begin(handles: Vec<Handle>) -> Result<i32> {
     }
     input.supply(handles.collect());
     settle(setup, stdio, parent, line)?;
-    let address = input.identity()?.address()?;
-    // SAFETY: `send` wrote the identity of an `enter`, and all of them have this type; the identity was checked to be of this
-    // build. The memory was this process's alone.
-    let enter = unsafe { std::mem::transmute::<*const (), Enter>(address) };
+    let identity = input.identity()?;
+    let enter: Enter = if identity == Identity::NAMED {
+        task::enter
+    } else {
+        // SAFETY: `send` wrote the identity of an `enter`, and all of them have this type; the identity was checked to be of this
+        // build. The memory was this process's alone.
+        unsafe { std::mem::transmute::<*const (), Enter>(identity.address()?) }
+    };
     // What the panic hook printed is all there is to say.
     catch_unwind(AssertUnwindSafe(|| enter(&mut input))).unwrap_or(Ok(PANICKED))
 }
