@@ -89,7 +89,6 @@ fn register(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
 /// The types of the function's arguments.
 fn arguments(function: &ItemFn) -> syn::Result<Vec<&Type>> {
     let sig = &function.sig;
-    let refused = |what: &str| format!("a task is a plain function; this one is {what}");
     if !sig.generics.params.is_empty() {
         return Err(Error::new_spanned(&sig.generics, refused("generic, and each of its instances would need a name")));
     }
@@ -99,16 +98,23 @@ fn arguments(function: &ItemFn) -> syn::Result<Vec<&Type>> {
     if !matches!(sig.safety, syn::Safety::Default) || sig.abi.is_some() || sig.variadic.is_some() {
         return Err(Error::new_spanned(sig, refused("unsafe or of another ABI")));
     }
-    let argument = |argument| match argument {
-        &FnArg::Typed(ref typed) => match &*typed.ty {
-            Type::Reference(ty) => Err(Error::new_spanned(
-                ty,
-                "what a task is given comes from another process: take a value, not a reference",
-            )),
+    sig.inputs.iter().map(argument).collect()
+}
+
+fn argument(argument: &FnArg) -> syn::Result<&Type> {
+    match argument {
+        FnArg::Typed(typed) => match &*typed.ty {
+            Type::Reference(ty) => {
+                let why = "what a task is given comes from another process: take a value, not a reference";
+                Err(Error::new_spanned(ty, why))
+            }
             Type::ImplTrait(ty) => Err(Error::new_spanned(ty, refused("generic"))),
             ty => Ok(ty),
         },
         FnArg::Receiver(own) => Err(Error::new_spanned(own, refused("a method"))),
-    };
-    sig.inputs.iter().map(argument).collect()
+    }
+}
+
+fn refused(what: &str) -> String {
+    format!("a task is a plain function; this one is {what}")
 }

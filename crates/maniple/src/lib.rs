@@ -38,6 +38,7 @@ pub mod bulk;
 mod call;
 mod codec;
 mod error;
+mod events;
 mod exchange;
 mod frame;
 pub mod handle;

@@ -2,6 +2,7 @@
 
 use crate::call::{self, Failure, Run};
 use crate::error::{Error, Result};
+use crate::events;
 use crate::frame::{Input, Output, open};
 use crate::panic;
 use maniple_engine::pool::{Message, Packer, WorkerLink, worker_handles};
@@ -18,8 +19,8 @@ const DONE: i32 = 0;
 const NOT_READY: i32 = 1;
 const LINK_LOST: i32 = 2;
 
-/// Runs this process as a worker, and ends it. First in `handles` are the link's, then the memory that holds the initializer, and
-/// then those in its arguments.
+/// Runs this process as a worker, and ends it. First in `handles` are the link's, then the memory that says which events are wanted (one
+/// byte) and holds the initializer, then the pipe for events, if any are, and then those in the initializer's arguments.
 pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
     sys::process::worker_signals();
     sys::process::take_name();
@@ -51,7 +52,7 @@ fn work(mut link: WorkerLink, setup: Vec<Handle>) -> i32 {
     }
 }
 
-/// Calls the pool's initializer, if it has one.
+/// Sends events to the pool's process, if it wants any, and calls the pool's initializer, if it has one.
 fn initialize(setup: Vec<Handle>) -> Result<()> {
     let mut setup = setup.into_iter();
     let Some(memory) = setup.next() else { return Ok(()) };
@@ -59,10 +60,16 @@ fn initialize(setup: Vec<Handle>) -> Result<()> {
     File::from(memory)
         .read_to_end(&mut bytes)
         .map_err(|e| Error::Remote(format!("the initializer's arguments cannot be read: {e}")))?;
+    let Some((&level, bytes)) = bytes.split_first() else { return Ok(()) };
+    if level > 0
+        && let Some(pipe) = setup.next()
+    {
+        events::install(pipe, level);
+    }
     if bytes.is_empty() {
         return Ok(());
     }
-    let mut input = Input::with_handles(&bytes, setup.collect());
+    let mut input = Input::with_handles(bytes, setup.collect());
     let mut output = Output::plain();
     call::receive(&mut input)?.run(&mut input, &mut output)?;
     let mut result = Input::plain(output.bytes());

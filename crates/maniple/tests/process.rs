@@ -317,3 +317,15 @@ fn files_and_pipes_go_along_in_its_argument() {
 fn tempfile() -> std::fs::File {
     rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into()
 }
+
+/// As in `main`: the system's default would end the process.
+#[test]
+fn writing_what_nobody_reads_is_an_error() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let fails = |mut writer: Handle<PipeWriter>| i32::from(writer.write_all(b"x").is_ok());
+        assert_eq!(started(method, fails, writer.into()).join().unwrap(), Exit::Code(0), "{method:?}");
+    }
+}

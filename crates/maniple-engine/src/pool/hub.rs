@@ -107,6 +107,9 @@ pub(super) struct Peer {
     pub stop_due: bool,
     /// Tasks with handles that it has been sent and has not taken.
     pub untaken: Vec<u64>,
+    /// Something of the front's that the keeper is to look at as well, and whether the front has been told.
+    pub extra: Option<Arc<Handle>>,
+    pub extra_due: bool,
 }
 
 pub(super) struct State {
@@ -241,6 +244,8 @@ impl Hub {
             wire_open: true,
             stop_due: false,
             untaken: Vec::new(),
+            extra: None,
+            extra_due: false,
         };
         st.peers.insert(worker, peer);
         Ok((worker, handles.into_vec()))
@@ -264,6 +269,21 @@ impl Hub {
         }
         drop(st);
         self.inner.kick.kick();
+    }
+
+    /// Has the keeper look at a handle of the front's for as long as the worker lives; see [`Chore::Heard`](super::Chore::Heard).
+    pub fn listen_to(&self, worker: WorkerId, handle: Arc<Handle>) {
+        if let Some(peer) = self.lock().peers.get_mut(worker) {
+            peer.extra = Some(handle);
+        }
+        self.inner.kick.kick();
+    }
+
+    /// The handle given to [`Hub::listen_to`] is at its end.
+    pub fn listen_no_more(&self, worker: WorkerId) {
+        if let Some(peer) = self.lock().peers.get_mut(worker) {
+            peer.extra = None;
+        }
     }
 
     /// The link's process could not be started; the link is thrown away.

@@ -20,6 +20,9 @@ pub enum Chore {
     Start(usize),
     /// This worker's process has ended: reap it, and say [`Hub::exited`].
     Reap(WorkerId),
+    /// The handle that was given to [`Hub::listen_to`] for this worker can be read: read all there is, or this comes again at once. Where
+    /// its other end is closed say [`Hub::listen_no_more`].
+    Heard(WorkerId),
     /// A job whose end it wanted to be told of has ended.
     Completed(JobId),
     /// The pool has ended, and all its workers. There is nothing more to keep.
@@ -36,6 +39,7 @@ struct Watched {
     wire: Option<Arc<crate::sys::wire::Wire>>,
     watch: Option<Arc<crate::process::ExitWatch>>,
     stderr: Option<Arc<crate::sys::Handle>>,
+    extra: Option<Arc<crate::sys::Handle>>,
 }
 
 impl Hub {
@@ -73,6 +77,7 @@ impl Hub {
                     wire: Some(p.link.wire().clone()).filter(|_| p.wire_open),
                     watch: p.watch.clone().filter(|_| !p.reaping),
                     stderr: p.link.stderr.clone(),
+                    extra: p.extra.clone(),
                 })
                 .collect();
             drop(st);
@@ -117,6 +122,7 @@ impl Hub {
             handles.extend(w.wire.as_deref().map(AsFd::as_fd));
             handles.extend(w.watch.as_deref().map(AsFd::as_fd));
             handles.extend(w.stderr.as_deref().map(AsFd::as_fd));
+            handles.extend(w.extra.as_deref().map(AsFd::as_fd));
         }
         let mut interests: Vec<Interest<'_>> = handles.into_iter().map(Interest::new).collect();
         if ready::wait(&mut interests, Some(timeout)).unwrap_or(0) == 0 {
@@ -130,7 +136,9 @@ impl Hub {
             let wire = w.wire.is_some() && at.next().unwrap_or(false);
             let ended = w.watch.is_some() && at.next().unwrap_or(false);
             let wrote = w.stderr.is_some() && at.next().unwrap_or(false);
+            let extra = w.extra.is_some() && at.next().unwrap_or(false);
             let Some(peer) = st.peers.get_mut(w.worker) else { continue };
+            peer.extra_due |= extra;
             if wrote {
                 peer.forward_stderr();
             }
@@ -153,6 +161,10 @@ fn call_next(st: &mut State) {
 }
 
 fn next_chore(st: &mut State) -> Option<Chore> {
+    if let Some((worker, peer)) = st.peers.iter_mut().find(|(_, p)| p.extra_due) {
+        peer.extra_due = false;
+        return Some(Chore::Heard(worker));
+    }
     if let Some((worker, peer)) = st.peers.iter_mut().find(|(_, p)| p.reap_due) {
         peer.reap_due = false;
         return Some(Chore::Reap(worker));

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use crate::error::{Error, Result};
+use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Chore, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
@@ -15,6 +16,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct Crew {
     children: HashMap<WorkerId, Arc<Child>>,
+    relays: HashMap<WorkerId, Arc<Relay>>,
     server: Option<Server>,
     /// Whoever is started from now on is ended at once.
     terminated: bool,
@@ -46,9 +48,13 @@ impl Shared {
                 Chore::Reap(worker) => {
                     let child = self.crew().children.get(&worker).cloned();
                     let exit = child.and_then(|c| c.wait().ok());
+                    // Its last events come before the news of its end.
+                    self.deliver(worker);
                     self.crew().children.remove(&worker);
+                    self.crew().relays.remove(&worker);
                     self.hub.exited(worker, exit);
                 }
+                Chore::Heard(worker) => self.deliver(worker),
                 Chore::Completed(_) | Chore::Idle => {}
                 Chore::Done => break,
             }
@@ -61,7 +67,9 @@ impl Shared {
     /// Starts one worker.
     pub(super) fn start_worker(&self) -> Result<()> {
         let (worker, mut handles) = self.hub.create_link()?;
-        let started = self.setup().and_then(|setup| {
+        let (relay, pipe, level) =
+            events::relay().map_or((None, None, 0), |(relay, pipe, level)| (Some(relay), Some(pipe), level));
+        let started = self.setup(level, pipe).and_then(|setup| {
             handles.extend(setup);
             self.start_process(handles)
         });
@@ -72,6 +80,10 @@ impl Shared {
                 {
                     let mut crew = self.crew();
                     crew.children.insert(worker, child.clone());
+                    if let Some(relay) = relay {
+                        self.hub.listen_to(worker, relay.handle().clone());
+                        crew.relays.insert(worker, Arc::new(relay));
+                    }
                     if crew.terminated {
                         let _ = child.kill();
                     }
@@ -87,12 +99,26 @@ impl Shared {
         }
     }
 
-    /// The initializer and its arguments, in memory that the worker reads once, and copies of the descriptors in them.
-    fn setup(&self) -> maniple_engine::Result<Vec<Handle>> {
+    /// Hands on what a worker has told.
+    fn deliver(&self, worker: WorkerId) {
+        // Not with the crew locked: a subscriber is the user's code.
+        let relay = self.crew().relays.get(&worker).cloned();
+        if let Some(relay) = relay
+            && !relay.deliver()
+        {
+            self.hub.listen_no_more(worker);
+        }
+    }
+
+    /// Which events are wanted, the initializer and its arguments, in memory that the worker reads once; the pipe for events; and copies
+    /// of the descriptors in the arguments.
+    fn setup(&self, level: u8, pipe: Option<Handle>) -> maniple_engine::Result<Vec<Handle>> {
         let doing = |source| maniple_engine::Error::Os { doing: "lay out the initializer's arguments", source };
-        let memory = memory::create("maniple-setup", self.setup.bytes.len()).map_err(doing)?;
-        memory::write_at(memory.as_fd(), &self.setup.bytes, 0).map_err(doing)?;
+        let memory = memory::create("maniple-setup", 1 + self.setup.bytes.len()).map_err(doing)?;
+        memory::write_at(memory.as_fd(), &[level], 0).map_err(doing)?;
+        memory::write_at(memory.as_fd(), &self.setup.bytes, 1).map_err(doing)?;
         let mut handles = vec![memory];
+        handles.extend(pipe);
         for handle in &self.setup.handles {
             handles.push(memory::duplicate(handle).map_err(doing)?);
         }

@@ -5,6 +5,7 @@ use super::child::{self, Setup};
 use super::{Ending, Process, Running, Shared, here};
 use crate::call::Value;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::startup::{self, StartMethod};
 use crate::task;
 use maniple_engine::process::{ExitWatch, Launch, Server, Stdio as Stream, lifeline};
@@ -141,6 +142,7 @@ impl ProcessBuilder {
             parent: std::process::id(),
             environment: std::mem::take(&mut self.environment),
             folder: self.folder.take(),
+            events: 0,
         }
     }
 
@@ -224,7 +226,7 @@ impl ProcessBuilder {
                 sys::process::leave(child::in_fork(setup, stdio, me, theirs, function))
             }
             sys::process::Forked::Parent(child) => {
-                let running = Running { child, _lifeline: held };
+                let running = Running { child, relay: None, _lifeline: held };
                 let process =
                     Process { shared: Arc::new(shared(setup.name, setup.daemon, None, OnceLock::from(running))) };
                 here::remember(&process.shared);
@@ -259,6 +261,12 @@ impl Plan {
         let (held, theirs) = setup.daemon.then(lifeline::pair).transpose()?.unzip();
         let me = ExitWatch::of(std::process::id())?.into_handle();
         let mut handles = vec![me];
+        let mut relay = None;
+        if let Some((ours, pipe, level)) = events::relay() {
+            setup.events = level;
+            relay = Some(ours);
+            handles.push(pipe);
+        }
         handles.extend(theirs);
         let child = match method {
             StartMethod::Spawn => {
@@ -293,7 +301,7 @@ impl Plan {
                 from_server(&handles)?
             }
         };
-        Ok(Running { child, _lifeline: held })
+        Ok(Running { child, relay, _lifeline: held })
     }
 }
 

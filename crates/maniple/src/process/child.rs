@@ -1,12 +1,13 @@
 //! The child's side: take up what was sent, call the function, end.
 //!
-//! Its handles, in order: the memory that says what to do, a watch on the parent, a daemon's lifeline, the standard streams that it
-//! has to put in place itself, and those in the function's argument.
+//! Its handles, in order: the memory that says what to do, a watch on the parent, the pipe for events, a daemon's lifeline, the standard
+//! streams that it has to put in place itself, and those in the function's argument.
 #![allow(unsafe_code)]
 
 use super::{Ending, here};
 use crate::call::Value;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::task;
@@ -28,6 +29,8 @@ pub(super) struct Setup {
     pub parent_name: String,
     pub environment: Vec<(OsString, Option<OsString>)>,
     pub folder: Option<PathBuf>,
+    /// The greatest level of events that the parent wants; 0: none, and there is no pipe for them.
+    pub events: u8,
 }
 
 /// A process's exit code after a panic, as `main` has it.
@@ -88,6 +91,8 @@ pub(super) fn encode(setup: &Setup, given: [bool; 3], call: &[u8]) -> Vec<u8> {
 /// Runs this process as somebody's [`Process`](super::Process), and ends it.
 pub(crate) fn run(handles: Vec<Handle>) -> ! {
     sys::process::take_name();
+    // Rust sees to it before `main`, which is not reached here.
+    sys::process::ignore_broken_pipes();
     let code = begin(handles).unwrap_or_else(|error| {
         eprintln!("maniple: a process cannot begin: {error}");
         NOT_BEGUN
@@ -105,6 +110,9 @@ fn begin(handles: Vec<Handle>) -> Result<i32> {
     let mut input = Input::plain(&bytes);
     let (setup, given) = input.item::<(Setup, [bool; 3])>()??;
     let parent = ExitWatch::from_inherited(next()?);
+    if setup.events > 0 {
+        events::install(next()?, setup.events);
+    }
     let line = setup.daemon.then(&mut next).transpose()?;
     let mut stdio = [const { Stream::Inherit }; 3];
     for (stream, given) in stdio.iter_mut().zip(given) {

@@ -22,14 +22,16 @@ mod here;
 
 use crate::call::Value;
 use crate::error::{Error, Result};
+use crate::events::Relay;
 use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
 pub use here::{Current, Parent, active_children, cpu_count, current_process, parent_process};
 use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
+use maniple_engine::sys::ready::{self, Interest};
 use std::fmt::{self, Debug};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A function that runs, ran or will run in a process of its own. Clones are handles on the same process.
 ///
@@ -65,6 +67,8 @@ struct Shared {
 
 struct Running {
     child: Child,
+    // What it tells by tracing.
+    relay: Option<Relay>,
     // A daemon's. Held as long as it may live.
     _lifeline: Option<LifelineHub>,
 }
@@ -165,8 +169,13 @@ impl Process {
         Ok(())
     }
 
+    /// Comes by whenever the process is asked something, so what it has told is handed on.
     fn running(&self) -> Result<&Running> {
-        self.shared.running.get().ok_or(Error::Process("it was not started; call start() first"))
+        let running = self.shared.running.get();
+        if let Some(relay) = running.and_then(|running| running.relay.as_ref()) {
+            relay.deliver();
+        }
+        running.ok_or(Error::Process("it was not started; call start() first"))
     }
 
     /// Waits until it has ended, and says how.
@@ -174,7 +183,10 @@ impl Process {
     /// # Errors
     /// [`Error::Process`] if it was not started.
     pub fn join(&self) -> Result<Exit> {
-        Ok(self.running()?.child.wait()?)
+        self.running()?.wait(None)?;
+        let exit = self.running()?.child.wait()?;
+        self.running()?;
+        Ok(exit)
     }
 
     /// The same for at most `timeout`; `None` if it still runs.
@@ -182,7 +194,12 @@ impl Process {
     /// # Errors
     /// [`Error::Process`] if it was not started.
     pub fn join_timeout(&self, timeout: Duration) -> Result<Option<Exit>> {
-        Ok(self.running()?.child.wait_timeout(timeout)?)
+        let until = Instant::now().checked_add(timeout);
+        self.running()?.wait(until)?;
+        let left = until.map_or(timeout, |until| until.saturating_duration_since(Instant::now()));
+        let ended = self.running()?.child.wait_timeout(left)?;
+        self.running()?;
+        Ok(ended)
     }
 
     /// Waits until it has ended as a future, with any executor, and says how.
@@ -271,6 +288,31 @@ impl Drop for Shared {
         if self.daemon {
             let _ = running.child.kill();
         }
+        let _ = running.wait(None);
         let _ = running.child.wait();
+        if let Some(relay) = &running.relay {
+            relay.deliver();
+        }
+    }
+}
+
+impl Running {
+    /// Hands on what the process tells, until it has ended or the time is up.
+    fn wait(&self, until: Option<Instant>) -> Result<()> {
+        let Some(relay) = &self.relay else { return Ok(()) };
+        let mut open = true;
+        while open && self.child.try_wait()?.is_none() {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            let mut either = [Interest::new(self.child.watch().as_fd()), Interest::new(relay.as_fd())];
+            let failed = |source| maniple_engine::Error::Os { doing: "wait for a process", source };
+            ready::wait(&mut either, left).map_err(failed)?;
+            if either[1].ready() {
+                open = relay.deliver();
+            }
+        }
+        Ok(())
     }
 }

@@ -309,6 +309,12 @@ pub fn program_signals() {
     unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
 }
 
+/// As in every Rust program: writing what nobody reads is an error, not the end.
+pub fn ignore_broken_pipes() {
+    // SAFETY: sets no action; nothing is called.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// A handle that gives nothing and takes everything.
 pub fn nothing() -> crate::Result<Handle> {
     use crate::error::Doing;

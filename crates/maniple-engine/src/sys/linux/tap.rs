@@ -13,6 +13,28 @@ pub fn pair() -> io::Result<(Handle, Handle)> {
     Ok((hub, worker))
 }
 
+/// The two ends of a pipe for records: neither blocks, and what is written in one go of at most [`RECORD`] bytes stays in one piece.
+pub fn records() -> io::Result<(Handle, Handle)> {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    // More than it is given by default; refused to a user who has many pipes, who then does with less.
+    let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
+    Ok((reader, writer))
+}
+
+/// Bytes that [`records`] keep in one piece.
+pub const RECORD: usize = 4096;
+
+/// Writes one record. False: there is no room, or nobody to read it.
+pub fn record(handle: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+    loop {
+        match rustix::io::write(handle, bytes) {
+            Ok(n) => return n == bytes.len(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
 /// Makes `handle` this process's standard error.
 pub fn redirect(handle: Handle) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&handle)?)
