@@ -16,6 +16,8 @@ CF_TESTS ?=
 SUITE_ARGS ?=
 # The folder whose words `make demo` counts; the Python standard library if empty.
 FOLDER ?=
+# The git revision with which `make semver` compares.
+SINCE ?= HEAD
 # How many random histories `make simulate` plays.
 SEEDS ?= 2000000
 
@@ -29,7 +31,7 @@ setup := scripts/need-cargo.sh && $(PYTHON) scripts/setup.py $(VENV)
 export PYO3_PYTHON := $(abspath $(py))
 
 .PHONY: help demo test lint bench clean build format simulate bench-full suite \
-	test-standard-fails test-rust test-loom test-python test-api test-cpython
+	semver test-standard-fails test-rust test-loom test-python test-api test-cpython
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 } /^## / { print "\n" substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -42,13 +44,14 @@ test: ## all tests: Rust, loom, Python, names, CPython's own tests; under 15 min
 	@$(setup) extension test
 	@$(py) scripts/run_tests.py rust loom python api cpython --cpython-suite "$(SUITE)" --api-tool "$(API)"
 
-lint: ## formatting, clippy, documentation, ruff, mypy, the stubs; changes nothing
+lint: ## formatting, clippy, the oldest Rust, documentation, ruff, mypy, the stubs; changes nothing
 	@$(setup) extension test lint
 	@failed=0; run() { echo "+ $$*"; "$$@" || failed=1; }; \
 	run cargo fmt --all --check -- -l; \
 	run cargo fmt --check --manifest-path benchmarks/rust/Cargo.toml -- -l; \
 	run cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings; \
 	run cargo clippy --quiet --locked -p maniple --no-default-features -- -D warnings; \
+	run scripts/check_msrv.sh; \
 	run env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features --workspace --document-private-items; \
 	run $(py) -m ruff check --output-format concise .; \
 	run $(py) -m ruff format --check .; \
@@ -83,6 +86,9 @@ test-rust test-loom test-python test-api test-cpython: ## one part of the tests
 	@$(py) scripts/run_tests.py $(@:test-%=%) --cpython-suite "$(SUITE)" --api-tool "$(API)"
 
 ## Longer
+semver: ## what changed for users of the crate since a git revision (SINCE=...); needs cargo-semver-checks
+	cargo semver-checks --package maniple --all-features --baseline-rev $(SINCE)
+
 simulate: ## the scheduler through two million random histories (SEEDS=...)
 	@scripts/need-cargo.sh
 	MANIPLE_SEEDS=$(SEEDS) cargo test --locked -p maniple-engine --release --test simulation -- --nocapture

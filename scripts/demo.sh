@@ -17,5 +17,6 @@ cargo build --quiet --release --locked -p maniple --examples
 
 show "$python" examples/python/squares.py
 show cargo run --quiet --release --locked -p maniple --example squares
+show cargo run --quiet --release --locked -p maniple --example another_program
 show "$python" examples/python/wordcount.py "${folder[@]}"
 show cargo run --quiet --release --locked -p maniple --example wordcount -- "${folder[@]}"

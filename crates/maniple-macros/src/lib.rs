@@ -1,11 +1,30 @@
 //! The attribute `#[maniple::task]`, which `maniple` re-exports and documents.
 
+#![deny(missing_docs)]
+
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::{Error, FnArg, Ident, ItemFn, LitStr, Path, ReturnType, Token, Type, parse_quote};
 
-/// Makes a function known by its name, to other programs too. See the documentation of the `maniple` crate.
+/// Makes a function known by its name, also to other programs. The function stays what it is.
+///
+/// ```ignore
+/// #[maniple::task]
+/// fn thumbnail(photo: Vec<u8>, width: u32) -> Result<Vec<u8>, String> {
+///     Ok(photo)
+/// }
+///
+/// #[maniple::task(name = "count")]
+/// fn count_words(text: String) -> usize {
+///     text.split_whitespace().count()
+/// }
+/// ```
+///
+/// The first is known by its path, `photos::thumbnail` if it stands in the crate `photos`; the second as `count`. How they are called is
+/// told in the documentation of the module `maniple::task`, where examples run. What a task is given and gives must be values that
+/// travel; it is neither generic nor async nor a method. A crate that has `maniple` under another name, or through another crate, says
+/// so: `#[maniple::task(crate = other::maniple)]`.
 #[proc_macro_attribute]
 pub fn task(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let mut whole = TokenStream::from(item.clone());

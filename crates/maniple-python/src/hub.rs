@@ -129,7 +129,8 @@ impl PyHub {
             Chore::Reap(worker) => ("reap", worker.data().as_ffi()),
             Chore::Completed(job) => ("completed", job.data().as_ffi()),
             Chore::Done => ("done", 0),
-            Chore::Idle => ("idle", 0),
+            // No handle was given to listen to.
+            Chore::Idle | Chore::Heard(_) => ("idle", 0),
         }
     }
 

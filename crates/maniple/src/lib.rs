@@ -31,6 +31,21 @@
 //! The program, its arguments and environment, the working directory, standard input and output. Its standard error passes
 //! through the pool's process, so that [`WorkerLost`] can quote it. It does not share memory: statics are as in a
 //! fresh program, and are filled by [`Builder::initializer`]. It dies when the pool's process does, at once and however busy.
+//!
+//! # Features
+//! | feature | | what for |
+//! | --- | --- | --- |
+//! | `auto-init` | on | Workers are caught before `main`. Without it `main` begins with [`init`]. |
+//! | `macros` | on | [`#[maniple::task]`](macro@task): functions that other programs call by their names, see [`task`](mod@task). |
+//! | `tracing` | off | What workers and processes tell by the `tracing` crate reaches the subscriber of the process that started them. |
+//!
+//! # With `tracing`
+//! A worker or a [`Process`] that is started while there is a subscriber sends it its events, of the levels that were wanted at that
+//! moment. An event arrives with its level, target, module, file, line and fields, and with two more: `pid`, and within spans `spans`,
+//! their names. It goes to the subscriber that was current where the pool was built or the process started. A pool's events come by
+//! themselves, and those of a worker that died before the error that tells of its death; a process's when it is asked something,
+//! [`Process::join`] above all. No thread is started for it.
+#![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 mod baggage;
@@ -62,6 +77,29 @@ pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, 
 pub use exchange::{Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait};
 pub use handle::Handle;
 pub use maniple_engine::process::Exit;
+/// ```
+/// #[maniple::task]
+/// fn shout(text: String) -> String {
+///     text.to_uppercase()
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// // An ordinary function still, and known by its name besides.
+/// assert_eq!(shout("a".into()), "A");
+/// assert_eq!(maniple::Pool::new(1)?.apply(shout, "b".into())?, "B");
+/// assert!(maniple::task::names().any(|name| name.ends_with("::shout")));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What comes from another process cannot be borrowed:
+///
+/// ```compile_fail
+/// #[maniple::task]
+/// fn shout(text: &str) -> String {
+///     text.to_uppercase()
+/// }
+/// ```
 #[cfg(feature = "macros")]
 pub use maniple_macros::task;
 pub use pool::{Builder, Calls, Imap, Pool, Ticket};

@@ -8,27 +8,10 @@ use maniple::{Error, Exit, Handle, Pool, Process, StartMethod};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
-use support::watchdog;
+use support::{examples, watchdog};
 
-/// `examples/rust/another_program.rs`, built as this test was.
 fn another_program() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let this = std::env::current_exe().unwrap();
-            let profile = this.parent().unwrap().parent().unwrap();
-            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-            cargo.args(["build", "--quiet", "--locked", "--package", "maniple", "--example", "another_program"]);
-            cargo.arg("--target-dir").arg(profile.parent().unwrap());
-            if profile.ends_with("release") {
-                cargo.arg("--release");
-            }
-            assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
-            profile.join("examples/another_program")
-        })
-        .clone()
+    examples().join("another_program")
 }
 
 /// As the other program's, and in another module.

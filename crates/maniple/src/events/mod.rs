@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "tracing")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Place {
-    /// As [`relay`] gives it: 1 for errors to 5 for traces.
+    /// 1 for errors to 5 for traces.
     level: u8,
     name: String,
     target: String,

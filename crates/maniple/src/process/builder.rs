@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Where one of a child's standard streams goes.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub enum Stdio {
     /// Where this process's own goes.
     #[default]

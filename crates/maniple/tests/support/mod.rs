@@ -3,7 +3,9 @@
 
 use maniple::{Pool, StartMethod};
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -123,4 +125,26 @@ pub fn read_pids(hub: &mut Child) -> Vec<u32> {
 pub fn print_pids(pids: &[u32]) {
     let list: Vec<String> = pids.iter().map(u32::to_string).collect();
     println!("pids {}", list.join(" "));
+}
+
+/// The folder of the programs in `examples/rust`, built as this test was: running one test alone does not build them.
+pub fn examples() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let this = std::env::current_exe().unwrap();
+        let profile = this.parent().unwrap().parent().unwrap();
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
+        cargo.args(["build", "--quiet", "--locked", "--package", "maniple", "--examples"]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        if cfg!(feature = "tracing") {
+            // Not built anew after `cargo test --all-features`.
+            cargo.arg("--all-features");
+        }
+        assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).status().unwrap().success());
+        profile.join("examples")
+    };
+    BUILT.get_or_init(build).clone()
 }
