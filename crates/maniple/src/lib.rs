@@ -37,6 +37,8 @@
 //! | --- | --- | --- |
 //! | `auto-init` | on | Workers are caught before `main`. Without it `main` begins with [`init`]. |
 //! | `macros` | on | [`#[maniple::task]`](macro@task): functions that other programs call by their names, see [`task`](mod@task). |
+//! | `bytes` | off | `bytes::Bytes` to and from [`Bytes`], without a copy. |
+//! | `json` | off | `Json`, a codec for connections to programs in other languages. |
 //! | `tracing` | off | What workers and processes tell by the `tracing` crate reaches the subscriber of the process that started them. |
 //!
 //! # With `tracing`

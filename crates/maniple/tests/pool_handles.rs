@@ -279,3 +279,24 @@ fn hundreds_travel_in_one_value() {
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     });
 }
+
+#[test]
+fn connections_and_queues_go_to_workers_and_come_back() {
+    let (_dog, _alone) = (watchdog(), ALONE.lock());
+    type Both = (maniple::Connection<u32>, maniple::Queue<u32>);
+    fn work((connection, queue): Both) -> Both {
+        connection.send(&(connection.recv().unwrap() + 1)).unwrap();
+        queue.put(&7).unwrap();
+        (connection, queue)
+    }
+    leaves_nothing(&Pool::new(2).unwrap(), 2, |pool| {
+        let (here, there) = maniple::pipe::<u32>().unwrap();
+        let queue = maniple::Queue::new().unwrap();
+        here.send(&1).unwrap();
+        let (back, queue) = pool.apply(work, (there, queue)).unwrap();
+        assert_eq!(here.recv().unwrap(), 2);
+        assert_eq!(queue.get().unwrap(), 7);
+        back.send(&3).unwrap();
+        assert_eq!(here.recv().unwrap(), 3);
+    });
+}
