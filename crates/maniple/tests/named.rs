@@ -157,3 +157,15 @@ fn a_task_is_used_for_what_its_result_allows() {
     process.start().unwrap();
     assert_eq!(process.join().unwrap(), Exit::Code(0));
 }
+
+#[test]
+fn a_program_without_maniple_or_without_a_file_is_an_error() {
+    let _dog = watchdog();
+    let pool = Pool::builder().processes(1).program("/bin/true").build().unwrap();
+    let error = pool.apply_named::<_, ()>("x", ()).unwrap_err();
+    assert!(matches!(&error, Error::Start(why) if why.contains("before it was ready")), "{error}");
+    let error = Pool::builder().program("/no/such/program").build().unwrap_err();
+    assert!(matches!(error, Error::Start(_)), "{error}");
+    let process = Process::builder().program("/no/such/program").build_named::<_, ()>("x", ()).unwrap();
+    assert!(matches!(process.start(), Err(Error::Start(_))));
+}

@@ -300,3 +300,14 @@ fn connections_and_queues_go_to_workers_and_come_back() {
         assert_eq!(here.recv().unwrap(), 3);
     });
 }
+
+/// A task with descriptors is not given in advance, which must not cost a worker that is to be replaced its last task.
+#[test]
+fn workers_that_are_replaced_take_descriptors_too() {
+    let (_dog, _alone) = (watchdog(), ALONE.lock());
+    let pool = Pool::builder().processes(2).max_tasks_per_child(2).build().unwrap();
+    pool.chunksize(1).map(hold_nothing, vec![0u8; 8]).unwrap();
+    let files: Vec<Handle<File>> = (0..12).map(|i| temporary(&i.to_string()).into()).collect();
+    let lengths = pool.chunksize(1).map(|file: Handle<File>| file.metadata().unwrap().len(), files).unwrap();
+    assert_eq!(lengths, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2]);
+}
