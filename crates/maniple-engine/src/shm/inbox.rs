@@ -270,6 +270,48 @@ impl Drop for Region {
 mod tests {
     use super::*;
 
+    fn batch(number: u32, len: u64) -> BlobRef {
+        BlobRef { block: number, slot: HANDLES, len }
+    }
+
+    /// Sends a note of a batch with so many write ends of a pipe; gives the read end, at its end once all are closed.
+    fn send(wire: &Wire, number: u32, count: usize) -> std::io::PipeReader {
+        let (reader, writer) = std::io::pipe().unwrap();
+        wire.send(tag::HANDLES | u64::from(number), &vec![writer.as_fd(); count]).unwrap();
+        reader
+    }
+
+    fn is_closed(mut reader: &std::io::PipeReader) -> bool {
+        rustix::io::ioctl_fionbio(reader, true).unwrap();
+        std::io::Read::read(&mut reader, &mut [0]).is_ok_and(|n| n == 0)
+    }
+
+    #[test]
+    fn handles_of_frames_that_were_taken_back_are_closed() {
+        let (here, there) = Wire::pair().unwrap();
+        let mut inbox = Inbox::default();
+        let (revoked, begun, wanted) = (send(&here, 1, 2), send(&here, 2, 3), send(&here, 3, 4));
+        inbox.discard(batch(1, 2), &there).unwrap();
+        assert!(is_closed(&revoked) && !is_closed(&begun));
+        let handles = inbox.take_handles(batch(3, 4), &there).unwrap();
+        assert_eq!(handles.len(), 4);
+        // A batch that was only begun goes with the next that is taken.
+        assert!(is_closed(&begun) && !is_closed(&wanted));
+        drop(handles);
+        assert!(is_closed(&wanted));
+        assert!(matches!(inbox.take_handles(batch(4, 1), &there), Err(Error::Damaged(_))));
+    }
+
+    #[test]
+    fn a_batch_of_several_notes_is_waited_for_as_a_whole() {
+        let (here, there) = Wire::pair().unwrap();
+        let mut inbox = Inbox::default();
+        let _first = send(&here, 1, 2);
+        inbox.drain(&there).unwrap();
+        let _second = send(&here, 1, 3);
+        assert_eq!(inbox.take_handles(batch(1, 5), &there).unwrap().len(), 5);
+    }
+
     #[test]
     fn a_reference_survives_its_encoding() {
         let r = BlobRef { block: 0xdead_beef, slot: 1023, len: (1 << 40) + 7 };
