@@ -9,7 +9,7 @@ use syn::{Error, FnArg, Ident, ItemFn, LitStr, Path, ReturnType, Token, Type, pa
 
 /// Makes a function known by its name, also to other programs. The function stays what it is.
 ///
-/// ```ignore
+/// ```text
 /// #[maniple::task]
 /// fn thumbnail(photo: Vec<u8>, width: u32) -> Result<Vec<u8>, String> {
 ///     Ok(photo)

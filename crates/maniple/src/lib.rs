@@ -45,7 +45,7 @@
 //! A worker or a [`Process`] that is started while there is a subscriber sends it its events, of the levels that were wanted at that
 //! moment. An event arrives with its level, target, module, file, line and fields, and with two more: `pid`, and within spans `spans`,
 //! their names. It goes to the subscriber that was current where the pool was built or the process started. A pool's events come by
-//! themselves, and those of a worker that died before the error that tells of its death; a process's when it is asked something,
+//! themselves, on the pool's own thread (so a subscriber must not wait for the pool there), and those of a worker that died before the error that tells of its death; a process's when it is asked something,
 //! [`Process::join`] above all. No thread is started for it.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]

@@ -1,7 +1,8 @@
 //! What is left of a worker: its last words, and the news of how it ended.
 
-use super::hub::{Hub, Peer};
+use super::hub::Hub;
 use super::job::{Loss, LossCause};
+use super::peers::Peer;
 use super::scheduler::WorkerId;
 use crate::process::Exit;
 use crate::sys::tap;

@@ -17,6 +17,7 @@
 //! | `ticket` | the caller's handle on a job: waiting (which drives the hub), taking outcomes |
 //! | `spec` | what a front says of a job, and where its tasks come from |
 //! | `hub` | ties these together, under one lock that is never held while a front's code runs |
+//! | `peers` | its workers: links made, adopted, thrown away |
 //! | `drive` | taking in what workers say, and acting on it |
 //! | `deaths` | what is left of a worker: its exit, its last words |
 //! | `spin` | a short spin before sleeping, where it pays |
@@ -31,6 +32,7 @@ mod job;
 mod keeper;
 mod link;
 mod packet;
+mod peers;
 mod rush;
 pub mod scheduler;
 mod spec;

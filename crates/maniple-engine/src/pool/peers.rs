@@ -1,0 +1,121 @@
+//! The hub's workers: a link for each, made before its process is started and thrown away after that has ended.
+
+use super::deaths::Tail;
+use super::hub::Hub;
+use super::job::Loss;
+use super::link::HubLink;
+use super::packet::Incoming;
+use super::scheduler::WorkerId;
+use crate::error::Result;
+use crate::process::ExitWatch;
+use crate::sys::Handle;
+use std::sync::Arc;
+
+pub(super) struct Peer {
+    pub link: HubLink,
+    pub pid: u32,
+    pub watch: Option<Arc<ExitWatch>>,
+    pub tail: Tail,
+    /// What it said when it could not get ready.
+    pub unfit: Option<Incoming>,
+    pub damaged: bool,
+    /// Its exit was seen, and the front has been asked to reap it.
+    pub reaping: bool,
+    /// The front is still to be asked.
+    pub reap_due: bool,
+    /// Its end of the wire is not closed.
+    pub wire_open: bool,
+    pub stop_due: bool,
+    /// Tasks with handles that it has been sent and has not taken.
+    pub untaken: Vec<u64>,
+    /// Something of the front's that the keeper is to look at as well, and whether the front has been told.
+    pub extra: Option<Arc<Handle>>,
+    pub extra_due: bool,
+}
+
+impl Hub {
+    /// A new link: its worker, and the handles that the worker must be given, in this order. The front starts a process with
+    /// them and says [`Hub::adopt`].
+    ///
+    /// # Errors
+    /// No shared memory or no descriptor left.
+    pub fn create_link(&self) -> Result<(WorkerId, Vec<Handle>)> {
+        self.check()?;
+        let (link, handles) = HubLink::create(&self.shared().desk, self.shared().tapped).inspect_err(|error| {
+            let mut st = self.lock();
+            st.broken = Some(Arc::new(Loss::unstarted(error.to_string())));
+            st.sched.start_failed();
+            self.shared().advance(&mut st);
+            self.shared().stir(&mut st);
+        })?;
+        let mut st = self.lock();
+        let worker = st.sched.worker_started();
+        let peer = Peer {
+            link,
+            pid: 0,
+            watch: None,
+            tail: Tail::default(),
+            unfit: None,
+            damaged: false,
+            reaping: false,
+            reap_due: false,
+            wire_open: true,
+            stop_due: false,
+            untaken: Vec::new(),
+            extra: None,
+            extra_due: false,
+        };
+        st.peers.insert(worker, peer);
+        Ok((worker, handles.into_vec()))
+    }
+
+    /// The link's process runs.
+    ///
+    /// # Errors
+    /// The operating system cannot watch it.
+    pub fn adopt(&self, worker: WorkerId, pid: u32) -> Result<()> {
+        self.adopt_watched(worker, pid, ExitWatch::of(pid)?);
+        Ok(())
+    }
+
+    /// The link's process runs, and the front watches it already.
+    pub fn adopt_watched(&self, worker: WorkerId, pid: u32, watch: ExitWatch) {
+        let mut st = self.lock();
+        if let Some(peer) = st.peers.get_mut(worker) {
+            peer.pid = pid;
+            peer.watch = Some(Arc::new(watch));
+        }
+        drop(st);
+        self.shared().kick.kick();
+    }
+
+    /// Has the keeper look at a handle of the front's for as long as the worker lives; see [`Chore::Heard`](super::Chore::Heard).
+    pub fn listen_to(&self, worker: WorkerId, handle: Arc<Handle>) {
+        if let Some(peer) = self.lock().peers.get_mut(worker) {
+            peer.extra = Some(handle);
+        }
+        self.shared().kick.kick();
+    }
+
+    /// The handle given to [`Hub::listen_to`] is at its end.
+    pub fn listen_no_more(&self, worker: WorkerId) {
+        if let Some(peer) = self.lock().peers.get_mut(worker) {
+            peer.extra = None;
+        }
+    }
+
+    /// The link's process could not be started; the link is thrown away.
+    pub fn disown(&self, worker: WorkerId) {
+        let mut st = self.lock();
+        st.broken.get_or_insert_with(|| Arc::new(Loss::unstarted(String::new())));
+        st.peers.remove(worker);
+        st.sched.worker_gone(worker, |_| false);
+        self.shared().advance(&mut st);
+        self.shared().stir(&mut st);
+    }
+
+    /// The processes of the pool's workers, as far as they were adopted.
+    pub fn pids(&self) -> Vec<u32> {
+        self.lock().peers.values().map(|p| p.pid).filter(|&p| p != 0).collect()
+    }
+}
