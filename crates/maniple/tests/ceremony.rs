@@ -1,5 +1,5 @@
-//! Whoever starts the program, and however, processes start with no ceremony: test runners, examples. (Doc-tests and programs without
-//! a harness: see the documentation's examples and `no_harness.rs`.)
+//! Whoever starts the program, and however, processes start with no ceremony: here, test runners. Doc-tests do so throughout the
+//! documentation, a program without a harness in `no_harness.rs`, examples in `examples.rs`.
 #![cfg(feature = "auto-init")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{METHODS, examples, pool, watchdog};
+use support::{METHODS, pool, watchdog};
 
 #[test]
 fn a_test_starts_a_pool() {
@@ -82,19 +82,5 @@ fn a_runner_that_gives_each_test_a_process_of_its_own_finds_nothing_unusual() {
     for test in tests {
         let printed = run(&this, &["--exact", test, "--nocapture"]);
         assert!(printed.contains("1 passed"), "{printed}");
-    }
-}
-
-#[test]
-fn every_example_runs() {
-    let _dog = watchdog();
-    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let built = examples();
-    for source in std::fs::read_dir(crate_folder.join("../../examples/rust")).unwrap() {
-        let source = source.unwrap().path();
-        // One that wants a folder takes this; the others want nothing.
-        let folder = crate_folder.join("src");
-        let printed = run(&built.join(source.file_stem().unwrap()), &[folder.to_str().unwrap()]);
-        assert!(!printed.trim().is_empty(), "{} printed nothing", source.display());
     }
 }

@@ -64,3 +64,12 @@ fn python() {
     assert!(said.starts_with("2 ** 100 = 1267650600228229401496703205376\n"), "{said}");
     assert!(said.ends_with("exit status: 0\n"), "{said}");
 }
+
+#[test]
+#[cfg(feature = "macros")]
+fn another_program() {
+    let _dog = watchdog();
+    let said = said("another_program", &[]);
+    assert!(said.starts_with("known by name: another_program::exit_with, another_program::longest"), "{said}");
+    assert!(said.ends_with("joined: one, three\nthe longest: Some(\"three\")\n"), "{said}");
+}
