@@ -51,7 +51,7 @@ mod worker;
 
 pub use bulk::{Bulk, Bytes};
 pub use bytemuck::Pod;
-pub use call::{StarFn, Value};
+pub use call::{Payload, StarFn};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Codec, Postcard};

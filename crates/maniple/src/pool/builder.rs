@@ -1,7 +1,7 @@
 //! What a pool can be told before it starts.
 
 use super::{Pool, Shared, keeper};
-use crate::call::{self, Plain, Value};
+use crate::call::{self, Payload, Plain};
 use crate::error::{Error, Result};
 use crate::frame::Output;
 use crate::startup::{self, StartMethod};
@@ -48,7 +48,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn initializer<A: Value>(mut self, function: fn(A), arguments: A) -> Builder {
+    pub fn initializer<A: Payload>(mut self, function: fn(A), arguments: A) -> Builder {
         let mut output = Output::plain();
         self.setup = call::send(&Plain(function), &mut output).and_then(|()| {
             output.begin_chunk();

@@ -4,7 +4,7 @@ use super::Shared;
 use super::imap::Imap;
 use super::source::{Feeder, Items, single};
 use super::ticket::{self, Ticket};
-use crate::call::{self, Call, Plain, Star, StarFn, Value, With};
+use crate::call::{self, Call, Payload, Plain, Star, StarFn, With};
 use crate::error::{Error, Result};
 use crate::frame::Output;
 use crate::results::{About, Reader};
@@ -57,7 +57,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// Any [`Error`].
-    pub fn apply<A: Value, R: Value>(self, function: fn(A) -> R, item: A) -> Result<R> {
+    pub fn apply<A: Payload, R: Payload>(self, function: fn(A) -> R, item: A) -> Result<R> {
         self.apply_async(function, item)?.get()
     }
 
@@ -65,7 +65,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn apply_async<A: Value, R: Value>(self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
+    pub fn apply_async<A: Payload, R: Payload>(self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
         let func = self.known(&Plain(function))?;
         let packet = single(&item, self.pool.hub.packer())?;
         let about = About { method: "apply", function: Plain::<A, R>::name(), in_order: true };
@@ -78,7 +78,11 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// The error of the first item that has one.
-    pub fn map<A: Value, R: Value>(self, function: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+    pub fn map<A: Payload, R: Payload>(
+        self,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>> {
         self.map_async(function, items)?.get()
     }
 
@@ -86,7 +90,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn map_async<A: Value, R: Value>(
+    pub fn map_async<A: Payload, R: Payload>(
         self,
         function: fn(A) -> R,
         items: impl IntoIterator<Item = A>,
@@ -99,7 +103,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// As [`Calls::map`].
-    pub fn map_with<S: Value, A: Value, R: Value>(
+    pub fn map_with<S: Payload, A: Payload, R: Payload>(
         self,
         state: &S,
         function: fn(&S, A) -> R,
@@ -112,7 +116,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn map_with_async<S: Value, A: Value, R: Value>(
+    pub fn map_with_async<S: Payload, A: Payload, R: Payload>(
         self,
         state: &S,
         function: fn(&S, A) -> R,
@@ -128,7 +132,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// As [`Calls::map`].
-    pub fn starmap<T: Value, R: Value, F: StarFn<T, R>>(
+    pub fn starmap<T: Payload, R: Payload, F: StarFn<T, R>>(
         self,
         function: F,
         items: impl IntoIterator<Item = T>,
@@ -140,7 +144,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn starmap_async<T: Value, R: Value, F: StarFn<T, R>>(
+    pub fn starmap_async<T: Payload, R: Payload, F: StarFn<T, R>>(
         self,
         function: F,
         items: impl IntoIterator<Item = T>,
@@ -153,7 +157,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn imap<A: Value, R: Value, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    pub fn imap<A: Payload, R: Payload, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
     where
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
@@ -165,7 +169,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn imap_unordered<A: Value, R: Value, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    pub fn imap_unordered<A: Payload, R: Payload, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
     where
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
@@ -194,7 +198,7 @@ impl<'a> Calls<'a> {
         JobSpec { func, collect, chunk: self.chunk, items, window: None, notify: false }
     }
 
-    fn all<A: Value, R: Value>(
+    fn all<A: Payload, R: Payload>(
         self,
         func: Func,
         method: &'static str,
@@ -210,7 +214,7 @@ impl<'a> Calls<'a> {
         Ok(Ticket::new(self.pool.clone(), ticket, reader, ticket::all))
     }
 
-    fn lazy<A: Value, R: Value, I>(
+    fn lazy<A: Payload, R: Payload, I>(
         self,
         function: fn(A) -> R,
         method: &'static str,

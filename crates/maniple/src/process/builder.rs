@@ -3,7 +3,7 @@
 
 use super::child::{self, Setup};
 use super::{Ending, Process, Running, Shared, here};
-use crate::call::Value;
+use crate::call::Payload;
 use crate::error::{Error, Result};
 use crate::startup::{self, StartMethod};
 use maniple_engine::process::{ExitWatch, Launch, Server, Stdio as Stream, lifeline};
@@ -136,7 +136,7 @@ impl ProcessBuilder {
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
-    pub fn build<A: Value, R: Ending + 'static>(mut self, function: fn(A) -> R, argument: A) -> Result<Process> {
+    pub fn build<A: Payload, R: Ending + 'static>(mut self, function: fn(A) -> R, argument: A) -> Result<Process> {
         if !startup::is_done() {
             // Without this the child would run `main`, start a process, and so on without end.
             return Err(Error::Start(

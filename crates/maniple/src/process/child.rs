@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::{Ending, here};
-use crate::call::Value;
+use crate::call::Payload;
 use crate::error::{Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
@@ -37,7 +37,7 @@ const NOT_BEGUN: i32 = 1;
 /// The type of [`enter`], whatever it is made for.
 type Enter = fn(&mut Input<'_>) -> Result<i32>;
 
-fn enter<A: Value, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
+fn enter<A: Payload, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
     let address = input.identity()?.address()?;
     // SAFETY: `send` for these very types wrote the identity of a function of this type.
     let function = unsafe { <fn(A) -> R as Function>::recall(address) };
@@ -51,7 +51,7 @@ pub(super) struct Called {
     pub handles: Vec<Handle>,
 }
 
-pub(super) fn send<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Called> {
+pub(super) fn send<A: Payload, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Called> {
     let mut output = Output::with_handles();
     output.identity(Identity::of(enter::<A, R> as Enter as *const ())?);
     output.identity(Identity::of(function.address())?);
