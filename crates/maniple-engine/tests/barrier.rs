@@ -1,14 +1,15 @@
-//! Barriers between processes, some of which are killed; and values beside their locks.
+//! Barriers and units between processes, some of which are killed; and values beside their locks.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)]
 
 #[path = "sync/forked.rs"]
-#[allow(dead_code)]
 mod forked;
 
 use forked::Forked;
+use maniple_engine::sync::Released;
 use maniple_engine::sync::barrier::{Barrier, Cause, MOST, Met};
 use maniple_engine::sync::patience::Limit;
+use maniple_engine::sync::permits::{Granted, Permits};
 use maniple_engine::sync::room::Room;
 use maniple_engine::sync::semaphore::Semaphore;
 use std::time::Duration;
@@ -164,6 +165,45 @@ fn a_barrier_travels_and_has_a_sensible_size() {
     same.abort();
     assert_eq!(barrier.broken(), Some(Cause::GivenUp));
     assert!(Semaphore::open(barrier.place().send()).is_err());
+}
+
+#[test]
+fn units_of_dead_holders_are_taken_over_one_by_one() {
+    let permits = Permits::new(7).unwrap();
+    let take = || permits.acquire(LONG, &mut go_on);
+    let holder = Forked::run(|| {
+        (0..5).for_each(|_| assert!(matches!(take(), Granted::Unit(_))));
+        forked::sleep_for_ever();
+    });
+    forked::until(|| permits.free() == 2);
+    assert!(matches!((take(), take()), (Granted::Unit(_), Granted::Unit(_))));
+    assert_eq!(permits.acquire(SHORT, &mut go_on), Granted::TimedOut);
+    let sleeper = Forked::run(|| assert!(matches!(take(), Granted::TakenOver { .. })));
+    sleeper.until_asleep();
+    holder.kill_and_leave_unreaped();
+    sleeper.ends_well();
+    (0..5).for_each(|_| assert!(matches!(take(), Granted::TakenOver { .. })));
+    assert_eq!(permits.free(), 0);
+    (0..7).for_each(|_| assert_eq!(permits.give_back_any(), Released::Done));
+    assert_eq!((permits.give_back_any(), permits.free()), (Released::NotOwner, 7));
+}
+
+#[test]
+fn units_keep_their_number_and_wake_who_waits() {
+    let permits = Permits::new(2).unwrap();
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            Forked::run(|| {
+                for _ in 0..2000 {
+                    let Granted::Unit(unit) = permits.acquire(LONG, &mut go_on) else { panic!("none") };
+                    assert_eq!(permits.give_back(unit), Released::Done);
+                    assert_eq!(permits.give_back(unit), Released::NotOwner);
+                }
+            })
+        })
+        .collect();
+    children.into_iter().for_each(Forked::ends_well);
+    assert_eq!(permits.free(), 2);
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! | [`lock`] | `Lock`, `RLock` |
 //! | [`semaphore`], [`condition`], [`event`] | the others that are one word |
 //! | [`barrier`] | a lock, and a place for each of those who wait |
+//! | [`permits`] | a semaphore that knows who has its units |
 //! | [`room`] | a value beside its lock |
 //!
 //! # What a death leaves
@@ -27,7 +28,7 @@
 //! | between freeing a word and waking a sleeper | a free word, sleepers asleep | the first to look again takes it |
 //! | asleep, or woken and not yet awake | a mark that somebody sleeps | the next to free the word makes one system call in vain |
 //! | asleep in a condition | a sleeper too many in the count | a later `notify_all` may leave one wake-up, which one later sleeper takes for its own |
-//! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder |
+//! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder; where it has, there are [`permits`] |
 //! | waiting at a barrier | its slot | the barrier breaks, and all who wait are told why ([`barrier`]) |
 //!
 //! A holder that died is seen by processes of its own pid namespace only: across namespaces numbers mean nothing. Where an arena is
@@ -46,6 +47,8 @@ pub mod holder;
 pub mod lock;
 #[cfg(not(loom))]
 pub mod patience;
+#[cfg(not(loom))]
+pub mod permits;
 #[cfg(not(loom))]
 pub mod room;
 #[cfg(not(loom))]
