@@ -46,7 +46,9 @@ mod panic;
 mod pool;
 mod process;
 mod results;
+mod sharing;
 mod startup;
+mod sync;
 mod worker;
 
 pub use bulk::{Bulk, Bytes};
@@ -65,4 +67,10 @@ pub use process::{
     Current, Ending, Parent, Process, ProcessBuilder, Stdio, active_children, cpu_count, current_process,
     parent_process,
 };
+pub use sharing::{Array, RawArray, RawValue, ShareableItem, ShareableList, SharedMemory, Value};
 pub use startup::{StartMethod, init};
+pub use sync::{
+    Barrier, BarrierWaitResult, BoundedSemaphore, BrokenBarrier, Condition, Event, Guard, Lock, LockGuard, LockResult,
+    Mutex, MutexGuard, Permit, Poison, PoisonError, RLock, RLockGuard, Semaphore, TryLockError, TryLockResult,
+    WaitTimeoutResult,
+};

@@ -182,4 +182,4 @@ impl<T: Pod> Travels for Mutex<T> {
     }
 }
 
-travels!([T: Pod] Mutex<T>);
+travels!(Mutex<T: Pod>);

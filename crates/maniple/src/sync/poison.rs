@@ -97,10 +97,6 @@ impl<G> PoisonError<G> {
     pub fn poison(&self) -> Poison {
         self.poison
     }
-
-    pub(crate) fn map<H>(self, change: impl FnOnce(G) -> H) -> PoisonError<H> {
-        PoisonError { guard: change(self.guard), poison: self.poison }
-    }
 }
 
 impl<G> fmt::Debug for PoisonError<G> {

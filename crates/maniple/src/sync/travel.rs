@@ -44,14 +44,14 @@ pub(crate) fn deserialize<'de, T: Travels, D: Deserializer<'de>>(deserializer: D
 
 /// Lets a type that [`Travels`] be sent.
 macro_rules! travels {
-    ($([$($bounds:tt)*])? $type:ty) => {
-        impl $(<$($bounds)*>)? serde::Serialize for $type {
+    ($type:ident $(<$value:ident: $bound:ident>)?) => {
+        impl $(<$value: $bound>)? serde::Serialize for $type $(<$value>)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 $crate::sync::travel::serialize(self, serializer)
             }
         }
 
-        impl<'de $(, $($bounds)*)?> serde::Deserialize<'de> for $type {
+        impl<'de $(, $value: $bound)?> serde::Deserialize<'de> for $type $(<$value>)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 $crate::sync::travel::deserialize(deserializer)
             }
