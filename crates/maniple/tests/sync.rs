@@ -43,16 +43,13 @@ fn poison<G>(error: TryLockError<G>) -> PoisonError<G> {
 #[test]
 fn all_of_them_travel_within_one_value_and_are_the_same_there() {
     let _dog = watchdog();
+    type All = (Vec<Lock>, (RLock, Semaphore, BoundedSemaphore), (Condition, Event, Barrier, Mutex<i32>));
     let locks: Vec<Lock> = (0..200).map(|_| Lock::new().unwrap()).collect();
     let others = (RLock::new().unwrap(), Semaphore::new(1).unwrap(), BoundedSemaphore::new(1).unwrap());
     let more = (Condition::new().unwrap(), Event::new().unwrap(), Barrier::new(2).unwrap(), Mutex::new(7).unwrap());
     let guards: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
     let process = started(
-        |(locks, (rlock, semaphore, bounded), (condition, event, barrier, mutex)): (
-            Vec<Lock>,
-            (RLock, Semaphore, BoundedSemaphore),
-            (Condition, Event, Barrier, Mutex<i32>),
-        )| {
+        |(locks, (rlock, semaphore, bounded), (condition, event, barrier, mutex)): All| {
             assert!(locks.iter().all(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock))));
             assert!(matches!(rlock.lock_timeout(SHORT), Err(TryLockError::Timeout(_))));
             assert!(!semaphore.acquire_timeout(SHORT) && semaphore.release().is_ok());

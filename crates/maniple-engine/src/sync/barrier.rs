@@ -5,8 +5,8 @@
 //! others have the rest. (The last to arrive does not wait, and needs no slot.)
 //!
 //! ```text
-//! state   63 ─── 37   36       35 ─ 34   33 ─ 32   31 ─── 0
-//!         –           wanted   broken    ending    number, which sleepers sleep on
+//! state   63 ─── 37   36 ─ 35   34 ─ 33   32       31 ─── 0
+//!         –           broken    ending    wanted   number, which sleepers sleep on
 //! slot    63 ─── 32   31 ─ 30   29 ─── 0
 //!         born        ending    pid                all zero: free
 //! ```
@@ -21,11 +21,12 @@
 //! | arrive | a free slot → me | a party, with the lock |
 //! | end | 1. state: ending (and broken); 2. each slot of a waiter: ending; 3. state: no ending, number + 1; 4. wake all | whoever has the lock: the last to arrive, one who gives up, finds a waiter dead, aborts or resets |
 //! | finish | 2 to 4 | whoever takes the lock and finds an ending in the state |
-//! | leave | an ended slot → free; if wanted, state: not wanted, number + 1, wake all | the waiter, without the lock |
+//! | leave | an ended slot → free; tell: if wanted, state: not wanted, number + 1, wake all | the waiter, without the lock |
 //! | clear | the ended slot of a dead waiter → free | a party that finds no free slot, with the lock |
 //!
-//! A waiter learns from its own slot how its round ended, however many rounds have begun meanwhile. One that finds no slot, since
-//! slow leavers of the round before still have theirs, marks the state as *wanted*, looks once more, and sleeps.
+//! The state is a [`NewsWord`]: *wanted* and the number are its. A waiter learns from its own slot how its round ended, however many rounds
+//! have begun meanwhile. One that finds no slot, since slow leavers of the round before still have theirs, asks for news, looks once more, and
+//! sleeps.
 //!
 //! # What a death leaves
 //! | killed | leaves | and then |
@@ -44,6 +45,7 @@ use super::Outcome;
 use super::arena::{Cell, MORE, MOST_CELLS, Place, Ticket};
 use super::lock::Lock;
 use super::patience::{self, Interrupt, Limit, Nap, Patience};
+use super::word::NewsWord;
 use super::word::lock::Holder;
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,10 +58,9 @@ const PER_CELL: u32 = MORE as u32;
 /// The most parties a barrier can have.
 pub const MOST: u32 = MOST_CELLS * PER_CELL - HEAD + 1;
 
-const LOW: u64 = u32::MAX as u64;
-const ENDING: u64 = 3 << 32;
-const BROKEN: u64 = 3 << 34;
-const WANTED: u64 = 1 << 36;
+const ENDING: u32 = 33;
+const BROKEN: u32 = 35;
+const PART: u64 = 3;
 const SLOT_ENDING: u64 = 3 << 30;
 
 /// How long the barrier's own lock is waited for by one whose time is short: it is held for moments, unless its holder was stopped.
@@ -76,7 +77,7 @@ enum Ending {
 
 impl Ending {
     fn from_bits(bits: u64) -> Option<Ending> {
-        [None, Some(Ending::AllCame), Some(Ending::GivenUp), Some(Ending::Died)][(bits & 3) as usize]
+        [None, Some(Ending::AllCame), Some(Ending::GivenUp), Some(Ending::Died)][(bits & PART) as usize]
     }
 }
 
@@ -125,7 +126,7 @@ fn cause(ending: Ending) -> Cause {
 }
 
 fn broken(state: u64) -> Option<Cause> {
-    Ending::from_bits(state >> 34).map(cause)
+    Ending::from_bits(state >> BROKEN).map(cause)
 }
 
 /// How the round of whoever has a slot ended, if it has.
@@ -214,9 +215,8 @@ impl Barrier {
         };
         let slot = self.slot(slot);
         loop {
-            // Acquire: partner is the Release in `finish`, which changes the number after the slots; so a slot without an ending means that
-            // the number seen before will change.
-            let seen = self.state().load(Ordering::Acquire) as u32;
+            // `finish` changes the number after the slots, so a slot that has no ending then means that the number will change.
+            let seen = self.news().look();
             // Acquire: partner is the Release by which `finish` marks it; what all parties did before they came is seen from here on.
             if let Some(ending) = ended(slot.load(Ordering::Acquire)) {
                 self.leave(slot);
@@ -262,6 +262,10 @@ impl Barrier {
         &self.place().more[1]
     }
 
+    fn news(&self) -> &NewsWord {
+        NewsWord::of(self.state())
+    }
+
     fn slot(&self, number: u32) -> &AtomicU64 {
         let place = HEAD + number;
         let cell: &Cell = self.place().cell(place / PER_CELL);
@@ -299,25 +303,21 @@ impl Barrier {
             self.end(Ending::AllCame, None);
             return Arrival::Last;
         }
-        let free = || (0..self.parties - 1).find(|&number| self.slot(number).load(Ordering::SeqCst) == 0);
+        let free = || (0..self.parties - 1).find(|&number| self.slot(number).load(Ordering::Relaxed) == 0);
+        let mut seen = 0;
         let found = free().or_else(|| {
             self.clear_the_dead();
-            // SeqCst, as above and in `leave`: either this look finds what a leaver has freed, or the leaver finds the mark.
-            self.state().fetch_or(WANTED, Ordering::SeqCst);
+            seen = self.news().ask();
             free()
         });
-        let Some(slot) = found else { return Arrival::Full { seen: self.state().load(Ordering::Relaxed) as u32 } };
+        let Some(slot) = found else { return Arrival::Full { seen } };
         self.slot(slot).store(self.place().me().bits(), Ordering::Relaxed);
         Arrival::Waits { slot, index }
     }
 
     fn leave(&self, slot: &AtomicU64) {
-        slot.store(0, Ordering::SeqCst);
-        if self.state().load(Ordering::SeqCst) & WANTED == 0 {
-            return;
-        }
-        let give = |now| (now & WANTED != 0).then(|| next(now & !WANTED));
-        if self.state().fetch_update(Ordering::Relaxed, Ordering::Relaxed, give).is_ok() {
+        slot.store(0, Ordering::Relaxed);
+        if self.news().tell() {
             self.wake();
         }
     }
@@ -351,8 +351,8 @@ impl Barrier {
 
     /// Ends the round. With the lock.
     fn end(&self, ending: Ending, broken: Option<Ending>) {
-        let broken = broken.map_or(0, |broken| (broken as u64) << 34);
-        let begin = |now| Some(now & !(ENDING | BROKEN) | (ending as u64) << 32 | broken);
+        let broken = broken.map_or(0, |broken| (broken as u64) << BROKEN);
+        let begin = |now| Some(now & !(PART << ENDING | PART << BROKEN) | (ending as u64) << ENDING | broken);
         let _ = self.state().fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin);
         self.finish();
     }
@@ -360,7 +360,7 @@ impl Barrier {
     /// Does what is left to do of a round's ending, if one was begun. With the lock.
     fn finish(&self) {
         let state = self.state().load(Ordering::Relaxed);
-        let Some(ending) = Ending::from_bits(state >> 32) else { return };
+        let Some(ending) = Ending::from_bits(state >> ENDING) else { return };
         for slot in self.slots() {
             let now = slot.load(Ordering::Relaxed);
             if waits(now) {
@@ -369,18 +369,11 @@ impl Barrier {
                 let _ = slot.compare_exchange(now, marked, Ordering::Release, Ordering::Relaxed);
             }
         }
-        // Release: partner is the Acquire in `wait`.
-        let done = |now| Some(next(now & !ENDING));
-        let _ = self.state().fetch_update(Ordering::Release, Ordering::Relaxed, done);
+        self.news().renew(|state| state & !(PART << ENDING));
         self.wake();
     }
 
     fn wake(&self) {
         patience::wake(self.state(), u32::MAX >> 1);
     }
-}
-
-/// The state with the next number.
-fn next(state: u64) -> u64 {
-    state & !LOW | u64::from((state as u32).wrapping_add(1))
 }

@@ -3,33 +3,27 @@
 //! A plain [`Semaphore`](super::semaphore::Semaphore) only counts, so what a killed process had taken is gone. Here every unit is a *slot*, a
 //! word with the number and birth of its holder, as a lock's is, and taking a unit is taking any slot.
 //!
-//! ```text
-//! slot    63 ─── 32   31 ─── 0
-//!         born        pid                 all zero: free
-//! state   63 ─── 33   32         31 ─── 0
-//!         –           sleepers   number, which sleepers sleep on
-//! ```
+//! The slots are [`UnitWord`]s, and the cell's first word is a [`NewsWord`], on which those sleep who find none free.
 //!
 //! | step | change | by |
 //! | --- | --- | --- |
 //! | take | a slot: free → me | anyone |
-//! | announce | state: sleepers; then look at all slots once more | whoever is about to sleep |
-//! | give back | the slot → free; if there are sleepers, state: none, number + 1, and wake all | its holder |
+//! | ask | the news; then look at all slots once more | whoever is about to sleep |
+//! | give back | the slot → free; tell, and wake all if somebody asked | its holder |
 //! | take over | a slot: that very holder → me | a waiter, at the end of its slice, who finds that the holder has ended |
 //!
-//! Either the look after the announcement finds the slot that was given back, or whoever gave it back finds the announcement: the four
-//! accesses are sequentially consistent. All are woken, for a wake-up that went to one who is killed would be lost; units are few.
+//! All are woken, for a wake-up that went to one who is killed would be lost; units are few.
 //!
 //! | killed | leaves | and then |
 //! | --- | --- | --- |
 //! | with a unit | its number and birth in the slot | a waiter takes it over, and is told |
 //! | between giving back and waking | sleepers asleep | their slices end |
-//! | asleep | at most the mark that somebody sleeps | the next to give back makes one system call in vain |
+//! | asleep | at most the question | the next to give back makes one system call in vain |
 
 use super::Released;
 use super::arena::{MORE, MOST_CELLS, Place, Ticket};
 use super::patience::{self, Interrupt, Limit, Nap, Patience};
-use super::word::lock::Holder;
+use super::word::{NewsWord, UnitWord};
 use crate::error::{Error, Result};
 use crate::sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -38,7 +32,6 @@ const KIND: u32 = 8;
 const PER_CELL: u32 = MORE as u32;
 /// The most units.
 pub const MOST: u32 = MOST_CELLS * PER_CELL;
-const SLEEPERS: u64 = 1 << 32;
 /// Nanoseconds between two looks at the holders by those who do not sleep.
 const LOOK_EVERY: u64 = 100_000_000;
 
@@ -111,25 +104,20 @@ impl Permits {
 
     /// How many are free now.
     pub fn free(&self) -> u32 {
-        (0..self.units).filter(|&unit| self.slot(unit).load(Ordering::Relaxed) == 0).count() as u32
+        (0..self.units).filter(|&unit| self.slot(unit).holder().is_none()).count() as u32
     }
 
-    fn slot(&self, unit: u32) -> &AtomicU64 {
-        &self.place.cell(unit / PER_CELL).more[(unit % PER_CELL) as usize]
+    fn slot(&self, unit: u32) -> &UnitWord {
+        UnitWord::of(&self.place.cell(unit / PER_CELL).more[(unit % PER_CELL) as usize])
     }
 
-    fn state(&self) -> &AtomicU64 {
-        &self.place.word
+    fn news(&self) -> &NewsWord {
+        NewsWord::of(&self.place.word)
     }
 
     fn take(&self) -> Option<u32> {
-        let (me, hint) = (self.place.me().bits(), self.hint.load(Ordering::Relaxed));
-        let found = (0..self.units).map(|step| (hint + step) % self.units).find(|&unit| {
-            let slot = self.slot(unit);
-            // SeqCst: after an announcement, see above. It contains the Acquire whose partner is the Release in `give_back`.
-            slot.load(Ordering::SeqCst) == 0
-                && slot.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-        });
+        let (me, hint) = (self.place.me(), self.hint.load(Ordering::Relaxed));
+        let found = (0..self.units).map(|step| (hint + step) % self.units).find(|&unit| self.slot(unit).take(me));
         if let Some(unit) = found {
             self.hint.store(unit, Ordering::Relaxed);
         }
@@ -146,11 +134,11 @@ impl Permits {
         }
         let mut patience = Patience::new(limit, interrupt);
         loop {
-            let seen = self.state().fetch_or(SLEEPERS, Ordering::SeqCst) as u32;
+            let seen = self.news().ask();
             if let Some(unit) = self.take() {
                 return Granted::Unit(unit);
             }
-            let found = match patience.nap(self.state(), seen) {
+            let found = match patience.nap(self.news().raw(), seen) {
                 Nap::Look => None,
                 Nap::Slice => self.take_over(),
                 Nap::TimedOut => Some(self.look().unwrap_or(Granted::TimedOut)),
@@ -178,38 +166,27 @@ impl Permits {
         let me = self.place.me();
         let mut living = me;
         (0..self.units).find_map(|unit| {
-            let slot = self.slot(unit);
-            let holder = Holder::from_bits(slot.load(Ordering::Relaxed));
-            if holder.bits() == 0 || holder == living {
-                return None;
-            }
+            let holder = self.slot(unit).holder().filter(|&holder| holder != living)?;
             living = holder;
-            let dead = self.place.is_gone(holder);
-            let mine = || slot.compare_exchange(holder.bits(), me.bits(), Ordering::Acquire, Ordering::Relaxed);
-            (dead && mine().is_ok()).then(|| Granted::TakenOver { unit, from: holder.pid() })
+            let taken = self.place.is_gone(holder) && self.slot(unit).take_over(holder, me);
+            taken.then(|| Granted::TakenOver { unit, from: holder.pid() })
         })
     }
 
     /// Gives back the unit of this number, which this process holds.
     pub fn give_back(&self, unit: u32) -> Released {
-        let slot = self.slot(unit);
-        // SeqCst: see above. It contains the Release whose partner is the Acquire in `take`.
-        if slot.compare_exchange(self.place.me().bits(), 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        if !self.slot(unit).give(self.place.me()) {
             return Released::NotOwner;
         }
-        if self.state().load(Ordering::SeqCst) & SLEEPERS != 0 {
-            let call = |now: u64| (now & SLEEPERS != 0).then(|| u64::from((now as u32).wrapping_add(1)));
-            if self.state().fetch_update(Ordering::Relaxed, Ordering::Relaxed, call).is_ok() {
-                patience::wake(self.state(), u32::MAX >> 1);
-            }
+        if self.news().tell() {
+            patience::wake(self.news().raw(), u32::MAX >> 1);
         }
         Released::Done
     }
 
     /// Gives back any unit that this process holds.
     pub fn give_back_any(&self) -> Released {
-        let me = self.place.me().bits();
-        let mut mine = (0..self.units).filter(|&unit| self.slot(unit).load(Ordering::Relaxed) == me);
-        if mine.any(|unit| self.give_back(unit) == Released::Done) { Released::Done } else { Released::NotOwner }
+        let given = (0..self.units).any(|unit| self.give_back(unit) == Released::Done);
+        if given { Released::Done } else { Released::NotOwner }
     }
 }
