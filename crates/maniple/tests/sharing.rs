@@ -1,4 +1,5 @@
-//! Values, arrays, memory and lists that processes share; with Python where there is one; and that nothing of them is left.
+//! Values, arrays, memory and lists that processes share; with Python where there is one; and that nothing of them is
+//! left.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -347,7 +347,8 @@ fn a_forked_childs_copy_of_a_guard_is_none() {
             let (mutex, rlock) = (Mutex::new(0).unwrap(), RLock::new().unwrap());
             let bounded = BoundedSemaphore::new(1).unwrap();
             let guards = (mutex.lock().unwrap(), rlock.lock().unwrap(), bounded.acquire().unwrap());
-            // SAFETY: this process has no other thread. The child has the guards as it would have a variable that goes out of its scope.
+            // SAFETY: this process has no other thread. The child has the guards as it would have a variable that goes
+            // out of its scope.
             let fork = unsafe { Process::builder().fork(|| drop(std::ptr::read(&guards))) }.unwrap();
             assert_eq!(fork.join().unwrap(), Exit::Code(0));
             assert!(mutex.try_lock().is_err() && bounded.value() == 0 && rlock.depth() == 1);

@@ -1,20 +1,23 @@
 //! Where the words lie.
 //!
-//! An *arena* is a segment of shared memory with a header and 1023 *cells* of one cache line each. A process cuts its locks out of its
-//! current arena, in order, and makes a new arena when that is full. A forked child can use the arenas it inherits, but makes its
-//! own for new locks, so no two processes ever hand out cells of one arena.
+//! An *arena* is a segment of shared memory with a header and 1023 *cells* of one cache line each. A process cuts its
+//! locks out of its current arena, in order, and makes a new arena when that is full. A forked child can use the arenas
+//! it inherits, but makes its own for new locks, so no two processes ever hand out cells of one arena.
 //!
-//! A cell travels as its arena's handle and its number: however many locks a process makes or is sent, it holds one descriptor for each
-//! arena, not for each lock. An arena that comes in twice is recognised by the id in its header and mapped once.
+//! A cell travels as its arena's handle and its number: however many locks a process makes or is sent, it holds one
+//! descriptor for each arena, not for each lock. An arena that comes in twice is recognised by the id in its header and
+//! mapped once.
 //!
-//! What needs more than one cell, a barrier's places or a value beside its lock, takes several in a row, a *span*, which is known by its
-//! first.
+//! What needs more than one cell, a barrier's places or a value beside its lock, takes several in a row, a *span*,
+//! which is known by its first.
 //!
 //! # When a cell is used again
-//! A cell that nobody else can know is used again as soon as its owner drops it: the process has not forked since it made the cell
-//! and the cell was never sent. Any other is given up for good: who else knows it cannot be counted reliably, as processes are killed. What
-//! counts reliably is the operating system: when all that a process had in an arena is dropped, it unmaps the arena, and when all have or are dead, the memory is gone. So there is no count to be wrong, nothing to repair after a death, and
-//! no cell is ever used by two. The price: a lock that lives for long keeps the 64 KiB it lies in, and their descriptor.
+//! A cell that nobody else can know is used again as soon as its owner drops it: the process has not forked since it
+//! made the cell and the cell was never sent. Any other is given up for good: who else knows it cannot be counted
+//! reliably, as processes are killed. What counts reliably is the operating system: when all that a process had in an
+//! arena is dropped, it unmaps the arena, and when all have or are dead, the memory is gone. So there is no count to be
+//! wrong, nothing to repair after a death, and no cell is ever used by two. The price: a lock that lives for long keeps
+//! the 64 KiB it lies in, and their descriptor.
 //!
 //! | killed | leaves |
 //! | --- | --- |
@@ -126,7 +129,8 @@ impl Arena {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let segment = Segment::create("maniple-sync", LEN)?;
         let (me, space) = holder::identify();
-        // One process makes only one arena at a time, so the clock tells them apart; the counter is for clocks that stand still.
+        // One process makes only one arena at a time, so the clock tells them apart; the counter is for clocks that
+        // stand still.
         let id = [me.bits(), sys::clock::now().wrapping_add(MADE.fetch_add(1, Ordering::Relaxed).into())];
         let arena = Arena { segment, id, checked: AtomicU64::new(me.bits()) };
         let header = arena.header();
@@ -174,14 +178,15 @@ impl Arena {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: the segment begins with a header (`create` makes it so, `open` checks it), is aligned to a page, stays mapped as long as
-        // `self`, and is zeroed where nobody has written. All parts are atomics.
+        // SAFETY: the segment begins with a header (`create` makes it so, `open` checks it), is aligned to a page,
+        // stays mapped as long as `self`, and is zeroed where nobody has written. All parts are atomics.
         unsafe { self.segment.start().cast().as_ref() }
     }
 
     fn cell(&self, number: u32) -> &Cell {
         debug_assert!((1..CELLS).contains(&number));
-        // SAFETY: as in `header`; the number is below CELLS (checked where one comes in), so the cell lies within the segment.
+        // SAFETY: as in `header`; the number is below CELLS (checked where one comes in), so the cell lies within the
+        // segment.
         unsafe { self.segment.start().cast::<Cell>().add(number as usize).as_ref() }
     }
 
@@ -209,8 +214,8 @@ impl Arena {
         let (me, space) = holder::identify();
         let header = self.header();
         if space == 0 || header.space.load(Ordering::Relaxed) != space {
-            // Before this process takes anything here. Partner: the Acquire in `can_judge`; whoever reads our number in a word, by an exchange
-            // that acquires, and then finds us "dead", sees this.
+            // Before this process takes anything here. Partner: the Acquire in `can_judge`; whoever reads our number in
+            // a word, by an exchange that acquires, and then finds us "dead", sees this.
             header.mixed.store(1, Ordering::SeqCst);
         }
         self.checked.store(me.bits(), Ordering::Relaxed);
@@ -333,8 +338,8 @@ impl Place {
         self.arena.cell(self.number + at)
     }
 
-    /// The bytes of all cells but the first: where they begin, at a multiple of [`CELL`], and how many they are. They stay as long as this
-    /// place; what may be done with them is the business of whoever made it.
+    /// The bytes of all cells but the first: where they begin, at a multiple of [`CELL`], and how many they are. They
+    /// stay as long as this place; what may be done with them is the business of whoever made it.
     pub fn room(&self) -> (NonNull<u8>, usize) {
         let start = self.arena.segment.start();
         // SAFETY: the span lies within the segment (`cut` and `with_span` see to it), and so does its end.

@@ -1,8 +1,8 @@
 //! A place where a number of parties wait for each other.
 //!
 //! # What lies where
-//! A barrier for *n* parties is a span of cells. The first has the word of a [`Lock`], the *state*, and the first of *n* − 1 *slots*; the
-//! others have the rest. (The last to arrive does not wait, and needs no slot.)
+//! A barrier for *n* parties is a span of cells. The first has the word of a [`Lock`], the *state*, and the first of
+//! *n* − 1 *slots*; the others have the rest. (The last to arrive does not wait, and needs no slot.)
 //!
 //! ```text
 //! state   63 ─── 37   36 ─ 35   34 ─ 33   32       31 ─── 0
@@ -11,9 +11,9 @@
 //!         born        ending    pid                all zero: free
 //! ```
 //!
-//! *Ending* says how a round ends: 0 not yet, 1 all came, 2 somebody gave up, 3 somebody died. *Broken* is 0, or how the round ended
-//! that broke the barrier. There is no count of those who wait: it is the number of slots that have somebody and no ending, so it cannot
-//! be wrong.
+//! *Ending* says how a round ends: 0 not yet, 1 all came, 2 somebody gave up, 3 somebody died. *Broken* is 0, or how
+//! the round ended that broke the barrier. There is no count of those who wait: it is the number of slots that have
+//! somebody and no ending, so it cannot be wrong.
 //!
 //! # Steps
 //! | step | change | by |
@@ -24,9 +24,9 @@
 //! | leave | an ended slot → free; tell: if wanted, state: not wanted, number + 1, wake all | the waiter, without the lock |
 //! | clear | the ended slot of a dead waiter → free | a party that finds no free slot, with the lock |
 //!
-//! The state is a [`NewsWord`]: *wanted* and the number are its. A waiter learns from its own slot how its round ended, however many rounds
-//! have begun meanwhile. One that finds no slot, since slow leavers of the round before still have theirs, asks for news, looks once more, and
-//! sleeps.
+//! The state is a [`NewsWord`]: *wanted* and the number are its. A waiter learns from its own slot how its round ended,
+//! however many rounds have begun meanwhile. One that finds no slot, since slow leavers of the round before still have
+//! theirs, asks for news, looks once more, and sleeps.
 //!
 //! # What a death leaves
 //! | killed | leaves | and then |
@@ -38,8 +38,8 @@
 //! | woken, before it has left | an ended slot | cleared when it is wanted |
 //! | before it has woken the others | sleepers asleep | their slices end |
 //!
-//! So a round is completed only by parties that lived when the last one came. That a party died which had not arrived cannot be known
-//! here: any process may be the next to arrive.
+//! So a round is completed only by parties that lived when the last one came. That a party died which had not arrived
+//! cannot be known here: any process may be the next to arrive.
 
 use super::Outcome;
 use super::arena::{Cell, MORE, MOST_CELLS, Place, Ticket};
@@ -63,7 +63,8 @@ const BROKEN: u32 = 35;
 const PART: u64 = 3;
 const SLOT_ENDING: u64 = 3 << 30;
 
-/// How long the barrier's own lock is waited for by one whose time is short: it is held for moments, unless its holder was stopped.
+/// How long the barrier's own lock is waited for by one whose time is short: it is held for moments, unless its holder
+/// was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How a round ends.
@@ -215,9 +216,11 @@ impl Barrier {
         };
         let slot = self.slot(slot);
         loop {
-            // `finish` changes the number after the slots, so a slot that has no ending then means that the number will change.
+            // `finish` changes the number after the slots, so a slot that has no ending then means that the number will
+            // change.
             let seen = self.news().look();
-            // Acquire: partner is the Release by which `finish` marks it; what all parties did before they came is seen from here on.
+            // Acquire: partner is the Release by which `finish` marks it; what all parties did before they came is seen
+            // from here on.
             if let Some(ending) = ended(slot.load(Ordering::Acquire)) {
                 self.leave(slot);
                 return if ending == Ending::AllCame { Met::All(index) } else { Met::Broken(cause(ending)) };

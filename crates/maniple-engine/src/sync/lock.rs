@@ -1,18 +1,19 @@
 //! Mutual exclusion that survives its holder.
 //!
-//! [`Lock`] knows which process holds it, but any may release it, as Python's `Lock` may be. [`RLock`] is a `Lock` with an owner: one
-//! thread, which may take it several times, and alone may release it.
+//! [`Lock`] knows which process holds it, but any may release it, as Python's `Lock` may be. [`RLock`] is a `Lock` with
+//! an owner: one thread, which may take it several times, and alone may release it.
 //!
 //! # Taking over
-//! Who waits looks, at the end of each slice, whether the holder has ended, and if so takes the lock from it. Nobody else does: a lock
-//! that nobody waits for stays with its dead holder, since another process may be about to release it, as is its right with a plain
-//! `Lock`. Should it do so after the lock was taken over, it releases the new holder's, just as in any other case of
-//! a lock released by one who does not hold it. Whoever asks again and again without waiting counts as waiting, too: at most every 100 ms
-//! such an attempt looks at the holder.
+//! Who waits looks, at the end of each slice, whether the holder has ended, and if so takes the lock from it. Nobody
+//! else does: a lock that nobody waits for stays with its dead holder, since another process may be about to release
+//! it, as is its right with a plain `Lock`. Should it do so after the lock was taken over, it releases the new
+//! holder's, just as in any other case of a lock released by one who does not hold it. Whoever asks again and again
+//! without waiting counts as waiting, too: at most every 100 ms such an attempt looks at the holder.
 //!
-//! The new owner is told ([`Outcome::TakenOver`]), the cell counts it, and the lock is *poisoned*: a word beside it says who left behind what
-//! may be half changed, until somebody who has put it right clears that. A front may poison a lock for reasons of its own. The word is only
-//! written by whoever holds the lock; one who dies between taking a lock over and saying so is a dead holder himself, and the next says so.
+//! The new owner is told ([`Outcome::TakenOver`]), the cell counts it, and the lock is *poisoned*: a word beside it
+//! says who left behind what may be half changed, until somebody who has put it right clears that. A front may poison a
+//! lock for reasons of its own. The word is only written by whoever holds the lock; one who dies between taking a lock
+//! over and saying so is a dead holder himself, and the next says so.
 
 use super::arena::{Place, Ticket};
 use super::patience::{self, Interrupt, Limit, Nap, Patience};
@@ -188,7 +189,8 @@ impl Lock {
         &self.place.more[0]
     }
 
-    /// Whether, and by whom, it is poisoned. To be asked by whoever holds it; others get to know what was true a moment ago.
+    /// Whether, and by whom, it is poisoned. To be asked by whoever holds it; others get to know what was true a moment
+    /// ago.
     #[inline]
     pub fn poison(&self) -> Option<Poison> {
         match self.poison_word().load(Ordering::Relaxed) {
@@ -236,7 +238,8 @@ const SPINS: u32 = 100;
 #[derive(Debug)]
 pub struct RLock {
     lock: Lock,
-    // Both are written by the owner only, while it holds the lock, so that a thread that finds itself here is the owner for certain.
+    // Both are written by the owner only, while it holds the lock, so that a thread that finds itself here is the owner
+    // for certain.
     owner: AtomicUsize,
     depth: AtomicU32,
 }

@@ -1,7 +1,8 @@
 //! A number of units, each of which knows who has it: a semaphore whose units do not die with their holders.
 //!
-//! A plain [`Semaphore`](super::semaphore::Semaphore) only counts, so what a killed process had taken is gone. Here every unit is a *slot*, a
-//! word with the number and birth of its holder, as a lock's is, and taking a unit is taking any slot.
+//! A plain [`Semaphore`](super::semaphore::Semaphore) only counts, so what a killed process had taken is gone. Here
+//! every unit is a *slot*, a word with the number and birth of its holder, as a lock's is, and taking a unit is taking
+//! any slot.
 //!
 //! The slots are [`UnitWord`]s, and the cell's first word is a [`NewsWord`], on which those sleep who find none free.
 //!

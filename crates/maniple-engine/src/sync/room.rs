@@ -1,8 +1,9 @@
 //! Memory with a lock beside it, for a value that processes share.
 //!
-//! A small one lies in the cells behind its lock's, so that a thousand shared numbers take no descriptor of their own. A larger one has a
-//! piece of shared memory to itself, whose handle has to go along: cells that were sent once are not used again as long as their arena lasts.
-//! How many bytes it has, and where, stands in the lock's cell from before anybody else knows it.
+//! A small one lies in the cells behind its lock's, so that a thousand shared numbers take no descriptor of their own.
+//! A larger one has a piece of shared memory to itself, whose handle has to go along: cells that were sent once are not
+//! used again as long as their arena lasts. How many bytes it has, and where, stands in the lock's cell from before
+//! anybody else knows it.
 //!
 //! The lock decides nothing here: who may touch the bytes, and when, is the business of whoever hands them out.
 

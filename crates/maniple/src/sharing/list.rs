@@ -10,8 +10,9 @@
 //! | 8 *n* | the form of each item as text, padded with zeros: `q`, `d`, `xxxxxxx?`, `xxxxxx?x` (None), `16s` |
 //! | *n* | 0, or what to make of the bytes: 1 text, 2 bytes, 3 None |
 //!
-//! All but the last lie at multiples of 8, and are read and written here by atomic words, so a number is never half an old one. An item as a
-//! whole is not changed at once: whoever changes items while others read them guards the list with a lock.
+//! All but the last lie at multiples of 8, and are read and written here by atomic words, so a number is never half an
+//! old one. An item as a whole is not changed at once: whoever changes items while others read them guards the list
+//! with a lock.
 
 use super::memory::SharedMemory;
 use super::value::no_element;
@@ -107,8 +108,8 @@ impl ShareableItem {
     }
 }
 
-/// A list in shared memory: its length is fixed, and so is the room for each text. Python's class of that name has the same layout, so
-/// that either side may be `multiprocessing.shared_memory.ShareableList(name="...")`.
+/// A list in shared memory: its length is fixed, and so is the room for each text. Python's class of that name has the
+/// same layout, so that either side may be `multiprocessing.shared_memory.ShareableList(name="...")`.
 ///
 /// ```
 /// use maniple::{Process, ShareableItem, ShareableList};
@@ -268,7 +269,8 @@ impl ShareableList {
         })
     }
 
-    /// Puts another item there, of any type. A text or bytes have to fit into the slot that was made for the first item there.
+    /// Puts another item there, of any type. A text or bytes have to fit into the slot that was made for the first item
+    /// there.
     ///
     /// # Errors
     /// [`Error::SharedMemory`] if there is no such place or not enough room.

@@ -18,11 +18,12 @@ const FEW: usize = 256;
 
 /// A piece of memory that processes share.
 ///
-/// *Nameless* memory goes to other processes as (a part of) a value, and is gone with the last that has it, even if all are killed. *Named*
-/// memory can besides be opened by whoever knows the name, in Rust, Python (`multiprocessing.shared_memory.SharedMemory`) or C (`shm_open`).
-/// Its name is taken away when the last handle is dropped in the process that made it, unless [`keep`](SharedMemory::keep) was called. If
-/// that process is killed, or leaves by `std::process::exit`, the name stays, and the memory with it: the system has nobody
-/// to ask. So name only what strangers have to find.
+/// *Nameless* memory goes to other processes as (a part of) a value, and is gone with the last that has it, even if all
+/// are killed. *Named* memory can besides be opened by whoever knows the name, in Rust, Python
+/// (`multiprocessing.shared_memory.SharedMemory`) or C (`shm_open`). Its name is taken away when the last handle is
+/// dropped in the process that made it, unless [`keep`](SharedMemory::keep) was called. If that process is killed, or
+/// leaves by `std::process::exit`, the name stays, and the memory with it: the system has nobody to ask. So name only
+/// what strangers have to find.
 ///
 /// ```
 /// use maniple::{Process, SharedMemory};
@@ -77,7 +78,8 @@ impl SharedMemory {
         Ok(SharedMemory::around(Segment::create("maniple-memory", len)?, None, 0))
     }
 
-    /// So many zeroed bytes under a name, which this user's processes can open, as long as this handle or a clone of it lives here.
+    /// So many zeroed bytes under a name, which this user's processes can open, as long as this handle or a clone of it
+    /// lives here.
     ///
     /// ```
     /// use maniple::SharedMemory;
@@ -181,7 +183,8 @@ impl SharedMemory {
 
     fn bytes(&self, offset: usize, len: usize) -> &[AtomicU8] {
         debug_assert!(self.check(offset, len).is_ok());
-        // SAFETY: callers have checked that they lie within the mapping, which lives as long as `self`; atomics can be shared with anyone.
+        // SAFETY: callers have checked that they lie within the mapping, which lives as long as `self`; atomics can be
+        // shared with anyone.
         unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset).cast(), len) }
     }
 
@@ -191,11 +194,13 @@ impl SharedMemory {
         if !offset.is_multiple_of(8) {
             return Err(Error::SharedMemory(format!("offset {offset} is not a multiple of eight")));
         }
-        // SAFETY: it lies within the mapping (checked), which begins on a page, so it is aligned; and it lives as long as `self`.
+        // SAFETY: it lies within the mapping (checked), which begins on a page, so it is aligned; and it lives as long
+        // as `self`.
         Ok(unsafe { AtomicU64::from_ptr(self.as_ptr().add(offset).cast()) })
     }
 
-    /// Copies bytes from there on out of it. Where others write to the same bytes meanwhile, some come from before that and some from after.
+    /// Copies bytes from there on out of it. Where others write to the same bytes meanwhile, some come from before that
+    /// and some from after.
     ///
     /// # Errors
     /// [`Error::SharedMemory`] if they do not lie within.
@@ -213,7 +218,8 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// Copies bytes to there. Where others read or write the same bytes meanwhile, they find some from before and some from after.
+    /// Copies bytes to there. Where others read or write the same bytes meanwhile, they find some from before and some
+    /// from after.
     ///
     /// # Errors
     /// [`Error::SharedMemory`] if they do not lie within, or the system has no memory left for them.
@@ -229,8 +235,8 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// The first byte, for foreign functions and accesses of one's own; it lies at the beginning of a page, and stays as long as this
-    /// handle or a clone.
+    /// The first byte, for foreign functions and accesses of one's own; it lies at the beginning of a page, and stays
+    /// as long as this handle or a clone.
     pub fn as_ptr(&self) -> *mut u8 {
         self.0.segment.start().as_ptr()
     }

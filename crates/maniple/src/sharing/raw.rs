@@ -1,7 +1,8 @@
 //! Values in shared memory, without a lock.
 //!
-//! Whoever shares memory without a lock shares it with writers that nobody holds back, so a reference into it would be a lie. What can be had
-//! safely is a copy of a whole value, by one atomic access, which exists for values of 1, 2, 4 and 8 bytes.
+//! Whoever shares memory without a lock shares it with writers that nobody holds back, so a reference into it would be
+//! a lie. What can be had safely is a copy of a whole value, by one atomic access, which exists for values of 1, 2, 4
+//! and 8 bytes.
 #![allow(unsafe_code)]
 
 use super::value::{no_element, room_for, room_of};
@@ -26,8 +27,9 @@ fn bits<A: Pod, B: Pod>(value: A) -> B {
 macro_rules! atomically {
     ($type:ty, $at:expr, $cell:ident => $work:expr) => {{
         const { assert!(matches!(size_of::<$type>(), 1 | 2 | 4 | 8), "atomic access is for 1, 2, 4 or 8 bytes") };
-        // SAFETY (all four): callers give the address of an element of a room: it lies there as long as they borrow that, at a multiple of
-        // its own size, since the room begins at a multiple of 64; and all safe accesses to it are atomic and of this size.
+        // SAFETY (all four): callers give the address of an element of a room: it lies there as long as they borrow
+        // that, at a multiple of its own size, since the room begins at a multiple of 64; and all safe accesses to it
+        // are atomic and of this size.
         match size_of::<$type>() {
             1 => {
                 // SAFETY: see above.
@@ -181,8 +183,9 @@ travels!(RawValue<T: Pod>);
 
 /// A list of plain old data, of a fixed length, that processes share without a lock.
 ///
-/// Single elements of 1, 2, 4 or 8 bytes are read and written safely, each by one atomic access. The whole, or parts of it, is had as a slice
-/// without copying where the program sees to it, by a [`Barrier`](crate::Barrier) say, that nobody writes what others read: that is `unsafe`.
+/// Single elements of 1, 2, 4 or 8 bytes are read and written safely, each by one atomic access. The whole, or parts of
+/// it, is had as a slice without copying where the program sees to it, by a [`Barrier`](crate::Barrier) say, that
+/// nobody writes what others read: that is `unsafe`.
 ///
 /// ```
 /// use maniple::{Process, RawArray};
@@ -210,8 +213,8 @@ impl<T: Pod> RawArray<T> {
     /// So many zeros.
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left, [`Error::SharedMemory`](crate::Error::SharedMemory)
-    /// if that is more than there can be.
+    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left,
+    /// [`Error::SharedMemory`](crate::Error::SharedMemory) if that is more than there can be.
     pub fn new(len: usize) -> Result<RawArray<T>> {
         Ok(RawArray { room: Arc::new(room_for::<T>(len)?), _values: PhantomData })
     }
@@ -261,15 +264,16 @@ impl<T: Pod> RawArray<T> {
     /// # Safety
     /// As long as the slice is used, nobody writes to this memory, in any process.
     pub unsafe fn as_slice(&self) -> &[T] {
-        // SAFETY: the room is there as long as `self`, aligned, and full of values for which any bits will do; and the caller's promise.
+        // SAFETY: the room is there as long as `self`, aligned, and full of values for which any bits will do; and the
+        // caller's promise.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
     /// All of it, to be changed.
     ///
     /// # Safety
-    /// As long as the slice is used, nobody else reads or writes this memory, in any process. (Whoever wants a part of it for himself makes
-    /// his own slice of [`as_ptr`](RawArray::as_ptr).)
+    /// As long as the slice is used, nobody else reads or writes this memory, in any process. (Whoever wants a part of
+    /// it for himself makes his own slice of [`as_ptr`](RawArray::as_ptr).)
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn as_mut_slice(&self) -> &mut [T] {
         // SAFETY: as above.

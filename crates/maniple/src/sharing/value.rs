@@ -176,7 +176,8 @@ impl<T: Pod> Array<T> {
     /// So many zeros.
     ///
     /// # Errors
-    /// [`Error::Engine`] if there is no memory or descriptor left, [`Error::SharedMemory`] if that is more than there can be.
+    /// [`Error::Engine`] if there is no memory or descriptor left, [`Error::SharedMemory`] if that is more than there
+    /// can be.
     pub fn new(len: usize) -> Result<Array<T>> {
         Ok(Array { room: Arc::new(room_for::<T>(len)?), _values: PhantomData })
     }
@@ -210,8 +211,8 @@ impl<T: Pod> Array<T> {
 
     fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, [T]> {
         let values = NonNull::slice_from_raw_parts(self.room.start().cast::<T>(), self.len());
-        // SAFETY: the room has the size (`room_for` made it so, `room_of` checks it) and alignment of so many `T`, which may have any bit
-        // pattern; nobody gets at them but by a guard.
+        // SAFETY: the room has the size (`room_for` made it so, `room_of` checks it) and alignment of so many `T`,
+        // which may have any bit pattern; nobody gets at them but by a guard.
         move |held| unsafe { MutexGuard::new(held, values) }
     }
 
@@ -250,7 +251,8 @@ impl<T: Pod> Array<T> {
     /// Makes the element of that index another. Takes the lock for a moment.
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there is no such element, [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    /// [`Error::SharedMemory`] if there is no such element, [`Error::Poisoned`] if whoever held the lock before died or
+    /// panicked.
     pub fn set(&self, index: usize, value: T) -> Result<()> {
         *self.lock()?.get_mut(index).ok_or_else(|| no_element(index, self.len()))? = value;
         Ok(())

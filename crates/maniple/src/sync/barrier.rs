@@ -12,10 +12,10 @@ use std::time::Duration;
 
 /// A place where a number of processes or threads wait until all have come; then they go on, and the next round begins.
 ///
-/// It *breaks* when one of those who wait dies (noticed within half a second, and in any case before the round is completed), when the time
-/// of one is up, or when somebody calls [`abort`](Barrier::abort). All who wait then get [`Error::BrokenBarrier`], and so does everybody
-/// who comes, until somebody calls [`reset`](Barrier::reset). A party that dies before it has come is unknown here: where that may happen,
-/// use [`wait_timeout`](Barrier::wait_timeout).
+/// It *breaks* when one of those who wait dies (noticed within half a second, and in any case before the round is
+/// completed), when the time of one is up, or when somebody calls [`abort`](Barrier::abort). All who wait then get
+/// [`Error::BrokenBarrier`], and so does everybody who comes, until somebody calls [`reset`](Barrier::reset). A party
+/// that dies before it has come is unknown here: where that may happen, use [`wait_timeout`](Barrier::wait_timeout).
 ///
 /// ```
 /// use maniple::{Barrier, Exit, Process};

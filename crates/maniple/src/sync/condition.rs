@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 
 /// The standard library's `Condvar`, between processes: gives a lock back, waits to be notified, takes the lock again.
 ///
-/// It works with the guards of a [`Lock`](crate::Lock), an [`RLock`](crate::RLock) (which is given back altogether, however deep it is
-/// held), a [`Mutex`](crate::Mutex), a [`Value`](crate::Value) or an [`Array`](crate::Array). All who wait for one condition use the same lock. As with any
-/// condition, a wait may end without a notification, so wait for something: [`wait_while`](Condition::wait_while).
+/// It works with the guards of a [`Lock`](crate::Lock), an [`RLock`](crate::RLock) (which is given back altogether,
+/// however deep it is held), a [`Mutex`](crate::Mutex), a [`Value`](crate::Value) or an [`Array`](crate::Array). All
+/// who wait for one condition use the same lock. As with any condition, a wait may end without a notification, so wait
+/// for something: [`wait_while`](Condition::wait_while).
 ///
-/// A waiter that dies holds nobody up; at worst another is woken once too often. The lock that a wait takes again may be poisoned.
+/// A waiter that dies holds nobody up; at worst another is woken once too often. The lock that a wait takes again may
+/// be poisoned.
 ///
 /// ```
 /// use maniple::{Condition, Mutex, Process};

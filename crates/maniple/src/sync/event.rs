@@ -51,8 +51,8 @@ impl Event {
         self.0.is_set()
     }
 
-    /// Waits until it is set, or was meanwhile. Only a process that lives can set it: where the one that should may die, use
-    /// [`wait_timeout`](Event::wait_timeout).
+    /// Waits until it is set, or was meanwhile. Only a process that lives can set it: where the one that should may
+    /// die, use [`wait_timeout`](Event::wait_timeout).
     pub fn wait(&self) {
         while !self.0.wait(Limit::Never, &mut || true).is_ours() {}
     }

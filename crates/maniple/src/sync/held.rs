@@ -1,4 +1,5 @@
-//! What all guards of a lock have in common: it is given back when they are dropped, and poisoned if that is because of a panic.
+//! What all guards of a lock have in common: it is given back when they are dropped, and poisoned if that is because of
+//! a panic.
 
 use super::poison::{LockResult, Poison, TryLockError, TryLockResult, judge};
 use maniple_engine::sync::lock::Lock;
@@ -26,7 +27,8 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // A forked child finds its parent's guards among its variables, and whoever may release a plain lock may have done so.
+        // A forked child finds its parent's guards among its variables, and whoever may release a plain lock may have
+        // done so.
         if self.lock.is_held_here() {
             if panicking() && !self.panicking {
                 self.lock.set_poison();

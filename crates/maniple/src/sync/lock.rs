@@ -12,10 +12,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Mutual exclusion between processes and threads, for things outside of memory: a file, a device, the terminal. For a value in shared
-/// memory there is [`Mutex`](crate::Mutex).
+/// Mutual exclusion between processes and threads, for things outside of memory: a file, a device, the terminal. For a
+/// value in shared memory there is [`Mutex`](crate::Mutex).
 ///
-/// If a holder dies, whoever waits gets the lock within half a second and is told, see [`PoisonError`](crate::PoisonError).
+/// If a holder dies, whoever waits gets the lock within half a second and is told, see
+/// [`PoisonError`](crate::PoisonError).
 ///
 /// ```
 /// use maniple::{Exit, Lock, Process};
@@ -31,8 +32,8 @@ use std::time::Duration;
 /// # }
 /// ```
 ///
-/// As with Python's `Lock`, taking and giving back may be the business of two processes: [`std::mem::forget`] the guard here, and
-/// [`release`](Lock::release) there.
+/// As with Python's `Lock`, taking and giving back may be the business of two processes: [`std::mem::forget`] the guard
+/// here, and [`release`](Lock::release) there.
 #[derive(Clone)]
 pub struct Lock(Arc<Inner>);
 
@@ -57,7 +58,8 @@ impl Lock {
         held::lock(&self.0, LockGuard)
     }
 
-    /// Takes it if it is free, or its holder has died: the latter is looked for at most every 100 ms, and not at the first attempt.
+    /// Takes it if it is free, or its holder has died: the latter is looked for at most every 100 ms, and not at the
+    /// first attempt.
     ///
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.

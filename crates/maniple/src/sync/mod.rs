@@ -8,8 +8,9 @@
 //! | `semaphore`, `event`, `condition`, `barrier` | the others |
 //! | `travel` | how all of them go to other processes |
 //!
-//! The engine's `sync` has the protocols. All types here are handles: a clone, and what arrives in another process, is the same lock.
-//! A forked child inherits no guard: one that it finds among its variables does nothing when it is dropped.
+//! The engine's `sync` has the protocols. All types here are handles: a clone, and what arrives in another process, is
+//! the same lock. A forked child inherits no guard: one that it finds among its variables does nothing when it is
+//! dropped.
 
 mod barrier;
 mod condition;

@@ -16,11 +16,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value that processes share, and a lock that keeps all but one of them away from it: the standard library's `Mutex`, between
-/// processes.
+/// A value that processes share, and a lock that keeps all but one of them away from it: the standard library's
+/// `Mutex`, between processes.
 ///
-/// The value is plain old data ([`Pod`]), since it lies in shared memory: numbers, arrays of them, and structs that derive
-/// `bytemuck::Pod`. If a holder dies, the next owner is told, see [`PoisonError`](crate::PoisonError).
+/// The value is plain old data ([`Pod`]), since it lies in shared memory: numbers, arrays of them, and structs that
+/// derive `bytemuck::Pod`. If a holder dies, the next owner is told, see [`PoisonError`](crate::PoisonError).
 ///
 /// ```
 /// use maniple::{Mutex, Process};
@@ -62,7 +62,8 @@ unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// # Safety
-    /// `value` lies in a room whose lock is `held`, has any bit pattern that may lie there, and is borrowed by nobody without that lock.
+    /// `value` lies in a room whose lock is `held`, has any bit pattern that may lie there, and is borrowed by nobody
+    /// without that lock.
     pub(crate) unsafe fn new(held: Held<'a>, value: NonNull<T>) -> Self {
         MutexGuard { held, value, _value: PhantomData }
     }
@@ -72,7 +73,8 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: as `new` was promised: it is there as long as the room, which is borrowed, and nobody else touches it meanwhile.
+        // SAFETY: as `new` was promised: it is there as long as the room, which is borrowed, and nobody else touches it
+        // meanwhile.
         unsafe { self.value.as_ref() }
     }
 }
@@ -104,8 +106,8 @@ impl<T: Pod> Mutex<T> {
     }
 
     fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, T> {
-        // SAFETY: the room has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any bit pattern;
-        // nobody gets at it but by a guard.
+        // SAFETY: the room has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any
+        // bit pattern; nobody gets at it but by a guard.
         |held| unsafe { MutexGuard::new(held, self.room.start().cast()) }
     }
 
@@ -117,7 +119,8 @@ impl<T: Pod> Mutex<T> {
         held::lock(self.room.lock(), self.guard())
     }
 
-    /// Takes it if nobody holds it, or its holder has died: the latter is looked for at most every 100 ms, and not at the first attempt.
+    /// Takes it if nobody holds it, or its holder has died: the latter is looked for at most every 100 ms, and not at
+    /// the first attempt.
     ///
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.

@@ -1,7 +1,8 @@
 //! How the death of a holder is told.
 //!
-//! As in the standard library, with one more cause: whoever held the lock panicked, or its *process died*. Either way the lock is poisoned
-//! until [`clear_poison`](crate::Mutex::clear_poison), every attempt to take it gives an error, and the error holds the guard.
+//! As in the standard library, with one more cause: whoever held the lock panicked, or its *process died*. Either way
+//! the lock is poisoned until [`clear_poison`](crate::Mutex::clear_poison), every attempt to take it gives an error,
+//! and the error holds the guard.
 
 use crate::error::Error;
 use std::fmt;

@@ -45,8 +45,8 @@ pub struct RLockGuard<'a> {
     _here: PhantomData<*const ()>,
 }
 
-/// Those that came from other processes or were sent to some. Who holds a recursive lock, and how deep, is kept in the process, so whatever
-/// arrives for a second time has to be the very same.
+/// Those that came from other processes or were sent to some. Who holds a recursive lock, and how deep, is kept in the
+/// process, so whatever arrives for a second time has to be the very same.
 static KNOWN: Mutex<Vec<(Spot, Weak<Inner>)>> = Mutex::new(Vec::new());
 
 /// Arena and number.

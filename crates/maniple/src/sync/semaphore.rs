@@ -15,8 +15,9 @@ use std::time::Duration;
 
 /// A counter that is lowered by acquiring, which waits while it is zero, and raised by releasing, by whomever.
 ///
-/// It has no holders, so units acquired by a process that dies are gone, and whoever waits for them needs a time-out. For a limited number of
-/// *things*, such as connections or licences, there is [`BoundedSemaphore`], where they come back.
+/// It has no holders, so units acquired by a process that dies are gone, and whoever waits for them needs a time-out.
+/// For a limited number of *things*, such as connections or licences, there is [`BoundedSemaphore`], where they come
+/// back.
 ///
 /// ```
 /// use maniple::{Process, Semaphore};
@@ -96,8 +97,9 @@ travels!(Semaphore);
 
 /// A fixed number of units, each of which has a holder while it is taken. Never more are given back than there were.
 ///
-/// The units of a process that dies are taken over by those who wait for one, within half a second. Each such taker is told once, by a
-/// [`PoisonError`](crate::PoisonError) that holds the permit: what the unit stands for may need to be looked after.
+/// The units of a process that dies are taken over by those who wait for one, within half a second. Each such taker is
+/// told once, by a [`PoisonError`](crate::PoisonError) that holds the permit: what the unit stands for may need to be
+/// looked after.
 ///
 /// ```
 /// use maniple::{BoundedSemaphore, Process};
@@ -158,8 +160,8 @@ impl BoundedSemaphore {
         }
     }
 
-    /// Takes a unit if there is one, or one whose holder has died: the latter is looked for at most every 100 ms, and not at the first
-    /// attempt.
+    /// Takes a unit if there is one, or one whose holder has died: the latter is looked for at most every 100 ms, and
+    /// not at the first attempt.
     ///
     /// # Errors
     /// [`TryLockError::WouldBlock`], or it was taken from a process that died.

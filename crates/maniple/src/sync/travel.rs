@@ -1,4 +1,5 @@
-//! How what lies in an arena goes to another process: the arena's descriptor, once for all that lies in it, and a number.
+//! How what lies in an arena goes to another process: the arena's descriptor, once for all that lies in it, and a
+//! number.
 
 use crate::baggage::{self, note};
 use maniple_engine::sync::arena::{Arena, Place, Ticket};

@@ -5,13 +5,14 @@
 //!   its owner's own   asked    number of the news
 //! ```
 //!
-//! For what is looked for in other words than this: a free unit, a free place. Who finds none *asks*, looks at those words once more, and sleeps
-//! while the number is what it was at asking. Who has freed something *tells*: if somebody asked, the question is taken off, the number
-//! raised, and all are woken.
+//! For what is looked for in other words than this: a free unit, a free place. Who finds none *asks*, looks at those
+//! words once more, and sleeps while the number is what it was at asking. Who has freed something *tells*: if somebody
+//! asked, the question is taken off, the number raised, and all are woken.
 //!
-//! Nothing is missed: asking and telling are exchanges of this one word, and each acquires and releases, so one comes after the other. If
-//! asking comes second, the look that follows finds what was freed before the telling. If telling does, it finds the question; and
-//! whoever asks between a teller's two steps, and is not told, has seen what there was to see.
+//! Nothing is missed: asking and telling are exchanges of this one word, and each acquires and releases, so one comes
+//! after the other. If asking comes second, the look that follows finds what was freed before the telling. If telling
+//! does, it finds the question; and whoever asks between a teller's two steps, and is not told, has seen what there was
+//! to see.
 
 use crate::shm::atomic::{AtomicU64, Ordering};
 

@@ -5,7 +5,8 @@
 //!   born        pid         all zero: free
 //! ```
 //!
-//! As a lock's word, but without a mark for sleepers: they do not sleep for one thing but for any ([`NewsWord`](super::NewsWord)).
+//! As a lock's word, but without a mark for sleepers: they do not sleep for one thing but for any
+//! ([`NewsWord`](super::NewsWord)).
 
 use super::lock::Holder;
 use crate::shm::atomic::{AtomicU64, Ordering};
