@@ -10,7 +10,7 @@ use maniple_engine::sync::Released;
 use maniple_engine::sync::barrier::{Barrier, Cause, MOST, Met};
 use maniple_engine::sync::patience::Limit;
 use maniple_engine::sync::permits::{Granted, Permits};
-use maniple_engine::sync::room::Room;
+use maniple_engine::sync::room::{Access, Room};
 use maniple_engine::sync::semaphore::Semaphore;
 use std::time::Duration;
 
@@ -209,7 +209,7 @@ fn units_keep_their_number_and_wake_who_waits() {
 #[test]
 fn rooms_are_zeroed_aligned_and_apart() {
     for len in [0, 1, 63, 64, 65, 1024, 1025, 100_000] {
-        let rooms: Vec<_> = (0..3).map(|_| Room::create(len).unwrap()).collect();
+        let rooms: Vec<_> = (0..3).map(|_| Room::create(len, Access::Guarded).unwrap()).collect();
         for (number, room) in (1..).zip(&rooms) {
             assert_eq!((room.len(), room.start().as_ptr() as usize % 64), (len, 0));
             // SAFETY: nobody else touches it.
@@ -220,22 +220,23 @@ fn rooms_are_zeroed_aligned_and_apart() {
         for (number, room) in (1u8..).zip(&rooms) {
             let apart = room.apart().map(|fd| fd.try_clone_to_owned().unwrap());
             assert_eq!(apart.is_some(), len > 1024);
-            let same = Room::open(room.place().send(), apart).unwrap();
+            let same = Room::open(room.place().send(), apart, Access::Guarded).unwrap();
             // SAFETY: as above.
             let bytes = unsafe { std::slice::from_raw_parts(same.start().as_ptr(), same.len()) };
             assert!(bytes.len() == len && bytes.iter().all(|&byte| byte == number));
             assert!(same.lock().try_acquire() && !room.lock().try_acquire());
         }
-        assert!(len <= 1024 || Room::open(rooms[0].place().send(), None).is_err());
+        assert!(Room::open(rooms[0].place().send(), None, Access::Raw(8)).is_err());
+        assert!(len <= 1024 || Room::open(rooms[0].place().send(), None, Access::Guarded).is_err());
     }
 }
 
 #[test]
 fn rooms_that_were_given_back_are_used_again() {
     Forked::run(|| {
-        let _kept = Room::create(8).unwrap();
+        let _kept = Room::create(8, Access::Raw(8)).unwrap();
         for _ in 0..5000 {
-            let (one, two) = (Room::create(100).unwrap(), Barrier::new(20).unwrap());
+            let (one, two) = (Room::create(100, Access::Guarded).unwrap(), Barrier::new(20).unwrap());
             // In the first of the cells, over and over.
             assert!(one.place().number().max(two.place().number()) < 50);
             drop((one, two));

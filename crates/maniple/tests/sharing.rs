@@ -201,6 +201,50 @@ fn a_name_can_be_kept_and_taken_away_and_is_not_taken_from_others() {
     assert!(!file(&name).exists());
 }
 
+#[test]
+fn a_name_whose_maker_was_killed_stays_until_somebody_takes_it_away() {
+    let _dog = watchdog();
+    let name = name("orphan");
+    let maker = started(
+        |name: String| {
+            let _made = SharedMemory::create(&name, 9).unwrap();
+            kill_self(Signal::KILL);
+        },
+        name.clone(),
+    );
+    assert_eq!(maker.join().unwrap(), Exit::Signal(9));
+    SharedMemory::open(&name).unwrap().unlink().unwrap();
+    assert!(!file(&name).exists());
+}
+
+#[test]
+fn what_is_guarded_for_one_is_not_raw_for_another() {
+    let _dog = watchdog();
+    let refused =
+        |text: &str| assert!(text.contains("could not be decoded") && text.contains("another type"), "{text}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    // A struct whose field is sent as one type and arrives as another.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Wrong(#[serde(serialize_with = "as_value")] RawValue<u64>);
+    fn as_value<S: serde::Serializer>(_: &RawValue<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&Value::new(7u64).unwrap(), serializer)
+    }
+    let process = Process::builder()
+        .stderr(std::os::fd::OwnedFd::from(writer))
+        .build(|_: Wrong| (), Wrong(RawValue::new(1).unwrap()))
+        .unwrap();
+    process.start().unwrap();
+    assert_eq!(process.join().unwrap(), Exit::Code(1));
+    drop(process);
+    refused(&std::io::read_to_string(reader).unwrap());
+}
+
+#[test]
+fn they_are_handles_for_all_threads() {
+    fn is<T: Clone + Send + Sync + Payload + std::fmt::Debug>() {}
+    is::<(Value<f32>, Array<f32>, RawValue<f32>, RawArray<f32>, SharedMemory, ShareableList)>();
+}
+
 fn mixed() -> Vec<ShareableItem> {
     let text = |text: &str| ShareableItem::from(text);
     vec![

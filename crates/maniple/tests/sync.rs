@@ -78,6 +78,16 @@ fn all_of_them_travel_within_one_value_and_are_the_same_there() {
 }
 
 #[test]
+fn they_are_handles_for_all_threads() {
+    fn is<T: Clone + Send + Sync + Payload + std::fmt::Debug>() {}
+    is::<(Lock, RLock, Semaphore, BoundedSemaphore)>();
+    is::<(Condition, Event, Barrier, Mutex<u8>)>();
+    fn goes<T: Send + Sync>() {}
+    goes::<maniple::MutexGuard<'_, [u8]>>();
+    goes::<maniple::LockGuard<'_>>();
+}
+
+#[test]
 fn outside_of_maniples_own_ways_they_refuse() {
     let error = postcard::to_stdvec(&Lock::new().unwrap()).unwrap_err();
     assert!(matches!(error, postcard::Error::SerdeSerCustom));

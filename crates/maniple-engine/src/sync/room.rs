@@ -24,6 +24,26 @@ const SMALL: usize = 16 * CELL;
 /// Every room begins at a multiple of so many bytes.
 pub const ALIGNMENT: usize = CELL;
 
+/// How a room's bytes are accessed. All who have it agree, or one would change behind a lock's back what another guards
+/// by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// By whoever has the lock.
+    Guarded,
+    /// By anyone, by atomic accesses of so many bytes.
+    Raw(u32),
+}
+
+impl Access {
+    /// As it stands in the cell.
+    fn number(self) -> u32 {
+        match self {
+            Access::Guarded => 0,
+            Access::Raw(bytes) => bytes,
+        }
+    }
+}
+
 /// Shared bytes, and a lock.
 #[derive(Debug)]
 pub struct Room {
@@ -47,8 +67,9 @@ impl Room {
     ///
     /// # Errors
     /// No shared memory, no descriptor left.
-    pub fn create(len: usize) -> Result<Room> {
+    pub fn create(len: usize, access: Access) -> Result<Room> {
         let place = Place::create_span(KIND, cells(len))?;
+        place.limit.store(access.number(), Ordering::Relaxed);
         len_of(&place).store(len as u64, Ordering::Relaxed);
         let apart = (len > SMALL).then(|| Segment::create("maniple-value", len)).transpose()?;
         // Cells may have been used before.
@@ -61,9 +82,12 @@ impl Room {
     /// One that another process made. `apart`: the handle that went along, if it has memory of its own.
     ///
     /// # Errors
-    /// The ticket is for something else, or the memory of another size.
-    pub fn open(ticket: Ticket, apart: Option<Handle>) -> Result<Room> {
+    /// The ticket is for something else, or made for another access, or the memory of another size.
+    pub fn open(ticket: Ticket, apart: Option<Handle>, access: Access) -> Result<Room> {
         let place = Place::open(ticket.arena, ticket.number, KIND)?;
+        if place.limit.load(Ordering::Relaxed) != access.number() {
+            return Err(Error::Lock("the shared value that was sent is of another type"));
+        }
         let len = len_of(&place).load(Ordering::Relaxed) as usize;
         let place = place.with_span(cells(len))?;
         let apart = apart.map(Segment::open).transpose()?;

@@ -25,6 +25,9 @@ const FEW: usize = 256;
 /// leaves by `std::process::exit`, the name stays, and the memory with it: the system has nobody to ask. So name only
 /// what strangers have to find.
 ///
+/// The system gives it memory where it is first touched, and ends a process with `SIGBUS` where there is none left, or
+/// where another program has cut a named one short.
+///
 /// ```
 /// use maniple::{Process, SharedMemory};
 ///

@@ -10,13 +10,17 @@ use crate::error::Result;
 use crate::sync::travel::{Travels, travels};
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{Place, Ticket};
-use maniple_engine::sync::room::Room;
+use maniple_engine::sync::room::{Access, Room};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+fn access<T>() -> Access {
+    Access::Raw(size_of::<T>() as u32)
+}
 
 /// The same bits as another type of the same size.
 fn bits<A: Pod, B: Pod>(value: A) -> B {
@@ -216,7 +220,7 @@ impl<T: Pod> RawArray<T> {
     /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left,
     /// [`Error::SharedMemory`](crate::Error::SharedMemory) if that is more than there can be.
     pub fn new(len: usize) -> Result<RawArray<T>> {
-        Ok(RawArray { room: Arc::new(room_for::<T>(len)?), _values: PhantomData })
+        Ok(RawArray { room: Arc::new(room_for::<T>(len, access::<T>())?), _values: PhantomData })
     }
 
     /// How many there are.
@@ -305,7 +309,7 @@ impl<T: Pod> Travels for RawArray<T> {
     }
 
     fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
-        Ok(RawArray { room: Arc::new(room_of::<T>(ticket, apart)?), _values: PhantomData })
+        Ok(RawArray { room: Arc::new(room_of::<T>(ticket, apart, access::<T>())?), _values: PhantomData })
     }
 }
 

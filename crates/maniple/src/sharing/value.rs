@@ -7,7 +7,7 @@ use crate::sync::travel::{Travels, travels};
 use crate::sync::{LockResult, Mutex, MutexGuard, TryLockResult};
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{Place, Ticket};
-use maniple_engine::sync::room::{ALIGNMENT, Room};
+use maniple_engine::sync::room::{ALIGNMENT, Access, Room};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -152,7 +152,7 @@ pub struct Array<T: Pod> {
 }
 
 /// A room for so many values.
-pub(super) fn room_for<T: Pod>(len: usize) -> Result<Room> {
+pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<Room> {
     const {
         assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most");
         assert!(size_of::<T>() > 0, "an array needs elements that have a size");
@@ -160,12 +160,13 @@ pub(super) fn room_for<T: Pod>(len: usize) -> Result<Room> {
     let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| isize::try_from(bytes).is_ok());
     Ok(Room::create(
         bytes.ok_or_else(|| Error::SharedMemory(format!("{len} elements are more than fit into memory")))?,
+        access,
     )?)
 }
 
 /// A room that holds a whole number of values, opened.
-pub(super) fn room_of<T: Pod>(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Room> {
-    let room = Room::open(ticket, apart)?;
+pub(super) fn room_of<T: Pod>(ticket: Ticket, apart: Option<OwnedFd>, access: Access) -> maniple_engine::Result<Room> {
+    let room = Room::open(ticket, apart, access)?;
     if !room.len().is_multiple_of(size_of::<T>()) {
         return Err(maniple_engine::Error::Lock("the shared array that was sent is no whole number of elements"));
     }
@@ -179,7 +180,7 @@ impl<T: Pod> Array<T> {
     /// [`Error::Engine`] if there is no memory or descriptor left, [`Error::SharedMemory`] if that is more than there
     /// can be.
     pub fn new(len: usize) -> Result<Array<T>> {
-        Ok(Array { room: Arc::new(room_for::<T>(len)?), _values: PhantomData })
+        Ok(Array { room: Arc::new(room_for::<T>(len, Access::Guarded)?), _values: PhantomData })
     }
 
     /// A copy of these.
@@ -305,7 +306,7 @@ impl<T: Pod> Travels for Array<T> {
     }
 
     fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
-        Ok(Array { room: Arc::new(room_of::<T>(ticket, apart)?), _values: PhantomData })
+        Ok(Array { room: Arc::new(room_of::<T>(ticket, apart, Access::Guarded)?), _values: PhantomData })
     }
 }
 

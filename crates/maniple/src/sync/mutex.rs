@@ -7,7 +7,7 @@ use super::travel::{Travels, travels};
 use crate::error::Result;
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{Place, Ticket};
-use maniple_engine::sync::room::{ALIGNMENT, Room};
+use maniple_engine::sync::room::{ALIGNMENT, Access, Room};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -99,7 +99,7 @@ impl<T: Pod> Mutex<T> {
     /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<Mutex<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
-        let room = Room::create(size_of::<T>())?;
+        let room = Room::create(size_of::<T>(), Access::Guarded)?;
         // SAFETY: the room has the size and the alignment, and nobody else knows it.
         unsafe { room.start().cast::<T>().write(value) };
         Ok(Mutex { room: Arc::new(room), _value: PhantomData })
@@ -177,7 +177,7 @@ impl<T: Pod> Travels for Mutex<T> {
     }
 
     fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
-        let room = Room::open(ticket, apart)?;
+        let room = Room::open(ticket, apart, Access::Guarded)?;
         if room.len() != size_of::<T>() {
             return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
         }

@@ -121,6 +121,17 @@ impl<G> From<PoisonError<G>> for Error {
 }
 
 /// Why a lock was not taken at once or in time; or it was, and is poisoned.
+///
+/// ```
+/// use maniple::{Lock, TryLockError};
+/// use std::time::Duration;
+///
+/// let lock = Lock::new()?;
+/// let _guard = lock.lock()?;
+/// assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+/// assert!(matches!(lock.lock_timeout(Duration::from_millis(1)), Err(TryLockError::Timeout(_))));
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[non_exhaustive]
 pub enum TryLockError<G> {
     /// It was taken, and whoever held it before was cut short.
