@@ -207,6 +207,27 @@ fn units_keep_their_number_and_wake_who_waits() {
 }
 
 #[test]
+fn holders_killed_at_any_moment_leave_all_units() {
+    let permits = Permits::new(2).unwrap();
+    for round in 0..40u32 {
+        let contend = || {
+            while let Granted::Unit(unit) | Granted::TakenOver { unit, .. } = permits.acquire(LONG, &mut go_on) {
+                permits.give_back(unit);
+            }
+        };
+        let contenders: Vec<_> = (0..3).map(|_| Forked::run(contend)).collect();
+        std::thread::sleep(Duration::from_micros(300) * (round % 7));
+        contenders.into_iter().for_each(Forked::kill_and_leave_unreaped);
+        for _ in 0..2 {
+            let granted = permits.acquire(LONG, &mut go_on);
+            assert!(matches!(granted, Granted::Unit(_) | Granted::TakenOver { .. }), "round {round}: {granted:?}");
+        }
+        assert_eq!((permits.give_back_any(), permits.give_back_any()), (Released::Done, Released::Done));
+        assert_eq!(permits.free(), 2);
+    }
+}
+
+#[test]
 fn rooms_are_zeroed_aligned_and_apart() {
     for len in [0, 1, 63, 64, 65, 1024, 1025, 100_000] {
         let rooms: Vec<_> = (0..3).map(|_| Room::create(len, Access::Guarded).unwrap()).collect();
