@@ -4,7 +4,7 @@
 mod support;
 
 use maniple::{
-    Bulk, Bytes, Connection, Error, Exit, Handle, JoinableQueue, Process, Queue, SimpleQueue, Value, pipe, wait,
+    Bulk, Bytes, Connection, Error, Exit, Handle, JoinableQueue, Payload, Process, Queue, SimpleQueue, pipe, wait,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -19,7 +19,7 @@ use support::{METHODS, eventually, watchdog};
 
 const LONG: Duration = Duration::from_secs(50);
 
-fn started<A: Value, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
+fn started<A: Payload, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
     let process = Process::new(f, argument).unwrap();
     process.start().unwrap();
     process
