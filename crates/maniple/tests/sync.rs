@@ -4,8 +4,8 @@
 mod support;
 
 use maniple::{
-    Barrier, BoundedSemaphore, BrokenBarrier, Condition, Error, Event, Exit, Lock, Mutex, Payload, Poison, PoisonError,
-    Process, RLock, Semaphore, TryLockError, Value,
+    Barrier, BoundedSemaphore, BrokenBarrier, Condition, Connection, Error, Event, Exit, Lock, Mutex, Payload, Poison,
+    PoisonError, Process, Queue, RLock, Semaphore, TryLockError, Value, pipe,
 };
 use rustix::process::Signal;
 use std::time::Duration;
@@ -184,6 +184,45 @@ fn a_recursive_lock_that_arrives_twice_is_one() {
         (lock.clone(), lock.clone()),
     );
     ends_well(&process);
+}
+
+#[test]
+fn a_lock_that_comes_back_by_a_pipe_is_the_one_that_went() {
+    let _dog = watchdog();
+    let (here, there) = pipe::<(RLock, Value<u32>)>().unwrap();
+    let process = started(
+        |there: Connection<(RLock, Value<u32>)>| {
+            let (lock, value) = there.recv().unwrap();
+            value.set(2).unwrap();
+            there.send(&(lock, value)).unwrap();
+        },
+        there,
+    );
+    let (lock, value) = (RLock::new().unwrap(), Value::new(1).unwrap());
+    let _guard = lock.lock().unwrap();
+    here.send(&(lock.clone(), value.clone())).unwrap();
+    let (same_lock, same_value) = here.recv().unwrap();
+    assert_eq!((same_lock.depth(), value.get().unwrap()), (1, 2));
+    *same_value.lock().unwrap() += 1;
+    assert_eq!(value.get().unwrap(), 3);
+    ends_well(&process);
+}
+
+#[test]
+fn a_lock_goes_through_a_queue_and_outlives_its_sender() {
+    let _dog = watchdog();
+    let queue = Queue::<Mutex<[u64; 500]>>::new().unwrap();
+    let sender = |queue: Queue<Mutex<[u64; 500]>>| {
+        let mutex = Mutex::new([7; 500]).unwrap();
+        std::mem::forget(mutex.lock());
+        queue.put(&mutex).unwrap();
+        die();
+    };
+    let sender = started(sender, queue.clone());
+    let mutex = queue.get().unwrap();
+    let died = dead(&sender);
+    let error = mutex.lock().unwrap_err();
+    assert_eq!((error.poison(), error.get_ref()[499]), (died, 7));
 }
 
 #[test]
