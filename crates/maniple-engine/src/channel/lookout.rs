@@ -3,7 +3,8 @@
 //! An answer to what was sent a moment ago is there sooner than a thread has fallen asleep and been woken. So looking for it awake
 //! saves most of a round trip's time where two cores are idle; on a busy machine it costs more than it saves, and keeps the two
 //! processes from sharing a core, where one wakes the other cheaply. Neither load nor cores tell which is the case. So both ways
-//! are tried for some messages each, and the better one is taken for a while, the longer the more often it won.
+//! are tried for some messages each, and the better one is taken for a while, the longer the more often it won. Sleep is tried first: then
+//! being awake needs no longer trial than it takes to lose.
 
 use crate::pool::spin::Spin;
 use crate::sys::{Handle, clock, stream};
@@ -33,8 +34,8 @@ struct Experience {
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
-    Awake,
     Asleep,
+    Awake,
     Decided,
 }
 
@@ -100,26 +101,30 @@ impl Contest {
         let took = took.unwrap_or(0).min(LONG);
         self.waits += 1;
         match self.stage {
-            Stage::Awake => {
-                self.awake += took;
-                if self.waits >= TRIAL {
-                    (self.stage, self.waits) = (Stage::Asleep, 0);
-                }
-            }
             Stage::Asleep => {
                 self.asleep += took;
                 if self.waits >= TRIAL {
+                    (self.stage, self.waits) = (Stage::Awake, 0);
+                }
+            }
+            Stage::Awake => {
+                self.awake += took;
+                if self.waits >= TRIAL || !self.is_worth_it() && self.waits > SETTLING {
                     self.decide();
                 }
             }
-            Stage::Decided if self.waits >= self.term => (self.stage, self.waits) = (Stage::Awake, 0),
+            Stage::Decided if self.waits >= self.term => (self.stage, self.waits) = (Stage::Asleep, 0),
             Stage::Decided => {}
         }
     }
 
+    /// To be awake takes processor time that others could use: it has to be worth something.
+    fn is_worth_it(&self) -> bool {
+        self.awake + self.awake / 8 < self.asleep
+    }
+
     fn decide(&mut self) {
-        // To be awake takes processor time that others could use: it has to be worth something.
-        let awake_wins = self.awake + self.awake / 8 < self.asleep;
+        let awake_wins = self.is_worth_it();
         self.term = if awake_wins == self.awake_wins { (2 * self.term).clamp(SHORTEST, LONGEST) } else { SHORTEST };
         (self.stage, self.waits, self.awake_wins) = (Stage::Decided, 0, awake_wins);
         (self.awake, self.asleep) = (0, 0);
