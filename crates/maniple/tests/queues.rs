@@ -55,11 +55,14 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn put_many((queue, producer, count): (Queue<(u32, u32)>, u32, u32)) -> Result<(), Error> {
+/// A producer's number, and its value's.
+type Item = (u32, u32);
+
+fn put_many((queue, producer, count): (Queue<Item>, u32, u32)) -> Result<(), Error> {
     (0..count).try_for_each(|n| queue.put(&(producer, n)))
 }
 
-fn get_all((queue, results): (Queue<(u32, u32)>, Queue<Vec<(u32, u32)>>)) {
+fn get_all((queue, results): (Queue<Item>, Queue<Vec<Item>>)) {
     let mut got = Vec::new();
     while let Ok(item) = queue.get() {
         got.push(item);
