@@ -17,13 +17,15 @@ pub enum Case {
     Echo(usize),
     /// Bytes to a process and back over a line of one's own.
     Pipe(usize),
+    /// Small items through a queue, from so many processes to so many.
+    Queue(usize, usize),
     /// Start the workers, have one small answer, end them.
     Start,
 }
 
 impl Case {
     /// In the table's order.
-    pub const ALL: [Case; 11] = [
+    pub const ALL: [Case; 13] = [
         Case::Call,
         Case::Map(1_000_000),
         Case::Echo(1),
@@ -34,6 +36,8 @@ impl Case {
         Case::Pipe(1 << 10),
         Case::Pipe(1 << 20),
         Case::Pipe(16 << 20),
+        Case::Queue(1, 1),
+        Case::Queue(4, 4),
         Case::Start,
     ];
 
@@ -44,6 +48,7 @@ impl Case {
             Case::Map(_) => "map".into(),
             Case::Echo(size) => format!("echo-{}", short_size(size)),
             Case::Pipe(size) => format!("pipe-{}", short_size(size)),
+            Case::Queue(producers, consumers) => format!("queue-{producers}-{consumers}"),
             Case::Start => "start".into(),
         }
     }
@@ -55,6 +60,7 @@ impl Case {
             Case::Map(count) => format!("map of {count} small items"),
             Case::Echo(size) => format!("echo of {}", short_size(size)),
             Case::Pipe(size) => format!("pipe echo of {}", short_size(size)),
+            Case::Queue(producers, consumers) => format!("queue item, {producers} put, {consumers} get"),
             Case::Start => "start, one answer, end".into(),
         }
     }
@@ -67,6 +73,7 @@ impl Case {
             Case::Echo(size) | Case::Pipe(size) if size < 64 << 10 => 5_000,
             Case::Echo(size) | Case::Pipe(size) if size < 8 << 20 => 100,
             Case::Echo(_) | Case::Pipe(_) => 8,
+            Case::Queue(..) => 100_000,
             Case::Start => 10,
         }
     }
@@ -115,6 +122,9 @@ pub trait Peer {
     fn pipe(&self, size: usize, repeats: usize) -> Measured {
         self.echo(size, repeats)
     }
+    fn queue(&self, _producers: usize, _consumers: usize, _items: usize) -> Measured {
+        Err(Failure::NotOffered("no queues"))
+    }
     fn start(&self, _repeats: usize) -> Measured {
         Err(Failure::NotOffered("no processes"))
     }
@@ -127,6 +137,7 @@ pub trait Peer {
             Case::Map(count) => self.map(count, repeats),
             Case::Echo(size) => self.echo(size, repeats),
             Case::Pipe(size) => self.pipe(size, repeats),
+            Case::Queue(producers, consumers) => self.queue(producers, consumers, repeats),
             Case::Start => self.start(repeats),
         }
     }
@@ -203,6 +214,11 @@ pub fn time_maps(count: usize, repeats: usize, mut map: impl FnMut(Vec<u64>) -> 
         }
     }
     Ok(total / repeats as u32)
+}
+
+/// What the numbers that were put into a queue must add up to at the other side.
+pub fn sum_of(items: usize) -> u64 {
+    (0..items as u64).sum()
 }
 
 /// Times `life`, a pool from its start to its end with one answer in between.

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::Error;
-use maniple_engine::channel::frame;
+use maniple_engine::channel::frame::{self, Until};
 use maniple_engine::channel::log::Log;
+use maniple_engine::channel::packet;
 use maniple_engine::channel::parcel::{self, Outbox};
 use maniple_engine::sys::stream;
 use std::io::Write;
@@ -246,4 +247,64 @@ fn counted_messages_are_waited_for() {
     assert!(log.done());
     joiner.join().unwrap();
     assert!(!log.done());
+}
+
+#[test]
+fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
+    let (a, b) = stream::packet_pair().unwrap();
+    let mut outbox = Outbox::new().unwrap();
+    for round in 0..3u8 {
+        let mut load = parcel::Load::default();
+        outbox.load(&mut load, &[round; 100_000]).unwrap();
+        let dropped = {
+            outbox.load(&mut load, &[9; 50_000]).unwrap();
+            load.split_off(1)
+        };
+        outbox.unsent(dropped);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut content = Vec::new();
+        load.write_head(1, &mut content);
+        content.push(round);
+        let mut handles = load.handles();
+        handles.push(writer.as_fd());
+        assert!(stream::send_packet(a.as_fd(), &content, &handles, false).unwrap());
+        drop(writer);
+        outbox.sent(load);
+        let (mut bytes, mut came) = ([0; 1000], Vec::new());
+        assert_eq!(stream::peek_packet(b.as_fd(), &mut bytes).unwrap(), Some(content.len()));
+        let len = stream::read_now(b.as_fd(), &mut bytes, Some(&mut came)).unwrap().unwrap();
+        assert!(parcel::open(&bytes[..len], came.iter().map(|h| h.try_clone().unwrap()).collect()).is_err());
+        let opened = parcel::open_all(&bytes[..len], came).unwrap();
+        assert_eq!(bytes[opened.at], round);
+        assert!(opened.buffers[0].as_slice().iter().all(|&byte| byte == round));
+        std::fs::File::from(opened.others.into_iter().next().unwrap()).write_all(b"x").unwrap();
+        assert_eq!(std::io::Read::bytes(reader).map(Result::unwrap).collect::<Vec<_>>(), b"x");
+    }
+    assert!(parcel::open_all(b"maniple parcel 1\x01\0\0\0\0\0\0\0", Vec::new()).is_err());
+}
+
+#[test]
+fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
+    let (a, b) = stream::packet_pair().unwrap();
+    let lookout = packet::Lookout::default();
+    let mut bytes = vec![0; packet::MOST];
+    let mut receive = |until| packet::receive(b.as_fd(), &mut bytes, &mut Vec::new(), until, &lookout);
+    assert_eq!(receive(Until::Now).unwrap(), None);
+    assert_eq!(receive(Until::after(Duration::from_millis(1))).unwrap(), None);
+    let mut sent = 0;
+    while packet::send(a.as_fd(), &vec![1; packet::MOST], &[], false).unwrap() {
+        sent += 1;
+    }
+    assert!(sent >= 3, "{sent}");
+    for _ in 0..sent {
+        assert_eq!(receive(Until::Ever).unwrap(), Some(packet::MOST));
+    }
+    // An end that closes with something unread resets the line; what it sent comes first all the same.
+    packet::send(b.as_fd(), b"unread", &[], true).unwrap();
+    packet::send(a.as_fd(), b"last", &[], true).unwrap();
+    drop(a);
+    assert_eq!(receive(Until::Ever).unwrap(), Some(4));
+    for until in [Until::Now, Until::Ever, Until::after(Duration::from_secs(60))] {
+        assert!(matches!(receive(until), Err(Error::EndOfStream)));
+    }
 }

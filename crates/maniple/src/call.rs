@@ -26,18 +26,18 @@ use std::marker::PhantomData;
 ///     pixels: maniple::Bytes,
 /// }
 ///
-/// fn travels<T: maniple::Value>() {}
+/// fn travels<T: maniple::Payload>() {}
 /// travels::<Photo>();
 /// travels::<Result<Vec<Photo>, String>>();
 /// ```
-pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
+pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
 
-impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
 
 /// One kind of call.
 pub(crate) trait Call: Sized + 'static {
-    type Item: Value;
-    type Out: Value;
+    type Item: Payload;
+    type Out: Payload;
 
     /// Writes what [`Call::receive`] makes this call from.
     fn send(&self, out: &mut Output) -> Result<()>;
@@ -150,7 +150,7 @@ pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
 /// `f(item)`.
 pub(crate) struct Plain<A, R>(pub fn(A) -> R);
 
-impl<A: Value, R: Value> Call for Plain<A, R> {
+impl<A: Payload, R: Payload> Call for Plain<A, R> {
     type Item = A;
     type Out = R;
 
@@ -178,7 +178,7 @@ impl<A: Value, R: Value> Call for Plain<A, R> {
     }
 }
 
-impl<A: Value, R: Value> Plain<A, R> {
+impl<A: Payload, R: Payload> Plain<A, R> {
     /// The function of these types at `address`, which the list of tasks has for them.
     pub(crate) fn at(address: *const ()) -> Self {
         // SAFETY: `Known::new` took it from a function of this type.
@@ -192,7 +192,7 @@ pub(crate) struct With<S, A, R> {
     state: S,
 }
 
-impl<S: Value, A: Value, R: Value> With<S, A, R> {
+impl<S: Payload, A: Payload, R: Payload> With<S, A, R> {
     /// Writes it without owning the state.
     pub(crate) fn send_borrowed(function: fn(&S, A) -> R, state: &S, out: &mut Output) -> Result<()> {
         out.identity(Identity::of(make::<Self> as Make as *const ())?);
@@ -201,7 +201,7 @@ impl<S: Value, A: Value, R: Value> With<S, A, R> {
     }
 }
 
-impl<S: Value, A: Value, R: Value> Call for With<S, A, R> {
+impl<S: Payload, A: Payload, R: Payload> Call for With<S, A, R> {
     type Item = A;
     type Out = R;
 
@@ -299,7 +299,7 @@ impl<F: StarFn<T, R>, T, R> Star<F, T, R> {
     }
 }
 
-impl<F: StarFn<T, R>, T: Value, R: Value> Call for Star<F, T, R> {
+impl<F: StarFn<T, R>, T: Payload, R: Payload> Call for Star<F, T, R> {
     type Item = T;
     type Out = R;
 

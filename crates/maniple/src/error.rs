@@ -78,6 +78,24 @@ pub enum Error {
     /// [`Listener`](crate::Listener) goes on after that; it concerns one client.
     #[error("{0}")]
     Authentication(String),
+    /// A lock was taken, but whoever held it before died or panicked. The guard was given back when this was made; to have it all
+    /// the same, match on the [`PoisonError`](crate::PoisonError) instead of using `?`.
+    #[error(
+        "{0}: what it guards may be half changed; put it right (into_inner() gives the guard), then call clear_poison()"
+    )]
+    Poisoned(crate::sync::Poison),
+    /// Somebody holds the lock.
+    #[error("somebody else holds it just now; wait for it with lock() or lock_timeout()")]
+    WouldBlock,
+    /// Nothing was there to be given back.
+    #[error("it cannot be given back: nobody holds it, or not this process")]
+    NotHeld,
+    /// Not all came to the barrier.
+    #[error("the barrier is broken: {0}; reset() makes it as new")]
+    BrokenBarrier(crate::sync::BrokenBarrier),
+    /// Shared memory cannot be used so, or its content is not what it should be.
+    #[error("shared memory: {0}")]
+    SharedMemory(String),
     /// The operating system or the engine refused something.
     #[error(transparent)]
     Engine(maniple_engine::Error),
@@ -161,6 +179,7 @@ impl From<Error> for io::Error {
             Error::NotRunning => io::ErrorKind::NotConnected,
             Error::Address(_) => io::ErrorKind::InvalidInput,
             Error::Authentication(_) => io::ErrorKind::PermissionDenied,
+            Error::WouldBlock => io::ErrorKind::WouldBlock,
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -64,13 +64,15 @@ mod panic;
 mod pool;
 mod process;
 mod results;
+mod sharing;
 mod startup;
+mod sync;
 pub mod task;
 mod worker;
 
 pub use bulk::{Bulk, Bytes};
 pub use bytemuck::Pod;
-pub use call::{StarFn, Value};
+pub use call::{Payload, StarFn};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Codec, Postcard};
@@ -109,4 +111,10 @@ pub use process::{
     Current, Ending, Parent, Process, ProcessBuilder, Stdio, active_children, cpu_count, current_process,
     parent_process,
 };
+pub use sharing::{Array, RawArray, RawValue, ShareableItem, ShareableList, SharedMemory, Value};
 pub use startup::{StartMethod, init};
+pub use sync::{
+    Barrier, BarrierWaitResult, BoundedSemaphore, BrokenBarrier, Condition, Event, Guard, Lock, LockGuard, LockResult,
+    Mutex, MutexGuard, Permit, Poison, PoisonError, RLock, RLockGuard, Semaphore, TryLockError, TryLockResult,
+    WaitTimeoutResult,
+};

@@ -27,7 +27,7 @@
 
 #![cfg_attr(not(feature = "macros"), allow(dead_code))]
 
-use crate::call::{Plain, Run, Value};
+use crate::call::{Payload, Plain, Run};
 use crate::error::{Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
@@ -107,7 +107,7 @@ pub mod macro_support {
         fn gives(&self) -> Option<Giver>;
     }
 
-    impl<A: Value, R: Value> Gives for Probe<A, R> {
+    impl<A: Payload, R: Payload> Gives for Probe<A, R> {
         fn gives(&self) -> Option<Giver> {
             Some(Giver(|address| Box::new(Plain::<A, R>::at(address))))
         }
@@ -127,7 +127,7 @@ pub mod macro_support {
         fn ends(&self) -> Option<Ender>;
     }
 
-    impl<A: Value, R: Ending + 'static> Ends for Probe<A, R> {
+    impl<A: Payload, R: Ending + 'static> Ends for Probe<A, R> {
         fn ends(&self) -> Option<Ender> {
             Some(Ender(child::enter_at::<A, R>))
         }

@@ -58,6 +58,14 @@ fn pipeline() {
 }
 
 #[test]
+fn shared() {
+    let _dog = watchdog();
+    let said = said("shared", &[]);
+    assert_eq!(said.lines().count(), 25, "{said}");
+    assert!(said.contains("@@@@") && said.ends_with("1440 points by 3 processes\n"), "{said}");
+}
+
+#[test]
 fn python() {
     let _dog = watchdog();
     let said = said("python", &[]);

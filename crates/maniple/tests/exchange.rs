@@ -4,7 +4,8 @@
 mod support;
 
 use maniple::{
-    Bulk, Bytes, Connection, Error, Exit, Handle, Process, Receiver, Sender, Value, channel, parent_process, pipe, wait,
+    Bulk, Bytes, Connection, Error, Exit, Handle, Payload, Process, Receiver, Sender, channel, parent_process, pipe,
+    wait,
 };
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -19,7 +20,7 @@ use support::{METHODS, eventually, watchdog};
 
 const LONG: Duration = Duration::from_secs(50);
 
-fn started<A: Value, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
+fn started<A: Payload, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
     let process = Process::new(f, argument).unwrap();
     process.start().unwrap();
     process
@@ -56,7 +57,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn echo<T: Value>(line: Connection<T>) {
+fn echo<T: Payload>(line: Connection<T>) {
     while let Ok(value) = line.recv() {
         if line.send(&value).is_err() {
             return;

@@ -4,7 +4,7 @@
 mod support;
 
 use maniple::{
-    Bulk, Bytes, Connection, Error, Exit, Handle, JoinableQueue, Process, Queue, SimpleQueue, Value, pipe, wait,
+    Bulk, Bytes, Connection, Error, Exit, Handle, JoinableQueue, Payload, Process, Queue, SimpleQueue, pipe, wait,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -19,7 +19,7 @@ use support::{METHODS, eventually, watchdog};
 
 const LONG: Duration = Duration::from_secs(50);
 
-fn started<A: Value, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
+fn started<A: Payload, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
     let process = Process::new(f, argument).unwrap();
     process.start().unwrap();
     process
@@ -55,11 +55,14 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn put_many((queue, producer, count): (Queue<(u32, u32)>, u32, u32)) -> Result<(), Error> {
+/// A producer's number, and its value's.
+type Item = (u32, u32);
+
+fn put_many((queue, producer, count): (Queue<Item>, u32, u32)) -> Result<(), Error> {
     (0..count).try_for_each(|n| queue.put(&(producer, n)))
 }
 
-fn get_all((queue, results): (Queue<(u32, u32)>, Queue<Vec<(u32, u32)>>)) {
+fn get_all((queue, results): (Queue<Item>, Queue<Vec<Item>>)) {
     let mut got = Vec::new();
     while let Ok(item) = queue.get() {
         got.push(item);

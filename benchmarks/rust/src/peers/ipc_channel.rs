@@ -1,12 +1,13 @@
 //! ipc-channel: channels between processes that one starts oneself; typed (through serde) and raw bytes. A "call" here is a
 //! message to one child that answers it.
 
-use crate::case::{Failure, Measured, Peer, WORKERS, time_calls, time_echo, time_starts, triple};
+use crate::case::{Failure, Measured, Peer, WORKERS, sum_of, time_calls, time_echo, time_starts, triple};
 use ipc_channel::ipc::{
     IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcReceiver, IpcSender, bytes_channel, channel,
 };
 use std::error::Error;
 use std::process::{Child, Command};
+use std::time::Instant;
 
 /// The first argument of a child of ours, before what it is to serve and the server's name.
 pub const CHILD: &str = "--ipc-child";
@@ -27,6 +28,15 @@ pub fn serve(kind: &str, server: &str) -> Result<(), Box<dyn Error>> {
             while let Ok(number) = requests.recv() {
                 answers.send(triple(number))?;
             }
+        }
+        "sum" => {
+            let ((to_us, requests), (answers, from_us)) = (channel()?, channel()?);
+            IpcSender::<Numbers>::connect(server.into())?.send((to_us, from_us))?;
+            let mut sum = 0;
+            while let Ok(number) = requests.recv() {
+                sum += number;
+            }
+            answers.send(sum)?;
         }
         "vectors" => {
             let ((to_us, requests), (answers, from_us)) = (channel()?, channel()?);
@@ -76,6 +86,28 @@ impl Peer for Typed {
         drop(requests);
         child.wait()?;
         taken
+    }
+
+    /// Its receivers are for one process.
+    fn queue(&self, producers: usize, consumers: usize, items: usize) -> Measured {
+        if (producers, consumers) != (1, 1) {
+            return Err(Failure::NotOffered("one receiver"));
+        }
+        let (server, name) = IpcOneShotServer::<Numbers>::new()?;
+        let mut child = start_child("sum", &name)?;
+        let (_, (requests, answers)) = server.accept()?;
+        let begun = Instant::now();
+        for number in 0..items as u64 {
+            requests.send(number)?;
+        }
+        drop(requests);
+        let sum = answers.recv()?;
+        let taken = begun.elapsed();
+        child.wait()?;
+        if sum != sum_of(items) {
+            return Err(Failure::Wrong("what was received is not what was sent".into()));
+        }
+        Ok(taken / items as u32)
     }
 
     fn start(&self, repeats: usize) -> Measured {

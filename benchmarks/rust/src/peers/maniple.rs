@@ -1,7 +1,8 @@
 //! maniple: calls and maps on a pool, bytes as [`Bytes`], pipes to a process of one's own.
 
-use crate::case::{Failure, Measured, Peer, WORKERS, time_calls, time_echo, time_maps, time_starts, triple};
-use maniple::{Bytes, Connection, Pool, Process, pipe};
+use crate::case::{Failure, Measured, Peer, WORKERS, sum_of, time_calls, time_echo, time_maps, time_starts, triple};
+use maniple::{Bytes, Connection, Pool, Process, Queue, pipe};
+use std::time::Instant;
 
 pub struct Maniple;
 
@@ -23,6 +24,25 @@ fn send_back(line: Connection<Bytes>) {
             return;
         }
     }
+}
+
+type Line = Connection<u64>;
+
+/// Puts every so manieth number, beginning with the first it is told.
+fn produce((queue, line, step, items): (Queue<u64>, Line, u64, u64)) -> Result<(), maniple::Error> {
+    line.send(&0)?;
+    let first = line.recv()?;
+    (first..items).step_by(step as usize).try_for_each(|n| queue.put(&n))?;
+    line.send(&0)
+}
+
+fn consume((queue, line): (Queue<u64>, Line)) -> Result<(), maniple::Error> {
+    line.send(&0)?;
+    let mut sum = 0;
+    while let Ok(n) = queue.get() {
+        sum += n;
+    }
+    line.send(&sum)
 }
 
 impl Peer for Maniple {
@@ -53,6 +73,43 @@ impl Peer for Maniple {
         drop(ours);
         process.join()?;
         taken
+    }
+
+    fn queue(&self, producers: usize, consumers: usize, items: usize) -> Measured {
+        let queue = Queue::new()?;
+        let (mut putting, mut getting, mut processes) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..producers {
+            let (ours, theirs) = pipe()?;
+            putting.push(ours);
+            let arguments = (queue.clone(), theirs, producers as u64, items as u64);
+            processes.push(Process::new(produce, arguments)?);
+        }
+        for _ in 0..consumers {
+            let (ours, theirs) = pipe()?;
+            getting.push(ours);
+            processes.push(Process::new(consume, (queue.clone(), theirs))?);
+        }
+        processes.iter().try_for_each(Process::start)?;
+        for line in putting.iter().chain(&getting) {
+            line.recv()?;
+        }
+        let begun = Instant::now();
+        for (first, line) in (0..).zip(&putting) {
+            line.send(&first)?;
+        }
+        for line in &putting {
+            line.recv()?;
+        }
+        queue.close()?;
+        let mut sum = 0;
+        for line in &getting {
+            sum += line.recv()?;
+        }
+        let taken = begun.elapsed();
+        if sum != sum_of(items) {
+            return Err(Failure::Wrong("what was got is not what was put".into()));
+        }
+        Ok(taken / items as u32)
     }
 
     fn start(&self, repeats: usize) -> Measured {

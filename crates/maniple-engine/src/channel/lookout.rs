@@ -3,7 +3,8 @@
 //! An answer to what was sent a moment ago is there sooner than a thread has fallen asleep and been woken. So looking for it awake
 //! saves most of a round trip's time where two cores are idle; on a busy machine it costs more than it saves, and keeps the two
 //! processes from sharing a core, where one wakes the other cheaply. Neither load nor cores tell which is the case. So both ways
-//! are tried for some messages each, and the better one is taken for a while, the longer the more often it won.
+//! are tried for some messages each, and the better one is taken for a while, the longer the more often it won. What has won before (at
+//! first, sleep) is tried first: then the other's trial need not last longer than it takes to lose.
 
 use crate::pool::spin::Spin;
 use crate::sys::{Handle, clock, stream};
@@ -33,8 +34,8 @@ struct Experience {
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
-    Awake,
-    Asleep,
+    Incumbent,
+    Challenger,
     Decided,
 }
 
@@ -85,11 +86,7 @@ impl Lookout {
 
 impl Contest {
     fn is_awake(&self) -> bool {
-        match self.stage {
-            Stage::Awake => true,
-            Stage::Asleep => false,
-            Stage::Decided => self.awake_wins,
-        }
+        self.awake_wins != (self.stage == Stage::Challenger)
     }
 
     fn is_timed(&self) -> bool {
@@ -99,30 +96,32 @@ impl Contest {
     fn count(&mut self, took: Option<u64>) {
         let took = took.unwrap_or(0).min(LONG);
         self.waits += 1;
+        *(if self.is_awake() { &mut self.awake } else { &mut self.asleep }) += took;
         match self.stage {
-            Stage::Awake => {
-                self.awake += took;
-                if self.waits >= TRIAL {
-                    (self.stage, self.waits) = (Stage::Asleep, 0);
-                }
-            }
-            Stage::Asleep => {
-                self.asleep += took;
-                if self.waits >= TRIAL {
+            Stage::Incumbent if self.waits >= TRIAL => (self.stage, self.waits) = (Stage::Challenger, 0),
+            Stage::Challenger => {
+                // What it takes only grows.
+                let has_lost = self.waits > SETTLING && self.is_worth_it() == self.awake_wins;
+                if self.waits >= TRIAL || has_lost {
                     self.decide();
                 }
             }
-            Stage::Decided if self.waits >= self.term => (self.stage, self.waits) = (Stage::Awake, 0),
-            Stage::Decided => {}
+            Stage::Decided if self.waits >= self.term => {
+                (self.stage, self.waits, self.awake, self.asleep) = (Stage::Incumbent, 0, 0, 0);
+            }
+            _ => {}
         }
     }
 
+    /// To be awake takes processor time that others could use: it has to be worth something.
+    fn is_worth_it(&self) -> bool {
+        self.awake + self.awake / 8 < self.asleep
+    }
+
     fn decide(&mut self) {
-        // To be awake takes processor time that others could use: it has to be worth something.
-        let awake_wins = self.awake + self.awake / 8 < self.asleep;
+        let awake_wins = self.is_worth_it();
         self.term = if awake_wins == self.awake_wins { (2 * self.term).clamp(SHORTEST, LONGEST) } else { SHORTEST };
         (self.stage, self.waits, self.awake_wins) = (Stage::Decided, 0, awake_wins);
-        (self.awake, self.asleep) = (0, 0);
     }
 }
 
@@ -163,5 +162,22 @@ mod tests {
         let mut contest = Contest::default();
         assert!(!decided(&mut contest, 10_000, 10_000));
         assert!(!decided(&mut contest, 10 * LONG, 20 * LONG));
+    }
+
+    #[test]
+    fn what_is_clearly_worse_is_not_tried_for_long() {
+        for (awake, asleep) in [(40_000, 5_000), (3_000, 60_000)] {
+            let mut contest = Contest::default();
+            let best = decided(&mut contest, awake, asleep);
+            while contest.stage != Stage::Challenger {
+                contest.count(contest.is_timed().then_some(awake.min(asleep)));
+            }
+            let mut waits = 0;
+            while contest.stage == Stage::Challenger {
+                contest.count(contest.is_timed().then_some(awake.max(asleep)));
+                waits += 1;
+            }
+            assert!(waits < TRIAL / 2 && contest.is_awake() == best, "{waits}");
+        }
     }
 }

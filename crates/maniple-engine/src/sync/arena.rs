@@ -1,17 +1,23 @@
 //! Where the words lie.
 //!
-//! An *arena* is a segment of shared memory with a header and 1023 *cells* of one cache line each. A process cuts its locks out of its
-//! current arena, in order, and makes a new arena when that is full. A forked child can use the arenas it inherits, but makes its
-//! own for new locks, so no two processes ever hand out cells of one arena.
+//! An *arena* is a segment of shared memory with a header and 1023 *cells* of one cache line each. A process cuts its
+//! locks out of its current arena, in order, and makes a new arena when that is full. A forked child can use the arenas
+//! it inherits, but makes its own for new locks, so no two processes ever hand out cells of one arena.
 //!
-//! A cell travels as its arena's handle and its number: however many locks a process makes or is sent, it holds one descriptor for each
-//! arena, not for each lock. An arena that comes in twice is recognised by the id in its header and mapped once.
+//! A cell travels as its arena's handle and its number: however many locks a process makes or is sent, it holds one
+//! descriptor for each arena, not for each lock. An arena that comes in twice is recognised by the id in its header and
+//! mapped once.
+//!
+//! What needs more than one cell, a barrier's places or a value beside its lock, takes several in a row, a *span*,
+//! which is known by its first.
 //!
 //! # When a cell is used again
-//! A cell that nobody else can know is used again as soon as its owner drops it: the process has not forked since it made the cell
-//! and the cell was never sent. Any other is given up for good: who else knows it cannot be counted reliably, as processes are killed. What
-//! counts reliably is the operating system: when all that a process had in an arena is dropped, it unmaps the arena, and when all have or are dead, the memory is gone. So there is no count to be wrong, nothing to repair after a death, and
-//! no cell is ever used by two. The price: a lock that lives for long keeps the 64 KiB it lies in, and their descriptor.
+//! A cell that nobody else can know is used again as soon as its owner drops it: the process has not forked since it
+//! made the cell and the cell was never sent. Any other is given up for good: who else knows it cannot be counted
+//! reliably, as processes are killed. What counts reliably is the operating system: when all that a process had in an
+//! arena is dropped, it unmaps the arena, and when all have or are dead, the memory is gone. So there is no count to be
+//! wrong, nothing to repair after a death, and no cell is ever used by two. The price: a lock that lives for long keeps
+//! the 64 KiB it lies in, and their descriptor.
 //!
 //! | killed | leaves |
 //! | --- | --- |
@@ -31,11 +37,13 @@ use crate::shm::segment::Segment;
 use crate::sys::{self, Handle};
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 const LEN: usize = 64 << 10;
-const CELL: usize = 64;
+/// Bytes of a cell, which begins at a multiple of as many.
+pub const CELL: usize = 64;
 const CELLS: u32 = (LEN / CELL) as u32;
 const MAGIC: u64 = u64::from_le_bytes(*b"mnplsync");
 
@@ -51,7 +59,14 @@ pub struct Cell {
     pub limit: AtomicU32,
     /// How often its lock was taken over from a dead holder.
     pub abandoned: AtomicU32,
+    /// More words, for what needs them.
+    pub more: [AtomicU64; MORE],
 }
+
+/// Words of a cell beside the first.
+pub const MORE: usize = 5;
+/// The longest span.
+pub const MOST_CELLS: u32 = CELLS - 1;
 
 #[repr(C, align(64))]
 struct Header {
@@ -73,6 +88,17 @@ pub struct Arena {
     id: [u64; 2],
     // The process for which the namespace was checked, as `Holder::bits`.
     checked: AtomicU64,
+}
+
+impl Cell {
+    fn clear(&self) {
+        for word in self.more.iter().chain([&self.word]) {
+            word.store(0, Ordering::Relaxed);
+        }
+        for half in [&self.kind, &self.limit, &self.abandoned] {
+            half.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What a process knows of arenas.
@@ -103,7 +129,8 @@ impl Arena {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let segment = Segment::create("maniple-sync", LEN)?;
         let (me, space) = holder::identify();
-        // One process makes only one arena at a time, so the clock tells them apart; the counter is for clocks that stand still.
+        // One process makes only one arena at a time, so the clock tells them apart; the counter is for clocks that
+        // stand still.
         let id = [me.bits(), sys::clock::now().wrapping_add(MADE.fetch_add(1, Ordering::Relaxed).into())];
         let arena = Arena { segment, id, checked: AtomicU64::new(me.bits()) };
         let header = arena.header();
@@ -151,14 +178,15 @@ impl Arena {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: the segment begins with a header (`create` makes it so, `open` checks it), is aligned to a page, stays mapped as long as
-        // `self`, and is zeroed where nobody has written. All parts are atomics.
+        // SAFETY: the segment begins with a header (`create` makes it so, `open` checks it), is aligned to a page,
+        // stays mapped as long as `self`, and is zeroed where nobody has written. All parts are atomics.
         unsafe { self.segment.start().cast().as_ref() }
     }
 
     fn cell(&self, number: u32) -> &Cell {
         debug_assert!((1..CELLS).contains(&number));
-        // SAFETY: as in `header`; the number is below CELLS (checked where one comes in), so the cell lies within the segment.
+        // SAFETY: as in `header`; the number is below CELLS (checked where one comes in), so the cell lies within the
+        // segment.
         unsafe { self.segment.start().cast::<Cell>().add(number as usize).as_ref() }
     }
 
@@ -186,8 +214,8 @@ impl Arena {
         let (me, space) = holder::identify();
         let header = self.header();
         if space == 0 || header.space.load(Ordering::Relaxed) != space {
-            // Before this process takes anything here. Partner: the Acquire in `can_judge`; whoever reads our number in a word, by an exchange
-            // that acquires, and then finds us "dead", sees this.
+            // Before this process takes anything here. Partner: the Acquire in `can_judge`; whoever reads our number in
+            // a word, by an exchange that acquires, and then finds us "dead", sees this.
             header.mixed.store(1, Ordering::SeqCst);
         }
         self.checked.store(me.bits(), Ordering::Relaxed);
@@ -206,31 +234,45 @@ impl Table {
         self.known.push(Arc::downgrade(arena));
     }
 
-    /// A cell that nobody else uses.
-    fn cut(&mut self) -> Result<(Arc<Arena>, u32)> {
+    /// So many cells in a row that nobody else uses.
+    fn cut(&mut self, cells: u32) -> Result<(Arc<Arena>, u32)> {
         // What a forked child inherits is its parent's to hand out.
         self.current = self.current.take().filter(|current| current.since.since() != Since::Born);
         if let Some(current) = &mut self.current {
-            if let Some(number) = current.free.pop() {
+            if let Some(number) = current.reuse(cells) {
                 return Ok((current.arena.clone(), number));
             }
-            if current.fresh < CELLS {
-                current.fresh += 1;
-                return Ok((current.arena.clone(), current.fresh - 1));
+            if current.fresh + cells <= CELLS {
+                current.fresh += cells;
+                return Ok((current.arena.clone(), current.fresh - cells));
             }
         }
         let arena = Arena::create()?;
         self.remember(&arena);
-        self.current = Some(Current { arena: arena.clone(), since: Epoch::now(), fresh: 2, free: Vec::new() });
+        self.current = Some(Current { arena: arena.clone(), since: Epoch::now(), fresh: 1 + cells, free: Vec::new() });
         Ok((arena, 1))
     }
 }
 
-/// A cell, held by this process.
+impl Current {
+    /// So many cells in a row out of those that were given back.
+    fn reuse(&mut self, cells: u32) -> Option<u32> {
+        if cells == 1 {
+            return self.free.pop();
+        }
+        self.free.sort_unstable();
+        let span = cells as usize;
+        let at = self.free.windows(span).position(|row| row[span - 1] - row[0] == cells - 1)?;
+        self.free.drain(at..at + span).next()
+    }
+}
+
+/// A cell, or a span of them, held by this process.
 #[derive(Debug)]
 pub struct Place {
     arena: Arc<Arena>,
     number: u32,
+    cells: u32,
     /// When this process made it; `None`: it came from another.
     made: Option<Epoch>,
     sent: AtomicBool,
@@ -242,13 +284,24 @@ impl Place {
     /// # Errors
     /// No shared memory, no descriptor left.
     pub fn create(kind: u32) -> Result<Place> {
+        Place::create_span(kind, 1)
+    }
+
+    /// So many zeroed cells in a row that nobody else knows.
+    ///
+    /// # Errors
+    /// No shared memory, no descriptor left; more than [`MOST_CELLS`], or none.
+    pub fn create_span(kind: u32, cells: u32) -> Result<Place> {
+        if !(1..=MOST_CELLS).contains(&cells) {
+            return Err(Error::Lock("it does not fit into one piece of shared memory"));
+        }
         prepare()?;
         let made = Epoch::now();
-        let (arena, number) = table(|mut table| table.cut())?;
-        let place = Place { arena, number, made: Some(made), sent: AtomicBool::new(false) };
-        place.word.store(0, Ordering::Relaxed);
-        place.limit.store(0, Ordering::Relaxed);
-        place.abandoned.store(0, Ordering::Relaxed);
+        let (arena, number) = table(|mut table| table.cut(cells))?;
+        let place = Place { arena, number, cells, made: Some(made), sent: AtomicBool::new(false) };
+        for cell in 0..cells {
+            place.cell(cell).clear();
+        }
         place.kind.store(kind, Ordering::Relaxed);
         Ok(place)
     }
@@ -261,7 +314,37 @@ impl Place {
         if !(1..CELLS).contains(&number) || arena.cell(number).kind.load(Ordering::Relaxed) != kind {
             return Err(Error::Lock("there is no such lock in the shared memory that was sent"));
         }
-        Ok(Place { arena, number, made: None, sent: AtomicBool::new(true) })
+        Ok(Place { arena, number, cells: 1, made: None, sent: AtomicBool::new(true) })
+    }
+
+    /// The same place with the cells behind it, as many as it was made with.
+    ///
+    /// # Errors
+    /// So many do not follow.
+    pub fn with_span(mut self, cells: u32) -> Result<Place> {
+        if cells == 0 || cells > CELLS - self.number {
+            return Err(Error::Lock("it is longer than the shared memory that was sent"));
+        }
+        self.cells = cells;
+        Ok(self)
+    }
+
+    /// The cell of that place in the span.
+    ///
+    /// # Panics
+    /// It has no such cell.
+    pub fn cell(&self, at: u32) -> &Cell {
+        assert!(at < self.cells, "a span has {} cells", self.cells);
+        self.arena.cell(self.number + at)
+    }
+
+    /// The bytes of all cells but the first: where they begin, at a multiple of [`CELL`], and how many they are. They
+    /// stay as long as this place; what may be done with them is the business of whoever made it.
+    pub fn room(&self) -> (NonNull<u8>, usize) {
+        let start = self.arena.segment.start();
+        // SAFETY: the span lies within the segment (`cut` and `with_span` see to it), and so does its end.
+        let start = unsafe { start.add((self.number as usize + 1) * CELL) };
+        (start, (self.cells as usize - 1) * CELL)
     }
 
     /// What to send to another process.
@@ -309,7 +392,7 @@ impl Drop for Place {
             if last || current.since.since() == Since::Born {
                 table.current = None;
             } else if same && ours {
-                current.free.push(self.number);
+                current.free.extend(self.number..self.number + self.cells);
             }
         });
     }

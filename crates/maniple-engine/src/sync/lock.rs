@@ -1,16 +1,19 @@
 //! Mutual exclusion that survives its holder.
 //!
-//! [`Lock`] knows which process holds it, but any may release it, as Python's `Lock` may be. [`RLock`] is a `Lock` with an owner: one
-//! thread, which may take it several times, and alone may release it.
+//! [`Lock`] knows which process holds it, but any may release it, as Python's `Lock` may be. [`RLock`] is a `Lock` with
+//! an owner: one thread, which may take it several times, and alone may release it.
 //!
 //! # Taking over
-//! Who waits looks, at the end of each slice, whether the holder has ended, and if so takes the lock from it. Nobody else does: a lock
-//! that nobody waits for stays with its dead holder, since another process may be about to release it, as is its right with a plain
-//! `Lock`. Should it do so after the lock was taken over, it releases the new holder's, just as in any other case of
-//! a lock released by one who does not hold it. Whoever asks again and again without waiting counts as waiting, too: at most every 100 ms
-//! such an attempt looks at the holder.
+//! Who waits looks, at the end of each slice, whether the holder has ended, and if so takes the lock from it. Nobody
+//! else does: a lock that nobody waits for stays with its dead holder, since another process may be about to release
+//! it, as is its right with a plain `Lock`. Should it do so after the lock was taken over, it releases the new
+//! holder's, just as in any other case of a lock released by one who does not hold it. Whoever asks again and again
+//! without waiting counts as waiting, too: at most every 100 ms such an attempt looks at the holder.
 //!
-//! The new owner is told ([`Outcome::TakenOver`]), and the cell counts it.
+//! The new owner is told ([`Outcome::TakenOver`]), the cell counts it, and the lock is *poisoned*: a word beside it
+//! says who left behind what may be half changed, until somebody who has put it right clears that. A front may poison a
+//! lock for reasons of its own. The word is only written by whoever holds the lock; one who dies between taking a lock
+//! over and saying so is a dead holder himself, and the next says so.
 
 use super::arena::{Place, Ticket};
 use super::patience::{self, Interrupt, Limit, Nap, Patience};
@@ -20,6 +23,18 @@ use super::{Outcome, Released, holder};
 use crate::error::Result;
 use crate::sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Why what a lock guards may be half changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// Process number of whoever left it so.
+    pub pid: u32,
+    /// It died. Otherwise it lives, and a panic cut it short.
+    pub died: bool,
+}
+
+const DIED: u64 = 1 << 32;
+const PANICKED: u64 = 2 << 32;
 
 const PLAIN: u32 = 2;
 const OWNED: u32 = 3;
@@ -39,7 +54,8 @@ impl Lock {
         Place::create(kind).map(Lock::at)
     }
 
-    fn at(place: Place) -> Lock {
+    /// The lock whose word is the first of this place.
+    pub(super) fn at(place: Place) -> Lock {
         Lock { place, next_look: AtomicU64::new(0) }
     }
 
@@ -162,8 +178,35 @@ impl Lock {
         let taken = marked.is_some_and(|now| self.word().take_over(now, self.place.me()).is_ok());
         if taken {
             self.place.abandoned.fetch_add(1, Ordering::Relaxed);
+            self.poison_word().store(DIED | u64::from(from.holder().pid()), Ordering::Relaxed);
         }
         taken
+    }
+
+    // Relaxed throughout: the lock itself, which whoever writes it holds, orders it.
+    #[inline]
+    fn poison_word(&self) -> &AtomicU64 {
+        &self.place.more[0]
+    }
+
+    /// Whether, and by whom, it is poisoned. To be asked by whoever holds it; others get to know what was true a moment
+    /// ago.
+    #[inline]
+    pub fn poison(&self) -> Option<Poison> {
+        match self.poison_word().load(Ordering::Relaxed) {
+            0 => None,
+            word => Some(Poison { pid: word as u32, died: word & DIED != 0 }),
+        }
+    }
+
+    /// Poisons it in the name of this process, which lives. It holds the lock.
+    pub fn set_poison(&self) {
+        self.poison_word().store(PANICKED | u64::from(self.place.me().pid()), Ordering::Relaxed);
+    }
+
+    /// Takes the poison away.
+    pub fn clear_poison(&self) {
+        self.poison_word().store(0, Ordering::Relaxed);
     }
 
     /// Frees it, whoever holds it.
@@ -195,7 +238,8 @@ const SPINS: u32 = 100;
 #[derive(Debug)]
 pub struct RLock {
     lock: Lock,
-    // Both are written by the owner only, while it holds the lock, so that a thread that finds itself here is the owner for certain.
+    // Both are written by the owner only, while it holds the lock, so that a thread that finds itself here is the owner
+    // for certain.
     owner: AtomicUsize,
     depth: AtomicU32,
 }

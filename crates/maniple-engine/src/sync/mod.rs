@@ -1,4 +1,4 @@
-//! Locks, semaphores, conditions and events that processes share: futex words in nameless shared memory.
+//! Locks, semaphores, conditions, events and barriers that processes share: futex words in nameless shared memory.
 //!
 //! What may not be known here: what is guarded, who starts the processes, how a [`arena::Ticket`] travels. Nothing has a name in the
 //! system, so nothing is left when all are dead, and no descriptor is spent per lock.
@@ -10,7 +10,10 @@
 //! | [`holder`] | who holds a lock, and whether that process still lives |
 //! | [`patience`] | sleeping on a word, with a deadline and an interrupt hook |
 //! | [`lock`] | `Lock`, `RLock` |
-//! | [`semaphore`], [`condition`], [`event`] | the others |
+//! | [`semaphore`], [`condition`], [`event`] | the others that are one word |
+//! | [`barrier`] | a lock, and a place for each of those who wait |
+//! | [`permits`] | a semaphore that knows who has its units |
+//! | [`room`] | a value beside its lock |
 //!
 //! # What a death leaves
 //! A process may be killed between any two instructions. Two things keep the others going:
@@ -25,12 +28,15 @@
 //! | between freeing a word and waking a sleeper | a free word, sleepers asleep | the first to look again takes it |
 //! | asleep, or woken and not yet awake | a mark that somebody sleeps | the next to free the word makes one system call in vain |
 //! | asleep in a condition | a sleeper too many in the count | a later `notify_all` may leave one wake-up, which one later sleeper takes for its own |
-//! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder |
+//! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder; where it has, there are [`permits`] |
+//! | waiting at a barrier | its slot | the barrier breaks, and all who wait are told why ([`barrier`]) |
 //!
 //! A holder that died is seen by processes of its own pid namespace only: across namespaces numbers mean nothing. Where an arena is
 //! used from more than one, or where `/proc` does not tell, nothing is ever taken over ([`holder`]).
 #[cfg(not(loom))]
 pub mod arena;
+#[cfg(not(loom))]
+pub mod barrier;
 #[cfg(not(loom))]
 pub mod condition;
 #[cfg(not(loom))]
@@ -41,6 +47,10 @@ pub mod holder;
 pub mod lock;
 #[cfg(not(loom))]
 pub mod patience;
+#[cfg(not(loom))]
+pub mod permits;
+#[cfg(not(loom))]
+pub mod room;
 #[cfg(not(loom))]
 pub mod semaphore;
 pub mod word;

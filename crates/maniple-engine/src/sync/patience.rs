@@ -71,6 +71,12 @@ impl<'a> Patience<'a> {
         Patience { deadline, slice: FIRST_SLICE, interrupt }
     }
 
+    /// What is left of the time, but not less than `least`.
+    pub fn left(&self, least: Duration) -> Limit {
+        let left = |deadline: u64| Duration::from_nanos(deadline.saturating_sub(clock::now()));
+        self.deadline.map_or(Limit::Never, |deadline| Limit::For(left(deadline).max(least)))
+    }
+
     /// Sleeps while the low half of `word` is `expected`, a slice at most.
     pub fn nap(&mut self, word: &AtomicU64, expected: u32) -> Nap {
         let left = self.deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())));

@@ -5,8 +5,8 @@
 //! | item | meaning |
 //! | --- | --- |
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
-//! | `named::{open, unlink}` | shared memory under a name, for programs that ask for one |
-//! | `memory::{create, duplicate, close_on_exec, resize, release, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
+//! | `named::{open, create, find, leads_to, unlink}` | shared memory under a name, for programs that ask for one |
+//! | `memory::{create, duplicate, close_on_exec, resize, release, read_at, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
 //! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
 //! | `socket` | local and network sockets: listen, accept, connect; random bytes |

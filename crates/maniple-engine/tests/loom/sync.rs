@@ -1,4 +1,4 @@
-//! Locks, semaphores, conditions and events: as the loops around the words in `src/sync` use them, but without slices, so that a
+//! Locks, semaphores, conditions, events, and what barriers and units stand on: as the loops around the words in `src/sync` use them, but without slices, so that a
 //! wake-up that is lost is a deadlock, which the checker reports.
 
 use super::model;
@@ -7,7 +7,7 @@ use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use maniple_engine::sync::word::lock::Holder;
-use maniple_engine::sync::word::{CallWord, CountWord, FlagWord, Given, LockWord};
+use maniple_engine::sync::word::{CallWord, CountWord, FlagWord, Given, LockWord, NewsWord, UnitWord};
 
 /// The operating system's side: sleeps only while the low half of a word is what it was.
 #[derive(Default)]
@@ -306,6 +306,151 @@ fn a_flag_that_is_set_and_cleared_at_once_wakes_whoever_waited() {
             shared.1.wake(true);
         }
         shared.0.clear();
+        waiter.join().unwrap();
+    });
+}
+
+/// Units of which any will do.
+struct Units<const N: usize> {
+    news: NewsWord,
+    slots: [UnitWord; N],
+    bed: Bed,
+    guarded: [UnsafeCell<u32>; N],
+}
+
+// As of `Locked`.
+unsafe impl<const N: usize> Sync for Units<N> {}
+unsafe impl<const N: usize> Send for Units<N> {}
+
+impl<const N: usize> Units<N> {
+    fn new() -> Arc<Units<N>> {
+        let guarded = std::array::from_fn(|_| UnsafeCell::new(0));
+        let slots = std::array::from_fn(|_| UnitWord::default());
+        Arc::new(Units { news: NewsWord::default(), slots, bed: Bed::default(), guarded })
+    }
+
+    fn take(&self, me: Holder) -> Option<usize> {
+        (0..N).find(|&unit| self.slots[unit].take(me))
+    }
+
+    fn acquire(&self, me: Holder) -> usize {
+        loop {
+            if let Some(unit) = self.take(me) {
+                return unit;
+            }
+            let seen = self.news.ask();
+            if let Some(unit) = self.take(me) {
+                return unit;
+            }
+            self.bed.sleep(self.news.raw(), seen);
+        }
+    }
+
+    fn release(&self, unit: usize, me: Holder) {
+        assert!(self.slots[unit].give(me) && !self.slots[unit].give(me));
+        if self.news.tell() {
+            self.bed.wake(true);
+        }
+    }
+
+    fn once(&self, me: Holder) {
+        let unit = self.acquire(me);
+        self.guarded[unit].with_mut(|value| unsafe { *value += 1 });
+        self.release(unit, me);
+    }
+}
+
+#[test]
+fn a_unit_has_one_holder_and_whoever_waits_for_it_is_told() {
+    model(|| {
+        let units = Units::<1>::new();
+        let others: Vec<_> = [2, 3]
+            .map(|pid| {
+                let units = units.clone();
+                thread::spawn(move || units.once(process(pid)))
+            })
+            .into();
+        units.once(process(1));
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(units.guarded[0].with(|value| unsafe { *value }), 3);
+        assert!(units.slots[0].holder().is_none());
+    });
+}
+
+#[test]
+fn whoever_waits_for_any_unit_gets_the_first_that_is_free() {
+    model(|| {
+        let units = Units::<2>::new();
+        let held = [units.acquire(process(1)), units.acquire(process(1))];
+        let waiter = {
+            let units = units.clone();
+            thread::spawn(move || units.once(process(2)))
+        };
+        units.release(held[1], process(1));
+        waiter.join().unwrap();
+        units.release(held[0], process(1));
+    });
+}
+
+#[test]
+fn of_two_who_find_a_units_holder_dead_one_gets_it() {
+    model(|| {
+        let units = Units::<1>::new();
+        assert!(units.slots[0].take(process(9)));
+        let heirs: Vec<_> = [1, 2]
+            .map(|pid| {
+                let units = units.clone();
+                thread::spawn(move || {
+                    let over = units.slots[0].holder() == Some(process(9));
+                    let taken = over && units.slots[0].take_over(process(9), process(pid));
+                    if taken {
+                        units.release(0, process(pid))
+                    } else {
+                        units.once(process(pid))
+                    }
+                    taken
+                })
+            })
+            .into();
+        let taken = heirs.into_iter().map(|heir| heir.join().unwrap()).filter(|&taken| taken).count();
+        assert_eq!(taken, 1);
+    });
+}
+
+#[test]
+fn waiters_of_a_round_see_its_end_and_all_that_came_before() {
+    model(|| {
+        let units = Units::<1>::new();
+        // The slot of one who waits at a barrier.
+        let slot = Arc::new(loom::sync::atomic::AtomicU64::new(1));
+        let waiter = {
+            let (units, slot) = (units.clone(), slot.clone());
+            thread::spawn(move || {
+                loop {
+                    let seen = units.news.look();
+                    if slot.load(Ordering::Acquire) == 2 {
+                        break;
+                    }
+                    units.bed.sleep(units.news.raw(), seen);
+                }
+                assert_eq!(units.guarded[0].with(|value| unsafe { *value }), 5);
+                slot.store(0, Ordering::Relaxed);
+                if units.news.tell() {
+                    units.bed.wake(true);
+                }
+            })
+        };
+        units.guarded[0].with_mut(|value| unsafe { *value = 5 });
+        slot.store(2, Ordering::Release);
+        units.news.renew(|upper| upper);
+        units.bed.wake(true);
+        // The next round's first, who finds the slot taken by a slow leaver.
+        while slot.load(Ordering::Relaxed) != 0 {
+            let seen = units.news.ask();
+            if slot.load(Ordering::Relaxed) != 0 {
+                units.bed.sleep(units.news.raw(), seen);
+            }
+        }
         waiter.join().unwrap();
     });
 }

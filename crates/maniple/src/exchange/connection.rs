@@ -53,7 +53,8 @@ const WHAT: &str = "a Connection";
 /// [`recv`](Connection::recv) gives [`Error::Closed`] when every copy of the other end is closed, its processes having ended counted in,
 /// and what it sent has been received; [`send`](Connection::send) at once. As long as nobody receives, `send` waits once the system's
 /// buffer is full (some hundred small messages). Of a pipe's message, nobody ever sees a part: one that was killed has sent it or not.
-/// Over a stream, [`Error::CutOff`] tells of one that was killed in the middle of a message.
+/// Over a stream, [`Error::CutOff`] tells of one that was killed in the middle of a message; and a message that has begun is waited for to
+/// its end, by futures and calls with a time limit as well.
 ///
 /// Several threads may use one end, and so may several processes that have copies of a pipe's end. Over a stream these have to agree
 /// whose turn it is to receive, because a message does not arrive as one.

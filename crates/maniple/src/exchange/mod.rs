@@ -5,7 +5,7 @@
 //! | `line` | one end of a line of messages, whatever their type; `packets`, `frames`: the two ways they travel |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel`]: one direction |
-//! | `queue` | [`Queue`], [`JoinableQueue`], [`SimpleQueue`]: any number of processes on both sides |
+//! | `queue` | [`Queue`]: any number of processes on both sides; `queues`: [`JoinableQueue`], [`SimpleQueue`] |
 //! | `lane` | the descriptors of a queue's messages |
 //! | `listener` | [`Listener`] and [`Client`]: connections between processes that did not start each other |
 //! | `address`, `authkey` | where a listener is, and what both ends have to know |
@@ -24,6 +24,7 @@ mod line;
 mod listener;
 mod packets;
 mod queue;
+mod queues;
 mod reactor;
 mod wait;
 
@@ -32,6 +33,7 @@ pub use authkey::Authkey;
 pub use channel::{Receiver, Sender, channel};
 pub use connection::{Connection, pipe};
 pub use listener::{Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
-pub use queue::{JoinableQueue, Queue, SimpleQueue};
+pub use queue::Queue;
+pub use queues::{JoinableQueue, SimpleQueue};
 pub(crate) use reactor::until_readable;
 pub use wait::wait;

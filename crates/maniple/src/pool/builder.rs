@@ -1,7 +1,7 @@
 //! What a pool can be told before it starts.
 
 use super::{Initializer, Pool, Shared, keeper};
-use crate::call::{self, Call, Plain, Value};
+use crate::call::{self, Call, Payload, Plain};
 use crate::error::{Error, Result};
 use crate::frame::Output;
 use crate::startup::{self, StartMethod};
@@ -61,7 +61,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn initializer<A: Value>(mut self, function: fn(A), arguments: A) -> Builder {
+    pub fn initializer<A: Payload>(mut self, function: fn(A), arguments: A) -> Builder {
         self.setup.0 = Some(Box::new(move |elsewhere| {
             let mut output = Output::with_handles();
             match elsewhere {

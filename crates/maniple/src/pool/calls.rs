@@ -4,7 +4,7 @@ use super::Shared;
 use super::imap::Imap;
 use super::source::{Feeder, Items, single};
 use super::ticket::{self, Ticket};
-use crate::call::{self, Call, Plain, Star, StarFn, Value, With};
+use crate::call::{self, Call, Payload, Plain, Star, StarFn, With};
 use crate::error::{Error, Result};
 use crate::frame::Output;
 use crate::results::{About, Reader};
@@ -58,7 +58,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// Any [`Error`].
-    pub fn apply<A: Value, R: Value>(self, function: fn(A) -> R, item: A) -> Result<R> {
+    pub fn apply<A: Payload, R: Payload>(self, function: fn(A) -> R, item: A) -> Result<R> {
         self.apply_async(function, item)?.get()
     }
 
@@ -66,12 +66,12 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn apply_async<A: Value, R: Value>(self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
+    pub fn apply_async<A: Payload, R: Payload>(self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
         let func = self.known(&Plain(function))?;
         self.one(func, item)
     }
 
-    fn one<A: Value, R: Value>(self, func: Func, item: A) -> Result<Ticket<R>> {
+    fn one<A: Payload, R: Payload>(self, func: Func, item: A) -> Result<Ticket<R>> {
         let packet = single(&item, self.pool.hub.packer())?;
         let about = About { method: "apply", function: Plain::<A, R>::name(), in_order: true };
         let spec = self.spec(func, Collect::All, Some(1));
@@ -83,7 +83,11 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// The error of the first item that has one.
-    pub fn map<A: Value, R: Value>(self, function: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+    pub fn map<A: Payload, R: Payload>(
+        self,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>> {
         self.map_async(function, items)?.get()
     }
 
@@ -91,7 +95,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn map_async<A: Value, R: Value>(
+    pub fn map_async<A: Payload, R: Payload>(
         self,
         function: fn(A) -> R,
         items: impl IntoIterator<Item = A>,
@@ -104,7 +108,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// As [`Calls::map`].
-    pub fn map_with<S: Value, A: Value, R: Value>(
+    pub fn map_with<S: Payload, A: Payload, R: Payload>(
         self,
         state: &S,
         function: fn(&S, A) -> R,
@@ -117,7 +121,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn map_with_async<S: Value, A: Value, R: Value>(
+    pub fn map_with_async<S: Payload, A: Payload, R: Payload>(
         self,
         state: &S,
         function: fn(&S, A) -> R,
@@ -136,7 +140,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// As [`Calls::map`].
-    pub fn starmap<T: Value, R: Value, F: StarFn<T, R>>(
+    pub fn starmap<T: Payload, R: Payload, F: StarFn<T, R>>(
         self,
         function: F,
         items: impl IntoIterator<Item = T>,
@@ -148,7 +152,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn starmap_async<T: Value, R: Value, F: StarFn<T, R>>(
+    pub fn starmap_async<T: Payload, R: Payload, F: StarFn<T, R>>(
         self,
         function: F,
         items: impl IntoIterator<Item = T>,
@@ -161,7 +165,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn imap<A: Value, R: Value, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    pub fn imap<A: Payload, R: Payload, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
     where
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
@@ -173,7 +177,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn imap_unordered<A: Value, R: Value, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    pub fn imap_unordered<A: Payload, R: Payload, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
     where
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
@@ -185,7 +189,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// As there.
-    pub fn apply_named<A: Value, R: Value>(self, name: &str, item: A) -> Result<R> {
+    pub fn apply_named<A: Payload, R: Payload>(self, name: &str, item: A) -> Result<R> {
         let func = self.known_as(|output| task::send::<A, R>(name, output))?;
         self.one(func, item)?.get()
     }
@@ -194,7 +198,7 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// As there.
-    pub fn map_named<A: Value, R: Value>(self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+    pub fn map_named<A: Payload, R: Payload>(self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
         let func = self.known_as(|output| task::send::<A, R>(name, output))?;
         self.all(func, "map_named", Plain::<A, R>::name(), items)?.get()
     }
@@ -227,7 +231,7 @@ impl<'a> Calls<'a> {
         JobSpec { func, collect, chunk: self.chunk, items, window: None, notify: false }
     }
 
-    fn all<A: Value, R: Value>(
+    fn all<A: Payload, R: Payload>(
         self,
         func: Func,
         method: &'static str,
@@ -243,7 +247,7 @@ impl<'a> Calls<'a> {
         Ok(Ticket::new(self.pool.clone(), ticket, reader, ticket::all))
     }
 
-    fn lazy<A: Value, R: Value, I>(
+    fn lazy<A: Payload, R: Payload, I>(
         self,
         function: fn(A) -> R,
         method: &'static str,

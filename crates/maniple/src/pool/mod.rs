@@ -18,7 +18,7 @@ pub use calls::Calls;
 pub use imap::Imap;
 pub use ticket::Ticket;
 
-use crate::call::{StarFn, Value};
+use crate::call::{Payload, StarFn};
 use crate::error::Result;
 use crate::startup::StartMethod;
 use keeper::Crew;
@@ -75,7 +75,7 @@ impl Shared {
 /// A pool of worker processes that run functions of this program.
 ///
 /// The methods are those of Python's `multiprocessing.Pool`. What goes to a worker and comes back is copied, so arguments and
-/// results are [`Value`]s; functions are `fn` pointers, to which functions and closures that capture nothing convert
+/// results are [`Payload`]s; functions are `fn` pointers, to which functions and closures that capture nothing convert
 /// by themselves. What a closure would capture is passed as the state of [`Pool::map_with`].
 ///
 /// Whatever happens to a worker, every call returns: with results, or with an [`Error`](crate::Error) that says what
@@ -170,7 +170,7 @@ impl Pool {
     ///
     /// # Errors
     /// Any [`Error`](crate::Error).
-    pub fn apply<A: Value, R: Value>(&self, function: fn(A) -> R, item: A) -> Result<R> {
+    pub fn apply<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<R> {
         self.calls().apply(function, item)
     }
 
@@ -188,7 +188,7 @@ impl Pool {
     ///
     /// # Errors
     /// When the call cannot be sent. What becomes of it the ticket tells.
-    pub fn apply_async<A: Value, R: Value>(&self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
+    pub fn apply_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
         self.calls().apply_async(function, item)
     }
 
@@ -196,7 +196,11 @@ impl Pool {
     ///
     /// # Errors
     /// The error of the first item that has one. All items are run nevertheless.
-    pub fn map<A: Value, R: Value>(&self, function: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+    pub fn map<A: Payload, R: Payload>(
+        &self,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>> {
         self.calls().map(function, items)
     }
 
@@ -204,7 +208,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::apply_async`].
-    pub fn map_async<A: Value, R: Value>(
+    pub fn map_async<A: Payload, R: Payload>(
         &self,
         function: fn(A) -> R,
         items: impl IntoIterator<Item = A>,
@@ -225,7 +229,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::map`].
-    pub fn map_with<S: Value, A: Value, R: Value>(
+    pub fn map_with<S: Payload, A: Payload, R: Payload>(
         &self,
         state: &S,
         function: fn(&S, A) -> R,
@@ -238,7 +242,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::apply_async`].
-    pub fn map_with_async<S: Value, A: Value, R: Value>(
+    pub fn map_with_async<S: Payload, A: Payload, R: Payload>(
         &self,
         state: &S,
         function: fn(&S, A) -> R,
@@ -259,7 +263,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::map`]; and [`Error::Function`](crate::Error::Function) for a closure, see [`StarFn`].
-    pub fn starmap<T: Value, R: Value, F: StarFn<T, R>>(
+    pub fn starmap<T: Payload, R: Payload, F: StarFn<T, R>>(
         &self,
         function: F,
         items: impl IntoIterator<Item = T>,
@@ -271,7 +275,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::apply_async`].
-    pub fn starmap_async<T: Value, R: Value, F: StarFn<T, R>>(
+    pub fn starmap_async<T: Payload, R: Payload, F: StarFn<T, R>>(
         &self,
         function: F,
         items: impl IntoIterator<Item = T>,
@@ -297,7 +301,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::apply_async`].
-    pub fn imap<A: Value, R: Value, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    pub fn imap<A: Payload, R: Payload, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
     where
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
@@ -309,7 +313,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::apply_async`].
-    pub fn imap_unordered<A: Value, R: Value, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
+    pub fn imap_unordered<A: Payload, R: Payload, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
     where
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
@@ -336,7 +340,7 @@ impl Pool {
     ///
     /// # Errors
     /// Any [`Error`](crate::Error); [`Error::Task`](crate::Error::Task) if the program knows no such function.
-    pub fn apply_named<A: Value, R: Value>(&self, name: &str, item: A) -> Result<R> {
+    pub fn apply_named<A: Payload, R: Payload>(&self, name: &str, item: A) -> Result<R> {
         self.calls().apply_named(name, item)
     }
 
@@ -344,7 +348,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::apply_named`].
-    pub fn map_named<A: Value, R: Value>(&self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
+    pub fn map_named<A: Payload, R: Payload>(&self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
         self.calls().map_named(name, items)
     }
 

@@ -3,7 +3,7 @@
 
 use super::child::{self, Setup};
 use super::{Ending, Process, Running, Shared, here};
-use crate::call::Value;
+use crate::call::Payload;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::startup::{self, StartMethod};
@@ -151,7 +151,7 @@ impl ProcessBuilder {
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
-    pub fn build<A: Value, R: Ending + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
+    pub fn build<A: Payload, R: Ending + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
         let call = match self.program {
             None => child::send(function, &argument)?,
             Some(_) => child::send_named(|output| task::send_registered(function, output), &argument)?,
@@ -183,7 +183,7 @@ impl ProcessBuilder {
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded.
-    pub fn build_named<A: Value, R: Ending + 'static>(self, name: &str, argument: A) -> Result<Process> {
+    pub fn build_named<A: Payload, R: Ending + 'static>(self, name: &str, argument: A) -> Result<Process> {
         let call = child::send_named(|output| task::send::<A, R>(name, output), &argument)?;
         self.finish(call)
     }

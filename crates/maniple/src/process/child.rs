@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::{Ending, here};
-use crate::call::Value;
+use crate::call::Payload;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::frame::{Input, Output};
@@ -41,7 +41,7 @@ const NOT_BEGUN: i32 = 1;
 /// The type of [`enter`], whatever it is made for.
 type Enter = fn(&mut Input<'_>) -> Result<i32>;
 
-fn enter<A: Value, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
+fn enter<A: Payload, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
     enter_at::<A, R>(input.identity()?.address()?, input)
 }
 
@@ -49,7 +49,7 @@ fn enter<A: Value, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
 pub(crate) type EnterAt = fn(*const (), &mut Input<'_>) -> Result<i32>;
 
 /// Calls the function of these types at `address`.
-pub(crate) fn enter_at<A: Value, R: Ending + 'static>(address: *const (), input: &mut Input<'_>) -> Result<i32> {
+pub(crate) fn enter_at<A: Payload, R: Ending + 'static>(address: *const (), input: &mut Input<'_>) -> Result<i32> {
     // SAFETY: `send`, or the list of tasks, has for these very types the address of a function of this type.
     let function = unsafe { <fn(A) -> R as Function>::recall(address) };
     let argument = input.item::<A>()??;
@@ -62,7 +62,7 @@ pub(super) struct Called {
     pub handles: Vec<Handle>,
 }
 
-pub(super) fn send<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Called> {
+pub(super) fn send<A: Payload, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Called> {
     let mut output = Output::with_handles();
     output.identity(Identity::of(enter::<A, R> as Enter as *const ())?);
     output.identity(Identity::of(function.address())?);
@@ -71,7 +71,7 @@ pub(super) fn send<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument
 }
 
 /// The same for a function that is known by its name.
-pub(super) fn send_named<A: Value>(name: impl FnOnce(&mut Output) -> Result<()>, argument: &A) -> Result<Called> {
+pub(super) fn send_named<A: Payload>(name: impl FnOnce(&mut Output) -> Result<()>, argument: &A) -> Result<Called> {
     let mut output = Output::with_handles();
     name(&mut output)?;
     output.item(argument)?;

@@ -20,7 +20,7 @@ mod builder;
 pub(crate) mod child;
 mod here;
 
-use crate::call::Value;
+use crate::call::Payload;
 use crate::error::{Error, Result};
 use crate::events::Relay;
 use builder::Plan;
@@ -130,7 +130,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
-    pub fn new<A: Value, R: Ending + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
+    pub fn new<A: Payload, R: Ending + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
         Process::builder().build(function, argument)
     }
 

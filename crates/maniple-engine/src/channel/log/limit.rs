@@ -69,3 +69,62 @@ impl Log {
         self.header().calls.closed.load(Ordering::Acquire) != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Put, Terms};
+    use super::*;
+
+    fn put(log: &Log) -> Put {
+        log.put_on(&[b"one"], Terms::default(), Some(&mut || false)).unwrap()
+    }
+
+    #[test]
+    fn a_reader_that_died_before_it_counted_leaves_no_empty_log_that_is_full() {
+        let log = Log::create().unwrap();
+        log.limit(1);
+        assert_eq!((put(&log), put(&log)), (Put::Done, Put::Full));
+        // What `Side::advance` does first.
+        let header = log.header();
+        header.readers.at.store(header.writers.at.load(Ordering::Relaxed), Ordering::Release);
+        assert!(log.is_empty() && log.len() == 1);
+        assert!(log.wait_for_room(Some(Instant::now()), &mut || false).unwrap());
+        assert_eq!(put(&log), Put::Done);
+    }
+
+    #[test]
+    fn a_message_that_its_writer_does_not_want_after_all_is_not_there() {
+        let log = Log::create().unwrap();
+        let mut places = Vec::new();
+        for wanted in [true, false, true] {
+            let mut before = |place| {
+                places.push(place);
+                Ok(wanted)
+            };
+            let terms = Terms { before: Some(&mut before), ..Terms::default() };
+            let put = log.put_on(&[b"one"], terms, Some(&mut || false)).unwrap();
+            assert_eq!(put, if wanted { Put::Done } else { Put::Refused });
+        }
+        assert_eq!(log.len(), 2);
+        // The next message has the place of the one that was not put, and a reader is told the same places.
+        assert!(places[0] < places[1] && places[1] == places[2]);
+        let (mut taken, mut first) = (Vec::new(), Vec::new());
+        while log.take_and(&mut first, Some(&mut || false), &mut |place, _| taken.push(place)).unwrap().is_some() {}
+        assert_eq!(taken, [places[0], places[2]]);
+    }
+
+    #[test]
+    fn a_closed_log_takes_nothing_gives_what_it_has_and_keeps_its_event_up() {
+        let log = Log::create().unwrap();
+        assert_eq!(put(&log), Put::Done);
+        log.watch(&mut || false).unwrap();
+        log.close(&mut || false).unwrap();
+        assert_eq!(put(&log), Put::Closed);
+        let mut first = Vec::new();
+        assert!(log.take(&mut first, Some(&mut || false)).unwrap().is_some());
+        assert!(log.take(&mut first, Some(&mut || false)).unwrap().is_none());
+        assert!(log.wait(None, &mut || false).unwrap() && log.wait_for_room(None, &mut || false).unwrap());
+        let mut event = [crate::sys::ready::Interest::new(log.event())];
+        assert_eq!(crate::sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap(), 1);
+    }
+}

@@ -10,11 +10,15 @@ pub mod call;
 pub mod count;
 pub mod flag;
 pub mod lock;
+pub mod news;
+pub mod unit;
 
 pub use call::CallWord;
 pub use count::CountWord;
 pub use flag::FlagWord;
 pub use lock::LockWord;
+pub use news::NewsWord;
+pub use unit::UnitWord;
 
 /// What whoever gave something back has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,4 +51,4 @@ macro_rules! views {
     )*};
 }
 
-views!(CallWord CountWord FlagWord LockWord);
+views!(CallWord CountWord FlagWord LockWord NewsWord UnitWord);

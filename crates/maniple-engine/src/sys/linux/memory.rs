@@ -47,6 +47,22 @@ pub fn write_at(handle: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io
     Ok(())
 }
 
+/// Fills `bytes` from `offset` on. The kernel copies, so no rule of this language is broken where others write meanwhile.
+pub fn read_at(handle: BorrowedFd<'_>, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pread(handle, &mut *bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                bytes = &mut bytes[n..];
+                offset += n as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Makes the memory `len` bytes long: new ones are zero, and what lies behind the new end is freed.
 pub fn resize(handle: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     Ok(rustix::fs::ftruncate(handle, len)?)

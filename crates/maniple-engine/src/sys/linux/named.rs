@@ -7,6 +7,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::shm::OFlags;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Opens the memory called `name`, with `open(2)`'s flags; where those make it, `mode` says who may open it later.
 ///
@@ -15,6 +16,26 @@ pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<Handle> {
     // A link under the name would lead anywhere: the C library refuses one, too.
     let flags = OFlags::from_bits_retain((flags | libc::O_NOFOLLOW) as u32);
     Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode))?)
+}
+
+/// Makes `len` bytes under a name that nobody has; for this user alone.
+pub fn create(name: &str, len: usize) -> io::Result<Handle> {
+    let handle = open(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;
+    rustix::fs::ftruncate(&handle, len as u64).inspect_err(|_| {
+        let _ = unlink(name);
+    })?;
+    Ok(handle)
+}
+
+/// Opens the memory that has the name, to be read and written.
+pub fn find(name: &str) -> io::Result<Handle> {
+    open(name, libc::O_RDWR, 0)
+}
+
+/// Whether the name still leads to the memory behind `handle`.
+pub fn leads_to(name: &str, handle: impl AsFd) -> bool {
+    let id = |handle: BorrowedFd<'_>| rustix::fs::fstat(handle).ok().map(|found| (found.st_dev, found.st_ino));
+    open(name, libc::O_RDONLY, 0).is_ok_and(|found| id(found.as_fd()) == id(handle.as_fd()))
 }
 
 /// Takes the name away; the memory itself goes with its last user.
@@ -55,6 +76,20 @@ mod tests {
         assert_eq!(unlink(&name).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(open(&name, libc::O_RDWR, 0).unwrap_err().kind(), io::ErrorKind::NotFound);
         drop(made);
+    }
+
+    #[test]
+    fn a_name_that_was_given_again_leads_elsewhere() {
+        let name = own_name("again");
+        let first = create(&name, 10).unwrap();
+        assert_eq!(memory::len(&first).unwrap(), 10);
+        assert!(leads_to(&name, &first) && leads_to(&name, find(&name).unwrap()));
+        assert_eq!(create(&name, 10).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        unlink(&name).unwrap();
+        assert!(!leads_to(&name, &first));
+        let second = create(&name, 20).unwrap();
+        assert!(leads_to(&name, &second) && !leads_to(&name, &first));
+        unlink(&name).unwrap();
     }
 
     #[test]

@@ -1,0 +1,382 @@
+//! A place where a number of parties wait for each other.
+//!
+//! # What lies where
+//! A barrier for *n* parties is a span of cells. The first has the word of a [`Lock`], the *state*, and the first of
+//! *n* − 1 *slots*; the others have the rest. (The last to arrive does not wait, and needs no slot.)
+//!
+//! ```text
+//! state   63 ─── 37   36 ─ 35   34 ─ 33   32       31 ─── 0
+//!         –           broken    ending    wanted   number, which sleepers sleep on
+//! slot    63 ─── 32   31 ─ 30   29 ─── 0
+//!         born        ending    pid                all zero: free
+//! ```
+//!
+//! *Ending* says how a round ends: 0 not yet, 1 all came, 2 somebody gave up, 3 somebody died. *Broken* is 0, or how
+//! the round ended that broke the barrier. There is no count of those who wait: it is the number of slots that have
+//! somebody and no ending, so it cannot be wrong.
+//!
+//! # Steps
+//! | step | change | by |
+//! | --- | --- | --- |
+//! | arrive | a free slot → me | a party, with the lock |
+//! | end | 1. state: ending (and broken); 2. each slot of a waiter: ending; 3. state: no ending, number + 1; 4. wake all | whoever has the lock: the last to arrive, one who gives up, finds a waiter dead, aborts or resets |
+//! | finish | 2 to 4 | whoever takes the lock and finds an ending in the state |
+//! | leave | an ended slot → free; tell: if wanted, state: not wanted, number + 1, wake all | the waiter, without the lock |
+//! | clear | the ended slot of a dead waiter → free | a party that finds no free slot, with the lock |
+//!
+//! The state is a [`NewsWord`]: *wanted* and the number are its. A waiter learns from its own slot how its round ended,
+//! however many rounds have begun meanwhile. One that finds no slot, since slow leavers of the round before still have
+//! theirs, asks for news, looks once more, and sleeps.
+//!
+//! # What a death leaves
+//! | killed | leaves | and then |
+//! | --- | --- | --- |
+//! | before it arrives | nothing | the others wait, as long as they said they would |
+//! | waiting | its slot | whoever would complete the round, and each waiter at the end of its slices, looks whether all waiters live; if not, the barrier breaks, and everybody is told why |
+//! | with the lock, before an ending is in the state | at most its slot | the lock is taken over, and its slot found |
+//! | with the lock, after that | a round half ended | the lock is taken over, and the round's ending finished as it was begun |
+//! | woken, before it has left | an ended slot | cleared when it is wanted |
+//! | before it has woken the others | sleepers asleep | their slices end |
+//!
+//! So a round is completed only by parties that lived when the last one came. That a party died which had not arrived
+//! cannot be known here: any process may be the next to arrive.
+
+use super::Outcome;
+use super::arena::{Cell, MORE, MOST_CELLS, Place, Ticket};
+use super::lock::Lock;
+use super::patience::{self, Interrupt, Limit, Nap, Patience};
+use super::word::NewsWord;
+use super::word::lock::Holder;
+use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const KIND: u32 = 6;
+/// Words of the first cell that are no slots: the lock's poison, and the state.
+const HEAD: u32 = 2;
+const PER_CELL: u32 = MORE as u32;
+/// The most parties a barrier can have.
+pub const MOST: u32 = MOST_CELLS * PER_CELL - HEAD + 1;
+
+const ENDING: u32 = 33;
+const BROKEN: u32 = 35;
+const PART: u64 = 3;
+const SLOT_ENDING: u64 = 3 << 30;
+
+/// How long the barrier's own lock is waited for by one whose time is short: it is held for moments, unless its holder
+/// was stopped.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How a round ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+enum Ending {
+    AllCame = 1,
+    GivenUp = 2,
+    Died = 3,
+}
+
+impl Ending {
+    fn from_bits(bits: u64) -> Option<Ending> {
+        [None, Some(Ending::AllCame), Some(Ending::GivenUp), Some(Ending::Died)][(bits & PART) as usize]
+    }
+}
+
+/// Why a barrier is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody's time was up or wait interrupted, or the barrier was aborted or reset.
+    GivenUp,
+    /// A party died while it waited.
+    Died,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// All came. How many of the round had come before: each party of a round has another number.
+    All(u32),
+    /// The time was up, and so the barrier is broken now.
+    TimedOut,
+    /// The interrupt hook broke the wait off, and so the barrier is broken now.
+    Interrupted,
+    /// It is, or was while this one waited, broken.
+    Broken(Cause),
+}
+
+enum Arrival {
+    Last,
+    Waits { slot: u32, index: u32 },
+    Full { seen: u32 },
+    Broken(Cause),
+}
+
+/// A barrier in shared memory.
+#[derive(Debug)]
+pub struct Barrier {
+    lock: Lock,
+    parties: u32,
+}
+
+fn cells(parties: u32) -> u32 {
+    (HEAD + parties - 1).div_ceil(PER_CELL)
+}
+
+fn cause(ending: Ending) -> Cause {
+    if ending == Ending::Died { Cause::Died } else { Cause::GivenUp }
+}
+
+fn broken(state: u64) -> Option<Cause> {
+    Ending::from_bits(state >> BROKEN).map(cause)
+}
+
+/// How the round of whoever has a slot ended, if it has.
+fn ended(slot: u64) -> Option<Ending> {
+    Ending::from_bits(slot >> 30)
+}
+
+fn waits(slot: u64) -> bool {
+    slot != 0 && ended(slot).is_none()
+}
+
+fn waiter(slot: u64) -> Holder {
+    Holder::from_bits(slot & !SLOT_ENDING)
+}
+
+impl Barrier {
+    /// One for so many parties: 1 to [`MOST`].
+    ///
+    /// # Errors
+    /// No shared memory, no descriptor left; too many parties, or none.
+    pub fn new(parties: u32) -> Result<Barrier> {
+        if !(1..=MOST).contains(&parties) {
+            return Err(Error::Lock("too many parties for a barrier, or none"));
+        }
+        let place = Place::create_span(KIND, cells(parties))?;
+        place.limit.store(parties, Ordering::Relaxed);
+        Ok(Barrier { lock: Lock::at(place), parties })
+    }
+
+    /// One that another process made.
+    ///
+    /// # Errors
+    /// The ticket is for something else.
+    pub fn open(ticket: Ticket) -> Result<Barrier> {
+        let place = Place::open(ticket.arena, ticket.number, KIND)?;
+        let parties = place.limit.load(Ordering::Relaxed).clamp(1, MOST);
+        Ok(Barrier { lock: Lock::at(place.with_span(cells(parties))?), parties })
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        self.lock.place()
+    }
+
+    /// How many have to come.
+    pub fn parties(&self) -> u32 {
+        self.parties
+    }
+
+    /// How many wait now.
+    pub fn waiting(&self) -> u32 {
+        self.slots().filter(|slot| waits(slot.load(Ordering::Relaxed))).count() as u32
+    }
+
+    /// Whether it is broken, and why.
+    pub fn broken(&self) -> Option<Cause> {
+        broken(self.state().load(Ordering::Relaxed))
+    }
+
+    /// Breaks it: all who wait are told so, and all who come, until it is reset.
+    pub fn abort(&self) {
+        self.locked(Limit::Never, || self.end(Ending::GivenUp, Some(Ending::GivenUp)));
+    }
+
+    /// Makes it as new. For those who wait it breaks.
+    pub fn reset(&self) {
+        self.locked(Limit::Never, || self.end(Ending::GivenUp, None));
+    }
+
+    /// Waits until all have come.
+    pub fn wait(&self, limit: Limit, interrupt: Interrupt<'_>) -> Met {
+        let mut patience = Patience::new(limit, interrupt);
+        let (slot, index) = loop {
+            let Some(arrival) = self.locked(patience.left(GRACE), || self.arrive()) else { return Met::TimedOut };
+            let seen = match arrival {
+                Arrival::Last => return Met::All(self.parties - 1),
+                Arrival::Broken(cause) => return Met::Broken(cause),
+                Arrival::Waits { slot, index } => break (slot, index),
+                Arrival::Full { seen } => seen,
+            };
+            match patience.nap(self.state(), seen) {
+                Nap::Look | Nap::Slice => {}
+                Nap::TimedOut => return Met::TimedOut,
+                Nap::Interrupted => return Met::Interrupted,
+            }
+        };
+        let slot = self.slot(slot);
+        loop {
+            // `finish` changes the number after the slots, so a slot that has no ending then means that the number will
+            // change.
+            let seen = self.news().look();
+            // Acquire: partner is the Release by which `finish` marks it; what all parties did before they came is seen
+            // from here on.
+            if let Some(ending) = ended(slot.load(Ordering::Acquire)) {
+                self.leave(slot);
+                return if ending == Ending::AllCame { Met::All(index) } else { Met::Broken(cause(ending)) };
+            }
+            let why = match patience.nap(self.state(), seen) {
+                Nap::Look => continue,
+                Nap::Slice => {
+                    self.locked(Limit::For(GRACE), || self.look_for_the_dead());
+                    continue;
+                }
+                Nap::TimedOut => Met::TimedOut,
+                Nap::Interrupted => Met::Interrupted,
+            };
+            if self.give_up(slot) {
+                return why;
+            }
+        }
+    }
+
+    /// Breaks the barrier because a waiter leaves it, unless its round has ended meanwhile: then `false`.
+    fn give_up(&self, slot: &AtomicU64) -> bool {
+        let gave_up = self.locked(Limit::For(GRACE), || {
+            let waited = waits(slot.load(Ordering::Relaxed));
+            if waited {
+                self.end(Ending::GivenUp, Some(Ending::GivenUp));
+            }
+            waited
+        });
+        match gave_up {
+            Some(true) => self.leave(slot),
+            Some(false) => {}
+            // The lock cannot be had: this one withdraws at least.
+            None => {
+                let now = slot.load(Ordering::Relaxed);
+                return waits(now) && slot.compare_exchange(now, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            }
+        }
+        gave_up == Some(true)
+    }
+
+    fn state(&self) -> &AtomicU64 {
+        &self.place().more[1]
+    }
+
+    fn news(&self) -> &NewsWord {
+        NewsWord::of(self.state())
+    }
+
+    fn slot(&self, number: u32) -> &AtomicU64 {
+        let place = HEAD + number;
+        let cell: &Cell = self.place().cell(place / PER_CELL);
+        &cell.more[(place % PER_CELL) as usize]
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &AtomicU64> {
+        (0..self.parties - 1).map(|number| self.slot(number))
+    }
+
+    /// Does `work` with the lock, after what a dead holder of it left half done. `None`: it cannot be had in time.
+    fn locked<R>(&self, limit: Limit, work: impl FnOnce() -> R) -> Option<R> {
+        let outcome = self.lock.acquire(limit, &mut || true);
+        if !outcome.is_ours() {
+            return None;
+        }
+        if outcome == Outcome::TakenOver {
+            self.lock.clear_poison();
+        }
+        self.finish();
+        let result = work();
+        self.lock.release();
+        Some(result)
+    }
+
+    fn arrive(&self) -> Arrival {
+        if let Some(cause) = self.broken() {
+            return Arrival::Broken(cause);
+        }
+        let index = self.waiting();
+        if index + 1 == self.parties {
+            if self.look_for_the_dead() {
+                return Arrival::Broken(Cause::Died);
+            }
+            self.end(Ending::AllCame, None);
+            return Arrival::Last;
+        }
+        let free = || (0..self.parties - 1).find(|&number| self.slot(number).load(Ordering::Relaxed) == 0);
+        let mut seen = 0;
+        let found = free().or_else(|| {
+            self.clear_the_dead();
+            seen = self.news().ask();
+            free()
+        });
+        let Some(slot) = found else { return Arrival::Full { seen } };
+        self.slot(slot).store(self.place().me().bits(), Ordering::Relaxed);
+        Arrival::Waits { slot, index }
+    }
+
+    fn leave(&self, slot: &AtomicU64) {
+        slot.store(0, Ordering::Relaxed);
+        if self.news().tell() {
+            self.wake();
+        }
+    }
+
+    /// Breaks the barrier if one who waits has died: whether one has. With the lock.
+    fn look_for_the_dead(&self) -> bool {
+        let mut living = self.place().me();
+        let dead = self.slots().map(|slot| slot.load(Ordering::Relaxed)).filter(|&slot| waits(slot)).any(|slot| {
+            // Threads of one process mostly come together.
+            if waiter(slot) == living {
+                return false;
+            }
+            living = waiter(slot);
+            self.place().is_gone(living)
+        });
+        if dead {
+            self.end(Ending::Died, Some(Ending::Died));
+        }
+        dead
+    }
+
+    /// Frees the slots of those who died before they left. With the lock.
+    fn clear_the_dead(&self) {
+        for slot in self.slots() {
+            let now = slot.load(Ordering::Relaxed);
+            if ended(now).is_some() && self.place().is_gone(waiter(now)) {
+                slot.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Ends the round. With the lock.
+    fn end(&self, ending: Ending, broken: Option<Ending>) {
+        let broken = broken.map_or(0, |broken| (broken as u64) << BROKEN);
+        let begin = |now| Some(now & !(PART << ENDING | PART << BROKEN) | (ending as u64) << ENDING | broken);
+        let _ = self.state().fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin);
+        self.finish();
+    }
+
+    /// Does what is left to do of a round's ending, if one was begun. With the lock.
+    fn finish(&self) {
+        let state = self.state().load(Ordering::Relaxed);
+        let Some(ending) = Ending::from_bits(state >> ENDING) else { return };
+        for slot in self.slots() {
+            let now = slot.load(Ordering::Relaxed);
+            if waits(now) {
+                // Release: partner is the Acquire in `wait`. The exchange fails if the waiter has withdrawn.
+                let marked = now | (ending as u64) << 30;
+                let _ = slot.compare_exchange(now, marked, Ordering::Release, Ordering::Relaxed);
+            }
+        }
+        self.news().renew(|state| state & !(PART << ENDING));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        patience::wake(self.state(), u32::MAX >> 1);
+    }
+}

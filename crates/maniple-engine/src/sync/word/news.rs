@@ -1,0 +1,55 @@
+//! Whether somebody sleeps until there is news, and how often there was some.
+//!
+//! ```text
+//!   63 ─── 33         32       31 ─── 0
+//!   its owner's own   asked    number of the news
+//! ```
+//!
+//! For what is looked for in other words than this: a free unit, a free place. Who finds none *asks*, looks at those
+//! words once more, and sleeps while the number is what it was at asking. Who has freed something *tells*: if somebody
+//! asked, the question is taken off, the number raised, and all are woken.
+//!
+//! Nothing is missed: asking and telling are exchanges of this one word, and each acquires and releases, so one comes
+//! after the other. If asking comes second, the look that follows finds what was freed before the telling. If telling
+//! does, it finds the question; and whoever asks between a teller's two steps, and is not told, has seen what there was
+//! to see.
+
+use crate::shm::atomic::{AtomicU64, Ordering};
+
+const ASKED: u64 = 1 << 32;
+const LOW: u64 = u32::MAX as u64;
+
+/// The word.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct NewsWord(pub(super) AtomicU64);
+
+impl NewsWord {
+    /// Asks to be told: the number to sleep on, after one more look.
+    pub fn ask(&self) -> u32 {
+        // Partner, both ways: `tell`.
+        self.0.fetch_or(ASKED, Ordering::AcqRel) as u32
+    }
+
+    /// Says that something was freed. Whether somebody asked: then all are to be woken.
+    pub fn tell(&self) -> bool {
+        // Partner, both ways: `ask`.
+        let asked = self.0.fetch_and(!ASKED, Ordering::AcqRel) & ASKED != 0;
+        if asked {
+            self.renew(|word| word);
+        }
+        asked
+    }
+
+    /// Changes what the owner of the word keeps in its upper part, and raises the number.
+    pub fn renew(&self, change: impl Fn(u64) -> u64) {
+        // Release: partner is the Acquire in `look`.
+        let next = |now: u64| Some(change(now) & !LOW | u64::from((now as u32).wrapping_add(1)));
+        let _ = self.0.fetch_update(Ordering::Release, Ordering::Relaxed, next);
+    }
+
+    /// The number now. What was written before it was raised to that is seen from here on.
+    pub fn look(&self) -> u32 {
+        self.0.load(Ordering::Acquire) as u32
+    }
+}

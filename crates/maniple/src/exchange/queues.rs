@@ -1,0 +1,183 @@
+//! Queues for special purposes, made of [`Queue`].
+
+use super::queue::Queue;
+use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// A [`Queue`] that knows when all that was put has been worked on.
+///
+/// Whoever gets a value calls [`task_done`](JoinableQueue::task_done) when done with it; [`join`](JoinableQueue::join) waits for that. It has all
+/// the methods of a queue.
+///
+/// ```
+/// use maniple::{JoinableQueue, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let jobs = JoinableQueue::<u32>::new()?;
+/// let worker = Process::new(
+///     |jobs: JoinableQueue<u32>| {
+///         while let Ok(_job) = jobs.get() {
+///             jobs.task_done()?;
+///         }
+///         Ok::<_, maniple::Error>(())
+///     },
+///     jobs.clone(),
+/// )?;
+/// worker.start()?;
+/// for job in 0..10 {
+///     jobs.put(&job)?;
+/// }
+/// jobs.join()?;
+/// assert!(jobs.is_empty());
+/// jobs.close()?;
+/// # worker.join()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A value that a killed process was working on is never reported done.
+pub struct JoinableQueue<T>(Queue<T>);
+
+impl<T> JoinableQueue<T> {
+    /// An empty one that takes any number of values.
+    ///
+    /// # Errors
+    /// As [`Queue::new`].
+    pub fn new() -> Result<Self> {
+        Queue::new().map(Self::counting)
+    }
+
+    /// One that holds `most` values.
+    ///
+    /// # Errors
+    /// As [`Queue::bounded`].
+    pub fn bounded(most: usize) -> Result<Self> {
+        Queue::bounded(most).map(Self::counting)
+    }
+
+    fn counting(mut queue: Queue<T>) -> Self {
+        queue.counted = true;
+        JoinableQueue(queue)
+    }
+
+    /// Reports one value that was got as done.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if more are reported than were put.
+    pub fn task_done(&self) -> Result<()> {
+        let done = self.0.shared.log.done();
+        if done { Ok(()) } else { Err(Error::Message("task_done was called more often than something was put")) }
+    }
+
+    /// Waits until every value that was put has been reported done.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn join(&self) -> Result<()> {
+        Ok(self.0.shared.log.join(&mut || false)?)
+    }
+}
+
+impl<T> std::ops::Deref for JoinableQueue<T> {
+    type Target = Queue<T>;
+
+    fn deref(&self) -> &Queue<T> {
+        &self.0
+    }
+}
+
+/// A [`Queue`] with the fewest methods.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let queue = maniple::SimpleQueue::new()?;
+/// queue.put(&"one".to_string())?;
+/// assert!(!queue.is_empty());
+/// assert_eq!(queue.get()?, "one");
+/// # Ok(())
+/// # }
+/// ```
+pub struct SimpleQueue<T>(Queue<T>);
+
+impl<T> SimpleQueue<T> {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// As [`Queue::new`].
+    pub fn new() -> Result<Self> {
+        Queue::new().map(SimpleQueue)
+    }
+
+    /// Whether nothing is in it, at this moment.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Ends putting; see [`Queue::close`].
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn close(&self) -> Result<()> {
+        self.0.close()
+    }
+}
+
+impl<T: Serialize> SimpleQueue<T> {
+    /// Puts a value in, without waiting.
+    ///
+    /// # Errors
+    /// As [`Queue::put`].
+    pub fn put(&self, value: &T) -> Result<()> {
+        self.0.put(value)
+    }
+}
+
+impl<T: DeserializeOwned> SimpleQueue<T> {
+    /// Takes the next value out, waiting for one.
+    ///
+    /// # Errors
+    /// As [`Queue::get`].
+    pub fn get(&self) -> Result<T> {
+        self.0.get()
+    }
+}
+
+macro_rules! over_queue {
+    ($queue:ident) => {
+        impl<T> Clone for $queue<T> {
+            fn clone(&self) -> Self {
+                $queue(self.0.clone())
+            }
+        }
+
+        impl<T> AsFd for $queue<T> {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+
+        impl<T> fmt::Debug for $queue<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($queue)).field(&self.0).finish()
+            }
+        }
+
+        impl<T> Serialize for $queue<T> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.0.serialize(serializer)
+            }
+        }
+
+        impl<'de, T> Deserialize<'de> for $queue<T> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Queue::deserialize(deserializer).map($queue)
+            }
+        }
+    };
+}
+
+over_queue!(JoinableQueue);
+over_queue!(SimpleQueue);

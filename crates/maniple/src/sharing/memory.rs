@@ -1,0 +1,325 @@
+//! Bytes that processes share, nameless or under a name.
+#![allow(unsafe_code)]
+
+use crate::baggage::{self, note};
+use crate::error::{Error, Result};
+use maniple_engine::shm::segment::Segment;
+use maniple_engine::sys::{Handle, memory, named};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+const WHAT: &str = "a SharedMemory";
+/// Up to so many bytes are copied here; for more a system call is quicker.
+const FEW: usize = 256;
+
+/// A piece of memory that processes share.
+///
+/// *Nameless* memory goes to other processes as (a part of) a value, and is gone with the last that has it, even if all
+/// are killed. *Named* memory can besides be opened by whoever knows the name, in Rust, Python
+/// (`multiprocessing.shared_memory.SharedMemory`) or C (`shm_open`). Its name is taken away when the last handle is
+/// dropped in the process that made it, unless [`keep`](SharedMemory::keep) was called. If that process is killed, or
+/// leaves by `std::process::exit`, the name stays, and the memory with it: the system has nobody to ask. So name only
+/// what strangers have to find.
+///
+/// The system gives it memory where it is first touched, and ends a process with `SIGBUS` where there is none left, or
+/// where another program has cut a named one short.
+///
+/// ```
+/// use maniple::{Process, SharedMemory};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let memory = SharedMemory::new(1 << 20)?;
+/// let process = Process::new(|memory: SharedMemory| memory.write(1000, b"hello"), memory.clone())?;
+/// process.start()?;
+/// process.join()?;
+/// let mut bytes = [0; 5];
+/// memory.read(1000, &mut bytes)?;
+/// assert_eq!(&bytes, b"hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SharedMemory(Arc<Inner>);
+
+struct Inner {
+    segment: Segment,
+    name: Option<String>,
+    /// The process that takes the name away; 0: nobody.
+    owner: AtomicU32,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A forked child is not the owner.
+        if let Some(name) = &self.name
+            && *self.owner.get_mut() == std::process::id()
+            // Somebody may have taken it away already, and given it to other memory.
+            && named::leads_to(name, &self.segment)
+        {
+            let _ = named::unlink(name);
+        }
+    }
+}
+
+impl SharedMemory {
+    /// So many zeroed bytes without a name.
+    ///
+    /// ```
+    /// let memory = maniple::SharedMemory::new(4096)?;
+    /// assert_eq!((memory.len(), memory.name()), (4096, None));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::SharedMemory`] for no bytes, [`Error::Engine`] if there is no memory or descriptor left.
+    pub fn new(len: usize) -> Result<SharedMemory> {
+        some(len)?;
+        Ok(SharedMemory::around(Segment::create("maniple-memory", len)?, None, 0))
+    }
+
+    /// So many zeroed bytes under a name, which this user's processes can open, as long as this handle or a clone of it
+    /// lives here.
+    ///
+    /// ```
+    /// use maniple::SharedMemory;
+    ///
+    /// # let name = format!("maniple-doc-create-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let made = SharedMemory::create(name, 100)?;
+    /// made.write(0, b"found")?;
+    /// let found = SharedMemory::open(name)?;
+    /// let mut bytes = [0; 5];
+    /// found.read(0, &mut bytes)?;
+    /// assert_eq!(&bytes, b"found");
+    /// drop(made);
+    /// assert!(SharedMemory::open(name).is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::SharedMemory`] for no bytes, or if the name is in use or not possible.
+    pub fn create(name: &str, len: usize) -> Result<SharedMemory> {
+        some(len)?;
+        let handle = at_name(name, |name| named::create(name, len))?;
+        let me = std::process::id();
+        match Segment::open(handle) {
+            Ok(segment) => Ok(SharedMemory::around(segment, Some(name.to_owned()), me)),
+            Err(error) => {
+                let _ = named::unlink(name);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The memory of that name, which another handle, process or program made.
+    ///
+    /// # Errors
+    /// [`Error::SharedMemory`] if there is none or it must not be opened.
+    pub fn open(name: &str) -> Result<SharedMemory> {
+        let handle = at_name(name, named::find)?;
+        if memory::len(&handle).unwrap_or(0) == 0 {
+            return Err(Error::SharedMemory(format!(
+                "{name:?} has no bytes yet; its maker has not made it long enough"
+            )));
+        }
+        Ok(SharedMemory::around(Segment::open(handle)?, Some(name.to_owned()), 0))
+    }
+
+    fn around(segment: Segment, name: Option<String>, owner: u32) -> SharedMemory {
+        SharedMemory(Arc::new(Inner { segment, name, owner: AtomicU32::new(owner) }))
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.0.segment.len()
+    }
+
+    /// Whether there are none (never).
+    pub fn is_empty(&self) -> bool {
+        self.0.segment.is_empty()
+    }
+
+    /// What it is called, if anything.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    /// Leaves the name when this process is done with it: somebody else calls [`unlink`](SharedMemory::unlink).
+    pub fn keep(&self) {
+        self.0.owner.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes the name away. The memory itself lives on in all processes that have it.
+    ///
+    /// ```
+    /// use maniple::SharedMemory;
+    ///
+    /// # let name = format!("maniple-doc-unlink-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let made = SharedMemory::create(name, 100)?;
+    /// made.keep();
+    /// drop(made);
+    /// // later, elsewhere
+    /// SharedMemory::open(name)?.unlink()?;
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::SharedMemory`] if it has no name, or not any more.
+    pub fn unlink(&self) -> Result<()> {
+        let Some(name) = self.name() else { return Err(Error::SharedMemory("it has no name to be taken away".into())) };
+        self.keep();
+        at_name(name, named::unlink)
+    }
+
+    fn check(&self, offset: usize, len: usize) -> Result<()> {
+        if offset.checked_add(len).is_some_and(|end| end <= self.len()) {
+            return Ok(());
+        }
+        let all = self.len();
+        Err(Error::SharedMemory(format!("{len} bytes from {offset} on do not lie within its {all}")))
+    }
+
+    fn bytes(&self, offset: usize, len: usize) -> &[AtomicU8] {
+        debug_assert!(self.check(offset, len).is_ok());
+        // SAFETY: callers have checked that they lie within the mapping, which lives as long as `self`; atomics can be
+        // shared with anyone.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset).cast(), len) }
+    }
+
+    /// The eight bytes from there on, as one atomic word.
+    pub(super) fn word(&self, offset: usize) -> Result<&AtomicU64> {
+        self.check(offset, 8)?;
+        if !offset.is_multiple_of(8) {
+            return Err(Error::SharedMemory(format!("offset {offset} is not a multiple of eight")));
+        }
+        // SAFETY: it lies within the mapping (checked), which begins on a page, so it is aligned; and it lives as long
+        // as `self`.
+        Ok(unsafe { AtomicU64::from_ptr(self.as_ptr().add(offset).cast()) })
+    }
+
+    /// Copies bytes from there on out of it. Where others write to the same bytes meanwhile, some come from before that
+    /// and some from after.
+    ///
+    /// # Errors
+    /// [`Error::SharedMemory`] if they do not lie within.
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.check(offset, bytes.len())?;
+        if bytes.len() > FEW {
+            return memory::read_at(self.as_fd(), bytes, offset as u64).map_err(|e| failed("read", &e));
+        }
+        let shared = self.bytes(offset, bytes.len());
+        for (byte, shared) in bytes.iter_mut().zip(shared) {
+            *byte = shared.load(Ordering::Relaxed);
+        }
+        // What whoever wrote these bytes did before is seen from here on, if he used `write`.
+        std::sync::atomic::fence(Ordering::Acquire);
+        Ok(())
+    }
+
+    /// Copies bytes to there. Where others read or write the same bytes meanwhile, they find some from before and some
+    /// from after.
+    ///
+    /// # Errors
+    /// [`Error::SharedMemory`] if they do not lie within, or the system has no memory left for them.
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.check(offset, bytes.len())?;
+        if bytes.len() > FEW {
+            return memory::write_at(self.as_fd(), bytes, offset as u64).map_err(|e| failed("written", &e));
+        }
+        std::sync::atomic::fence(Ordering::Release);
+        for (byte, shared) in bytes.iter().zip(self.bytes(offset, bytes.len())) {
+            shared.store(*byte, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The first byte, for foreign functions and accesses of one's own; it lies at the beginning of a page, and stays
+    /// as long as this handle or a clone.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.0.segment.start().as_ptr()
+    }
+
+    /// All of it, without copying.
+    ///
+    /// ```
+    /// let memory = maniple::SharedMemory::new(3)?;
+    /// memory.write(0, b"abc")?;
+    /// // SAFETY: nobody else has this memory.
+    /// assert_eq!(unsafe { memory.as_slice() }, b"abc");
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Safety
+    /// As long as the slice is used, nobody writes to this memory, in any process.
+    pub unsafe fn as_slice(&self) -> &[u8] {
+        // SAFETY: the mapping lives as long as `self`; and the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
+    /// All of it, without copying, to be changed.
+    ///
+    /// # Safety
+    /// As long as the slice is used, nobody else reads or writes this memory, in any process.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn as_mut_slice(&self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
+    }
+}
+
+fn some(len: usize) -> Result<()> {
+    if len > 0 { Ok(()) } else { Err(Error::SharedMemory("it needs at least one byte".into())) }
+}
+
+fn failed(what: &str, error: &io::Error) -> Error {
+    Error::SharedMemory(format!("it could not be {what}: {error}"))
+}
+
+/// Does something with a name.
+fn at_name<R>(name: &str, work: impl FnOnce(&str) -> io::Result<R>) -> Result<R> {
+    let plain = name.strip_prefix('/').unwrap_or(name);
+    let why = if plain.is_empty() || plain.contains(['/', '\0']) || plain.len() > 250 {
+        "a name has 1 to 250 bytes, and no slash but perhaps as the first".to_owned()
+    } else {
+        match work(plain) {
+            Ok(done) => return Ok(done),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => "that name is in use; choose another".into(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "there is none of that name".into(),
+            Err(error) => error.to_string(),
+        }
+    };
+    Err(Error::SharedMemory(format!("{name:?}: {why}")))
+}
+
+impl AsFd for SharedMemory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.segment.as_fd()
+    }
+}
+
+impl fmt::Debug for SharedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedMemory").field("name", &self.name()).field("len", &self.len()).finish()
+    }
+}
+
+impl Serialize for SharedMemory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let handle = baggage::send_shared_handle::<S::Error>(WHAT, self.as_fd())?;
+        (handle, self.name()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SharedMemory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (handle, name) = <(u32, Option<String>)>::deserialize(deserializer)?;
+        let handle: Handle = baggage::copy_handle::<D::Error>(WHAT, handle)?;
+        let segment = Segment::open(handle).map_err(|error| <D::Error as de::Error>::custom(note(error)))?;
+        Ok(SharedMemory::around(segment, name, 0))
+    }
+}

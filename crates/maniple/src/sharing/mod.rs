@@ -1,0 +1,21 @@
+//! Memory that processes share.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `value` | a value, a list of values, with a lock |
+//! | `raw` | the same without a lock |
+//! | `memory` | bytes, nameless or under a name |
+//! | `list` | a list of mixed values in such bytes, which Python opens, too |
+//!
+//! Nameless memory is gone when the last process that has it has ended, however it ended. A name stays until somebody
+//! takes it away.
+
+mod list;
+mod memory;
+mod raw;
+mod value;
+
+pub use list::{ShareableItem, ShareableList};
+pub use memory::SharedMemory;
+pub use raw::{RawArray, RawValue};
+pub use value::{Array, Value};

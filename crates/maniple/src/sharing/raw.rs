@@ -1,0 +1,316 @@
+//! Values in shared memory, without a lock.
+//!
+//! Whoever shares memory without a lock shares it with writers that nobody holds back, so a reference into it would be
+//! a lie. What can be had safely is a copy of a whole value, by one atomic access, which exists for values of 1, 2, 4
+//! and 8 bytes.
+#![allow(unsafe_code)]
+
+use super::value::{no_element, room_for, room_of};
+use crate::error::Result;
+use crate::sync::travel::{Travels, travels};
+use bytemuck::Pod;
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::room::{Access, Room};
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+fn access<T>() -> Access {
+    Access::Raw(size_of::<T>() as u32)
+}
+
+/// The same bits as another type of the same size.
+fn bits<A: Pod, B: Pod>(value: A) -> B {
+    bytemuck::pod_read_unaligned(bytemuck::bytes_of(&value))
+}
+
+/// Does `$work` with the atomic `$cell` at `$at`, a `NonNull<$type>`.
+macro_rules! atomically {
+    ($type:ty, $at:expr, $cell:ident => $work:expr) => {{
+        const { assert!(matches!(size_of::<$type>(), 1 | 2 | 4 | 8), "atomic access is for 1, 2, 4 or 8 bytes") };
+        // SAFETY (all four): callers give the address of an element of a room: it lies there as long as they borrow
+        // that, at a multiple of its own size, since the room begins at a multiple of 64; and all safe accesses to it
+        // are atomic and of this size.
+        match size_of::<$type>() {
+            1 => {
+                // SAFETY: see above.
+                let $cell = unsafe { AtomicU8::from_ptr($at.as_ptr().cast()) };
+                $work
+            }
+            2 => {
+                // SAFETY: see above.
+                let $cell = unsafe { AtomicU16::from_ptr($at.as_ptr().cast()) };
+                $work
+            }
+            4 => {
+                // SAFETY: see above.
+                let $cell = unsafe { AtomicU32::from_ptr($at.as_ptr().cast()) };
+                $work
+            }
+            _ => {
+                // SAFETY: see above.
+                let $cell = unsafe { AtomicU64::from_ptr($at.as_ptr().cast()) };
+                $work
+            }
+        }
+    }};
+}
+
+/// A value of 1, 2, 4 or 8 bytes that processes share without a lock: a counter, a progress figure, a setting.
+///
+/// Every access is atomic, and sequentially consistent.
+///
+/// ```
+/// use maniple::{Process, RawValue};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let done = RawValue::new(0u64)?;
+/// let work = |done: RawValue<u64>| {
+///     for _ in 0..1000 {
+///         done.fetch_update(|n| n + 1);
+///     }
+/// };
+/// let processes = [Process::new(work, done.clone())?, Process::new(work, done.clone())?];
+/// processes.iter().try_for_each(Process::start)?;
+/// for process in &processes {
+///     process.join()?;
+/// }
+/// assert_eq!(done.get(), 2000);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Values of another size do not compile; give them a lock ([`Value`](crate::Value)):
+///
+/// ```compile_fail
+/// let point = maniple::RawValue::new([1.0f64, 2.0])?;
+/// # Ok::<(), maniple::Error>(())
+/// ```
+pub struct RawValue<T: Pod>(RawArray<T>);
+
+impl<T: Pod> RawValue<T> {
+    /// A value.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    pub fn new(value: T) -> Result<RawValue<T>> {
+        let raw = RawValue(RawArray::new(1)?);
+        raw.set(value);
+        Ok(raw)
+    }
+
+    fn at(&self) -> NonNull<T> {
+        self.0.start()
+    }
+
+    /// What it is now.
+    pub fn get(&self) -> T {
+        atomically!(T, self.at(), cell => bits(cell.load(Ordering::SeqCst)))
+    }
+
+    /// Makes it another.
+    pub fn set(&self, value: T) {
+        atomically!(T, self.at(), cell => cell.store(bits(value), Ordering::SeqCst));
+    }
+
+    /// Makes it another; gives what it was.
+    pub fn swap(&self, value: T) -> T {
+        atomically!(T, self.at(), cell => bits(cell.swap(bits(value), Ordering::SeqCst)))
+    }
+
+    /// Makes it another if it is `current`, bit by bit. Either way gives what it was.
+    ///
+    /// ```
+    /// let state = maniple::RawValue::new(1u8)?;
+    /// assert_eq!(state.compare_exchange(1, 2), Ok(1));
+    /// assert_eq!(state.compare_exchange(1, 3), Err(2));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It was something else: that.
+    pub fn compare_exchange(&self, current: T, new: T) -> Result<T, T> {
+        atomically!(T, self.at(), cell => {
+            let was = cell.compare_exchange(bits(current), bits(new), Ordering::SeqCst, Ordering::SeqCst);
+            was.map(bits).map_err(bits)
+        })
+    }
+
+    /// Makes it what `change` makes of it, which is called again where another process was quicker. Gives what it was.
+    pub fn fetch_update(&self, mut change: impl FnMut(T) -> T) -> T {
+        let mut now = self.get();
+        loop {
+            match self.compare_exchange(now, change(now)) {
+                Ok(was) => return was,
+                Err(other) => now = other,
+            }
+        }
+    }
+}
+
+impl<T: Pod> Clone for RawValue<T> {
+    fn clone(&self) -> Self {
+        RawValue(self.0.clone())
+    }
+}
+
+impl<T: Pod> fmt::Debug for RawValue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawValue").finish_non_exhaustive()
+    }
+}
+
+impl<T: Pod> Travels for RawValue<T> {
+    const WHAT: &'static str = "a RawValue";
+
+    fn place(&self) -> &Place {
+        self.0.place()
+    }
+
+    fn apart(&self) -> Option<BorrowedFd<'_>> {
+        self.0.apart()
+    }
+
+    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+        let raw = RawArray::open(ticket, apart)?;
+        if raw.len() != 1 {
+            return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
+        }
+        Ok(RawValue(raw))
+    }
+}
+
+travels!(RawValue<T: Pod>);
+
+/// A list of plain old data, of a fixed length, that processes share without a lock.
+///
+/// Single elements of 1, 2, 4 or 8 bytes are read and written safely, each by one atomic access. The whole, or parts of
+/// it, is had as a slice without copying where the program sees to it, by a [`Barrier`](crate::Barrier) say, that
+/// nobody writes what others read: that is `unsafe`.
+///
+/// ```
+/// use maniple::{Process, RawArray};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let image = RawArray::<u32>::new(1_000_000)?;
+/// let paint = |image: RawArray<u32>| {
+///     // SAFETY: the other process does not look before this one has ended.
+///     unsafe { image.as_mut_slice() }.fill(0xff00ff);
+/// };
+/// let process = Process::new(paint, image.clone())?;
+/// process.start()?;
+/// process.join()?;
+/// assert_eq!(image.get(999_999), Some(0xff00ff));
+/// # Ok(())
+/// # }
+/// ```
+pub struct RawArray<T: Pod> {
+    room: Arc<Room>,
+    // Values are copied in and out.
+    _values: PhantomData<std::sync::Mutex<T>>,
+}
+
+impl<T: Pod> RawArray<T> {
+    /// So many zeros.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left,
+    /// [`Error::SharedMemory`](crate::Error::SharedMemory) if that is more than there can be.
+    pub fn new(len: usize) -> Result<RawArray<T>> {
+        Ok(RawArray { room: Arc::new(room_for::<T>(len, access::<T>())?), _values: PhantomData })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.room.len() / size_of::<T>()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn start(&self) -> NonNull<T> {
+        self.room.start().cast()
+    }
+
+    fn at(&self, index: usize) -> Option<NonNull<T>> {
+        // SAFETY: it lies within the room.
+        (index < self.len()).then(|| unsafe { self.start().add(index) })
+    }
+
+    /// The element of that index, if there is one; by one atomic access, with acquire ordering.
+    pub fn get(&self, index: usize) -> Option<T> {
+        let at = self.at(index)?;
+        Some(atomically!(T, at, cell => bits(cell.load(Ordering::Acquire))))
+    }
+
+    /// Makes the element of that index another; by one atomic access, with release ordering.
+    ///
+    /// # Errors
+    /// [`Error::SharedMemory`](crate::Error::SharedMemory) if there is no such element.
+    pub fn set(&self, index: usize, value: T) -> Result<()> {
+        let at = self.at(index).ok_or_else(|| no_element(index, self.len()))?;
+        atomically!(T, at, cell => cell.store(bits(value), Ordering::Release));
+        Ok(())
+    }
+
+    /// The first element, for foreign functions; aligned to 64 bytes. It stays as long as this array or a clone.
+    pub fn as_ptr(&self) -> *mut T {
+        self.start().as_ptr()
+    }
+
+    /// All of it.
+    ///
+    /// # Safety
+    /// As long as the slice is used, nobody writes to this memory, in any process.
+    pub unsafe fn as_slice(&self) -> &[T] {
+        // SAFETY: the room is there as long as `self`, aligned, and full of values for which any bits will do; and the
+        // caller's promise.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
+    /// All of it, to be changed.
+    ///
+    /// # Safety
+    /// As long as the slice is used, nobody else reads or writes this memory, in any process. (Whoever wants a part of
+    /// it for himself makes his own slice of [`as_ptr`](RawArray::as_ptr).)
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn as_mut_slice(&self) -> &mut [T] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
+    }
+}
+
+impl<T: Pod> Clone for RawArray<T> {
+    fn clone(&self) -> Self {
+        RawArray { room: self.room.clone(), _values: PhantomData }
+    }
+}
+
+impl<T: Pod> fmt::Debug for RawArray<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawArray").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl<T: Pod> Travels for RawArray<T> {
+    const WHAT: &'static str = "a RawArray";
+
+    fn place(&self) -> &Place {
+        self.room.place()
+    }
+
+    fn apart(&self) -> Option<BorrowedFd<'_>> {
+        self.room.apart()
+    }
+
+    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+        Ok(RawArray { room: Arc::new(room_of::<T>(ticket, apart, access::<T>())?), _values: PhantomData })
+    }
+}
+
+travels!(RawArray<T: Pod>);

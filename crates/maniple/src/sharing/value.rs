@@ -1,0 +1,313 @@
+//! Values in shared memory, with a lock.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::sync::held::{self, Held};
+use crate::sync::travel::{Travels, travels};
+use crate::sync::{LockResult, Mutex, MutexGuard, TryLockResult};
+use bytemuck::Pod;
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::room::{ALIGNMENT, Access, Room};
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A value of plain old data that processes share: a [`Mutex`] that is also read and written as a whole.
+///
+/// ```
+/// use maniple::{Process, Value};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let temperature = Value::new(20.5)?;
+/// let process = Process::new(|value: Value<f64>| value.set(21.0), temperature.clone())?;
+/// process.start()?;
+/// process.join()?;
+/// assert_eq!(temperature.get()?, 21.0);
+/// *temperature.lock()? += 0.5;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Without a lock: [`RawValue`](crate::RawValue).
+pub struct Value<T: Pod>(Mutex<T>);
+
+impl<T: Pod> Value<T> {
+    /// A value.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there is no memory or descriptor left.
+    pub fn new(value: T) -> Result<Value<T>> {
+        Mutex::new(value).map(Value)
+    }
+
+    /// What it is now. Takes the lock for a moment.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    pub fn get(&self) -> Result<T> {
+        Ok(*self.0.lock()?)
+    }
+
+    /// Makes it another. Takes the lock for a moment.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    pub fn set(&self, value: T) -> Result<()> {
+        *self.0.lock()? = value;
+        Ok(())
+    }
+
+    /// Takes the lock, to read it, change it, and so on.
+    ///
+    /// # Errors
+    /// It was taken and is poisoned: a holder died or panicked.
+    pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        self.0.lock()
+    }
+
+    /// As [`Mutex::try_lock`].
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
+    pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+        self.0.try_lock()
+    }
+
+    /// As [`lock`](Value::lock), for at most so long.
+    ///
+    /// # Errors
+    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
+    pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
+        self.0.lock_timeout(timeout)
+    }
+
+    /// Whether a holder died or panicked, and nobody has [cleared](Value::clear_poison) that.
+    pub fn is_poisoned(&self) -> bool {
+        self.0.is_poisoned()
+    }
+
+    /// Says that the value is all right again. To be called by whoever holds the lock.
+    pub fn clear_poison(&self) {
+        self.0.clear_poison();
+    }
+}
+
+impl<T: Pod> Clone for Value<T> {
+    fn clone(&self) -> Self {
+        Value(self.0.clone())
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Value").field(&self.0).finish()
+    }
+}
+
+impl<T: Pod> Travels for Value<T> {
+    const WHAT: &'static str = "a Value";
+
+    fn place(&self) -> &Place {
+        self.0.place()
+    }
+
+    fn apart(&self) -> Option<BorrowedFd<'_>> {
+        self.0.apart()
+    }
+
+    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+        Mutex::open(ticket, apart).map(Value)
+    }
+}
+
+travels!(Value<T: Pod>);
+
+/// A list of plain old data, of a fixed length, that processes share, with one lock for all of it.
+///
+/// ```
+/// use maniple::{Array, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let squares = Array::<u64>::new(1000)?;
+/// let fill = |squares: Array<u64>| {
+///     for (n, place) in squares.lock().unwrap().iter_mut().enumerate() {
+///         *place = (n * n) as u64;
+///     }
+/// };
+/// let process = Process::new(fill, squares.clone())?;
+/// process.start()?;
+/// process.join()?;
+/// assert_eq!(squares.lock()?[999], 998_001);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Without a lock: [`RawArray`](crate::RawArray).
+pub struct Array<T: Pod> {
+    room: Arc<Room>,
+    _values: PhantomData<std::sync::Mutex<T>>,
+}
+
+/// A room for so many values.
+pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<Room> {
+    const {
+        assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most");
+        assert!(size_of::<T>() > 0, "an array needs elements that have a size");
+    };
+    let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| isize::try_from(bytes).is_ok());
+    Ok(Room::create(
+        bytes.ok_or_else(|| Error::SharedMemory(format!("{len} elements are more than fit into memory")))?,
+        access,
+    )?)
+}
+
+/// A room that holds a whole number of values, opened.
+pub(super) fn room_of<T: Pod>(ticket: Ticket, apart: Option<OwnedFd>, access: Access) -> maniple_engine::Result<Room> {
+    let room = Room::open(ticket, apart, access)?;
+    if !room.len().is_multiple_of(size_of::<T>()) {
+        return Err(maniple_engine::Error::Lock("the shared array that was sent is no whole number of elements"));
+    }
+    Ok(room)
+}
+
+impl<T: Pod> Array<T> {
+    /// So many zeros.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there is no memory or descriptor left, [`Error::SharedMemory`] if that is more than there
+    /// can be.
+    pub fn new(len: usize) -> Result<Array<T>> {
+        Ok(Array { room: Arc::new(room_for::<T>(len, Access::Guarded)?), _values: PhantomData })
+    }
+
+    /// A copy of these.
+    ///
+    /// ```
+    /// let array = maniple::Array::from_slice(&[1u8, 2, 3])?;
+    /// array.set(0, 9)?;
+    /// assert_eq!(array.to_vec()?, [9, 2, 3]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there is no memory or descriptor left.
+    pub fn from_slice(values: &[T]) -> Result<Array<T>> {
+        let array = Array::new(values.len())?;
+        array.lock()?.copy_from_slice(values);
+        Ok(array)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.room.len() / size_of::<T>()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, [T]> {
+        let values = NonNull::slice_from_raw_parts(self.room.start().cast::<T>(), self.len());
+        // SAFETY: the room has the size (`room_for` made it so, `room_of` checks it) and alignment of so many `T`,
+        // which may have any bit pattern; nobody gets at them but by a guard.
+        move |held| unsafe { MutexGuard::new(held, values) }
+    }
+
+    /// Takes the lock, for all of it as a slice.
+    ///
+    /// # Errors
+    /// It was taken and is poisoned: a holder died or panicked.
+    pub fn lock(&self) -> LockResult<MutexGuard<'_, [T]>> {
+        held::lock(self.room.lock(), self.guard())
+    }
+
+    /// As [`Mutex::try_lock`].
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
+    pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, [T]>> {
+        held::try_lock(self.room.lock(), self.guard())
+    }
+
+    /// As [`lock`](Array::lock), for at most so long.
+    ///
+    /// # Errors
+    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
+    pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, [T]>> {
+        held::lock_timeout(self.room.lock(), timeout, self.guard())
+    }
+
+    /// The element of that index, if there is one. Takes the lock for a moment.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    pub fn get(&self, index: usize) -> Result<Option<T>> {
+        Ok(self.lock()?.get(index).copied())
+    }
+
+    /// Makes the element of that index another. Takes the lock for a moment.
+    ///
+    /// # Errors
+    /// [`Error::SharedMemory`] if there is no such element, [`Error::Poisoned`] if whoever held the lock before died or
+    /// panicked.
+    pub fn set(&self, index: usize, value: T) -> Result<()> {
+        *self.lock()?.get_mut(index).ok_or_else(|| no_element(index, self.len()))? = value;
+        Ok(())
+    }
+
+    /// A copy of all of it. Takes the lock for a moment.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    pub fn to_vec(&self) -> Result<Vec<T>> {
+        Ok(self.lock()?.to_vec())
+    }
+
+    /// Whether a holder died or panicked, and nobody has [cleared](Array::clear_poison) that.
+    pub fn is_poisoned(&self) -> bool {
+        self.room.lock().poison().is_some()
+    }
+
+    /// Says that all is well again. To be called by whoever holds the lock.
+    pub fn clear_poison(&self) {
+        self.room.lock().clear_poison();
+    }
+}
+
+pub(super) fn no_element(index: usize, len: usize) -> Error {
+    Error::SharedMemory(format!("there is no element {index} among {len}"))
+}
+
+impl<T: Pod> Clone for Array<T> {
+    fn clone(&self) -> Self {
+        Array { room: self.room.clone(), _values: PhantomData }
+    }
+}
+
+impl<T: Pod> fmt::Debug for Array<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Array").field("len", &self.len()).field("poisoned", &self.is_poisoned()).finish()
+    }
+}
+
+impl<T: Pod> Travels for Array<T> {
+    const WHAT: &'static str = "an Array";
+
+    fn place(&self) -> &Place {
+        self.room.place()
+    }
+
+    fn apart(&self) -> Option<BorrowedFd<'_>> {
+        self.room.apart()
+    }
+
+    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+        Ok(Array { room: Arc::new(room_of::<T>(ticket, apart, Access::Guarded)?), _values: PhantomData })
+    }
+}
+
+travels!(Array<T: Pod>);

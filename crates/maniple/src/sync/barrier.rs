@@ -1,0 +1,179 @@
+//! Waiting for each other.
+
+use super::travel::{Travels, travels};
+use crate::error::{Error, Result};
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::barrier::{Barrier as Inner, Cause, Met};
+use maniple_engine::sync::patience::Limit;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A place where a number of processes or threads wait until all have come; then they go on, and the next round begins.
+///
+/// It *breaks* when one of those who wait dies (noticed within half a second, and in any case before the round is
+/// completed), when the time of one is up, or when somebody calls [`abort`](Barrier::abort). All who wait then get
+/// [`Error::BrokenBarrier`], and so does everybody who comes, until somebody calls [`reset`](Barrier::reset). A party
+/// that dies before it has come is unknown here: where that may happen, use [`wait_timeout`](Barrier::wait_timeout).
+///
+/// ```
+/// use maniple::{Barrier, Exit, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let barrier = Barrier::new(2)?;
+/// let process = Process::new(
+///     |barrier: Barrier| {
+///         // load what is needed, then
+///         barrier.wait().map(drop)
+///     },
+///     barrier.clone(),
+/// )?;
+/// process.start()?;
+/// if barrier.wait()?.is_leader() {
+///     println!("the last one to come");
+/// }
+/// assert_eq!(process.join()?, Exit::Code(0));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Barrier(Arc<Inner>);
+
+/// What is told to one for whom all have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarrierWaitResult {
+    index: usize,
+    leader: bool,
+}
+
+impl BarrierWaitResult {
+    /// How many of the round had come before: 0, 1, and so on, another for each.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// True for one of the round, the last to come.
+    pub fn is_leader(&self) -> bool {
+        self.leader
+    }
+}
+
+/// Why a barrier is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BrokenBarrier {
+    /// A process died while it waited there.
+    Died,
+    /// The time of one that waited was up, or the barrier was aborted or reset.
+    GivenUp,
+}
+
+impl fmt::Display for BrokenBarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BrokenBarrier::Died => "a process died while it waited there",
+            BrokenBarrier::GivenUp => "the time of one that waited was up, or it was aborted or reset",
+        })
+    }
+}
+
+fn why(cause: Cause) -> BrokenBarrier {
+    match cause {
+        Cause::Died => BrokenBarrier::Died,
+        Cause::GivenUp => BrokenBarrier::GivenUp,
+    }
+}
+
+impl Barrier {
+    /// One for so many parties.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for 0 or more than 5114 parties, or if there is no memory or descriptor left.
+    pub fn new(parties: usize) -> Result<Barrier> {
+        Ok(Barrier(Arc::new(Inner::new(u32::try_from(parties).unwrap_or(u32::MAX))?)))
+    }
+
+    /// Waits until all have come.
+    ///
+    /// # Errors
+    /// [`Error::BrokenBarrier`].
+    pub fn wait(&self) -> Result<BarrierWaitResult> {
+        self.meet(Limit::Never, Duration::MAX)
+    }
+
+    /// The same for at most so long; when the time is up, the barrier is broken.
+    ///
+    /// ```
+    /// use maniple::{Barrier, BrokenBarrier, Error};
+    ///
+    /// let barrier = Barrier::new(2)?;
+    /// assert!(matches!(barrier.wait_timeout(std::time::Duration::from_millis(1)), Err(Error::Timeout(_))));
+    /// assert!(matches!(barrier.wait(), Err(Error::BrokenBarrier(BrokenBarrier::GivenUp))));
+    /// barrier.reset();
+    /// assert_eq!(barrier.broken(), None);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::BrokenBarrier`].
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
+        self.meet(Limit::For(timeout), timeout)
+    }
+
+    fn meet(&self, limit: Limit, timeout: Duration) -> Result<BarrierWaitResult> {
+        match self.0.wait(limit, &mut || true) {
+            Met::All(index) => {
+                Ok(BarrierWaitResult { index: index as usize, leader: index as usize + 1 == self.parties() })
+            }
+            Met::Broken(cause) => Err(Error::BrokenBarrier(why(cause))),
+            Met::TimedOut | Met::Interrupted => Err(Error::Timeout(timeout)),
+        }
+    }
+
+    /// Breaks it: all who wait get an error, and all who come, until it is reset.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// Makes it as new. Those who wait get an error.
+    pub fn reset(&self) {
+        self.0.reset();
+    }
+
+    /// Whether it is broken, and why.
+    pub fn broken(&self) -> Option<BrokenBarrier> {
+        self.0.broken().map(why)
+    }
+
+    /// How many have to come.
+    pub fn parties(&self) -> usize {
+        self.0.parties() as usize
+    }
+
+    /// How many wait now.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting() as usize
+    }
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("Barrier");
+        it.field("parties", &self.parties()).field("waiting", &self.waiting()).field("broken", &self.broken()).finish()
+    }
+}
+
+impl Travels for Barrier {
+    const WHAT: &'static str = "a Barrier";
+
+    fn place(&self) -> &Place {
+        self.0.place()
+    }
+
+    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Barrier> {
+        Ok(Barrier(Arc::new(Inner::open(ticket)?)))
+    }
+}
+
+travels!(Barrier);

@@ -1,0 +1,229 @@
+//! Waiting until another process says that something has changed.
+
+use super::held;
+use super::lock::LockGuard;
+use super::mutex::MutexGuard;
+use super::poison::{LockResult, Poison, judge};
+use super::rlock::RLockGuard;
+use super::travel::{Travels, travels};
+use crate::error::Result;
+use maniple_engine::sync::Outcome;
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::condition::{Condition as Inner, Guard as Unlock};
+use maniple_engine::sync::patience::Limit;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The standard library's `Condvar`, between processes: gives a lock back, waits to be notified, takes the lock again.
+///
+/// It works with the guards of a [`Lock`](crate::Lock), an [`RLock`](crate::RLock) (which is given back altogether,
+/// however deep it is held), a [`Mutex`](crate::Mutex), a [`Value`](crate::Value) or an [`Array`](crate::Array). All
+/// who wait for one condition use the same lock. As with any condition, a wait may end without a notification, so wait
+/// for something: [`wait_while`](Condition::wait_while).
+///
+/// A waiter that dies holds nobody up; at worst another is woken once too often. The lock that a wait takes again may
+/// be poisoned.
+///
+/// ```
+/// use maniple::{Condition, Mutex, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let (stock, changed) = (Mutex::new(0)?, Condition::new()?);
+/// let process = Process::new(
+///     |(stock, changed): (Mutex<i32>, Condition)| {
+///         *stock.lock().unwrap() = 3;
+///         changed.notify_all();
+///     },
+///     (stock.clone(), changed.clone()),
+/// )?;
+/// process.start()?;
+/// let guard = changed.wait_while(stock.lock()?, |stock| **stock == 0)?;
+/// assert_eq!(*guard, 3);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Condition(Arc<Inner>);
+
+/// Whether a wait ended because its time was up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Whether it did.
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+/// A guard that a [`Condition`] can give back and take again.
+pub trait Guard: sealed::Waits {}
+
+impl<G: sealed::Waits> Guard for G {}
+
+mod sealed {
+    use super::{Inner, Limit, Outcome, Poison};
+
+    pub trait Waits {
+        #[doc(hidden)]
+        fn wait(&self, condition: &Inner, limit: Limit) -> Outcome;
+
+        #[doc(hidden)]
+        fn poison(&self) -> Option<Poison>;
+    }
+}
+
+/// How long one waits who cannot, as 65535 do already.
+const CROWDED: Duration = Duration::from_millis(1);
+
+fn wait(lock: &impl Unlock, condition: &Inner, limit: Limit) -> Outcome {
+    match condition.wait(lock, limit, &mut || true) {
+        Ok(waited) => waited.outcome,
+        // Woken without a reason, which is allowed; but not without others having had a chance to take the lock.
+        Err(_) => {
+            if let Some(depth) = lock.let_go() {
+                std::thread::sleep(CROWDED);
+                while !lock.take_again(depth, &mut || true).is_ours() {}
+            }
+            Outcome::Taken
+        }
+    }
+}
+
+impl sealed::Waits for LockGuard<'_> {
+    fn wait(&self, condition: &Inner, limit: Limit) -> Outcome {
+        wait(self.0.lock(), condition, limit)
+    }
+
+    fn poison(&self) -> Option<Poison> {
+        held::poison(self.0.lock())
+    }
+}
+
+impl<T: ?Sized> sealed::Waits for MutexGuard<'_, T> {
+    fn wait(&self, condition: &Inner, limit: Limit) -> Outcome {
+        wait(self.held.lock(), condition, limit)
+    }
+
+    fn poison(&self) -> Option<Poison> {
+        held::poison(self.held.lock())
+    }
+}
+
+impl sealed::Waits for RLockGuard<'_> {
+    fn wait(&self, condition: &Inner, limit: Limit) -> Outcome {
+        wait(self.lock, condition, limit)
+    }
+
+    fn poison(&self) -> Option<Poison> {
+        held::poison(self.lock.lock())
+    }
+}
+
+impl Condition {
+    /// One that nobody waits for.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    pub fn new() -> Result<Condition> {
+        Ok(Condition(Arc::new(Inner::new()?)))
+    }
+
+    /// Gives the lock back, waits to be notified, and takes the lock again.
+    ///
+    /// # Errors
+    /// The lock was taken again and is poisoned: a holder died or panicked.
+    pub fn wait<G: Guard>(&self, guard: G) -> LockResult<G> {
+        guard.wait(&self.0, Limit::Never);
+        let poison = guard.poison();
+        judge(guard, poison)
+    }
+
+    /// Waits as long as `condition` holds, which is asked with the lock held.
+    ///
+    /// # Errors
+    /// The lock was taken again and is poisoned: a holder died or panicked.
+    pub fn wait_while<G: Guard>(&self, mut guard: G, mut condition: impl FnMut(&mut G) -> bool) -> LockResult<G> {
+        while condition(&mut guard) {
+            guard = self.wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    /// As [`wait`](Condition::wait), for at most so long (and as long as it takes to get the lock again).
+    ///
+    /// # Errors
+    /// The lock was taken again and is poisoned: a holder died or panicked.
+    pub fn wait_timeout<G: Guard>(&self, guard: G, timeout: Duration) -> LockResult<(G, WaitTimeoutResult)> {
+        let timed_out = guard.wait(&self.0, Limit::For(timeout)) == Outcome::TimedOut;
+        let poison = guard.poison();
+        judge((guard, WaitTimeoutResult(timed_out)), poison)
+    }
+
+    /// As [`wait_while`](Condition::wait_while), for at most so long.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let (value, changed) = (maniple::Mutex::new(0)?, maniple::Condition::new()?);
+    /// let (guard, result) = changed.wait_timeout_while(value.lock()?, Duration::from_millis(5), |value| **value == 0)?;
+    /// assert!(result.timed_out() && *guard == 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The lock was taken again and is poisoned: a holder died or panicked.
+    pub fn wait_timeout_while<G: Guard>(
+        &self,
+        mut guard: G,
+        timeout: Duration,
+        mut condition: impl FnMut(&mut G) -> bool,
+    ) -> LockResult<(G, WaitTimeoutResult)> {
+        let begun = Instant::now();
+        loop {
+            if !condition(&mut guard) {
+                return Ok((guard, WaitTimeoutResult(false)));
+            }
+            let Some(left) = timeout.checked_sub(begun.elapsed()) else {
+                return Ok((guard, WaitTimeoutResult(true)));
+            };
+            guard = self.wait_timeout(guard, left)?.0;
+        }
+    }
+
+    /// Wakes one who waits, if there is any.
+    pub fn notify_one(&self) {
+        self.notify(1);
+    }
+
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
+        self.notify(u32::MAX);
+    }
+
+    /// Wakes at most so many; gives how many. Those who died while they waited may be among them.
+    pub fn notify(&self, most: u32) -> u32 {
+        self.0.notify(most)
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condition").field("waiting", &self.0.counts().0).finish()
+    }
+}
+
+impl Travels for Condition {
+    const WHAT: &'static str = "a Condition";
+
+    fn place(&self) -> &Place {
+        self.0.place()
+    }
+
+    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Condition> {
+        Ok(Condition(Arc::new(Inner::open(ticket)?)))
+    }
+}
+
+travels!(Condition);

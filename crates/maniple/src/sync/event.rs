@@ -1,0 +1,92 @@
+//! A flag to wait for.
+
+use super::travel::{Travels, travels};
+use crate::error::Result;
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::event::Event as Inner;
+use maniple_engine::sync::patience::Limit;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A flag that processes can wait for. The death of any of them concerns none of the others.
+///
+/// ```
+/// use maniple::{Event, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let ready = Event::new()?;
+/// let process = Process::new(|ready: Event| ready.set(), ready.clone())?;
+/// process.start()?;
+/// ready.wait();
+/// assert!(ready.is_set());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Event(Arc<Inner>);
+
+impl Event {
+    /// One that is not set.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    pub fn new() -> Result<Event> {
+        Ok(Event(Arc::new(Inner::new()?)))
+    }
+
+    /// Sets it, and wakes all who wait.
+    pub fn set(&self) {
+        self.0.set();
+    }
+
+    /// Clears it. Those who waited when it was set go on all the same.
+    pub fn clear(&self) {
+        self.0.clear();
+    }
+
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        self.0.is_set()
+    }
+
+    /// Waits until it is set, or was meanwhile. Only a process that lives can set it: where the one that should may
+    /// die, use [`wait_timeout`](Event::wait_timeout).
+    pub fn wait(&self) {
+        while !self.0.wait(Limit::Never, &mut || true).is_ours() {}
+    }
+
+    /// The same for at most so long; gives whether it was set.
+    ///
+    /// ```
+    /// let event = maniple::Event::new()?;
+    /// assert!(!event.wait_timeout(std::time::Duration::from_millis(1)));
+    /// event.set();
+    /// assert!(event.wait_timeout(std::time::Duration::ZERO));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.0.wait(Limit::For(timeout), &mut || true).is_ours()
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("set", &self.is_set()).finish()
+    }
+}
+
+impl Travels for Event {
+    const WHAT: &'static str = "an Event";
+
+    fn place(&self) -> &Place {
+        self.0.place()
+    }
+
+    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Event> {
+        Ok(Event(Arc::new(Inner::open(ticket)?)))
+    }
+}
+
+travels!(Event);

@@ -1,0 +1,72 @@
+//! What all guards of a lock have in common: it is given back when they are dropped, and poisoned if that is because of
+//! a panic.
+
+use super::poison::{LockResult, Poison, TryLockError, TryLockResult, judge};
+use maniple_engine::sync::lock::Lock;
+use maniple_engine::sync::patience::Limit;
+use std::thread::panicking;
+use std::time::Duration;
+
+/// A lock that this process has taken.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    lock: &'a Lock,
+    // Taken while a panic was under way: then its end says nothing about what was done under the lock.
+    panicking: bool,
+}
+
+impl<'a> Held<'a> {
+    fn new(lock: &'a Lock) -> Held<'a> {
+        Held { lock, panicking: panicking() }
+    }
+
+    pub(crate) fn lock(&self) -> &'a Lock {
+        self.lock
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // A forked child finds its parent's guards among its variables, and whoever may release a plain lock may have
+        // done so.
+        if self.lock.is_held_here() {
+            if panicking() && !self.panicking {
+                self.lock.set_poison();
+            }
+            self.lock.release();
+        }
+    }
+}
+
+pub(crate) fn poison(lock: &Lock) -> Option<Poison> {
+    lock.poison().map(Poison::from_engine)
+}
+
+fn take<'a, G>(lock: &'a Lock, limit: Limit, guard: impl FnOnce(Held<'a>) -> G) -> Option<LockResult<G>> {
+    let outcome = lock.acquire(limit, &mut || true);
+    outcome.is_ours().then(|| judge(guard(Held::new(lock)), poison(lock)))
+}
+
+/// Waits for the lock.
+pub(crate) fn lock<'a, G>(lock: &'a Lock, guard: impl Fn(Held<'a>) -> G) -> LockResult<G> {
+    loop {
+        // Without a limit or an interrupt there is no other end.
+        if let Some(taken) = take(lock, Limit::Never, &guard) {
+            return taken;
+        }
+    }
+}
+
+/// Takes the lock if it is free, or its holder has died.
+pub(crate) fn try_lock<'a, G>(lock: &'a Lock, guard: impl FnOnce(Held<'a>) -> G) -> TryLockResult<G> {
+    Ok(take(lock, Limit::Now, guard).ok_or(TryLockError::WouldBlock)??)
+}
+
+/// Waits for the lock for at most so long.
+pub(crate) fn lock_timeout<'a, G>(
+    lock: &'a Lock,
+    time: Duration,
+    guard: impl FnOnce(Held<'a>) -> G,
+) -> TryLockResult<G> {
+    Ok(take(lock, Limit::For(time), guard).ok_or(TryLockError::Timeout(time))??)
+}

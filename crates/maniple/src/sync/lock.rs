@@ -1,0 +1,137 @@
+//! A lock by itself.
+
+use super::held::{self, Held};
+use super::poison::{LockResult, TryLockResult};
+use super::travel::{Travels, travels};
+use crate::error::{Error, Result};
+use maniple_engine::sync::Released;
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::lock::Lock as Inner;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Mutual exclusion between processes and threads, for things outside of memory: a file, a device, the terminal. For a
+/// value in shared memory there is [`Mutex`](crate::Mutex).
+///
+/// If a holder dies, whoever waits gets the lock within half a second and is told, see
+/// [`PoisonError`](crate::PoisonError).
+///
+/// ```
+/// use maniple::{Exit, Lock, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let lock = Lock::new()?;
+/// let guard = lock.lock()?;
+/// let process = Process::new(|lock: Lock| i32::from(lock.try_lock().is_ok()), lock.clone())?;
+/// process.start()?;
+/// assert_eq!(process.join()?, Exit::Code(0));
+/// drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// As with Python's `Lock`, taking and giving back may be the business of two processes: [`std::mem::forget`] the guard
+/// here, and [`release`](Lock::release) there.
+#[derive(Clone)]
+pub struct Lock(Arc<Inner>);
+
+/// A [`Lock`] that is held; given back when this is dropped.
+#[must_use = "the lock is given back when the guard is dropped"]
+pub struct LockGuard<'a>(pub(super) Held<'a>);
+
+impl Lock {
+    /// A free one.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there is no memory or descriptor left.
+    pub fn new() -> Result<Lock> {
+        Ok(Lock(Arc::new(Inner::new()?)))
+    }
+
+    /// Waits until it is free, and takes it.
+    ///
+    /// # Errors
+    /// It was taken and is poisoned: a holder died or panicked.
+    pub fn lock(&self) -> LockResult<LockGuard<'_>> {
+        held::lock(&self.0, LockGuard)
+    }
+
+    /// Takes it if it is free, or its holder has died: the latter is looked for at most every 100 ms, and not at the
+    /// first attempt.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
+    pub fn try_lock(&self) -> TryLockResult<LockGuard<'_>> {
+        held::try_lock(&self.0, LockGuard)
+    }
+
+    /// As [`lock`](Lock::lock), for at most so long.
+    ///
+    /// # Errors
+    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
+    pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<LockGuard<'_>> {
+        held::lock_timeout(&self.0, timeout, LockGuard)
+    }
+
+    /// Gives it back, whoever took it.
+    ///
+    /// ```
+    /// let lock = maniple::Lock::new()?;
+    /// std::mem::forget(lock.lock()?);
+    /// lock.release()?;
+    /// assert!(lock.release().is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`] if nobody holds it.
+    pub fn release(&self) -> Result<()> {
+        match self.0.release() {
+            Released::Done => Ok(()),
+            Released::TooOften | Released::NotOwner => Err(Error::NotHeld),
+        }
+    }
+
+    /// Whether anybody holds it.
+    pub fn is_locked(&self) -> bool {
+        self.0.is_held()
+    }
+
+    /// Whether a holder died or panicked, and nobody has [cleared](Lock::clear_poison) that.
+    pub fn is_poisoned(&self) -> bool {
+        self.0.poison().is_some()
+    }
+
+    /// Says that all is well again. To be called by whoever holds the lock.
+    pub fn clear_poison(&self) {
+        self.0.clear_poison();
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").field("locked", &self.is_locked()).field("poisoned", &self.is_poisoned()).finish()
+    }
+}
+
+impl fmt::Debug for LockGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LockGuard")
+    }
+}
+
+impl Travels for Lock {
+    const WHAT: &'static str = "a Lock";
+
+    fn place(&self) -> &Place {
+        self.0.place()
+    }
+
+    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Lock> {
+        Ok(Lock(Arc::new(Inner::open(ticket)?)))
+    }
+}
+
+travels!(Lock);

@@ -1,0 +1,33 @@
+//! Locks and their kin, between processes.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `poison` | how the death of a holder is told |
+//! | `held` | what all guards of a lock have in common |
+//! | `lock`, `rlock`, `mutex` | mutual exclusion: bare, recursive, of a value |
+//! | `semaphore`, `event`, `condition`, `barrier` | the others |
+//! | `travel` | how all of them go to other processes |
+//!
+//! The engine's `sync` has the protocols. All types here are handles: a clone, and what arrives in another process, is
+//! the same lock. A forked child inherits no guard: one that it finds among its variables does nothing when it is
+//! dropped.
+
+mod barrier;
+mod condition;
+mod event;
+pub(crate) mod held;
+mod lock;
+mod mutex;
+mod poison;
+mod rlock;
+mod semaphore;
+pub(crate) mod travel;
+
+pub use barrier::{Barrier, BarrierWaitResult, BrokenBarrier};
+pub use condition::{Condition, Guard, WaitTimeoutResult};
+pub use event::Event;
+pub use lock::{Lock, LockGuard};
+pub use mutex::{Mutex, MutexGuard};
+pub use poison::{LockResult, Poison, PoisonError, TryLockError, TryLockResult};
+pub use rlock::{RLock, RLockGuard};
+pub use semaphore::{BoundedSemaphore, Permit, Semaphore};

@@ -1,0 +1,188 @@
+//! A value in shared memory with its lock, and the guard of all such.
+#![allow(unsafe_code)]
+
+use super::held::{self, Held};
+use super::poison::{LockResult, TryLockResult};
+use super::travel::{Travels, travels};
+use crate::error::Result;
+use bytemuck::Pod;
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::room::{ALIGNMENT, Access, Room};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A value that processes share, and a lock that keeps all but one of them away from it: the standard library's
+/// `Mutex`, between processes.
+///
+/// The value is plain old data ([`Pod`]), since it lies in shared memory: numbers, arrays of them, and structs that
+/// derive `bytemuck::Pod`. If a holder dies, the next owner is told, see [`PoisonError`](crate::PoisonError).
+///
+/// ```
+/// use maniple::{Mutex, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let total = Mutex::new(0u64)?;
+/// let add = |total: Mutex<u64>| {
+///     for _ in 0..1000 {
+///         *total.lock().unwrap() += 1;
+///     }
+/// };
+/// let processes = [Process::new(add, total.clone())?, Process::new(add, total.clone())?];
+/// processes.iter().try_for_each(Process::start)?;
+/// for process in &processes {
+///     process.join()?;
+/// }
+/// assert_eq!(*total.lock()?, 2000);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Mutex<T: Pod> {
+    pub(crate) room: Arc<Room>,
+    // To be sent and shared as a mutex of the standard library's is.
+    _value: PhantomData<std::sync::Mutex<T>>,
+}
+
+/// A value whose lock is held: reads and changes like the value itself. The lock is given back when this is dropped.
+#[must_use = "the lock is given back when the guard is dropped"]
+pub struct MutexGuard<'a, T: ?Sized> {
+    pub(super) held: Held<'a>,
+    value: NonNull<T>,
+    _value: PhantomData<&'a mut T>,
+}
+
+// SAFETY: it is a `&mut T` and a lock that is the process's, not a thread's.
+unsafe impl<T: ?Sized + Send> Send for MutexGuard<'_, T> {}
+// SAFETY: through a shared one, only a `&T` can be had.
+unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
+
+impl<'a, T: ?Sized> MutexGuard<'a, T> {
+    /// # Safety
+    /// `value` lies in a room whose lock is `held`, has any bit pattern that may lie there, and is borrowed by nobody
+    /// without that lock.
+    pub(crate) unsafe fn new(held: Held<'a>, value: NonNull<T>) -> Self {
+        MutexGuard { held, value, _value: PhantomData }
+    }
+}
+
+impl<T: ?Sized> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: as `new` was promised: it is there as long as the room, which is borrowed, and nobody else touches it
+        // meanwhile.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { self.value.as_mut() }
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: Pod> Mutex<T> {
+    /// A value that nobody holds.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    pub fn new(value: T) -> Result<Mutex<T>> {
+        const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
+        let room = Room::create(size_of::<T>(), Access::Guarded)?;
+        // SAFETY: the room has the size and the alignment, and nobody else knows it.
+        unsafe { room.start().cast::<T>().write(value) };
+        Ok(Mutex { room: Arc::new(room), _value: PhantomData })
+    }
+
+    fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, T> {
+        // SAFETY: the room has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any
+        // bit pattern; nobody gets at it but by a guard.
+        |held| unsafe { MutexGuard::new(held, self.room.start().cast()) }
+    }
+
+    /// Waits until nobody holds it, and takes it.
+    ///
+    /// # Errors
+    /// It was taken and is poisoned: a holder died or panicked.
+    pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        held::lock(self.room.lock(), self.guard())
+    }
+
+    /// Takes it if nobody holds it, or its holder has died: the latter is looked for at most every 100 ms, and not at
+    /// the first attempt.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
+    pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+        held::try_lock(self.room.lock(), self.guard())
+    }
+
+    /// As [`lock`](Mutex::lock), for at most so long.
+    ///
+    /// # Errors
+    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
+    pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
+        held::lock_timeout(self.room.lock(), timeout, self.guard())
+    }
+
+    /// Whether a holder died or panicked, and nobody has [cleared](Mutex::clear_poison) that.
+    pub fn is_poisoned(&self) -> bool {
+        self.room.lock().poison().is_some()
+    }
+
+    /// Says that the value is all right again. To be called by whoever holds the lock.
+    pub fn clear_poison(&self) {
+        self.room.lock().clear_poison();
+    }
+}
+
+impl<T: Pod> Clone for Mutex<T> {
+    fn clone(&self) -> Self {
+        Mutex { room: self.room.clone(), _value: PhantomData }
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("Mutex");
+        match self.try_lock() {
+            Ok(guard) => it.field("value", &*guard),
+            Err(crate::TryLockError::Poisoned(error)) => it.field("value", &**error.get_ref()),
+            Err(_) => it.field("value", &format_args!("<locked>")),
+        };
+        it.field("poisoned", &self.is_poisoned()).finish()
+    }
+}
+
+impl<T: Pod> Travels for Mutex<T> {
+    const WHAT: &'static str = "a Mutex";
+
+    fn place(&self) -> &Place {
+        self.room.place()
+    }
+
+    fn apart(&self) -> Option<BorrowedFd<'_>> {
+        self.room.apart()
+    }
+
+    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+        let room = Room::open(ticket, apart, Access::Guarded)?;
+        if room.len() != size_of::<T>() {
+            return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
+        }
+        Ok(Mutex { room: Arc::new(room), _value: PhantomData })
+    }
+}
+
+travels!(Mutex<T: Pod>);

@@ -1,0 +1,184 @@
+//! How the death of a holder is told.
+//!
+//! As in the standard library, with one more cause: whoever held the lock panicked, or its *process died*. Either way
+//! the lock is poisoned until [`clear_poison`](crate::Mutex::clear_poison), every attempt to take it gives an error,
+//! and the error holds the guard.
+
+use crate::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a lock is poisoned: who left behind what may be half changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Poison {
+    /// The process of this number died while it held the lock.
+    Died(u32),
+    /// A thread of the process of this number panicked while it held the lock.
+    Panicked(u32),
+}
+
+impl Poison {
+    pub(crate) fn from_engine(poison: maniple_engine::sync::lock::Poison) -> Poison {
+        if poison.died { Poison::Died(poison.pid) } else { Poison::Panicked(poison.pid) }
+    }
+}
+
+impl fmt::Display for Poison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Poison::Died(pid) => write!(f, "process {pid} died while it held this lock"),
+            Poison::Panicked(pid) => write!(f, "a thread of process {pid} panicked while it held this lock"),
+        }
+    }
+}
+
+/// The lock was taken, but whoever held it before was cut short: what it guards may be half changed.
+///
+/// The guard is in here; dropping the error gives the lock back. With `?` it becomes an [`Error::Poisoned`].
+///
+/// ```
+/// use maniple::{Mutex, Poison, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let balance = Mutex::new([50, 50])?;
+/// let process = Process::new(
+///     |balance: Mutex<[i32; 2]>| {
+///         let mut balance = balance.lock().unwrap();
+///         balance[0] -= 20;
+///         std::process::abort();
+///         #[allow(unreachable_code)]
+///         (balance[1] += 20)
+///     },
+///     balance.clone(),
+/// )?;
+/// process.start()?;
+/// process.join()?;
+///
+/// let poisoned = balance.lock().unwrap_err();
+/// assert_eq!(poisoned.poison(), Poison::Died(process.pid().unwrap()));
+/// let mut guard = poisoned.into_inner();
+/// guard[1] = 100 - guard[0];
+/// balance.clear_poison();
+/// # Ok(())
+/// # }
+/// ```
+pub struct PoisonError<G> {
+    guard: G,
+    poison: Poison,
+}
+
+/// A guard, or the guard within an error.
+pub type LockResult<G> = Result<G, PoisonError<G>>;
+
+pub(crate) fn judge<G>(guard: G, poison: Option<Poison>) -> LockResult<G> {
+    match poison {
+        None => Ok(guard),
+        Some(poison) => Err(PoisonError { guard, poison }),
+    }
+}
+
+impl<G> PoisonError<G> {
+    /// The guard, to be used all the same.
+    pub fn into_inner(self) -> G {
+        self.guard
+    }
+
+    /// The guard, to look through it.
+    pub fn get_ref(&self) -> &G {
+        &self.guard
+    }
+
+    /// The guard, to change things through it.
+    pub fn get_mut(&mut self) -> &mut G {
+        &mut self.guard
+    }
+
+    /// What happened, and to whom.
+    pub fn poison(&self) -> Poison {
+        self.poison
+    }
+}
+
+impl<G> fmt::Debug for PoisonError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoisonError").field("poison", &self.poison).finish_non_exhaustive()
+    }
+}
+
+impl<G> fmt::Display for PoisonError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Error::Poisoned(self.poison), f)
+    }
+}
+
+impl<G> std::error::Error for PoisonError<G> {}
+
+impl<G> From<PoisonError<G>> for Error {
+    fn from(error: PoisonError<G>) -> Error {
+        Error::Poisoned(error.poison)
+    }
+}
+
+/// Why a lock was not taken at once or in time; or it was, and is poisoned.
+///
+/// ```
+/// use maniple::{Lock, TryLockError};
+/// use std::time::Duration;
+///
+/// let lock = Lock::new()?;
+/// let _guard = lock.lock()?;
+/// assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+/// assert!(matches!(lock.lock_timeout(Duration::from_millis(1)), Err(TryLockError::Timeout(_))));
+/// # Ok::<(), maniple::Error>(())
+/// ```
+#[non_exhaustive]
+pub enum TryLockError<G> {
+    /// It was taken, and whoever held it before was cut short.
+    Poisoned(PoisonError<G>),
+    /// Somebody holds it.
+    WouldBlock,
+    /// Somebody held it all the time.
+    Timeout(Duration),
+}
+
+/// What `try_lock` and `lock_timeout` give.
+pub type TryLockResult<G> = Result<G, TryLockError<G>>;
+
+impl<G> fmt::Debug for TryLockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TryLockError::Poisoned(error) => f.debug_tuple("Poisoned").field(error).finish(),
+            TryLockError::WouldBlock => f.write_str("WouldBlock"),
+            TryLockError::Timeout(time) => f.debug_tuple("Timeout").field(time).finish(),
+        }
+    }
+}
+
+impl<G> fmt::Display for TryLockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TryLockError::Poisoned(error) => error.fmt(f),
+            TryLockError::WouldBlock => Error::WouldBlock.fmt(f),
+            TryLockError::Timeout(time) => write!(f, "the lock was held by others for {time:?}"),
+        }
+    }
+}
+
+impl<G> std::error::Error for TryLockError<G> {}
+
+impl<G> From<PoisonError<G>> for TryLockError<G> {
+    fn from(error: PoisonError<G>) -> TryLockError<G> {
+        TryLockError::Poisoned(error)
+    }
+}
+
+impl<G> From<TryLockError<G>> for Error {
+    fn from(error: TryLockError<G>) -> Error {
+        match error {
+            TryLockError::Poisoned(error) => error.into(),
+            TryLockError::WouldBlock => Error::WouldBlock,
+            TryLockError::Timeout(time) => Error::Timeout(time),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A lock that its holder may take again.
+
+use super::held;
+use super::poison::{LockResult, TryLockError, TryLockResult, judge};
+use super::travel::{Travels, travels};
+use crate::error::Result;
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::lock::RLock as Inner;
+use maniple_engine::sync::patience::Limit;
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::panicking;
+use std::time::Duration;
+
+/// A [`Lock`](crate::Lock) that belongs to a thread, which may take it several times.
+///
+/// ```
+/// use maniple::RLock;
+///
+/// fn record(journal: &RLock, what: &str) -> maniple::Result<()> {
+///     let _guard = journal.lock()?;
+///     // ...
+///     Ok(())
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let journal = RLock::new()?;
+/// let _both_or_none = journal.lock()?;
+/// record(&journal, "one")?;
+/// record(&journal, "two")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RLock(Arc<Inner>);
+
+/// An [`RLock`] that is held; given back once when this is dropped.
+#[must_use = "the lock is given back when the guard is dropped"]
+pub struct RLockGuard<'a> {
+    pub(super) lock: &'a Inner,
+    panicking: bool,
+    // It is the thread's that took it.
+    _here: PhantomData<*const ()>,
+}
+
+/// Those that came from other processes or were sent to some. Who holds a recursive lock, and how deep, is kept in the
+/// process, so whatever arrives for a second time has to be the very same.
+static KNOWN: Mutex<Vec<(Spot, Weak<Inner>)>> = Mutex::new(Vec::new());
+
+/// Arena and number.
+type Spot = ([u64; 2], u32);
+
+fn known(place: Spot, or: impl FnOnce() -> maniple_engine::Result<Arc<Inner>>) -> maniple_engine::Result<Arc<Inner>> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(same) = known.iter().find(|(at, _)| *at == place).and_then(|(_, lock)| lock.upgrade()) {
+        return Ok(same);
+    }
+    let lock = or()?;
+    known.retain(|(_, lock)| lock.strong_count() > 0);
+    known.push((place, Arc::downgrade(&lock)));
+    Ok(lock)
+}
+
+impl RLock {
+    /// A free one.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    pub fn new() -> Result<RLock> {
+        Ok(RLock(Arc::new(Inner::new()?)))
+    }
+
+    fn take(&self, limit: Limit) -> Option<LockResult<RLockGuard<'_>>> {
+        let outcome = self.0.acquire(limit, &mut || true);
+        let guard = || RLockGuard { lock: &self.0, panicking: panicking(), _here: PhantomData };
+        outcome.is_ours().then(|| judge(guard(), held::poison(self.0.lock())))
+    }
+
+    /// Waits until it is free or this thread's, and takes it once more.
+    ///
+    /// # Errors
+    /// It was taken and is poisoned: a holder died or panicked.
+    pub fn lock(&self) -> LockResult<RLockGuard<'_>> {
+        loop {
+            // Without a limit or an interrupt there is no other end.
+            if let Some(taken) = self.take(Limit::Never) {
+                return taken;
+            }
+        }
+    }
+
+    /// Takes it if it is free, this thread's, or a dead holder's.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
+    pub fn try_lock(&self) -> TryLockResult<RLockGuard<'_>> {
+        Ok(self.take(Limit::Now).ok_or(TryLockError::WouldBlock)??)
+    }
+
+    /// As [`lock`](RLock::lock), for at most so long.
+    ///
+    /// # Errors
+    /// [`TryLockError::Timeout`], or it was taken and is poisoned.
+    pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<RLockGuard<'_>> {
+        Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(timeout))??)
+    }
+
+    /// How many times this thread holds it.
+    pub fn depth(&self) -> u32 {
+        self.0.depth()
+    }
+
+    /// Whether anybody holds it.
+    pub fn is_locked(&self) -> bool {
+        self.0.lock().is_held()
+    }
+
+    /// Whether a holder died or panicked, and nobody has [cleared](RLock::clear_poison) that.
+    pub fn is_poisoned(&self) -> bool {
+        self.0.lock().poison().is_some()
+    }
+
+    /// Says that all is well again. To be called by whoever holds the lock.
+    pub fn clear_poison(&self) {
+        self.0.lock().clear_poison();
+    }
+}
+
+impl Drop for RLockGuard<'_> {
+    fn drop(&mut self) {
+        if panicking() && !self.panicking && self.lock.depth() > 0 {
+            self.lock.lock().set_poison();
+        }
+        // Refused in a forked child, which owns nothing.
+        self.lock.release();
+    }
+}
+
+impl fmt::Debug for RLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RLock").field("locked", &self.is_locked()).field("poisoned", &self.is_poisoned()).finish()
+    }
+}
+
+impl fmt::Debug for RLockGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RLockGuard").field("depth", &self.lock.depth()).finish()
+    }
+}
+
+impl Travels for RLock {
+    const WHAT: &'static str = "an RLock";
+
+    fn place(&self) -> &Place {
+        let place = self.0.lock().place();
+        // It may come back.
+        let _ = known((place.send().arena.id(), place.number()), || Ok(self.0.clone()));
+        place
+    }
+
+    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<RLock> {
+        known((ticket.arena.id(), ticket.number), || Ok(Arc::new(Inner::open(ticket)?))).map(RLock)
+    }
+}
+
+travels!(RLock);

@@ -1,0 +1,230 @@
+//! A number of units: counted, or each with its holder.
+
+use super::poison::{LockResult, Poison, TryLockError, TryLockResult, judge};
+use super::travel::{Travels, travels};
+use crate::error::{Error, Result};
+use maniple_engine::sync::Released;
+use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::patience::Limit;
+use maniple_engine::sync::permits::{Granted, Permits};
+use maniple_engine::sync::semaphore::Semaphore as Counter;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A counter that is lowered by acquiring, which waits while it is zero, and raised by releasing, by whomever.
+///
+/// It has no holders, so units acquired by a process that dies are gone, and whoever waits for them needs a time-out.
+/// For a limited number of *things*, such as connections or licences, there is [`BoundedSemaphore`], where they come
+/// back.
+///
+/// ```
+/// use maniple::{Process, Semaphore};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let done = Semaphore::new(0)?;
+/// let work = |done: Semaphore| (0..3).for_each(|_| done.release().unwrap());
+/// let process = Process::new(work, done.clone())?;
+/// process.start()?;
+/// for _ in 0..3 {
+///     done.acquire();
+/// }
+/// assert_eq!(done.value(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Semaphore(Arc<Counter>);
+
+impl Semaphore {
+    /// One of this value.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there is no memory or descriptor left.
+    pub fn new(value: u32) -> Result<Semaphore> {
+        Ok(Semaphore(Arc::new(Counter::new(value, u32::MAX)?)))
+    }
+
+    /// Takes a unit, waiting for one if need be.
+    pub fn acquire(&self) {
+        while !self.0.acquire(Limit::Never, &mut || true).is_ours() {}
+    }
+
+    /// Takes a unit if there is one; gives whether there was.
+    pub fn try_acquire(&self) -> bool {
+        self.0.try_acquire()
+    }
+
+    /// Takes a unit, waiting for at most so long; gives whether there was one.
+    pub fn acquire_timeout(&self, timeout: Duration) -> bool {
+        self.0.acquire(Limit::For(timeout), &mut || true).is_ours()
+    }
+
+    /// Gives a unit.
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`] if the value is [`u32::MAX`] already.
+    pub fn release(&self) -> Result<()> {
+        if self.0.release() == Released::Done { Ok(()) } else { Err(Error::NotHeld) }
+    }
+
+    /// The value now.
+    pub fn value(&self) -> u32 {
+        self.0.value()
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore").field("value", &self.value()).finish()
+    }
+}
+
+impl Travels for Semaphore {
+    const WHAT: &'static str = "a Semaphore";
+
+    fn place(&self) -> &Place {
+        self.0.place()
+    }
+
+    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Semaphore> {
+        Ok(Semaphore(Arc::new(Counter::open(ticket)?)))
+    }
+}
+
+travels!(Semaphore);
+
+/// A fixed number of units, each of which has a holder while it is taken. Never more are given back than there were.
+///
+/// The units of a process that dies are taken over by those who wait for one, within half a second. Each such taker is
+/// told once, by a [`PoisonError`](crate::PoisonError) that holds the permit: what the unit stands for may need to be
+/// looked after.
+///
+/// ```
+/// use maniple::{BoundedSemaphore, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let downloads = BoundedSemaphore::new(2)?;
+/// let download = |downloads: BoundedSemaphore| {
+///     let _permit = downloads.acquire().unwrap_or_else(|dead| dead.into_inner());
+///     // at most two at a time are here
+/// };
+/// let crew: Vec<_> = (0..4).map(|_| Process::new(download, downloads.clone())).collect::<Result<_, _>>()?;
+/// crew.iter().try_for_each(Process::start)?;
+/// for process in crew {
+///     process.join()?;
+/// }
+/// assert_eq!(downloads.value(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct BoundedSemaphore(Arc<Permits>);
+
+/// A unit of a [`BoundedSemaphore`]; given back when this is dropped.
+#[must_use = "the unit is given back when the permit is dropped"]
+pub struct Permit<'a> {
+    permits: &'a Permits,
+    unit: u32,
+}
+
+impl BoundedSemaphore {
+    /// So many units.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for 0 or more than 5115 units, or if there is no memory or descriptor left.
+    pub fn new(units: u32) -> Result<BoundedSemaphore> {
+        Ok(BoundedSemaphore(Arc::new(Permits::new(units)?)))
+    }
+
+    fn take(&self, limit: Limit) -> Option<LockResult<Permit<'_>>> {
+        let permit = |unit| Permit { permits: &self.0, unit };
+        match self.0.acquire(limit, &mut || true) {
+            Granted::Unit(unit) => Some(Ok(permit(unit))),
+            Granted::TakenOver { unit, from } => Some(judge(permit(unit), Some(Poison::Died(from)))),
+            Granted::TimedOut | Granted::Interrupted => None,
+        }
+    }
+
+    /// Takes a unit, waiting for one if need be.
+    ///
+    /// # Errors
+    /// It was taken, from a process that died.
+    pub fn acquire(&self) -> LockResult<Permit<'_>> {
+        loop {
+            // Without a limit or an interrupt there is no other end.
+            if let Some(taken) = self.take(Limit::Never) {
+                return taken;
+            }
+        }
+    }
+
+    /// Takes a unit if there is one, or one whose holder has died: the latter is looked for at most every 100 ms, and
+    /// not at the first attempt.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`], or it was taken from a process that died.
+    pub fn try_acquire(&self) -> TryLockResult<Permit<'_>> {
+        Ok(self.take(Limit::Now).ok_or(TryLockError::WouldBlock)??)
+    }
+
+    /// As [`acquire`](BoundedSemaphore::acquire), for at most so long.
+    ///
+    /// # Errors
+    /// [`TryLockError::Timeout`], or it was taken from a process that died.
+    pub fn acquire_timeout(&self, timeout: Duration) -> TryLockResult<Permit<'_>> {
+        Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(timeout))??)
+    }
+
+    /// Gives back a unit of this process whose permit was forgotten ([`std::mem::forget`]).
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`] if this process has none.
+    pub fn release(&self) -> Result<()> {
+        if self.0.give_back_any() == Released::Done { Ok(()) } else { Err(Error::NotHeld) }
+    }
+
+    /// How many are free now.
+    pub fn value(&self) -> u32 {
+        self.0.free()
+    }
+
+    /// How many there are.
+    pub fn bound(&self) -> u32 {
+        self.0.units()
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        // Refused in a forked child, whose unit it is not.
+        self.permits.give_back(self.unit);
+    }
+}
+
+impl fmt::Debug for BoundedSemaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundedSemaphore").field("value", &self.value()).field("bound", &self.bound()).finish()
+    }
+}
+
+impl fmt::Debug for Permit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("unit", &self.unit).finish()
+    }
+}
+
+impl Travels for BoundedSemaphore {
+    const WHAT: &'static str = "a BoundedSemaphore";
+
+    fn place(&self) -> &Place {
+        self.0.place()
+    }
+
+    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<BoundedSemaphore> {
+        Ok(BoundedSemaphore(Arc::new(Permits::open(ticket)?)))
+    }
+}
+
+travels!(BoundedSemaphore);
