@@ -64,8 +64,8 @@ pub(super) fn decode<C: Codec, T: DeserializeOwned>(mut bytes: &[u8], source: &m
     if bytes.is_empty() {
         return Ok(value);
     }
-    let why = format_args!("{} bytes are left over; the other side sends another type", bytes.len());
-    Err(Error::codec::<T>("decoded", why))
+    let left = bytes.len();
+    Err(Error::codec::<T>("decoded", format_args!("{left} bytes are left over; the other side sends another type")))
 }
 
 impl Line {

@@ -4,12 +4,12 @@
 //! | --- | --- |
 //! | `line` | one end of a line of messages, whatever their type; `packets`, `frames`: the two ways they travel |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
-//! | `channel` | [`Sender`], [`Receiver`] and [`channel`]: one direction |
+//! | `channel` | [`Sender`], [`Receiver`] and [`channel()`]: one direction |
 //! | `queue` | [`Queue`]: any number of processes on both sides; `queues`: [`JoinableQueue`], [`SimpleQueue`] |
 //! | `lane` | the descriptors of a queue's messages |
 //! | `listener` | [`Listener`] and [`Client`]: connections between processes that did not start each other |
 //! | `address`, `authkey` | where a listener is, and what both ends have to know |
-//! | `wait` | [`wait`] for any of several ends, queues and processes |
+//! | `wait` | [`wait()`] for any of several ends, queues and processes |
 //! | `reactor` | the same for futures |
 //!
 //! What may not be known here: who starts the processes, and what is called in them. An end travels as its descriptor.
