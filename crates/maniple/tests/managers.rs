@@ -1,4 +1,5 @@
-//! Objects in a manager's server: who can use them, how long they live, and that nobody hangs or leaks when something dies.
+//! Objects in a manager's server: who can use them, how long they live, and that nobody hangs or leaks when something
+//! dies.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -539,7 +540,8 @@ fn the_server_ends_with_its_parent() {
         std::thread::sleep(LONG);
         unreachable!();
     }
-    // SAFETY: only this test's hub looks at it, and no thread of this program reads the environment meanwhile but to start others.
+    // SAFETY: only this test's hub looks at it, and no thread of this program reads the environment meanwhile but to
+    // start others.
     unsafe { std::env::set_var("MANIPLE_TEST_PATH", &path) };
     let mut hub = start_hub("the_server_ends_with_its_parent", "hub");
     let pids = read_pids(&mut hub);

@@ -1,7 +1,7 @@
 //! A place in a manager's server where some number of threads wait for each other.
 //!
-//! They pass in rounds. A round is broken when one of those who wait gives up or dies, or by `abort` and `reset`; it is then broken for
-//! all who wait in it, and for all who come, until a `reset` begins a new one.
+//! They pass in rounds. A round is broken when one of those who wait gives up or dies, or by `abort` and `reset`; it is
+//! then broken for all who wait in it, and for all who come, until a `reset` begins a new one.
 
 use super::calling::Answer;
 use super::containers::typed_proxy;
@@ -40,8 +40,8 @@ fn finish(inside: &mut Inside<'_, State, 1>, how: u8) {
 }
 
 typed_proxy!(
-    /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. One that is killed while it waits, or gives up,
-    /// breaks it: the others get [`Refusal::BrokenBarrier`].
+    /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. One that is killed while it
+    /// waits, or gives up, breaks it: the others get [`Refusal::BrokenBarrier`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -1,6 +1,7 @@
 //! Functions that are called in the server, and what they answer.
 //!
-//! As in pools, a function travels by its identity, with that of an [`Invoke`] (it stands for the types involved) before it.
+//! As in pools, a function travels by its identity, with that of an [`Invoke`] (it stands for the types involved)
+//! before it.
 #![allow(unsafe_code)]
 
 use super::registry::{Content, Object};
@@ -92,8 +93,8 @@ pub(super) fn send_call<C: 'static, A: DeserializeOwned>(
 /// Does what it says with the object.
 pub(super) fn receive_call(object: &Object, input: &mut Input<'_>, answer: &mut Answer) -> Result<(), Trouble> {
     let address = input.identity()?.address()?;
-    // SAFETY: `send_call` wrote the identity of an `invoke`, and all of them have this type; the identity was checked to be of this
-    // build. The peer has proved that it knows the manager's key.
+    // SAFETY: `send_call` wrote the identity of an `invoke`, and all of them have this type; the identity was checked
+    // to be of this build. The peer has proved that it knows the manager's key.
     let invoke = unsafe { std::mem::transmute::<*const (), Invoke>(address) };
     invoke(object, input, answer)
 }
@@ -147,8 +148,8 @@ macro_rules! sent {
                 let bytes = <[u8; identity::LEN]>::deserialize(deserializer)?;
                 let address = Identity::decode(&mut &bytes[..]).and_then(Identity::address);
                 let address = address.map_err(|e| D::Error::custom(crate::baggage::note(e)))?;
-                // SAFETY: it was written by `serialize` of this very type: it is only used for arguments of doors and makers that
-                // have it in their type, and those came with it.
+                // SAFETY: it was written by `serialize` of this very type: it is only used for arguments of doors and
+                // makers that have it in their type, and those came with it.
                 Ok($name(unsafe { std::mem::transmute::<*const (), $function>(address) }))
             }
         }

@@ -72,8 +72,8 @@ impl ConditionGuard<'_> {
         Ok(called)
     }
 
-    /// Gives the lock back, waits to be called, and takes the lock again. Whether that is so for which one waited is to be looked at
-    /// then.
+    /// Gives the lock back, waits to be called, and takes the lock again. Whether that is so for which one waited is to
+    /// be looked at then.
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.

@@ -53,8 +53,8 @@ pub(super) use typed_proxy;
 /// The methods that all collections and the single value have.
 macro_rules! whole {
     ($name:ident<$($type:ident),+>($whole:ty)) => {
-        /// Calls `function(&mut all, argument)` in the server, while nobody else has it. If it panics, all calls fail with
-        /// [`Refusal::Poisoned`](crate::managers::Refusal::Poisoned) until `clear_poison`.
+        /// Calls `function(&mut all, argument)` in the server, while nobody else has it. If it panics, all calls fail
+        /// with [`Refusal::Poisoned`](crate::managers::Refusal::Poisoned) until `clear_poison`.
         ///
         /// # Errors
         /// As [`Proxy::call_mut`].

@@ -1,10 +1,11 @@
 //! Waiting in the server: state behind a mutex, and queues of threads that wait until it is as they want it.
 //!
-//! Like a mutex with condition variables, but a wait also ends when the process that waits through this thread is gone: its
-//! [session](super::registry::Session) wakes the thread then. So nothing is given to the dead, and no thread stays behind.
+//! Like a mutex with condition variables, but a wait also ends when the process that waits through this thread is gone:
+//! its [session](super::registry::Session) wakes the thread then. So nothing is given to the dead, and no thread stays
+//! behind.
 //!
-//! Whoever is woken is taken from its queue by the waker. One that was taken but cannot use it, because its caller is gone, wakes the
-//! next; so no wake-up is lost.
+//! Whoever is woken is taken from its queue by the waker. One that was taken but cannot use it, because its caller is
+//! gone, wakes the next; so no wake-up is lost.
 
 use super::registry::current_line;
 use super::wire::Trouble;

@@ -1,7 +1,7 @@
 //! Locks in a manager's server. Each is owned by a thread of a client.
 //!
-//! A lock whose thread or process has ended without giving it back is free, and its next owner is told so: what it guards may have been
-//! changed by half.
+//! A lock whose thread or process has ended without giving it back is free, and its next owner is told so: what it
+//! guards may have been changed by half.
 
 use super::calling::Answer;
 use super::containers::typed_proxy;
@@ -115,7 +115,8 @@ fn release(proxy: &Proxy<Shared>) -> Result<()> {
     proxy.reference().ask(door, &())
 }
 
-/// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it gives the lock back. It belongs to its thread.
+/// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it gives the lock back. It belongs to its
+/// thread.
 #[must_use = "the lock is given back as soon as this is dropped"]
 pub struct LockGuard<'a> {
     pub(super) proxy: &'a Proxy<Shared>,
@@ -161,8 +162,8 @@ macro_rules! lock_methods {
             /// Waits for it.
             ///
             /// # Errors
-            /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`Refusal::HeldByCaller`] where it cannot
-            /// be locked twice.
+            /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
+            /// [`Refusal::HeldByCaller`] where it cannot be locked twice.
             pub fn lock(&self) -> Result<LockGuard<'_>> {
                 loop {
                     if let Some(guard) = acquire(&self.0, None)? {
@@ -191,7 +192,8 @@ macro_rules! lock_methods {
 }
 
 typed_proxy!(
-    /// A lock in a [`Manager`]'s server, for threads of any processes on any machines. A thread that asks for it twice gets an error.
+    /// A lock in a [`Manager`]'s server, for threads of any processes on any machines. A thread that asks for it twice
+    /// gets an error.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -5,7 +5,8 @@
 //! | `mod` | [`Manager`] and its builder |
 //! | `proxy` | [`Proxy`]: a reference that can be sent anywhere, and calls through it |
 //! | `containers`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
-//! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes wait at, for those of other machines, too |
+//! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes of any machines wait at |
+//! | `refusal` | what a manager does not have or allow |
 //! | `wire` | what client and server say to each other |
 //! | `calling` | functions that are called in the server, and what they answer |
 //! | `site` | the server as a client process sees it |
@@ -13,14 +14,14 @@
 //! | `gate` | waiting in the server, until the caller is gone at most |
 //!
 //! # When something dies
-//! The server: whoever waits in a call gets [`Error::ManagerLost`] at once, whoever calls later, too. A client: its calls that wait
-//! end, its references go, what it holds of locks and semaphores is given back, and the next owner of a lock is told so. The process
-//! that made the manager: its server ends with it.
+//! The server: whoever waits in a call gets [`Error::ManagerLost`] at once, whoever calls later, too. A client: its
+//! calls that wait end, its references go, what it holds of locks and semaphores is given back, and the next owner of a
+//! lock is told so. The process that made the manager: its server ends with it.
 //!
 //! # What a manager is not
-//! It speaks with this program only: functions are told by their place in the executable, so a client on another machine
-//! runs the same one. Managers of Python's `multiprocessing` speak in pickles of Python's objects and are out of reach. To exchange
-//! messages with a Python process, use a listener.
+//! It speaks with this program only: functions are told by their place in the executable, so a client on another
+//! machine runs the same one. Managers of Python's `multiprocessing` speak in pickles of Python's objects and are out
+//! of reach. To exchange messages with a Python process, use a listener.
 
 mod barrier;
 mod calling;
@@ -73,8 +74,8 @@ use wire::Ask;
 /// How long a server may take to drop what it holds before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the process for which this thread works is gone. For functions that wait in a manager's server for something of
-/// their own: what is returned then reaches nobody.
+/// Whether the process for which this thread works is gone. For functions that wait in a manager's server for something
+/// of their own: what is returned then reaches nobody.
 pub fn is_caller_gone() -> bool {
     registry::is_caller_gone()
 }
@@ -109,7 +110,8 @@ pub fn is_caller_gone() -> bool {
 /// # }
 /// ```
 ///
-/// Its server ends with it: when it is dropped, on [`shutdown`](Manager::shutdown), or when this process ends, however that happens.
+/// Its server ends with it: when it is dropped, on [`shutdown`](Manager::shutdown), or when this process ends, however
+/// that happens.
 pub struct Manager {
     site: Arc<Site>,
     own: Option<Own>,
@@ -225,8 +227,9 @@ impl Manager {
         ManagerBuilder { address: Ok(None), key: None, method: StartMethod::default(), name: "Manager".into() }
     }
 
-    /// One that some other process has made, here or, if it has a network address, on another machine. This program must be the same
-    /// executable. What there is to be found, its maker has put into its [`names`](Manager::names). Dropping it ends nothing.
+    /// One that some other process has made, here or, if it has a network address, on another machine. This program
+    /// must be the same executable. What there is to be found, its maker has put into its [`names`](Manager::names).
+    /// Dropping it ends nothing.
     ///
     /// # Errors
     /// [`Error::Engine`] if nobody listens there, [`Error::Authentication`] if the key is another.
@@ -250,7 +253,8 @@ impl Manager {
         self.own.as_ref()?.process.pid()
     }
 
-    /// Ends the server: its objects are dropped, and who still waits in a call gets an error. Gives how it ended, if that is known here.
+    /// Ends the server: its objects are dropped, and who still waits in a call gets an error. Gives how it ended, if
+    /// that is known here.
     ///
     /// # Errors
     /// [`Error::ManagerLost`] if it was gone before.

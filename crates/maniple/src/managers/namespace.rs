@@ -81,7 +81,8 @@ impl Namespace {
         self.0.reference().ask(door, &(name, value))
     }
 
-    /// Calls `function(&mut value, argument)` in the server, while nobody else has the namespace. `None`: the name has no value.
+    /// Calls `function(&mut value, argument)` in the server, while nobody else has the namespace. `None`: the name has
+    /// no value.
     ///
     /// # Errors
     /// As [`Proxy::call_mut`](super::Proxy::call_mut).

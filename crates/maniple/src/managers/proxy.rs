@@ -1,13 +1,14 @@
 //! Proxies: what a process holds instead of an object in a manager's server.
 //!
 //! # How a proxy travels
-//! Encoding one tells the server that it sets out, and the object lives until it has arrived (or, if the message is never received,
-//! until ten minutes after the end of the process that sent it). Bytes that are decoded more than once, such as a pool's state, need
-//! a proxy elsewhere after the first time.
+//! Encoding one tells the server that it sets out, and the object lives until it has arrived (or, if the message is
+//! never received, until ten minutes after the end of the process that sent it). Bytes that are decoded more than once,
+//! such as a pool's state, need a proxy elsewhere after the first time.
 //!
-//! The manager's key goes along only in maniple's own encoding, and only where that cannot leave the machine: into the memory
-//! and the private lines of its processes. Anywhere else (other codecs, a network connection, the values in another manager) a proxy is
-//! an address and a number, of use to whoever knows the key: a process that has connected to that manager itself.
+//! The manager's key goes along only in maniple's own encoding, and only where that cannot leave the machine: into the
+//! memory and the private lines of its processes. Anywhere else (other codecs, a network connection, the values in
+//! another manager) a proxy is an address and a number, of use to whoever knows the key: a process that has connected
+//! to that manager itself.
 
 use super::Payload;
 use super::Refusal;
@@ -62,7 +63,8 @@ impl Reference {
         Ok(Reference::counted(site.clone(), object))
     }
 
-    /// In a forked child, has the server count it for this process. (Only this process's own threads write or read the number.)
+    /// In a forked child, has the server count it for this process. (Only this process's own threads write or read the
+    /// number.)
     fn settle(&self, site: &Site) -> Result<()> {
         let me = std::process::id();
         if self.process.load(Ordering::Relaxed) != me {
@@ -182,8 +184,8 @@ impl fmt::Debug for Reference {
     }
 }
 
-/// A `T` that lives in a [`Manager`](super::Manager)'s server, and on which functions can be called from any process that has
-/// (a clone of) this proxy. It can be sent in any value; `T` itself need not be serializable.
+/// A `T` that lives in a [`Manager`](super::Manager)'s server, and on which functions can be called from any process
+/// that has (a clone of) this proxy. It can be sent in any value; `T` itself need not be serializable.
 ///
 /// The `T` lives as long as some proxy for it does, anywhere, also one on its way in a message.
 ///
@@ -229,14 +231,16 @@ impl<T> Proxy<T> {
 }
 
 impl<T: Send + Sync + 'static> Proxy<T> {
-    /// Calls `function(&object, argument)` in the server, and gives what it returns. Any number of calls run side by side, each in
-    /// a thread of its own; one that waits makes only its caller wait. (But a waiting [`call_mut`](Proxy::call_mut) lets no new calls
-    /// pass it. An object whose calls wait for each other should be changed through `call` alone, by a mutex of its own.)
+    /// Calls `function(&object, argument)` in the server, and gives what it returns. Any number of calls run side by
+    /// side, each in a thread of its own; one that waits makes only its caller wait. (But a waiting
+    /// [`call_mut`](Proxy::call_mut) lets no new calls pass it. An object whose calls wait for each other should be
+    /// changed through `call` alone, by a mutex of its own.)
     ///
     /// # Errors
-    /// [`Error::Panicked`](crate::Error::Panicked) if it panics; the object stays usable. [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
-    /// [`Refusal::Poisoned`] after a panic in a `call_mut`. [`Error::Codec`](crate::Error::Codec),
-    /// [`Error::Function`](crate::Error::Function) for what cannot be sent.
+    /// [`Error::Panicked`](crate::Error::Panicked) if it panics; the object stays usable.
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`Refusal::Poisoned`] after a
+    /// panic in a `call_mut`. [`Error::Codec`](crate::Error::Codec), [`Error::Function`](crate::Error::Function) for
+    /// what cannot be sent.
     pub fn call<A: Payload, R: Payload>(&self, function: fn(&T, A) -> R, argument: A) -> Result<R> {
         let door = |content: &RwLock<T>, (function, argument): (Looking<T, A, R>, A), answer: &mut Answer| {
             let object = content.read().map_err(|_| Refusal::Poisoned)?;
@@ -245,8 +249,8 @@ impl<T: Send + Sync + 'static> Proxy<T> {
         self.reference.ask(door, &(Looking(function), &argument))
     }
 
-    /// Calls `function(&mut object, argument)` in the server, while nobody else has it. If it panics the object is *poisoned*: it may
-    /// be changed by half, and all calls fail until [`clear_poison`](Proxy::clear_poison).
+    /// Calls `function(&mut object, argument)` in the server, while nobody else has it. If it panics the object is
+    /// *poisoned*: it may be changed by half, and all calls fail until [`clear_poison`](Proxy::clear_poison).
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -280,7 +284,8 @@ impl<T: Send + Sync + 'static> Proxy<T> {
         self.reference.ask(door, &())
     }
 
-    /// Serves `object` in this very process, which is a manager's server: for functions called there, to give out more objects.
+    /// Serves `object` in this very process, which is a manager's server: for functions called there, to give out more
+    /// objects.
     ///
     /// ```
     /// use maniple::{Manager, Proxy};

@@ -25,8 +25,8 @@ pub(super) struct State<T> {
 type Shared<T> = Arc<Gate<State<T>, 3>>;
 
 typed_proxy!(
-    /// A queue in a [`Manager`]'s server, for any number of processes on any machines. (Between processes of one machine the crate's
-    /// other queues are far quicker.)
+    /// A queue in a [`Manager`]'s server, for any number of processes on any machines. (Between processes of one
+    /// machine the crate's other queues are far quicker.)
     ///
     /// ```
     /// use std::time::Duration;

@@ -4,8 +4,8 @@
 //!
 //! | holder | until |
 //! | --- | --- |
-//! | a [`Session`], for the proxies in a client process | each has been released, or the process is gone: its control connection ends |
-//! | a [`Passage`], for a proxy on its way in some message | it arrives; or the message was never received, some time after its sender's end |
+//! | a [`Session`], for the proxies in a client process | each is released, or the control connection ends |
+//! | a [`Passage`], for a proxy in a message | it arrives; if it never does, some time after its sender's end |
 //! | a proxy in the server itself, as a rule within another object | it is dropped |
 //! | a call that is under way | it ends |
 
@@ -128,6 +128,7 @@ impl Registry {
 #[derive(Default)]
 pub(super) struct Session {
     pub number: u64,
+    // Set before its threads are unparked, which orders it with their look at it; and under the lock of `references`.
     gone: AtomicBool,
     references: Mutex<HashMap<u64, (Arc<Object>, u64)>>,
     threads: Mutex<HashMap<ThreadId, Thread>>,
@@ -236,7 +237,8 @@ pub(super) fn serve_no_more() {
     drop(CURRENT.take());
 }
 
-/// The line that this thread of the server serves. One that serves none is a client itself: of the server's own process.
+/// The line that this thread of the server serves. One that serves none is a client itself: of the server's own
+/// process.
 pub(super) fn current_line() -> Arc<Line> {
     CURRENT.with_borrow_mut(|line| line.get_or_insert_with(|| Served::begin(Arc::default())).0.clone())
 }

@@ -44,8 +44,9 @@ fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), Refusa
 typed_proxy!(
     /// A semaphore in a [`Manager`]'s server, for threads of any processes on any machines.
     ///
-    /// A [`Permit`] is given back when it is dropped, or by the server when its thread or process has ended. To hand permits from one
-    /// process to another, [`forget`](Permit::forget) them here and [`release`](Semaphore::release) them there.
+    /// A [`Permit`] is given back when it is dropped, or by the server when its thread or process has ended. To hand
+    /// permits from one process to another, [`forget`](Permit::forget) them here and [`release`](Semaphore::release)
+    /// them there.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -1,11 +1,12 @@
 //! The server: a process that holds objects, with a thread for each connection.
 //!
-//! The thread of a control connection keeps the books of one client process, and ends its session when it is gone. The thread of a line
-//! does what one thread of a client asks for, so a call that waits makes only its caller wait. The first thread takes the connections.
+//! The thread of a control connection keeps the books of one client process, and ends its session when it is gone. The
+//! thread of a line does what one thread of a client asks for, so a call that waits makes only its caller wait. The
+//! first thread takes the connections.
 //!
 //! | who dies | what happens |
 //! | --- | --- |
-//! | a client process, anywhere | its control connection ends: threads here that wait for it are woken and stop waiting, its references go; its lines end |
+//! | a client process, anywhere | its connections end: threads that wait for it here stop waiting, its references go |
 //! | a thread of a client, or its line | what it held of locks is free, and marked as abandoned |
 //! | the parent | this process is a daemon: it is ended at once |
 //! | this process | every connection ends, and so does every call that waits |
@@ -54,6 +55,7 @@ pub(super) struct Server {
     pub key: Authkey,
     pub registry: Arc<Registry>,
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    // Set before the connection is made that the acceptor sees after.
     stopping: AtomicBool,
     _names: Arc<Object>,
 }
@@ -72,8 +74,8 @@ pub(super) fn random<const LEN: usize>() -> Result<[u8; LEN]> {
     Ok(bytes)
 }
 
-/// A name outside of the file system, where there are such: it goes with its listener, however that ends. Else a path that only this
-/// user can reach.
+/// A name outside of the file system, where there are such: it goes with its listener, however that ends. Else a path
+/// that only this user can reach.
 fn listen_anywhere() -> Result<Listener> {
     let name = format!("\0maniple-manager-{:016x}", u64::from_ne_bytes(random()?));
     Ok(Listener::bind(&listener::Address::Local(name.into()), BACKLOG).or_else(|_| Listener::temporary(BACKLOG))?)

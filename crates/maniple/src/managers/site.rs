@@ -1,10 +1,12 @@
-//! A manager's server as one of its client processes sees it: a control connection for the process, and a line for each thread.
+//! A manager's server as one of its client processes sees it: a control connection for the process, and a line for each
+//! thread.
 //!
-//! Lines are made when a thread first calls and are used again; they end with their thread, with the last proxy and manager here, or with
-//! the server. A call that the thread makes while it decodes an answer has a line of its own.
+//! Lines are made when a thread first calls and are used again; they end with their thread, with the last proxy and
+//! manager here, or with the server. A call that the thread makes while it decodes an answer has a line of its own.
 //!
-//! A forked child has none of its parent's connections (`atfork` closes them), and makes its own. So that the server sees a process's
-//! end, none may stay open in a child by chance: one that was made while another thread forked is thrown away.
+//! A forked child has none of its parent's connections (`atfork` closes them), and makes its own. So that the server
+//! sees a process's end, none may stay open in a child by chance: one that was made while another thread forked is
+//! thrown away.
 
 use super::Refusal;
 use super::wire::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
@@ -233,7 +235,8 @@ impl Site {
         })
     }
 
-    /// Tells it to end, and does not wait: not even for another thread that waits for a server that does nothing any more.
+    /// Tells it to end, and does not wait: not even for another thread that waits for a server that does nothing any
+    /// more.
     pub(super) fn ask_to_end(&self) -> Result<()> {
         let mut output = Output::plain();
         output.item(&Note::Shutdown)?;

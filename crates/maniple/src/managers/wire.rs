@@ -13,9 +13,9 @@
 //!   Ask · what belongs to it ────▶
 //!          ◀────────────────────── Result<value, Trouble>
 //! ```
-//! To `Call` belong the identity of an `Invoke` (see `calling`) and its encoded argument, to `Make` the identity of a maker
-//! and its argument. Identities hold within one build of the program; a function called by name between different ones would be
-//! another `Ask`.
+//! To `Call` belong the identity of an `Invoke` (see `calling`) and its encoded argument, to `Make` the identity of a
+//! maker and its argument. Identities hold within one build of the program; a function called by name between different
+//! ones would be another `Ask`.
 
 use super::Refusal;
 use crate::call::Failure;
