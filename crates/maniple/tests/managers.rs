@@ -5,7 +5,7 @@
 mod support;
 
 use maniple::managers::{
-    Barrier, Condition, Dict, Event, List, Lock, Queue, Refusal, Semaphore, Value, is_caller_gone,
+    Barrier, Condition, Dict, Event, List, Lock, Namespace, Queue, Refusal, Semaphore, Value, is_caller_gone,
 };
 use maniple::{Bulk, Codec, Error, Exit, Manager, Postcard, Process, Proxy, StartMethod};
 use rustix::process::{Pid, Signal};
@@ -267,6 +267,27 @@ fn objects_in_the_server_use_each_other_without_a_connection() {
     assert_eq!(stock.get("bread").unwrap(), Some(2));
     assert!(lock.try_lock().unwrap().is_some());
     assert_eq!(descriptors_of(manager.pid().unwrap()), before);
+}
+
+#[test]
+fn an_object_that_calls_itself_gets_an_error_instead_of_waiting_for_itself() {
+    let _dog = watchdog();
+    let manager = Manager::new().unwrap();
+    let list = manager.list::<List<u8>>().unwrap();
+    list.push(&manager.list().unwrap()).unwrap();
+    let own = manager.namespace().unwrap();
+    own.set("own", &own).unwrap();
+    let nested = own.with::<Namespace, _, _>("own", |own, ()| own.names().map_err(|e| e.to_string()), ()).unwrap();
+    assert!(nested.unwrap().unwrap_err().contains("is being used by the function"));
+    // Another one is no matter.
+    let pushed = list.with(|lists, ()| lists[0].push(&1).and_then(|()| lists[0].len()).unwrap(), ()).unwrap();
+    assert_eq!((pushed, own.names().unwrap()), (1, vec!["own".to_owned()]));
+}
+
+#[test]
+fn proxies_and_managers_are_for_all_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<(Manager, Proxy<std::cell::Cell<u8>>, Dict<String, u8>, Queue<u8>, Lock)>();
 }
 
 #[test]

@@ -40,6 +40,9 @@ pub enum Refusal {
     /// A proxy came by a way on which keys are not sent.
     #[error("a proxy has arrived here without its key; connect to its manager (Manager::connect) first")]
     NoKey,
+    /// A function that is called with an object called that very object by a proxy.
+    #[error("this object is being used by the function that calls it; use what the function was called with")]
+    Reentered,
     /// Only a manager's server can do this.
     #[error("this process is not its server; use Manager::serve")]
     NotTheServer,

@@ -12,9 +12,9 @@
 //! | this process | every connection ends, and so does every call that waits |
 
 use super::calling::{Answer, receive_call, receive_make};
-use super::namespace;
 use super::registry::{Object, Registry, Served, Session, current_line, locked, serve_here, serve_no_more};
 use super::wire::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
+use super::{Refusal, namespace};
 use crate::call::Failure;
 use crate::error::{Error, Result};
 use crate::exchange::{Address, Authkey};
@@ -26,6 +26,7 @@ use maniple_engine::dialogue::Dialogue;
 use maniple_engine::sys::process::{image::image, worker_signals};
 use maniple_engine::sys::{Handle as Socket, socket};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{PipeWriter, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -126,6 +127,31 @@ fn begin(address: Option<Address>, key: Authkey) -> Result<(Arc<Server>, Listene
     });
     let _ = HERE.set(server.clone());
     Ok((server, listener))
+}
+
+thread_local! {
+    static BUSY: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This thread works with an object. If it came to it once more, by a proxy in what it runs, it would wait for itself.
+struct Busy;
+
+impl Busy {
+    fn with(id: u64) -> Result<Busy, Refusal> {
+        BUSY.with_borrow_mut(|busy| match busy.contains(&id) {
+            true => Err(Refusal::Reentered),
+            false => {
+                busy.push(id);
+                Ok(Busy)
+            }
+        })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.with_borrow_mut(Vec::pop);
+    }
 }
 
 impl Server {
@@ -252,6 +278,7 @@ impl Server {
         match input.item::<Ask>()?? {
             Ask::Call(id) => {
                 let object = self.registry.find(id)?;
+                let _busy = Busy::with(id)?;
                 receive_call(&object, input, answer)
             }
             Ask::Make => {
