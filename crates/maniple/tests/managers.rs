@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(50);
 const SHORT: Duration = Duration::from_millis(20);
 
 /// A child that runs `f`.
-fn child<A: maniple::Value, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
+fn child<A: maniple::Payload, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
     let child = Process::builder().daemon(true).build(f, argument).unwrap();
     child.start().unwrap();
     child
@@ -331,7 +331,7 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
     assert!(semaphore.acquire_timeout(SHORT).unwrap().is_none());
     assert!(matches!(semaphore.release(1), Err(Error::Manager(Refusal::ReleasedTooOften))));
     drop(permit);
-    assert_eq!(semaphore.free().unwrap(), 1);
+    assert_eq!(semaphore.value().unwrap(), 1);
     assert!(!event.wait_timeout(SHORT).unwrap() && !event.is_set().unwrap());
     let condition = manager.condition().unwrap();
     let mut guard = condition.lock().unwrap();
@@ -344,7 +344,7 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
     barrier.reset().unwrap();
     std::thread::scope(|scope| {
         let other = scope.spawn(|| barrier.wait().unwrap());
-        assert_eq!(barrier.wait().unwrap() + other.join().unwrap(), 1);
+        assert_eq!(barrier.wait().unwrap().index() + other.join().unwrap().index(), 1);
     });
 }
 
@@ -366,7 +366,7 @@ fn what_a_killed_process_held_is_given_back_and_the_next_is_told() {
     );
     ready.wait().unwrap();
     assert!(lock.try_lock().unwrap().is_none());
-    assert_eq!(semaphore.free().unwrap(), 0);
+    assert_eq!(semaphore.value().unwrap(), 0);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| lock.lock().unwrap().is_abandoned());
         let permit = scope.spawn(|| drop(semaphore.acquire().unwrap()));
@@ -377,7 +377,7 @@ fn what_a_killed_process_held_is_given_back_and_the_next_is_told() {
         permit.join().unwrap();
     });
     assert!(!lock.lock().unwrap().is_abandoned());
-    eventually("the permits are back but the one that was forgotten", || semaphore.free().unwrap() == 2);
+    eventually("the permits are back but the one that was forgotten", || semaphore.value().unwrap() == 2);
 }
 
 #[test]

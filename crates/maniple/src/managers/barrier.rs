@@ -9,6 +9,7 @@ use super::gate::{Gate, Inside, until};
 use super::registry::Content;
 use super::{Manager, Refusal};
 use crate::error::Result;
+use crate::sync::BarrierWaitResult;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -49,7 +50,7 @@ typed_proxy!(
     /// let barrier = manager.barrier(2)?;
     /// let other = barrier.clone();
     /// let thread = std::thread::spawn(move || other.wait());
-    /// assert_eq!(barrier.wait()? + thread.join().unwrap()?, 1);
+    /// assert_ne!(barrier.wait()?.is_leader(), thread.join().unwrap()?.is_leader());
     /// # Ok(())
     /// # }
     /// ```
@@ -57,7 +58,7 @@ typed_proxy!(
 );
 
 impl Barrier {
-    fn wait_within(&self, limit: Option<Duration>) -> Result<usize> {
+    fn wait_within(&self, limit: Option<Duration>) -> Result<BarrierWaitResult> {
         let door = |barrier: &Shared, limit: Option<Duration>, answer: &mut Answer| {
             let until = until(limit);
             let mut inside = barrier.enter();
@@ -81,16 +82,17 @@ impl Barrier {
             if round.load(Ordering::Relaxed) == BROKEN {
                 return Err(Refusal::BrokenBarrier.into());
             }
-            answer.give(&place)
+            answer.give(&(place, place + 1 == inside.parties))
         };
-        self.0.reference().ask(door, &limit)
+        let (index, leader) = self.0.reference().ask(door, &limit)?;
+        Ok(BarrierWaitResult { index, leader })
     }
 
-    /// Waits until as many wait as the barrier was made for. Gives which of them this one is, from 0.
+    /// Waits until as many wait as the barrier was made for. Gives which of them this one is.
     ///
     /// # Errors
     /// [`Refusal::BrokenBarrier`], [`Error::ManagerLost`](crate::Error::ManagerLost).
-    pub fn wait(&self) -> Result<usize> {
+    pub fn wait(&self) -> Result<BarrierWaitResult> {
         self.wait_within(None)
     }
 
@@ -98,7 +100,7 @@ impl Barrier {
     ///
     /// # Errors
     /// As [`wait`](Barrier::wait).
-    pub fn wait_timeout(&self, timeout: Duration) -> Result<usize> {
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
         self.wait_within(Some(timeout))
     }
 

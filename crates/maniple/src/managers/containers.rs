@@ -4,12 +4,12 @@
 //! `with`: a function of one's own, run in the server with the whole collection.
 
 use super::Manager;
-use super::Payload;
 use super::calling::{Answer, Changing};
 #[cfg(doc)]
 use super::proxy::Proxy;
 use super::proxy::unpoisoned;
 use super::registry::Content;
+use crate::call::Payload;
 use crate::error::Result;
 use serde::Serialize;
 use std::borrow::Borrow;

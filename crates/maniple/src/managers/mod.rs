@@ -16,7 +16,8 @@
 //! # When something dies
 //! The server: whoever waits in a call gets [`Error::ManagerLost`] at once, whoever calls later, too. A client: its
 //! calls that wait end, its references go, what it holds of locks and semaphores is given back, and the next owner of a
-//! lock is told so. The process that made the manager: its server ends with it.
+//! lock is told so. The process that made the manager: its server ends with it. The machine of a client: the system
+//! notices that after some hours.
 //!
 //! # What a manager is not
 //! It speaks with this program only: functions are told by their place in the executable, so a client on another
@@ -40,7 +41,7 @@ mod server;
 mod site;
 mod wire;
 
-use crate::call::Value as Payload;
+use crate::call::Payload;
 use crate::error::{Error, Result};
 use crate::exchange::{Address, Authkey};
 use crate::frame::Output;

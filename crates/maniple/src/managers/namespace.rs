@@ -1,12 +1,12 @@
 //! Names for values of any type.
 
-use super::Payload;
 use super::calling::{Answer, Changing};
 use super::containers::typed_proxy;
 use super::proxy::unpoisoned;
 use super::registry::Content;
 use super::wire::Trouble;
 use super::{Manager, Refusal};
+use crate::call::Payload;
 use crate::error::Result;
 use std::any::{Any, type_name};
 use std::collections::BTreeMap;

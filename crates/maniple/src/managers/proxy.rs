@@ -10,7 +10,6 @@
 //! another manager) a proxy is an address and a number, of use to whoever knows the key: a process that has connected
 //! to that manager itself.
 
-use super::Payload;
 use super::Refusal;
 use super::calling::{Answer, Changing, Door, Looking, read, send_call};
 use super::registry::{Content, Object, current_line};
@@ -18,6 +17,7 @@ use super::server;
 use super::site::Site;
 use super::wire::{Ask, Note};
 use crate::baggage;
+use crate::call::Payload;
 use crate::error::Result;
 use crate::exchange::{Address, Authkey};
 use crate::frame::Output;

@@ -1,11 +1,11 @@
 //! A queue in a manager's server.
 
-use super::Payload;
 use super::calling::Answer;
 use super::containers::typed_proxy;
 use super::gate::{Gate, until};
 use super::registry::Content;
 use super::{Manager, Refusal};
+use crate::call::Payload;
 use crate::error::Result;
 use std::collections::VecDeque;
 use std::sync::Arc;

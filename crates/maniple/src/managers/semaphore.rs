@@ -57,7 +57,7 @@ typed_proxy!(
     /// drop(permit);
     /// semaphore.acquire()?.forget()?;
     /// semaphore.release(2)?;
-    /// assert_eq!(semaphore.free()?, 2);
+    /// assert_eq!(semaphore.value()?, 2);
     /// # Ok(())
     /// # }
     /// ```
@@ -174,7 +174,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
-    pub fn free(&self) -> Result<u32> {
+    pub fn value(&self) -> Result<u32> {
         let door = |counter: &Shared, (): (), answer: &mut Answer| answer.give(&counter.0.enter().free);
         self.0.reference().ask(door, &())
     }
