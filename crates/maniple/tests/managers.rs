@@ -175,6 +175,55 @@ fn a_proxy_can_be_decoded_twice_while_another_is_left() {
 }
 
 #[test]
+fn proxies_go_by_every_way_to_a_process_that_knows_nothing_of_their_manager() {
+    let _dog = watchdog();
+    let manager = Manager::new().unwrap();
+    let living = counter(&manager);
+    let total = manager.value(&0u32).unwrap();
+    let (here, there) = maniple::pipe::<Value<u32>>().unwrap();
+    let queue = maniple::Queue::<(Value<u32>, Proxy<Counted>)>::new().unwrap();
+    let process = child(
+        |(there, queue): (maniple::Connection<Value<u32>>, maniple::Queue<(Value<u32>, Proxy<Counted>)>)| {
+            let first = there.recv().unwrap();
+            first.with(|total, ()| *total += 1, ()).unwrap();
+            there.send(&first).unwrap();
+            let (second, object) = queue.get().unwrap();
+            drop(first);
+            object.call(|_, ()| (), ()).unwrap();
+            second.with(|total, ()| *total += 10, ()).unwrap();
+        },
+        (there, queue.clone()),
+    );
+    here.send(&total).unwrap();
+    assert_eq!(here.recv().unwrap().get().unwrap(), 1);
+    // The only proxy for the object is the one in the queue.
+    queue.put(&(total.clone(), manager.serve(Counted::new, ()).unwrap())).unwrap();
+    assert_eq!(process.join().unwrap(), Exit::Code(0));
+    eventually("the object goes with the child", || living() == 0);
+    // A pool's workers, one of them after the other, and a result.
+    let pool = maniple::Pool::new(2).unwrap();
+    let add = |total: Value<u32>| {
+        total.with(|total, ()| *total += 100, ()).unwrap();
+        total
+    };
+    let back = pool.map(add, vec![total.clone(); 4]).unwrap();
+    assert_eq!((back.len(), back[3].get().unwrap()), (4, 411));
+    pool.close();
+    pool.join();
+}
+
+#[test]
+fn descriptors_in_a_managers_values_are_refused() {
+    let _dog = watchdog();
+    let manager = Manager::new().unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let list = manager.list::<maniple::Handle<std::io::PipeWriter>>().unwrap();
+    let error = list.push(&maniple::Handle::new(writer)).unwrap_err();
+    assert!(matches!(&error, Error::Codec { .. }) && error.to_string().contains("cannot be sent this way"), "{error}");
+    assert!(list.is_empty().unwrap());
+}
+
+#[test]
 fn a_key_stays_in_maniples_own_encoding() {
     let _dog = watchdog();
     let key = b"a key that is easily found";
