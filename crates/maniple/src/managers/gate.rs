@@ -118,3 +118,48 @@ impl<S, const QUEUES: usize> DerefMut for Inside<'_, S, QUEUES> {
         &mut self.inner().state
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::managers::registry::{Registry, Served, Session, serve_here, serve_no_more};
+    use std::sync::Arc;
+
+    /// Waits at the gate for somebody of that session.
+    fn sleeper(gate: &Arc<Gate<()>>, session: &Arc<Session>) -> std::thread::JoinHandle<Result<bool, Trouble>> {
+        let (theirs, session, before) = (gate.clone(), session.clone(), gate.enter().inner().queues[0].len());
+        let thread = std::thread::spawn(move || {
+            serve_here(Served::begin(session));
+            let slept = theirs.enter().sleep(0, None);
+            serve_no_more();
+            slept
+        });
+        while gate.enter().inner().queues[0].len() == before {
+            std::thread::yield_now();
+        }
+        thread
+    }
+
+    #[test]
+    fn a_wait_ends_with_its_session_and_leaves_no_trace() {
+        let (gate, session) = (Arc::new(Gate::new(())), Arc::new(Session::new(1)));
+        let thread = sleeper(&gate, &session);
+        session.end(&Registry::default());
+        assert!(matches!(thread.join().unwrap(), Err(Trouble::CallerGone)));
+        assert!(gate.enter().inner().queues[0].is_empty());
+    }
+
+    #[test]
+    fn one_that_is_woken_for_the_dead_wakes_the_next() {
+        let gate = Arc::new(Gate::new(()));
+        let (dying, living) = (Arc::new(Session::new(1)), Arc::new(Session::new(2)));
+        let first = sleeper(&gate, &dying);
+        let second = sleeper(&gate, &living);
+        let mut inside = gate.enter();
+        inside.wake(0, 1);
+        dying.end(&Registry::default());
+        drop(inside);
+        assert!(matches!(first.join().unwrap(), Err(Trouble::CallerGone)));
+        assert!(matches!(second.join().unwrap(), Ok(true)));
+    }
+}

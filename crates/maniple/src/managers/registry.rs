@@ -116,8 +116,7 @@ impl Registry {
     }
 
     /// Forgets the passages that nobody will end any more.
-    pub(super) fn sweep(&self) {
-        let now = Instant::now();
+    pub(super) fn sweep(&self, now: Instant) {
         let late = |_: &u64, p: &mut Passage| p.until.is_some_and(|until| until < now);
         let dead: Vec<Passage> = locked(&self.passages).extract_if(late).map(|(_, passage)| passage).collect();
         drop(dead);
@@ -246,4 +245,51 @@ pub(super) fn current_line() -> Arc<Line> {
 /// Whether the process for which this thread of the server works is gone.
 pub(super) fn is_caller_gone() -> bool {
     CURRENT.with_borrow(|line| line.as_ref().is_some_and(|served| served.0.is_gone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_nobody_receives_keeps_its_object_until_some_time_after_its_senders_end() {
+        let registry = Arc::<Registry>::default();
+        let sender = Session::new(5);
+        let (object, claimed) = (registry.add(Content::new(1u8)), registry.add(Content::new(2u8)));
+        let (id, other) = (object.id, claimed.id);
+        registry.pass(object, sender.number);
+        let passage = registry.pass(claimed, sender.number);
+        let late = || Instant::now() + 2 * UNCLAIMED;
+        registry.sweep(late());
+        assert!(registry.find(id).is_ok());
+        sender.end(&registry);
+        registry.sweep(Instant::now());
+        assert!(registry.find(id).is_ok());
+        // A receiver that comes in between has it for good.
+        let claimed = registry.claim(other, passage).unwrap();
+        registry.sweep(late());
+        assert_eq!(registry.find(id).err(), Some(Refusal::NoObject));
+        assert_eq!(claimed.content::<u8>().ok(), Some(&2));
+        drop(claimed);
+        assert!(locked(&registry.objects).is_empty() && locked(&registry.passages).is_empty());
+    }
+
+    #[test]
+    fn a_session_holds_each_object_as_often_as_it_has_proxies_for_it() {
+        let registry = Arc::<Registry>::default();
+        let session = Session::new(1);
+        let object = registry.add(Content::new(()));
+        let id = object.id;
+        session.hold(object.clone());
+        session.hold(object);
+        session.release(id);
+        assert!(registry.find(id).is_ok());
+        session.release(id);
+        assert!(registry.find(id).is_err());
+        // More than it had, and after its end: nothing happens.
+        session.release(id);
+        session.end(&registry);
+        session.hold(registry.add(Content::new(())));
+        assert!(locked(&registry.objects).is_empty());
+    }
 }

@@ -168,7 +168,7 @@ impl Server {
                 Err(maniple_engine::Error::Contact(why)) if why.is_one_client() => {}
                 Err(_) => std::thread::sleep(PAUSE),
             }
-            self.registry.sweep();
+            self.registry.sweep(Instant::now());
         }
     }
 
