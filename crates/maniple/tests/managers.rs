@@ -181,9 +181,10 @@ fn proxies_go_by_every_way_to_a_process_that_knows_nothing_of_their_manager() {
     let living = counter(&manager);
     let total = manager.value(&0u32).unwrap();
     let (here, there) = maniple::pipe::<Value<u32>>().unwrap();
-    let queue = maniple::Queue::<(Value<u32>, Proxy<Counted>)>::new().unwrap();
+    type Both = (Value<u32>, Proxy<Counted>);
+    let queue = maniple::Queue::<Both>::new().unwrap();
     let process = child(
-        |(there, queue): (maniple::Connection<Value<u32>>, maniple::Queue<(Value<u32>, Proxy<Counted>)>)| {
+        |(there, queue): (maniple::Connection<Value<u32>>, maniple::Queue<Both>)| {
             let first = there.recv().unwrap();
             first.with(|total, ()| *total += 1, ()).unwrap();
             there.send(&first).unwrap();
