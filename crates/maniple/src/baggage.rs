@@ -182,6 +182,11 @@ impl Sink {
         }
     }
 
+    /// Descriptors and blocks of memory cannot go any further.
+    fn stays_on_this_machine(&self) -> bool {
+        self.handles.is_some() || matches!(self.large, Large::Blocks(..))
+    }
+
     /// How much is in it.
     pub(crate) fn mark(&self) -> Mark {
         let large = match &self.large {
@@ -317,6 +322,11 @@ pub(crate) fn note(why: impl fmt::Display) -> String {
 /// Whether a value is being decoded that may have something beside its bytes.
 pub(crate) fn is_decoding() -> bool {
     SOURCE.with_borrow(Option::is_some)
+}
+
+/// Whether a value is being encoded for a process of this machine, by a way on which nobody else can read it.
+pub(crate) fn stays_on_this_machine() -> bool {
+    SINK.with_borrow(|sink| sink.as_ref().is_some_and(Sink::stays_on_this_machine))
 }
 
 /// Puts a large buffer beside the bytes. Gives its number; 0: it is to go into the bytes; `None`: nobody of maniple's is encoding.

@@ -96,6 +96,12 @@ pub enum Error {
     /// Shared memory cannot be used so, or its content is not what it should be.
     #[error("shared memory: {0}")]
     SharedMemory(String),
+    /// A manager's server is gone: it was shut down, killed, or cannot be reached any more.
+    #[error(transparent)]
+    ManagerLost(Box<ManagerLost>),
+    /// A manager was asked for something that it does not have or allow.
+    #[error("the manager: {0}")]
+    Manager(crate::managers::Refusal),
     /// The operating system or the engine refused something.
     #[error(transparent)]
     Engine(maniple_engine::Error),
@@ -127,6 +133,30 @@ impl fmt::Display for WorkerLost {
 }
 
 impl std::error::Error for WorkerLost {}
+
+/// The end of a manager's server, as one of its clients saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ManagerLost {
+    /// Where it listened.
+    pub address: String,
+    /// How its process ended, if it was a child of this one and has ended.
+    pub exit: Option<Exit>,
+    /// What was noticed.
+    pub why: String,
+}
+
+impl fmt::Display for ManagerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the manager at {} is gone", self.address)?;
+        if let Some(exit) = &self.exit {
+            write!(f, ", {exit}")?;
+        }
+        write!(f, ": {}; what it held is lost, start another", self.why)
+    }
+}
+
+impl std::error::Error for ManagerLost {}
 
 /// A panic in a worker, as its panic hook saw it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -176,7 +206,7 @@ impl From<Error> for io::Error {
         let kind = match &error {
             Error::Timeout(_) => io::ErrorKind::TimedOut,
             Error::Codec { .. } => io::ErrorKind::InvalidData,
-            Error::NotRunning => io::ErrorKind::NotConnected,
+            Error::NotRunning | Error::ManagerLost(_) => io::ErrorKind::NotConnected,
             Error::Address(_) => io::ErrorKind::InvalidInput,
             Error::Authentication(_) => io::ErrorKind::PermissionDenied,
             Error::WouldBlock => io::ErrorKind::WouldBlock,

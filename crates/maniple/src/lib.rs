@@ -60,6 +60,7 @@ mod exchange;
 mod frame;
 pub mod handle;
 mod identity;
+pub mod managers;
 mod panic;
 mod pool;
 mod process;
@@ -76,10 +77,11 @@ pub use call::{Payload, StarFn};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Codec, Postcard};
-pub use error::{Error, Panicked, Result, WorkerLost};
+pub use error::{Error, ManagerLost, Panicked, Result, WorkerLost};
 pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use exchange::{Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait};
 pub use handle::Handle;
+pub use managers::{Manager, ManagerBuilder, Proxy};
 pub use maniple_engine::process::Exit;
 /// ```
 /// #[maniple::task]

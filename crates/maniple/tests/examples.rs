@@ -48,6 +48,17 @@ fn deadline() {
 }
 
 #[test]
+fn depot() {
+    let _dog = watchdog();
+    let expected = "\
+        nails left: 500\n\
+        paint: only 3 of paint left\n\
+        the thief: killed by signal 6 (SIGABRT)\n\
+        the till's lock was abandoned: true\n";
+    assert_eq!(said("depot", &[]), expected);
+}
+
+#[test]
 fn pipeline() {
     let _dog = watchdog();
     let said = said("pipeline", &[folder()]);

@@ -127,7 +127,11 @@ extern "C" fn in_child() {
 /// A descriptor that only the hub may hold: registered while it lives, closed when dropped, and not touched any more in a
 /// forked child, where it is closed already.
 #[derive(Debug)]
-pub struct HubOnly(ManuallyDrop<Handle>);
+pub struct HubOnly {
+    handle: ManuallyDrop<Handle>,
+    // Where it is open. In a forked child its number may be another's by now, even one that is registered there.
+    process: u32,
+}
 
 impl HubOnly {
     /// Registers `handle`; to be called inside [`making`], where `handle` was made.
@@ -136,22 +140,25 @@ impl HubOnly {
     /// As [`register`].
     pub fn new(handle: Handle) -> io::Result<HubOnly> {
         register(handle.as_fd())?;
-        Ok(HubOnly(ManuallyDrop::new(handle)))
+        Ok(HubOnly { handle: ManuallyDrop::new(handle), process: sys::process_id() })
     }
 }
 
 impl AsFd for HubOnly {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.handle.as_fd()
     }
 }
 
 impl Drop for HubOnly {
     fn drop(&mut self) {
+        if self.process != sys::process_id() {
+            return;
+        }
         // As one step: a fork in between would find it open and not registered.
         making(|| {
-            if unregister(self.0.as_raw_fd()) {
-                sys::process::close_number(self.0.as_raw_fd());
+            if unregister(self.handle.as_raw_fd()) {
+                sys::process::close_number(self.handle.as_raw_fd());
             }
         });
     }
@@ -178,6 +185,28 @@ mod tests {
         assert!(sys::process::is_open(number));
         drop(mine);
         assert_eq!(rustix::io::read(&read, &mut [0u8; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_forked_childs_copy_leaves_alone_what_the_child_has_registered_since() {
+        let (_read, write) = pipe();
+        let number = write.as_raw_fd();
+        let mut mine = Some(hub_only(write));
+        let code = sys::process::tests::in_forked_child(|| {
+            // The number is free here, and among the next to be given out.
+            let mut own = Vec::new();
+            while !sys::process::is_open(number) {
+                let (read, write) = pipe();
+                own.extend([hub_only(read), hub_only(write)]);
+            }
+            drop(mine.take());
+            i32::from(!sys::process::is_open(number))
+        });
+        assert_eq!(code, 0);
+    }
+
+    fn hub_only(handle: Handle) -> HubOnly {
+        making(|| HubOnly::new(handle).unwrap())
     }
 
     #[test]

@@ -30,7 +30,7 @@ use std::str::FromStr;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Address(pub(super) engine::Address);
+pub struct Address(pub(crate) engine::Address);
 
 impl Address {
     /// The path, if it has one that is in the file system.

@@ -43,8 +43,8 @@ pub struct Barrier(Arc<Inner>);
 /// What is told to one for whom all have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
-    index: usize,
-    leader: bool,
+    pub(crate) index: usize,
+    pub(crate) leader: bool,
 }
 
 impl BarrierWaitResult {

@@ -213,6 +213,11 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usiz
     }
 }
 
+/// Ends a connection for everybody who has (a copy of) this end. One that has ended already is left as it is.
+pub fn hang_up(socket: BorrowedFd<'_>) {
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+}
+
 /// Marks an end.
 pub fn mark(fd: BorrowedFd<'_>) -> io::Result<()> {
     // The socket's own number makes the name one of a kind.

@@ -1,0 +1,166 @@
+//! A place in a manager's server where some number of threads wait for each other.
+//!
+//! They pass in rounds. A round is broken when one of those who wait gives up or dies, or by `abort` and `reset`; it is
+//! then broken for all who wait in it, and for all who come, until a `reset` begins a new one.
+
+use super::calling::Answer;
+use super::containers::typed_proxy;
+use super::gate::{Gate, Inside, until};
+use super::registry::Content;
+use super::{Manager, Refusal};
+use crate::error::Result;
+use crate::sync::BarrierWaitResult;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+const WAITING: u8 = 0;
+const PASSED: u8 = 1;
+const BROKEN: u8 = 2;
+
+pub(super) struct State {
+    parties: usize,
+    arrived: usize,
+    /// How the present round stands; changed and read under the gate's lock.
+    round: Arc<AtomicU8>,
+}
+
+type Shared = Gate<State>;
+
+impl State {
+    fn stands(&self) -> u8 {
+        self.round.load(Ordering::Relaxed)
+    }
+}
+
+/// Ends the round so.
+fn finish(inside: &mut Inside<'_, State, 1>, how: u8) {
+    inside.round.store(how, Ordering::Relaxed);
+    inside.arrived = 0;
+    inside.wake(0, usize::MAX);
+}
+
+typed_proxy!(
+    /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. One that is killed while it
+    /// waits, or gives up, breaks it: the others get [`Refusal::BrokenBarrier`].
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let barrier = manager.barrier(2)?;
+    /// let other = barrier.clone();
+    /// let thread = std::thread::spawn(move || other.wait());
+    /// assert_ne!(barrier.wait()?.is_leader(), thread.join().unwrap()?.is_leader());
+    /// # Ok(())
+    /// # }
+    /// ```
+    Barrier(Shared)
+);
+
+impl Barrier {
+    fn wait_within(&self, limit: Option<Duration>) -> Result<BarrierWaitResult> {
+        let door = |barrier: &Shared, limit: Option<Duration>, answer: &mut Answer| {
+            let until = until(limit);
+            let mut inside = barrier.enter();
+            if inside.stands() == BROKEN {
+                return Err(Refusal::BrokenBarrier.into());
+            }
+            let round = inside.round.clone();
+            let place = inside.arrived;
+            inside.arrived += 1;
+            if inside.arrived == inside.parties {
+                finish(&mut inside, PASSED);
+                inside.round = Arc::default();
+            }
+            while round.load(Ordering::Relaxed) == WAITING {
+                let slept = inside.sleep(0, until);
+                if !matches!(slept, Ok(true)) && round.load(Ordering::Relaxed) == WAITING {
+                    finish(&mut inside, BROKEN);
+                }
+                slept?;
+            }
+            if round.load(Ordering::Relaxed) == BROKEN {
+                return Err(Refusal::BrokenBarrier.into());
+            }
+            answer.give(&(place, place + 1 == inside.parties))
+        };
+        let (index, leader) = self.0.reference().ask(door, &limit)?;
+        Ok(BarrierWaitResult { index, leader })
+    }
+
+    /// Waits until as many wait as the barrier was made for. Gives which of them this one is.
+    ///
+    /// # Errors
+    /// [`Refusal::BrokenBarrier`], [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn wait(&self) -> Result<BarrierWaitResult> {
+        self.wait_within(None)
+    }
+
+    /// The same for at most `timeout`; after that the barrier is broken, for the others, too.
+    ///
+    /// # Errors
+    /// As [`wait`](Barrier::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
+        self.wait_within(Some(timeout))
+    }
+
+    fn end_round(&self, renew: bool) -> Result<()> {
+        let door = |barrier: &Shared, renew: bool, answer: &mut Answer| {
+            let mut inside = barrier.enter();
+            finish(&mut inside, BROKEN);
+            if renew {
+                inside.round = Arc::default();
+            }
+            answer.give(&())
+        };
+        self.0.reference().ask(door, &renew)
+    }
+
+    /// Breaks it.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn abort(&self) -> Result<()> {
+        self.end_round(false)
+    }
+
+    /// Makes it as it was at first. It is broken for those who wait.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn reset(&self) -> Result<()> {
+        self.end_round(true)
+    }
+
+    /// How many wait.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn waiting(&self) -> Result<usize> {
+        let door = |barrier: &Shared, (): (), answer: &mut Answer| answer.give(&barrier.enter().arrived);
+        self.0.reference().ask(door, &())
+    }
+
+    /// Whether it is broken.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn is_broken(&self) -> Result<bool> {
+        let door = |barrier: &Shared, (): (), answer: &mut Answer| answer.give(&(barrier.enter().stands() == BROKEN));
+        self.0.reference().ask(door, &())
+    }
+}
+
+impl Manager {
+    /// A barrier for so many (1 at least).
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn barrier(&self, parties: usize) -> Result<Barrier> {
+        let maker = |parties: usize| {
+            let parties = parties.max(1);
+            Content::new(Gate::<State>::new(State { parties, arrived: 0, round: Arc::default() }))
+        };
+        self.make(maker, &parties).map(Barrier)
+    }
+}

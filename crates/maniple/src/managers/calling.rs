@@ -1,0 +1,170 @@
+//! Functions that are called in the server, and what they answer.
+//!
+//! As in pools, a function travels by its identity, with that of an [`Invoke`] (it stands for the types involved)
+//! before it.
+#![allow(unsafe_code)]
+
+use super::registry::{Content, Object};
+use super::wire::Trouble;
+use crate::error::Result as CallResult;
+use crate::frame::{Input, Output};
+use crate::identity::{self, Identity};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What a call gives back.
+pub(super) struct Answer {
+    output: Output,
+    unless_sent: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Answer {
+    pub(super) fn new() -> Answer {
+        Answer { output: Output::plain(), unless_sent: None }
+    }
+
+    /// The value.
+    pub(super) fn give<R: Serialize + ?Sized>(&mut self, value: &R) -> Result<(), Trouble> {
+        Ok(self.output.item(&Ok::<&R, Trouble>(value))?)
+    }
+
+    /// What to do if the client cannot be told.
+    pub(super) fn unless_sent(&mut self, undo: impl FnOnce() + Send + 'static) {
+        self.unless_sent = Some(Box::new(undo));
+    }
+
+    /// None, instead of what was given.
+    pub(super) fn refuse(trouble: Trouble, given: Answer) -> Answer {
+        let mut answer = Answer::new();
+        // A number or text: there is nothing in it that could not be encoded.
+        let _ = answer.output.item(&Err::<(), _>(trouble));
+        given.sent(false);
+        answer
+    }
+
+    pub(super) fn bytes(&mut self) -> &[u8] {
+        self.output.bytes()
+    }
+
+    /// Whether the client has been told.
+    pub(super) fn sent(self, sent: bool) {
+        if let Some(undo) = self.unless_sent
+            && !sent
+        {
+            undo();
+        }
+    }
+}
+
+/// Reads what an [`Answer`] says.
+pub(super) fn read<R: DeserializeOwned>(bytes: &[u8]) -> CallResult<R> {
+    Ok(Input::plain(bytes).item::<Result<R, Trouble>>()???)
+}
+
+/// Does something with an object's content, and answers.
+pub(super) type Door<C, A> = fn(&C, A, &mut Answer) -> Result<(), Trouble>;
+
+/// The type of [`invoke`], whatever it is made for.
+type Invoke = fn(&Object, &mut Input<'_>, &mut Answer) -> Result<(), Trouble>;
+
+fn invoke<C: 'static, A: DeserializeOwned>(
+    object: &Object,
+    input: &mut Input<'_>,
+    answer: &mut Answer,
+) -> Result<(), Trouble> {
+    let address = input.identity()?.address()?;
+    // SAFETY: `send_call` for these very types wrote the identity of a function of this type.
+    let door = unsafe { std::mem::transmute::<*const (), Door<C, A>>(address) };
+    let content = object.content::<C>()?;
+    door(content, input.item::<A>()??, answer)
+}
+
+/// Writes a call; `argument` is encoded as an `A` is.
+pub(super) fn send_call<C: 'static, A: DeserializeOwned>(
+    output: &mut Output,
+    door: Door<C, A>,
+    argument: &impl Serialize,
+) -> CallResult<()> {
+    output.identity(Identity::of(invoke::<C, A> as Invoke as *const ())?);
+    output.identity(Identity::of(door as *const ())?);
+    output.item(argument)
+}
+
+/// Does what it says with the object.
+pub(super) fn receive_call(object: &Object, input: &mut Input<'_>, answer: &mut Answer) -> Result<(), Trouble> {
+    let address = input.identity()?.address()?;
+    // SAFETY: `send_call` wrote the identity of an `invoke`, and all of them have this type; the identity was checked
+    // to be of this build. The peer has proved that it knows the manager's key.
+    let invoke = unsafe { std::mem::transmute::<*const (), Invoke>(address) };
+    invoke(object, input, answer)
+}
+
+/// Makes an object's content.
+pub(super) type Maker<A> = fn(A) -> Content;
+
+/// The type of [`make`], whatever it is made for.
+type Make = fn(&mut Input<'_>) -> Result<Content, Trouble>;
+
+fn make<A: DeserializeOwned>(input: &mut Input<'_>) -> Result<Content, Trouble> {
+    let address = input.identity()?.address()?;
+    // SAFETY: `send_make` for this very type wrote the identity of a function of this type.
+    let maker = unsafe { std::mem::transmute::<*const (), Maker<A>>(address) };
+    Ok(maker(input.item::<A>()??))
+}
+
+/// Writes how to make an object.
+pub(super) fn send_make<A: DeserializeOwned>(
+    output: &mut Output,
+    maker: Maker<A>,
+    argument: &impl Serialize,
+) -> CallResult<()> {
+    output.identity(Identity::of(make::<A> as Make as *const ())?);
+    output.identity(Identity::of(maker as *const ())?);
+    output.item(argument)
+}
+
+/// Makes it.
+pub(super) fn receive_make(input: &mut Input<'_>) -> Result<Content, Trouble> {
+    let address = input.identity()?.address()?;
+    // SAFETY: as in `receive_call`, for `make`.
+    let make = unsafe { std::mem::transmute::<*const (), Make>(address) };
+    make(input)
+}
+
+macro_rules! sent {
+    ($(#[$doc:meta])* $name:ident<$($type:ident),*>($function:ty)) => {
+        $(#[$doc])*
+        pub(super) struct $name<$($type),*>(pub $function);
+
+        impl<$($type),*> Serialize for $name<$($type),*> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let identity = Identity::of(self.0 as *const ());
+                identity.map_err(|e| serde::ser::Error::custom(crate::baggage::note(e)))?.encode().serialize(serializer)
+            }
+        }
+
+        impl<'de, $($type),*> Deserialize<'de> for $name<$($type),*> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let bytes = <[u8; identity::LEN]>::deserialize(deserializer)?;
+                let address = Identity::decode(&mut &bytes[..]).and_then(Identity::address);
+                let address = address.map_err(|e| D::Error::custom(crate::baggage::note(e)))?;
+                // SAFETY: it was written by `serialize` of this very type: it is only used for arguments of doors and
+                // makers that have it in their type, and those came with it.
+                Ok($name(unsafe { std::mem::transmute::<*const (), $function>(address) }))
+            }
+        }
+    };
+}
+
+sent!(
+    /// A function as an argument.
+    Plain<A, R>(fn(A) -> R)
+);
+sent!(
+    /// One that looks at something.
+    Looking<T, A, R>(fn(&T, A) -> R)
+);
+sent!(
+    /// One that changes something.
+    Changing<T, A, R>(fn(&mut T, A) -> R)
+);

@@ -1,0 +1,145 @@
+//! A lock in a manager's server whose owners can wait for a call of another's.
+
+use super::Manager;
+use super::calling::Answer;
+use super::containers::typed_proxy;
+use super::gate::until;
+use super::locks::{CALLED, LockGuard, Ownable, Shared, acquire, check_owner, give_back, take};
+use super::registry::Content;
+use crate::error::Result;
+use std::time::{Duration, Instant};
+
+typed_proxy!(
+    /// A condition in a [`Manager`]'s server: a recursive lock whose owner can wait until another owner calls.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let (condition, ready) = (manager.condition()?, manager.value(&false)?);
+    /// let (caller, flag) = (condition.clone(), ready.clone());
+    /// let thread = std::thread::spawn(move || {
+    ///     let guard = caller.lock()?;
+    ///     flag.set(&true)?;
+    ///     guard.notify_all()
+    /// });
+    /// let mut guard = condition.lock()?;
+    /// while !ready.get()? {
+    ///     guard.wait()?;
+    /// }
+    /// # drop(guard);
+    /// # thread.join().unwrap()
+    /// # }
+    /// ```
+    Condition(Shared)
+);
+
+impl Condition {
+    /// Waits for its lock.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
+    pub fn lock(&self) -> Result<ConditionGuard<'_>> {
+        loop {
+            if let Some(guard) = acquire(&self.0, None)? {
+                return Ok(ConditionGuard(guard));
+            }
+        }
+    }
+}
+
+/// The held lock of a [`Condition`]; dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "the lock is given back as soon as this is dropped"]
+pub struct ConditionGuard<'a>(LockGuard<'a>);
+
+impl ConditionGuard<'_> {
+    /// Whether the owner before ended, or was killed, without giving the lock back.
+    pub fn is_abandoned(&self) -> bool {
+        self.0.is_abandoned()
+    }
+
+    fn wait_within(&mut self, limit: Option<Duration>) -> Result<bool> {
+        let door = |lock: &Shared, limit: Option<Duration>, answer: &mut Answer| {
+            let until = until(limit);
+            let mut inside = lock.0.enter();
+            let depth = give_back(lock, &mut inside, u32::MAX)?;
+            let called = inside.sleep(CALLED, until)?;
+            let abandoned = take(lock, &mut inside, depth, None)?.unwrap_or(false);
+            answer.give(&(called, abandoned))
+        };
+        let (called, abandoned) = self.0.proxy.reference().ask(door, &limit)?;
+        self.0.abandoned = abandoned;
+        Ok(called)
+    }
+
+    /// Gives the lock back, waits to be called, and takes the lock again. Whether that is so for which one waited is to
+    /// be looked at then.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
+    pub fn wait(&mut self) -> Result<()> {
+        self.wait_within(None).map(drop)
+    }
+
+    /// The same for at most `timeout` (and until the lock is to be had). False: nobody called.
+    ///
+    /// # Errors
+    /// As [`wait`](ConditionGuard::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<bool> {
+        self.wait_within(Some(timeout))
+    }
+
+    /// Waits until `done` says so, or `timeout` is over. Gives what it said last.
+    ///
+    /// # Errors
+    /// As [`wait`](ConditionGuard::wait), and those of `done`.
+    pub fn wait_for(&mut self, timeout: Option<Duration>, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+        let end = until(timeout);
+        loop {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if done()? {
+                return Ok(true);
+            }
+            if left == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+            self.wait_within(left)?;
+        }
+    }
+
+    fn notify(&self, most: usize) -> Result<()> {
+        let door = |lock: &Shared, most: usize, answer: &mut Answer| {
+            let mut inside = lock.0.enter();
+            check_owner(&inside)?;
+            inside.wake(CALLED, most);
+            answer.give(&())
+        };
+        self.0.proxy.reference().ask(door, &most)
+    }
+
+    /// Calls one that waits.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn notify_one(&self) -> Result<()> {
+        self.notify(1)
+    }
+
+    /// Calls all that wait.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn notify_all(&self) -> Result<()> {
+        self.notify(usize::MAX)
+    }
+}
+
+impl Manager {
+    /// A condition.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn condition(&self) -> Result<Condition> {
+        self.make(|()| Content::new(Ownable::new(true)), &()).map(Condition)
+    }
+}

@@ -1,0 +1,101 @@
+//! A flag in a manager's server that can be waited for.
+
+use super::Manager;
+use super::calling::Answer;
+use super::containers::typed_proxy;
+use super::gate::{Gate, until};
+use super::registry::Content;
+use crate::error::Result;
+use std::time::Duration;
+
+typed_proxy!(
+    /// An event in a [`Manager`]'s server, for processes on any machines.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let event = manager.event()?;
+    /// assert!(!event.wait_timeout(Duration::from_millis(1))?);
+    /// event.set()?;
+    /// event.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    Event(Gate<bool>)
+);
+
+impl Event {
+    fn wait_within(&self, limit: Option<Duration>) -> Result<bool> {
+        let door = |event: &Gate<bool>, limit: Option<Duration>, answer: &mut Answer| {
+            let until = until(limit);
+            let mut inside = event.enter();
+            // Woken it was set, were it only for a moment.
+            let set = *inside || inside.sleep(0, until)?;
+            answer.give(&set)
+        };
+        self.0.reference().ask(door, &limit)
+    }
+
+    /// Waits until it is set.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
+    pub fn wait(&self) -> Result<()> {
+        self.wait_within(None).map(drop)
+    }
+
+    /// The same for at most `timeout`. False: it was not set.
+    ///
+    /// # Errors
+    /// As [`wait`](Event::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
+        self.wait_within(Some(timeout))
+    }
+
+    /// Sets it: all that wait go on.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn set(&self) -> Result<()> {
+        let door = |event: &Gate<bool>, (): (), answer: &mut Answer| {
+            let mut inside = event.enter();
+            *inside = true;
+            inside.wake(0, usize::MAX);
+            answer.give(&())
+        };
+        self.0.reference().ask(door, &())
+    }
+
+    /// Makes it unset.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn clear(&self) -> Result<()> {
+        let door = |event: &Gate<bool>, (): (), answer: &mut Answer| {
+            *event.enter() = false;
+            answer.give(&())
+        };
+        self.0.reference().ask(door, &())
+    }
+
+    /// Whether it is set.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn is_set(&self) -> Result<bool> {
+        let door = |event: &Gate<bool>, (): (), answer: &mut Answer| answer.give(&*event.enter());
+        self.0.reference().ask(door, &())
+    }
+}
+
+impl Manager {
+    /// An event that is not set.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn event(&self) -> Result<Event> {
+        self.make(|()| Content::new(Gate::<bool>::new(false)), &()).map(Event)
+    }
+}

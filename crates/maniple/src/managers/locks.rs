@@ -1,0 +1,248 @@
+//! Locks in a manager's server. Each is owned by a thread of a client.
+//!
+//! A lock whose thread or process has ended without giving it back is free, and its next owner is told so: what it
+//! guards may have been changed by half.
+
+use super::calling::Answer;
+use super::containers::typed_proxy;
+use super::gate::{Gate, Inside, until};
+use super::proxy::Proxy;
+use super::registry::{Abandon, Content, current_line};
+use super::wire::Trouble;
+use super::{Manager, Refusal};
+use crate::error::Result;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Those who wait for the lock.
+pub(super) const OWNERS: usize = 0;
+/// Those who wait for a condition's call.
+pub(super) const CALLED: usize = 1;
+
+/// Who has it.
+#[derive(Debug, Default)]
+pub(super) struct Ownership {
+    /// The owner's line; 0 if it is free.
+    owner: u64,
+    depth: u32,
+    recursive: bool,
+    /// The owner before ended without giving it back.
+    abandoned: bool,
+}
+
+/// A lock, and the place for the waiters of a condition that it belongs to.
+pub(super) struct Ownable(pub Gate<Ownership, 2>);
+
+pub(super) type Shared = Arc<Ownable>;
+type In<'a> = Inside<'a, Ownership, 2>;
+
+impl Ownable {
+    pub(super) fn new(recursive: bool) -> Shared {
+        Arc::new(Ownable(Gate::new(Ownership { recursive, ..Ownership::default() })))
+    }
+}
+
+/// Waits until it is free, and takes it, so many times. Gives whether it had been abandoned; `None`: the time is up.
+pub(super) fn take(
+    lock: &Shared,
+    inside: &mut In<'_>,
+    times: u32,
+    until: Option<Instant>,
+) -> Result<Option<bool>, Trouble> {
+    let line = current_line();
+    while inside.owner != 0 {
+        if inside.owner == line.number {
+            if !inside.recursive {
+                return Err(Refusal::HeldByCaller.into());
+            }
+            inside.depth += times;
+            return Ok(Some(false));
+        }
+        if !inside.sleep(OWNERS, until)? {
+            return Ok(None);
+        }
+    }
+    inside.owner = line.number;
+    inside.depth = times;
+    line.hold(lock.clone());
+    Ok(Some(std::mem::take(&mut inside.abandoned)))
+}
+
+pub(super) fn check_owner(inside: &In<'_>) -> Result<(), Trouble> {
+    if inside.owner == current_line().number { Ok(()) } else { Err(Refusal::NotHeld.into()) }
+}
+
+/// Gives it back, so many times at most; gives how often it was held.
+pub(super) fn give_back(lock: &Shared, inside: &mut In<'_>, times: u32) -> Result<u32, Trouble> {
+    check_owner(inside)?;
+    let depth = inside.depth;
+    inside.depth = depth.saturating_sub(times);
+    if inside.depth == 0 {
+        inside.owner = 0;
+        current_line().let_go(lock);
+        inside.wake(OWNERS, 1);
+    }
+    Ok(depth)
+}
+
+impl Abandon for Ownable {
+    fn abandon(&self, line: u64) {
+        let mut inside = self.0.enter();
+        if inside.owner == line {
+            (inside.owner, inside.depth, inside.abandoned) = (0, 0, true);
+            inside.wake(OWNERS, 1);
+        }
+    }
+}
+
+pub(super) fn acquire(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<Option<LockGuard<'_>>> {
+    let door = |lock: &Shared, limit: Option<Duration>, answer: &mut Answer| {
+        let until = until(limit);
+        let taken = take(lock, &mut lock.0.enter(), 1, until)?;
+        answer.give(&taken)
+    };
+    let taken: Option<bool> = proxy.reference().ask(door, &limit)?;
+    Ok(taken.map(|abandoned| LockGuard { proxy, abandoned, held: true, thread: PhantomData }))
+}
+
+fn release(proxy: &Proxy<Shared>) -> Result<()> {
+    let door = |lock: &Shared, (): (), answer: &mut Answer| {
+        give_back(lock, &mut lock.0.enter(), 1)?;
+        answer.give(&())
+    };
+    proxy.reference().ask(door, &())
+}
+
+/// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it gives the lock back. It belongs to its
+/// thread.
+#[must_use = "the lock is given back as soon as this is dropped"]
+pub struct LockGuard<'a> {
+    pub(super) proxy: &'a Proxy<Shared>,
+    pub(super) abandoned: bool,
+    held: bool,
+    thread: PhantomData<*const ()>,
+}
+
+impl LockGuard<'_> {
+    /// Whether the owner before ended, or was killed, without giving the lock back. Said once.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// Gives the lock back, and says whether that went well.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn release(mut self) -> Result<()> {
+        self.held = false;
+        release(self.proxy)
+    }
+}
+
+impl Drop for LockGuard<'_> {
+    fn drop(&mut self) {
+        if self.held {
+            // A server that is gone has no lock any more.
+            let _ = release(self.proxy);
+        }
+    }
+}
+
+impl fmt::Debug for LockGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LockGuard({:?})", self.proxy.reference())
+    }
+}
+
+macro_rules! lock_methods {
+    ($name:ident) => {
+        impl $name {
+            /// Waits for it.
+            ///
+            /// # Errors
+            /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
+            /// [`Refusal::HeldByCaller`] where it cannot be locked twice.
+            pub fn lock(&self) -> Result<LockGuard<'_>> {
+                loop {
+                    if let Some(guard) = acquire(&self.0, None)? {
+                        return Ok(guard);
+                    }
+                }
+            }
+
+            /// The same for at most `timeout`. `None`: others had it all the time.
+            ///
+            /// # Errors
+            /// As `lock`.
+            pub fn lock_timeout(&self, timeout: Duration) -> Result<Option<LockGuard<'_>>> {
+                acquire(&self.0, Some(timeout))
+            }
+
+            /// Takes it if nobody has it.
+            ///
+            /// # Errors
+            /// As `lock`.
+            pub fn try_lock(&self) -> Result<Option<LockGuard<'_>>> {
+                acquire(&self.0, Some(Duration::ZERO))
+            }
+        }
+    };
+}
+
+typed_proxy!(
+    /// A lock in a [`Manager`]'s server, for threads of any processes on any machines. A thread that asks for it twice
+    /// gets an error.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let lock = manager.lock()?;
+    /// let held = lock.lock()?;
+    /// assert!(!held.is_abandoned());
+    /// std::thread::scope(|scope| {
+    ///     let other = scope.spawn(|| lock.try_lock().map(|held| held.is_none()));
+    ///     assert!(other.join().unwrap().unwrap());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    Lock(Shared)
+);
+lock_methods!(Lock);
+
+typed_proxy!(
+    /// A lock that its owner can acquire again; it is free when all guards are dropped.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let lock = manager.rlock()?;
+    /// let outer = lock.lock()?;
+    /// let inner = lock.lock()?;
+    /// # drop((outer, inner));
+    /// # Ok(())
+    /// # }
+    /// ```
+    RLock(Shared)
+);
+lock_methods!(RLock);
+
+impl Manager {
+    /// A free lock.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn lock(&self) -> Result<Lock> {
+        self.make(|()| Content::new(Ownable::new(false)), &()).map(Lock)
+    }
+
+    /// A free lock that its owner can acquire again.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn rlock(&self) -> Result<RLock> {
+        self.make(|()| Content::new(Ownable::new(true)), &()).map(RLock)
+    }
+}

@@ -1,0 +1,343 @@
+//! Objects that live in a server process, and are used from any process by proxies.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `mod` | [`Manager`] and its builder |
+//! | `proxy` | [`Proxy`]: a reference that can be sent anywhere, and calls through it |
+//! | `containers`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
+//! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes of any machines wait at |
+//! | `refusal` | what a manager does not have or allow |
+//! | `wire` | what client and server say to each other |
+//! | `calling` | functions that are called in the server, and what they answer |
+//! | `site` | the server as a client process sees it |
+//! | `server`, `registry` | the server: connections; objects, and who refers to them |
+//! | `gate` | waiting in the server, until the caller is gone at most |
+//!
+//! # When something dies
+//! The server: whoever waits in a call gets [`Error::ManagerLost`] at once, whoever calls later, too. A client: its
+//! calls that wait end, its references go, what it holds of locks and semaphores is given back, and the next owner of a
+//! lock is told so. The process that made the manager: its server ends with it. The machine of a client: the system
+//! notices that after some hours.
+//!
+//! # What a manager is not
+//! It speaks with this program only: functions are told by their place in the executable, so a client on another
+//! machine runs the same one. Managers of Python's `multiprocessing` speak in pickles of Python's objects and are out
+//! of reach. To exchange messages with a Python process, use a listener.
+
+mod barrier;
+mod calling;
+mod condition;
+mod containers;
+mod event;
+mod gate;
+mod locks;
+mod namespace;
+mod proxy;
+mod queue;
+mod refusal;
+mod registry;
+mod semaphore;
+mod server;
+mod site;
+mod wire;
+
+use crate::call::Payload;
+use crate::error::{Error, Result};
+use crate::exchange::{Address, Authkey};
+use crate::frame::Output;
+use crate::handle::Handle;
+use crate::process::Process;
+use crate::startup::StartMethod;
+pub use barrier::Barrier;
+use calling::{Maker, Plain, send_make};
+pub use condition::{Condition, ConditionGuard};
+pub use containers::{Dict, List, Set, Value};
+pub use event::Event;
+pub use locks::{Lock, LockGuard, RLock};
+use maniple_engine::process::Exit;
+use maniple_engine::sys::socket;
+pub use namespace::Namespace;
+pub use proxy::Proxy;
+use proxy::{NO_PASSAGE, Reference};
+pub use queue::Queue;
+pub use refusal::Refusal;
+pub use semaphore::{Permit, Semaphore};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use site::Site;
+use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::Ask;
+
+/// How long a server may take to drop what it holds before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether the process for which this thread works is gone. For functions that wait in a manager's server for something
+/// of their own: what is returned then reaches nobody.
+pub fn is_caller_gone() -> bool {
+    registry::is_caller_gone()
+}
+
+/// A server process that holds objects for others.
+///
+/// ```
+/// use maniple::{Manager, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let manager = Manager::new()?;
+/// let counts = manager.dict::<String, u32>()?;
+/// let children: Vec<Process> = ["a", "b", "a"]
+///     .into_iter()
+///     .map(|word| {
+///         let child = Process::new(
+///             |(counts, word): (maniple::managers::Dict<String, u32>, String)| {
+///                 // One call, so nobody comes in between.
+///                 counts.with(|counts, word| *counts.entry(word).or_default() += 1, word)
+///             },
+///             (counts.clone(), word.to_string()),
+///         )?;
+///         child.start()?;
+///         Ok(child)
+///     })
+///     .collect::<maniple::Result<_>>()?;
+/// for child in children {
+///     child.join()?;
+/// }
+/// assert_eq!((counts.get("a")?, counts.get("b")?), (Some(2), Some(1)));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Its server ends with it: when it is dropped, on [`shutdown`](Manager::shutdown), or when this process ends, however
+/// that happens.
+pub struct Manager {
+    site: Arc<Site>,
+    own: Option<Own>,
+}
+
+/// A manager whose server is our child.
+struct Own {
+    process: Arc<Process>,
+    owner: u32,
+    /// Where a killed server leaves its socket.
+    path: Option<(socket::File, PathBuf)>,
+}
+
+/// A [`Manager`] in the making; see [`Manager::builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ManagerBuilder {
+    address: Result<Option<Address>>,
+    key: Option<Authkey>,
+    method: StartMethod,
+    name: String,
+}
+
+impl ManagerBuilder {
+    /// Where it is to be reached. Without it: at a local address of its own choice, which only leads in with the key.
+    pub fn address(mut self, address: impl TryInto<Address, Error: Into<Error>>) -> Self {
+        self.address = address.try_into().map(Some).map_err(Into::into);
+        self
+    }
+
+    /// What clients have to know. Without it: random bytes.
+    pub fn authkey(mut self, key: impl Into<Authkey>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// How its process is started.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// What its process is called.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`Error::Start`] if there is no process to be had, or the address is taken. [`Error::Address`] if it is none.
+    pub fn build(self) -> Result<Manager> {
+        let address = self.address?;
+        let key = self.key.map_or_else(Authkey::random, Ok)?;
+        let refused = |e: std::io::Error| Error::Start(format!("a manager: {e}"));
+        let (mut reader, writer) = std::io::pipe().map_err(refused)?;
+        let start = server::Start { address, key: key.as_bytes().to_owned(), report: Handle::new(writer) };
+        let process =
+            Process::builder().name(self.name).daemon(true).start_method(self.method).build(server::run, start)?;
+        process.start()?;
+        let mut report = Vec::new();
+        reader.read_to_end(&mut report).map_err(refused)?;
+        if report.is_empty() {
+            let exit = process.join()?;
+            return Err(Error::Start(format!("a manager's server {exit} before it was ready")));
+        }
+        let address = server::read_report(&report)?;
+        let path = address.path().map(std::path::absolute).transpose().map_err(refused)?;
+        let path = path.and_then(|path| Some((socket::file(&path).ok()??, path)));
+        let process = Arc::new(process);
+        let own = Own { process, owner: std::process::id(), path };
+        let site = Site::open(&address, &key, None)?;
+        site.is_process(&own.process);
+        Ok(Manager { site, own: Some(own) })
+    }
+}
+
+// Without the key.
+impl fmt::Debug for ManagerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagerBuilder")
+            .field("address", &self.address)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Manager {
+    /// One at an address of its own choice, with a key of its own.
+    ///
+    /// # Errors
+    /// [`Error::Start`] if there is no process to be had.
+    pub fn new() -> Result<Manager> {
+        Manager::builder().build()
+    }
+
+    /// One at a certain address, with a certain key.
+    ///
+    /// ```
+    /// use maniple::Manager;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = Manager::builder().address("localhost:0").authkey("s3cret").build()?;
+    /// manager.names()?.set("answer", &42)?;
+    ///
+    /// // Somewhere else:
+    /// let there = Manager::connect(manager.address(), "s3cret")?;
+    /// assert_eq!(there.names()?.get("answer")?, Some(42));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder { address: Ok(None), key: None, method: StartMethod::default(), name: "Manager".into() }
+    }
+
+    /// One that some other process has made, here or, if it has a network address, on another machine. This program
+    /// must be the same executable. What there is to be found, its maker has put into its [`names`](Manager::names).
+    /// Dropping it ends nothing.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if nobody listens there, [`Error::Authentication`] if the key is another.
+    pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
+        let address = address.try_into().map_err(Into::into)?;
+        Ok(Manager { site: Site::open(&address, &key.into(), None)?, own: None })
+    }
+
+    /// Where others [`connect`](Manager::connect) to it.
+    pub fn address(&self) -> &Address {
+        &self.site.address
+    }
+
+    /// What they need for that.
+    pub fn authkey(&self) -> &Authkey {
+        &self.site.key
+    }
+
+    /// The number of its server's process, if that is a child of this one.
+    pub fn pid(&self) -> Option<u32> {
+        self.own.as_ref()?.process.pid()
+    }
+
+    /// Ends the server: its objects are dropped, and who still waits in a call gets an error. Gives how it ended, if
+    /// that is known here.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`] if it was gone before.
+    pub fn shutdown(mut self) -> Result<Option<Exit>> {
+        let Some(own) = self.own.take() else { return self.site.shut_down().map(|()| None) };
+        self.site.ask_to_end()?;
+        own.end().map(Some)
+    }
+
+    fn make<A: DeserializeOwned, T>(&self, maker: Maker<A>, argument: &impl Serialize) -> Result<Proxy<T>> {
+        self.site.check_build()?;
+        let mut output = Output::plain();
+        output.item(&Ask::Make)?;
+        send_make(&mut output, maker, argument)?;
+        Ok(Proxy::new(Reference::counted(self.site.clone(), self.site.ask(output.bytes())?)))
+    }
+
+    /// Calls `function(argument)` in the server and serves what it returns there.
+    ///
+    /// # Errors
+    /// [`Error::Panicked`] if the function does. [`Error::ManagerLost`], [`Error::Codec`], [`Error::Function`].
+    pub fn serve<A: Payload, T: Send + Sync + 'static>(&self, function: fn(A) -> T, argument: A) -> Result<Proxy<T>> {
+        let maker = |(function, argument): (Plain<A, T>, A)| Proxy::content((function.0)(argument));
+        self.make(maker, &(Plain(function), &argument))
+    }
+
+    /// The namespace that each manager has from its beginning: where those who connect to it find things.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`].
+    pub fn names(&self) -> Result<Namespace> {
+        Ok(Namespace(Proxy::new(Reference::claim(&self.site, namespace::NAMES, NO_PASSAGE)?)))
+    }
+}
+
+impl Own {
+    /// Waits for its end, and sees to it.
+    fn end(self) -> Result<Exit> {
+        if let Some(exit) = self.process.join_timeout(PATIENCE)? {
+            return Ok(exit);
+        }
+        self.process.kill()?;
+        self.process.join()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
+        // At its end it may have been asked nicely already; and there is no more time.
+        let _ = self.process.kill();
+        let _ = self.process.join();
+        if let Some((file, path)) = &self.path
+            && matches!(socket::file(path), Ok(Some(there)) if there == *file)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        if let Some(own) = self.own.take()
+            && own.owner == std::process::id()
+        {
+            // One that was killed need not be asked.
+            if self.site.ask_to_end().is_ok() {
+                let _ = own.end();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("Manager");
+        it.field("address", &format_args!("{}", self.address()));
+        if let Some(own) = &self.own {
+            it.field("server", &own.process);
+        }
+        it.finish()
+    }
+}

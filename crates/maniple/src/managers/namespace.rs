@@ -1,0 +1,149 @@
+//! Names for values of any type.
+
+use super::calling::{Answer, Changing};
+use super::containers::typed_proxy;
+use super::proxy::unpoisoned;
+use super::registry::Content;
+use super::wire::Trouble;
+use super::{Manager, Refusal};
+use crate::call::Payload;
+use crate::error::Result;
+use std::any::{Any, type_name};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// The number of the namespace that each manager has.
+pub(super) const NAMES: u64 = 0;
+
+/// A value with its type's name.
+pub(super) struct Entry {
+    value: Box<dyn Any + Send>,
+    type_name: &'static str,
+}
+
+type Entries = BTreeMap<String, Entry>;
+
+impl Entry {
+    fn holds(&self) -> Trouble {
+        Refusal::OtherType(self.type_name.into()).into()
+    }
+}
+
+/// An empty one.
+pub(super) fn names() -> Content {
+    Content::new(Mutex::new(Entries::new()))
+}
+
+typed_proxy!(
+    /// Values of any types under names, in a [`Manager`]'s server. Proxies are values, too.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let settings = manager.namespace()?;
+    /// settings.set("level", &3)?;
+    /// settings.set("name", &"Ann".to_string())?;
+    /// settings.with::<i32, _, _>("level", |level, by| *level += by, 1)?;
+    /// assert_eq!(settings.get("level")?, Some(4));
+    /// assert_eq!(settings.get::<String>("nobody")?, None);
+    /// assert!(settings.get::<u8>("level").unwrap_err().to_string().contains("i32"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    Namespace(Mutex<Entries>)
+);
+
+impl Namespace {
+    /// The value of that name. Its type is the one that was set.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherType`] if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
+    pub fn get<T: Payload>(&self, name: &str) -> Result<Option<T>> {
+        let door = |all: &Mutex<Entries>, name: String, answer: &mut Answer| {
+            let all = unpoisoned(all)?;
+            let Some(entry) = all.get(&name) else { return answer.give(&None::<T>) };
+            answer.give(&Some(entry.value.downcast_ref::<T>().ok_or_else(|| entry.holds())?))
+        };
+        self.0.reference().ask(door, &name)
+    }
+
+    /// Gives a name a value, of the same type as before or another.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn set<T: Payload>(&self, name: &str, value: &T) -> Result<()> {
+        let door = |all: &Mutex<Entries>, (name, value): (String, T), answer: &mut Answer| {
+            let entry = Entry { value: Box::new(value), type_name: type_name::<T>() };
+            let before = unpoisoned(all)?.insert(name, entry);
+            drop(before);
+            answer.give(&())
+        };
+        self.0.reference().ask(door, &(name, value))
+    }
+
+    /// Calls `function(&mut value, argument)` in the server, while nobody else has the namespace. `None`: the name has
+    /// no value.
+    ///
+    /// # Errors
+    /// As [`Proxy::call_mut`](super::Proxy::call_mut).
+    pub fn with<T: Payload, A: Payload, R: Payload>(
+        &self,
+        name: &str,
+        function: fn(&mut T, A) -> R,
+        argument: A,
+    ) -> Result<Option<R>> {
+        type Argument<T, A, R> = (String, Changing<T, A, R>, A);
+        let door = |all: &Mutex<Entries>, (name, function, argument): Argument<T, A, R>, answer: &mut Answer| {
+            let mut all = unpoisoned(all)?;
+            let Some(entry) = all.get_mut(&name) else { return answer.give(&None::<R>) };
+            let Some(value) = entry.value.downcast_mut::<T>() else { return Err(entry.holds()) };
+            answer.give(&Some((function.0)(value, argument)))
+        };
+        self.0.reference().ask(door, &(name, Changing(function), &argument))
+    }
+
+    /// Takes a name's value away. False: it had none.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn remove(&self, name: &str) -> Result<bool> {
+        let door = |all: &Mutex<Entries>, name: String, answer: &mut Answer| {
+            let before = unpoisoned(all)?.remove(&name);
+            answer.give(&before.is_some())
+        };
+        self.0.reference().ask(door, &name)
+    }
+
+    /// All names, in order.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn names(&self) -> Result<Vec<String>> {
+        let door = |all: &Mutex<Entries>, (): (), answer: &mut Answer| {
+            answer.give(&unpoisoned(all)?.keys().collect::<Vec<_>>())
+        };
+        self.0.reference().ask(door, &())
+    }
+
+    /// Makes it usable again after a panic in [`with`](Namespace::with).
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn clear_poison(&self) -> Result<()> {
+        let door = |all: &Mutex<Entries>, (): (), answer: &mut Answer| {
+            all.clear_poison();
+            answer.give(&())
+        };
+        self.0.reference().ask(door, &())
+    }
+}
+
+impl Manager {
+    /// An empty namespace.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn namespace(&self) -> Result<Namespace> {
+        self.make(|()| names(), &()).map(Namespace)
+    }
+}

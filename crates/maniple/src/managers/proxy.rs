@@ -1,0 +1,351 @@
+//! Proxies: what a process holds instead of an object in a manager's server.
+//!
+//! # How a proxy travels
+//! Encoding one tells the server that it sets out, and the object lives until it has arrived (or, if the message is
+//! never received, until ten minutes after the end of the process that sent it). Bytes that are decoded more than once,
+//! such as a pool's state, need a proxy elsewhere after the first time.
+//!
+//! The manager's key goes along only in maniple's own encoding, and only where that cannot leave the machine: into the
+//! memory and the private lines of its processes. Anywhere else (other codecs, a network connection, the values in
+//! another manager) a proxy is an address and a number, of use to whoever knows the key: a process that has connected
+//! to that manager itself.
+
+use super::Refusal;
+use super::calling::{Answer, Changing, Door, Looking, read, send_call};
+use super::registry::{Content, Object, current_line};
+use super::server;
+use super::site::Site;
+use super::wire::{Ask, Note};
+use crate::baggage;
+use crate::call::Payload;
+use crate::error::Result;
+use crate::exchange::{Address, Authkey};
+use crate::frame::Output;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::any::type_name;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+/// No passage has this number.
+pub(super) const NO_PASSAGE: u64 = u64::MAX;
+
+/// One reference to an object.
+pub(super) struct Reference {
+    id: u64,
+    place: Place,
+    // The process that the server counts it for.
+    process: AtomicU32,
+}
+
+enum Place {
+    /// In a server elsewhere.
+    There(Arc<Site>),
+    /// This process is the server.
+    Here(Arc<Object>),
+}
+
+impl Reference {
+    /// One that the server has counted already.
+    pub(super) fn counted(site: Arc<Site>, id: u64) -> Reference {
+        Reference { id, place: Place::There(site), process: AtomicU32::new(std::process::id()) }
+    }
+
+    fn here(object: Arc<Object>) -> Reference {
+        Reference { id: object.id, place: Place::Here(object), process: AtomicU32::new(std::process::id()) }
+    }
+
+    /// One for the object of that number.
+    pub(super) fn claim(site: &Arc<Site>, object: u64, passage: u64) -> Result<Reference> {
+        site.note(Note::Claim { object, passage })?;
+        Ok(Reference::counted(site.clone(), object))
+    }
+
+    /// In a forked child, has the server count it for this process. (Only this process's own threads write or read the
+    /// number.)
+    fn settle(&self, site: &Site) -> Result<()> {
+        let me = std::process::id();
+        if self.process.load(Ordering::Relaxed) != me {
+            site.note(Note::Claim { object: self.id, passage: NO_PASSAGE })?;
+            if self.process.swap(me, Ordering::Relaxed) == me {
+                // Another thread was faster.
+                site.release(self.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `door` with the object's content.
+    pub(super) fn ask<C: 'static, A: DeserializeOwned, R: DeserializeOwned>(
+        &self,
+        door: Door<C, A>,
+        argument: &impl Serialize,
+    ) -> Result<R> {
+        let mut output = Output::plain();
+        output.item(&Ask::Call(self.id))?;
+        send_call(&mut output, door, argument)?;
+        match &self.place {
+            Place::There(site) => {
+                site.check_build()?;
+                self.settle(site)?;
+                site.ask(output.bytes())
+            }
+            Place::Here(_) => {
+                let server = server::here().ok_or(Refusal::NotTheServer)?;
+                let mut answer = server.answer(output.bytes());
+                let value = read(answer.bytes());
+                answer.sent(value.is_ok());
+                value
+            }
+        }
+    }
+
+    fn address(&self) -> Option<&Address> {
+        match &self.place {
+            Place::There(site) => Some(&site.address),
+            Place::Here(_) => server::here().map(|server| &server.address),
+        }
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        if let Place::There(site) = &self.place
+            && self.process.load(Ordering::Relaxed) == std::process::id()
+        {
+            site.release(self.id);
+        }
+    }
+}
+
+/// How a reference travels.
+#[derive(Serialize, Deserialize)]
+struct Travelling {
+    address: Address,
+    token: u64,
+    object: u64,
+    passage: u64,
+    key: Option<Vec<u8>>,
+}
+
+impl Reference {
+    fn set_out(&self) -> Result<Travelling> {
+        let (address, token, passage, key) = match &self.place {
+            Place::There(site) => {
+                self.settle(site)?;
+                (&site.address, site.token, site.note(Note::Pass(self.id))?, &site.key)
+            }
+            Place::Here(object) => {
+                let server = server::here().ok_or(Refusal::NotTheServer)?;
+                let passage = server.registry.pass(object.clone(), current_line().session.number);
+                (&server.address, server.token, passage, &server.key)
+            }
+        };
+        let key = baggage::stays_on_this_machine().then(|| key.as_bytes().to_owned());
+        Ok(Travelling { address: address.clone(), token, object: self.id, passage, key })
+    }
+
+    fn arrive(from: Travelling) -> Result<Reference> {
+        let Travelling { address, token, object, passage, key } = from;
+        if let Some(server) = server::here().filter(|server| server.token == token) {
+            return Ok(Reference::here(server.registry.claim(object, passage)?));
+        }
+        let site = match (Site::known(token), key) {
+            (Some(site), _) => site,
+            (None, Some(key)) => Site::open(&address, &Authkey::from(key), Some(token))?,
+            (None, None) => {
+                return Err(Refusal::NoKey.into());
+            }
+        };
+        Reference::claim(&site, object, passage)
+    }
+}
+
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let travelling = self.set_out().map_err(|e| serde::ser::Error::custom(baggage::note(e)))?;
+        travelling.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let travelling = Travelling::deserialize(deserializer)?;
+        Reference::arrive(travelling).map_err(|e| D::Error::custom(baggage::note(e)))
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "object {}", self.id)?;
+        self.address().map_or(Ok(()), |address| write!(f, " of the manager at {address}"))
+    }
+}
+
+/// A `T` that lives in a [`Manager`](super::Manager)'s server, and on which functions can be called from any process
+/// that has (a clone of) this proxy. It can be sent in any value; `T` itself need not be serializable.
+///
+/// The `T` lives as long as some proxy for it does, anywhere, also one on its way in a message.
+///
+/// ```
+/// use maniple::{Exit, Manager, Process, Proxy};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// struct Account {
+///     balance: AtomicU64,
+/// }
+///
+/// impl Account {
+///     fn deposit(&self, amount: u64) -> u64 {
+///         self.balance.fetch_add(amount, Ordering::Relaxed) + amount
+///     }
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let manager = Manager::new()?;
+/// let account = manager.serve(|balance| Account { balance: AtomicU64::new(balance) }, 100)?;
+/// assert_eq!(account.call(Account::deposit, 20)?, 120);
+///
+/// let child = Process::new(|account: Proxy<Account>| account.call(Account::deposit, 3).map(drop), account.clone())?;
+/// child.start()?;
+/// assert_eq!(child.join()?, Exit::Code(0));
+/// assert_eq!(account.call(|account, ()| account.balance.load(Ordering::Relaxed), ())?, 123);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Proxy<T> {
+    reference: Arc<Reference>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Proxy<T> {
+    pub(super) fn new(reference: Reference) -> Proxy<T> {
+        Proxy { reference: Arc::new(reference), of: PhantomData }
+    }
+
+    pub(super) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+}
+
+impl<T: Send + Sync + 'static> Proxy<T> {
+    /// Calls `function(&object, argument)` in the server, and gives what it returns. Any number of calls run side by
+    /// side, each in a thread of its own; one that waits makes only its caller wait. (But a waiting
+    /// [`call_mut`](Proxy::call_mut) lets no new calls pass it. An object whose calls wait for each other should be
+    /// changed through `call` alone, by a mutex of its own.)
+    ///
+    /// # Errors
+    /// [`Error::Panicked`](crate::Error::Panicked) if it panics; the object stays usable.
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`Refusal::Poisoned`] after a
+    /// panic in a `call_mut`. [`Error::Codec`](crate::Error::Codec), [`Error::Function`](crate::Error::Function) for
+    /// what cannot be sent.
+    pub fn call<A: Payload, R: Payload>(&self, function: fn(&T, A) -> R, argument: A) -> Result<R> {
+        let door = |content: &RwLock<T>, (function, argument): (Looking<T, A, R>, A), answer: &mut Answer| {
+            let object = content.read().map_err(|_| Refusal::Poisoned)?;
+            answer.give(&(function.0)(&object, argument))
+        };
+        self.reference.ask(door, &(Looking(function), &argument))
+    }
+
+    /// Calls `function(&mut object, argument)` in the server, while nobody else has it. If it panics the object is
+    /// *poisoned*: it may be changed by half, and all calls fail until [`clear_poison`](Proxy::clear_poison).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let names = manager.serve(|()| Vec::new(), ())?;
+    /// names.call_mut(|names, name| names.push(name), "Ann".to_string())?;
+    /// assert_eq!(names.call(|names, ()| names.join(" "), ())?, "Ann");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`call`](Proxy::call).
+    pub fn call_mut<A: Payload, R: Payload>(&self, function: fn(&mut T, A) -> R, argument: A) -> Result<R> {
+        let door = |content: &RwLock<T>, (function, argument): (Changing<T, A, R>, A), answer: &mut Answer| {
+            let mut object = content.write().map_err(|_| Refusal::Poisoned)?;
+            answer.give(&(function.0)(&mut object, argument))
+        };
+        self.reference.ask(door, &(Changing(function), &argument))
+    }
+
+    /// Makes a poisoned object usable again.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn clear_poison(&self) -> Result<()> {
+        let door = |content: &RwLock<T>, (): (), answer: &mut Answer| {
+            content.clear_poison();
+            answer.give(&())
+        };
+        self.reference.ask(door, &())
+    }
+
+    /// Serves `object` in this very process, which is a manager's server: for functions called there, to give out more
+    /// objects.
+    ///
+    /// ```
+    /// use maniple::{Manager, Proxy};
+    /// use std::sync::Mutex;
+    ///
+    /// struct Hotel;
+    /// struct Room(u32);
+    ///
+    /// impl Hotel {
+    ///     fn room(&self, number: u32) -> Result<Proxy<Room>, String> {
+    ///         Proxy::serve_here(Room(number)).map_err(|e| e.to_string())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = Manager::new()?;
+    /// let room = manager.serve(|()| Hotel, ())?.call(Hotel::room, 12)??;
+    /// assert_eq!(room.call(|room, ()| room.0, ())?, 12);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refusal::NotTheServer`] in any other process.
+    pub fn serve_here(object: T) -> Result<Proxy<T>> {
+        let server = server::here().ok_or(Refusal::NotTheServer)?;
+        Ok(Proxy::new(Reference::here(server.registry.add(Content::new(RwLock::new(object))))))
+    }
+
+    /// What [`Manager::serve`](super::Manager::serve) makes.
+    pub(super) fn content(object: T) -> Content {
+        Content::new(RwLock::new(object))
+    }
+}
+
+impl<T> Clone for Proxy<T> {
+    fn clone(&self) -> Self {
+        Proxy { reference: self.reference.clone(), of: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Proxy<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy<{}>({:?})", type_name::<T>(), self.reference)
+    }
+}
+
+impl<T> Serialize for Proxy<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.reference.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Proxy<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Reference::deserialize(deserializer).map(Proxy::new)
+    }
+}
+
+/// Locks content behind a mutex.
+pub(super) fn unpoisoned<'a, T>(mutex: &'a Mutex<T>) -> Result<MutexGuard<'a, T>, Refusal> {
+    mutex.lock().map_err(|_| Refusal::Poisoned)
+}

@@ -1,0 +1,216 @@
+//! A queue in a manager's server.
+
+use super::calling::Answer;
+use super::containers::typed_proxy;
+use super::gate::{Gate, until};
+use super::registry::Content;
+use super::{Manager, Refusal};
+use crate::call::Payload;
+use crate::error::Result;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Those who wait for an item, for room, and for all to be done.
+const GETTERS: usize = 0;
+const PUTTERS: usize = 1;
+const JOINERS: usize = 2;
+
+pub(super) struct State<T> {
+    items: VecDeque<T>,
+    most: usize,
+    unfinished: u64,
+}
+
+type Shared<T> = Arc<Gate<State<T>, 3>>;
+
+typed_proxy!(
+    /// A queue in a [`Manager`]'s server, for any number of processes on any machines. (Between processes of one
+    /// machine the crate's other queues are far quicker.)
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<String>(1)?;
+    /// queue.put(&"first".to_string())?;
+    /// assert!(!queue.try_put(&"second".to_string())?);
+    /// assert_eq!(queue.get()?, "first");
+    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
+    /// queue.task_done()?;
+    /// queue.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    Queue<T>(Shared<T>)
+);
+
+impl<T: Payload> Queue<T> {
+    fn put_within(&self, item: &T, limit: Option<Duration>) -> Result<bool> {
+        let door = |queue: &Shared<T>, (item, limit): (T, Option<Duration>), answer: &mut Answer| {
+            let until = until(limit);
+            let mut inside = queue.enter();
+            while inside.items.len() >= inside.most {
+                if !inside.sleep(PUTTERS, until)? {
+                    return answer.give(&false);
+                }
+            }
+            inside.items.push_back(item);
+            inside.unfinished += 1;
+            inside.wake(GETTERS, 1);
+            answer.give(&true)
+        };
+        self.0.reference().ask(door, &(item, limit))
+    }
+
+    fn get_within(&self, limit: Option<Duration>) -> Result<Option<T>> {
+        let door = |queue: &Shared<T>, limit: Option<Duration>, answer: &mut Answer| {
+            let until = until(limit);
+            let mut inside = queue.enter();
+            let item = loop {
+                match inside.items.pop_front() {
+                    Some(item) => break item,
+                    None if inside.sleep(GETTERS, until)? => {}
+                    None => return answer.give(&None::<T>),
+                }
+            };
+            // Encoded while the queue is locked: if that fails the item stays the first.
+            let given = answer.give(&Some(&item));
+            if given.is_ok() {
+                inside.wake(PUTTERS, 1);
+            }
+            drop(inside);
+            let back = queue.clone();
+            let give_back = move || {
+                let mut inside = back.enter();
+                inside.items.push_front(item);
+                inside.wake(GETTERS, 1);
+            };
+            match given {
+                Ok(()) => answer.unless_sent(give_back),
+                Err(trouble) => {
+                    give_back();
+                    return Err(trouble);
+                }
+            }
+            Ok(())
+        };
+        self.0.reference().ask(door, &limit)
+    }
+
+    /// Adds an item; waits for room.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call), like all methods.
+    pub fn put(&self, item: &T) -> Result<()> {
+        self.put_within(item, None).map(drop)
+    }
+
+    /// The same for at most `timeout`. False: there was no room.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<bool> {
+        self.put_within(item, Some(timeout))
+    }
+
+    /// Adds an item if there is room.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn try_put(&self, item: &T) -> Result<bool> {
+        self.put_within(item, Some(Duration::ZERO))
+    }
+
+    /// The next item; waits for one. A caller that is killed meanwhile takes none along.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn get(&self) -> Result<T> {
+        loop {
+            if let Some(item) = self.get_within(None)? {
+                return Ok(item);
+            }
+        }
+    }
+
+    /// The same for at most `timeout`. `None`: there was none.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
+        self.get_within(Some(timeout))
+    }
+
+    /// The next item, if there is one.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn try_get(&self) -> Result<Option<T>> {
+        self.get_within(Some(Duration::ZERO))
+    }
+
+    /// Says that what was to be done for one of the items is done.
+    ///
+    /// # Errors
+    /// [`Refusal::NothingToBeDone`] if that was said for all items before.
+    pub fn task_done(&self) -> Result<()> {
+        let door = |queue: &Shared<T>, (): (), answer: &mut Answer| {
+            let mut inside = queue.enter();
+            inside.unfinished = inside.unfinished.checked_sub(1).ok_or(Refusal::NothingToBeDone)?;
+            if inside.unfinished == 0 {
+                inside.wake(JOINERS, usize::MAX);
+            }
+            answer.give(&())
+        };
+        self.0.reference().ask(door, &())
+    }
+
+    /// Waits until [`task_done`](Queue::task_done) was said for all items.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn join(&self) -> Result<()> {
+        let door = |queue: &Shared<T>, (): (), answer: &mut Answer| {
+            let mut inside = queue.enter();
+            while inside.unfinished > 0 {
+                inside.sleep(JOINERS, None)?;
+            }
+            answer.give(&())
+        };
+        self.0.reference().ask(door, &())
+    }
+
+    /// How many items there are.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn len(&self) -> Result<usize> {
+        let door = |queue: &Shared<T>, (): (), answer: &mut Answer| answer.give(&queue.enter().items.len());
+        self.0.reference().ask(door, &())
+    }
+
+    /// Whether there are none.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+impl Manager {
+    /// A queue with room for `maxsize` items; 0: for any number.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn queue<T: Payload>(&self, maxsize: usize) -> Result<Queue<T>> {
+        let maker = |maxsize: usize| {
+            let most = if maxsize == 0 { usize::MAX } else { maxsize };
+            let queue: Shared<T> = Arc::new(Gate::new(State { items: VecDeque::new(), most, unfinished: 0 }));
+            Content::new(queue)
+        };
+        self.make(maker, &maxsize).map(Queue)
+    }
+}

@@ -1,0 +1,55 @@
+//! What a manager does not have or allow.
+
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+
+/// What a manager does not have or allow, in an [`Error::Manager`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A call that was changing the object panicked before it was through.
+    #[error("this object is poisoned: a call that was changing it panicked; see to it, and call clear_poison()")]
+    Poisoned,
+    /// One of those who waited at a barrier gave up or died, or it was aborted or reset.
+    #[error("the barrier is broken: one who waited gave up or died, or it was aborted; reset() makes it as new")]
+    BrokenBarrier,
+    /// The object went before the proxy arrived.
+    #[error("it no longer has this object: no proxy for it was left when this one arrived")]
+    NoObject,
+    /// What is there is a value of this other type.
+    #[error("what it has there is of another type: {0}")]
+    OtherType(String),
+    /// The lock is not held by this thread.
+    #[error("this lock is not held by this thread, or no longer; lock it first")]
+    NotHeld,
+    /// The lock is held by this very thread.
+    #[error("this thread holds this lock already and would wait for itself; use rlock()")]
+    HeldByCaller,
+    /// A bounded semaphore would have more permits than at first.
+    #[error("this bounded semaphore was released more often than acquired")]
+    ReleasedTooOften,
+    /// `task_done` was called too often.
+    #[error("task_done() was called more often than items were put")]
+    NothingToBeDone,
+    /// The server is another build of the program.
+    #[error("its server is another build of the program than this one; run the same executable at both ends")]
+    OtherBuild,
+    /// The server was built with another version of this crate.
+    #[error("it was built with another version of maniple; build both ends with the same")]
+    OtherVersion,
+    /// A proxy came by a way on which keys are not sent.
+    #[error("a proxy has arrived here without its key; connect to its manager (Manager::connect) first")]
+    NoKey,
+    /// A function that is called with an object called that very object by a proxy.
+    #[error("this object is being used by the function that calls it; use what the function was called with")]
+    Reentered,
+    /// Only a manager's server can do this.
+    #[error("this process is not its server; use Manager::serve")]
+    NotTheServer,
+}
+
+impl From<Refusal> for Error {
+    fn from(why: Refusal) -> Error {
+        Error::Manager(why)
+    }
+}

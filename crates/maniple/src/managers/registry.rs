@@ -1,0 +1,295 @@
+//! The server's objects, and who refers to them.
+//!
+//! An object lives as long as something holds it:
+//!
+//! | holder | until |
+//! | --- | --- |
+//! | a [`Session`], for the proxies in a client process | each is released, or the control connection ends |
+//! | a [`Passage`], for a proxy in a message | it arrives; if it never does, some time after its sender's end |
+//! | a proxy in the server itself, as a rule within another object | it is dropped |
+//! | a call that is under way | it ends |
+
+use super::Refusal;
+use std::any::{Any, type_name};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{Thread, ThreadId};
+use std::time::{Duration, Instant};
+
+/// How long an object waits for a proxy that was sent by a process that is gone.
+const UNCLAIMED: Duration = Duration::from_secs(600);
+
+/// Something that is served.
+pub(super) struct Object {
+    pub id: u64,
+    pub type_name: &'static str,
+    content: Box<dyn Any + Send + Sync>,
+    home: Weak<Registry>,
+}
+
+impl Object {
+    /// What it is, if it is a `C`.
+    pub(super) fn content<C: 'static>(&self) -> Result<&C, Refusal> {
+        self.content.downcast_ref().ok_or_else(|| Refusal::OtherType(self.type_name.into()))
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        if let Some(registry) = self.home.upgrade() {
+            locked(&registry.objects).remove(&self.id);
+        }
+    }
+}
+
+/// What will be an object.
+pub(super) struct Content {
+    content: Box<dyn Any + Send + Sync>,
+    type_name: &'static str,
+}
+
+impl Content {
+    pub(super) fn new<C: Any + Send + Sync>(content: C) -> Content {
+        Content { content: Box::new(content), type_name: type_name::<C>() }
+    }
+}
+
+/// A reference that travels.
+struct Passage {
+    object: Arc<Object>,
+    from: u64,
+    // Set when the sender is gone.
+    until: Option<Instant>,
+}
+
+/// All that is served here.
+#[derive(Default)]
+pub(super) struct Registry {
+    objects: Mutex<HashMap<u64, Weak<Object>>>,
+    passages: Mutex<HashMap<u64, Passage>>,
+    next: AtomicU64,
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    fn number(&self) -> u64 {
+        // Only has to be another one each time.
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn add(self: &Arc<Self>, Content { content, type_name }: Content) -> Arc<Object> {
+        let object = Arc::new(Object { id: self.number(), type_name, content, home: Arc::downgrade(self) });
+        locked(&self.objects).insert(object.id, Arc::downgrade(&object));
+        object
+    }
+
+    pub(super) fn find(&self, id: u64) -> Result<Arc<Object>, Refusal> {
+        // In a statement of its own: the last holder may be this one, and its drop takes the lock.
+        let found = locked(&self.objects).get(&id).and_then(Weak::upgrade);
+        found.ok_or(Refusal::NoObject)
+    }
+
+    /// A proxy sets out, sent by the client of that number.
+    pub(super) fn pass(&self, object: Arc<Object>, from: u64) -> u64 {
+        let passage = self.number();
+        locked(&self.passages).insert(passage, Passage { object, from, until: None });
+        passage
+    }
+
+    /// A proxy has arrived. The bytes that brought it may have been decoded before; then some other proxy must be left.
+    pub(super) fn claim(&self, id: u64, passage: u64) -> Result<Arc<Object>, Refusal> {
+        let found = locked(&self.passages).remove(&passage);
+        match found {
+            Some(passage) if passage.object.id == id => Ok(passage.object),
+            _ => self.find(id),
+        }
+    }
+
+    fn sender_gone(&self, session: u64) {
+        let until = Instant::now() + UNCLAIMED;
+        locked(&self.passages).values_mut().filter(|p| p.from == session).for_each(|p| p.until = Some(until));
+    }
+
+    /// Forgets the passages that nobody will end any more.
+    pub(super) fn sweep(&self, now: Instant) {
+        let late = |_: &u64, p: &mut Passage| p.until.is_some_and(|until| until < now);
+        let dead: Vec<Passage> = locked(&self.passages).extract_if(late).map(|(_, passage)| passage).collect();
+        drop(dead);
+    }
+}
+
+/// A client process.
+#[derive(Default)]
+pub(super) struct Session {
+    pub number: u64,
+    // Set before its threads are unparked, which orders it with their look at it; and under the lock of `references`.
+    gone: AtomicBool,
+    references: Mutex<HashMap<u64, (Arc<Object>, u64)>>,
+    threads: Mutex<HashMap<ThreadId, Thread>>,
+}
+
+impl Session {
+    pub(super) fn new(number: u64) -> Session {
+        Session { number, ..Session::default() }
+    }
+
+    /// It has one more proxy for the object.
+    pub(super) fn hold(&self, object: Arc<Object>) {
+        let mut references = locked(&self.references);
+        if !self.gone.load(Ordering::SeqCst) {
+            references.entry(object.id).or_insert((object, 0)).1 += 1;
+        }
+    }
+
+    /// One less.
+    pub(super) fn release(&self, id: u64) {
+        let mut references = locked(&self.references);
+        let Some((_, count)) = references.get_mut(&id) else { return };
+        *count -= 1;
+        let last = (*count == 0).then(|| references.remove(&id));
+        drop(references);
+        // Its destructor is a user's, and may come back to us.
+        drop(last);
+    }
+
+    /// It is gone: all that waits for it here need not, and what it referred to is free.
+    pub(super) fn end(&self, registry: &Registry) {
+        let mut references = locked(&self.references);
+        self.gone.store(true, Ordering::SeqCst);
+        let all = std::mem::take(&mut *references);
+        drop(references);
+        locked(&self.threads).values().for_each(Thread::unpark);
+        registry.sender_gone(self.number);
+        drop(all);
+    }
+}
+
+/// Something that a thread can hold and not give back.
+pub(super) trait Abandon: Send + Sync {
+    /// The thread with that line is gone.
+    fn abandon(&self, line: u64);
+}
+
+/// What the server knows of a thread of a client.
+pub(super) struct Line {
+    pub number: u64,
+    pub session: Arc<Session>,
+    held: Mutex<HashMap<usize, Arc<dyn Abandon>>>,
+}
+
+impl Line {
+    pub(super) fn is_gone(&self) -> bool {
+        self.session.gone.load(Ordering::SeqCst)
+    }
+
+    /// From now on the thread holds (a part of) it.
+    pub(super) fn hold(&self, what: Arc<dyn Abandon>) {
+        locked(&self.held).insert(Arc::as_ptr(&what).addr(), what);
+    }
+
+    /// It holds nothing of it any more.
+    pub(super) fn let_go<T>(&self, what: &Arc<T>) {
+        let found = locked(&self.held).remove(&Arc::as_ptr(what).addr());
+        drop(found);
+    }
+}
+
+/// A line as long as it is served.
+pub(super) struct Served(Arc<Line>);
+
+impl Served {
+    /// This thread serves it from now on.
+    pub(super) fn begin(session: Arc<Session>) -> Served {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let thread = std::thread::current();
+        locked(&session.threads).insert(thread.id(), thread);
+        // Only has to be another one each time.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Served(Arc::new(Line { number, session, held: Mutex::default() }))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        locked(&self.0.session.threads).remove(&std::thread::current().id());
+        let held = std::mem::take(&mut *locked(&self.0.held));
+        held.values().for_each(|what| what.abandon(self.0.number));
+    }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Served>> = const { RefCell::new(None) };
+}
+
+/// Makes this the line of this thread, for as long as it lives.
+pub(super) fn serve_here(line: Served) {
+    CURRENT.set(Some(line));
+}
+
+/// Gives up what this thread's line holds.
+pub(super) fn serve_no_more() {
+    drop(CURRENT.take());
+}
+
+/// The line that this thread of the server serves. One that serves none is a client itself: of the server's own
+/// process.
+pub(super) fn current_line() -> Arc<Line> {
+    CURRENT.with_borrow_mut(|line| line.get_or_insert_with(|| Served::begin(Arc::default())).0.clone())
+}
+
+/// Whether the process for which this thread of the server works is gone.
+pub(super) fn is_caller_gone() -> bool {
+    CURRENT.with_borrow(|line| line.as_ref().is_some_and(|served| served.0.is_gone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_nobody_receives_keeps_its_object_until_some_time_after_its_senders_end() {
+        let registry = Arc::<Registry>::default();
+        let sender = Session::new(5);
+        let (object, claimed) = (registry.add(Content::new(1u8)), registry.add(Content::new(2u8)));
+        let (id, other) = (object.id, claimed.id);
+        registry.pass(object, sender.number);
+        let passage = registry.pass(claimed, sender.number);
+        let late = || Instant::now() + 2 * UNCLAIMED;
+        registry.sweep(late());
+        assert!(registry.find(id).is_ok());
+        sender.end(&registry);
+        registry.sweep(Instant::now());
+        assert!(registry.find(id).is_ok());
+        // A receiver that comes in between has it for good.
+        let claimed = registry.claim(other, passage).unwrap();
+        registry.sweep(late());
+        assert_eq!(registry.find(id).err(), Some(Refusal::NoObject));
+        assert_eq!(claimed.content::<u8>().ok(), Some(&2));
+        drop(claimed);
+        assert!(locked(&registry.objects).is_empty() && locked(&registry.passages).is_empty());
+    }
+
+    #[test]
+    fn a_session_holds_each_object_as_often_as_it_has_proxies_for_it() {
+        let registry = Arc::<Registry>::default();
+        let session = Session::new(1);
+        let object = registry.add(Content::new(()));
+        let id = object.id;
+        session.hold(object.clone());
+        session.hold(object);
+        session.release(id);
+        assert!(registry.find(id).is_ok());
+        session.release(id);
+        assert!(registry.find(id).is_err());
+        // More than it had, and after its end: nothing happens.
+        session.release(id);
+        session.end(&registry);
+        session.hold(registry.add(Content::new(())));
+        assert!(locked(&registry.objects).is_empty());
+    }
+}

@@ -1,0 +1,206 @@
+//! A semaphore in a manager's server.
+
+use super::calling::Answer;
+use super::containers::typed_proxy;
+use super::gate::{Gate, until};
+use super::registry::{Abandon, Content, Line, current_line};
+use super::{Manager, Refusal};
+use crate::error::Result;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) struct State {
+    free: u32,
+    most: u32,
+    /// Permits that lines have to give back.
+    lent: HashMap<u64, u32>,
+}
+
+pub(super) struct Counter(Gate<State>);
+
+type Shared = Arc<Counter>;
+
+impl Abandon for Counter {
+    fn abandon(&self, line: u64) {
+        let mut inside = self.0.enter();
+        let lent = inside.lent.remove(&line).unwrap_or(0);
+        inside.free = inside.free.saturating_add(lent);
+        inside.wake(0, lent as usize);
+    }
+}
+
+/// The line has one less to give back.
+fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), Refusal> {
+    let lent = state.lent.get_mut(&line.number).ok_or(Refusal::NotHeld)?;
+    *lent -= 1;
+    if *lent == 0 {
+        state.lent.remove(&line.number);
+        line.let_go(counter);
+    }
+    Ok(())
+}
+
+typed_proxy!(
+    /// A semaphore in a [`Manager`]'s server, for threads of any processes on any machines.
+    ///
+    /// A [`Permit`] is given back when it is dropped, or by the server when its thread or process has ended. To hand
+    /// permits from one process to another, [`forget`](Permit::forget) them here and [`release`](Semaphore::release)
+    /// them there.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let semaphore = manager.semaphore(1)?;
+    /// let permit = semaphore.acquire()?;
+    /// assert!(semaphore.try_acquire()?.is_none());
+    /// drop(permit);
+    /// semaphore.acquire()?.forget()?;
+    /// semaphore.release(2)?;
+    /// assert_eq!(semaphore.value()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    Semaphore(Shared)
+);
+
+/// Leave to go on; dropping it gives it back to its [`Semaphore`]. It belongs to its thread.
+#[derive(Debug)]
+#[must_use = "the permit is given back as soon as this is dropped"]
+pub struct Permit<'a> {
+    semaphore: &'a Semaphore,
+    held: bool,
+    thread: std::marker::PhantomData<*const ()>,
+}
+
+impl Permit<'_> {
+    /// Keeps it for good: it is not given back unless somebody calls [`Semaphore::release`].
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn forget(mut self) -> Result<()> {
+        self.held = false;
+        let door = |counter: &Shared, (): (), answer: &mut Answer| {
+            settle(counter, &mut counter.0.enter(), &current_line())?;
+            answer.give(&())
+        };
+        self.semaphore.0.reference().ask(door, &())
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.held {
+            let door = |counter: &Shared, (): (), answer: &mut Answer| {
+                let mut inside = counter.0.enter();
+                settle(counter, &mut inside, &current_line())?;
+                inside.free = inside.free.saturating_add(1);
+                inside.wake(0, 1);
+                answer.give(&())
+            };
+            // A server that is gone has no semaphore any more.
+            let _ = self.semaphore.0.reference().ask::<_, _, ()>(door, &());
+        }
+    }
+}
+
+impl Semaphore {
+    fn acquire_within(&self, limit: Option<Duration>) -> Result<Option<Permit<'_>>> {
+        let door = |counter: &Shared, limit: Option<Duration>, answer: &mut Answer| {
+            let until = until(limit);
+            let mut inside = counter.0.enter();
+            while inside.free == 0 {
+                if !inside.sleep(0, until)? {
+                    return answer.give(&false);
+                }
+            }
+            let line = current_line();
+            inside.free -= 1;
+            *inside.lent.entry(line.number).or_default() += 1;
+            line.hold(counter.clone());
+            answer.give(&true)
+        };
+        let taken: bool = self.0.reference().ask(door, &limit)?;
+        Ok(taken.then_some(Permit { semaphore: self, held: true, thread: std::marker::PhantomData }))
+    }
+
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
+    pub fn acquire(&self) -> Result<Permit<'_>> {
+        loop {
+            if let Some(permit) = self.acquire_within(None)? {
+                return Ok(permit);
+            }
+        }
+    }
+
+    /// The same for at most `timeout`. `None`: there was none to be had.
+    ///
+    /// # Errors
+    /// As [`acquire`](Semaphore::acquire).
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit<'_>>> {
+        self.acquire_within(Some(timeout))
+    }
+
+    /// A permit, if there is one.
+    ///
+    /// # Errors
+    /// As [`acquire`](Semaphore::acquire).
+    pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
+        self.acquire_within(Some(Duration::ZERO))
+    }
+
+    /// Adds so many permits, which nobody need have held.
+    ///
+    /// # Errors
+    /// [`Refusal::ReleasedTooOften`] if a bounded one would have more than it began with.
+    pub fn release(&self, count: u32) -> Result<()> {
+        let door = |counter: &Shared, count: u32, answer: &mut Answer| {
+            let mut inside = counter.0.enter();
+            let lent: u32 = inside.lent.values().sum();
+            match inside.free.checked_add(count) {
+                Some(free) if free <= inside.most.saturating_sub(lent) => inside.free = free,
+                _ => return Err(Refusal::ReleasedTooOften.into()),
+            }
+            inside.wake(0, count as usize);
+            answer.give(&())
+        };
+        self.0.reference().ask(door, &count)
+    }
+
+    /// How many permits are to be had.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn value(&self) -> Result<u32> {
+        let door = |counter: &Shared, (): (), answer: &mut Answer| answer.give(&counter.0.enter().free);
+        self.0.reference().ask(door, &())
+    }
+}
+
+impl Manager {
+    fn counter(&self, free: u32, most: u32) -> Result<Semaphore> {
+        let maker = |(free, most): (u32, u32)| {
+            Content::new(Arc::new(Counter(Gate::new(State { free, most, lent: HashMap::new() }))))
+        };
+        self.make(maker, &(free, most)).map(Semaphore)
+    }
+
+    /// A semaphore with so many permits.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn semaphore(&self, permits: u32) -> Result<Semaphore> {
+        self.counter(permits, u32::MAX)
+    }
+
+    /// One that never has more than it begins with.
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn bounded_semaphore(&self, permits: u32) -> Result<Semaphore> {
+        self.counter(permits, permits)
+    }
+}

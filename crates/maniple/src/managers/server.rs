@@ -1,0 +1,292 @@
+//! The server: a process that holds objects, with a thread for each connection.
+//!
+//! The thread of a control connection keeps the books of one client process, and ends its session when it is gone. The
+//! thread of a line does what one thread of a client asks for, so a call that waits makes only its caller wait. The
+//! first thread takes the connections.
+//!
+//! | who dies | what happens |
+//! | --- | --- |
+//! | a client process, anywhere | its connections end: threads that wait for it here stop waiting, its references go |
+//! | a thread of a client, or its line | what it held of locks is free, and marked as abandoned |
+//! | the parent | this process is a daemon: it is ended at once |
+//! | this process | every connection ends, and so does every call that waits |
+
+use super::calling::{Answer, receive_call, receive_make};
+use super::registry::{Object, Registry, Served, Session, current_line, locked, serve_here, serve_no_more};
+use super::wire::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
+use super::{Refusal, namespace};
+use crate::call::Failure;
+use crate::error::{Error, Result};
+use crate::exchange::{Address, Authkey};
+use crate::frame::{Input, Output};
+use crate::handle::Handle;
+use crate::panic::{caught, install_hook};
+use maniple_engine::channel::listener::{self, Listener, connect};
+use maniple_engine::dialogue::Dialogue;
+use maniple_engine::sys::process::{image::image, worker_signals};
+use maniple_engine::sys::{Handle as Socket, socket};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{PipeWriter, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// What a server is told.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Start {
+    /// Where to listen. Somewhere out of others' way, if it is not said.
+    pub address: Option<Address>,
+    pub key: Vec<u8>,
+    /// Where it says how its start went.
+    pub report: Handle<PipeWriter>,
+}
+
+/// Clients that may wait to be taken.
+const BACKLOG: u32 = 128;
+/// How often the acceptor looks for other things to do.
+const ROUND: Duration = Duration::from_secs(60);
+/// A pause after an error that may go away: no descriptor is left.
+const PAUSE: Duration = Duration::from_millis(10);
+
+pub(super) struct Server {
+    pub token: u64,
+    pub address: Address,
+    pub key: Authkey,
+    pub registry: Arc<Registry>,
+    sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    // Set before the connection is made that the acceptor sees after.
+    stopping: AtomicBool,
+    _names: Arc<Object>,
+}
+
+static HERE: OnceLock<Arc<Server>> = OnceLock::new();
+
+/// The server that this process is, if it is one.
+pub(super) fn here() -> Option<&'static Arc<Server>> {
+    HERE.get()
+}
+
+/// Unpredictable bytes.
+pub(super) fn random<const LEN: usize>() -> Result<[u8; LEN]> {
+    let mut bytes = [0; LEN];
+    socket::random(&mut bytes).map_err(|e| Error::Start(format!("no random bytes for a manager: {e}")))?;
+    Ok(bytes)
+}
+
+/// A name outside of the file system, where there are such: it goes with its listener, however that ends. Else a path
+/// that only this user can reach.
+fn listen_anywhere() -> Result<Listener> {
+    let name = format!("\0maniple-manager-{:016x}", u64::from_ne_bytes(random()?));
+    Ok(Listener::bind(&listener::Address::Local(name.into()), BACKLOG).or_else(|_| Listener::temporary(BACKLOG))?)
+}
+
+/// Is a server until it is told to stop. Gives the process's exit code.
+pub(super) fn run(start: Start) -> i32 {
+    install_hook();
+    worker_signals();
+    let mut report = start.report;
+    let begun = begin(start.address, start.key.into());
+    let said = begun.as_ref().map(|(server, _)| server.address.clone()).map_err(ToString::to_string);
+    let mut output = Output::plain();
+    // Nobody there to read it: then the lifeline is at work, too.
+    let _ = output.item(&said).map(|()| report.write_all(output.bytes()));
+    drop(report);
+    match begun {
+        Ok((server, listener)) => {
+            server.accept(listener);
+            server.end();
+            0
+        }
+        Err(_) => 1,
+    }
+}
+
+/// What [`run`] reported.
+pub(super) fn read_report(bytes: &[u8]) -> Result<Address> {
+    Input::plain(bytes).item::<Result<Address, String>>()??.map_err(Error::Start)
+}
+
+fn begin(address: Option<Address>, key: Authkey) -> Result<(Arc<Server>, Listener)> {
+    let mut listener = match address {
+        Some(address) => Listener::bind(&address.0, BACKLOG)?,
+        None => listen_anywhere()?,
+    };
+    listener.set_keep_alive(true);
+    let registry = Arc::<Registry>::default();
+    let server = Arc::new(Server {
+        token: u64::from_ne_bytes(random()?),
+        address: Address(listener.address().clone()),
+        key,
+        // The first object, so its number is `namespace::NAMES`.
+        _names: registry.add(namespace::names()),
+        registry,
+        sessions: Mutex::default(),
+        stopping: AtomicBool::new(false),
+    });
+    let _ = HERE.set(server.clone());
+    Ok((server, listener))
+}
+
+thread_local! {
+    static BUSY: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This thread works with an object. If it came to it once more, by a proxy in what it runs, it would wait for itself.
+struct Busy;
+
+impl Busy {
+    fn with(id: u64) -> Result<Busy, Refusal> {
+        BUSY.with_borrow_mut(|busy| match busy.contains(&id) {
+            true => Err(Refusal::Reentered),
+            false => {
+                busy.push(id);
+                Ok(Busy)
+            }
+        })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.with_borrow_mut(Vec::pop);
+    }
+}
+
+impl Server {
+    fn accept(self: &Arc<Self>, listener: Listener) {
+        while !self.stopping.load(Ordering::SeqCst) {
+            match listener.accept(Some(self.key.as_bytes()), Some(Instant::now() + ROUND), &mut || false) {
+                Ok(Some(socket)) => {
+                    let server = self.clone();
+                    let serve = move || drop(server.serve(socket));
+                    // No thread to be had: the client finds its connection closed.
+                    let _ = std::thread::Builder::new().name("maniple-manager".into()).spawn(serve);
+                }
+                Ok(None) => {}
+                Err(maniple_engine::Error::Contact(why)) if why.is_one_client() => {}
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+            self.registry.sweep(Instant::now());
+        }
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // A client that comes and goes makes the acceptor look up.
+        let _ = connect(&self.address.0, None, Some(Instant::now() + ROUND), &mut || false);
+    }
+
+    /// Drops what is held for clients; the rest goes with the process.
+    fn end(&self) {
+        let sessions = std::mem::take(&mut *locked(&self.sessions));
+        sessions.values().for_each(|session| session.end(&self.registry));
+    }
+
+    /// A connection, from its first message to its end.
+    fn serve(&self, socket: Socket) -> maniple_engine::Result<()> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let mut dialogue = Dialogue::new(socket);
+        let Some(first) = dialogue.hear(&mut || true)? else { return Ok(()) };
+        let Ok(Ok(hello)) = Input::plain(first).item::<Hello>() else { return Ok(()) };
+        let session = match hello.purpose {
+            // Only has to be another one each time.
+            Purpose::Control => Some(Arc::new(Session::new(NEXT.fetch_add(1, Ordering::Relaxed)))),
+            Purpose::Line(number) => locked(&self.sessions).get(&number).cloned(),
+        };
+        let Some(session) = session else { return Ok(()) };
+        let welcome = Welcome { protocol: PROTOCOL, token: self.token, build: image().build, session: session.number };
+        let mut output = Output::plain();
+        let _ = output.item(&welcome);
+        if hello.protocol != PROTOCOL {
+            return dialogue.say(output.bytes(), &mut || true);
+        }
+        match hello.purpose {
+            Purpose::Control => {
+                locked(&self.sessions).insert(session.number, session.clone());
+                let served = dialogue
+                    .say(output.bytes(), &mut || true)
+                    .and_then(|()| caught(|| self.keep_books(&mut dialogue, &session)).unwrap_or(Ok(())));
+                locked(&self.sessions).remove(&session.number);
+                let _ = caught(|| session.end(&self.registry));
+                served
+            }
+            Purpose::Line(_) => {
+                dialogue.say(output.bytes(), &mut || true)?;
+                serve_here(Served::begin(session));
+                let served = self.serve_line(&mut dialogue);
+                serve_no_more();
+                served
+            }
+        }
+    }
+
+    fn keep_books(&self, dialogue: &mut Dialogue, session: &Session) -> maniple_engine::Result<()> {
+        while let Some(bytes) = dialogue.hear(&mut || true)? {
+            let Ok(Ok(note)) = Input::plain(bytes).item::<Note>() else { return Ok(()) };
+            let done = match note {
+                Note::Release(id) => {
+                    // An object's destructor may panic. That is its own affair.
+                    let _ = caught(|| session.release(id));
+                    continue;
+                }
+                Note::Shutdown => {
+                    self.stop();
+                    continue;
+                }
+                Note::Pass(id) => self
+                    .registry
+                    .find(id)
+                    .map(|object| self.registry.pass(object, session.number))
+                    .map_err(Trouble::from),
+                Note::Claim { object, passage } => {
+                    let claimed = self.registry.claim(object, passage).map(|object| session.hold(object));
+                    claimed.map(|()| object).map_err(Trouble::from)
+                }
+            };
+            let mut output = Output::plain();
+            let _ = output.item(&done);
+            dialogue.say(output.bytes(), &mut || true)?;
+        }
+        Ok(())
+    }
+
+    fn serve_line(&self, dialogue: &mut Dialogue) -> maniple_engine::Result<()> {
+        while let Some(request) = dialogue.hear(&mut || true)? {
+            let mut answer = self.answer(request);
+            let sent = dialogue.say(answer.bytes(), &mut || true);
+            answer.sent(sent.is_ok());
+            sent?;
+        }
+        Ok(())
+    }
+
+    /// What there is to say to a request of a line's, or of this very process.
+    pub(super) fn answer(&self, request: &[u8]) -> Answer {
+        let mut answer = Answer::new();
+        let outcome = caught(|| self.perform(&mut Input::plain(request), &mut answer));
+        let trouble = match outcome {
+            Ok(Ok(())) => return answer,
+            Ok(Err(trouble)) => trouble,
+            Err(panicked) => Trouble::Failed(Failure::Panicked(*panicked)),
+        };
+        Answer::refuse(trouble, answer)
+    }
+
+    fn perform(&self, input: &mut Input<'_>, answer: &mut Answer) -> Result<(), Trouble> {
+        match input.item::<Ask>()?? {
+            Ask::Call(id) => {
+                let object = self.registry.find(id)?;
+                let _busy = Busy::with(id)?;
+                receive_call(&object, input, answer)
+            }
+            Ask::Make => {
+                let object = self.registry.add(receive_make(input)?);
+                answer.give(&object.id)?;
+                current_line().session.hold(object);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! A manager's server as one of its client processes sees it: a control connection for the process, and a line for each
+//! thread.
+//!
+//! Lines are made when a thread first calls and are used again; they end with their thread, with the last proxy and
+//! manager here, or with the server. A call that the thread makes while it decodes an answer has a line of its own.
+//!
+//! A forked child has none of its parent's connections (`atfork` closes them), and makes its own. So that the server
+//! sees a process's end, none may stay open in a child by chance: one that was made while another thread forked is
+//! thrown away.
+
+use super::Refusal;
+use super::wire::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
+use super::{calling, registry::locked};
+use crate::error::{Error, ManagerLost, Result};
+use crate::exchange::{Address, Authkey};
+use crate::frame::{Input, Output};
+use crate::process::Process;
+use maniple_engine::channel::listener::connect;
+use maniple_engine::dialogue::Dialogue;
+use maniple_engine::process::epoch::{Epoch, Since, count_forks};
+use maniple_engine::process::{Exit, atfork};
+use maniple_engine::sys::stream::hang_up;
+use serde::de::DeserializeOwned;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+/// How long a server may take to let a client in.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server's end may take to be seen after its connections have ended.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// A connection of this process's.
+#[derive(Debug)]
+struct Connection {
+    dialogue: Option<Dialogue>,
+    process: u32,
+}
+
+impl Connection {
+    fn new(address: &Address, key: &Authkey) -> Result<Connection> {
+        let failed = |doing, source| maniple_engine::Error::Os { doing, source };
+        count_forks().map_err(|e| failed("watch for forks", e))?;
+        loop {
+            let epoch = Epoch::now();
+            let socket = connect(&address.0, Some(key.as_bytes()), Some(Instant::now() + PATIENCE), &mut || false)?;
+            atfork::making(|| atfork::register(socket.as_fd())).map_err(|e| failed("connect to a manager", e))?;
+            let connection = Connection { dialogue: Some(Dialogue::new(socket)), process: std::process::id() };
+            match (epoch.since(), &connection.dialogue) {
+                (Since::Nothing, _) | (_, None) => return Ok(connection),
+                (_, Some(dialogue)) => hang_up(dialogue.as_fd()),
+            }
+        }
+    }
+
+    fn open(address: &Address, key: &Authkey, purpose: Purpose) -> Result<(Connection, Welcome)> {
+        let mut connection = Connection::new(address, key)?;
+        let mut hello = Output::plain();
+        hello.item(&Hello { protocol: PROTOCOL, purpose })?;
+        let answer = connection.ask(hello.bytes());
+        let Ok(Some(bytes)) = answer else {
+            return Err(lost(address, None, "it closed the connection before it said hello"));
+        };
+        match Input::plain(bytes).item::<Welcome>()?? {
+            welcome if welcome.protocol == PROTOCOL => Ok((connection, welcome)),
+            _ => Err(Refusal::OtherVersion.into()),
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    fn say(&mut self, bytes: &[u8]) -> maniple_engine::Result<()> {
+        self.dialogue.as_mut().map_or(Ok(()), |dialogue| dialogue.say(bytes, &mut || true))
+    }
+
+    /// What the other end says. `None`: it is closed.
+    fn hear(&mut self) -> maniple_engine::Result<Option<&[u8]>> {
+        self.dialogue.as_mut().map_or(Ok(None), |dialogue| dialogue.hear(&mut || true))
+    }
+
+    /// Question and answer.
+    fn ask(&mut self, bytes: &[u8]) -> maniple_engine::Result<Option<&[u8]>> {
+        self.say(bytes)?;
+        self.hear()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(dialogue) = self.dialogue.take() else { return };
+        if !self.is_ours() {
+            // A forked child's copy: closed already, and its number may be another's by now.
+            return std::mem::forget(dialogue);
+        }
+        // As one step: a fork in between would find it open and not registered.
+        atfork::making(|| {
+            atfork::unregister(dialogue.as_fd().as_raw_fd());
+            drop(dialogue);
+        });
+    }
+}
+
+struct Control {
+    connection: Connection,
+    session: u64,
+}
+
+/// A server, as seen from here.
+pub(super) struct Site {
+    pub token: u64,
+    pub address: Address,
+    pub key: Authkey,
+    build: u64,
+    control: Mutex<Control>,
+    lines: Mutex<HashMap<ThreadId, Connection>>,
+    // With the process whose child it is.
+    process: OnceLock<(u32, Weak<Process>)>,
+}
+
+static SITES: Mutex<Vec<Weak<Site>>> = Mutex::new(Vec::new());
+
+/// The lines of a thread end with it.
+struct Mine {
+    thread: ThreadId,
+    sites: Vec<Weak<Site>>,
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        for site in self.sites.iter().filter_map(Weak::upgrade) {
+            let line = locked(&site.lines).remove(&self.thread);
+            drop(line);
+        }
+    }
+}
+
+thread_local! {
+    static MINE: RefCell<Mine> = RefCell::new(Mine { thread: std::thread::current().id(), sites: Vec::new() });
+}
+
+impl Site {
+    /// The one with that token, if this process knows it.
+    pub(super) fn known(token: u64) -> Option<Arc<Site>> {
+        let mut sites = locked(&SITES);
+        sites.retain(|site| site.strong_count() > 0);
+        let all: Vec<Arc<Site>> = sites.iter().filter_map(Weak::upgrade).collect();
+        // What is dropped here may be the last to hold a site: not with the list locked.
+        drop(sites);
+        all.into_iter().find(|site| site.token == token)
+    }
+
+    /// The one at that address; with that token, if any is given.
+    pub(super) fn open(address: &Address, key: &Authkey, token: Option<u64>) -> Result<Arc<Site>> {
+        let (connection, welcome) = Connection::open(address, key, Purpose::Control)?;
+        if token.is_some_and(|token| token != welcome.token) {
+            return Err(lost(address, None, REPLACED));
+        }
+        if let Some(site) = Site::known(welcome.token) {
+            return Ok(site);
+        }
+        let site = Arc::new(Site {
+            token: welcome.token,
+            address: address.clone(),
+            key: key.clone(),
+            build: welcome.build,
+            control: Mutex::new(Control { connection, session: welcome.session }),
+            lines: Mutex::default(),
+            process: OnceLock::new(),
+        });
+        locked(&SITES).push(Arc::downgrade(&site));
+        Ok(site)
+    }
+
+    /// The server is this child of ours.
+    pub(super) fn is_process(&self, process: &Arc<Process>) {
+        let _ = self.process.set((std::process::id(), Arc::downgrade(process)));
+    }
+
+    /// Whether functions of this program mean the same there.
+    pub(super) fn check_build(&self) -> Result<()> {
+        if self.build == maniple_engine::sys::process::image::image().build {
+            return Ok(());
+        }
+        Err(Refusal::OtherBuild.into())
+    }
+
+    /// Does something with the control connection of this very process.
+    fn control<R>(&self, act: impl FnOnce(&mut Control) -> Result<R>) -> Result<R> {
+        let mut control = locked(&self.control);
+        if !control.connection.is_ours() {
+            let opened = Connection::open(&self.address, &self.key, Purpose::Control);
+            let (connection, welcome) = opened.map_err(|e| self.lost(e))?;
+            if welcome.token != self.token {
+                return Err(lost(&self.address, None, REPLACED));
+            }
+            *control = Control { connection, session: welcome.session };
+        }
+        act(&mut control)
+    }
+
+    /// Tells the server about references.
+    pub(super) fn note(&self, note: Note) -> Result<u64> {
+        let mut output = Output::plain();
+        output.item(&note)?;
+        self.control(|control| match control.connection.ask(output.bytes()) {
+            Ok(Some(bytes)) => Ok(Input::plain(bytes).item::<Result<u64, Trouble>>()???),
+            Ok(None) => Err(self.lost("it closed the connection")),
+            Err(error) => Err(self.lost(error)),
+        })
+    }
+
+    /// Tells it of one reference less. A server that is gone need not know.
+    pub(super) fn release(&self, id: u64) {
+        let mut output = Output::plain();
+        let mut control = locked(&self.control);
+        if control.connection.is_ours() && output.item(&Note::Release(id)).is_ok() {
+            let _ = control.connection.say(output.bytes());
+        }
+    }
+
+    /// Tells the server to end, and waits until it has hung up.
+    pub(super) fn shut_down(&self) -> Result<()> {
+        let mut output = Output::plain();
+        output.item(&Note::Shutdown)?;
+        self.control(|control| {
+            control.connection.say(output.bytes()).map_err(|e| self.lost(e))?;
+            let _ = control.connection.hear();
+            Ok(())
+        })
+    }
+
+    /// Tells it to end, and does not wait: not even for another thread that waits for a server that does nothing any
+    /// more.
+    pub(super) fn ask_to_end(&self) -> Result<()> {
+        let mut output = Output::plain();
+        output.item(&Note::Shutdown)?;
+        let end = Instant::now() + MOMENT;
+        loop {
+            match self.control.try_lock() {
+                Ok(mut control) => return control.connection.say(output.bytes()).map_err(|e| self.lost(e)),
+                Err(_) if Instant::now() > end => return Ok(()),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Asks over this thread's line.
+    pub(super) fn ask<R: DeserializeOwned>(self: &Arc<Self>, request: &[u8]) -> Result<R> {
+        let mut line = self.take_line()?;
+        let answer = match line.ask(request) {
+            Ok(Some(bytes)) => calling::read(bytes),
+            Ok(None) => return Err(self.lost("it closed the connection")),
+            Err(error) => return Err(self.lost(error)),
+        };
+        self.keep_line(line);
+        answer
+    }
+
+    fn take_line(&self) -> Result<Connection> {
+        let line = locked(&self.lines).remove(&std::thread::current().id());
+        if let Some(line) = line
+            && line.is_ours()
+        {
+            return Ok(line);
+        }
+        let session = self.control(|control| Ok(control.session))?;
+        let opened = Connection::open(&self.address, &self.key, Purpose::Line(session));
+        let (line, welcome) = opened.map_err(|e| self.lost(e))?;
+        if welcome.token != self.token {
+            return Err(lost(&self.address, None, REPLACED));
+        }
+        Ok(line)
+    }
+
+    fn keep_line(self: &Arc<Self>, line: Connection) {
+        // A thread that ends has no place any more to remember it by.
+        let kept = MINE.try_with(|mine| {
+            let mut mine = mine.borrow_mut();
+            mine.sites.retain(|site| site.strong_count() > 0);
+            if !mine.sites.iter().any(|site| std::ptr::eq(site.as_ptr(), Arc::as_ptr(self))) {
+                mine.sites.push(Arc::downgrade(self));
+            }
+            mine.thread
+        });
+        if let Ok(thread) = kept {
+            let before = locked(&self.lines).insert(thread, line);
+            drop(before);
+        }
+    }
+
+    fn lost(&self, why: impl Display) -> Error {
+        let process = self.process.get().filter(|(parent, _)| *parent == std::process::id());
+        let process = process.and_then(|(_, process)| process.upgrade());
+        let exit = process.and_then(|process| process.join_timeout(MOMENT).ok().flatten());
+        lost(&self.address, exit, why)
+    }
+}
+
+const REPLACED: &str = "another one has taken its address";
+
+fn lost(address: &Address, exit: Option<Exit>, why: impl Display) -> Error {
+    Error::ManagerLost(Box::new(ManagerLost { address: address.to_string(), exit, why: why.to_string() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maniple_engine::channel::listener::Listener;
+
+    /// Welcomes each client as this server.
+    fn impostor(welcome: Welcome) -> Address {
+        let listener = Listener::temporary(2).unwrap();
+        let address = Address(listener.address().clone());
+        std::thread::spawn(move || {
+            let socket = listener.accept(Some(b"key"), None, &mut || false).unwrap().unwrap();
+            let mut dialogue = Dialogue::new(socket);
+            dialogue.hear(&mut || true).unwrap();
+            let mut output = Output::plain();
+            output.item(&welcome).unwrap();
+            dialogue.say(output.bytes(), &mut || true).unwrap();
+        });
+        address
+    }
+
+    fn welcome() -> Welcome {
+        let build = maniple_engine::sys::process::image::image().build;
+        Welcome { protocol: PROTOCOL, token: 1, build, session: 0 }
+    }
+
+    #[test]
+    fn another_build_is_known_before_anything_is_called_in_it() {
+        let site = Site::open(&impostor(Welcome { build: 1, ..welcome() }), &"key".into(), None).unwrap();
+        assert!(site.check_build().unwrap_err().to_string().contains("another build"));
+        let same = Site::open(&impostor(Welcome { token: 2, ..welcome() }), &"key".into(), None).unwrap();
+        same.check_build().unwrap();
+    }
+
+    #[test]
+    fn another_version_and_another_server_at_the_address_are_refused() {
+        let error = Site::open(&impostor(Welcome { protocol: 0, ..welcome() }), &"key".into(), None).err().unwrap();
+        assert!(error.to_string().contains("another version"), "{error}");
+        let error = Site::open(&impostor(welcome()), &"key".into(), Some(7)).err().unwrap();
+        assert!(error.to_string().contains("another one has taken its address"), "{error}");
+    }
+}
