@@ -63,7 +63,7 @@ lint: ## formatting, clippy, the oldest Rust, documentation, ruff, mypy, the stu
 bench: build ## the short benchmarks: against the standard package, and against Rust peers
 	@$(setup) test
 	$(py) benchmarks/python/run.py --quick
-	cargo run --quiet --release --manifest-path benchmarks/rust/Cargo.toml -- --quick
+	scripts/bench_rust.sh --quick
 
 clean: ## remove all that was built, the virtual environment included
 	rm -rf target benchmarks/rust/target benchmarks/results build dist .pytest_cache .mypy_cache .ruff_cache
@@ -96,7 +96,7 @@ simulate: ## the scheduler through two million random histories (SEEDS=...)
 bench-full: build ## every peer, more rounds; half an hour
 	@$(setup) test bench
 	$(py) benchmarks/python/run.py
-	cargo run --quiet --release --manifest-path benchmarks/rust/Cargo.toml
+	scripts/bench_rust.sh
 
 test-standard-fails: ## the failure tests against the standard package, to show that they catch its faults
 	@$(setup) test

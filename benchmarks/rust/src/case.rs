@@ -19,13 +19,17 @@ pub enum Case {
     Pipe(usize),
     /// Small items through a queue, from so many processes to so many.
     Queue(usize, usize),
+    /// A number changed under its lock, by so many processes (or threads) at once.
+    Lock(usize),
+    /// A turn handed over and back between two processes (or threads) by a condition.
+    Condition,
     /// Start the workers, have one small answer, end them.
     Start,
 }
 
 impl Case {
     /// In the table's order.
-    pub const ALL: [Case; 13] = [
+    pub const ALL: [Case; 16] = [
         Case::Call,
         Case::Map(1_000_000),
         Case::Echo(1),
@@ -38,6 +42,9 @@ impl Case {
         Case::Pipe(16 << 20),
         Case::Queue(1, 1),
         Case::Queue(4, 4),
+        Case::Lock(1),
+        Case::Lock(2),
+        Case::Condition,
         Case::Start,
     ];
 
@@ -49,6 +56,8 @@ impl Case {
             Case::Echo(size) => format!("echo-{}", short_size(size)),
             Case::Pipe(size) => format!("pipe-{}", short_size(size)),
             Case::Queue(producers, consumers) => format!("queue-{producers}-{consumers}"),
+            Case::Lock(parties) => format!("lock-{parties}"),
+            Case::Condition => "condition".into(),
             Case::Start => "start".into(),
         }
     }
@@ -61,6 +70,9 @@ impl Case {
             Case::Echo(size) => format!("echo of {}", short_size(size)),
             Case::Pipe(size) => format!("pipe echo of {}", short_size(size)),
             Case::Queue(producers, consumers) => format!("queue item, {producers} put, {consumers} get"),
+            Case::Lock(1) => "lock, change, unlock".into(),
+            Case::Lock(parties) => format!("the same by {parties} at once"),
+            Case::Condition => "turn handed over and back".into(),
             Case::Start => "start, one answer, end".into(),
         }
     }
@@ -74,6 +86,9 @@ impl Case {
             Case::Echo(size) | Case::Pipe(size) if size < 8 << 20 => 100,
             Case::Echo(_) | Case::Pipe(_) => 8,
             Case::Queue(..) => 100_000,
+            Case::Lock(1) => 2_000_000,
+            Case::Lock(_) => 500_000,
+            Case::Condition => 10_000,
             Case::Start => 10,
         }
     }
@@ -125,6 +140,13 @@ pub trait Peer {
     fn queue(&self, _producers: usize, _consumers: usize, _items: usize) -> Measured {
         Err(Failure::NotOffered("no queues"))
     }
+    /// Each of the parties does it `repeats` times.
+    fn lock(&self, _parties: usize, _repeats: usize) -> Measured {
+        Err(Failure::NotOffered("no locks"))
+    }
+    fn condition(&self, _repeats: usize) -> Measured {
+        Err(Failure::NotOffered("no conditions"))
+    }
     fn start(&self, _repeats: usize) -> Measured {
         Err(Failure::NotOffered("no processes"))
     }
@@ -138,6 +160,8 @@ pub trait Peer {
             Case::Echo(size) => self.echo(size, repeats),
             Case::Pipe(size) => self.pipe(size, repeats),
             Case::Queue(producers, consumers) => self.queue(producers, consumers, repeats),
+            Case::Lock(parties) => self.lock(parties, repeats),
+            Case::Condition => self.condition(repeats),
             Case::Start => self.start(repeats),
         }
     }
@@ -219,6 +243,15 @@ pub fn time_maps(count: usize, repeats: usize, mut map: impl FnMut(Vec<u64>) -> 
 /// What the numbers that were put into a queue must add up to at the other side.
 pub fn sum_of(items: usize) -> u64 {
     (0..items as u64).sum()
+}
+
+/// What `parties` have taken, each of which changed a number so often, which is now `total`: the time for each change.
+pub fn per_change(taken: Duration, parties: usize, repeats: usize, total: u64) -> Measured {
+    let all = parties * repeats;
+    if total != all as u64 {
+        return Err(Failure::Wrong(format!("{all} changes came to {total}")));
+    }
+    Ok(Duration::from_secs_f64(taken.as_secs_f64() / all as f64))
 }
 
 /// Times `life`, a pool from its start to its end with one answer in between.

@@ -31,7 +31,9 @@ pub fn take(library: &str, case: &str) -> ExitCode {
     };
     // A library that panics, in whichever thread, has its message in the table instead of a backtrace on the terminal.
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic.payload_as_str().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ");
         println!("error panicked: {text}");
         std::process::exit(101);
     }));

@@ -1,8 +1,10 @@
 //! maniple: calls and maps on a pool, bytes as [`Bytes`], pipes to a process of one's own.
 
-use crate::case::{Failure, Measured, Peer, WORKERS, sum_of, time_calls, time_echo, time_maps, time_starts, triple};
-use maniple::{Bytes, Connection, Pool, Process, Queue, pipe};
-use std::time::Instant;
+use crate::case::{
+    Failure, Measured, Peer, WORKERS, per_change, sum_of, time_calls, time_echo, time_maps, time_starts, triple,
+};
+use maniple::{Barrier, Bytes, Condition, Connection, Mutex, Pool, Process, Queue, pipe};
+use std::time::{Duration, Instant};
 
 pub struct Maniple;
 
@@ -43,6 +45,30 @@ fn consume((queue, line): (Queue<u64>, Line)) -> Result<(), maniple::Error> {
         sum += n;
     }
     line.send(&sum)
+}
+
+fn change((number, ready, repeats): &(Mutex<u64>, Barrier, usize)) -> Result<Duration, maniple::Error> {
+    ready.wait()?;
+    let begun = Instant::now();
+    for _ in 0..*repeats {
+        *number.lock()? += 1;
+    }
+    Ok(begun.elapsed())
+}
+
+type Change = ((Mutex<u64>, Barrier, usize), Queue<Duration>);
+
+fn change_too((what, taken): Change) -> Result<(), maniple::Error> {
+    taken.put(&change(&what)?)
+}
+
+fn play((turn, changed, me, repeats): (Mutex<u64>, Condition, u64, usize)) -> Result<(), maniple::Error> {
+    for _ in 0..repeats {
+        let mut turn = changed.wait_while(turn.lock()?, |turn| **turn % 2 != me)?;
+        *turn += 1;
+        changed.notify_one();
+    }
+    Ok(())
 }
 
 impl Peer for Maniple {
@@ -110,6 +136,34 @@ impl Peer for Maniple {
             return Err(Failure::Wrong("what was got is not what was put".into()));
         }
         Ok(taken / items as u32)
+    }
+
+    fn lock(&self, parties: usize, repeats: usize) -> Measured {
+        let number = Mutex::new(0u64)?;
+        let what = (number.clone(), Barrier::new(parties)?, repeats);
+        let times = Queue::new()?;
+        let others = (1..parties).map(|_| Process::new(change_too, (what.clone(), times.clone())));
+        let others = others.collect::<Result<Vec<_>, _>>()?;
+        others.iter().try_for_each(Process::start)?;
+        let mut taken = change(&what)?;
+        for _ in &others {
+            taken = taken.max(times.get()?);
+        }
+        let total = *number.lock().map_err(maniple::Error::from)?;
+        per_change(taken, parties, repeats, total)
+    }
+
+    fn condition(&self, repeats: usize) -> Measured {
+        let (turn, changed) = (Mutex::new(0u64)?, Condition::new()?);
+        let other = Process::new(play, (turn.clone(), changed.clone(), 1, repeats + 1))?;
+        other.start()?;
+        // One round for the other to be there.
+        play((turn.clone(), changed.clone(), 0, 1))?;
+        let begun = Instant::now();
+        play((turn, changed, 0, repeats))?;
+        let taken = begun.elapsed();
+        other.join()?;
+        Ok(taken / repeats as u32)
     }
 
     fn start(&self, repeats: usize) -> Measured {

@@ -5,6 +5,7 @@ pub mod ipc_channel;
 mod maniple;
 mod procspawn;
 mod rayon;
+mod std;
 
 use crate::case::Peer;
 
@@ -12,7 +13,7 @@ use crate::case::Peer;
 pub const SUBJECT: &str = "maniple";
 
 /// In the order in which a round asks them.
-pub const NAMES: [&str; 6] = [SUBJECT, "procspawn", "crossmist", "ipc-channel", "ipc-channel-raw", "rayon"];
+pub const NAMES: [&str; 7] = [SUBJECT, "procspawn", "crossmist", "ipc-channel", "ipc-channel-raw", "rayon", "std"];
 
 /// The library of that name.
 pub fn named(name: &str) -> Option<Box<dyn Peer>> {
@@ -23,6 +24,7 @@ pub fn named(name: &str) -> Option<Box<dyn Peer>> {
         "ipc-channel" => Box::new(ipc_channel::Typed),
         "ipc-channel-raw" => Box::new(ipc_channel::Raw),
         "rayon" => Box::new(rayon::Rayon),
+        "std" => Box::new(std::Std),
         _ => return None,
     })
 }

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# The Rust benchmarks: scripts/bench_rust.sh [OPTIONS]; with the oldest supported Rust, since one of the peers fails with newer ones.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/floor.sh
+
+cargo ${floor:+"+$floor"} run --quiet --release --manifest-path benchmarks/rust/Cargo.toml -- "$@"
