@@ -21,6 +21,22 @@
 //! # }
 //! ```
 //!
+//! | for | there is |
+//! | --- | --- |
+//! | work spread over processes | [`Pool`], its [`Ticket`]s and [`Imap`] |
+//! | one function in a process of its own | [`Process`], [`current_process`], [`active_children`] |
+//! | messages between two | [`pipe`], [`channel`], [`Connection`], [`wait()`] |
+//! | messages between many | [`Queue`], [`JoinableQueue`], [`SimpleQueue`] |
+//! | messages to other programs, Python's among them | [`Listener`], [`Client`], [`Authkey`], [`Codec`] |
+//! | taking turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
+//! | the same memory | [`Mutex`], [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`SharedMemory`], [`ShareableList`] |
+//! | objects that a server holds for all | [`Manager`], [`Proxy`], [`managers`] |
+//! | large lists of plain numbers; files and sockets | [`Bulk`], [`mod@bulk`]; [`Handle`], [`mod@handle`] |
+//! | functions that other programs call by name | [`mod@task`] |
+//!
+//! Whatever dies, every waiting call returns: with a result, or an error that says what happened. Nothing is left behind, whoever was
+//! killed: no process, no descriptor, no memory (but for a named [`SharedMemory`] whose creator was killed).
+//!
 //! # How a program becomes its own worker
 //! A worker is the program started once more, caught before `main`: nothing has to be written there, and plain `cargo test`
 //! works. (Without the feature `auto-init`, `main` begins with [`init`].) Functions are recognised by their place in the
@@ -45,8 +61,8 @@
 //! A worker or a [`Process`] that is started while there is a subscriber sends it its events, of the levels that were wanted at that
 //! moment. An event arrives with its level, target, module, file, line and fields, and with two more: `pid`, and within spans `spans`,
 //! their names. It goes to the subscriber that was current where the pool was built or the process started. A pool's events come by
-//! themselves, on the pool's own thread (so a subscriber must not wait for the pool there), and those of a worker that died before the error that tells of its death; a process's when it is asked something,
-//! [`Process::join`] above all. No thread is started for it.
+//! themselves, on the pool's own thread (so a subscriber must not wait for the pool there), and those of a worker that died before the
+//! error that tells of its death; a process's when it is asked something, [`Process::join`] above all. No thread is started for it.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
