@@ -20,3 +20,6 @@ show cargo run --quiet --release --locked -p maniple --example squares
 show cargo run --quiet --release --locked -p maniple --example another_program
 show "$python" examples/python/wordcount.py "${folder[@]}"
 show cargo run --quiet --release --locked -p maniple --example wordcount -- "${folder[@]}"
+for name in deadline pipeline shared depot python; do
+    show cargo run --quiet --release --locked -p maniple --example "$name"
+done
