@@ -16,6 +16,22 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 /// Bytes that travel as a whole.
+///
+/// ```
+/// use maniple::{Bytes, Pool};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let reversed = Pool::new(1)?.apply(
+///     |mut bytes: Bytes| {
+///         bytes.reverse();
+///         bytes
+///     },
+///     Bytes::from(vec![1, 2, 3]),
+/// )?;
+/// assert_eq!(*reversed, [3, 2, 1]);
+/// # Ok(())
+/// # }
+/// ```
 pub type Bytes = Bulk<u8>;
 
 /// A list of plain numbers (or anything else that is [`Pod`]) that travels to a worker and back as a whole, through shared
@@ -48,11 +64,22 @@ enum Store<T: Pod> {
 
 impl<T: Pod> Bulk<T> {
     /// An empty one.
+    ///
+    /// ```
+    /// static NOTHING: maniple::Bytes = maniple::Bulk::new();
+    ///
+    /// assert!(NOTHING.is_empty());
+    /// ```
     pub const fn new() -> Self {
         Bulk(Store::Owned(Vec::new()))
     }
 
     /// As a `Vec`, which takes a copy if the data lies in shared memory.
+    ///
+    /// ```
+    /// let bulk: maniple::Bulk<u16> = (1..4).collect();
+    /// assert_eq!(bulk.into_vec(), [1, 2, 3]);
+    /// ```
     pub fn into_vec(self) -> Vec<T> {
         match self.0 {
             Store::Owned(vec) => vec,
@@ -235,6 +262,23 @@ impl From<Bulk<u8>> for bytes::Bytes {
 
 /// For `#[serde(with = "maniple::bulk")]`: see [`List`].
 ///
+/// ```
+/// struct Photo(Vec<u8>);
+///
+/// impl serde::Serialize for Photo {
+///     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+///         maniple::bulk::serialize(&self.0, serializer)
+///     }
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let (sender, receiver) = maniple::pipe::<Photo>()?;
+/// sender.send(&Photo(vec![7; 3]))?;
+/// assert_eq!(*receiver.cast::<maniple::Bytes, maniple::Postcard>().recv()?, [7; 3]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// Those of the serializer, and want of shared memory.
 pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::Ok, S::Error> {
@@ -242,6 +286,23 @@ pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::O
 }
 
 /// For `#[serde(with = "maniple::bulk")]`: see [`List`].
+///
+/// ```
+/// struct Photo(Vec<u8>);
+///
+/// impl<'de> serde::Deserialize<'de> for Photo {
+///     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+///         maniple::bulk::deserialize(deserializer).map(Photo)
+///     }
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let (sender, receiver) = maniple::pipe::<maniple::Bytes>()?;
+/// sender.send(&vec![7; 3].into())?;
+/// assert_eq!(receiver.cast::<Photo, maniple::Postcard>().recv()?.0, [7; 3]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// Those of the deserializer.

@@ -232,6 +232,21 @@ impl<S: Payload, A: Payload, R: Payload> Call for With<S, A, R> {
 /// A closure is not among them, because nothing tells one that captures nothing from one that captures a value without a
 /// size, and that must not be conjured up in another process. Give closures to [`Pool::map`](crate::Pool::map), which takes
 /// `fn` pointers, and let them take the tuple apart: `|(a, b)| a + b`.
+///
+/// ```
+/// fn area(width: u32, height: u32) -> u32 {
+///     width * height
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let pool = maniple::Pool::new(1)?;
+/// assert_eq!(pool.starmap(area, [(2, 3), (4, 5)])?, [6, 20]);
+/// // As a `fn` pointer, a closure that captures nothing will do.
+/// let sum: fn(u32, u32) -> u32 = |a, b| a + b;
+/// assert_eq!(pool.starmap(sum, [(2, 3), (4, 5)])?, [5, 9]);
+/// # Ok(())
+/// # }
+/// ```
 pub trait StarFn<T, R>: Copy + 'static {
     /// Calls it with the tuple's fields.
     #[doc(hidden)]

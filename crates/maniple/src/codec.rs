@@ -6,6 +6,35 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Values to bytes and back. A connection that is to speak with programs of another kind is given a codec that they know.
+///
+/// ```
+/// use maniple::{Codec, Error, Postcard, Result};
+/// use serde::{Serialize, de::DeserializeOwned};
+///
+/// /// Says in front of which version it is.
+/// struct Second;
+///
+/// impl Codec for Second {
+///     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
+///         out.push(2);
+///         Postcard::encode(value, out)
+///     }
+///
+///     fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T> {
+///         let Some((2, rest)) = bytes.split_first() else { return Err(Error::codec::<T>("decoded", "another version")) };
+///         *bytes = rest;
+///         Postcard::decode(bytes)
+///     }
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let mut out = Vec::new();
+/// Second::encode(&'a', &mut out)?;
+/// assert_eq!(Second::decode::<char>(&mut &out[..])?, 'a');
+/// assert!(Second::decode::<char>(&mut &[1, 1, 97][..]).is_err());
+/// # Ok(())
+/// # }
+/// ```
 pub trait Codec: 'static {
     /// Whether large buffers and descriptors in values go beside the bytes. Not where the other side may be something other than
     /// this crate: then a `Bulk` goes as a sequence of its bytes, and descriptors are refused.
@@ -25,6 +54,18 @@ pub trait Codec: 'static {
 }
 
 /// The compact binary form of the `postcard` crate: numbers of variable length, no names, no type information.
+///
+/// ```
+/// use maniple::{Codec, Postcard};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let mut out = Vec::new();
+/// Postcard::encode(&(7u64, "seven"), &mut out)?;
+/// assert_eq!(out, b"\x07\x05seven");
+/// assert_eq!(Postcard::decode::<(u64, String)>(&mut &out[..])?, (7, "seven".into()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Postcard;
 
@@ -45,6 +86,18 @@ impl Codec for Postcard {
 /// Text that nearly every language can read and write. With the feature `json`.
 ///
 /// One value to a message. A [`Bulk`](crate::Bulk) is a list of its bytes there.
+///
+/// ```
+/// use maniple::{Codec, Json};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let mut out = Vec::new();
+/// Json::encode(&("seven", [7]), &mut out)?;
+/// assert_eq!(out, br#"["seven",[7]]"#);
+/// assert_eq!(Json::decode::<(String, [u8; 1])>(&mut &out[..])?, ("seven".into(), [7]));
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;

@@ -5,11 +5,33 @@ use std::fmt;
 use std::io;
 
 /// This crate's result.
+///
+/// ```
+/// fn total(parts: Vec<u32>) -> maniple::Result<u32> {
+///     maniple::Pool::new(1)?.apply(|parts: Vec<u32>| parts.iter().sum(), parts)
+/// }
+///
+/// assert_eq!(total(vec![1, 2]).unwrap(), 3);
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call on a pool has no value.
 ///
 /// An error that a function *returns* is not among them: `pool.apply(f, x)?` is then the function's own `Result`.
+///
+/// ```
+/// use maniple::{Error, Pool};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let pool = Pool::new(1)?;
+/// match pool.apply(|x: u32| 100 / x, 0) {
+///     Err(Error::Panicked(panicked)) => assert_eq!(panicked.message, "attempt to divide by zero"),
+///     Err(Error::WorkerLost(lost)) => panic!("the worker {}", lost.exit),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -108,6 +130,22 @@ pub enum Error {
 }
 
 /// The end of a worker, told with what it was doing.
+///
+/// ```
+/// use maniple::{Error, Exit, Pool};
+///
+/// fn fail(code: i32) {
+///     eprintln!("the disk is full");
+///     std::process::exit(code)
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let Err(Error::WorkerLost(lost)) = Pool::new(1)?.apply(fail, 3) else { panic!("it has a value") };
+/// assert_eq!(lost.exit, Exit::Code(3));
+/// assert_eq!(lost.stderr_tail, "the disk is full");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerLost {
@@ -135,6 +173,19 @@ impl fmt::Display for WorkerLost {
 impl std::error::Error for WorkerLost {}
 
 /// The end of a manager's server, as one of its clients saw it.
+///
+/// ```
+/// use maniple::{Error, Exit, Manager};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let manager = Manager::new()?;
+/// let list = manager.list::<u32>()?;
+/// let crash = list.with(|_: &mut Vec<u32>, code: i32| -> u8 { std::process::exit(code) }, 3);
+/// let Err(Error::ManagerLost(lost)) = crash else { panic!("it has a value") };
+/// assert_eq!(lost.exit, Some(Exit::Code(3)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManagerLost {
@@ -159,6 +210,19 @@ impl fmt::Display for ManagerLost {
 impl std::error::Error for ManagerLost {}
 
 /// A panic in a worker, as its panic hook saw it.
+///
+/// ```
+/// use maniple::{Error, Pool};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let Err(Error::Panicked(panicked)) = Pool::new(1)?.apply(|()| -> u8 { panic!("no such thing") }, ()) else {
+///     panic!("it has a value")
+/// };
+/// assert_eq!(panicked.message, "no such thing");
+/// assert!(panicked.location.is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Panicked {
@@ -186,6 +250,11 @@ impl std::error::Error for Panicked {}
 
 impl Error {
     /// For a [`Codec`](crate::Codec): why a `T` could not be "encoded" or "decoded".
+    ///
+    /// ```
+    /// let error = maniple::Error::codec::<u32>("decoded", "too few bytes");
+    /// assert_eq!(error.to_string(), "a value of type u32 could not be decoded: too few bytes");
+    /// ```
     pub fn codec<T: ?Sized>(what: &'static str, why: impl fmt::Display) -> Error {
         Error::Codec { what, type_name: std::any::type_name::<T>(), why: why.to_string() }
     }

@@ -37,11 +37,31 @@ pub struct Handle<T>(T);
 
 impl<T> Handle<T> {
     /// Wraps it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let null = maniple::Handle::new(std::fs::File::open("/dev/null")?);
+    /// assert_eq!(null.metadata()?.len(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const fn new(inner: T) -> Handle<T> {
         Handle(inner)
     }
 
     /// What is in it.
+    ///
+    /// ```
+    /// use std::fs::File;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, receiver) = maniple::pipe::<maniple::Handle<File>>()?;
+    /// sender.send(&File::open("/dev/null")?.into())?;
+    /// let file: File = receiver.recv()?.into_inner();
+    /// assert_eq!(file.metadata()?.len(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_inner(self) -> T {
         self.0
     }
@@ -81,6 +101,25 @@ impl<'de, T: From<OwnedFd>> Deserialize<'de> for Handle<T> {
 
 /// For `#[serde(with = "maniple::handle")]`.
 ///
+/// ```
+/// use std::fs::File;
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Log {
+///     name: String,
+///     #[serde(with = "maniple::handle")]
+///     file: File,
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = maniple::pipe::<Log>()?;
+/// sender.send(&Log { name: "null".into(), file: File::open("/dev/null")? })?;
+/// let log = receiver.recv()?;
+/// assert_eq!((log.name.as_str(), log.file.metadata()?.len()), ("null", 0));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// Outside of maniple's own ways of sending.
 pub fn serialize<T: AsFd, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -88,6 +127,21 @@ pub fn serialize<T: AsFd, S: Serializer>(value: &T, serializer: S) -> Result<S::
 }
 
 /// For `#[serde(with = "maniple::handle")]`.
+///
+/// ```
+/// use std::os::fd::OwnedFd;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Owned(#[serde(deserialize_with = "maniple::handle::deserialize")] OwnedFd);
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = maniple::pipe::<maniple::Handle<std::fs::File>>()?;
+/// sender.send(&std::fs::File::open("/dev/null")?.into())?;
+/// let Owned(fd) = receiver.cast::<Owned, maniple::Postcard>().recv()?;
+/// assert_eq!(std::fs::File::from(fd).metadata()?.len(), 0);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// Outside of maniple's own ways of sending.

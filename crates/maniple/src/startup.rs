@@ -28,6 +28,17 @@ pub(crate) fn launch(program: Option<&Path>) -> Launch {
 }
 
 /// How processes are started.
+///
+/// ```
+/// use maniple::{Pool, StartMethod};
+///
+/// # fn main() -> maniple::Result<()> {
+/// assert_eq!(StartMethod::default(), StartMethod::Spawn);
+/// let pool = Pool::builder().processes(2).start_method(StartMethod::ForkServer).build()?;
+/// assert_eq!(pool.map(u32::count_ones, [3, 4])?, [2, 1]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartMethod {

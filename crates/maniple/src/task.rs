@@ -5,18 +5,20 @@
 //! The attribute leaves the function as it is, and lays its name, its type and its address into a list that the linker collects, so
 //! nothing has to run before the list is complete.
 //!
-//! ```no_run
+//! ```
 //! // In a library that both programs link, or twice with the same name:
-//! #[maniple::task]
+//! #[maniple::task(name = "photos::thumbnail")]
 //! fn thumbnail(photo: Vec<u8>, width: u32) -> Result<Vec<u8>, String> {
 //!     # let _ = width;
 //!     Ok(photo)
 //! }
 //!
-//! # fn main() -> maniple::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let other_program = std::env::current_exe()?;
 //! // Here, where the other program does the work:
-//! let pool = maniple::Pool::builder().program("/usr/lib/photos/worker").build()?;
+//! let pool = maniple::Pool::builder().processes(1).program(other_program).build()?;
 //! let small: Result<Vec<u8>, String> = pool.apply_named("photos::thumbnail", (vec![1u8, 2, 3], 640u32))?;
+//! assert_eq!(small, Ok(vec![1, 2, 3]));
 //! # Ok(())
 //! # }
 //! ```

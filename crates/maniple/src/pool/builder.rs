@@ -12,6 +12,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A pool in the making; see [`Pool::builder`].
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let builder = maniple::Pool::builder().processes(2).max_tasks_per_child(100);
+/// let pool = builder.build()?;
+/// assert_eq!(pool.map(i32::abs, [-1, 1])?, [1, 1]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
@@ -37,6 +46,14 @@ impl Builder {
     }
 
     /// How many workers. Without it as many as this process may use processors.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder().processes(2).build()?;
+    /// assert_eq!(pool.pids().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn processes(mut self, processes: usize) -> Builder {
         self.processes = Some(processes);
         self
@@ -76,6 +93,15 @@ impl Builder {
     }
 
     /// After so many tasks (chunks of items) a worker ends and a fresh one takes its place; 0 means never.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder().processes(1).max_tasks_per_child(1).build()?;
+    /// let pid = || pool.apply(|()| std::process::id(), ());
+    /// assert_ne!(pid()?, pid()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_tasks_per_child(mut self, tasks: u64) -> Builder {
         self.max_tasks = Some(tasks);
         self
@@ -84,18 +110,50 @@ impl Builder {
     /// The program that workers run, if it is not this one: an executable that links this crate. Functions are then called by the names
     /// under which they are registered there, so they must be [tasks](macro@crate::task) here as well, or be called by name
     /// ([`Pool::apply_named`], [`Pool::map_named`]).
+    ///
+    /// ```
+    /// #[maniple::task(name = "twice")]
+    /// fn twice(text: String) -> String {
+    ///     text.repeat(2)
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let other_program = std::env::current_exe()?;
+    /// let pool = maniple::Pool::builder().processes(1).program(other_program).build()?;
+    /// assert_eq!(pool.apply(twice, "ab".into())?, "abab");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn program(mut self, path: impl Into<PathBuf>) -> Builder {
         self.program = Some(path.into());
         self
     }
 
     /// How workers are started.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder().processes(2).start_method(maniple::StartMethod::ForkServer).build()?;
+    /// assert_eq!(pool.map(i32::abs, [-1, 1])?, [1, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_method(mut self, method: StartMethod) -> Builder {
         self.method = method;
         self
     }
 
     /// Starts the workers.
+    ///
+    /// ```
+    /// use maniple::{Error, Pool};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// assert_eq!(Pool::builder().processes(1).build()?.apply(i32::abs, -1)?, 1);
+    /// assert!(matches!(Pool::builder().processes(0).build(), Err(Error::Start(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Start`] when a worker cannot be started, and what stands in the way of sending the initializer.

@@ -43,18 +43,44 @@ impl<'a> Calls<'a> {
     }
 
     /// Items in each task; at least 1.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// // Each task is one item, so a lost worker takes one with it.
+    /// assert_eq!(pool.buffersize(16).chunksize(1).map(u32::count_ones, [1, 3])?, [1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn chunksize(self, items: usize) -> Calls<'a> {
         Calls { chunk: Chunk::Fixed(items.max(1)), ..self }
     }
 
     /// Items under way at most in `imap` and `imap_unordered`; at least 1.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let ones = pool.chunksize(2).buffersize(8).imap(u32::count_ones, 0..)?;
+    /// assert_eq!(ones.take(4).collect::<maniple::Result<Vec<_>>>()?, [0, 1, 1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn buffersize(self, items: usize) -> Calls<'a> {
         Calls { window: (items.max(1), usize::MAX), ..self }
     }
 
     /// See [`Pool::apply`](crate::Pool::apply).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// assert_eq!(pool.chunksize(1).apply(u32::count_ones, 7)?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Any [`Error`].
@@ -63,6 +89,14 @@ impl<'a> Calls<'a> {
     }
 
     /// See [`Pool::apply_async`](crate::Pool::apply_async).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// assert_eq!(pool.chunksize(1).apply_async(u32::count_ones, 7)?.get()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the call cannot be sent.
@@ -81,6 +115,14 @@ impl<'a> Calls<'a> {
 
     /// See [`Pool::map`](crate::Pool::map).
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.chunksize(2).map(u32::count_ones, 0..4)?, [0, 1, 1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The error of the first item that has one.
     pub fn map<A: Payload, R: Payload>(
@@ -92,6 +134,14 @@ impl<'a> Calls<'a> {
     }
 
     /// See [`Pool::map_async`](crate::Pool::map_async).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.chunksize(2).map_async(u32::count_ones, 0..4)?.get()?, [0, 1, 1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the call cannot be sent.
@@ -106,6 +156,14 @@ impl<'a> Calls<'a> {
 
     /// See [`Pool::map_with`](crate::Pool::map_with).
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.chunksize(1).map_with(&10, |by, x| by * x, [1, 2, 3])?, [10, 20, 30]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Calls::map`].
     pub fn map_with<S: Payload, A: Payload, R: Payload>(
@@ -118,6 +176,14 @@ impl<'a> Calls<'a> {
     }
 
     /// See [`Pool::map_with_async`](crate::Pool::map_with_async).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.chunksize(1).map_with_async(&10, |by, x| by * x, [1, 2, 3])?.get()?, [10, 20, 30]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the call cannot be sent.
@@ -138,6 +204,14 @@ impl<'a> Calls<'a> {
 
     /// See [`Pool::starmap`](crate::Pool::starmap).
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.chunksize(1).starmap(u32::pow, [(2, 3), (3, 2)])?, [8, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Calls::map`].
     pub fn starmap<T: Payload, R: Payload, F: StarFn<T, R>>(
@@ -149,6 +223,14 @@ impl<'a> Calls<'a> {
     }
 
     /// See [`Pool::starmap_async`](crate::Pool::starmap_async).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.chunksize(1).starmap_async(u32::pow, [(2, 3), (3, 2)])?.get()?, [8, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the call cannot be sent.
@@ -163,6 +245,15 @@ impl<'a> Calls<'a> {
 
     /// See [`Pool::imap`](crate::Pool::imap).
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let ones = pool.chunksize(1).imap(u32::count_ones, [0, 1, 3])?;
+    /// assert_eq!(ones.collect::<maniple::Result<Vec<_>>>()?, [0, 1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When the call cannot be sent.
     pub fn imap<A: Payload, R: Payload, I>(self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
@@ -174,6 +265,15 @@ impl<'a> Calls<'a> {
     }
 
     /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let ones = pool.chunksize(1).imap_unordered(u32::count_ones, [0, 1, 3])?;
+    /// assert_eq!(ones.sum::<maniple::Result<u32>>()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the call cannot be sent.
@@ -187,6 +287,19 @@ impl<'a> Calls<'a> {
 
     /// See [`Pool::apply_named`](crate::Pool::apply_named).
     ///
+    /// ```
+    /// #[maniple::task(name = "half")]
+    /// fn half(x: u64) -> u64 {
+    ///     x / 2
+    /// }
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// assert_eq!(pool.chunksize(1).apply_named::<u64, u64>("half", 8)?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As there.
     pub fn apply_named<A: Payload, R: Payload>(self, name: &str, item: A) -> Result<R> {
@@ -195,6 +308,19 @@ impl<'a> Calls<'a> {
     }
 
     /// See [`Pool::map_named`](crate::Pool::map_named).
+    ///
+    /// ```
+    /// #[maniple::task(name = "third")]
+    /// fn third(x: u64) -> u64 {
+    ///     x / 3
+    /// }
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.chunksize(1).map_named::<u64, u64>("third", [6, 9])?, [2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As there.

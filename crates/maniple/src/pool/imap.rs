@@ -18,6 +18,19 @@ const REPORT: usize = 32;
 
 /// The results of [`Pool::imap`](crate::Pool::imap) and [`Pool::imap_unordered`](crate::Pool::imap_unordered). Dropping it
 /// cancels what has not begun.
+///
+/// ```
+/// use maniple::{Imap, Pool};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let pool = Pool::new(2)?;
+/// let mut lengths: Imap<usize> = pool.imap(|word: String| word.len(), ["a".into(), "bcd".into()])?;
+/// assert_eq!(lengths.next().transpose()?, Some(1));
+/// assert_eq!(lengths.next().transpose()?, Some(3));
+/// assert!(lengths.next().is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "results that nobody takes stop the call when its buffer is full"]
 pub struct Imap<R> {

@@ -105,6 +105,14 @@ pub struct Pool {
 impl Pool {
     /// A pool of so many workers.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(3)?;
+    /// assert_eq!(pool.pids().len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Start`](crate::Error::Start) when they cannot be started.
     pub fn new(processes: usize) -> Result<Pool> {
@@ -143,6 +151,15 @@ impl Pool {
 
     /// Calls of [`Pool::imap`] and [`Pool::imap_unordered`] with a given number of items under way at most: taken from the
     /// input, and their results not yet taken by the caller. Without it 1,000, and fewer when they are large.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let squares = pool.buffersize(8).imap(|x: u64| x * x, 0..)?;
+    /// assert_eq!(squares.take(3).collect::<maniple::Result<Vec<_>>>()?, [0, 1, 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn buffersize(&self, items: usize) -> Calls<'_> {
         self.calls().buffersize(items)
     }
@@ -194,6 +211,15 @@ impl Pool {
 
     /// Runs `function` on every item and gives the results in the items' order.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// assert_eq!(pool.map(|word: String| word.len(), ["a".into(), "bcd".into()])?, [1, 3]);
+    /// assert!(pool.map(|x: u32| 6 / x, [1, 0, 2]).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The error of the first item that has one. All items are run nevertheless.
     pub fn map<A: Payload, R: Payload>(
@@ -205,6 +231,15 @@ impl Pool {
     }
 
     /// As [`Pool::map`], without waiting.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let (evens, odds) = (pool.map_async(u32::count_ones, [2, 4])?, pool.map_async(u32::count_ones, [3, 7])?);
+    /// assert_eq!((evens.get()?, odds.get()?), (vec![1, 1], vec![2, 3]));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Pool::apply_async`].
@@ -240,6 +275,15 @@ impl Pool {
 
     /// As [`Pool::map_with`], without waiting.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let ticket = pool.map_with_async(&10, |by, x| by * x, [1, 2, 3])?;
+    /// assert_eq!(ticket.get()?, [10, 20, 30]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Pool::apply_async`].
     pub fn map_with_async<S: Payload, A: Payload, R: Payload>(
@@ -272,6 +316,15 @@ impl Pool {
     }
 
     /// As [`Pool::starmap`], without waiting.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let ticket = pool.starmap_async(u32::pow, [(2, 3), (3, 2)])?;
+    /// assert_eq!(ticket.get()?, [8, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Pool::apply_async`].
@@ -311,6 +364,18 @@ impl Pool {
 
     /// As [`Pool::imap`], but results come as they are ready, in any order.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let mut sum = 0;
+    /// for square in pool.imap_unordered(|x: u32| x * x, 1..=3)? {
+    ///     sum += square?;
+    /// }
+    /// assert_eq!(sum, 14);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Pool::apply_async`].
     pub fn imap_unordered<A: Payload, R: Payload, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
@@ -346,6 +411,20 @@ impl Pool {
 
     /// As [`Pool::map`], for a function that is known by its name.
     ///
+    /// ```
+    /// #[maniple::task(name = "cube")]
+    /// fn cube(x: u64) -> u64 {
+    ///     x * x * x
+    /// }
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let cubes: Vec<u64> = pool.map_named("cube", [1u64, 2])?;
+    /// assert_eq!(cubes, [1, 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Pool::apply_named`].
     pub fn map_named<A: Payload, R: Payload>(&self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
@@ -353,23 +432,61 @@ impl Pool {
     }
 
     /// The workers' process numbers.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// assert_eq!(pool.pids(), [pool.apply(|()| std::process::id(), ())?]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pids(&self) -> Vec<u32> {
         self.shared.hub.pids()
     }
 
     /// How things stand, in words, for someone who wonders why nothing moves: workers, calls, who waits for what. The form
     /// may change.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// println!("{}", pool.describe());
+    /// # assert!(!pool.describe().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn describe(&self) -> String {
         self.shared.hub.describe()
     }
 
     /// Takes no more calls. What was called before runs to its end; then the workers end.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let called = pool.apply_async(i32::abs, -1)?;
+    /// pool.close();
+    /// assert!(matches!(pool.apply(i32::abs, -2), Err(maniple::Error::NotRunning)));
+    /// assert_eq!(called.get()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.shared.hub.close();
     }
 
     /// Ends all workers at once, whatever they do. Calls that wait for them end with
     /// [`Error::Cancelled`](crate::Error::Cancelled).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// pool.terminate();
+    /// assert!(matches!(endless.get(), Err(maniple::Error::Cancelled)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn terminate(&self) {
         self.shared.terminate();
     }

@@ -73,6 +73,14 @@ impl<T> Ticket<T> {
 
     /// Waits for the call's end and gives its value.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// assert_eq!(pool.apply_async(u32::count_ones, 7)?.get()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Any [`Error`].
     pub fn get(mut self) -> Result<T> {
@@ -82,6 +90,24 @@ impl<T> Ticket<T> {
 
     /// Waits for at most `timeout`. The call goes on after that, and the ticket can be asked again.
     ///
+    /// ```
+    /// use maniple::Error;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let mut ticket = pool.apply_async(u32::count_ones, 7)?;
+    /// let ones = loop {
+    ///     match ticket.get_timeout(Duration::from_millis(20)) {
+    ///         Err(Error::Timeout(_)) => eprintln!("still at it"),
+    ///         value => break value?,
+    ///     }
+    /// };
+    /// assert_eq!(ones, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Timeout`], or any other; [`Error::Taken`] if the value was given before.
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<T> {
@@ -89,21 +115,63 @@ impl<T> Ticket<T> {
     }
 
     /// Waits for the call's end, without taking its value.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let ticket = pool.apply_async(u32::count_ones, 7)?;
+    /// ticket.wait();
+    /// assert!(ticket.ready());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(&self) {
         let _ = self.until(None);
     }
 
     /// Waits for the call's end for at most `timeout`, and tells whether it has come.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// assert!(!endless.wait_timeout(Duration::from_millis(1)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.until(Some(timeout)).unwrap_or(true)
     }
 
     /// Whether the call has ended.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// assert!(!endless.ready());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ready(&self) -> bool {
         self.ticket.is_ready()
     }
 
     /// Items that no worker has begun are not run; the value is then [`Error::Cancelled`].
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// let next = pool.apply_async(u32::count_ones, 7)?;
+    /// next.cancel();
+    /// assert!(matches!(next.get(), Err(maniple::Error::Cancelled)));
+    /// # assert!(!endless.ready());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cancel(&self) {
         self.ticket.cancel();
     }

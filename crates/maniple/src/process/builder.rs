@@ -17,6 +17,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Where one of a child's standard streams goes.
+///
+/// ```
+/// use maniple::{Process, Stdio};
+/// use std::io::Read;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut reader, writer) = std::io::pipe()?;
+/// let process = Process::builder().stdin(Stdio::Null).stdout(writer).build(|()| println!("hello"), ())?;
+/// process.start()?;
+/// let mut said = String::new();
+/// reader.read_to_string(&mut said)?;
+/// assert_eq!(said, "hello\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum Stdio {
@@ -36,6 +51,18 @@ impl<T: Into<OwnedFd>> From<T> for Stdio {
 }
 
 /// A [`Process`] in the making; see [`Process::builder`].
+///
+/// ```
+/// use maniple::{Exit, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let process = Process::builder().name("counter").current_dir("/").build(|code: i32| code + 1, 2)?;
+/// assert_eq!(process.name(), "counter");
+/// process.start()?;
+/// assert_eq!(process.join()?, Exit::Code(3));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` or `fork` is called"]
 pub struct ProcessBuilder {

@@ -8,6 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 /// What a process is called, and whether it ends with its parent.
+///
+/// ```
+/// use maniple::{Exit, Process, current_process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let process = Process::builder()
+///     .name("scanner")
+///     .build(|()| i32::from(current_process().name() != "scanner"), ())?;
+/// process.start()?;
+/// assert_eq!(process.join()?, Exit::Code(0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Current {
@@ -34,6 +47,22 @@ impl Current {
 }
 
 /// The process that started this one as its [`Process`].
+///
+/// ```
+/// use maniple::{Exit, Process, parent_process};
+///
+/// fn child(pid: u32) -> i32 {
+///     let parent = parent_process().unwrap();
+///     i32::from(parent.name() != "MainProcess" || parent.pid() != pid || !parent.is_alive())
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let process = Process::new(child, std::process::id())?;
+/// process.start()?;
+/// assert_eq!(process.join()?, Exit::Code(0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Parent {
     name: String,
@@ -112,6 +141,20 @@ pub fn parent_process() -> Option<Arc<Parent>> {
 }
 
 /// The children of this process that run; those that have ended are reaped.
+///
+/// ```
+/// use maniple::{Process, active_children};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
+/// process.start()?;
+/// assert_eq!(active_children().len(), 1);
+/// process.kill()?;
+/// process.join()?;
+/// assert!(active_children().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 pub fn active_children() -> Vec<Process> {
     let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
     let there: Vec<Process> = children.iter().filter_map(Weak::upgrade).map(|shared| Process { shared }).collect();
@@ -122,6 +165,14 @@ pub fn active_children() -> Vec<Process> {
 }
 
 /// How many processors this process may use: its affinity and its control group's share count.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let pool = maniple::Pool::new(maniple::cpu_count())?;
+/// assert_eq!(pool.pids().len(), maniple::cpu_count());
+/// # Ok(())
+/// # }
+/// ```
 pub fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -77,6 +77,17 @@ struct Running {
 ///
 /// Nothing, or the code itself, or a `Result` of these: an error is printed to the standard error and gives 1. A panic gives 101, as
 /// it does in `main`.
+///
+/// ```
+/// use maniple::{Exit, Process};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let process = Process::new(|text: String| text.parse::<i32>(), "x".to_string())?;
+/// process.start()?;
+/// assert_eq!(process.join()?, Exit::Code(1));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Ending {
     /// The exit code.
     fn code(self) -> i32;
