@@ -200,9 +200,22 @@ pub trait List: Sized {
     type Item: Pod;
 
     /// Its items.
+    ///
+    /// ```
+    /// use maniple::bulk::List;
+    ///
+    /// assert_eq!(vec![1u8, 2].items(), [1, 2]);
+    /// ```
     fn items(&self) -> &[Self::Item];
 
     /// One of these items.
+    ///
+    /// ```
+    /// use maniple::{Bulk, bulk::List};
+    ///
+    /// let boxed: Box<[u8]> = List::from_bulk(Bulk::from(vec![1, 2]));
+    /// assert_eq!(*boxed, [1, 2]);
+    /// ```
     fn from_bulk(bulk: Bulk<Self::Item>) -> Self;
 }
 

@@ -38,15 +38,45 @@ use serde::de::DeserializeOwned;
 pub trait Codec: 'static {
     /// Whether large buffers and descriptors in values go beside the bytes. Not where the other side may be something other than
     /// this crate: then a `Bulk` goes as a sequence of its bytes, and descriptors are refused.
+    ///
+    /// ```
+    /// use maniple::{Codec, Postcard};
+    ///
+    /// assert!(Postcard::BESIDE);
+    /// # #[cfg(feature = "json")]
+    /// assert!(!maniple::Json::BESIDE);
+    /// ```
     const BESIDE: bool = false;
 
     /// Appends `value` to `out`. After an error `out` may end in a part of it.
+    ///
+    /// ```
+    /// use maniple::{Codec, Postcard};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let mut out = b"before".to_vec();
+    /// Postcard::encode(&7u8, &mut out)?;
+    /// assert_eq!(out, b"before\x07");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::codec`] if the value has no form in this codec.
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()>;
 
     /// Takes a value from the front of `bytes`.
+    ///
+    /// ```
+    /// use maniple::{Codec, Postcard};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let mut bytes = &[7u8, 8][..];
+    /// assert_eq!(Postcard::decode::<u8>(&mut bytes)?, 7);
+    /// assert_eq!(bytes, [8]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::codec`] if the bytes are no such value.

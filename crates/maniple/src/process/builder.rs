@@ -98,6 +98,14 @@ impl ProcessBuilder {
     }
 
     /// What it is called, in [`current_process`](super::current_process) and in what people read.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = maniple::Process::builder().name("scanner").build(|()| (), ())?;
+    /// assert_eq!(process.name(), "scanner");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -105,48 +113,148 @@ impl ProcessBuilder {
 
     /// Whether it ends with this process, at once and however busy it is. Otherwise it goes on when this process is killed, and is
     /// waited for when its last handle is dropped.
+    ///
+    /// ```
+    /// use maniple::Process;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
+    /// process.start()?;
+    /// // Ends it.
+    /// drop(process);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = daemon;
         self
     }
 
     /// An environment variable, besides this process's own.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder().env("LEVEL", "3").build(|()| std::env::var("LEVEL").unwrap().parse::<i32>(), ())?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), Some(value.into())));
         self
     }
 
     /// An environment variable that it does not get.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder().env_remove("PATH").build(|()| i32::from(std::env::var_os("PATH").is_some()), ())?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), None));
         self
     }
 
     /// The folder that it works in.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let process = Process::builder().current_dir("/").build(
+    ///     |()| std::env::current_dir().map(|folder| i32::from(folder != std::path::Path::new("/"))),
+    ///     (),
+    /// )?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
     /// Where its standard input comes from.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    /// use std::io::Write;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// let process = Process::builder()
+    ///     .stdin(reader)
+    ///     .build(|()| std::io::read_to_string(std::io::stdin()).unwrap().parse::<i32>(), ())?;
+    /// process.start()?;
+    /// writer.write_all(b"3")?;
+    /// drop(writer);
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdio[0] = stdin.into();
         self
     }
 
     /// Where its standard output goes.
+    ///
+    /// ```
+    /// use maniple::Process;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (reader, writer) = std::io::pipe()?;
+    /// let process = Process::builder().stdout(writer).build(|name: String| println!("hello {name}"), "you".into())?;
+    /// process.start()?;
+    /// assert_eq!(std::io::read_to_string(reader)?, "hello you\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
         self.stdio[1] = stdout.into();
         self
     }
 
     /// Where its standard error goes.
+    ///
+    /// ```
+    /// use maniple::Process;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (reader, writer) = std::io::pipe()?;
+    /// let process = Process::builder().stderr(writer).build(|()| Err::<(), _>("no such file"), ())?;
+    /// process.start()?;
+    /// assert_eq!(std::io::read_to_string(reader)?, "Error: \"no such file\"\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stdio[2] = stderr.into();
         self
     }
 
     /// How it is started.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process, StartMethod};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder().start_method(StartMethod::ForkServer).build(|code: i32| code, 3)?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.method = method;
         self
@@ -155,6 +263,23 @@ impl ProcessBuilder {
     /// The program that is started, if it is not this one: an executable that links this crate. The function is then called by the name
     /// under which it is registered there, so it must be a [task](macro@crate::task) here as well, or be named
     /// ([`build_named`](ProcessBuilder::build_named)).
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// #[maniple::task(name = "successor")]
+    /// fn successor(code: i32) -> i32 {
+    ///     code + 1
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let other_program = std::env::current_exe()?;
+    /// let process = Process::builder().program(other_program).build(successor, 2)?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
         self
@@ -175,6 +300,17 @@ impl ProcessBuilder {
     }
 
     /// The process, not yet started.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder().daemon(true).build(|word: String| word.len() as i32, "abc".into())?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
@@ -233,6 +369,18 @@ impl ProcessBuilder {
 
     /// Forks this process; the child calls `function` and ends. It has everything that this process had at that moment, closures and
     /// all, and nothing has to be encoded.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let words = ["a", "b", "c"];
+    /// // SAFETY: this program has started no thread.
+    /// let process = unsafe { Process::builder().fork(|| words.len() as i32)? };
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Safety
     /// No other thread may be running: what one of them has locked, the memory allocator's own locks among them, stays locked

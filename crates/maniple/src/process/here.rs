@@ -31,16 +31,28 @@ pub struct Current {
 
 impl Current {
     /// `MainProcess`, or what the [`Process`] was called.
+    ///
+    /// ```
+    /// assert_eq!(maniple::current_process().name(), "MainProcess");
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Whether it ends with its parent.
+    ///
+    /// ```
+    /// assert!(!maniple::current_process().is_daemon());
+    /// ```
     pub fn is_daemon(&self) -> bool {
         self.daemon
     }
 
     /// Its process number.
+    ///
+    /// ```
+    /// assert_eq!(maniple::current_process().pid(), std::process::id());
+    /// ```
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -72,21 +84,78 @@ pub struct Parent {
 
 impl Parent {
     /// What it is called.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process, parent_process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::new(|()| parent_process().unwrap().name().len() as i32, ())?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code("MainProcess".len() as i32));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Its process number.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process, parent_process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::new(|pid: u32| i32::from(parent_process().unwrap().pid() != pid), std::process::id())?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Whether it still runs.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process, parent_process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::new(|()| i32::from(parent_process().unwrap().is_alive()), ())?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_alive(&self) -> bool {
         matches!(self.watch.ended(), Ok(false))
     }
 
     /// Waits until it has ended.
+    ///
+    /// ```
+    /// use maniple::{Process, Sender, channel, parent_process};
+    ///
+    /// fn watch(sender: Sender<String>) -> maniple::Result<()> {
+    ///     let parent = parent_process().unwrap();
+    ///     parent.join()?;
+    ///     sender.send(&format!("{} has ended", parent.name()))
+    /// }
+    ///
+    /// fn start_and_end(sender: Sender<String>) {
+    ///     let watcher = Process::new(watch, sender).unwrap();
+    ///     watcher.start().unwrap();
+    ///     std::process::exit(0)
+    /// }
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = channel()?;
+    /// let process = Process::builder().name("short").build(start_and_end, sender)?;
+    /// process.start()?;
+    /// assert_eq!(receiver.recv()?, "short has ended");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The operating system's.
@@ -97,6 +166,21 @@ impl Parent {
 
     /// The same for at most `timeout`; gives whether it has ended.
     ///
+    /// ```
+    /// use maniple::{Exit, Process, parent_process};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::new(
+    ///     |()| parent_process().unwrap().join_timeout(Duration::from_millis(1)).map(i32::from),
+    ///     (),
+    /// )?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The operating system's.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
@@ -104,6 +188,27 @@ impl Parent {
     }
 
     /// A descriptor that is readable from its end on.
+    ///
+    /// ```
+    /// use maniple::{Connection, Exit, Process, parent_process, pipe, wait};
+    ///
+    /// /// Waits for a message, or for the end of its parent.
+    /// fn child(connection: Connection<i32>) -> maniple::Result<i32> {
+    ///     match wait(&[&connection, &parent_process().unwrap().sentinel()], None)?[..] {
+    ///         [0, ..] => connection.recv(),
+    ///         _ => Ok(1),
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (here, there) = pipe::<i32>()?;
+    /// let process = Process::new(child, there)?;
+    /// process.start()?;
+    /// here.send(&3)?;
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.watch.as_fd()
     }

@@ -90,6 +90,14 @@ struct Running {
 /// ```
 pub trait Ending {
     /// The exit code.
+    ///
+    /// ```
+    /// use maniple::Ending;
+    ///
+    /// assert_eq!(().code(), 0);
+    /// assert_eq!(Ok::<_, String>(3).code(), 3);
+    /// assert_eq!(Err::<(), _>("no such file").code(), 1);
+    /// ```
     fn code(self) -> i32;
 }
 
@@ -139,6 +147,17 @@ impl<T: Ending, E: Debug> Ending for Result<T, E> {
 impl Process {
     /// A process that will call `function(argument)`. It begins with [`start`](Process::start).
     ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::new(|(a, b): (i32, i32)| a + b, (1, 2))?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Code(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
     pub fn new<A: Payload, R: Ending + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
@@ -168,6 +187,17 @@ impl Process {
 
     /// Starts it. Once.
     ///
+    /// ```
+    /// use maniple::{Error, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::new(|()| (), ())?;
+    /// process.start()?;
+    /// assert!(matches!(process.start(), Err(Error::Process(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Process`] if it was started before, [`Error::Start`] if the system refuses.
     pub fn start(&self) -> Result<()> {
@@ -191,6 +221,17 @@ impl Process {
 
     /// Waits until it has ended, and says how.
     ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::new(|()| std::process::abort(), ())?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?, Exit::Signal(6));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Process`] if it was not started.
     pub fn join(&self) -> Result<Exit> {
@@ -201,6 +242,20 @@ impl Process {
     }
 
     /// The same for at most `timeout`; `None` if it still runs.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
+    /// process.start()?;
+    /// assert_eq!(process.join_timeout(Duration::from_millis(1))?, None);
+    /// process.kill()?;
+    /// assert_eq!(process.join_timeout(Duration::MAX)?, Some(Exit::Signal(9)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Process`] if it was not started.
@@ -215,6 +270,34 @@ impl Process {
 
     /// Waits until it has ended as a future, with any executor, and says how.
     ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
+    /// # struct Unpark(Thread);
+    /// # impl Wake for Unpark {
+    /// #     fn wake(self: Arc<Self>) {
+    /// #         self.0.unpark();
+    /// #     }
+    /// # }
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
+    /// #     loop {
+    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+    /// #             return value;
+    /// #         }
+    /// #         thread::park();
+    /// #     }
+    /// # }
+    /// async fn run(code: i32) -> maniple::Result<Exit> {
+    ///     let process = Process::new(|code: i32| code, code)?;
+    ///     process.start()?;
+    ///     process.join_async().await
+    /// }
+    ///
+    /// assert_eq!(block_on(run(3)).unwrap(), Exit::Code(3));
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Process`] if it was not started.
     pub async fn join_async(&self) -> Result<Exit> {
@@ -223,31 +306,98 @@ impl Process {
     }
 
     /// Whether it was started and has not ended.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = maniple::Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
+    /// process.start()?;
+    /// assert!(process.is_alive());
+    /// process.kill()?;
+    /// process.join()?;
+    /// assert!(!process.is_alive());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_alive(&self) -> bool {
         self.running().is_ok_and(|running| matches!(running.child.try_wait(), Ok(None)))
     }
 
     /// How it ended, if it has.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::new(|()| 3, ())?;
+    /// assert_eq!(process.exit_status(), None);
+    /// process.start()?;
+    /// process.join()?;
+    /// assert_eq!(process.exit_status(), Some(Exit::Code(3)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn exit_status(&self) -> Option<Exit> {
         self.running().ok()?.child.try_wait().ok()?
     }
 
     /// Its process number, once it was started.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = maniple::Process::new(|()| (), ())?;
+    /// assert_eq!(process.pid(), None);
+    /// process.start()?;
+    /// assert!(process.pid().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pid(&self) -> Option<u32> {
         Some(self.running().ok()?.child.pid())
     }
 
     /// Its name: what it was called, or `Process-1`, `Process-2` and so on.
+    ///
+    /// ```
+    /// use maniple::Process;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// assert_eq!(Process::new(|()| (), ())?.name(), "Process-1");
+    /// assert_eq!(Process::builder().name("scanner").build(|()| (), ())?.name(), "scanner");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
     /// Whether it ends with its parent.
+    ///
+    /// ```
+    /// use maniple::Process;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// assert!(!Process::new(|()| (), ())?.is_daemon());
+    /// assert!(Process::builder().daemon(true).build(|()| (), ())?.is_daemon());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_daemon(&self) -> bool {
         self.shared.daemon
     }
 
     /// Asks it to end (`SIGTERM`). Not an error if it has ended.
+    ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
+    /// process.start()?;
+    /// process.terminate()?;
+    /// assert_eq!(process.join()?, Exit::Signal(15));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Process`] if it was not started.
@@ -257,6 +407,18 @@ impl Process {
 
     /// Ends it at once (`SIGKILL`). Not an error if it has ended.
     ///
+    /// ```
+    /// use maniple::{Exit, Process};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
+    /// process.start()?;
+    /// process.kill()?;
+    /// assert_eq!(process.join()?, Exit::Signal(9));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Process`] if it was not started.
     pub fn kill(&self) -> Result<()> {
@@ -264,6 +426,19 @@ impl Process {
     }
 
     /// A descriptor that is readable from the process's end on, to be waited for together with other things.
+    ///
+    /// ```
+    /// use maniple::{Process, wait};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let endless = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
+    /// let short = Process::new(|()| (), ())?;
+    /// endless.start()?;
+    /// short.start()?;
+    /// assert_eq!(wait(&[&endless.sentinel()?, &short.sentinel()?], None)?, [1]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Process`] if it was not started.
