@@ -15,7 +15,7 @@ use std::io;
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call on a pool has no value.
+/// What went wrong: one type for the whole crate.
 ///
 /// An error that a function *returns* is not among them: `pool.apply(f, x)?` is then the function's own `Result`.
 ///
