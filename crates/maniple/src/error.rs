@@ -191,7 +191,7 @@ impl std::error::Error for WorkerLost {}
 pub struct ManagerLost {
     /// Where it listened.
     pub address: String,
-    /// How its process ended, if it was a child of this one and has ended.
+    /// How its process ended, if it was a child of this one, has ended, and its `Manager` is still there.
     pub exit: Option<Exit>,
     /// What was noticed.
     pub why: String,

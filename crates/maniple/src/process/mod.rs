@@ -76,7 +76,7 @@ struct Running {
 /// What the function of a [`Process`] may return: the process's exit code is made of it.
 ///
 /// Nothing, or the code itself, or a `Result` of these: an error is printed to the standard error and gives 1. A panic gives 101, as
-/// it does in `main`.
+/// it does in `main`. Other types do not have it: let the function make a code of them.
 ///
 /// ```
 /// use maniple::{Exit, Process};
