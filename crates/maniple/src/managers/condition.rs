@@ -48,6 +48,17 @@ impl Condition {
 }
 
 /// The held lock of a [`Condition`]; dropping it gives it back.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let condition = manager.condition()?;
+/// let mut guard = condition.lock()?;
+/// assert!(!guard.wait_timeout(std::time::Duration::from_millis(1))?);
+/// guard.notify_all()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the lock is given back as soon as this is dropped"]
 pub struct ConditionGuard<'a>(LockGuard<'a>);

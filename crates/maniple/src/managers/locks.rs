@@ -117,6 +117,17 @@ fn release(proxy: &Proxy<Shared>) -> Result<()> {
 
 /// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it gives the lock back. It belongs to its
 /// thread.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let lock = manager.lock()?;
+/// let guard = lock.lock()?;
+/// assert!(!guard.is_abandoned());
+/// guard.release()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is given back as soon as this is dropped"]
 pub struct LockGuard<'a> {
     pub(super) proxy: &'a Proxy<Shared>,

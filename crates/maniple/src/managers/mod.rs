@@ -77,6 +77,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether the process for which this thread works is gone. For functions that wait in a manager's server for something
 /// of their own: what is returned then reaches nobody.
+///
+/// ```
+/// use maniple::managers::is_caller_gone;
+///
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let steps = manager.serve(|()| 3, ())?;
+/// // What takes long ends early if nobody wants it any more.
+/// let done = steps.call(|&steps, ()| (0..steps).take_while(|_| !is_caller_gone()).count(), ())?;
+/// assert_eq!(done, 3);
+/// # Ok(())
+/// # }
+/// ```
 pub fn is_caller_gone() -> bool {
     registry::is_caller_gone()
 }
@@ -127,6 +140,15 @@ struct Own {
 }
 
 /// A [`Manager`] in the making; see [`Manager::builder`].
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::builder().address("127.0.0.1:0").authkey("s3cret").name("depot").build()?;
+/// assert_ne!(manager.address().port(), None);
+/// assert_eq!(manager.authkey().as_bytes(), b"s3cret");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ManagerBuilder {
     address: Result<Option<Address>>,

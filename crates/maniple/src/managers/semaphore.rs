@@ -65,6 +65,18 @@ typed_proxy!(
 );
 
 /// Leave to go on; dropping it gives it back to its [`Semaphore`]. It belongs to its thread.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let semaphore = manager.semaphore(1)?;
+/// let permit = semaphore.acquire()?;
+/// assert_eq!(semaphore.value()?, 0);
+/// drop(permit);
+/// assert_eq!(semaphore.value()?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the permit is given back as soon as this is dropped"]
 pub struct Permit<'a> {

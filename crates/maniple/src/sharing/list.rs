@@ -28,6 +28,18 @@ const NONE: u8 = 3;
 const LONGEST: usize = 9_999_992;
 
 /// A value that a [`ShareableList`] can hold. Numbers, texts and so on convert to it.
+///
+/// ```
+/// use maniple::{ShareableItem, ShareableList};
+///
+/// let list = ShareableList::new([ShareableItem::from("idle"), 1.into(), 0.5.into(), None::<bool>.into()])?;
+/// match list.get(0)? {
+///     ShareableItem::Text(text) => assert_eq!(text, "idle"),
+///     other => panic!("{other:?}"),
+/// }
+/// assert_eq!(list.get(3)?, ShareableItem::None);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum ShareableItem {
     /// Python's `None`.

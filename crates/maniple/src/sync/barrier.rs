@@ -41,6 +41,13 @@ use std::time::Duration;
 pub struct Barrier(Arc<Inner>);
 
 /// What is told to one for whom all have come.
+///
+/// ```
+/// let barrier = maniple::Barrier::new(1)?;
+/// let result = barrier.wait()?;
+/// assert!(result.is_leader() && result.index() == 0);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
     pub(crate) index: usize,
@@ -60,6 +67,15 @@ impl BarrierWaitResult {
 }
 
 /// Why a barrier is broken.
+///
+/// ```
+/// use maniple::{Barrier, BrokenBarrier};
+///
+/// let barrier = Barrier::new(2)?;
+/// barrier.abort();
+/// assert_eq!(barrier.broken(), Some(BrokenBarrier::GivenUp));
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokenBarrier {

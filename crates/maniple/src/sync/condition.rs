@@ -48,6 +48,15 @@ use std::time::{Duration, Instant};
 pub struct Condition(Arc<Inner>);
 
 /// Whether a wait ended because its time was up.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let (lock, changed) = (maniple::Lock::new()?, maniple::Condition::new()?);
+/// let (_guard, result) = changed.wait_timeout_while(lock.lock()?, Duration::from_millis(1), |_| true)?;
+/// assert!(result.timed_out());
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 
@@ -59,6 +68,20 @@ impl WaitTimeoutResult {
 }
 
 /// A guard that a [`Condition`] can give back and take again.
+///
+/// ```
+/// use maniple::{Condition, Guard, Lock, Mutex};
+/// use std::time::Duration;
+///
+/// fn pause<G: Guard>(changed: &Condition, guard: G) -> maniple::Result<G> {
+///     Ok(changed.wait_timeout(guard, Duration::from_millis(1))?.0)
+/// }
+///
+/// let (lock, number, changed) = (Lock::new()?, Mutex::new(7)?, Condition::new()?);
+/// let _guard = pause(&changed, lock.lock()?)?;
+/// assert_eq!(*pause(&changed, number.lock()?)?, 7);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 pub trait Guard: sealed::Waits {}
 
 impl<G: sealed::Waits> Guard for G {}

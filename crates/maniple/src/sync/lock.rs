@@ -38,6 +38,15 @@ use std::time::Duration;
 pub struct Lock(Arc<Inner>);
 
 /// A [`Lock`] that is held; given back when this is dropped.
+///
+/// ```
+/// let lock = maniple::Lock::new()?;
+/// let guard = lock.lock()?;
+/// assert!(lock.is_locked());
+/// drop(guard);
+/// assert!(!lock.is_locked());
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct LockGuard<'a>(pub(super) Held<'a>);
 

@@ -48,6 +48,14 @@ pub struct Mutex<T: Pod> {
 }
 
 /// A value whose lock is held: reads and changes like the value itself. The lock is given back when this is dropped.
+///
+/// ```
+/// let number = maniple::Mutex::new(1)?;
+/// let mut guard = number.lock()?;
+/// *guard += 1;
+/// assert_eq!(*guard, 2);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized> {
     pub(super) held: Held<'a>,

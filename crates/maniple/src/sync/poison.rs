@@ -9,6 +9,21 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why a lock is poisoned: who left behind what may be half changed.
+///
+/// ```
+/// use maniple::{Lock, Poison};
+///
+/// let lock = Lock::new()?;
+/// std::thread::scope(|scope| {
+///     let thread = scope.spawn(|| {
+///         let _guard = lock.lock();
+///         panic!("in the middle of it");
+///     });
+///     assert!(thread.join().is_err());
+/// });
+/// assert_eq!(lock.lock().unwrap_err().poison(), Poison::Panicked(std::process::id()));
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Poison {
@@ -69,6 +84,16 @@ pub struct PoisonError<G> {
 }
 
 /// A guard, or the guard within an error.
+///
+/// ```
+/// use maniple::{LockResult, Mutex, MutexGuard, PoisonError};
+///
+/// let number = Mutex::new(7)?;
+/// let taken: LockResult<MutexGuard<'_, i32>> = number.lock();
+/// // Poisoned or not:
+/// assert_eq!(*taken.unwrap_or_else(PoisonError::into_inner), 7);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 pub type LockResult<G> = Result<G, PoisonError<G>>;
 
 pub(crate) fn judge<G>(guard: G, poison: Option<Poison>) -> LockResult<G> {
@@ -143,6 +168,16 @@ pub enum TryLockError<G> {
 }
 
 /// What `try_lock` and `lock_timeout` give.
+///
+/// ```
+/// use maniple::{Lock, LockGuard, TryLockError, TryLockResult};
+///
+/// let lock = Lock::new()?;
+/// let first = lock.lock()?;
+/// let second: TryLockResult<LockGuard<'_>> = lock.try_lock();
+/// assert!(matches!(second, Err(TryLockError::WouldBlock)));
+/// # Ok::<(), maniple::Error>(())
+/// ```
 pub type TryLockResult<G> = Result<G, TryLockError<G>>;
 
 impl<G> fmt::Debug for TryLockError<G> {

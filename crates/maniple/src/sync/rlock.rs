@@ -37,6 +37,17 @@ use std::time::Duration;
 pub struct RLock(Arc<Inner>);
 
 /// An [`RLock`] that is held; given back once when this is dropped.
+///
+/// ```
+/// let lock = maniple::RLock::new()?;
+/// let outer = lock.lock()?;
+/// let inner = lock.lock()?;
+/// drop(outer);
+/// assert_eq!(lock.depth(), 1);
+/// drop(inner);
+/// assert!(!lock.is_locked());
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct RLockGuard<'a> {
     pub(super) lock: &'a Inner,

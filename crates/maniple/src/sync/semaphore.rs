@@ -123,6 +123,15 @@ travels!(Semaphore);
 pub struct BoundedSemaphore(Arc<Permits>);
 
 /// A unit of a [`BoundedSemaphore`]; given back when this is dropped.
+///
+/// ```
+/// let downloads = maniple::BoundedSemaphore::new(2)?;
+/// let permit = downloads.acquire()?;
+/// assert_eq!(downloads.value(), 1);
+/// drop(permit);
+/// assert_eq!(downloads.value(), 2);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[must_use = "the unit is given back when the permit is dropped"]
 pub struct Permit<'a> {
     permits: &'a Permits,
