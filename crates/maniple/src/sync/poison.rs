@@ -105,21 +105,73 @@ pub(crate) fn judge<G>(guard: G, poison: Option<Poison>) -> LockResult<G> {
 
 impl<G> PoisonError<G> {
     /// The guard, to be used all the same.
+    ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert_eq!(*total.lock().unwrap_err().into_inner(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn into_inner(self) -> G {
         self.guard
     }
 
     /// The guard, to look through it.
+    ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert_eq!(**total.lock().unwrap_err().get_ref(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn get_ref(&self) -> &G {
         &self.guard
     }
 
     /// The guard, to change things through it.
+    ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// let mut poisoned = total.lock().unwrap_err();
+    /// **poisoned.get_mut() = 0;
+    /// assert_eq!(*poisoned.into_inner(), 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn get_mut(&mut self) -> &mut G {
         &mut self.guard
     }
 
     /// What happened, and to whom.
+    ///
+    /// ```
+    /// use maniple::{Mutex, Poison};
+    ///
+    /// let total = Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert_eq!(total.lock().unwrap_err().poison(), Poison::Panicked(std::process::id()));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn poison(&self) -> Poison {
         self.poison
     }
