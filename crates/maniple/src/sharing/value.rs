@@ -157,7 +157,8 @@ impl<T: Pod> Value<T> {
     /// });
     /// assert!(thread.join().is_err());
     /// if let Err(poisoned) = value.lock() {
-    ///     *poisoned.into_inner() = 0;
+    ///     let mut guard = poisoned.into_inner();
+    ///     *guard = 0;
     ///     value.clear_poison();
     /// }
     /// assert_eq!(value.get()?, 0);
@@ -427,7 +428,8 @@ impl<T: Pod> Array<T> {
     /// });
     /// assert!(thread.join().is_err());
     /// if let Err(poisoned) = array.lock() {
-    ///     poisoned.into_inner().fill(0);
+    ///     let mut guard = poisoned.into_inner();
+    ///     guard.fill(0);
     ///     array.clear_poison();
     /// }
     /// assert_eq!(array.to_vec()?, [0, 0, 0]);

@@ -59,12 +59,10 @@ impl BarrierWaitResult {
     ///
     /// ```
     /// let barrier = maniple::Barrier::new(2)?;
-    /// let mut places = std::thread::scope(|scope| {
-    ///     let other = scope.spawn(|| barrier.wait());
-    ///     [barrier.wait(), other.join().unwrap()].map(|result| result.map(|result| result.index()))
-    /// });
-    /// places.sort_by_key(|place| place.as_ref().ok().copied());
-    /// assert!(matches!(places, [Ok(0), Ok(1)]));
+    /// let other = barrier.clone();
+    /// let thread = std::thread::spawn(move || other.wait());
+    /// let (ours, others) = (barrier.wait()?.index(), thread.join().unwrap()?.index());
+    /// assert_eq!(ours + others, 1);
     /// # Ok::<(), maniple::Error>(())
     /// ```
     pub fn index(&self) -> usize {

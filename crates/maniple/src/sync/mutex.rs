@@ -203,7 +203,8 @@ impl<T: Pod> Mutex<T> {
     /// });
     /// assert!(thread.join().is_err());
     /// if let Err(poisoned) = total.lock() {
-    ///     *poisoned.into_inner() = 0;
+    ///     let mut guard = poisoned.into_inner();
+    ///     *guard = 0;
     ///     total.clear_poison();
     /// }
     /// assert_eq!(*total.lock()?, 0);
