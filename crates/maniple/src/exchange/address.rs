@@ -34,6 +34,18 @@ pub struct Address(pub(crate) engine::Address);
 
 impl Address {
     /// The path, if it has one that is in the file system.
+    ///
+    /// ```
+    /// use maniple::Address;
+    /// use std::path::Path;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let address: Address = "/run/depot.socket".parse()?;
+    /// assert_eq!(address.path(), Some(Path::new("/run/depot.socket")));
+    /// assert_eq!("@depot".parse::<Address>()?.path(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
             engine::Address::Local(path) if !path.as_os_str().as_encoded_bytes().starts_with(b"\0") => Some(path),
@@ -42,6 +54,16 @@ impl Address {
     }
 
     /// The port, if it has one. A [`Listener`](crate::Listener)'s is never 0.
+    ///
+    /// ```
+    /// use maniple::Address;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// assert_eq!("localhost:4000".parse::<Address>()?.port(), Some(4000));
+    /// assert_eq!("/run/depot.socket".parse::<Address>()?.port(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn port(&self) -> Option<u16> {
         match &self.0 {
             engine::Address::Tcp(text) => text.rsplit_once(':')?.1.parse().ok(),

@@ -45,6 +45,10 @@ impl Authkey {
     }
 
     /// The secret.
+    ///
+    /// ```
+    /// assert_eq!(maniple::Authkey::from("s3cret").as_bytes(), b"s3cret");
+    /// ```
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

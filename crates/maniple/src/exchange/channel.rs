@@ -12,12 +12,34 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// The end of a [`channel`] that sends.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let (sender, receiver) = maniple::channel::<String>()?;
+/// sender.send(&"one way".to_string())?;
+/// assert_eq!(receiver.recv()?, "one way");
+/// drop(receiver);
+/// assert!(matches!(sender.send(&"in vain".to_string()), Err(maniple::Error::Closed)));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Sender<T, C: Codec = Postcard> {
     line: Line,
     types: PhantomData<fn(T, C)>,
 }
 
 /// The end of a [`channel`] that receives.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let (sender, receiver) = maniple::channel::<u8>()?;
+/// sender.send(&1)?;
+/// drop(sender);
+/// assert_eq!(receiver.recv()?, 1);
+/// assert!(matches!(receiver.recv(), Err(maniple::Error::Closed)));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Receiver<T, C: Codec = Postcard> {
     line: Line,
     types: PhantomData<fn(C) -> T>,
@@ -51,6 +73,15 @@ pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>)> {
 impl<T: Serialize, C: Codec> Sender<T, C> {
     /// Sends a value. Waits while there is no room for it.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<(u8, String)>()?;
+    /// sender.send(&(1, "one".to_string()))?;
+    /// assert_eq!(receiver.recv()?, (1, "one".to_string()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
@@ -58,6 +89,31 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     }
 
     /// The same as a future; see [`Connection::send_async`](crate::Connection::send_async).
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     struct Unpark(std::thread::Thread);
+    /// #     impl std::task::Wake for Unpark {
+    /// #         fn wake(self: std::sync::Arc<Self>) {
+    /// #             self.0.unpark();
+    /// #         }
+    /// #     }
+    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+    /// #             std::task::Poll::Ready(output) => return output,
+    /// #             std::task::Poll::Pending => std::thread::park(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// block_on(sender.send_async(&1))?;
+    /// assert_eq!(receiver.recv()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`send`](Sender::send).
@@ -69,6 +125,16 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
 impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// Waits for a value.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// let thread = std::thread::spawn(move || sender.send(&1));
+    /// assert_eq!(receiver.recv()?, 1);
+    /// thread.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Closed`] if every sender is gone, [`Error::Codec`] if the message is no such value.
     pub fn recv(&self) -> Result<T> {
@@ -76,6 +142,16 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     }
 
     /// A value that is there; `None` if there is none now.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// assert_eq!(receiver.try_recv()?, None);
+    /// sender.send(&1)?;
+    /// assert_eq!(receiver.try_recv()?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`recv`](Receiver::recv).
@@ -85,6 +161,18 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
 
     /// Waits for a value, at most `timeout` for its beginning; `None` if none came.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// assert_eq!(receiver.recv_timeout(Duration::from_millis(1))?, None);
+    /// sender.send(&1)?;
+    /// assert_eq!(receiver.recv_timeout(Duration::from_secs(1))?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`recv`](Receiver::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
@@ -93,6 +181,32 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
 
     /// Waits for a value as a future; see [`Connection::recv_async`](crate::Connection::recv_async).
     ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     struct Unpark(std::thread::Thread);
+    /// #     impl std::task::Wake for Unpark {
+    /// #         fn wake(self: std::sync::Arc<Self>) {
+    /// #             self.0.unpark();
+    /// #         }
+    /// #     }
+    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+    /// #             std::task::Poll::Ready(output) => return output,
+    /// #             std::task::Poll::Pending => std::thread::park(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// let thread = std::thread::spawn(move || sender.send(&1));
+    /// assert_eq!(block_on(receiver.recv_async())?, 1);
+    /// thread.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`recv`](Receiver::recv).
     pub async fn recv_async(&self) -> Result<T> {
@@ -100,6 +214,16 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     }
 
     /// All values until every sender is gone.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u32>()?;
+    /// (1..=3).try_for_each(|n| sender.send(&n))?;
+    /// drop(sender);
+    /// assert_eq!(receiver.iter().sum::<maniple::Result<u32>>()?, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Result<T>> {
         std::iter::from_fn(|| match self.recv() {
             Err(Error::Closed) => None,
@@ -110,6 +234,18 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
 
 impl<T, C: Codec> Receiver<T, C> {
     /// Whether a message has come (or every sender is gone), waiting for that at most `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// assert!(!receiver.poll(Duration::ZERO)?);
+    /// sender.send(&1)?;
+    /// assert!(receiver.poll(Duration::from_secs(1))?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The system's.

@@ -116,6 +116,16 @@ impl<T, C: Codec> Connection<T, C> {
     }
 
     /// The same end for values of another type, or in another codec.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// let (a, b) = (a.cast::<String, maniple::Postcard>(), b.cast::<String, maniple::Postcard>());
+    /// a.send(&"no number".to_string())?;
+    /// assert_eq!(b.recv()?, "no number");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cast<U, D: Codec>(self) -> Connection<U, D> {
         Connection { line: self.line, types: PhantomData }
     }
@@ -161,6 +171,15 @@ impl<T, C: Codec> Connection<T, C> {
 
     /// Receives a message as bytes.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<()>()?;
+    /// a.send_bytes(&[1, 2, 3])?;
+    /// assert_eq!(b.recv_bytes()?, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Closed`], [`Error::CutOff`]; [`Error::Message`] if it was a value with something beside its bytes.
     pub fn recv_bytes(&self) -> Result<Vec<u8>> {
@@ -168,6 +187,17 @@ impl<T, C: Codec> Connection<T, C> {
     }
 
     /// The same for a message that may not be longer than `max` bytes, from somebody not yet trusted.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<()>()?;
+    /// a.send_bytes(&[7; 10])?;
+    /// assert_eq!(b.recv_bytes_max(10)?, [7; 10]);
+    /// a.send_bytes(&[7; 11])?;
+    /// assert!(matches!(b.recv_bytes_max(10), Err(maniple::Error::Message(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Message`] if it is longer; the connection is then of no more use.
@@ -177,6 +207,18 @@ impl<T, C: Codec> Connection<T, C> {
 
     /// The same, waiting for its beginning at most `timeout`. `None`: none came.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<()>()?;
+    /// assert_eq!(b.recv_bytes_timeout(100, Duration::from_millis(1))?, None);
+    /// a.send_bytes(b"here")?;
+    /// assert_eq!(b.recv_bytes_timeout(100, Duration::from_secs(1))?, Some(b"here".to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`recv_bytes_max`](Connection::recv_bytes_max).
     pub fn recv_bytes_timeout(&self, max: usize, timeout: Duration) -> Result<Option<Vec<u8>>> {
@@ -184,6 +226,14 @@ impl<T, C: Codec> Connection<T, C> {
     }
 
     /// The descriptor's number.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<()>()?;
+    /// assert_ne!(a.fileno(), b.fileno());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fileno(&self) -> RawFd {
         self.line.as_fd().as_raw_fd()
     }
@@ -191,6 +241,17 @@ impl<T, C: Codec> Connection<T, C> {
 
 impl<T: Serialize, C: Codec> Connection<T, C> {
     /// Sends a value. Waits while there is no room for it.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<Vec<u8>>()?;
+    /// a.send(&vec![1, 2])?;
+    /// assert_eq!(b.recv()?, [1, 2]);
+    /// drop(b);
+    /// assert!(matches!(a.send(&vec![3]), Err(maniple::Error::Closed)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
@@ -203,6 +264,31 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// Over a socket of somebody else's ([`from_stream`](Connection::from_stream)) it waits for the first room only: what of a long message
     /// does not fit then is written by the thread that polls.
     ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     struct Unpark(std::thread::Thread);
+    /// #     impl std::task::Wake for Unpark {
+    /// #         fn wake(self: std::sync::Arc<Self>) {
+    /// #             self.0.unpark();
+    /// #         }
+    /// #     }
+    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+    /// #             std::task::Poll::Ready(output) => return output,
+    /// #             std::task::Poll::Pending => std::thread::park(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// block_on(a.send_async(&1))?;
+    /// assert_eq!(b.recv()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`send`](Connection::send).
     pub async fn send_async(&self, value: &T) -> Result<()> {
@@ -213,6 +299,17 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
 impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// Waits for a value.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// a.send(&1)?;
+    /// drop(a);
+    /// assert_eq!(b.recv()?, 1);
+    /// assert!(matches!(b.recv(), Err(maniple::Error::Closed)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Closed`] if the other end is closed, [`Error::CutOff`] if it was so in the middle of the message, [`Error::Codec`] if
     /// the message is no such value. After the last the next message can be received.
@@ -221,6 +318,16 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     }
 
     /// A value that is there; `None` if there is none now.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// assert_eq!(b.try_recv()?, None);
+    /// a.send(&1)?;
+    /// assert_eq!(b.try_recv()?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`recv`](Connection::recv).
@@ -250,6 +357,32 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     }
 
     /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     struct Unpark(std::thread::Thread);
+    /// #     impl std::task::Wake for Unpark {
+    /// #         fn wake(self: std::sync::Arc<Self>) {
+    /// #             self.0.unpark();
+    /// #         }
+    /// #     }
+    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+    /// #             std::task::Poll::Ready(output) => return output,
+    /// #             std::task::Poll::Pending => std::thread::park(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// let thread = std::thread::spawn(move || a.send(&1));
+    /// assert_eq!(block_on(b.recv_async())?, 1);
+    /// thread.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`recv`](Connection::recv).

@@ -79,6 +79,18 @@ pub struct Listener {
 }
 
 /// How a [`Listener`] is made; see its methods. [`Listener::builder`] gives one.
+///
+/// ```
+/// use maniple::Listener;
+/// use std::time::Duration;
+///
+/// # fn main() -> maniple::Result<()> {
+/// let builder = Listener::builder().authkey("between us").backlog(8).handshake_timeout(Duration::from_secs(5));
+/// let listener = builder.bind("127.0.0.1:0")?;
+/// assert_ne!(listener.address().port(), None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ListenerBuilder {
@@ -89,6 +101,20 @@ pub struct ListenerBuilder {
 }
 
 /// The connections to a [`Listener`], one by one, without end. [`Listener::incoming`] gives it.
+///
+/// ```
+/// use maniple::{Client, Listener};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let listener = Listener::temporary()?;
+/// for n in 1..=3 {
+///     Client::connect::<u32>(listener.address())?.send(&n)?;
+/// }
+/// let sum = listener.incoming::<u32>().take(3).map(|line| line?.recv()).sum::<maniple::Result<u32>>()?;
+/// assert_eq!(sum, 6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Incoming<'a, T> {
     listener: &'a Listener,
@@ -116,6 +142,19 @@ pub struct Incoming<'a, T> {
 pub enum Client {}
 
 /// How a connection is made; see its methods. [`Client::builder`] gives one.
+///
+/// ```
+/// use maniple::{Client, Listener};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let listener = Listener::builder().authkey("between us").temporary()?;
+/// let address = listener.address().clone();
+/// let client = std::thread::spawn(move || Client::builder().authkey("between us").connect::<u8>(address)?.send(&7));
+/// assert_eq!(listener.accept::<u8>()?.recv()?, 7);
+/// client.join().unwrap()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ClientBuilder {
@@ -154,6 +193,17 @@ impl Listener {
     /// Listens at a new path in a folder that only this user can enter, which is removed with the listener. Without a
     /// key.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = maniple::Listener::temporary()?;
+    /// let path = listener.address().path().unwrap().to_owned();
+    /// assert!(path.exists());
+    /// drop(listener);
+    /// assert!(!path.exists());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`]: there is no place for temporary things.
     pub fn temporary() -> Result<Listener> {
@@ -161,6 +211,16 @@ impl Listener {
     }
 
     /// A listener with a key, and so on.
+    ///
+    /// ```
+    /// use maniple::Listener;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::builder().authkey("between us").bind("127.0.0.1:0")?;
+    /// assert!(listener.address().to_string().starts_with("127.0.0.1:"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> ListenerBuilder {
         ListenerBuilder { authkey: None, backlog: 128, keep_alive: false, patience: engine::PATIENCE }
     }
@@ -180,6 +240,19 @@ impl Listener {
     /// Waits for the next connection. Several threads may do so at a time.
     ///
     /// Clients show their keys side by side: one that is slow or silent keeps nobody waiting.
+    ///
+    /// ```
+    /// use maniple::{Client, Listener};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::temporary()?;
+    /// let ours = Client::connect::<String>(listener.address())?;
+    /// let theirs = listener.accept::<String>()?;
+    /// theirs.send(&"welcome".to_string())?;
+    /// assert_eq!(ours.recv()?, "welcome");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Authentication`] for a client that was not let in: the listener goes on, so call it again.
@@ -243,6 +316,16 @@ impl Listener {
     }
 
     /// Where to connect: with the port that was taken, or the path that was made.
+    ///
+    /// ```
+    /// use maniple::{Client, Listener};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::bind("127.0.0.1:0")?;
+    /// assert!(Client::connect::<()>(listener.address()).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -250,12 +333,31 @@ impl Listener {
 
 impl ListenerBuilder {
     /// Lets only those in who know this key, and shows them that it is known here, too.
+    ///
+    /// ```
+    /// use maniple::{Authkey, Listener};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let key = Authkey::random()?;
+    /// let listener = Listener::builder().authkey(&key).temporary()?;
+    /// assert!(listener.address().path().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn authkey(mut self, key: impl Into<Authkey>) -> Self {
         self.authkey = Some(key.into());
         self
     }
 
     /// How many clients may wait to be accepted before the system makes others wait or refuses them. 128 by default.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = maniple::Listener::builder().backlog(1000).temporary()?;
+    /// assert!(listener.address().path().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn backlog(mut self, backlog: u32) -> Self {
         self.backlog = backlog;
         self
@@ -263,18 +365,51 @@ impl ListenerBuilder {
 
     /// Has the system look now and then whether the machine at the other end of a silent connection is still there.
     /// It takes hours to give up, by default; local sockets need none of it.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = maniple::Listener::builder().keep_alive(true).bind("127.0.0.1:0")?;
+    /// assert!(listener.address().port().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.keep_alive = keep_alive;
         self
     }
 
     /// How long a client has to show that it knows the key. 20 seconds by default.
+    ///
+    /// ```
+    /// use maniple::{Client, Error, Listener};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let builder = Listener::builder().authkey("between us").handshake_timeout(Duration::from_millis(10));
+    /// let listener = builder.temporary()?;
+    /// // It has no key, and says nothing.
+    /// let _silent = Client::connect::<()>(listener.address())?;
+    /// assert!(matches!(listener.accept::<()>(), Err(Error::Authentication(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.patience = timeout;
         self
     }
 
     /// Listens there, as [`Listener::bind`].
+    ///
+    /// ```
+    /// use maniple::Listener;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::builder().bind("127.0.0.1:0")?;
+    /// let error = Listener::builder().bind(listener.address()).unwrap_err();
+    /// assert!(error.to_string().contains("take another port"));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Listener::bind`].
@@ -284,6 +419,14 @@ impl ListenerBuilder {
     }
 
     /// Listens at a new path, as [`Listener::temporary`].
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = maniple::Listener::builder().authkey("between us").temporary()?;
+    /// assert!(listener.address().path().is_some_and(|path| path.exists()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Listener::temporary`].
@@ -319,6 +462,19 @@ impl AsFd for Listener {
 impl Client {
     /// Connects to the listener at an address, without a key.
     ///
+    /// ```
+    /// use maniple::{Client, Error, Listener};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::bind("127.0.0.1:0")?;
+    /// let line = Client::connect::<u8>(listener.address())?;
+    /// line.send(&7)?;
+    /// assert_eq!(listener.accept::<u8>()?.recv()?, 7);
+    /// assert!(matches!(Client::connect::<u8>("no address"), Err(Error::Address(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Address`] if it is none; [`Error::Engine`] if nobody listens there.
     pub fn connect<T>(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
@@ -326,6 +482,18 @@ impl Client {
     }
 
     /// A connection with a key, and so on.
+    ///
+    /// ```
+    /// use maniple::{Client, Listener};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::bind("127.0.0.1:0")?;
+    /// let line = Client::builder().keep_alive(true).connect::<u8>(listener.address())?;
+    /// line.send(&7)?;
+    /// assert_eq!(listener.accept::<u8>()?.recv()?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -334,6 +502,20 @@ impl Client {
 impl ClientBuilder {
     /// The key that the listener knows. A listener without one would leave a client that has one waiting: see
     /// [`timeout`](ClientBuilder::timeout).
+    ///
+    /// ```
+    /// use maniple::{Client, Error, Listener};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::builder().authkey("between us").temporary()?;
+    /// let connecting = Client::builder().authkey("a guess");
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| assert!(listener.accept::<()>().is_err()));
+    ///     assert!(matches!(connecting.connect::<()>(listener.address()), Err(Error::Authentication(_))));
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn authkey(mut self, key: impl Into<Authkey>) -> Self {
         self.authkey = Some(key.into());
         self
@@ -361,12 +543,35 @@ impl ClientBuilder {
     }
 
     /// Has the system look now and then whether the listener's machine is still there.
+    ///
+    /// ```
+    /// use maniple::{Client, Listener};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::bind("127.0.0.1:0")?;
+    /// assert!(Client::builder().keep_alive(true).connect::<()>(listener.address()).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.keep_alive = keep_alive;
         self
     }
 
     /// Connects to the listener at an address.
+    ///
+    /// ```
+    /// use maniple::{Client, Listener};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let listener = Listener::temporary()?;
+    /// let line = Client::builder().timeout(Duration::from_secs(5)).connect::<u8>(listener.address())?;
+    /// line.send(&7)?;
+    /// assert_eq!(listener.accept::<u8>()?.recv()?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Address`] if it is none; [`Error::Engine`] if nobody listens there, or does not answer in time;

@@ -95,6 +95,15 @@ fn is_over(until: Until) -> bool {
 impl<T> Queue<T> {
     /// An empty queue that takes any number of values.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::new()?;
+    /// (1..=1000).try_for_each(|n| queue.put(&n))?;
+    /// assert_eq!((queue.len(), queue.get()?), (1000, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The system's: no memory, no descriptor left (a queue takes four).
     pub fn new() -> Result<Queue<T>> {
@@ -129,11 +138,31 @@ impl<T> Queue<T> {
     }
 
     /// How many values are in it, at this moment.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::new()?;
+    /// queue.put(&'a')?;
+    /// queue.put(&'b')?;
+    /// assert_eq!(queue.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn len(&self) -> usize {
         self.shared.log.len() as usize
     }
 
     /// Whether nothing is in it, at this moment.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::new()?;
+    /// assert!(queue.is_empty());
+    /// queue.put(&1)?;
+    /// assert!(!queue.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.shared.log.is_empty()
     }
@@ -160,6 +189,16 @@ impl<T> Queue<T> {
     }
 
     /// Whether it was closed.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::<u8>::new()?;
+    /// assert!(!queue.is_closed());
+    /// queue.close()?;
+    /// assert!(queue.is_closed());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.shared.log.is_closed()
     }
@@ -167,6 +206,16 @@ impl<T> Queue<T> {
 
 impl<T: Serialize> Queue<T> {
     /// Puts a value in. Waits only where the queue has a bound (or the value descriptors, of some hundred values more).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::new()?;
+    /// queue.put(&("one".to_string(), 1))?;
+    /// queue.put(&("two".to_string(), 2))?;
+    /// assert_eq!(queue.get()?, ("one".to_string(), 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::QueueClosed`], [`Error::Codec`] if it cannot be encoded, or the system's if there is no memory left.
@@ -176,6 +225,15 @@ impl<T: Serialize> Queue<T> {
 
     /// Puts a value in if there is room; gives whether there was.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::bounded(1)?;
+    /// assert!(queue.try_put(&1)?);
+    /// assert!(!queue.try_put(&2)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Queue::put).
     pub fn try_put(&self, value: &T) -> Result<bool> {
@@ -183,6 +241,17 @@ impl<T: Serialize> Queue<T> {
     }
 
     /// The same, waiting for room at most `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::bounded(1)?;
+    /// assert!(queue.put_timeout(&1, Duration::from_secs(1))?);
+    /// assert!(!queue.put_timeout(&2, Duration::from_millis(1))?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Queue::put).
@@ -239,6 +308,17 @@ impl<T: Serialize> Queue<T> {
 impl<T: DeserializeOwned> Queue<T> {
     /// Takes the next value out, waiting for one.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::<u8>::new()?;
+    /// let ours = queue.clone();
+    /// let thread = std::thread::spawn(move || ours.put(&1));
+    /// assert_eq!(queue.get()?, 1);
+    /// thread.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::QueueClosed`] if the queue was closed and is empty, [`Error::Codec`] if what came is no such value (it is then gone).
     pub fn get(&self) -> Result<T> {
@@ -246,6 +326,16 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     /// Takes the next value out; `None` if there is none now.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::new()?;
+    /// assert_eq!(queue.try_get()?, None);
+    /// queue.put(&1)?;
+    /// assert_eq!(queue.try_get()?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`get`](Queue::get).
@@ -272,6 +362,33 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     struct Unpark(std::thread::Thread);
+    /// #     impl std::task::Wake for Unpark {
+    /// #         fn wake(self: std::sync::Arc<Self>) {
+    /// #             self.0.unpark();
+    /// #         }
+    /// #     }
+    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+    /// #             std::task::Poll::Ready(output) => return output,
+    /// #             std::task::Poll::Pending => std::thread::park(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::<u8>::new()?;
+    /// let ours = queue.clone();
+    /// let thread = std::thread::spawn(move || ours.put(&1));
+    /// assert_eq!(block_on(queue.get_async())?, 1);
+    /// thread.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`get`](Queue::get).

@@ -44,6 +44,16 @@ pub struct JoinableQueue<T>(Queue<T>);
 impl<T> JoinableQueue<T> {
     /// An empty one that takes any number of values.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let jobs = maniple::JoinableQueue::<u8>::new()?;
+    /// // Nothing was put, so nothing is to be done.
+    /// jobs.join()?;
+    /// assert!(jobs.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Queue::new`].
     pub fn new() -> Result<Self> {
@@ -51,6 +61,15 @@ impl<T> JoinableQueue<T> {
     }
 
     /// One that holds `most` values.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let jobs = maniple::JoinableQueue::bounded(1)?;
+    /// assert!(jobs.try_put(&1)?);
+    /// assert!(!jobs.try_put(&2)?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Queue::bounded`].
@@ -65,6 +84,17 @@ impl<T> JoinableQueue<T> {
 
     /// Reports one value that was got as done.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let jobs = maniple::JoinableQueue::new()?;
+    /// jobs.put(&1)?;
+    /// assert_eq!(jobs.get()?, 1);
+    /// jobs.task_done()?;
+    /// assert!(matches!(jobs.task_done(), Err(maniple::Error::Message(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Message`] if more are reported than were put.
     pub fn task_done(&self) -> Result<()> {
@@ -73,6 +103,19 @@ impl<T> JoinableQueue<T> {
     }
 
     /// Waits until every value that was put has been reported done.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let jobs = maniple::JoinableQueue::new()?;
+    /// jobs.put(&1)?;
+    /// let ours = jobs.clone();
+    /// let worker = std::thread::spawn(move || ours.get().and_then(|_job: i32| ours.task_done()));
+    /// jobs.join()?;
+    /// assert!(jobs.is_empty());
+    /// worker.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The system's.
@@ -105,6 +148,14 @@ pub struct SimpleQueue<T>(Queue<T>);
 impl<T> SimpleQueue<T> {
     /// An empty one.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::SimpleQueue::<u8>::new()?;
+    /// assert!(queue.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Queue::new`].
     pub fn new() -> Result<Self> {
@@ -112,11 +163,29 @@ impl<T> SimpleQueue<T> {
     }
 
     /// Whether nothing is in it, at this moment.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::SimpleQueue::new()?;
+    /// queue.put(&1)?;
+    /// assert!(!queue.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Ends putting; see [`Queue::close`].
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::SimpleQueue::<u8>::new()?;
+    /// queue.close()?;
+    /// assert!(matches!(queue.get(), Err(maniple::Error::QueueClosed)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The system's.
@@ -128,6 +197,15 @@ impl<T> SimpleQueue<T> {
 impl<T: Serialize> SimpleQueue<T> {
     /// Puts a value in, without waiting.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::SimpleQueue::new()?;
+    /// queue.put(&[1, 2, 3])?;
+    /// assert_eq!(queue.get()?, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Queue::put`].
     pub fn put(&self, value: &T) -> Result<()> {
@@ -137,6 +215,16 @@ impl<T: Serialize> SimpleQueue<T> {
 
 impl<T: DeserializeOwned> SimpleQueue<T> {
     /// Takes the next value out, waiting for one.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::SimpleQueue::new()?;
+    /// queue.put(&"one".to_string())?;
+    /// queue.put(&"two".to_string())?;
+    /// assert_eq!((queue.get()?, queue.get()?), ("one".to_string(), "two".to_string()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Queue::get`].

@@ -90,6 +90,18 @@ impl Barrier {
 
     /// Waits until as many wait as the barrier was made for. Gives which of them this one is.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let barrier = manager.barrier(2)?;
+    /// let other = barrier.clone();
+    /// let thread = std::thread::spawn(move || other.wait());
+    /// let (ours, others) = (barrier.wait()?.index(), thread.join().unwrap()?.index());
+    /// assert_eq!(ours + others, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Refusal::BrokenBarrier`], [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn wait(&self) -> Result<BarrierWaitResult> {
@@ -97,6 +109,18 @@ impl Barrier {
     }
 
     /// The same for at most `timeout`; after that the barrier is broken, for the others, too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let barrier = manager.barrier(2)?;
+    /// assert!(barrier.wait_timeout(Duration::from_millis(1)).is_err());
+    /// assert!(barrier.is_broken()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`wait`](Barrier::wait).
@@ -118,6 +142,19 @@ impl Barrier {
 
     /// Breaks it.
     ///
+    /// ```
+    /// use maniple::managers::Refusal;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let barrier = manager.barrier(2)?;
+    /// barrier.abort()?;
+    /// let error = barrier.wait().unwrap_err();
+    /// assert!(matches!(error, maniple::Error::Manager(Refusal::BrokenBarrier)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn abort(&self) -> Result<()> {
@@ -125,6 +162,17 @@ impl Barrier {
     }
 
     /// Makes it as it was at first. It is broken for those who wait.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let barrier = manager.barrier(1)?;
+    /// barrier.abort()?;
+    /// barrier.reset()?;
+    /// assert!(barrier.wait()?.is_leader());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -134,6 +182,14 @@ impl Barrier {
 
     /// How many wait.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert_eq!(manager.barrier(2)?.waiting()?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn waiting(&self) -> Result<usize> {
@@ -142,6 +198,17 @@ impl Barrier {
     }
 
     /// Whether it is broken.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let barrier = manager.barrier(2)?;
+    /// assert!(!barrier.is_broken()?);
+    /// barrier.abort()?;
+    /// assert!(barrier.is_broken()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -153,6 +220,14 @@ impl Barrier {
 
 impl Manager {
     /// A barrier for so many (1 at least).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.barrier(1)?.wait()?.is_leader());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

@@ -36,6 +36,16 @@ typed_proxy!(
 impl Condition {
     /// Waits for its lock.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let condition = manager.condition()?;
+    /// let guard = condition.lock()?;
+    /// assert!(!guard.is_abandoned());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
     pub fn lock(&self) -> Result<ConditionGuard<'_>> {
@@ -48,12 +58,31 @@ impl Condition {
 }
 
 /// The held lock of a [`Condition`]; dropping it gives it back.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let condition = manager.condition()?;
+/// let mut guard = condition.lock()?;
+/// assert!(!guard.wait_timeout(std::time::Duration::from_millis(1))?);
+/// guard.notify_all()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the lock is given back as soon as this is dropped"]
 pub struct ConditionGuard<'a>(LockGuard<'a>);
 
 impl ConditionGuard<'_> {
     /// Whether the owner before ended, or was killed, without giving the lock back.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(!manager.condition()?.lock()?.is_abandoned());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_abandoned(&self) -> bool {
         self.0.is_abandoned()
     }
@@ -75,6 +104,26 @@ impl ConditionGuard<'_> {
     /// Gives the lock back, waits to be called, and takes the lock again. Whether that is so for which one waited is to
     /// be looked at then.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let (condition, ready) = (manager.condition()?, manager.event()?);
+    /// let (caller, flag) = (condition.clone(), ready.clone());
+    /// let mut guard = condition.lock()?;
+    /// let thread = std::thread::spawn(move || {
+    ///     let guard = caller.lock()?;
+    ///     flag.set()?;
+    ///     guard.notify_one()
+    /// });
+    /// while !ready.is_set()? {
+    ///     guard.wait()?;
+    /// }
+    /// # drop(guard);
+    /// # thread.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
     pub fn wait(&mut self) -> Result<()> {
@@ -83,6 +132,18 @@ impl ConditionGuard<'_> {
 
     /// The same for at most `timeout` (and until the lock is to be had). False: nobody called.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let condition = manager.condition()?;
+    /// // Nobody calls.
+    /// assert!(!condition.lock()?.wait_timeout(Duration::from_millis(1))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`wait`](ConditionGuard::wait).
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<bool> {
@@ -90,6 +151,20 @@ impl ConditionGuard<'_> {
     }
 
     /// Waits until `done` says so, or `timeout` is over. Gives what it said last.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let (condition, ready) = (manager.condition()?, manager.event()?);
+    /// let mut guard = condition.lock()?;
+    /// assert!(!guard.wait_for(Some(Duration::from_millis(1)), || ready.is_set())?);
+    /// ready.set()?;
+    /// assert!(guard.wait_for(None, || ready.is_set())?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`wait`](ConditionGuard::wait), and those of `done`.
@@ -119,6 +194,16 @@ impl ConditionGuard<'_> {
 
     /// Calls one that waits.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let condition = manager.condition()?;
+    /// // Nobody waits, and nothing happens.
+    /// assert!(condition.lock()?.notify_one().is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn notify_one(&self) -> Result<()> {
@@ -126,6 +211,16 @@ impl ConditionGuard<'_> {
     }
 
     /// Calls all that wait.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let condition = manager.condition()?;
+    /// // Nobody waits, and nothing happens.
+    /// assert!(condition.lock()?.notify_all().is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -136,6 +231,15 @@ impl ConditionGuard<'_> {
 
 impl Manager {
     /// A condition.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let condition = manager.condition()?;
+    /// assert!(!condition.lock()?.is_abandoned());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

@@ -56,6 +56,19 @@ macro_rules! whole {
         /// Calls `function(&mut all, argument)` in the server, while nobody else has it. If it panics, all calls fail
         /// with [`Refusal::Poisoned`](crate::managers::Refusal::Poisoned) until `clear_poison`.
         ///
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let list = manager.list::<u32>()?;
+        /// list.extend(&[3, 1, 2])?;
+        /// // One call, so nobody comes in between.
+        /// let take = |list: &mut Vec<u32>, count| list.drain(..count).min();
+        /// assert_eq!(list.with(take, 2)?, Some(1));
+        /// assert_eq!(list.to_vec()?, [2]);
+        /// # Ok(())
+        /// # }
+        /// ```
+        ///
         /// # Errors
         /// As [`Proxy::call_mut`].
         pub fn with<A: Payload, R: Payload>(&self, function: fn(&mut $whole, A) -> R, argument: A) -> Result<R> {
@@ -67,6 +80,19 @@ macro_rules! whole {
         }
 
         /// Makes it usable again after a panic in [`with`](Self::with).
+        ///
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let list = manager.list::<u32>()?;
+        /// // Divides by zero, in the server.
+        /// assert!(list.with(|list, by| list.push(10 / by), 0).is_err());
+        /// assert!(list.len().is_err());
+        /// list.clear_poison()?;
+        /// assert_eq!(list.len()?, 0);
+        /// # Ok(())
+        /// # }
+        /// ```
         ///
         /// # Errors
         /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -104,6 +130,16 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
 
     /// The value of that key.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!((ages.get("Ann")?, ages.get("Bob")?), (Some(33), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`], like all methods.
     pub fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<V>>
@@ -116,6 +152,16 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
     }
 
     /// Puts a value there. Gives the one before.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// assert_eq!(ages.insert("Ann", &33)?, None);
+    /// assert_eq!(ages.insert("Ann", &34)?, Some(33));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -132,6 +178,16 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
 
     /// Takes a value out.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!((ages.remove("Ann")?, ages.remove("Ann")?), (Some(33), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn remove<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<V>>
@@ -147,6 +203,16 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
 
     /// Whether the key has a value.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert!(ages.contains_key("Ann")? && !ages.contains_key("Bob")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn contains_key<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<bool>
@@ -161,6 +227,16 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
 
     /// How many there are.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!(ages.len()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn len(&self) -> Result<usize> {
@@ -168,6 +244,14 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.dict::<String, u32>()?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -177,6 +261,17 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
 
     /// Forgets all.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// ages.clear()?;
+    /// assert_eq!(ages.get("Ann")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn clear(&self) -> Result<()> {
@@ -184,6 +279,16 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
     }
 
     /// All keys, in no particular order.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!(ages.keys()?, ["Ann"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -195,6 +300,16 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
     }
 
     /// A copy of the whole.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!(ages.to_map()?["Ann"], 33);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -227,6 +342,16 @@ impl<T: Payload> List<T> {
 
     /// Adds an item.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.push(&1)?;
+    /// assert_eq!(list.to_vec()?, [1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`], like all methods.
     pub fn push(&self, item: &T) -> Result<()> {
@@ -238,6 +363,17 @@ impl<T: Payload> List<T> {
     }
 
     /// Adds many.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.extend(&[1, 2])?;
+    /// list.extend(&[3])?;
+    /// assert_eq!(list.to_vec()?, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -251,6 +387,16 @@ impl<T: Payload> List<T> {
 
     /// Takes the last one out.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.extend(&[1, 2])?;
+    /// assert_eq!((list.pop()?, list.pop()?, list.pop()?), (Some(2), Some(1), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn pop(&self) -> Result<Option<T>> {
@@ -258,6 +404,17 @@ impl<T: Payload> List<T> {
     }
 
     /// Takes one out, and those behind move up.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.extend(&[1, 2, 3])?;
+    /// assert_eq!((list.remove(0)?, list.remove(2)?), (Some(1), None));
+    /// assert_eq!(list.to_vec()?, [2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -267,6 +424,16 @@ impl<T: Payload> List<T> {
 
     /// The item at that place.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.extend(&[1, 2])?;
+    /// assert_eq!((list.get(1)?, list.get(2)?), (Some(2), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn get(&self, place: usize) -> Result<Option<T>> {
@@ -275,6 +442,17 @@ impl<T: Payload> List<T> {
     }
 
     /// Puts another item at that place; gives the one before. `None`: there is no such place, and nothing was done.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.extend(&[1, 2])?;
+    /// assert_eq!((list.set(1, &7)?, list.set(2, &7)?), (Some(2), None));
+    /// assert_eq!(list.to_vec()?, [1, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -288,6 +466,16 @@ impl<T: Payload> List<T> {
 
     /// How many there are.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.extend(&[1, 2])?;
+    /// assert_eq!(list.len()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn len(&self) -> Result<usize> {
@@ -295,6 +483,14 @@ impl<T: Payload> List<T> {
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.list::<u32>()?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -304,6 +500,17 @@ impl<T: Payload> List<T> {
 
     /// Forgets all.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.extend(&[1, 2])?;
+    /// list.clear()?;
+    /// assert!(list.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn clear(&self) -> Result<()> {
@@ -311,6 +518,16 @@ impl<T: Payload> List<T> {
     }
 
     /// A copy of the whole.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.extend(&[1, 2])?;
+    /// assert_eq!(list.to_vec()?, [1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -340,6 +557,16 @@ impl<T: Payload + Eq + Hash> Set<T> {
 
     /// Adds an item. False: it was there.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// assert!(seen.insert("a")?);
+    /// assert!(!seen.insert("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`], like all methods.
     pub fn insert<Q: Serialize + ?Sized>(&self, item: &Q) -> Result<bool>
@@ -351,6 +578,16 @@ impl<T: Payload + Eq + Hash> Set<T> {
     }
 
     /// Takes an item out. False: it was not there.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// assert!(seen.remove("a")? && !seen.remove("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -365,6 +602,16 @@ impl<T: Payload + Eq + Hash> Set<T> {
 
     /// Whether it is there.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// assert!(seen.contains("a")? && !seen.contains("b")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn contains<Q: Serialize + ?Sized>(&self, item: &Q) -> Result<bool>
@@ -378,6 +625,17 @@ impl<T: Payload + Eq + Hash> Set<T> {
 
     /// How many there are.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// seen.insert("a")?;
+    /// assert_eq!(seen.len()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn len(&self) -> Result<usize> {
@@ -385,6 +643,14 @@ impl<T: Payload + Eq + Hash> Set<T> {
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.set::<String>()?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -394,6 +660,17 @@ impl<T: Payload + Eq + Hash> Set<T> {
 
     /// Forgets all.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// seen.clear()?;
+    /// assert!(!seen.contains("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`].
     pub fn clear(&self) -> Result<()> {
@@ -401,6 +678,16 @@ impl<T: Payload + Eq + Hash> Set<T> {
     }
 
     /// A copy of the whole.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// assert_eq!(seen.to_set()?, ["a".to_string()].into());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -431,6 +718,14 @@ impl<T: Payload> Value<T> {
 
     /// A copy of it.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert_eq!(manager.value(&1.5)?.get()?, 1.5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`], like all methods.
     pub fn get(&self) -> Result<T> {
@@ -439,6 +734,16 @@ impl<T: Payload> Value<T> {
     }
 
     /// Puts another in its place; gives the one before.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let level = manager.value(&1)?;
+    /// assert_eq!(level.set(&2)?, 1);
+    /// assert_eq!(level.get()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`].
@@ -454,6 +759,16 @@ impl<T: Payload> Value<T> {
 impl Manager {
     /// An empty map.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!(ages.get("Ann")?, Some(33));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn dict<K: Payload + Eq + Hash, V: Payload>(&self) -> Result<Dict<K, V>> {
@@ -461,6 +776,16 @@ impl Manager {
     }
 
     /// An empty list.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.push(&1)?;
+    /// assert_eq!(list.get(0)?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -470,6 +795,15 @@ impl Manager {
 
     /// An empty set.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<u32>()?;
+    /// assert!(seen.insert(&1)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn set<T: Payload + Eq + Hash>(&self) -> Result<Set<T>> {
@@ -477,6 +811,15 @@ impl Manager {
     }
 
     /// A single value.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let greeting = manager.value(&"hello".to_string())?;
+    /// assert_eq!(greeting.get()?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

@@ -40,6 +40,19 @@ impl Event {
 
     /// Waits until it is set.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let event = manager.event()?;
+    /// let other = event.clone();
+    /// let thread = std::thread::spawn(move || other.set());
+    /// event.wait()?;
+    /// assert!(event.is_set()?);
+    /// thread.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
     pub fn wait(&self) -> Result<()> {
@@ -48,6 +61,19 @@ impl Event {
 
     /// The same for at most `timeout`. False: it was not set.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let event = manager.event()?;
+    /// assert!(!event.wait_timeout(Duration::from_millis(1))?);
+    /// event.set()?;
+    /// assert!(event.wait_timeout(Duration::from_secs(1))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`wait`](Event::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
@@ -55,6 +81,16 @@ impl Event {
     }
 
     /// Sets it: all that wait go on.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let event = manager.event()?;
+    /// event.set()?;
+    /// assert!(event.is_set()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -70,6 +106,17 @@ impl Event {
 
     /// Makes it unset.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let event = manager.event()?;
+    /// event.set()?;
+    /// event.clear()?;
+    /// assert!(!event.is_set()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn clear(&self) -> Result<()> {
@@ -82,6 +129,14 @@ impl Event {
 
     /// Whether it is set.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(!manager.event()?.is_set()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn is_set(&self) -> Result<bool> {
@@ -92,6 +147,16 @@ impl Event {
 
 impl Manager {
     /// An event that is not set.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let event = manager.event()?;
+    /// event.set()?;
+    /// event.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

@@ -117,6 +117,17 @@ fn release(proxy: &Proxy<Shared>) -> Result<()> {
 
 /// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it gives the lock back. It belongs to its
 /// thread.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let lock = manager.lock()?;
+/// let guard = lock.lock()?;
+/// assert!(!guard.is_abandoned());
+/// guard.release()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is given back as soon as this is dropped"]
 pub struct LockGuard<'a> {
     pub(super) proxy: &'a Proxy<Shared>,
@@ -127,11 +138,35 @@ pub struct LockGuard<'a> {
 
 impl LockGuard<'_> {
     /// Whether the owner before ended, or was killed, without giving the lock back. Said once.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let lock = manager.lock()?;
+    /// std::thread::scope(|scope| {
+    ///     // It ends without giving the lock back.
+    ///     scope.spawn(|| lock.lock().map(std::mem::forget)).join().unwrap()
+    /// })?;
+    /// assert!(lock.lock()?.is_abandoned());
+    /// assert!(!lock.lock()?.is_abandoned());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_abandoned(&self) -> bool {
         self.abandoned
     }
 
     /// Gives the lock back, and says whether that went well.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let lock = manager.lock()?;
+    /// lock.lock()?.release()?;
+    /// assert!(lock.try_lock()?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -161,6 +196,16 @@ macro_rules! lock_methods {
         impl $name {
             /// Waits for it.
             ///
+            /// ```
+            /// # fn main() -> maniple::Result<()> {
+            /// let manager = maniple::Manager::new()?;
+            /// let lock = manager.lock()?;
+            /// let guard = lock.lock()?;
+            /// assert!(!guard.is_abandoned());
+            /// # Ok(())
+            /// # }
+            /// ```
+            ///
             /// # Errors
             /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
             /// [`Refusal::HeldByCaller`] where it cannot be locked twice.
@@ -174,6 +219,20 @@ macro_rules! lock_methods {
 
             /// The same for at most `timeout`. `None`: others had it all the time.
             ///
+            /// ```
+            /// use std::time::Duration;
+            ///
+            /// # fn main() -> maniple::Result<()> {
+            /// let manager = maniple::Manager::new()?;
+            /// let lock = manager.lock()?;
+            /// let _guard = lock.lock()?;
+            /// let other = lock.clone();
+            /// let wait = move || other.lock_timeout(Duration::from_millis(1)).map(|held| held.is_none());
+            /// assert!(std::thread::spawn(wait).join().unwrap()?);
+            /// # Ok(())
+            /// # }
+            /// ```
+            ///
             /// # Errors
             /// As `lock`.
             pub fn lock_timeout(&self, timeout: Duration) -> Result<Option<LockGuard<'_>>> {
@@ -181,6 +240,18 @@ macro_rules! lock_methods {
             }
 
             /// Takes it if nobody has it.
+            ///
+            /// ```
+            /// # fn main() -> maniple::Result<()> {
+            /// let manager = maniple::Manager::new()?;
+            /// let lock = manager.lock()?;
+            /// let _guard = lock.try_lock()?.unwrap();
+            /// let other = lock.clone();
+            /// let attempt = move || other.try_lock().map(|held| held.is_none());
+            /// assert!(std::thread::spawn(attempt).join().unwrap()?);
+            /// # Ok(())
+            /// # }
+            /// ```
             ///
             /// # Errors
             /// As `lock`.
@@ -232,6 +303,15 @@ lock_methods!(RLock);
 impl Manager {
     /// A free lock.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let lock = manager.lock()?;
+    /// assert!(lock.try_lock()?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn lock(&self) -> Result<Lock> {
@@ -239,6 +319,16 @@ impl Manager {
     }
 
     /// A free lock that its owner can acquire again.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let lock = manager.rlock()?;
+    /// let _outer = lock.lock()?;
+    /// assert!(lock.try_lock()?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

@@ -77,6 +77,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether the process for which this thread works is gone. For functions that wait in a manager's server for something
 /// of their own: what is returned then reaches nobody.
+///
+/// ```
+/// use maniple::managers::is_caller_gone;
+///
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let steps = manager.serve(|()| 3, ())?;
+/// // What takes long ends early if nobody wants it any more.
+/// let done = steps.call(|&steps, ()| (0..steps).take_while(|_| !is_caller_gone()).count(), ())?;
+/// assert_eq!(done, 3);
+/// # Ok(())
+/// # }
+/// ```
 pub fn is_caller_gone() -> bool {
     registry::is_caller_gone()
 }
@@ -127,6 +140,15 @@ struct Own {
 }
 
 /// A [`Manager`] in the making; see [`Manager::builder`].
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::builder().address("127.0.0.1:0").authkey("s3cret").name("depot").build()?;
+/// assert_ne!(manager.address().port(), None);
+/// assert_eq!(manager.authkey().as_bytes(), b"s3cret");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ManagerBuilder {
     address: Result<Option<Address>>,
@@ -137,30 +159,76 @@ pub struct ManagerBuilder {
 
 impl ManagerBuilder {
     /// Where it is to be reached. Without it: at a local address of its own choice, which only leads in with the key.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::builder().address("127.0.0.1:0").build()?;
+    /// assert_ne!(manager.address().port(), None);
+    /// assert!(maniple::Manager::builder().address("no address").build().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn address(mut self, address: impl TryInto<Address, Error: Into<Error>>) -> Self {
         self.address = address.try_into().map(Some).map_err(Into::into);
         self
     }
 
     /// What clients have to know. Without it: random bytes.
+    ///
+    /// ```
+    /// use maniple::Manager;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = Manager::builder().authkey("s3cret").build()?;
+    /// assert!(Manager::connect(manager.address(), "s3cret").is_ok());
+    /// assert!(Manager::connect(manager.address(), "a guess").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn authkey(mut self, key: impl Into<Authkey>) -> Self {
         self.key = Some(key.into());
         self
     }
 
     /// How its process is started.
+    ///
+    /// ```
+    /// use maniple::{Manager, StartMethod};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = Manager::builder().start_method(StartMethod::default()).build()?;
+    /// assert!(manager.pid().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.method = method;
         self
     }
 
     /// What its process is called.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let _manager = maniple::Manager::builder().name("depot").build()?;
+    /// assert!(maniple::active_children().iter().any(|child| child.name() == "depot"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
     /// Starts it.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::builder().build()?;
+    /// assert_ne!(manager.pid(), Some(std::process::id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Start`] if there is no process to be had, or the address is taken. [`Error::Address`] if it is none.
@@ -203,6 +271,14 @@ impl fmt::Debug for ManagerBuilder {
 impl Manager {
     /// One at an address of its own choice, with a key of its own.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.list::<u8>()?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Start`] if there is no process to be had.
     pub fn new() -> Result<Manager> {
@@ -232,6 +308,22 @@ impl Manager {
     /// must be the same executable. What there is to be found, its maker has put into its [`names`](Manager::names).
     /// Dropping it ends nothing.
     ///
+    /// ```
+    /// use maniple::Manager;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = Manager::new()?;
+    /// manager.names()?.set("stock", &manager.list::<String>()?)?;
+    ///
+    /// // Somewhere else:
+    /// let there = Manager::connect(manager.address(), manager.authkey())?;
+    /// let stock = there.names()?.get::<maniple::managers::List<String>>("stock")?.unwrap();
+    /// stock.push(&"tea".to_string())?;
+    /// assert_eq!(stock.len()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`] if nobody listens there, [`Error::Authentication`] if the key is another.
     pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
@@ -240,22 +332,63 @@ impl Manager {
     }
 
     /// Where others [`connect`](Manager::connect) to it.
+    ///
+    /// ```
+    /// use maniple::Manager;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = Manager::builder().address("127.0.0.1:0").build()?;
+    /// assert_ne!(manager.address().port(), Some(0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn address(&self) -> &Address {
         &self.site.address
     }
 
     /// What they need for that.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::builder().authkey("s3cret").build()?;
+    /// assert_eq!(manager.authkey().as_bytes(), b"s3cret");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn authkey(&self) -> &Authkey {
         &self.site.key
     }
 
     /// The number of its server's process, if that is a child of this one.
+    ///
+    /// ```
+    /// use maniple::Manager;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = Manager::new()?;
+    /// assert!(manager.pid().is_some());
+    /// assert_eq!(Manager::connect(manager.address(), manager.authkey())?.pid(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pid(&self) -> Option<u32> {
         self.own.as_ref()?.process.pid()
     }
 
     /// Ends the server: its objects are dropped, and who still waits in a call gets an error. Gives how it ended, if
     /// that is known here.
+    ///
+    /// ```
+    /// use maniple::{Error, Exit, Manager};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = Manager::new()?;
+    /// let list = manager.list::<u8>()?;
+    /// assert_eq!(manager.shutdown()?, Some(Exit::Code(0)));
+    /// assert!(matches!(list.len(), Err(Error::ManagerLost(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`] if it was gone before.
@@ -275,6 +408,16 @@ impl Manager {
 
     /// Calls `function(argument)` in the server and serves what it returns there.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let split = |text: String| text.split(' ').map(String::from).collect::<Vec<_>>();
+    /// let words = manager.serve(split, "a b c".into())?;
+    /// assert_eq!(words.call(|words, place: usize| words[place].clone(), 1)?, "b");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Panicked`] if the function does. [`Error::ManagerLost`], [`Error::Codec`], [`Error::Function`].
     pub fn serve<A: Payload, T: Send + Sync + 'static>(&self, function: fn(A) -> T, argument: A) -> Result<Proxy<T>> {
@@ -283,6 +426,15 @@ impl Manager {
     }
 
     /// The namespace that each manager has from its beginning: where those who connect to it find things.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// manager.names()?.set("answer", &42)?;
+    /// assert_eq!(manager.names()?.get("answer")?, Some(42));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`].

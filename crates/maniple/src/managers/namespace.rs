@@ -56,6 +56,17 @@ typed_proxy!(
 impl Namespace {
     /// The value of that name. Its type is the one that was set.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let settings = manager.namespace()?;
+    /// settings.set("level", &3u8)?;
+    /// assert_eq!(settings.get::<u8>("level")?, Some(3));
+    /// assert!(settings.get::<String>("level").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Refusal::OtherType`] if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
     pub fn get<T: Payload>(&self, name: &str) -> Result<Option<T>> {
@@ -68,6 +79,17 @@ impl Namespace {
     }
 
     /// Gives a name a value, of the same type as before or another.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let settings = manager.namespace()?;
+    /// settings.set("level", &3u8)?;
+    /// settings.set("level", &"high".to_string())?;
+    /// assert_eq!(settings.get("level")?, Some("high".to_string()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
@@ -83,6 +105,18 @@ impl Namespace {
 
     /// Calls `function(&mut value, argument)` in the server, while nobody else has the namespace. `None`: the name has
     /// no value.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let settings = manager.namespace()?;
+    /// settings.set("level", &3)?;
+    /// let increase = |level: &mut i32, by| { *level += by; *level };
+    /// assert_eq!(settings.with("level", increase, 1)?, Some(4));
+    /// assert_eq!(settings.with("nothing", increase, 1)?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call_mut`](super::Proxy::call_mut).
@@ -104,6 +138,16 @@ impl Namespace {
 
     /// Takes a name's value away. False: it had none.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let settings = manager.namespace()?;
+    /// settings.set("level", &3)?;
+    /// assert!(settings.remove("level")? && !settings.remove("level")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
     pub fn remove(&self, name: &str) -> Result<bool> {
@@ -116,6 +160,17 @@ impl Namespace {
 
     /// All names, in order.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let settings = manager.namespace()?;
+    /// settings.set("name", &"Ann".to_string())?;
+    /// settings.set("level", &3)?;
+    /// assert_eq!(settings.names()?, ["level", "name"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
     pub fn names(&self) -> Result<Vec<String>> {
@@ -126,6 +181,19 @@ impl Namespace {
     }
 
     /// Makes it usable again after a panic in [`with`](Namespace::with).
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let settings = manager.namespace()?;
+    /// settings.set("level", &3)?;
+    /// // Divides by zero, in the server.
+    /// assert!(settings.with::<i32, _, _>("level", |level, by| *level /= by, 0).is_err());
+    /// settings.clear_poison()?;
+    /// assert_eq!(settings.get("level")?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -140,6 +208,14 @@ impl Namespace {
 
 impl Manager {
     /// An empty namespace.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.namespace()?.names()?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

@@ -236,6 +236,15 @@ impl<T: Send + Sync + 'static> Proxy<T> {
     /// [`call_mut`](Proxy::call_mut) lets no new calls pass it. An object whose calls wait for each other should be
     /// changed through `call` alone, by a mutex of its own.)
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let greeting = manager.serve(|name: String| format!("Hello {name}"), "Ann".into())?;
+    /// assert_eq!(greeting.call(|greeting, mark: String| format!("{greeting}{mark}"), "!".into())?, "Hello Ann!");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Panicked`](crate::Error::Panicked) if it panics; the object stays usable.
     /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`Refusal::Poisoned`] after a
@@ -273,6 +282,19 @@ impl<T: Send + Sync + 'static> Proxy<T> {
     }
 
     /// Makes a poisoned object usable again.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let level = manager.serve(|level| level, 10)?;
+    /// // Divides by zero, in the server.
+    /// assert!(level.call_mut(|level, by| *level /= by, 0).is_err());
+    /// assert!(level.call(|level, ()| *level, ()).is_err());
+    /// level.clear_poison()?;
+    /// assert_eq!(level.call(|level, ()| *level, ())?, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

@@ -101,6 +101,16 @@ impl<T: Payload> Queue<T> {
 
     /// Adds an item; waits for room.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(0)?;
+    /// queue.put(&1)?;
+    /// assert_eq!(queue.get()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call), like all methods.
     pub fn put(&self, item: &T) -> Result<()> {
@@ -108,6 +118,18 @@ impl<T: Payload> Queue<T> {
     }
 
     /// The same for at most `timeout`. False: there was no room.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(1)?;
+    /// assert!(queue.put_timeout(&1, Duration::from_secs(1))?);
+    /// assert!(!queue.put_timeout(&2, Duration::from_millis(1))?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
@@ -117,6 +139,15 @@ impl<T: Payload> Queue<T> {
 
     /// Adds an item if there is room.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(1)?;
+    /// assert!(queue.try_put(&1)? && !queue.try_put(&2)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
     pub fn try_put(&self, item: &T) -> Result<bool> {
@@ -124,6 +155,18 @@ impl<T: Payload> Queue<T> {
     }
 
     /// The next item; waits for one. A caller that is killed meanwhile takes none along.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(0)?;
+    /// let other = queue.clone();
+    /// let thread = std::thread::spawn(move || other.put(&1));
+    /// assert_eq!(queue.get()?, 1);
+    /// thread.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
@@ -137,6 +180,19 @@ impl<T: Payload> Queue<T> {
 
     /// The same for at most `timeout`. `None`: there was none.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(0)?;
+    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
+    /// queue.put(&1)?;
+    /// assert_eq!(queue.get_timeout(Duration::from_secs(1))?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
     pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
@@ -145,6 +201,16 @@ impl<T: Payload> Queue<T> {
 
     /// The next item, if there is one.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(0)?;
+    /// queue.put(&1)?;
+    /// assert_eq!((queue.try_get()?, queue.try_get()?), (Some(1), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
     pub fn try_get(&self) -> Result<Option<T>> {
@@ -152,6 +218,18 @@ impl<T: Payload> Queue<T> {
     }
 
     /// Says that what was to be done for one of the items is done.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(0)?;
+    /// queue.put(&1)?;
+    /// assert_eq!(queue.get()?, 1);
+    /// queue.task_done()?;
+    /// assert!(queue.task_done().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Refusal::NothingToBeDone`] if that was said for all items before.
@@ -169,6 +247,20 @@ impl<T: Payload> Queue<T> {
 
     /// Waits until [`task_done`](Queue::task_done) was said for all items.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(0)?;
+    /// queue.put(&1)?;
+    /// let other = queue.clone();
+    /// let worker = std::thread::spawn(move || other.get().and_then(|_job| other.task_done()));
+    /// queue.join()?;
+    /// assert!(queue.is_empty()?);
+    /// worker.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
     pub fn join(&self) -> Result<()> {
@@ -184,6 +276,16 @@ impl<T: Payload> Queue<T> {
 
     /// How many items there are.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<u8>(0)?;
+    /// queue.put(&1)?;
+    /// assert_eq!(queue.len()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
     pub fn len(&self) -> Result<usize> {
@@ -192,6 +294,14 @@ impl<T: Payload> Queue<T> {
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.queue::<u8>(0)?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Proxy::call`](super::Proxy::call).
@@ -202,6 +312,16 @@ impl<T: Payload> Queue<T> {
 
 impl Manager {
     /// A queue with room for `maxsize` items; 0: for any number.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let queue = manager.queue::<String>(10)?;
+    /// queue.put(&"tea".to_string())?;
+    /// assert_eq!(queue.get()?, "tea");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

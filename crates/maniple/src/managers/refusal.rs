@@ -4,6 +4,17 @@ use crate::error::Error;
 use serde::{Deserialize, Serialize};
 
 /// What a manager does not have or allow, in an [`Error::Manager`].
+///
+/// ```
+/// use maniple::managers::Refusal;
+///
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let error = manager.queue::<u8>(0)?.task_done().unwrap_err();
+/// assert!(matches!(error, maniple::Error::Manager(Refusal::NothingToBeDone)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {

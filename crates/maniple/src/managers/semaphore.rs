@@ -65,6 +65,18 @@ typed_proxy!(
 );
 
 /// Leave to go on; dropping it gives it back to its [`Semaphore`]. It belongs to its thread.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let manager = maniple::Manager::new()?;
+/// let semaphore = manager.semaphore(1)?;
+/// let permit = semaphore.acquire()?;
+/// assert_eq!(semaphore.value()?, 0);
+/// drop(permit);
+/// assert_eq!(semaphore.value()?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the permit is given back as soon as this is dropped"]
 pub struct Permit<'a> {
@@ -75,6 +87,16 @@ pub struct Permit<'a> {
 
 impl Permit<'_> {
     /// Keeps it for good: it is not given back unless somebody calls [`Semaphore::release`].
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let semaphore = manager.semaphore(2)?;
+    /// semaphore.acquire()?.forget()?;
+    /// assert_eq!(semaphore.value()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
@@ -126,6 +148,16 @@ impl Semaphore {
 
     /// Waits for a permit.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let semaphore = manager.semaphore(2)?;
+    /// let _permit = semaphore.acquire()?;
+    /// assert_eq!(semaphore.value()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
     pub fn acquire(&self) -> Result<Permit<'_>> {
@@ -138,6 +170,19 @@ impl Semaphore {
 
     /// The same for at most `timeout`. `None`: there was none to be had.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let semaphore = manager.semaphore(0)?;
+    /// assert!(semaphore.acquire_timeout(Duration::from_millis(1))?.is_none());
+    /// semaphore.release(1)?;
+    /// assert!(semaphore.acquire_timeout(Duration::from_secs(1))?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`acquire`](Semaphore::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit<'_>>> {
@@ -146,6 +191,16 @@ impl Semaphore {
 
     /// A permit, if there is one.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let semaphore = manager.semaphore(1)?;
+    /// let _permit = semaphore.try_acquire()?.unwrap();
+    /// assert!(semaphore.try_acquire()?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`acquire`](Semaphore::acquire).
     pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
@@ -153,6 +208,16 @@ impl Semaphore {
     }
 
     /// Adds so many permits, which nobody need have held.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let semaphore = manager.semaphore(0)?;
+    /// semaphore.release(2)?;
+    /// assert_eq!(semaphore.value()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Refusal::ReleasedTooOften`] if a bounded one would have more than it began with.
@@ -172,6 +237,14 @@ impl Semaphore {
 
     /// How many permits are to be had.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert_eq!(manager.semaphore(3)?.value()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn value(&self) -> Result<u32> {
@@ -190,6 +263,16 @@ impl Manager {
 
     /// A semaphore with so many permits.
     ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let semaphore = manager.semaphore(1)?;
+    /// semaphore.release(1)?;
+    /// assert_eq!(semaphore.value()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn semaphore(&self, permits: u32) -> Result<Semaphore> {
@@ -197,6 +280,17 @@ impl Manager {
     }
 
     /// One that never has more than it begins with.
+    ///
+    /// ```
+    /// use maniple::managers::Refusal;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let error = manager.bounded_semaphore(1)?.release(1).unwrap_err();
+    /// assert!(matches!(error, maniple::Error::Manager(Refusal::ReleasedTooOften)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).

@@ -28,6 +28,18 @@ const NONE: u8 = 3;
 const LONGEST: usize = 9_999_992;
 
 /// A value that a [`ShareableList`] can hold. Numbers, texts and so on convert to it.
+///
+/// ```
+/// use maniple::{ShareableItem, ShareableList};
+///
+/// let list = ShareableList::new([ShareableItem::from("idle"), 1.into(), 0.5.into(), None::<bool>.into()])?;
+/// match list.get(0)? {
+///     ShareableItem::Text(text) => assert_eq!(text, "idle"),
+///     other => panic!("{other:?}"),
+/// }
+/// assert_eq!(list.get(3)?, ShareableItem::None);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum ShareableItem {
     /// Python's `None`.
@@ -137,6 +149,12 @@ pub struct ShareableList {
 impl ShareableList {
     /// A list of these items, in nameless memory.
     ///
+    /// ```
+    /// let list = maniple::ShareableList::new(["one", "two"])?;
+    /// assert_eq!((list.len(), list.memory().name()), (2, None));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::SharedMemory`] if an item is too long, [`Error::Engine`] if there is no memory or descriptor left.
     pub fn new<I: IntoIterator<Item: Into<ShareableItem>>>(items: I) -> Result<ShareableList> {
@@ -145,6 +163,17 @@ impl ShareableList {
 
     /// A list of these items under a name: see [`SharedMemory`] for how long that lasts.
     ///
+    /// ```
+    /// use maniple::ShareableList;
+    ///
+    /// # let name = format!("maniple-doc-list-create-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let made = ShareableList::create(name, [1, 2])?;
+    /// assert!(ShareableList::create(name, [3]).is_err());
+    /// assert_eq!(made.memory().name(), Some(name));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::SharedMemory`] if an item is too long, or the name in use or not possible.
     pub fn create<I: IntoIterator<Item: Into<ShareableItem>>>(name: &str, items: I) -> Result<ShareableList> {
@@ -152,6 +181,17 @@ impl ShareableList {
     }
 
     /// The list of that name, which another process or program made.
+    ///
+    /// ```
+    /// use maniple::ShareableList;
+    ///
+    /// # let name = format!("maniple-doc-list-open-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let made = ShareableList::create(name, [1, 2])?;
+    /// made.set(0, 17)?;
+    /// assert_eq!(ShareableList::open(name)?.get(0)?, 17.into());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::SharedMemory`] if there is none, or what is there is no list.
@@ -225,16 +265,35 @@ impl ShareableList {
     }
 
     /// How many items there are.
+    ///
+    /// ```
+    /// assert_eq!(maniple::ShareableList::new([0.5, 1.5])?.len(), 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// assert!(!maniple::ShareableList::new([0.5, 1.5])?.is_empty());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The item of that index.
+    ///
+    /// ```
+    /// use maniple::{ShareableItem, ShareableList};
+    ///
+    /// let list = ShareableList::new(["one", "two"])?;
+    /// assert_eq!(list.get(1)?, ShareableItem::Text("two".into()));
+    /// assert!(list.get(2).is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::SharedMemory`] if there is none, or what lies there is no item, or is being changed.
@@ -272,6 +331,15 @@ impl ShareableList {
     /// Puts another item there, of any type. A text or bytes have to fit into the slot that was made for the first item
     /// there.
     ///
+    /// ```
+    /// let list = maniple::ShareableList::new(["short"])?;
+    /// list.set(0, 17)?;
+    /// list.set(0, "shorter")?;
+    /// assert!(list.set(0, "too long for its slot").is_err());
+    /// assert_eq!(list.get(0)?, "shorter".into());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::SharedMemory`] if there is no such place or not enough room.
     pub fn set(&self, index: usize, item: impl Into<ShareableItem>) -> Result<()> {
@@ -307,6 +375,12 @@ impl ShareableList {
 
     /// All items.
     ///
+    /// ```
+    /// let list = maniple::ShareableList::new([1, 2])?;
+    /// assert_eq!(list.to_vec()?, [1.into(), 2.into()]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As of [`get`](ShareableList::get).
     pub fn to_vec(&self) -> Result<Vec<ShareableItem>> {
@@ -314,6 +388,12 @@ impl ShareableList {
     }
 
     /// The memory that it lies in: its name, and how long that lasts.
+    ///
+    /// ```
+    /// let list = maniple::ShareableList::new([1, 2])?;
+    /// assert!(list.memory().len() >= 16);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn memory(&self) -> &SharedMemory {
         &self.memory
     }

@@ -117,6 +117,17 @@ impl SharedMemory {
 
     /// The memory of that name, which another handle, process or program made.
     ///
+    /// ```
+    /// use maniple::SharedMemory;
+    ///
+    /// # let name = format!("maniple-doc-open-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// assert!(SharedMemory::open(name).is_err());
+    /// let _made = SharedMemory::create(name, 100)?;
+    /// assert_eq!(SharedMemory::open(name)?.name(), Some(name));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::SharedMemory`] if there is none or it must not be opened.
     pub fn open(name: &str) -> Result<SharedMemory> {
@@ -134,21 +145,50 @@ impl SharedMemory {
     }
 
     /// Bytes.
+    ///
+    /// ```
+    /// assert_eq!(maniple::SharedMemory::new(100)?.len(), 100);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.0.segment.len()
     }
 
     /// Whether there are none (never).
+    ///
+    /// ```
+    /// assert!(!maniple::SharedMemory::new(1)?.is_empty());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.0.segment.is_empty()
     }
 
     /// What it is called, if anything.
+    ///
+    /// ```
+    /// assert_eq!(maniple::SharedMemory::new(1)?.name(), None);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
 
     /// Leaves the name when this process is done with it: somebody else calls [`unlink`](SharedMemory::unlink).
+    ///
+    /// ```
+    /// use maniple::SharedMemory;
+    ///
+    /// # let name = format!("maniple-doc-keep-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let made = SharedMemory::create(name, 100)?;
+    /// made.keep();
+    /// drop(made);
+    /// let found = SharedMemory::open(name)?;
+    /// found.unlink()?;
+    /// assert_eq!(found.len(), 100);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn keep(&self) {
         self.0.owner.store(0, Ordering::Relaxed);
     }
@@ -205,6 +245,16 @@ impl SharedMemory {
     /// Copies bytes from there on out of it. Where others write to the same bytes meanwhile, some come from before that
     /// and some from after.
     ///
+    /// ```
+    /// let memory = maniple::SharedMemory::new(4)?;
+    /// memory.write(1, &[7])?;
+    /// let mut bytes = [9; 2];
+    /// memory.read(1, &mut bytes)?;
+    /// assert_eq!(bytes, [7, 0]);
+    /// assert!(memory.read(3, &mut bytes).is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::SharedMemory`] if they do not lie within.
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
@@ -224,6 +274,13 @@ impl SharedMemory {
     /// Copies bytes to there. Where others read or write the same bytes meanwhile, they find some from before and some
     /// from after.
     ///
+    /// ```
+    /// let memory = maniple::SharedMemory::new(4)?;
+    /// memory.write(2, b"ab")?;
+    /// assert!(memory.write(3, b"ab").is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::SharedMemory`] if they do not lie within, or the system has no memory left for them.
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
@@ -240,6 +297,14 @@ impl SharedMemory {
 
     /// The first byte, for foreign functions and accesses of one's own; it lies at the beginning of a page, and stays
     /// as long as this handle or a clone.
+    ///
+    /// ```
+    /// let memory = maniple::SharedMemory::new(4)?;
+    /// memory.write(0, &[7])?;
+    /// // SAFETY: nobody else has this memory.
+    /// assert_eq!(unsafe { memory.as_ptr().read() }, 7);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn as_ptr(&self) -> *mut u8 {
         self.0.segment.start().as_ptr()
     }
@@ -262,6 +327,16 @@ impl SharedMemory {
     }
 
     /// All of it, without copying, to be changed.
+    ///
+    /// ```
+    /// let memory = maniple::SharedMemory::new(3)?;
+    /// // SAFETY: nobody else has this memory.
+    /// unsafe { memory.as_mut_slice() }.copy_from_slice(b"abc");
+    /// let mut bytes = [0; 3];
+    /// memory.read(0, &mut bytes)?;
+    /// assert_eq!(&bytes, b"abc");
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Safety
     /// As long as the slice is used, nobody else reads or writes this memory, in any process.

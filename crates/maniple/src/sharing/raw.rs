@@ -94,6 +94,11 @@ pub struct RawValue<T: Pod>(RawArray<T>);
 impl<T: Pod> RawValue<T> {
     /// A value.
     ///
+    /// ```
+    /// assert_eq!(maniple::RawValue::new(1.5)?.get(), 1.5);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<RawValue<T>> {
@@ -107,16 +112,37 @@ impl<T: Pod> RawValue<T> {
     }
 
     /// What it is now.
+    ///
+    /// ```
+    /// let progress = maniple::RawValue::new(0.0)?;
+    /// progress.set(0.5);
+    /// assert_eq!(progress.get(), 0.5);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn get(&self) -> T {
         atomically!(T, self.at(), cell => bits(cell.load(Ordering::SeqCst)))
     }
 
     /// Makes it another.
+    ///
+    /// ```
+    /// let progress = maniple::RawValue::new(0u8)?;
+    /// progress.clone().set(50);
+    /// assert_eq!(progress.get(), 50);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn set(&self, value: T) {
         atomically!(T, self.at(), cell => cell.store(bits(value), Ordering::SeqCst));
     }
 
     /// Makes it another; gives what it was.
+    ///
+    /// ```
+    /// let state = maniple::RawValue::new(1u8)?;
+    /// assert_eq!(state.swap(2), 1);
+    /// assert_eq!(state.get(), 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn swap(&self, value: T) -> T {
         atomically!(T, self.at(), cell => bits(cell.swap(bits(value), Ordering::SeqCst)))
     }
@@ -140,6 +166,13 @@ impl<T: Pod> RawValue<T> {
     }
 
     /// Makes it what `change` makes of it, which is called again where another process was quicker. Gives what it was.
+    ///
+    /// ```
+    /// let total = maniple::RawValue::new(1.5)?;
+    /// assert_eq!(total.fetch_update(|total| total * 2.0), 1.5);
+    /// assert_eq!(total.get(), 3.0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn fetch_update(&self, mut change: impl FnMut(T) -> T) -> T {
         let mut now = self.get();
         loop {
@@ -216,6 +249,12 @@ pub struct RawArray<T: Pod> {
 impl<T: Pod> RawArray<T> {
     /// So many zeros.
     ///
+    /// ```
+    /// let array = maniple::RawArray::<u16>::new(3)?;
+    /// assert_eq!((array.len(), array.get(2)), (3, Some(0)));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left,
     /// [`Error::SharedMemory`](crate::Error::SharedMemory) if that is more than there can be.
@@ -224,11 +263,21 @@ impl<T: Pod> RawArray<T> {
     }
 
     /// How many there are.
+    ///
+    /// ```
+    /// assert_eq!(maniple::RawArray::<u16>::new(3)?.len(), 3);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.room.len() / size_of::<T>()
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// assert!(!maniple::RawArray::<u16>::new(3)?.is_empty());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -243,12 +292,26 @@ impl<T: Pod> RawArray<T> {
     }
 
     /// The element of that index, if there is one; by one atomic access, with acquire ordering.
+    ///
+    /// ```
+    /// let array = maniple::RawArray::<u16>::new(3)?;
+    /// assert_eq!((array.get(0), array.get(3)), (Some(0), None));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn get(&self, index: usize) -> Option<T> {
         let at = self.at(index)?;
         Some(atomically!(T, at, cell => bits(cell.load(Ordering::Acquire))))
     }
 
     /// Makes the element of that index another; by one atomic access, with release ordering.
+    ///
+    /// ```
+    /// let array = maniple::RawArray::<u16>::new(3)?;
+    /// array.set(2, 7)?;
+    /// assert_eq!(array.get(2), Some(7));
+    /// assert!(array.set(3, 7).is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::SharedMemory`](crate::Error::SharedMemory) if there is no such element.
@@ -259,11 +322,27 @@ impl<T: Pod> RawArray<T> {
     }
 
     /// The first element, for foreign functions; aligned to 64 bytes. It stays as long as this array or a clone.
+    ///
+    /// ```
+    /// let array = maniple::RawArray::<u16>::new(3)?;
+    /// array.set(1, 7)?;
+    /// // SAFETY: it lies within, and nobody else has this memory.
+    /// assert_eq!(unsafe { array.as_ptr().add(1).read() }, 7);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn as_ptr(&self) -> *mut T {
         self.start().as_ptr()
     }
 
     /// All of it.
+    ///
+    /// ```
+    /// let array = maniple::RawArray::<u16>::new(3)?;
+    /// array.set(1, 7)?;
+    /// // SAFETY: nobody else has this memory.
+    /// assert_eq!(unsafe { array.as_slice() }, [0, 7, 0]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Safety
     /// As long as the slice is used, nobody writes to this memory, in any process.
@@ -274,6 +353,14 @@ impl<T: Pod> RawArray<T> {
     }
 
     /// All of it, to be changed.
+    ///
+    /// ```
+    /// let array = maniple::RawArray::<u16>::new(3)?;
+    /// // SAFETY: nobody else has this memory.
+    /// unsafe { array.as_mut_slice() }.fill(7);
+    /// assert_eq!(array.get(2), Some(7));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Safety
     /// As long as the slice is used, nobody else reads or writes this memory, in any process. (Whoever wants a part of

@@ -37,6 +37,11 @@ pub struct Value<T: Pod>(Mutex<T>);
 impl<T: Pod> Value<T> {
     /// A value.
     ///
+    /// ```
+    /// assert_eq!(maniple::Value::new([1, 2])?.get()?, [1, 2]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`] if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<Value<T>> {
@@ -45,6 +50,13 @@ impl<T: Pod> Value<T> {
 
     /// What it is now. Takes the lock for a moment.
     ///
+    /// ```
+    /// let value = maniple::Value::new(1)?;
+    /// *value.lock()? += 1;
+    /// assert_eq!(value.get()?, 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
     pub fn get(&self) -> Result<T> {
@@ -52,6 +64,13 @@ impl<T: Pod> Value<T> {
     }
 
     /// Makes it another. Takes the lock for a moment.
+    ///
+    /// ```
+    /// let value = maniple::Value::new(1)?;
+    /// value.set(2)?;
+    /// assert_eq!(value.get()?, 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
@@ -62,6 +81,14 @@ impl<T: Pod> Value<T> {
 
     /// Takes the lock, to read it, change it, and so on.
     ///
+    /// ```
+    /// let value = maniple::Value::new(1)?;
+    /// let mut guard = value.lock()?;
+    /// *guard += 1;
+    /// assert_eq!(*guard, 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It was taken and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
@@ -69,6 +96,14 @@ impl<T: Pod> Value<T> {
     }
 
     /// As [`Mutex::try_lock`].
+    ///
+    /// ```
+    /// let value = maniple::Value::new(1)?;
+    /// let guard = value.try_lock()?;
+    /// assert!(value.try_lock().is_err());
+    /// assert_eq!(*guard, 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
@@ -78,6 +113,16 @@ impl<T: Pod> Value<T> {
 
     /// As [`lock`](Value::lock), for at most so long.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let value = maniple::Value::new(1)?;
+    /// let guard = value.lock_timeout(Duration::from_secs(1))?;
+    /// assert!(value.lock_timeout(Duration::from_millis(1)).is_err());
+    /// assert_eq!(*guard, 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
@@ -85,11 +130,40 @@ impl<T: Pod> Value<T> {
     }
 
     /// Whether a holder died or panicked, and nobody has [cleared](Value::clear_poison) that.
+    ///
+    /// ```
+    /// let value = maniple::Value::new(1)?;
+    /// let there = value.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert!(value.is_poisoned() && value.get().is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.0.is_poisoned()
     }
 
     /// Says that the value is all right again. To be called by whoever holds the lock.
+    ///
+    /// ```
+    /// let value = maniple::Value::new(1)?;
+    /// let there = value.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// if let Err(poisoned) = value.lock() {
+    ///     let mut guard = poisoned.into_inner();
+    ///     *guard = 0;
+    ///     value.clear_poison();
+    /// }
+    /// assert_eq!(value.get()?, 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn clear_poison(&self) {
         self.0.clear_poison();
     }
@@ -176,6 +250,11 @@ pub(super) fn room_of<T: Pod>(ticket: Ticket, apart: Option<OwnedFd>, access: Ac
 impl<T: Pod> Array<T> {
     /// So many zeros.
     ///
+    /// ```
+    /// assert_eq!(maniple::Array::<u16>::new(3)?.to_vec()?, [0, 0, 0]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`] if there is no memory or descriptor left, [`Error::SharedMemory`] if that is more than there
     /// can be.
@@ -201,11 +280,21 @@ impl<T: Pod> Array<T> {
     }
 
     /// How many there are.
+    ///
+    /// ```
+    /// assert_eq!(maniple::Array::<u16>::new(3)?.len(), 3);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.room.len() / size_of::<T>()
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// assert!(!maniple::Array::<u16>::new(3)?.is_empty());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -219,6 +308,13 @@ impl<T: Pod> Array<T> {
 
     /// Takes the lock, for all of it as a slice.
     ///
+    /// ```
+    /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
+    /// array.lock()?.sort();
+    /// assert_eq!(array.to_vec()?, [1, 2, 3]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It was taken and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, [T]>> {
@@ -226,6 +322,14 @@ impl<T: Pod> Array<T> {
     }
 
     /// As [`Mutex::try_lock`].
+    ///
+    /// ```
+    /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
+    /// let guard = array.try_lock()?;
+    /// assert!(array.try_lock().is_err());
+    /// assert_eq!(guard.iter().sum::<i32>(), 6);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
@@ -235,6 +339,16 @@ impl<T: Pod> Array<T> {
 
     /// As [`lock`](Array::lock), for at most so long.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
+    /// let guard = array.lock_timeout(Duration::from_secs(1))?;
+    /// assert!(array.lock_timeout(Duration::from_millis(1)).is_err());
+    /// assert_eq!(guard.len(), 3);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, [T]>> {
@@ -243,6 +357,12 @@ impl<T: Pod> Array<T> {
 
     /// The element of that index, if there is one. Takes the lock for a moment.
     ///
+    /// ```
+    /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
+    /// assert_eq!((array.get(2)?, array.get(3)?), (Some(2), None));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
     pub fn get(&self, index: usize) -> Result<Option<T>> {
@@ -250,6 +370,14 @@ impl<T: Pod> Array<T> {
     }
 
     /// Makes the element of that index another. Takes the lock for a moment.
+    ///
+    /// ```
+    /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
+    /// array.set(0, 7)?;
+    /// assert_eq!(array.get(0)?, Some(7));
+    /// assert!(array.set(3, 7).is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::SharedMemory`] if there is no such element, [`Error::Poisoned`] if whoever held the lock before died or
@@ -261,6 +389,11 @@ impl<T: Pod> Array<T> {
 
     /// A copy of all of it. Takes the lock for a moment.
     ///
+    /// ```
+    /// assert_eq!(maniple::Array::from_slice(&[3, 1, 2])?.to_vec()?, [3, 1, 2]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
     pub fn to_vec(&self) -> Result<Vec<T>> {
@@ -268,11 +401,40 @@ impl<T: Pod> Array<T> {
     }
 
     /// Whether a holder died or panicked, and nobody has [cleared](Array::clear_poison) that.
+    ///
+    /// ```
+    /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
+    /// let there = array.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert!(array.is_poisoned() && array.get(0).is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.room.lock().poison().is_some()
     }
 
     /// Says that all is well again. To be called by whoever holds the lock.
+    ///
+    /// ```
+    /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
+    /// let there = array.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// if let Err(poisoned) = array.lock() {
+    ///     let mut guard = poisoned.into_inner();
+    ///     guard.fill(0);
+    ///     array.clear_poison();
+    /// }
+    /// assert_eq!(array.to_vec()?, [0, 0, 0]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn clear_poison(&self) {
         self.room.lock().clear_poison();
     }

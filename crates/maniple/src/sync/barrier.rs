@@ -41,6 +41,13 @@ use std::time::Duration;
 pub struct Barrier(Arc<Inner>);
 
 /// What is told to one for whom all have come.
+///
+/// ```
+/// let barrier = maniple::Barrier::new(1)?;
+/// let result = barrier.wait()?;
+/// assert!(result.is_leader() && result.index() == 0);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
     pub(crate) index: usize,
@@ -49,17 +56,41 @@ pub struct BarrierWaitResult {
 
 impl BarrierWaitResult {
     /// How many of the round had come before: 0, 1, and so on, another for each.
+    ///
+    /// ```
+    /// let barrier = maniple::Barrier::new(2)?;
+    /// let other = barrier.clone();
+    /// let thread = std::thread::spawn(move || other.wait());
+    /// let (ours, others) = (barrier.wait()?.index(), thread.join().unwrap()?.index());
+    /// assert_eq!(ours + others, 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn index(&self) -> usize {
         self.index
     }
 
     /// True for one of the round, the last to come.
+    ///
+    /// ```
+    /// let barrier = maniple::Barrier::new(1)?;
+    /// assert!(barrier.wait()?.is_leader());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_leader(&self) -> bool {
         self.leader
     }
 }
 
 /// Why a barrier is broken.
+///
+/// ```
+/// use maniple::{Barrier, BrokenBarrier};
+///
+/// let barrier = Barrier::new(2)?;
+/// barrier.abort();
+/// assert_eq!(barrier.broken(), Some(BrokenBarrier::GivenUp));
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokenBarrier {
@@ -88,6 +119,13 @@ fn why(cause: Cause) -> BrokenBarrier {
 impl Barrier {
     /// One for so many parties.
     ///
+    /// ```
+    /// let barrier = maniple::Barrier::new(3)?;
+    /// assert_eq!((barrier.parties(), barrier.waiting()), (3, 0));
+    /// assert!(maniple::Barrier::new(0).is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`] for 0 or more than 5114 parties, or if there is no memory or descriptor left.
     pub fn new(parties: usize) -> Result<Barrier> {
@@ -95,6 +133,14 @@ impl Barrier {
     }
 
     /// Waits until all have come.
+    ///
+    /// ```
+    /// let barrier = maniple::Barrier::new(2)?;
+    /// let other = barrier.clone();
+    /// let thread = std::thread::spawn(move || other.wait());
+    /// assert_ne!(barrier.wait()?.is_leader(), thread.join().unwrap()?.is_leader());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::BrokenBarrier`].
@@ -132,26 +178,66 @@ impl Barrier {
     }
 
     /// Breaks it: all who wait get an error, and all who come, until it is reset.
+    ///
+    /// ```
+    /// use maniple::{Barrier, Error};
+    ///
+    /// let barrier = Barrier::new(2)?;
+    /// barrier.abort();
+    /// assert!(matches!(barrier.wait(), Err(Error::BrokenBarrier(_))));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn abort(&self) {
         self.0.abort();
     }
 
     /// Makes it as new. Those who wait get an error.
+    ///
+    /// ```
+    /// let barrier = maniple::Barrier::new(1)?;
+    /// barrier.abort();
+    /// assert!(barrier.wait().is_err());
+    /// barrier.reset();
+    /// assert!(barrier.wait().is_ok());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn reset(&self) {
         self.0.reset();
     }
 
     /// Whether it is broken, and why.
+    ///
+    /// ```
+    /// use maniple::{Barrier, BrokenBarrier};
+    ///
+    /// let barrier = Barrier::new(2)?;
+    /// assert_eq!(barrier.broken(), None);
+    /// barrier.abort();
+    /// assert_eq!(barrier.broken(), Some(BrokenBarrier::GivenUp));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn broken(&self) -> Option<BrokenBarrier> {
         self.0.broken().map(why)
     }
 
     /// How many have to come.
+    ///
+    /// ```
+    /// assert_eq!(maniple::Barrier::new(3)?.parties(), 3);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn parties(&self) -> usize {
         self.0.parties() as usize
     }
 
     /// How many wait now.
+    ///
+    /// ```
+    /// let barrier = maniple::Barrier::new(1)?;
+    /// barrier.wait()?;
+    /// assert_eq!(barrier.waiting(), 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn waiting(&self) -> usize {
         self.0.waiting() as usize
     }

@@ -48,17 +48,49 @@ use std::time::{Duration, Instant};
 pub struct Condition(Arc<Inner>);
 
 /// Whether a wait ended because its time was up.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let (lock, changed) = (maniple::Lock::new()?, maniple::Condition::new()?);
+/// let (_guard, result) = changed.wait_timeout_while(lock.lock()?, Duration::from_millis(1), |_| true)?;
+/// assert!(result.timed_out());
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
     /// Whether it did.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (lock, changed) = (maniple::Lock::new()?, maniple::Condition::new()?);
+    /// let (_guard, result) = changed.wait_timeout_while(lock.lock()?, Duration::from_secs(1), |_| false)?;
+    /// assert!(!result.timed_out());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn timed_out(&self) -> bool {
         self.0
     }
 }
 
 /// A guard that a [`Condition`] can give back and take again.
+///
+/// ```
+/// use maniple::{Condition, Guard, Lock, Mutex};
+/// use std::time::Duration;
+///
+/// fn pause<G: Guard>(changed: &Condition, guard: G) -> maniple::Result<G> {
+///     Ok(changed.wait_timeout(guard, Duration::from_millis(1))?.0)
+/// }
+///
+/// let (lock, number, changed) = (Lock::new()?, Mutex::new(7)?, Condition::new()?);
+/// let _guard = pause(&changed, lock.lock()?)?;
+/// assert_eq!(*pause(&changed, number.lock()?)?, 7);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 pub trait Guard: sealed::Waits {}
 
 impl<G: sealed::Waits> Guard for G {}
@@ -125,6 +157,12 @@ impl sealed::Waits for RLockGuard<'_> {
 impl Condition {
     /// One that nobody waits for.
     ///
+    /// ```
+    /// let changed = maniple::Condition::new()?;
+    /// assert_eq!(changed.notify(1), 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
     pub fn new() -> Result<Condition> {
@@ -132,6 +170,25 @@ impl Condition {
     }
 
     /// Gives the lock back, waits to be notified, and takes the lock again.
+    ///
+    /// ```
+    /// use maniple::{Condition, Mutex};
+    ///
+    /// let (stock, changed) = (Mutex::new(0)?, Condition::new()?);
+    /// let (there, tell) = (stock.clone(), changed.clone());
+    /// let thread = std::thread::spawn(move || {
+    ///     *there.lock().unwrap() = 3;
+    ///     tell.notify_one();
+    /// });
+    /// let mut guard = stock.lock()?;
+    /// while *guard == 0 {
+    ///     guard = changed.wait(guard)?;
+    /// }
+    /// assert_eq!(*guard, 3);
+    /// # drop(guard);
+    /// # thread.join().unwrap();
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The lock was taken again and is poisoned: a holder died or panicked.
@@ -143,6 +200,20 @@ impl Condition {
 
     /// Waits as long as `condition` holds, which is asked with the lock held.
     ///
+    /// ```
+    /// use maniple::{Condition, Mutex};
+    ///
+    /// let (stock, changed) = (Mutex::new(0)?, Condition::new()?);
+    /// let (there, tell) = (stock.clone(), changed.clone());
+    /// let thread = std::thread::spawn(move || {
+    ///     *there.lock().unwrap() = 3;
+    ///     tell.notify_one();
+    /// });
+    /// assert_eq!(*changed.wait_while(stock.lock()?, |stock| **stock == 0)?, 3);
+    /// # thread.join().unwrap();
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The lock was taken again and is poisoned: a holder died or panicked.
     pub fn wait_while<G: Guard>(&self, mut guard: G, mut condition: impl FnMut(&mut G) -> bool) -> LockResult<G> {
@@ -153,6 +224,15 @@ impl Condition {
     }
 
     /// As [`wait`](Condition::wait), for at most so long (and as long as it takes to get the lock again).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (stock, changed) = (maniple::Mutex::new(0)?, maniple::Condition::new()?);
+    /// let (guard, _result) = changed.wait_timeout(stock.lock()?, Duration::from_millis(1))?;
+    /// assert_eq!(*guard, 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The lock was taken again and is poisoned: a holder died or panicked.
@@ -193,16 +273,50 @@ impl Condition {
     }
 
     /// Wakes one who waits, if there is any.
+    ///
+    /// ```
+    /// use maniple::{Condition, Mutex};
+    ///
+    /// let (ready, changed) = (Mutex::new(0u8)?, Condition::new()?);
+    /// std::thread::scope(|scope| {
+    ///     let waiting = scope.spawn(|| changed.wait_while(ready.lock()?, |ready| **ready == 0).map(|ready| *ready));
+    ///     *ready.lock().unwrap() = 1;
+    ///     changed.notify_one();
+    ///     assert_eq!(waiting.join().unwrap().unwrap(), 1);
+    /// });
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn notify_one(&self) {
         self.notify(1);
     }
 
     /// Wakes all who wait.
+    ///
+    /// ```
+    /// use maniple::{Condition, Mutex};
+    ///
+    /// let (ready, changed) = (Mutex::new(0u8)?, Condition::new()?);
+    /// std::thread::scope(|scope| {
+    ///     let wait = || changed.wait_while(ready.lock()?, |ready| **ready == 0).map(|ready| *ready);
+    ///     let waiting = [scope.spawn(wait), scope.spawn(wait)];
+    ///     *ready.lock().unwrap() = 1;
+    ///     changed.notify_all();
+    ///     assert!(waiting.into_iter().all(|thread| matches!(thread.join().unwrap(), Ok(1))));
+    /// });
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn notify_all(&self) {
         self.notify(u32::MAX);
     }
 
     /// Wakes at most so many; gives how many. Those who died while they waited may be among them.
+    ///
+    /// ```
+    /// let changed = maniple::Condition::new()?;
+    /// // Nobody waits.
+    /// assert_eq!(changed.notify(10), 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn notify(&self, most: u32) -> u32 {
         self.0.notify(most)
     }

@@ -30,6 +30,11 @@ pub struct Event(Arc<Inner>);
 impl Event {
     /// One that is not set.
     ///
+    /// ```
+    /// assert!(!maniple::Event::new()?.is_set());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
     pub fn new() -> Result<Event> {
@@ -37,22 +42,55 @@ impl Event {
     }
 
     /// Sets it, and wakes all who wait.
+    ///
+    /// ```
+    /// let event = maniple::Event::new()?;
+    /// event.set();
+    /// assert!(event.is_set());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn set(&self) {
         self.0.set();
     }
 
     /// Clears it. Those who waited when it was set go on all the same.
+    ///
+    /// ```
+    /// let event = maniple::Event::new()?;
+    /// event.set();
+    /// event.clear();
+    /// assert!(!event.is_set());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn clear(&self) {
         self.0.clear();
     }
 
     /// Whether it is set.
+    ///
+    /// ```
+    /// let event = maniple::Event::new()?;
+    /// assert!(!event.is_set());
+    /// event.set();
+    /// assert!(event.is_set());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_set(&self) -> bool {
         self.0.is_set()
     }
 
     /// Waits until it is set, or was meanwhile. Only a process that lives can set it: where the one that should may
     /// die, use [`wait_timeout`](Event::wait_timeout).
+    ///
+    /// ```
+    /// let event = maniple::Event::new()?;
+    /// let other = event.clone();
+    /// let thread = std::thread::spawn(move || other.set());
+    /// event.wait();
+    /// assert!(event.is_set());
+    /// # thread.join().unwrap();
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn wait(&self) {
         while !self.0.wait(Limit::Never, &mut || true).is_ours() {}
     }

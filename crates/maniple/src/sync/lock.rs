@@ -38,11 +38,25 @@ use std::time::Duration;
 pub struct Lock(Arc<Inner>);
 
 /// A [`Lock`] that is held; given back when this is dropped.
+///
+/// ```
+/// let lock = maniple::Lock::new()?;
+/// let guard = lock.lock()?;
+/// assert!(lock.is_locked());
+/// drop(guard);
+/// assert!(!lock.is_locked());
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct LockGuard<'a>(pub(super) Held<'a>);
 
 impl Lock {
     /// A free one.
+    ///
+    /// ```
+    /// assert!(!maniple::Lock::new()?.is_locked());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Engine`] if there is no memory or descriptor left.
@@ -51,6 +65,13 @@ impl Lock {
     }
 
     /// Waits until it is free, and takes it.
+    ///
+    /// ```
+    /// let lock = maniple::Lock::new()?;
+    /// let _guard = lock.lock()?;
+    /// assert!(lock.is_locked());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// It was taken and is poisoned: a holder died or panicked.
@@ -61,6 +82,15 @@ impl Lock {
     /// Takes it if it is free, or its holder has died: the latter is looked for at most every 100 ms, and not at the
     /// first attempt.
     ///
+    /// ```
+    /// let lock = maniple::Lock::new()?;
+    /// let guard = lock.try_lock()?;
+    /// assert!(lock.try_lock().is_err());
+    /// drop(guard);
+    /// assert!(lock.try_lock().is_ok());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<LockGuard<'_>> {
@@ -68,6 +98,16 @@ impl Lock {
     }
 
     /// As [`lock`](Lock::lock), for at most so long.
+    ///
+    /// ```
+    /// use maniple::{Lock, TryLockError};
+    /// use std::time::Duration;
+    ///
+    /// let lock = Lock::new()?;
+    /// let _guard = lock.lock_timeout(Duration::from_secs(1))?;
+    /// assert!(matches!(lock.lock_timeout(Duration::from_millis(1)), Err(TryLockError::Timeout(_))));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
@@ -95,16 +135,53 @@ impl Lock {
     }
 
     /// Whether anybody holds it.
+    ///
+    /// ```
+    /// let lock = maniple::Lock::new()?;
+    /// assert!(!lock.is_locked());
+    /// let _guard = lock.lock()?;
+    /// assert!(lock.is_locked());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_locked(&self) -> bool {
         self.0.is_held()
     }
 
     /// Whether a holder died or panicked, and nobody has [cleared](Lock::clear_poison) that.
+    ///
+    /// ```
+    /// let lock = maniple::Lock::new()?;
+    /// let there = lock.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert!(lock.is_poisoned());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.0.poison().is_some()
     }
 
     /// Says that all is well again. To be called by whoever holds the lock.
+    ///
+    /// ```
+    /// let lock = maniple::Lock::new()?;
+    /// let there = lock.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// if let Err(poisoned) = lock.lock() {
+    ///     // Looks after what the lock is for, and then:
+    ///     lock.clear_poison();
+    ///     drop(poisoned);
+    /// }
+    /// assert!(lock.lock().is_ok());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn clear_poison(&self) {
         self.0.clear_poison();
     }

@@ -48,6 +48,14 @@ pub struct Mutex<T: Pod> {
 }
 
 /// A value whose lock is held: reads and changes like the value itself. The lock is given back when this is dropped.
+///
+/// ```
+/// let number = maniple::Mutex::new(1)?;
+/// let mut guard = number.lock()?;
+/// *guard += 1;
+/// assert_eq!(*guard, 2);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized> {
     pub(super) held: Held<'a>,
@@ -95,6 +103,11 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
 impl<T: Pod> Mutex<T> {
     /// A value that nobody holds.
     ///
+    /// ```
+    /// assert_eq!(*maniple::Mutex::new([1.5, 2.5])?.lock()?, [1.5, 2.5]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<Mutex<T>> {
@@ -113,6 +126,13 @@ impl<T: Pod> Mutex<T> {
 
     /// Waits until nobody holds it, and takes it.
     ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// *total.lock()? += 1;
+    /// assert_eq!(*total.lock()?, 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It was taken and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
@@ -122,6 +142,15 @@ impl<T: Pod> Mutex<T> {
     /// Takes it if nobody holds it, or its holder has died: the latter is looked for at most every 100 ms, and not at
     /// the first attempt.
     ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let guard = total.try_lock()?;
+    /// assert!(total.try_lock().is_err());
+    /// drop(guard);
+    /// assert_eq!(*total.try_lock()?, 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
@@ -130,6 +159,16 @@ impl<T: Pod> Mutex<T> {
 
     /// As [`lock`](Mutex::lock), for at most so long.
     ///
+    /// ```
+    /// use maniple::{Mutex, TryLockError};
+    /// use std::time::Duration;
+    ///
+    /// let total = Mutex::new(1)?;
+    /// let _guard = total.lock_timeout(Duration::from_secs(1))?;
+    /// assert!(matches!(total.lock_timeout(Duration::from_millis(1)), Err(TryLockError::Timeout(_))));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
@@ -137,11 +176,40 @@ impl<T: Pod> Mutex<T> {
     }
 
     /// Whether a holder died or panicked, and nobody has [cleared](Mutex::clear_poison) that.
+    ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert!(total.is_poisoned());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.room.lock().poison().is_some()
     }
 
     /// Says that the value is all right again. To be called by whoever holds the lock.
+    ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// if let Err(poisoned) = total.lock() {
+    ///     let mut guard = poisoned.into_inner();
+    ///     *guard = 0;
+    ///     total.clear_poison();
+    /// }
+    /// assert_eq!(*total.lock()?, 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn clear_poison(&self) {
         self.room.lock().clear_poison();
     }

@@ -9,6 +9,21 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why a lock is poisoned: who left behind what may be half changed.
+///
+/// ```
+/// use maniple::{Lock, Poison};
+///
+/// let lock = Lock::new()?;
+/// std::thread::scope(|scope| {
+///     let thread = scope.spawn(|| {
+///         let _guard = lock.lock();
+///         panic!("in the middle of it");
+///     });
+///     assert!(thread.join().is_err());
+/// });
+/// assert_eq!(lock.lock().unwrap_err().poison(), Poison::Panicked(std::process::id()));
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Poison {
@@ -69,6 +84,16 @@ pub struct PoisonError<G> {
 }
 
 /// A guard, or the guard within an error.
+///
+/// ```
+/// use maniple::{LockResult, Mutex, MutexGuard, PoisonError};
+///
+/// let number = Mutex::new(7)?;
+/// let taken: LockResult<MutexGuard<'_, i32>> = number.lock();
+/// // Poisoned or not:
+/// assert_eq!(*taken.unwrap_or_else(PoisonError::into_inner), 7);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 pub type LockResult<G> = Result<G, PoisonError<G>>;
 
 pub(crate) fn judge<G>(guard: G, poison: Option<Poison>) -> LockResult<G> {
@@ -80,21 +105,73 @@ pub(crate) fn judge<G>(guard: G, poison: Option<Poison>) -> LockResult<G> {
 
 impl<G> PoisonError<G> {
     /// The guard, to be used all the same.
+    ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert_eq!(*total.lock().unwrap_err().into_inner(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn into_inner(self) -> G {
         self.guard
     }
 
     /// The guard, to look through it.
+    ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert_eq!(**total.lock().unwrap_err().get_ref(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn get_ref(&self) -> &G {
         &self.guard
     }
 
     /// The guard, to change things through it.
+    ///
+    /// ```
+    /// let total = maniple::Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// let mut poisoned = total.lock().unwrap_err();
+    /// **poisoned.get_mut() = 0;
+    /// assert_eq!(*poisoned.into_inner(), 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn get_mut(&mut self) -> &mut G {
         &mut self.guard
     }
 
     /// What happened, and to whom.
+    ///
+    /// ```
+    /// use maniple::{Mutex, Poison};
+    ///
+    /// let total = Mutex::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert_eq!(total.lock().unwrap_err().poison(), Poison::Panicked(std::process::id()));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn poison(&self) -> Poison {
         self.poison
     }
@@ -143,6 +220,16 @@ pub enum TryLockError<G> {
 }
 
 /// What `try_lock` and `lock_timeout` give.
+///
+/// ```
+/// use maniple::{Lock, LockGuard, TryLockError, TryLockResult};
+///
+/// let lock = Lock::new()?;
+/// let first = lock.lock()?;
+/// let second: TryLockResult<LockGuard<'_>> = lock.try_lock();
+/// assert!(matches!(second, Err(TryLockError::WouldBlock)));
+/// # Ok::<(), maniple::Error>(())
+/// ```
 pub type TryLockResult<G> = Result<G, TryLockError<G>>;
 
 impl<G> fmt::Debug for TryLockError<G> {

@@ -37,6 +37,17 @@ use std::time::Duration;
 pub struct RLock(Arc<Inner>);
 
 /// An [`RLock`] that is held; given back once when this is dropped.
+///
+/// ```
+/// let lock = maniple::RLock::new()?;
+/// let outer = lock.lock()?;
+/// let inner = lock.lock()?;
+/// drop(outer);
+/// assert_eq!(lock.depth(), 1);
+/// drop(inner);
+/// assert!(!lock.is_locked());
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct RLockGuard<'a> {
     pub(super) lock: &'a Inner,
@@ -66,6 +77,11 @@ fn known(place: Spot, or: impl FnOnce() -> maniple_engine::Result<Arc<Inner>>) -
 impl RLock {
     /// A free one.
     ///
+    /// ```
+    /// assert!(!maniple::RLock::new()?.is_locked());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
     pub fn new() -> Result<RLock> {
@@ -80,6 +96,14 @@ impl RLock {
 
     /// Waits until it is free or this thread's, and takes it once more.
     ///
+    /// ```
+    /// let lock = maniple::RLock::new()?;
+    /// let _outer = lock.lock()?;
+    /// let _inner = lock.lock()?;
+    /// assert_eq!(lock.depth(), 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It was taken and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<RLockGuard<'_>> {
@@ -93,6 +117,15 @@ impl RLock {
 
     /// Takes it if it is free, this thread's, or a dead holder's.
     ///
+    /// ```
+    /// let lock = maniple::RLock::new()?;
+    /// let _guard = lock.try_lock()?;
+    /// assert!(lock.try_lock().is_ok());
+    /// let other = lock.clone();
+    /// assert!(std::thread::spawn(move || other.try_lock().is_err()).join().unwrap());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<RLockGuard<'_>> {
@@ -101,6 +134,17 @@ impl RLock {
 
     /// As [`lock`](RLock::lock), for at most so long.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let lock = maniple::RLock::new()?;
+    /// let _guard = lock.lock()?;
+    /// let other = lock.clone();
+    /// let thread = std::thread::spawn(move || other.lock_timeout(Duration::from_millis(1)).is_err());
+    /// assert!(thread.join().unwrap());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TryLockError::Timeout`], or it was taken and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<RLockGuard<'_>> {
@@ -108,21 +152,67 @@ impl RLock {
     }
 
     /// How many times this thread holds it.
+    ///
+    /// ```
+    /// let lock = maniple::RLock::new()?;
+    /// assert_eq!(lock.depth(), 0);
+    /// let _guard = lock.lock()?;
+    /// assert_eq!(lock.depth(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn depth(&self) -> u32 {
         self.0.depth()
     }
 
     /// Whether anybody holds it.
+    ///
+    /// ```
+    /// let lock = maniple::RLock::new()?;
+    /// let guard = lock.lock()?;
+    /// assert!(lock.is_locked());
+    /// drop(guard);
+    /// assert!(!lock.is_locked());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_locked(&self) -> bool {
         self.0.lock().is_held()
     }
 
     /// Whether a holder died or panicked, and nobody has [cleared](RLock::clear_poison) that.
+    ///
+    /// ```
+    /// let lock = maniple::RLock::new()?;
+    /// let there = lock.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert!(lock.is_poisoned());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.0.lock().poison().is_some()
     }
 
     /// Says that all is well again. To be called by whoever holds the lock.
+    ///
+    /// ```
+    /// let lock = maniple::RLock::new()?;
+    /// let there = lock.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.lock();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// if let Err(poisoned) = lock.lock() {
+    ///     // Looks after what the lock is for, and then:
+    ///     lock.clear_poison();
+    ///     drop(poisoned);
+    /// }
+    /// assert!(lock.lock().is_ok());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn clear_poison(&self) {
         self.0.lock().clear_poison();
     }

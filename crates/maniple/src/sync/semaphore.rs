@@ -40,6 +40,11 @@ pub struct Semaphore(Arc<Counter>);
 impl Semaphore {
     /// One of this value.
     ///
+    /// ```
+    /// assert_eq!(maniple::Semaphore::new(3)?.value(), 3);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`] if there is no memory or descriptor left.
     pub fn new(value: u32) -> Result<Semaphore> {
@@ -47,21 +52,52 @@ impl Semaphore {
     }
 
     /// Takes a unit, waiting for one if need be.
+    ///
+    /// ```
+    /// let units = maniple::Semaphore::new(2)?;
+    /// units.acquire();
+    /// assert_eq!(units.value(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn acquire(&self) {
         while !self.0.acquire(Limit::Never, &mut || true).is_ours() {}
     }
 
     /// Takes a unit if there is one; gives whether there was.
+    ///
+    /// ```
+    /// let units = maniple::Semaphore::new(1)?;
+    /// assert!(units.try_acquire());
+    /// assert!(!units.try_acquire());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn try_acquire(&self) -> bool {
         self.0.try_acquire()
     }
 
     /// Takes a unit, waiting for at most so long; gives whether there was one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let units = maniple::Semaphore::new(1)?;
+    /// assert!(units.acquire_timeout(Duration::from_secs(1)));
+    /// assert!(!units.acquire_timeout(Duration::from_millis(1)));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn acquire_timeout(&self, timeout: Duration) -> bool {
         self.0.acquire(Limit::For(timeout), &mut || true).is_ours()
     }
 
     /// Gives a unit.
+    ///
+    /// ```
+    /// let units = maniple::Semaphore::new(0)?;
+    /// units.release()?;
+    /// assert_eq!(units.value(), 1);
+    /// assert!(maniple::Semaphore::new(u32::MAX)?.release().is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotHeld`] if the value is [`u32::MAX`] already.
@@ -70,6 +106,13 @@ impl Semaphore {
     }
 
     /// The value now.
+    ///
+    /// ```
+    /// let units = maniple::Semaphore::new(2)?;
+    /// units.acquire();
+    /// assert_eq!(units.value(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn value(&self) -> u32 {
         self.0.value()
     }
@@ -123,6 +166,15 @@ travels!(Semaphore);
 pub struct BoundedSemaphore(Arc<Permits>);
 
 /// A unit of a [`BoundedSemaphore`]; given back when this is dropped.
+///
+/// ```
+/// let downloads = maniple::BoundedSemaphore::new(2)?;
+/// let permit = downloads.acquire()?;
+/// assert_eq!(downloads.value(), 1);
+/// drop(permit);
+/// assert_eq!(downloads.value(), 2);
+/// # Ok::<(), maniple::Error>(())
+/// ```
 #[must_use = "the unit is given back when the permit is dropped"]
 pub struct Permit<'a> {
     permits: &'a Permits,
@@ -131,6 +183,13 @@ pub struct Permit<'a> {
 
 impl BoundedSemaphore {
     /// So many units.
+    ///
+    /// ```
+    /// let units = maniple::BoundedSemaphore::new(2)?;
+    /// assert_eq!((units.value(), units.bound()), (2, 2));
+    /// assert!(maniple::BoundedSemaphore::new(0).is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Engine`] for 0 or more than 5115 units, or if there is no memory or descriptor left.
@@ -149,6 +208,13 @@ impl BoundedSemaphore {
 
     /// Takes a unit, waiting for one if need be.
     ///
+    /// ```
+    /// let units = maniple::BoundedSemaphore::new(2)?;
+    /// let _permit = units.acquire()?;
+    /// assert_eq!(units.value(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It was taken, from a process that died.
     pub fn acquire(&self) -> LockResult<Permit<'_>> {
@@ -163,6 +229,15 @@ impl BoundedSemaphore {
     /// Takes a unit if there is one, or one whose holder has died: the latter is looked for at most every 100 ms, and
     /// not at the first attempt.
     ///
+    /// ```
+    /// use maniple::{BoundedSemaphore, TryLockError};
+    ///
+    /// let units = BoundedSemaphore::new(1)?;
+    /// let _permit = units.try_acquire()?;
+    /// assert!(matches!(units.try_acquire(), Err(TryLockError::WouldBlock)));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TryLockError::WouldBlock`], or it was taken from a process that died.
     pub fn try_acquire(&self) -> TryLockResult<Permit<'_>> {
@@ -170,6 +245,16 @@ impl BoundedSemaphore {
     }
 
     /// As [`acquire`](BoundedSemaphore::acquire), for at most so long.
+    ///
+    /// ```
+    /// use maniple::{BoundedSemaphore, TryLockError};
+    /// use std::time::Duration;
+    ///
+    /// let units = BoundedSemaphore::new(1)?;
+    /// let _permit = units.acquire_timeout(Duration::from_secs(1))?;
+    /// assert!(matches!(units.acquire_timeout(Duration::from_millis(1)), Err(TryLockError::Timeout(_))));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`TryLockError::Timeout`], or it was taken from a process that died.
@@ -179,6 +264,15 @@ impl BoundedSemaphore {
 
     /// Gives back a unit of this process whose permit was forgotten ([`std::mem::forget`]).
     ///
+    /// ```
+    /// let units = maniple::BoundedSemaphore::new(1)?;
+    /// std::mem::forget(units.acquire()?);
+    /// units.release()?;
+    /// assert_eq!(units.value(), 1);
+    /// assert!(units.release().is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotHeld`] if this process has none.
     pub fn release(&self) -> Result<()> {
@@ -186,11 +280,25 @@ impl BoundedSemaphore {
     }
 
     /// How many are free now.
+    ///
+    /// ```
+    /// let units = maniple::BoundedSemaphore::new(2)?;
+    /// let _permit = units.acquire()?;
+    /// assert_eq!(units.value(), 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn value(&self) -> u32 {
         self.0.free()
     }
 
     /// How many there are.
+    ///
+    /// ```
+    /// let units = maniple::BoundedSemaphore::new(2)?;
+    /// let _permit = units.acquire()?;
+    /// assert_eq!(units.bound(), 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
     pub fn bound(&self) -> u32 {
         self.0.units()
     }
