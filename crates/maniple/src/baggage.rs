@@ -35,6 +35,8 @@ pub(crate) struct Sink {
     large: Large,
     // None: this way of sending takes none.
     handles: Option<Vec<Sent>>,
+    // Leads to processes of this machine, and nobody else can read it.
+    private: bool,
 }
 
 /// Where large buffers go.
@@ -145,22 +147,22 @@ fn panicked<T: ?Sized>(what: &'static str) -> Error {
 impl Sink {
     /// For a pool's link.
     pub(crate) fn blocks(packer: &Packer) -> Sink {
-        Sink { large: Large::Blocks(packer.clone(), Vec::new()), handles: Some(Vec::new()) }
+        Sink { large: Large::Blocks(packer.clone(), Vec::new()), handles: Some(Vec::new()), private: true }
     }
 
     /// For a way of sending that takes descriptors, and large buffers in the bytes.
     pub(crate) fn handles() -> Sink {
-        Sink { large: Large::Inside, handles: Some(Vec::new()) }
+        Sink { large: Large::Inside, handles: Some(Vec::new()), private: true }
     }
 
     /// For a connection whose other end takes parcels.
     pub(crate) fn parcel(outbox: Outbox) -> Sink {
-        Sink { large: Large::Parcel(outbox, Load::default()), handles: Some(Vec::new()) }
+        Sink { large: Large::Parcel(outbox, Load::default()), handles: Some(Vec::new()), private: true }
     }
 
     /// For a queue.
     pub(crate) fn parts() -> Sink {
-        Sink { large: Large::Parts(Vec::new()), handles: Some(Vec::new()) }
+        Sink { large: Large::Parts(Vec::new()), handles: Some(Vec::new()), private: true }
     }
 
     /// The outbox that it was made of, and what was put into its blocks.
@@ -182,9 +184,9 @@ impl Sink {
         }
     }
 
-    /// Descriptors and blocks of memory cannot go any further.
-    fn stays_on_this_machine(&self) -> bool {
-        self.handles.is_some() || matches!(self.large, Large::Blocks(..))
+    /// For bytes alone; `private`: they stay on this machine.
+    pub(crate) fn bytes(private: bool) -> Sink {
+        Sink { large: Large::Inside, handles: None, private }
     }
 
     /// How much is in it.
@@ -326,7 +328,7 @@ pub(crate) fn is_decoding() -> bool {
 
 /// Whether a value is being encoded for a process of this machine, by a way on which nobody else can read it.
 pub(crate) fn stays_on_this_machine() -> bool {
-    SINK.with_borrow(|sink| sink.as_ref().is_some_and(Sink::stays_on_this_machine))
+    SINK.with_borrow(|sink| sink.as_ref().is_some_and(|sink| sink.private))
 }
 
 /// Puts a large buffer beside the bytes. Gives its number; 0: it is to go into the bytes; `None`: nobody of maniple's is encoding.

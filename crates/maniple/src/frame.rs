@@ -41,6 +41,11 @@ impl Output {
         Output { packer: None, bytes: Vec::new(), sink: Sink::default(), count: 0, counted: None }
     }
 
+    /// The same; `private`: the bytes stay on this machine.
+    pub(crate) fn private(private: bool) -> Output {
+        Output { sink: Sink::bytes(private), ..Output::plain() }
+    }
+
     /// One for bytes and descriptors, to be read with [`Input::plain`] and [`Input::supply`].
     pub(crate) fn with_handles() -> Output {
         Output { packer: None, bytes: Vec::new(), sink: Sink::handles(), count: 0, counted: None }

@@ -175,6 +175,20 @@ fn a_proxy_can_be_decoded_twice_while_another_is_left() {
 }
 
 #[test]
+fn proxies_lie_in_another_managers_values() {
+    let _dog = watchdog();
+    let (shelf, maker) = (Manager::new().unwrap(), Manager::new().unwrap());
+    let dict = shelf.dict::<String, Value<u32>>().unwrap();
+    dict.insert("total", &maker.value(&1u32).unwrap()).unwrap();
+    let process = child(
+        |dict: Dict<String, Value<u32>>| dict.get("total").unwrap().unwrap().with(|n, ()| *n += 10, ()).unwrap(),
+        dict.clone(),
+    );
+    assert_eq!(process.join().unwrap(), Exit::Code(0));
+    assert_eq!(dict.get("total").unwrap().unwrap().get().unwrap(), 11);
+}
+
+#[test]
 fn proxies_go_by_every_way_to_a_process_that_knows_nothing_of_their_manager() {
     let _dog = watchdog();
     let manager = Manager::new().unwrap();

@@ -33,6 +33,11 @@ use std::str::FromStr;
 pub struct Address(pub(crate) engine::Address);
 
 impl Address {
+    /// Whether only processes of this machine can be at the other end.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.0, engine::Address::Local(_))
+    }
+
     /// The path, if it has one that is in the file system.
     ///
     /// ```

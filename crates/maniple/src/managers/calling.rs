@@ -19,8 +19,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new() -> Answer {
-        Answer { output: Output::plain(), unless_sent: None }
+    /// An empty one; `private`: it stays on this machine.
+    pub(super) fn new(private: bool) -> Answer {
+        Answer { output: Output::private(private), unless_sent: None }
     }
 
     /// The value.
@@ -35,7 +36,7 @@ impl Answer {
 
     /// None, instead of what was given.
     pub(super) fn refuse(trouble: Trouble, given: Answer) -> Answer {
-        let mut answer = Answer::new();
+        let mut answer = Answer::new(false);
         // A number or text: there is nothing in it that could not be encoded.
         let _ = answer.output.item(&Err::<(), _>(trouble));
         given.sent(false);

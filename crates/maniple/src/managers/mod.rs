@@ -400,7 +400,7 @@ impl Manager {
 
     fn make<A: DeserializeOwned, T>(&self, maker: Maker<A>, argument: &impl Serialize) -> Result<Proxy<T>> {
         self.site.check_build()?;
-        let mut output = Output::plain();
+        let mut output = Output::private(self.site.address.is_local());
         output.item(&Ask::Make)?;
         send_make(&mut output, maker, argument)?;
         Ok(Proxy::new(Reference::counted(self.site.clone(), self.site.ask(output.bytes())?)))

@@ -83,7 +83,11 @@ impl Reference {
         door: Door<C, A>,
         argument: &impl Serialize,
     ) -> Result<R> {
-        let mut output = Output::plain();
+        let private = match &self.place {
+            Place::There(site) => site.address.is_local(),
+            Place::Here(_) => true,
+        };
+        let mut output = Output::private(private);
         output.item(&Ask::Call(self.id))?;
         send_call(&mut output, door, argument)?;
         match &self.place {

@@ -264,7 +264,7 @@ impl Server {
 
     /// What there is to say to a request of a line's, or of this very process.
     pub(super) fn answer(&self, request: &[u8]) -> Answer {
-        let mut answer = Answer::new();
+        let mut answer = Answer::new(self.address.is_local());
         let outcome = caught(|| self.perform(&mut Input::plain(request), &mut answer));
         let trouble = match outcome {
             Ok(Ok(())) => return answer,
