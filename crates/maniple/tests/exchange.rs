@@ -13,49 +13,9 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
-use support::{METHODS, eventually, watchdog};
-
-const LONG: Duration = Duration::from_secs(50);
-
-fn started<A: Payload, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
-    let process = Process::new(f, argument).unwrap();
-    process.start().unwrap();
-    process
-}
-
-/// Runs `body` in a process of its own, where no other test opens descriptors.
-fn apart(body: fn(())) {
-    let process = Process::builder().daemon(true).build(body, ()).unwrap();
-    process.start().unwrap();
-    assert_eq!(process.join_timeout(LONG).unwrap(), Some(Exit::Code(0)));
-}
-
-/// Descriptors of this process.
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-struct Thread(std::thread::Thread);
-
-impl Wake for Thread {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Thread(std::thread::current())));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
+use support::{LONG, METHODS, apart, block_on, descriptors, eventually, started, watchdog};
 
 fn echo<T: Payload>(line: Connection<T>) {
     while let Ok(value) = line.recv() {

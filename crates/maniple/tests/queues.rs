@@ -3,57 +3,13 @@
 
 mod support;
 
-use maniple::{
-    Bulk, Bytes, Connection, Error, Exit, Handle, JoinableQueue, Payload, Process, Queue, SimpleQueue, pipe, wait,
-};
+use maniple::{Bulk, Bytes, Connection, Error, Exit, Handle, JoinableQueue, Process, Queue, SimpleQueue, pipe, wait};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::future::Future;
 use std::io::{Read, Write};
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
-use support::{METHODS, eventually, watchdog};
-
-const LONG: Duration = Duration::from_secs(50);
-
-fn started<A: Payload, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
-    let process = Process::new(f, argument).unwrap();
-    process.start().unwrap();
-    process
-}
-
-/// Runs `body` in a process of its own, where no other test opens descriptors.
-fn apart(body: fn(())) {
-    let process = Process::builder().daemon(true).build(body, ()).unwrap();
-    process.start().unwrap();
-    assert_eq!(process.join_timeout(LONG).unwrap(), Some(Exit::Code(0)));
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-struct Thread(std::thread::Thread);
-
-impl Wake for Thread {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Thread(std::thread::current())));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
+use support::{LONG, METHODS, apart, block_on, descriptors, eventually, started, watchdog};
 
 /// A producer's number, and its value's.
 type Item = (u32, u32);

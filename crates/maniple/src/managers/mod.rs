@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `mod` | [`Manager`] and its builder |
 //! | `proxy` | [`Proxy`]: a reference that can be sent anywhere, and calls through it |
-//! | `containers`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
+//! | `containers/`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
 //! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes of any machines wait at |
 //! | `refusal` | what a manager does not have or allow |
 //! | `wire` | what client and server say to each other |

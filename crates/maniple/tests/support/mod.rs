@@ -1,12 +1,15 @@
 //! What all tests need: nobody hangs, nobody is left behind.
 #![allow(dead_code)]
 
-use maniple::{Pool, StartMethod};
+use maniple::{Ending, Exit, Payload, Pool, Process, StartMethod};
+use std::future::Future;
 use std::io::Read;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// Both ways to start workers.
@@ -147,4 +150,46 @@ pub fn examples() -> PathBuf {
         profile.join("examples")
     };
     BUILT.get_or_init(build).clone()
+}
+
+/// Longer than anything takes here.
+pub const LONG: Duration = Duration::from_secs(50);
+
+/// A process that runs `f`.
+pub fn started<A: Payload, R: Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
+    let process = Process::new(f, argument).unwrap();
+    process.start().unwrap();
+    process
+}
+
+/// Runs `body` in a process of its own, where no other test opens descriptors.
+pub fn apart(body: fn(())) {
+    let process = Process::builder().daemon(true).build(body, ()).unwrap();
+    process.start().unwrap();
+    assert_eq!(process.join_timeout(LONG).unwrap(), Some(Exit::Code(0)));
+}
+
+/// Descriptors of this process.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+struct Thread(std::thread::Thread);
+
+impl Wake for Thread {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// What the future comes to.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Thread(std::thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
 }

@@ -1,0 +1,229 @@
+//! A map in a manager's server.
+
+use super::{typed_proxy, whole};
+use crate::call::Payload;
+use crate::error::Result;
+#[cfg(doc)]
+use crate::managers::Manager;
+use crate::managers::calling::{Answer, Changing};
+#[cfg(doc)]
+use crate::managers::proxy::Proxy;
+use crate::managers::proxy::unpoisoned;
+use serde::Serialize;
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Mutex;
+
+typed_proxy!(
+    /// A map in a [`Manager`]'s server.
+    ///
+    /// Where a key is asked for, any borrowed form of it will do: `&str` for `String`.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// assert_eq!(ages.insert("Ann", &33)?, None);
+    /// assert_eq!(ages.get("Ann")?, Some(33));
+    /// assert_eq!(ages.with(|ages, by| ages.values_mut().map(|age| { *age += by; *age }).sum::<u32>(), 1)?, 34);
+    /// assert_eq!(ages.to_map()?.into_iter().collect::<Vec<_>>(), [("Ann".to_string(), 34)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    Dict<K, V>(Mutex<HashMap<K, V>>)
+);
+
+impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
+    whole!(Dict<K, V>(HashMap<K, V>));
+
+    /// The value of that key.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!((ages.get("Ann")?, ages.get("Bob")?), (Some(33), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`], like all methods.
+    pub fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+    {
+        let door =
+            |all: &Mutex<HashMap<K, V>>, key: K, answer: &mut Answer| answer.give(&unpoisoned(all)?.get::<K>(&key));
+        self.0.reference().ask(door, &key)
+    }
+
+    /// Puts a value there. Gives the one before.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// assert_eq!(ages.insert("Ann", &33)?, None);
+    /// assert_eq!(ages.insert("Ann", &34)?, Some(33));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn insert<Q: Serialize + ?Sized>(&self, key: &Q, value: &V) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+    {
+        let door = |all: &Mutex<HashMap<K, V>>, (key, value): (K, V), answer: &mut Answer| {
+            let before = unpoisoned(all)?.insert(key, value);
+            answer.give(&before)
+        };
+        self.0.reference().ask(door, &(key, value))
+    }
+
+    /// Takes a value out.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!((ages.remove("Ann")?, ages.remove("Ann")?), (Some(33), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn remove<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+    {
+        let door = |all: &Mutex<HashMap<K, V>>, key: K, answer: &mut Answer| {
+            let before = unpoisoned(all)?.remove::<K>(&key);
+            answer.give(&before)
+        };
+        self.0.reference().ask(door, &key)
+    }
+
+    /// Whether the key has a value.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert!(ages.contains_key("Ann")? && !ages.contains_key("Bob")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn contains_key<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<bool>
+    where
+        K: Borrow<Q>,
+    {
+        let door = |all: &Mutex<HashMap<K, V>>, key: K, answer: &mut Answer| {
+            answer.give(&unpoisoned(all)?.contains_key::<K>(&key))
+        };
+        self.0.reference().ask(door, &key)
+    }
+
+    /// How many there are.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!(ages.len()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn len(&self) -> Result<usize> {
+        self.with(|all, ()| all.len(), ())
+    }
+
+    /// Whether there are none.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.dict::<String, u32>()?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn is_empty(&self) -> Result<bool> {
+        self.with(|all, ()| all.is_empty(), ())
+    }
+
+    /// Forgets all.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// ages.clear()?;
+    /// assert_eq!(ages.get("Ann")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn clear(&self) -> Result<()> {
+        self.with(|all, ()| all.clear(), ())
+    }
+
+    /// All keys, in no particular order.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!(ages.keys()?, ["Ann"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn keys(&self) -> Result<Vec<K>> {
+        let door = |all: &Mutex<HashMap<K, V>>, (): (), answer: &mut Answer| {
+            answer.give(&unpoisoned(all)?.keys().collect::<Vec<_>>())
+        };
+        self.0.reference().ask(door, &())
+    }
+
+    /// A copy of the whole.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!(ages.to_map()?["Ann"], 33);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn to_map(&self) -> Result<HashMap<K, V>> {
+        let door = |all: &Mutex<HashMap<K, V>>, (): (), answer: &mut Answer| answer.give(&*unpoisoned(all)?);
+        self.0.reference().ask(door, &())
+    }
+}

@@ -1,0 +1,186 @@
+//! Collections and single values in a manager's server.
+//!
+//! Each method is one call, during which nobody else has the collection. What goes beyond a method is done by
+//! `with`: a function of one's own, run in the server with the whole collection.
+
+mod dict;
+mod list;
+mod set;
+mod value;
+
+pub use dict::Dict;
+pub use list::List;
+pub use set::Set;
+pub use value::Value;
+
+use super::Manager;
+#[cfg(doc)]
+use super::proxy::Proxy;
+use super::registry::Content;
+use crate::call::Payload;
+use crate::error::Result;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Mutex;
+
+/// What every typed proxy is, besides its methods.
+macro_rules! typed_proxy {
+    ($(#[$doc:meta])* $name:ident $(<$($type:ident),+>)? ($content:ty)) => {
+        $(#[$doc])*
+        pub struct $name $(<$($type),+>)? (pub(super) $crate::managers::proxy::Proxy<$content>);
+
+        impl $(<$($type),+>)? Clone for $name $(<$($type),+>)? {
+            fn clone(&self) -> Self {
+                $name(self.0.clone())
+            }
+        }
+
+        impl $(<$($type),+>)? std::fmt::Debug for $name $(<$($type),+>)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}({:?})", stringify!($name), self.0.reference())
+            }
+        }
+
+        impl $(<$($type),+>)? serde::Serialize for $name $(<$($type),+>)? {
+            fn serialize<Ser: serde::Serializer>(&self, serializer: Ser) -> Result<Ser::Ok, Ser::Error> {
+                self.0.serialize(serializer)
+            }
+        }
+
+        impl<'de $(, $($type),+)?> serde::Deserialize<'de> for $name $(<$($type),+>)? {
+            fn deserialize<De: serde::Deserializer<'de>>(deserializer: De) -> Result<Self, De::Error> {
+                serde::Deserialize::deserialize(deserializer).map($name)
+            }
+        }
+    };
+}
+pub(super) use typed_proxy;
+
+/// The methods that all collections and the single value have.
+macro_rules! whole {
+    ($name:ident<$($type:ident),+>($whole:ty)) => {
+        /// Calls `function(&mut all, argument)` in the server, while nobody else has it. If it panics, all calls fail
+        /// with [`Refusal::Poisoned`](crate::managers::Refusal::Poisoned) until `clear_poison`.
+        ///
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let list = manager.list::<u32>()?;
+        /// list.extend(&[3, 1, 2])?;
+        /// // One call, so nobody comes in between.
+        /// let take = |list: &mut Vec<u32>, count| list.drain(..count).min();
+        /// assert_eq!(list.with(take, 2)?, Some(1));
+        /// assert_eq!(list.to_vec()?, [2]);
+        /// # Ok(())
+        /// # }
+        /// ```
+        ///
+        /// # Errors
+        /// As [`Proxy::call_mut`].
+        pub fn with<A: Payload, R: Payload>(&self, function: fn(&mut $whole, A) -> R, argument: A) -> Result<R> {
+            let door = |all: &Mutex<$whole>, (function, argument): (Changing<$whole, A, R>, A), answer: &mut Answer| {
+                let mut all = unpoisoned(all)?;
+                answer.give(&(function.0)(&mut all, argument))
+            };
+            self.0.reference().ask(door, &(Changing(function), &argument))
+        }
+
+        /// Makes it usable again after a panic in [`with`](Self::with).
+        ///
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let list = manager.list::<u32>()?;
+        /// // Divides by zero, in the server.
+        /// assert!(list.with(|list, by| list.push(10 / by), 0).is_err());
+        /// assert!(list.len().is_err());
+        /// list.clear_poison()?;
+        /// assert_eq!(list.len()?, 0);
+        /// # Ok(())
+        /// # }
+        /// ```
+        ///
+        /// # Errors
+        /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+        pub fn clear_poison(&self) -> Result<()> {
+            let door = |all: &Mutex<$whole>, (): (), answer: &mut Answer| {
+                all.clear_poison();
+                answer.give(&())
+            };
+            self.0.reference().ask(door, &())
+        }
+    };
+}
+use whole;
+
+impl Manager {
+    /// An empty map.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let ages = manager.dict::<String, u32>()?;
+    /// ages.insert("Ann", &33)?;
+    /// assert_eq!(ages.get("Ann")?, Some(33));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn dict<K: Payload + Eq + Hash, V: Payload>(&self) -> Result<Dict<K, V>> {
+        self.make(|()| Content::new(Mutex::new(HashMap::<K, V>::new())), &()).map(Dict)
+    }
+
+    /// An empty list.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let list = manager.list::<u32>()?;
+    /// list.push(&1)?;
+    /// assert_eq!(list.get(0)?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn list<T: Payload>(&self) -> Result<List<T>> {
+        self.make(|()| Content::new(Mutex::new(Vec::<T>::new())), &()).map(List)
+    }
+
+    /// An empty set.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<u32>()?;
+    /// assert!(seen.insert(&1)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn set<T: Payload + Eq + Hash>(&self) -> Result<Set<T>> {
+        self.make(|()| Content::new(Mutex::new(HashSet::<T>::new())), &()).map(Set)
+    }
+
+    /// A single value.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let greeting = manager.value(&"hello".to_string())?;
+    /// assert_eq!(greeting.get()?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    pub fn value<T: Payload>(&self, value: &T) -> Result<Value<T>> {
+        self.make(|value: T| Content::new(Mutex::new(value)), value).map(Value)
+    }
+}

@@ -1,0 +1,176 @@
+//! A set in a manager's server.
+
+use super::{typed_proxy, whole};
+use crate::call::Payload;
+use crate::error::Result;
+#[cfg(doc)]
+use crate::managers::Manager;
+use crate::managers::calling::{Answer, Changing};
+#[cfg(doc)]
+use crate::managers::proxy::Proxy;
+use crate::managers::proxy::unpoisoned;
+use serde::Serialize;
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Mutex;
+
+typed_proxy!(
+    /// A set in a [`Manager`]'s server.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// assert!(seen.insert("a")? && !seen.insert("a")?);
+    /// assert!(seen.contains("a")? && seen.remove("a")? && seen.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    Set<T>(Mutex<HashSet<T>>)
+);
+
+impl<T: Payload + Eq + Hash> Set<T> {
+    whole!(Set<T>(HashSet<T>));
+
+    /// Adds an item. False: it was there.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// assert!(seen.insert("a")?);
+    /// assert!(!seen.insert("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`], like all methods.
+    pub fn insert<Q: Serialize + ?Sized>(&self, item: &Q) -> Result<bool>
+    where
+        T: Borrow<Q>,
+    {
+        let door = |all: &Mutex<HashSet<T>>, item: T, answer: &mut Answer| answer.give(&unpoisoned(all)?.insert(item));
+        self.0.reference().ask(door, &item)
+    }
+
+    /// Takes an item out. False: it was not there.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// assert!(seen.remove("a")? && !seen.remove("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn remove<Q: Serialize + ?Sized>(&self, item: &Q) -> Result<bool>
+    where
+        T: Borrow<Q>,
+    {
+        let door =
+            |all: &Mutex<HashSet<T>>, item: T, answer: &mut Answer| answer.give(&unpoisoned(all)?.remove::<T>(&item));
+        self.0.reference().ask(door, &item)
+    }
+
+    /// Whether it is there.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// assert!(seen.contains("a")? && !seen.contains("b")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn contains<Q: Serialize + ?Sized>(&self, item: &Q) -> Result<bool>
+    where
+        T: Borrow<Q>,
+    {
+        let door =
+            |all: &Mutex<HashSet<T>>, item: T, answer: &mut Answer| answer.give(&unpoisoned(all)?.contains::<T>(&item));
+        self.0.reference().ask(door, &item)
+    }
+
+    /// How many there are.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// seen.insert("a")?;
+    /// assert_eq!(seen.len()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn len(&self) -> Result<usize> {
+        self.with(|all, ()| all.len(), ())
+    }
+
+    /// Whether there are none.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// assert!(manager.set::<String>()?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn is_empty(&self) -> Result<bool> {
+        self.with(|all, ()| all.is_empty(), ())
+    }
+
+    /// Forgets all.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// seen.clear()?;
+    /// assert!(!seen.contains("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn clear(&self) -> Result<()> {
+        self.with(|all, ()| all.clear(), ())
+    }
+
+    /// A copy of the whole.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let seen = manager.set::<String>()?;
+    /// seen.insert("a")?;
+    /// assert_eq!(seen.to_set()?, ["a".to_string()].into());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Proxy::call`].
+    pub fn to_set(&self) -> Result<HashSet<T>> {
+        let door = |all: &Mutex<HashSet<T>>, (): (), answer: &mut Answer| answer.give(&*unpoisoned(all)?);
+        self.0.reference().ask(door, &())
+    }
+}
