@@ -3,11 +3,15 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
+from ._worker_main import WorkerMain
+
 __version__: str
 
 @final
 class Hub:
-    def __new__(cls, processes: int, maxtasksperchild: int | None = None, tap_stderr: bool = True) -> Hub: ...
+    def __new__(
+        cls, processes: int, maxtasksperchild: int | None, main: WorkerMain, tap_stderr: bool = True
+    ) -> Hub: ...
     def create_link(self) -> tuple[int, list[int]]: ...
     def adopt(self, worker: int, pid: int) -> None: ...
     def disown(self, worker: int) -> None: ...

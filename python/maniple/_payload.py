@@ -6,9 +6,10 @@ import io
 import pickle
 import sys
 import traceback
-import types
+from collections.abc import Callable
 from signal import Signals
 
+from ._worker_main import MAIN_NAMES, WorkerMain
 from .context import TimeoutError
 from .reduction import ForkingPickler
 
@@ -23,44 +24,78 @@ def load(stream: bytes, buffers: Any = None) -> Any:
     return pickle.loads(stream, buffers=buffers)
 
 
-def dump(value: Any, buffers: Any) -> Any:
+def dump(value: Any, buffers: Any) -> bytes:
     """Pickle `value`; `buffers` is called with each large buffer and says (false) whether it has taken it out of band."""
     stream = io.BytesIO()
     ForkingPickler(stream, 5, True, buffers).dump(value)
-    return stream.getbuffer()
+    return stream.getvalue()
 
 
-def dump_cloud(value: Any, buffers: Any) -> Any:
-    """As `dump`; what pickle refuses (lambdas, closures, functions typed into a REPL) is pickled by value."""
-    if not _typed_in(value):
+# What pickle raises for what it cannot pickle.
+_REFUSALS = (pickle.PicklingError, AttributeError, TypeError)
+
+
+def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
+    """As `dump`, for a worker that has of `__main__` what `main` says.
+
+    What pickle refuses (lambdas, closures) goes by value, and so does what the worker could not find by its name.
+    """
+    try:
+        data = dump(value, buffers)
+    except _REFUSALS as refusal:
+        from . import _by_value
+
+        buffers.clear()
         try:
-            return dump(value, buffers)
-        except (pickle.PicklingError, AttributeError, TypeError) as refusal:
-            buffers.clear()
-            try:
-                return _by_value(value, buffers)
-            except Exception:
-                raise refusal from None
-    return _by_value(value, buffers)
+            return _by_value.dump(value, main, buffers)
+        except Exception as problem:
+            if str(problem) != str(refusal):
+                refusal.add_note(f"It cannot be sent by value either: {type(problem).__name__}: {problem}")
+            raise refusal from None
+    if b"_main__" not in data or not main.may_lack():
+        return data
+    from . import _by_value
+
+    buffers.clear()
+    return _by_value.dump(value, main, buffers)
 
 
-def _by_value(value: Any, buffers: Any) -> Any:
-    import cloudpickle
+def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
+    """For a function that was sent to the workers once: what says whether that still is what a call needs; None: for ever."""
+    if getattr(func, "__module__", None) not in MAIN_NAMES or not main.may_lack():
+        return None
+    from . import _by_value
 
-    stream = io.BytesIO()
-    cloudpickle.CloudPickler(stream, 5, buffers).dump(value)
-    return stream.getbuffer()
-
-
-def _typed_in(value: Any) -> bool:
-    """Whether `value` is a function of a `__main__` that no worker can import, such as a REPL's or a notebook's."""
-    if type(value) is not types.FunctionType or value.__module__ != "__main__":
-        return False
-    main = sys.modules.get("__main__")
-    return getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
+    return _by_value.Freshness(func, main)
 
 
 # ---- in the worker ----
+
+
+def dump_result(value: Any, buffers: Any) -> bytes:
+    """As `dump`, for what goes back; a class or function that came by value goes back as the caller's own."""
+    try:
+        return dump(value, buffers)
+    except _REFUSALS:
+        by_value: Any = sys.modules.get(f"{__package__}._by_value")
+        if by_value is None:  # nothing came by value
+            raise
+        buffers.clear()
+        return by_value.dump_back(value, buffers)  # type: ignore[no-any-return]
+
+
+def _dump_error(error: BaseException) -> bytes:
+    return dump_result(error, _InBand())
+
+
+class _InBand:
+    """A `buffer_callback` that leaves every buffer in the pickle."""
+
+    def __call__(self, buffer: Any) -> bool:
+        return True
+
+    def clear(self) -> None:
+        """There is nothing to forget."""
 
 
 class MaybeEncodingError(Exception):
@@ -98,6 +133,8 @@ def _text(thing: object) -> str:
 def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
     """A failure as something that can be sent whatever it is: type, message, traceback or None, pickle."""
     trace: str | None
+    if isinstance(error, NameError) and (by_value := sys.modules.get(f"{__package__}._by_value")) is not None:
+        by_value.explain(error)
     if unsendable:
         error, trace = MaybeEncodingError(error, value), None
     else:
@@ -105,10 +142,10 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
         trace = "".join(lines)
     try:
         error.__traceback__ = None
-        pickled = bytes(ForkingPickler.dumps(error))
+        pickled = _dump_error(error)
     except Exception as failure:
         error = MaybeEncodingError(failure, error)
-        pickled = bytes(ForkingPickler.dumps(error))
+        pickled = _dump_error(error)
     try:
         message = str(error)
     except Exception:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from . import util
 from ._maniple import Hub, serve
-from .context import get_spawning_popen
+from ._worker_main import WorkerMain
 from .process import current_process
 from .reduction import DupFd
 
@@ -29,12 +29,11 @@ GRACE = 2.0
 class Line:
     """The descriptors of a worker's link, on their way into its process: inherited, or passed by the start method."""
 
-    def __init__(self, fds: list[int]) -> None:
-        self.fds = fds
+    def __init__(self, fds: list[int], main: WorkerMain) -> None:
+        self.fds, self._main = fds, main
 
     def __reduce__(self) -> Any:
-        get_spawning_popen()
-        return _arrived, ([DupFd(fd) for fd in self.fds],)
+        return _arrived, ([DupFd(fd) for fd in self.fds], self._main.given_at_start())
 
     def close(self) -> None:
         fds, self.fds = self.fds, []
@@ -42,8 +41,12 @@ class Line:
             os.close(fd)
 
 
-def _arrived(copies: list[Any]) -> Line:
-    return Line([copy.detach() for copy in copies])
+def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
+    if given:
+        from ._by_value import take
+
+        take(given)
+    return Line([copy.detach() for copy in copies], WorkerMain())
 
 
 def worker(line: Line, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
@@ -75,8 +78,10 @@ class Workers:
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         maxtasksperchild: int | None,
+        main: WorkerMain,
     ) -> None:
-        self.hub = Hub(processes, maxtasksperchild)
+        self.hub = Hub(processes, maxtasksperchild, main)
+        self._main = main
         self.make_process = make_process
         self._owner = os.getpid()
         self.initializer = initializer
@@ -126,7 +131,7 @@ class Workers:
 
     def _start_one(self) -> tuple[int, Any]:
         key, fds = self.hub.create_link()
-        line = Line(fds)
+        line = Line(fds, self._main)
         try:
             process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")

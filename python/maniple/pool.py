@@ -23,6 +23,7 @@ from ._results import ApplyResult, OfResult, Result
 from ._results import AsyncResult as AsyncResult
 from ._results import MapResult as MapResult
 from ._threads import ThreadWorkers
+from ._worker_main import worker_main
 from ._workers import Workers
 from .connection import wait
 from .context import TimeoutError
@@ -127,7 +128,8 @@ class Pool:
         self._state = RUN
 
     def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
-        return Workers(self._processes, partial(self.Process, self._ctx), initializer, initargs, maxtasksperchild)
+        main = worker_main(self._ctx.get_start_method())
+        return Workers(self._processes, partial(self.Process, self._ctx), initializer, initargs, maxtasksperchild, main)
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if self._state == RUN:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import os
+from _pickle import PicklingError
 from contextlib import suppress
 from signal import SIGKILL
 
 from . import _launch, popen_fork, reduction, spawn, util  # noqa: F401
+from ._worker_main import worker_main
 from .context import set_spawning_popen
 from .popen_fork import Wires
 
@@ -37,10 +39,33 @@ class ToldPopen(popen_fork.Popen):
         set_spawning_popen(self)
         try:
             reduction.dump(spawn.get_preparation_data(process_obj.name), out)
-            reduction.dump(process_obj, out)
+            self._describe(process_obj, out)
         finally:
             set_spawning_popen(None)
         return out.getbuffer()
+
+    def _describe(self, process_obj: Any, out: io.BytesIO) -> None:
+        """Pickle the process object; by value what pickle refuses, and what the child would not find by its name."""
+        start, descriptors, refusal = out.tell(), len(self._fds), None
+        try:
+            reduction.dump(process_obj, out)
+        except (PicklingError, AttributeError, TypeError) as problem:
+            refusal = problem
+        main = worker_main(self.method)
+        if refusal is None and (not main.may_lack() or b"_main__" not in out.getvalue()[start:]):
+            return
+        from . import _by_value
+
+        del self._fds[descriptors:]
+        try:
+            pickled = _by_value.dump(process_obj, main)
+        except Exception:
+            if refusal is None:
+                raise
+            raise refusal from None
+        out.seek(start)
+        out.truncate()
+        out.write(pickled)
 
     @staticmethod
     def _say(lifeline: int, speech: memoryview) -> None:

@@ -166,11 +166,14 @@ def _check_not_importing_main() -> None:
 
 
 def _main_module_data() -> dict[str, str]:
-    """Say how a child finds the main module: by name, by path, or (empty) not at all."""
+    """Say how a child finds the main module: by name, by path, or (empty) not at all.
+
+    The ``__main__`` of a folder, an archive or a package runs unguarded by nature, so it is not loaded.
+    """
     main = sys.modules["__main__"]
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if name is not None:
-        return {"init_main_from_name": name}
+        return {} if name.rpartition(".")[2] == "__main__" else {"init_main_from_name": name}
     if WINEXE or WINSERVICE:
         return {}
     path = getattr(main, "__file__", None)
@@ -178,12 +181,16 @@ def _main_module_data() -> dict[str, str]:
         return {}
     if process.ORIGINAL_DIR is not None:  # without effect on an absolute path
         path = os.path.join(process.ORIGINAL_DIR, path)
-    return {"init_main_from_path": os.path.normpath(path)}
+    path = os.path.normpath(path)
+    # A session's input, or a program whose file was removed.
+    return {"init_main_from_path": path} if os.path.exists(path) else {}
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:
     """Describe this interpreter for a child that is to be called ``name``."""
     _check_not_importing_main()
+    # What the child makes of classes of its main module comes back under this name, whatever was the main module when we were imported.
+    sys.modules["__mp_main__"] = sys.modules["__main__"]
     start = process.ORIGINAL_DIR
     # '' stands for the directory in which the program was started.
     search = [start if entry == "" and start is not None else entry for entry in sys.path]
@@ -196,8 +203,10 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         orig_dir=start,
         dir=os.getcwd(),
         log_to_stderr=util._log_to_stderr,
-        **_main_module_data(),
+        **(main := _main_module_data()),
     )
+    if not main and not getattr(sys, "frozen", False):  # a frozen program runs its main module in each child by itself
+        told["init_main_empty"] = True
     if (log := util._logger) is not None:
         told["log_level"] = log.getEffectiveLevel()
     return told
@@ -232,6 +241,9 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_name(data["init_main_from_name"])
     elif "init_main_from_path" in data:
         _fixup_main_from_path(data["init_main_from_path"])
+    elif data.get("init_main_empty"):
+        # What this interpreter began with is no part of the program; what comes by value finds its globals here.
+        _install_main(types.ModuleType("__mp_main__"))
 
 
 def _install_main(loaded: types.ModuleType) -> None:

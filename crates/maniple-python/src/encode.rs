@@ -53,13 +53,13 @@ const MOST: usize = 100;
 const SHORT: usize = 16 * 1024;
 const DEEP: u32 = 4;
 
-/// How a value that pickle refuses is dealt with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Pickler {
-    /// It is an error. For results.
-    Plain,
-    /// cloudpickle has a try. For functions and arguments.
-    Cloud,
+/// How a value is dealt with that pickle refuses, or that its reader would not find by name.
+#[derive(Clone, Copy)]
+pub enum Pickler<'p> {
+    /// For results: what came by value goes back as what it was; anything else is an error.
+    Result,
+    /// For functions and arguments: it goes by value. This object says what the workers have of the main module.
+    For(&'p Py<PyAny>),
 }
 
 /// Collects one payload.
@@ -80,7 +80,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Any value.
-    pub fn value(&mut self, value: &Bound<'_, PyAny>, pickler: Pickler) -> PyResult<()> {
+    pub fn value(&mut self, value: &Bound<'_, PyAny>, pickler: Pickler<'_>) -> PyResult<()> {
         let (bytes, blobs) = (self.out.len(), self.blobs.len());
         if self.lean(value, 0)? {
             return Ok(());
@@ -95,7 +95,7 @@ impl<'a> Encoder<'a> {
         &mut self,
         items: &[Bound<'py, PyAny>],
         whole: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
-        pickler: Pickler,
+        pickler: Pickler<'_>,
     ) -> PyResult<()> {
         let (bytes, blobs) = (self.out.len(), self.blobs.len());
         self.out.push(tag::LEAN);
@@ -111,7 +111,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// As `sequence`, of a tuple.
-    pub fn tuple(&mut self, items: &Bound<'_, PyTuple>, pickler: Pickler) -> PyResult<()> {
+    pub fn tuple(&mut self, items: &Bound<'_, PyTuple>, pickler: Pickler<'_>) -> PyResult<()> {
         let (bytes, blobs) = (self.out.len(), self.blobs.len());
         self.out.push(tag::LEAN);
         self.count(items.len())?;
@@ -193,16 +193,15 @@ impl<'a> Encoder<'a> {
         Ok(true)
     }
 
-    fn pickle(&mut self, value: &Bound<'_, PyAny>, pickler: Pickler) -> PyResult<()> {
-        static DUMP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        static DUMP_CLOUD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    fn pickle(&mut self, value: &Bound<'_, PyAny>, pickler: Pickler<'_>) -> PyResult<()> {
+        static DUMP_RESULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static DUMP_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = value.py();
-        let dump = match pickler {
-            Pickler::Plain => helper(py, &DUMP, "dump")?,
-            Pickler::Cloud => helper(py, &DUMP_CLOUD, "dump_cloud")?,
-        };
         let buffers = Bound::new(py, Buffers { packer: self.packer.clone(), blobs: Mutex::default() })?;
-        let stream = dump.call1((value, &buffers))?;
+        let stream = match pickler {
+            Pickler::Result => helper(py, &DUMP_RESULT, "dump_result")?.call1((value, &buffers))?,
+            Pickler::For(main) => helper(py, &DUMP_FOR, "dump_for")?.call1((value, &buffers, main))?,
+        };
         let stream = PyBuffer::<u8>::get(&stream)?;
         self.out.push(tag::PICKLE);
         self.count(stream.item_count())?;

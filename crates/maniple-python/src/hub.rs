@@ -1,7 +1,7 @@
 //! The parent's side of a pool, for `maniple.pool`.
 
 use crate::encode::{Encoder, Pickler, tag};
-use crate::error::python;
+use crate::error::{helper, python};
 use crate::function::{is_plain, name_of};
 use crate::source::{self, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
@@ -11,6 +11,7 @@ use maniple_engine::pool::{
 use maniple_engine::process::Exit;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
 use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
@@ -30,12 +31,16 @@ pub struct PyHub {
     hub: Hub,
     // Plain functions by their address; the object is held, so the address stays its own.
     known: Mutex<FxHashMap<usize, Known>>,
+    // What the workers have of the program's main module: a `WorkerMain`.
+    main: Py<PyAny>,
 }
 
 struct Known {
     _object: Py<PyAny>,
     func: Func,
     name: Py<PyAny>,
+    // Says whether what was sent by value still is what a call needs.
+    fresh: Option<Py<PyAny>>,
 }
 
 fn key(worker: u64) -> WorkerId {
@@ -48,15 +53,19 @@ impl PyHub {
         let py = func.py();
         let address = func.as_ptr() as usize;
         let plain = is_plain(func)?;
-        if plain && let Some(known) = self.known().get(&address) {
-            return Ok((known.func.clone(), known.name.clone_ref(py)));
+        if plain && let Some(found) = self.recall(py, address)? {
+            return Ok(found);
         }
         let mut encoder = Encoder::new(self.hub.packer());
-        encoder.value(func, Pickler::Cloud)?;
+        encoder.value(func, Pickler::For(&self.main))?;
         let defined = self.hub.define(encoder.packet()?);
         let name = name_of(func)?.unbind();
         if plain {
-            let entry = Known { _object: func.clone().unbind(), func: defined.clone(), name: name.clone_ref(py) };
+            static FRESHNESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let fresh = helper(py, &FRESHNESS, "freshness")?.call1((func, &self.main))?;
+            let fresh = (!fresh.is_none()).then(|| fresh.unbind());
+            let entry =
+                Known { _object: func.clone().unbind(), func: defined.clone(), name: name.clone_ref(py), fresh };
             let mut known = self.known();
             let forgotten = if known.len() >= REMEMBERED { std::mem::take(&mut *known) } else { FxHashMap::default() };
             known.insert(address, entry);
@@ -67,8 +76,30 @@ impl PyHub {
         Ok((defined, name))
     }
 
+    /// A function that was sent before, unless something that it needs has been defined anew since.
+    fn recall(&self, py: Python<'_>, address: usize) -> PyResult<Option<(Func, Py<PyAny>)>> {
+        let known = self.known();
+        let Some(entry) = known.get(&address) else { return Ok(None) };
+        let found = (entry.func.clone(), entry.name.clone_ref(py));
+        let Some(fresh) = &entry.fresh else { return Ok(Some(found)) };
+        let fresh = fresh.clone_ref(py);
+        drop(known); // the question runs Python code
+        Ok(fresh.call0(py)?.is_truthy(py)?.then_some(found))
+    }
+
     fn known(&self) -> MutexGuard<'_, FxHashMap<usize, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inline(&self, items: &Bound<'_, PyAny>, star: bool) -> PyResult<(SourceKind, usize)> {
+        let count = items.len()?;
+        let mode = if star { tag::STARMAP } else { tag::MAP };
+        let iterator = items.try_iter()?.unbind();
+        let source = Items { iterator, left: count, mode, main: self.main.clone_ref(items.py()) };
+        if count == 0 {
+            return Ok((SourceKind::Ready(Vec::new()), 0));
+        }
+        Ok((SourceKind::Inline(Box::new(source)), count))
     }
 
     fn submit(&self, spec: JobSpec, source: SourceKind) -> PyResult<Ticket> {
@@ -79,8 +110,8 @@ impl PyHub {
 #[pymethods]
 impl PyHub {
     #[new]
-    #[pyo3(signature = (processes, maxtasksperchild=None, tap_stderr=true))]
-    fn new(processes: usize, maxtasksperchild: Option<u64>, tap_stderr: bool) -> PyResult<Self> {
+    #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true))]
+    fn new(processes: usize, maxtasksperchild: Option<u64>, main: Py<PyAny>, tap_stderr: bool) -> PyResult<Self> {
         let max = maxtasksperchild
             .map(|n| {
                 NonZeroU64::new(n)
@@ -88,7 +119,7 @@ impl PyHub {
             })
             .transpose()?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
-        Ok(PyHub { hub, known: Mutex::default() })
+        Ok(PyHub { hub, known: Mutex::default(), main })
     }
 
     // ---- workers ----
@@ -176,10 +207,10 @@ impl PyHub {
                 Ok(args) => args.clone(),
                 Err(_) => PyTuple::new(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
             };
-            encoder.tuple(&args, Pickler::Cloud)?;
+            encoder.tuple(&args, Pickler::For(&self.main))?;
         } else {
             encoder.mark(tag::KEYWORDS);
-            encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::Cloud)?;
+            encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::For(&self.main))?;
         }
         let spec =
             JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: Some(1), window: None, notify };
@@ -198,7 +229,7 @@ impl PyHub {
         notify: bool,
     ) -> PyResult<PyTicket> {
         let (func, name) = self.func(func)?;
-        let (source, count) = inline(items, star)?;
+        let (source, count) = self.inline(items, star)?;
         let chunk = chunksize.map_or(Chunk::Adaptive, Chunk::Fixed);
         let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify };
         Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count }, name))
@@ -222,7 +253,7 @@ impl PyHub {
         let (source, count) = if external {
             (SourceKind::External, None)
         } else {
-            let (source, count) = inline(items, star)?;
+            let (source, count) = self.inline(items, star)?;
             (source, Some(count))
         };
         let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
@@ -243,7 +274,7 @@ impl PyHub {
             let mut ended = false;
             for _ in 0..tasks {
                 let mut filling = Filling::new(self.hub.packer());
-                ended = source::fill_from(iterator, mode, None, 1, items, &mut filling);
+                ended = source::fill_from(iterator, mode, self.main.bind(py), None, 1, items, &mut filling);
                 if ended {
                     self.hub.feed(job, filling, true);
                     break;
@@ -258,15 +289,4 @@ impl PyHub {
             }
         }
     }
-}
-
-fn inline(items: &Bound<'_, PyAny>, star: bool) -> PyResult<(SourceKind, usize)> {
-    let count = items.len()?;
-    let mode = if star { tag::STARMAP } else { tag::MAP };
-    let iterator = items.try_iter()?.unbind();
-    let source = Items { iterator, left: count, mode };
-    if count == 0 {
-        return Ok((SourceKind::Ready(Vec::new()), 0));
-    }
-    Ok((SourceKind::Inline(Box::new(source)), count))
 }

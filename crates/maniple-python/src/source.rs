@@ -9,10 +9,16 @@ use pyo3::types::{PyIterator, PyList};
 const BATCH: usize = 8 << 20;
 
 /// One task of `items`.
-pub fn encode_items(packer: &Packer, mode: u8, items: &[Bound<'_, PyAny>], py: Python<'_>) -> PyResult<Packet> {
+pub fn encode_items(
+    packer: &Packer,
+    mode: u8,
+    items: &[Bound<'_, PyAny>],
+    main: &Bound<'_, PyAny>,
+) -> PyResult<Packet> {
     let mut encoder = Encoder::new(packer);
     encoder.mark(mode);
-    encoder.sequence(items, || Ok(PyList::new(py, items)?.into_any()), Pickler::Cloud)?;
+    let whole = || Ok(PyList::new(main.py(), items)?.into_any());
+    encoder.sequence(items, whole, Pickler::For(main.as_unbound()))?;
     encoder.packet()
 }
 
@@ -21,11 +27,15 @@ pub struct Items {
     pub iterator: Py<PyIterator>,
     pub left: usize,
     pub mode: u8,
+    /// What the workers have of the main module.
+    pub main: Py<PyAny>,
 }
 
 impl Source for Items {
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
-        Python::attach(|py| fill_from(self.iterator.bind(py), self.mode, Some(&mut self.left), tasks, items, out))
+        Python::attach(|py| {
+            fill_from(self.iterator.bind(py), self.mode, self.main.bind(py), Some(&mut self.left), tasks, items, out)
+        })
     }
 }
 
@@ -34,12 +44,12 @@ impl Source for Items {
 pub fn fill_from(
     iterator: &Bound<'_, PyIterator>,
     mode: u8,
+    main: &Bound<'_, PyAny>,
     mut left: Option<&mut usize>,
     tasks: usize,
     items: usize,
     out: &mut Filling<'_>,
 ) -> bool {
-    let py = iterator.py();
     let mut iterator = iterator.clone();
     let mut batch = Vec::with_capacity(items.min(4096));
     let packer = out.packer;
@@ -63,7 +73,7 @@ pub fn fill_from(
         if batch.is_empty() {
             return true;
         }
-        match encode_items(packer, mode, &batch, py) {
+        match encode_items(packer, mode, &batch, main) {
             Ok(packet) => {
                 bytes += packet.size();
                 out.task(batch.len(), packet);

@@ -144,7 +144,7 @@ fn attempt(
     drop(content);
     let mut encoder = Encoder::new(link.packer());
     let encoded = encoder
-        .sequence(&results, || Ok(pyo3::types::PyList::new(py, &results)?.into_any()), Pickler::Plain)
+        .sequence(&results, || Ok(pyo3::types::PyList::new(py, &results)?.into_any()), Pickler::Result)
         .and_then(|()| encoder.packet());
     encoded.map_err(|error| {
         let value = if results.len() == 1 {
@@ -180,6 +180,6 @@ fn report(py: Python<'_>, link: &WorkerLink, error: &PyErr, value: Option<Py<PyA
     let unsendable = value.is_some();
     let report = helper(py, &REPORT, "report")?.call1((error.clone_ref(py).into_value(py), unsendable, value))?;
     let mut encoder = Encoder::new(link.packer());
-    encoder.value(&report, Pickler::Plain)?;
+    encoder.value(&report, Pickler::Result)?;
     encoder.packet()
 }

@@ -1,0 +1,486 @@
+"""Pickles functions and classes by value, for processes that cannot find them by name.
+
+`dump` stands on cloudpickle and differs from it in what becomes of a name that a function uses:
+
+* A function is given the reader's own module as its globals: the `__main__` of the process that reads it, or the module there by
+  the function's module's name.  What the reader has there is used as it is, so that a global that the reader has set is seen, and a
+  class is the class that the reader knows.
+* What the reader lacks of `__main__` (`WorkerMain.has` says so) goes along, and is bound in the reader's `__main__`.  A newer
+  definition of a function or class replaces an older one.  Any other value does not replace what the reader itself has bound.
+* A function or class that came by value is known by a key.  When it goes back, alone or as the class of an object, it goes as that
+  key, and arrives as what the first sender knows (`dump_back`).
+* What pickle refuses for a reason, such as an open file, is refused here too, where cloudpickle makes a copy of its text.
+
+A global that cannot be sent does not stop the function that names it: the reader is told why it lacks it, and `explain` adds that to
+the NameError of a task that really uses it.
+"""
+
+from __future__ import annotations
+
+import dis
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import count
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from weakref import WeakKeyDictionary, ref
+
+import cloudpickle
+
+from . import context, reduction
+from ._worker_main import MAIN_NAMES, WorkerMain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Freshness", "can_be_sent", "dump", "dump_back", "explain", "take", "used_globals"]
+
+# ---------------------------------------------------------------- keys
+
+
+class _Registry:
+    """The functions and classes that go between processes by value, each by a key that all of them use.
+
+    Holds nothing alive.  A forked child inherits the table, and with it what its parent's keys mean.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+        self._entries: dict[int, tuple[ref[Any], tuple[bytes, int]]] = {}
+        self._objects: dict[tuple[bytes, int], ref[Any]] = {}
+
+    def _begin(self) -> None:
+        # Keys made from now on are this process's own.
+        self._process, self._numbers = os.urandom(8), count()
+
+    def key_of(self, thing: Any) -> tuple[bytes, int]:
+        """The key of `thing`, a new one if it has none."""
+        return self.known_key(thing) or self.note(thing, (self._process, next(self._numbers)))
+
+    def known_key(self, thing: Any) -> tuple[bytes, int] | None:
+        """The key of `thing` if it has one."""
+        entry = self._entries.get(id(thing))
+        return entry[1] if entry is not None and entry[0]() is thing else None
+
+    def note(self, thing: Any, key: tuple[bytes, int]) -> tuple[bytes, int]:
+        """Let `thing` be known by `key`."""
+        number = id(thing)
+
+        def forget(gone: ref[Any]) -> None:
+            for table, place in ((self._entries, number), (self._objects, key)):
+                entry: Any = table.get(place)  # type: ignore[attr-defined]  # two tables of two kinds
+                if entry is gone or (type(entry) is tuple and entry[0] is gone):
+                    del table[place]  # type: ignore[attr-defined]
+
+        held = ref(thing, forget)
+        self._entries[number] = held, key
+        self._objects[key] = held
+        return key
+
+    def find(self, key: tuple[bytes, int]) -> Any:
+        """What is known by `key`; None where it is not there, or not any more."""
+        held = self._objects.get(key)
+        return None if held is None else held()
+
+
+_registry = _Registry()
+os.register_at_fork(after_in_child=_registry._begin)
+
+
+def _returned(key: tuple[bytes, int], name: str) -> Any:
+    """What this process had sent, and what comes back."""
+    found = _registry.find(key)
+    if found is None:
+        raise LookupError(f"{name!r} had been sent by value and comes back, but is not there any more")
+    return found
+
+
+class _BackPickler(reduction.ForkingPickler):
+    """Pickles what came by value as what it was."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (FunctionType, type)) and (key := _registry.known_key(obj)) is not None:
+            return _returned, (key, obj.__qualname__)
+        return NotImplemented
+
+
+def dump_back(value: Any, buffers: Any = None) -> bytes:
+    """The pickle of a result whose classes or functions are not to be found by name."""
+    stream = io.BytesIO()
+    _BackPickler(stream, 5, buffer_callback=buffers).dump(value)
+    return stream.getvalue()
+
+
+# ---------------------------------------------------------------- what a function uses
+
+_USES = ("LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
+_uses: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
+
+
+def used_globals(code: CodeType) -> frozenset[str]:
+    """The global names that the code reads, with those of the functions and classes in it."""
+    names = _uses.get(code)
+    if names is None:
+        found = {str(step.argval) for step in dis.get_instructions(code) if step.opname in _USES}
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                found |= used_globals(constant)
+        names = _uses[code] = frozenset(found)
+    return names
+
+
+def _submodules(module: ModuleType, code: CodeType) -> list[str]:
+    """The loaded submodules of `module` that the code may reach through its attributes."""
+    words = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            words |= set(constant.co_names)
+    prefix = module.__name__ + "."
+    return [
+        name
+        for name in list(sys.modules)
+        if name.startswith(prefix) and sys.modules[name] is not None and words.issuperset(name[len(prefix) :].split("."))
+    ]
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _refuse_file(file: Any) -> Any:
+    for name in ("stdin", "stdout", "stderr"):
+        if file is getattr(sys, name):  # the default of a parameter, say: the reader has its own
+            return getattr, (sys, name)
+    raise TypeError(
+        f"cannot pickle {type(file).__name__!r} object: an open file cannot be sent to another process; open it there by its name"
+    )
+
+
+def _refuse_view(view: memoryview) -> Any:
+    raise TypeError("cannot pickle 'memoryview' object: send bytes(...) of it")
+
+
+def _reduce_cell(cell: CellType) -> Any:
+    try:
+        content = cell.cell_contents
+    except ValueError:  # not bound yet
+        return CellType, ()
+    return CellType, (), (content,), None, None, _fill_cell
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
+    """Pickles for a process of which `main` says what it has."""
+
+    def __init__(self, stream: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None = None) -> None:
+        self._main = main
+        # On a second try: whether the value by this id can be sent, as None or the reason why not.
+        self._verdicts = verdicts
+        reduction._look_for_reducers()
+        own = {kind: how for kind, how in reduction.ForkingPickler._extra_reducers.items() if kind is not MethodType}
+        # Read when the pickler is made, and only then.
+        self.dispatch_table = {
+            **cloudpickle.Pickler.dispatch_table,
+            **own,
+            io.TextIOWrapper: _refuse_file,
+            memoryview: _refuse_view,
+            CellType: _reduce_cell,
+        }
+        super().__init__(stream, 5, buffers)
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is FunctionType:
+            return self._function(obj)
+        if isinstance(obj, type):
+            return self._class(obj)
+        return super().reducer_override(obj)
+
+    def _goes_by_name(self, thing: Any) -> bool | None:
+        """Whether the reader finds this function or class by its name; None: ask cloudpickle."""
+        module = getattr(thing, "__module__", None)
+        if module not in MAIN_NAMES:
+            return None
+        main = sys.modules.get("__main__")
+        top, _, _ = thing.__qualname__.partition(".")
+        if main is None or _attribute(main, thing.__qualname__) is not thing:
+            return False
+        return self._main.has(top, getattr(main, top))
+
+    def _class(self, cls: type) -> Any:
+        by_name = self._goes_by_name(cls)
+        if by_name:
+            return NotImplemented
+        reduced = super().reducer_override(cls)
+        if not isinstance(reduced, tuple) or len(reduced) != 6:  # by name after all
+            return reduced
+        make, arguments, state, _, _, fill = reduced
+        name = ""
+        if by_name is not None and "." not in cls.__qualname__:
+            main = sys.modules["__main__"]
+            name = cls.__name__ if getattr(main, cls.__name__, None) is cls else ""
+        return make, arguments, (fill, state, _registry.key_of(cls), name), None, None, _fill_class
+
+    def _function(self, func: FunctionType) -> Any:
+        by_name = self._goes_by_name(func)
+        if by_name:
+            return NotImplemented
+        if by_name is None:
+            reduced = super().reducer_override(func)
+            if not isinstance(reduced, tuple):
+                return reduced
+        home, lacking, missing = self._globals_of(func)
+        state = {
+            "qualname": func.__qualname__,
+            "module": func.__module__,
+            "defaults": func.__defaults__,
+            "kwdefaults": func.__kwdefaults__,
+            "annotations": self._annotations_of(func),
+            "doc": func.__doc__,
+            "dict": func.__dict__,
+            "type_params": getattr(func, "__type_params__", ()),
+            "globals": lacking,
+            "missing": missing,
+            "key": _registry.key_of(func),
+        }
+        arguments = home, func.__code__, func.__name__, func.__closure__
+        return _make_function, arguments, state, None, None, _fill_function
+
+    def _annotations_of(self, func: FunctionType) -> dict[str, Any]:
+        try:
+            annotations = func.__annotations__
+        except Exception:  # 3.14 evaluates them only now
+            return {}
+        return annotations if self._verdicts is None or self._reason_against(annotations) is None else {}
+
+    def _globals_of(self, func: FunctionType) -> tuple[Any, list[tuple[str, Any, bool]], dict[str, str]]:
+        """Where the reader finds the function's globals, what it lacks of them, and what of that cannot be sent."""
+        space, names = func.__globals__, used_globals(func.__code__)
+        home: Any = func.__module__
+        module = sys.modules.get(home) if isinstance(home, str) else None
+        main = sys.modules.get("__main__")
+        lacking: list[tuple[str, Any, bool]] = []
+        if main is not None and space is vars(main):
+            home = "__main__"
+            wanted = [name for name in names if name in space and not name.startswith("__")]
+            wanted = [name for name in wanted if not self._main.has(name, space[name])]
+        elif module is not None and space is vars(module) and self._main.has_module(home):
+            return home, [], {}
+        else:
+            # A namespace that no module of the reader's stands for: one of its own there, for all functions of this one.
+            about = {name: space[name] for name in ("__name__", "__package__", "__file__") if name in space}
+            home = _space_key(space), about
+            wanted = [name for name in names if name in space]
+        missing: dict[str, str] = {}
+        for name in wanted:
+            value = space[name]
+            if self._verdicts is not None and (reason := self._reason_against(value)) is not None:
+                missing[name] = f"{name!r} of {func.__module__} did not come along, since the process {self._main.why_not()}, and {reason}"
+                continue
+            lacking.append((name, value, isinstance(value, (FunctionType, type))))
+            if isinstance(value, ModuleType):
+                lacking.extend(("", sys.modules[name], False) for name in _submodules(value, func.__code__))
+        return home, lacking, missing
+
+    def _reason_against(self, value: Any) -> str | None:
+        """Why `value` cannot be sent; None where it can.  Only asked after a first try has failed."""
+        verdicts: Any = self._verdicts
+        if id(value) in verdicts:
+            return verdicts[id(value)]  # type: ignore[no-any-return]
+        verdicts[id(value)] = None  # while it is looked at: what names itself is judged by the rest
+        with _no_descriptors():
+            try:
+                _Pickler(io.BytesIO(), self._main, _leave_out, verdicts).dump(value)
+            except Exception as refusal:
+                verdicts[id(value)] = f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
+        return verdicts[id(value)]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _no_descriptors() -> Iterator[None]:
+    """Let a child that is being started have no descriptors for what is pickled in the block, which is thrown away."""
+    noted: list[int] = getattr(context.get_spawning_popen(), "_fds", [])
+    before = len(noted)
+    try:
+        yield
+    finally:
+        del noted[before:]
+
+
+def _leave_out(buffer: Any) -> bool:
+    """A `buffer_callback` that drops each large buffer: only whether it can be pickled is asked."""
+    return False
+
+
+def _attribute(of: Any, path: str) -> Any:
+    for name in path.split("."):
+        of = getattr(of, name, None)
+    return of
+
+
+def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
+    """The pickle of `value` for a process that has of `__main__` what `main` says.
+
+    `buffers` is called with each buffer that may go out of band, as pickle's `buffer_callback`; it is cleared before a second try.
+    """
+    noted: list[int] = getattr(context.get_spawning_popen(), "_fds", [])
+    before = len(noted)
+    try:
+        return _dump(value, main, buffers, None)
+    except Exception:
+        # Something that a function names cannot be sent: look which, and leave it out.
+        del noted[before:]
+        if (clear := getattr(buffers, "clear", None)) is not None:
+            clear()
+        return _dump(value, main, buffers, {})
+
+
+def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None) -> bytes:
+    stream = io.BytesIO()
+    _Pickler(stream, main, buffers, verdicts).dump(value)
+    return stream.getvalue()
+
+
+def can_be_sent(value: Any) -> bool:
+    """Whether `value` can be pickled now."""
+    with _no_descriptors():
+        try:
+            reduction.ForkingPickler(io.BytesIO(), 5, True, _leave_out).dump(value)
+        except Exception:
+            return False
+    return True
+
+
+def take(given: dict[str, Any]) -> None:
+    """Bind in `__main__` what the starter of this process gave it of its own."""
+    for name, value in given.items():
+        _bind(vars(sys.modules["__main__"]), name, value, False)
+
+
+# ---------------------------------------------------------------- reading
+
+#: namespaces that stand for those of other processes, by key
+_spaces: dict[tuple[bytes, int], dict[str, Any]] = {}
+#: the keys of this process's own namespaces; each is held, so that its number stays its own
+_own_spaces: dict[int, tuple[tuple[bytes, int], dict[str, Any]]] = {}
+#: what was bound here on behalf of another process: (id of the namespace, name) -> id of the value
+_bound_for_others: dict[tuple[int, str], int] = {}
+#: why a global is not here: name -> text
+_missing: dict[str, str] = {}
+
+
+def _space_key(space: dict[str, Any]) -> tuple[bytes, int]:
+    entry = _own_spaces.get(id(space))
+    if entry is None:
+        key = next((known for known, other in _spaces.items() if other is space), None)
+        entry = _own_spaces[id(space)] = key or (_registry._process, next(_registry._numbers)), space
+    return entry[0]
+
+
+def _space(home: Any) -> dict[str, Any]:
+    """The globals for a function that came."""
+    if isinstance(home, str):
+        return vars(sys.modules["__main__"] if home in MAIN_NAMES else import_module(home))
+    key, about = home
+    own = next((space for known, space in _own_spaces.values() if known == key), None)
+    if own is not None:
+        return own
+    space = _spaces.get(key)
+    if space is None:
+        space = _spaces[key] = {"__builtins__": sys.modules["builtins"], **about}
+    return space
+
+
+def _make_function(home: Any, code: CodeType, name: str, closure: tuple[CellType, ...] | None) -> FunctionType:
+    return FunctionType(code, _space(home), name, None, closure)
+
+
+def _fill_function(func: FunctionType, state: dict[str, Any]) -> None:
+    func.__qualname__, func.__module__ = state["qualname"], state["module"]
+    func.__defaults__, func.__kwdefaults__ = state["defaults"], state["kwdefaults"]
+    func.__annotations__, func.__doc__ = state["annotations"], state["doc"]
+    func.__dict__.update(state["dict"])
+    if state["type_params"]:
+        func.__type_params__ = state["type_params"]  # type: ignore[attr-defined]  # 3.12
+    _registry.note(func, state["key"])
+    for name, value, defines in state["globals"]:
+        if name:  # the rest had only to be imported
+            _bind(func.__globals__, name, value, defines)
+    _missing.update(state["missing"])
+
+
+def _bind(space: dict[str, Any], name: str, value: Any, defines: bool) -> None:
+    """Give the namespace what it lacks; what this process has bound there by itself stays, unless a newer definition comes."""
+    place = id(space), name
+    if name in space and not defines and _bound_for_others.get(place) != id(space[name]):
+        return
+    space[name] = value
+    _bound_for_others[place] = id(value)
+    _missing.pop(name, None)
+
+
+def _fill_class(cls: type, state: tuple[Callable[..., Any], Any, tuple[bytes, int], str]) -> None:
+    fill, content, key, name = state
+    fill(cls, content)
+    _registry.note(cls, key)
+    if name:
+        _bind(vars(sys.modules["__main__"]), name, cls, True)
+
+
+def _fill_cell(cell: CellType, state: tuple[Any]) -> None:
+    (cell.cell_contents,) = state
+
+
+def explain(error: NameError) -> None:
+    """Add to the error why this process has not the global that it is about."""
+    reason = _missing.get(getattr(error, "name", None) or "")
+    if reason is not None and error.args:
+        error.args = (f"{error.args[0]}: {reason}", *error.args[1:])
+
+
+# ---------------------------------------------------------------- whether it is still the same
+
+
+class Freshness:
+    """Tells whether a function that was sent by value still is what it was, with all of `__main__` that went along.
+
+    Compares by identity, as a name is looked up: what was changed in place counts as the same.
+    """
+
+    def __init__(self, func: FunctionType, main: WorkerMain) -> None:
+        self._space = vars(sys.modules["__main__"])
+        self._sent = {name: _hold(value) for name, value in _sent_along(func, main, self._space).items()}
+
+    def __call__(self) -> bool:
+        """Whether nothing has been bound anew since."""
+        space = self._space
+        return all(name in space and held() is space[name] for name, held in self._sent.items())
+
+
+def _hold(value: Any) -> Callable[[], Any]:
+    """What gives `value` back: it is held weakly if it can be, for it may be large."""
+    try:
+        return ref(value)
+    except TypeError:
+        return lambda: value
+
+
+def _sent_along(func: Any, main: WorkerMain, space: dict[str, Any]) -> dict[str, Any]:
+    """The globals of `__main__` that go along with the function, by itself or through others."""
+    found: dict[str, Any] = {}
+    pending = [func]
+    while pending:
+        for code in _codes_of(pending.pop(), space):
+            for name in used_globals(code):
+                if name in space and name not in found and not name.startswith("__") and not main.has(name, space[name]):
+                    found[name] = space[name]
+                    pending.append(space[name])
+    return found
+
+
+def _codes_of(thing: Any, space: dict[str, Any]) -> list[CodeType]:
+    """The code of a function, or of a class's functions, that has `space` for its globals."""
+    members = list(vars(thing).values()) if isinstance(thing, type) else [thing]
+    functions = [getattr(member, "__func__", member) for member in members]
+    return [func.__code__ for func in functions if isinstance(func, FunctionType) and func.__globals__ is space]

@@ -1,0 +1,334 @@
+"""What the processes that a program starts have of the program's own `__main__` module.
+
+A pickle names a function or a class of `__main__`; the process that reads it looks the name up in its own `__main__`.  Whether
+it finds there what was meant depends on how it was started:
+
+===================  ======================================================================================================
+fork                 it has what `__main__` held when it was forked; what was defined since, it has not
+spawn, forkserver    it loads the program's file or module again: it has what that defines outside ``if __name__ == "__main__"``
+the same, no file    it has nothing: a notebook, an interactive session, ``-c``, a script from the standard input, a folder, an
+                     archive or a package's ``__main__``
+===================  ======================================================================================================
+
+`worker_main` gives the object that answers the question for one pool or process.  `_by_value` sends what a process has not.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FunctionType, ModuleType
+from weakref import ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["MAIN_NAMES", "WorkerMain", "is_interactive", "worker_main"]
+
+#: the names that the main module goes by: children that load it know it by the second, too
+MAIN_NAMES = ("__main__", "__mp_main__")
+
+
+def worker_main(method: str | None) -> WorkerMain:
+    """What a process that is started now by this start method has of `__main__`."""
+    if method == "fork":
+        return ForkedMain()
+    from . import spawn
+
+    return LoadedMain() if spawn._main_module_data() else NoMain()
+
+
+def is_interactive(main: ModuleType) -> bool:
+    """Whether definitions may be typed into the main module while the program runs."""
+    return not hasattr(main, "__file__") or bool(sys.flags.interactive or sys.flags.inspect) or hasattr(sys, "ps1")
+
+
+def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
+    """The functions and classes that `main` itself defines, by the names that they have there."""
+    for name, value in list(vars(main).items()):
+        if isinstance(value, (FunctionType, type)) and value.__module__ in MAIN_NAMES:
+            yield name, value
+
+
+class WorkerMain:
+    """What a process has of `__main__`."""
+
+    def __init__(self) -> None:
+        self.main = sys.modules["__main__"]
+
+    def has(self, name: str, value: Any) -> bool:
+        """Whether the process finds under this name in its `__main__` what `value` is here."""
+        raise NotImplementedError
+
+    def may_lack(self) -> bool:
+        """Whether there may be a function or class in `__main__` that the process has not.  Quick, and true when in doubt."""
+        raise NotImplementedError
+
+    def has_module(self, name: str) -> bool:
+        """Whether the process can import the module."""
+        module = sys.modules.get(name)
+        return module is not None and _is_found_by_name(module, name)
+
+    def given_at_start(self) -> dict[str, Any]:
+        """What of `__main__` the process is given when it is started: for what can travel at no other time."""
+        return {}
+
+    def why_not(self) -> str:
+        """Why a process has not what it lacks, to follow "the process"."""
+        raise NotImplementedError
+
+
+class ForkedMain(WorkerMain):
+    """A process that is a copy of this one as it is now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names = frozenset(vars(self.main))
+        self._modules = frozenset(sys.modules)
+        self._size = len(vars(self.main))
+        # Weakly: a definition that was replaced is not kept, and a new one at the same address is not taken for it.
+        self._defined = {name: ref(value) for name, value in _definitions(self.main)}
+        self._interactive = is_interactive(self.main)
+
+    def has(self, name: str, value: Any) -> bool:
+        if sys.modules.get("__main__") is not self.main:
+            return False
+        if isinstance(value, (FunctionType, type)) and value.__module__ in MAIN_NAMES:
+            known = self._defined.get(name)
+            return known is not None and known() is value
+        return name in self._names
+
+    def may_lack(self) -> bool:
+        if sys.modules.get("__main__") is not self.main:
+            return True
+        if not self._interactive and len(vars(self.main)) == self._size:
+            return False
+        return any(not self.has(name, value) for name, value in _definitions(self.main))
+
+    def has_module(self, name: str) -> bool:
+        return name in self._modules or super().has_module(name)
+
+    def why_not(self) -> str:
+        return "was forked before it was defined"
+
+
+class LoadedMain(WorkerMain):
+    """A process that loads the program's file or module again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._file: str | None = getattr(self.main, "__file__", None)
+        self._interactive = is_interactive(self.main)
+        self._text: str | None = None
+        self._bound: frozenset[str] | None = None
+        self._analysed = False
+        self._lacked_at: tuple[int, bool] = -1, False
+
+    def has(self, name: str, value: Any) -> bool:
+        if sys.modules.get("__main__") is not self.main:
+            return False
+        if (code := _some_code(value)) is not None and not self._is_of_the_file(code):
+            return False  # typed in after the file had been run, or made by exec()
+        bound = self._names_bound()
+        return bound is None or name in bound
+
+    def may_lack(self) -> bool:
+        if sys.modules.get("__main__") is not self.main:
+            return True
+        if not self._interactive and not self._guard_defines():
+            return False
+        size = len(vars(self.main))
+        if self._interactive or self._lacked_at[0] != size:
+            lacks = any(not self.has(name, value) for name, value in _definitions(self.main))
+            self._lacked_at = size, lacks
+        return self._lacked_at[1]
+
+    def why_not(self) -> str:
+        return "loads the program's main module without what stands under `if __name__ == '__main__'`"
+
+    def _is_of_the_file(self, code: CodeType) -> bool:
+        """Whether the code comes from the program's file rather than from a prompt."""
+        name = code.co_filename
+        return not (name[:1] == "<" and name[-1:] == ">")
+
+    def _source(self) -> str:
+        if self._text is None:
+            self._text = ""
+            if self._file is not None and not self._file.endswith(".pyc"):
+                try:
+                    with open(self._file, encoding="utf-8", errors="replace") as file:
+                        self._text = file.read()
+                except OSError:
+                    pass
+        return self._text
+
+    def _guard_defines(self) -> bool:
+        """Whether something that looks like a definition stands in an indented line below a guard.
+
+        Reading lines costs less than a syntax tree, which most programs do without.
+        """
+        guarded = False
+        for line in self._source().splitlines():
+            if line[:1] not in ("", " ", "\t", "#", ")", "]", "}"):
+                guarded = line.startswith(("if ", "if(")) and "__name__" in line
+                if guarded and line.partition(":")[2].strip():
+                    return True
+            elif guarded and line.lstrip().startswith(("def ", "class ", "async ", "@", "from ", "exec")):
+                return True
+        return False
+
+    def _names_bound(self) -> frozenset[str] | None:
+        """The names that loading the file binds; None where that cannot be known."""
+        if not self._analysed:
+            self._analysed = True
+            text = self._source()
+            if text:
+                self._bound = _bound_by_loading(text)
+        return self._bound
+
+
+class NoMain(WorkerMain):
+    """A process that cannot load the program's main module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Locks, queues and their like; the same for all processes of a pool.
+        self._given: dict[str, Any] = {}
+        self._given_known = False
+
+    def given_at_start(self) -> dict[str, Any]:
+        if not self._given_known:
+            self._given = {name: value for name, value in list(vars(self.main).items()) if _goes_at_start_only(value)}
+            self._given_known = True
+        return self._given
+
+    def has(self, name: str, value: Any) -> bool:
+        return self._given.get(name, self) is value
+
+    def may_lack(self) -> bool:
+        return True
+
+    def why_not(self) -> str:
+        return "cannot load the program's main module, which is no file that can be imported"
+
+
+#: modules whose objects may be pickled only while a process is being started
+_AT_START = ("synchronize", "queues", "sharedctypes")
+
+
+def _goes_at_start_only(value: Any) -> bool:
+    """Whether `value` is a lock, a queue, a shared value or the like, and the process that is being started may have it."""
+    own = {f"{__package__}.{name}" for name in _AT_START} | {f"multiprocessing.{name}" for name in _AT_START}
+    kinds = type(value).__mro__
+    if not (hasattr(value, "_wrapper") or any(kind.__module__ in own for kind in kinds)) or isinstance(value, type):
+        return False
+    from . import _by_value
+
+    return _by_value.can_be_sent(value)
+
+
+def _some_code(value: Any) -> CodeType | None:
+    """The code of a function, or of one of a class's functions."""
+    if isinstance(value, FunctionType):
+        return value.__code__
+    if isinstance(value, type):
+        for member in vars(value).values():
+            member = getattr(member, "__func__", member)
+            if isinstance(member, FunctionType) and member.__module__ == value.__module__:
+                return member.__code__
+    return None
+
+
+def _is_found_by_name(module: ModuleType, name: str) -> bool:
+    """Whether importing `name` in another process, with this one's search path, leads to the same module."""
+    spec = getattr(module, "__spec__", None)
+    if spec is None or spec.loader is None:
+        return False
+    package = sys.modules.get(name.rpartition(".")[0])
+    path = getattr(package, "__path__", None) if "." in name else None
+    for finder in sys.meta_path:
+        try:
+            found = finder.find_spec(name, path)
+        except Exception:  # a finder that cannot say: let the other process try
+            return True
+        if found is not None:
+            return found.origin == spec.origin
+    return False
+
+
+# ---------------------------------------------------------------- reading the program
+
+
+def _bound_by_loading(text: str) -> frozenset[str] | None:
+    """The names that a program binds at its top level when it is loaded under another name than `__main__`."""
+    import ast
+
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    names: set[str] = set()
+    for statement in _loaded_statements(tree.body, ast):
+        for node in _of_this_scope(statement, ast):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            elif isinstance(node, ast.alias):
+                if node.name == "*":
+                    return None
+                names.add(node.asname or node.name.partition(".")[0])
+            elif isinstance(node, ast.ExceptHandler) and node.name:
+                names.add(node.name)
+            elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
+                names.add(node.name)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exec", "globals"):
+                return None
+    return frozenset(names)
+
+
+def _loaded_statements(body: list[ast.stmt], ast: Any) -> Iterator[ast.stmt]:
+    """The statements of a module's top level less the branch that only `__main__` takes."""
+    for statement in body:
+        branch = _guard(statement, ast)
+        if branch is None:
+            yield statement
+        else:
+            yield from _loaded_statements(branch, ast)
+
+
+def _guard(statement: ast.stmt, ast: Any) -> list[ast.stmt] | None:
+    """The statements that a loaded module runs of ``if __name__ == "__main__"``; None for another statement."""
+    if not isinstance(statement, ast.If):
+        return None
+    test: Any = statement.test
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        # All of it has to be true, the guard among it.
+        test = next((part for part in test.values if _compares_name(part, ast)), test)
+    if not _compares_name(test, ast):
+        return None
+    if isinstance(test.ops[0], ast.Eq):
+        return list(statement.orelse)
+    return [*statement.body] if isinstance(test.ops[0], ast.NotEq) else None
+
+
+def _compares_name(test: Any, ast: Any) -> bool:
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+        return False
+    sides = (test.left, test.comparators[0])
+    return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides) and any(
+        isinstance(side, ast.Constant) and side.value == "__main__" for side in sides
+    )
+
+
+def _of_this_scope(statement: ast.AST, ast: Any) -> Iterator[ast.AST]:
+    """The nodes of a statement that bind names in the module, without the bodies of functions and classes."""
+    pending = [statement]
+    while pending:
+        node = pending.pop()
+        yield node
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            continue
+        pending.extend(ast.iter_child_nodes(node))
