@@ -6,7 +6,8 @@
   the function's module's name.  What the reader has there is used as it is, so that a global that the reader has set is seen, and a
   class is the class that the reader knows.
 * What the reader lacks of `__main__` (`WorkerMain.has` says so) goes along, and is bound in the reader's `__main__`.  A newer
-  definition of a function or class replaces an older one.  Any other value does not replace what the reader itself has bound.
+  definition of a function or class replaces an older one, and takes those along that use it.  Any other value is bound only where
+  the reader has nothing under that name: it keeps what it had when it began, what it was sent first, and what it has set itself.
 * A function or class that came by value is known by a key.  When it goes back, alone or as the class of an object, it goes as that
   key, and arrives as what the first sender knows (`dump_back`).
 * What pickle refuses for a reason, such as an open file, is refused here too, where cloudpickle makes a copy of its text.
@@ -178,6 +179,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         self._main = main
         # On a second try: whether the value by this id can be sent, as None or the reason why not.
         self._verdicts = verdicts
+        self._reached: dict[int, dict[str, Any]] = {}
         reduction._look_for_reducers()
         own = {kind: how for kind, how in reduction.ForkingPickler._extra_reducers.items() if kind is not MethodType}
         # Read when the pickler is made, and only then.
@@ -206,7 +208,19 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         top, _, _ = thing.__qualname__.partition(".")
         if main is None or _attribute(main, thing.__qualname__) is not thing:
             return False
-        return self._main.has(top, getattr(main, top))
+        # Something that has been defined anew since goes along with those that use it.
+        definition = getattr(main, top)
+        return self._main.has(top, definition) and all(
+            self._main.has(name, value) for name, value in self._uses_of(definition, vars(main)).items() if _defines(value)
+        )
+
+    def _uses_of(self, definition: Any, space: dict[str, Any]) -> dict[str, Any]:
+        if not self._main.changes:
+            return {}
+        uses = self._reached.get(id(definition))
+        if uses is None:
+            uses = self._reached[id(definition)] = reached_from(definition, space)
+        return uses
 
     def _class(self, cls: type) -> Any:
         by_name = self._goes_by_name(cls)
@@ -278,7 +292,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             if self._verdicts is not None and (reason := self._reason_against(value)) is not None:
                 missing[name] = f"{name!r} of {func.__module__} did not come along, since the process {self._main.why_not()}, and {reason}"
                 continue
-            lacking.append((name, value, isinstance(value, (FunctionType, type))))
+            lacking.append((name, value, _defines(value)))
             if isinstance(value, ModuleType):
                 lacking.extend(("", sys.modules[name], False) for name in _submodules(value, func.__code__))
         return home, lacking, missing
@@ -311,6 +325,11 @@ def _no_descriptors() -> Iterator[None]:
 def _leave_out(buffer: Any) -> bool:
     """A `buffer_callback` that drops each large buffer: only whether it can be pickled is asked."""
     return False
+
+
+def _defines(value: Any) -> bool:
+    """Whether it is a function or a class of `__main__`, of which there may be a newer one."""
+    return isinstance(value, (FunctionType, type)) and value.__module__ in MAIN_NAMES
 
 
 def _attribute(of: Any, path: str) -> Any:
@@ -364,8 +383,6 @@ def take(given: dict[str, Any]) -> None:
 _spaces: dict[tuple[bytes, int], dict[str, Any]] = {}
 #: the keys of this process's own namespaces; each is held, so that its number stays its own
 _own_spaces: dict[int, tuple[tuple[bytes, int], dict[str, Any]]] = {}
-#: what was bound here on behalf of another process: (id of the namespace, name) -> id of the value
-_bound_for_others: dict[tuple[int, str], int] = {}
 #: why a global is not here: name -> text
 _missing: dict[str, str] = {}
 
@@ -411,12 +428,10 @@ def _fill_function(func: FunctionType, state: dict[str, Any]) -> None:
 
 
 def _bind(space: dict[str, Any], name: str, value: Any, defines: bool) -> None:
-    """Give the namespace what it lacks; what this process has bound there by itself stays, unless a newer definition comes."""
-    place = id(space), name
-    if name in space and not defines and _bound_for_others.get(place) != id(space[name]):
+    """Give the namespace what it lacks; of what it has, only definitions are replaced."""
+    if name in space and not defines:
         return
     space[name] = value
-    _bound_for_others[place] = id(value)
     _missing.pop(name, None)
 
 
@@ -443,37 +458,26 @@ def explain(error: NameError) -> None:
 
 
 class Freshness:
-    """Tells whether a function that was sent by value still is what it was, with all of `__main__` that went along.
+    """Tells whether a function means what it did, with all definitions of `__main__` that it reaches."""
 
-    Compares by identity, as a name is looked up: what was changed in place counts as the same.
-    """
-
-    def __init__(self, func: FunctionType, main: WorkerMain) -> None:
+    def __init__(self, func: FunctionType) -> None:
         self._space = vars(sys.modules["__main__"])
-        self._sent = {name: _hold(value) for name, value in _sent_along(func, main, self._space).items()}
+        reached = reached_from(func, self._space)
+        self._seen = {name: ref(value) for name, value in reached.items() if _defines(value)}
 
     def __call__(self) -> bool:
-        """Whether nothing has been bound anew since."""
-        space = self._space
-        return all(name in space and held() is space[name] for name, held in self._sent.items())
+        """Whether none has been defined anew since."""
+        return all(held() is self._space.get(name) for name, held in self._seen.items())
 
 
-def _hold(value: Any) -> Callable[[], Any]:
-    """What gives `value` back: it is held weakly if it can be, for it may be large."""
-    try:
-        return ref(value)
-    except TypeError:
-        return lambda: value
-
-
-def _sent_along(func: Any, main: WorkerMain, space: dict[str, Any]) -> dict[str, Any]:
-    """The globals of `__main__` that go along with the function, by itself or through others."""
+def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
+    """The values in the namespace `space` that a function or class reaches by name, by itself or through others there."""
     found: dict[str, Any] = {}
-    pending = [func]
+    pending = [definition]
     while pending:
         for code in _codes_of(pending.pop(), space):
             for name in used_globals(code):
-                if name in space and name not in found and not name.startswith("__") and not main.has(name, space[name]):
+                if name in space and name not in found and not name.startswith("__"):
                     found[name] = space[name]
                     pending.append(space[name])
     return found

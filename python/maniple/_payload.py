@@ -62,11 +62,11 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
 
 def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
     """For a function that was sent to the workers once: what says whether that still is what a call needs; None: for ever."""
-    if getattr(func, "__module__", None) not in MAIN_NAMES or not main.may_lack():
+    if getattr(func, "__module__", None) not in MAIN_NAMES or not main.changes:
         return None
     from . import _by_value
 
-    return _by_value.Freshness(func, main)
+    return _by_value.Freshness(func)
 
 
 # ---- in the worker ----

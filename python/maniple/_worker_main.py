@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["MAIN_NAMES", "WorkerMain", "is_interactive", "worker_main"]
+__all__ = ["MAIN_NAMES", "WorkerMain", "worker_main"]
 
 #: the names that the main module goes by: children that load it know it by the second, too
 MAIN_NAMES = ("__main__", "__mp_main__")
@@ -40,7 +40,7 @@ def worker_main(method: str | None) -> WorkerMain:
     return LoadedMain() if spawn._main_module_data() else NoMain()
 
 
-def is_interactive(main: ModuleType) -> bool:
+def _is_interactive(main: ModuleType) -> bool:
     """Whether definitions may be typed into the main module while the program runs."""
     return not hasattr(main, "__file__") or bool(sys.flags.interactive or sys.flags.inspect) or hasattr(sys, "ps1")
 
@@ -57,6 +57,8 @@ class WorkerMain:
 
     def __init__(self) -> None:
         self.main = sys.modules["__main__"]
+        #: whether definitions may be typed into the main module while the program runs
+        self.changes = _is_interactive(self.main)
 
     def has(self, name: str, value: Any) -> bool:
         """Whether the process finds under this name in its `__main__` what `value` is here."""
@@ -90,7 +92,6 @@ class ForkedMain(WorkerMain):
         self._size = len(vars(self.main))
         # Weakly: a definition that was replaced is not kept, and a new one at the same address is not taken for it.
         self._defined = {name: ref(value) for name, value in _definitions(self.main)}
-        self._interactive = is_interactive(self.main)
 
     def has(self, name: str, value: Any) -> bool:
         if sys.modules.get("__main__") is not self.main:
@@ -103,7 +104,7 @@ class ForkedMain(WorkerMain):
     def may_lack(self) -> bool:
         if sys.modules.get("__main__") is not self.main:
             return True
-        if not self._interactive and len(vars(self.main)) == self._size:
+        if not self.changes and len(vars(self.main)) == self._size:
             return False
         return any(not self.has(name, value) for name, value in _definitions(self.main))
 
@@ -120,7 +121,6 @@ class LoadedMain(WorkerMain):
     def __init__(self) -> None:
         super().__init__()
         self._file: str | None = getattr(self.main, "__file__", None)
-        self._interactive = is_interactive(self.main)
         self._text: str | None = None
         self._bound: frozenset[str] | None = None
         self._analysed = False
@@ -137,10 +137,10 @@ class LoadedMain(WorkerMain):
     def may_lack(self) -> bool:
         if sys.modules.get("__main__") is not self.main:
             return True
-        if not self._interactive and not self._guard_defines():
+        if not self.changes and not self._guard_defines():
             return False
         size = len(vars(self.main))
-        if self._interactive or self._lacked_at[0] != size:
+        if self.changes or self._lacked_at[0] != size:
             lacks = any(not self.has(name, value) for name, value in _definitions(self.main))
             self._lacked_at = size, lacks
         return self._lacked_at[1]

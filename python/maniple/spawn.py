@@ -243,7 +243,9 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_path(data["init_main_from_path"])
     elif data.get("init_main_empty"):
         # What this interpreter began with is no part of the program; what comes by value finds its globals here.
-        _install_main(types.ModuleType("__mp_main__"))
+        fresh = types.ModuleType("__mp_main__")
+        vars(fresh)["__builtins__"] = sys.modules["builtins"]  # as the import system gives it
+        _install_main(fresh)
 
 
 def _install_main(loaded: types.ModuleType) -> None:
