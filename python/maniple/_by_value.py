@@ -7,7 +7,7 @@
   class is the class that the reader knows.
 * What the reader lacks of `__main__` (`WorkerMain.has` says so) goes along, and is bound in the reader's `__main__`.  A newer
   definition of a function or class replaces an older one, and takes those along that use it.  Any other value is bound only where
-  the reader has nothing under that name: it keeps what it had when it began, what it was sent first, and what it has set itself.
+  the reader has nothing under that name: it keeps what it had when it began, and what it has set itself.
 * A function or class that came by value is known by a key.  When it goes back, alone or as the class of an object, it goes as that
   key, and arrives as what the first sender knows (`dump_back`).
 * What pickle refuses for a reason, such as an open file, is refused here too, where cloudpickle makes a copy of its text.
@@ -288,7 +288,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             wanted = [name for name in names if name in space]
         missing: dict[str, str] = {}
         for name in wanted:
-            value = space[name]
+            value = self._main.value_to_send(name, space[name]) if home == "__main__" else space[name]
             if self._verdicts is not None and (reason := self._reason_against(value)) is not None:
                 missing[name] = f"{name!r} of {func.__module__} did not come along, since the process {self._main.why_not()}, and {reason}"
                 continue

@@ -22,7 +22,7 @@ from weakref import ref
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 __all__ = ["MAIN_NAMES", "WorkerMain", "worker_main"]
@@ -33,16 +33,24 @@ MAIN_NAMES = ("__main__", "__mp_main__")
 
 def worker_main(method: str | None) -> WorkerMain:
     """What a process that is started now by this start method has of `__main__`."""
+    global _loaded
     if method == "fork":
         return ForkedMain()
+    if getattr(sys, "frozen", False):
+        return FrozenMain()
     from . import spawn
 
-    return LoadedMain() if spawn._main_module_data() else NoMain()
+    if not spawn._main_module_data():
+        return NoMain()
+    if _loaded is None or _loaded.main is not sys.modules["__main__"]:
+        _loaded = LoadedMain()
+    return _loaded
 
 
 def _is_interactive(main: ModuleType) -> bool:
     """Whether definitions may be typed into the main module while the program runs."""
-    return not hasattr(main, "__file__") or bool(sys.flags.interactive or sys.flags.inspect) or hasattr(sys, "ps1")
+    file = getattr(main, "__file__", None)
+    return file is None or file[:1] == "<" or bool(sys.flags.interactive or sys.flags.inspect) or hasattr(sys, "ps1")
 
 
 def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
@@ -76,6 +84,10 @@ class WorkerMain:
     def given_at_start(self) -> dict[str, Any]:
         """What of `__main__` the process is given when it is started: for what can travel at no other time."""
         return {}
+
+    def value_to_send(self, name: str, value: Any) -> Any:
+        """What the process is to have under a name that it lacks, and which stands for `value` here."""
+        return value
 
     def why_not(self) -> str:
         """Why a process has not what it lacks, to follow "the process"."""
@@ -189,6 +201,23 @@ class LoadedMain(WorkerMain):
         return self._bound
 
 
+#: of the main module that was asked for last; what it has read of the file serves for all processes
+_loaded: LoadedMain | None = None
+
+
+class FrozenMain(WorkerMain):
+    """A process that begins by running the frozen program up to its `freeze_support()`."""
+
+    def has(self, name: str, value: Any) -> bool:
+        return True
+
+    def may_lack(self) -> bool:
+        return False
+
+    def why_not(self) -> str:
+        return "runs the frozen program only up to its freeze_support()"
+
+
 class NoMain(WorkerMain):
     """A process that cannot load the program's main module."""
 
@@ -197,12 +226,21 @@ class NoMain(WorkerMain):
         # Locks, queues and their like; the same for all processes of a pool.
         self._given: dict[str, Any] = {}
         self._given_known = False
+        # A process that begins now has the values of now, as a forked one would.
+        self._values = {name: _hold(value) for name, value in list(vars(self.main).items()) if not name.startswith("__")}
 
     def given_at_start(self) -> dict[str, Any]:
         if not self._given_known:
             self._given = {name: value for name, value in list(vars(self.main).items()) if _goes_at_start_only(value)}
             self._given_known = True
         return self._given
+
+    def value_to_send(self, name: str, value: Any) -> Any:
+        held = self._values.get(name)
+        if held is None or isinstance(value, (FunctionType, type)):
+            return value
+        before = held()
+        return value if before is None else before
 
     def has(self, name: str, value: Any) -> bool:
         return self._given.get(name, self) is value
@@ -212,6 +250,14 @@ class NoMain(WorkerMain):
 
     def why_not(self) -> str:
         return "cannot load the program's main module, which is no file that can be imported"
+
+
+def _hold(value: Any) -> Callable[[], Any]:
+    """What gives `value` back; weakly if it can be, for it may be large."""
+    try:
+        return ref(value)
+    except TypeError:
+        return lambda: value
 
 
 #: modules whose objects may be pickled only while a process is being started

@@ -51,8 +51,10 @@ class ToldPopen(popen_fork.Popen):
             reduction.dump(process_obj, out)
         except (PicklingError, AttributeError, TypeError) as problem:
             refusal = problem
+        if refusal is None and b"_main__" not in out.getvalue()[start:]:
+            return
         main = worker_main(self.method)
-        if refusal is None and (not main.may_lack() or b"_main__" not in out.getvalue()[start:]):
+        if refusal is None and not main.may_lack():
             return
         from . import _by_value
 
