@@ -72,10 +72,11 @@ class _Registry:
         number = id(thing)
 
         def forget(gone: ref[Any]) -> None:
-            for table, place in ((self._entries, number), (self._objects, key)):
-                entry: Any = table.get(place)  # type: ignore[attr-defined]  # two tables of two kinds
-                if entry is gone or (type(entry) is tuple and entry[0] is gone):
-                    del table[place]  # type: ignore[attr-defined]
+            entry = self._entries.get(number)
+            if entry is not None and entry[0] is gone:
+                del self._entries[number]
+            if self._objects.get(key) is gone:
+                del self._objects[key]
 
         held = ref(thing, forget)
         self._entries[number] = held, key
@@ -144,7 +145,9 @@ def _submodules(module: ModuleType, code: CodeType) -> list[str]:
     return [
         name
         for name in list(sys.modules)
-        if name.startswith(prefix) and sys.modules[name] is not None and words.issuperset(name[len(prefix) :].split("."))
+        if name.startswith(prefix)
+        and sys.modules[name] is not None
+        and words.issuperset(name[len(prefix) :].split("."))
     ]
 
 
@@ -211,7 +214,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         # Something that has been defined anew since goes along with those that use it.
         definition = getattr(main, top)
         return self._main.has(top, definition) and all(
-            self._main.has(name, value) for name, value in self._uses_of(definition, vars(main)).items() if _defines(value)
+            self._main.has(name, value)
+            for name, value in self._uses_of(definition, vars(main)).items()
+            if _defines(value)
         )
 
     def _uses_of(self, definition: Any, space: dict[str, Any]) -> dict[str, Any]:
@@ -290,7 +295,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         for name in wanted:
             value = self._main.value_to_send(name, space[name]) if home == "__main__" else space[name]
             if self._verdicts is not None and (reason := self._reason_against(value)) is not None:
-                missing[name] = f"{name!r} of {func.__module__} did not come along, since the process {self._main.why_not()}, and {reason}"
+                missing[name] = (
+                    f"{name!r} of {func.__module__} did not come along, since the process {self._main.why_not()}, and {reason}"
+                )
                 continue
             lacking.append((name, value, _defines(value)))
             if isinstance(value, ModuleType):

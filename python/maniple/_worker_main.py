@@ -227,7 +227,9 @@ class NoMain(WorkerMain):
         self._given: dict[str, Any] = {}
         self._given_known = False
         # A process that begins now has the values of now, as a forked one would.
-        self._values = {name: _hold(value) for name, value in list(vars(self.main).items()) if not name.startswith("__")}
+        self._values = {
+            name: _hold(value) for name, value in list(vars(self.main).items()) if not name.startswith("__")
+        }
 
     def given_at_start(self) -> dict[str, Any]:
         if not self._given_known:
@@ -300,7 +302,7 @@ def _is_found_by_name(module: ModuleType, name: str) -> bool:
         except Exception:  # a finder that cannot say: let the other process try
             return True
         if found is not None:
-            return found.origin == spec.origin
+            return bool(found.origin == spec.origin)
     return False
 
 

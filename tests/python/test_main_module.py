@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import zipapp
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,101 @@ def test_typed_in_definitions(kind: str, method: str, mp_package: str) -> None:
 @pytest.mark.parametrize("how", [[], ["-m", "cProfile", "-o", "/dev/null"]], ids=["script", "profiled"])
 def test_what_a_script_defines_keeps_its_identity(how: list[str], method: str, mp_package: str) -> None:
     assert run(*how, PROGRAMS / "by_value.py", mp_package, method) == ("done\n", "")
+
+
+def _as_script(program: str, folder: Path) -> tuple[list[str], str | None]:
+    (folder / "prog.py").write_text(program)
+    return ["prog.py"], None
+
+
+def _without_suffix(program: str, folder: Path) -> tuple[list[str], str | None]:
+    (folder / "prog").write_text(program)
+    return ["prog"], None
+
+
+def _from_stdin(program: str, folder: Path) -> tuple[list[str], str | None]:
+    return ["-"], program
+
+
+def _as_text(program: str, folder: Path) -> tuple[list[str], str | None]:
+    return ["-c", program], None
+
+
+def _as_folder(program: str, folder: Path) -> tuple[list[str], str | None]:
+    (folder / "app").mkdir()
+    (folder / "app" / "__main__.py").write_text(program)
+    return ["app"], None
+
+
+def _as_archive(program: str, folder: Path) -> tuple[list[str], str | None]:
+    arguments, _ = _as_folder(program, folder)
+    zipapp.create_archive(folder / "app", folder / "app.pyz")
+    return ["app.pyz"], None
+
+
+def _as_package(program: str, folder: Path) -> tuple[list[str], str | None]:
+    _as_folder(program, folder)
+    (folder / "app" / "__init__.py").write_text("")
+    return ["-m", "app"], None
+
+
+def _as_module(program: str, folder: Path) -> tuple[list[str], str | None]:
+    (folder / "pack").mkdir()
+    (folder / "pack" / "__init__.py").write_text("")
+    (folder / "pack" / "prog.py").write_text("from . import __name__ as above\n" + program)
+    return ["-m", "pack.prog"], None
+
+
+def _launched_by(run_it: str) -> Callable[[str, Path], tuple[list[str], str | None]]:
+    def make(program: str, folder: Path) -> tuple[list[str], str | None]:
+        (folder / "prog.py").write_text(program)
+        launcher = f"import os, runpy, sys\n__import__(os.environ['PROGRAM_PACKAGE'])\nif __name__ == '__main__':\n    {run_it}\n"
+        (folder / "launcher.py").write_text(launcher)
+        return ["launcher.py"], None
+
+    return make
+
+
+def _removed(program: str, folder: Path) -> tuple[list[str], str | None]:
+    (folder / "prog.py").write_text("import os\nif __name__ == '__main__':\n    os.unlink(__file__)\n" + program)
+    return ["prog.py"], None
+
+
+def _after_chdir(program: str, folder: Path) -> tuple[list[str], str | None]:
+    (folder / "prog.py").write_text(program.replace("def main():\n", "def main():\n    os.chdir('/')\n"))
+    return ["./prog.py"], None
+
+
+def _debugged(program: str, folder: Path) -> tuple[list[str], str | None]:
+    (folder / "prog.py").write_text(program)
+    return ["-m", "pdb", "-c", "continue", "prog.py"], "quit\n"
+
+
+KINDS_OF_START = {
+    "script": _as_script,
+    "script without suffix": _without_suffix,
+    "standard input": _from_stdin,
+    "text": _as_text,
+    "folder": _as_folder,
+    "archive": _as_archive,
+    "package": _as_package,
+    "module in a package": _as_module,
+    "runpy.run_path": _launched_by("runpy.run_path('prog.py', run_name='__main__')"),
+    "runpy.run_module": _launched_by("runpy.run_module('prog', run_name='__main__', alter_sys=True)"),
+    "removed script": _removed,
+    "other directory": _after_chdir,
+    "debugger": _debugged,
+}
+
+
+@pytest.mark.better_than_standard("does not find these main modules again, and no lambdas")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS_OF_START)
+def test_the_main_module_is_found_again(kind: str, method: str, mp_package: str, tmp_path: Path) -> None:
+    program = (PROGRAMS / "main_program.py").read_text()
+    arguments, text = KINDS_OF_START[kind](program, tmp_path)
+    environment = {**os.environ, "PROGRAM_PACKAGE": mp_package, "PROGRAM_METHOD": method}
+    out, err = run(*arguments, cwd=tmp_path, input=text, env=environment)
+    wanted = "[2, 4] [True] 10 0\n"
+    assert out == wanted or (kind == "debugger" and wanted in out)
+    assert err == ""

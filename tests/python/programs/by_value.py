@@ -159,7 +159,7 @@ def functions(pool):
     assert pool.apply(lambda: asyncio.run(coroutine(3))) == 3
     assert pool.apply(lambda *, k: k.x, (), {"k": Point(2)}) == 2
     assert pool.apply(lambda file=sys.stdout: file is sys.stdout)
-    assert pool.apply(lambda hint: hint, (typing.Optional[int],)) == typing.Optional[int]
+    assert pool.apply(lambda hint: hint, (typing.Literal[1],)) == typing.Literal[1]
 
     def sent():
         return 1
@@ -188,7 +188,7 @@ def many_threads(pool):
 
     def work(i):
         for k in range(10):
-            made, point = pool.map(lambda x: (Local(x + i), Point(k)), [k])[0]
+            made, point = pool.map(lambda x, k=k: (Local(x + i), Point(k)), [k])[0]
             if (type(made), made.x, type(point), point.x) != (Local, k + i, Point, k):
                 wrong.append((i, k))
 
