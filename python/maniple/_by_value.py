@@ -23,7 +23,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import count
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -38,7 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Freshness", "can_be_sent", "dump", "dump_back", "explain", "take", "used_globals"]
+__all__ = ["Freshness", "can_be_sent", "definitions", "dump", "dump_back", "explain", "take", "used_globals"]
 
 # ---------------------------------------------------------------- keys
 
@@ -312,7 +312,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         verdicts[id(value)] = None  # while it is looked at: what names itself is judged by the rest
         with _no_descriptors():
             try:
-                _Pickler(io.BytesIO(), self._main, _leave_out, verdicts).dump(value)
+                type(self)(io.BytesIO(), self._main, _leave_out, verdicts).dump(value)
             except Exception as refusal:
                 verdicts[id(value)] = f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
         return verdicts[id(value)]  # type: ignore[no-any-return]
@@ -366,6 +366,39 @@ def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] |
     stream = io.BytesIO()
     _Pickler(stream, main, buffers, verdicts).dump(value)
     return stream.getvalue()
+
+
+def definitions(main: WorkerMain) -> dict[str, bytes]:
+    """The functions and classes of `__main__` that a process lacks, each by its name as a pickle.
+
+    The process resolves a name when something that it reads asks for it.  Data that they use comes along where it is small.
+    """
+    pickles = {}
+    for name, value in list(vars(main.main).items()):
+        if _defines(value) and not main.has(name, value):
+            with _no_descriptors(), suppress(Exception):  # what cannot be sent is missed only by who asks for it
+                stream = io.BytesIO()
+                _Sketcher(stream, main, None, {}).dump(value)
+                pickles[name] = stream.getvalue()
+    return pickles
+
+
+class _Sketcher(_Pickler):
+    """Pickles definitions, and of the data that they use only what is small."""
+
+    _SMALL = 4096
+
+    def _reason_against(self, value: Any) -> str | None:
+        if not _defines(value) and not isinstance(value, ModuleType):
+            if getattr(value, "__len__", None) is not None and len(value) > self._SMALL:
+                return "it is too large to be sent beforehand"
+            stream, large = io.BytesIO(), [0]
+            try:
+                reduction.ForkingPickler(stream, 5, True, large.append).dump(value)
+            except Exception as refusal:
+                return f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
+            return None if len(large) == 1 and stream.tell() <= self._SMALL else "it is too large to be sent beforehand"
+        return super()._reason_against(value)
 
 
 def can_be_sent(value: Any) -> bool:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from signal import SIGKILL
 
 from . import _launch, popen_fork, reduction, spawn, util  # noqa: F401
-from ._worker_main import worker_main
+from ._worker_main import WorkerMain, worker_main
 from .context import set_spawning_popen
 from .popen_fork import Wires
 
@@ -38,23 +38,26 @@ class ToldPopen(popen_fork.Popen):
         out = io.BytesIO()
         set_spawning_popen(self)
         try:
-            reduction.dump(spawn.get_preparation_data(process_obj.name), out)
-            self._describe(process_obj, out)
+            main = worker_main(self.method)
+            told = spawn.get_preparation_data(process_obj.name)
+            if main.may_lack():
+                from ._by_value import definitions
+
+                told["main_definitions"] = definitions(main)
+            reduction.dump(told, out)
+            self._describe(process_obj, out, main)
         finally:
             set_spawning_popen(None)
         return out.getbuffer()
 
-    def _describe(self, process_obj: Any, out: io.BytesIO) -> None:
+    def _describe(self, process_obj: Any, out: io.BytesIO, main: WorkerMain) -> None:
         """Pickle the process object; by value what pickle refuses, and what the child would not find by its name."""
         start, descriptors, refusal = out.tell(), len(self._fds), None
         try:
             reduction.dump(process_obj, out)
         except (PicklingError, AttributeError, TypeError) as problem:
             refusal = problem
-        if refusal is None and b"_main__" not in out.getvalue()[start:]:
-            return
-        main = worker_main(self.method)
-        if refusal is None and not main.may_lack():
+        if refusal is None and (not main.may_lack() or b"_main__" not in out.getvalue()[start:]):
             return
         from . import _by_value
 

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import types
+from _pickle import loads
 
 from . import process, reduction, util
 from .context import _default_context
@@ -246,6 +247,22 @@ def prepare(data: dict[str, Any]) -> None:
         fresh = types.ModuleType("__mp_main__")
         vars(fresh)["__builtins__"] = sys.modules["builtins"]  # as the import system gives it
         _install_main(fresh)
+    if data.get("main_definitions"):
+        _resolve_late(sys.modules["__main__"], data["main_definitions"])
+
+
+def _resolve_late(main: types.ModuleType, pickles: dict[str, bytes]) -> None:
+    """Let the main module have definitions of the parent's that loading it did not give, once somebody looks for them."""
+
+    def resolve(name: str) -> Any:
+        pickled = pickles.get(name)
+        if pickled is None:
+            raise AttributeError(f"module {main.__name__!r} has no attribute {name!r}")
+        found = loads(pickled)
+        vars(main).setdefault(name, found)
+        return vars(main)[name]
+
+    vars(main).setdefault("__getattr__", resolve)
 
 
 def _install_main(loaded: types.ModuleType) -> None:

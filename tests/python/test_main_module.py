@@ -30,6 +30,7 @@ defined later [1, 2] [True]
 defined anew [201] [201]
 as the workers had it {{10}}
 process True b 0
+queue Odd True
 new workers [1, 2, 3]
 end
 """

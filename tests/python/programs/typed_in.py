@@ -88,6 +88,11 @@ def locked_for_threads(_):
 
 def child(queue, point):
     queue.put((G, point.double(), os.path.basename("a/b")))
+
+def echo(asked, answers):
+    # Names no class: what comes brings its own.
+    answers.send(type(asked.get()).__name__)
+    answers.send(asked.get())
 """,
     """
 pool = ctx.Pool(2, init, (40,))
@@ -137,6 +142,13 @@ process.start()
 got = queue.get(timeout=60)
 process.join()
 print("process", got[1] == Point(6), got[2], process.exitcode)
+asked, (here, there) = ctx.SimpleQueue(), ctx.Pipe()
+process = ctx.Process(target=echo, args=(asked, there))
+process.start()
+asked.put(Odd(1))
+asked.put([Point(9)])
+print("queue", here.recv(), here.recv() == [Point(9)])
+process.join()
 """,
     """
 pool.close()
