@@ -12,101 +12,43 @@
   key, and arrives as what the first sender knows (`dump_back`).
 * What pickle refuses for a reason, such as an open file, is refused here too, where cloudpickle makes a copy of its text.
 
-A global that cannot be sent does not stop the function that names it: the reader is told why it lacks it, and `explain` adds that to
-the NameError of a task that really uses it.
+A global that cannot be sent does not stop the function that names it: the reader is told why it lacks it, and says so in the
+NameError of a task that really uses it.
+
+The functions that the pickles call are in `_arrivals`.
 """
 
 from __future__ import annotations
 
 import dis
 import io
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
-from itertools import count
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from weakref import WeakKeyDictionary, ref
 
 import cloudpickle
 
 from . import context, reduction
+from ._arrivals import fill_cell, fill_class, fill_function, make_function, registry, returned, space_key
 from ._worker_main import MAIN_NAMES, WorkerMain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Freshness", "can_be_sent", "definitions", "dump", "dump_back", "explain", "take", "used_globals"]
+__all__ = ["Freshness", "can_be_sent", "definitions", "dump", "dump_back"]
 
-# ---------------------------------------------------------------- keys
-
-
-class _Registry:
-    """The functions and classes that go between processes by value, each by a key that all of them use.
-
-    Holds nothing alive.  A forked child inherits the table, and with it what its parent's keys mean.
-    """
-
-    def __init__(self) -> None:
-        self._begin()
-        self._entries: dict[int, tuple[ref[Any], tuple[bytes, int]]] = {}
-        self._objects: dict[tuple[bytes, int], ref[Any]] = {}
-
-    def _begin(self) -> None:
-        # Keys made from now on are this process's own.
-        self._process, self._numbers = os.urandom(8), count()
-
-    def key_of(self, thing: Any) -> tuple[bytes, int]:
-        """The key of `thing`, a new one if it has none."""
-        return self.known_key(thing) or self.note(thing, (self._process, next(self._numbers)))
-
-    def known_key(self, thing: Any) -> tuple[bytes, int] | None:
-        """The key of `thing` if it has one."""
-        entry = self._entries.get(id(thing))
-        return entry[1] if entry is not None and entry[0]() is thing else None
-
-    def note(self, thing: Any, key: tuple[bytes, int]) -> tuple[bytes, int]:
-        """Let `thing` be known by `key`."""
-        number = id(thing)
-
-        def forget(gone: ref[Any]) -> None:
-            entry = self._entries.get(number)
-            if entry is not None and entry[0] is gone:
-                del self._entries[number]
-            if self._objects.get(key) is gone:
-                del self._objects[key]
-
-        held = ref(thing, forget)
-        self._entries[number] = held, key
-        self._objects[key] = held
-        return key
-
-    def find(self, key: tuple[bytes, int]) -> Any:
-        """What is known by `key`; None where it is not there, or not any more."""
-        held = self._objects.get(key)
-        return None if held is None else held()
-
-
-_registry = _Registry()
-os.register_at_fork(after_in_child=_registry._begin)
-
-
-def _returned(key: tuple[bytes, int], name: str) -> Any:
-    """What this process had sent, and what comes back."""
-    found = _registry.find(key)
-    if found is None:
-        raise LookupError(f"{name!r} had been sent by value and comes back, but is not there any more")
-    return found
+# ---------------------------------------------------------------- going back
 
 
 class _BackPickler(reduction.ForkingPickler):
     """Pickles what came by value as what it was."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, (FunctionType, type)) and (key := _registry.known_key(obj)) is not None:
-            return _returned, (key, obj.__qualname__)
+        if isinstance(obj, (FunctionType, type)) and (key := registry.known_key(obj)) is not None:
+            return returned, (key, obj.__qualname__)
         return NotImplemented
 
 
@@ -172,7 +114,7 @@ def _reduce_cell(cell: CellType) -> Any:
         content = cell.cell_contents
     except ValueError:  # not bound yet
         return CellType, ()
-    return CellType, (), (content,), None, None, _fill_cell
+    return CellType, (), (content,), None, None, fill_cell
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
@@ -239,7 +181,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         if by_name is not None and "." not in cls.__qualname__:
             main = sys.modules["__main__"]
             name = cls.__name__ if getattr(main, cls.__name__, None) is cls else ""
-        return make, arguments, (fill, state, _registry.key_of(cls), name), None, None, _fill_class
+        return make, arguments, (fill, state, registry.key_of(cls), name), None, None, fill_class
 
     def _function(self, func: FunctionType) -> Any:
         by_name = self._goes_by_name(func)
@@ -261,10 +203,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             "type_params": getattr(func, "__type_params__", ()),
             "globals": lacking,
             "missing": missing,
-            "key": _registry.key_of(func),
+            "key": registry.key_of(func),
         }
         arguments = home, func.__code__, func.__name__, func.__closure__
-        return _make_function, arguments, state, None, None, _fill_function
+        return make_function, arguments, state, None, None, fill_function
 
     def _annotations_of(self, func: FunctionType) -> dict[str, Any]:
         try:
@@ -289,7 +231,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         else:
             # A namespace that no module of the reader's stands for: one of its own there, for all functions of this one.
             about = {name: space[name] for name in ("__name__", "__package__", "__file__") if name in space}
-            home = _space_key(space), about
+            home = space_key(space), about
             wanted = [name for name in names if name in space]
         missing: dict[str, str] = {}
         for name in wanted:
@@ -409,89 +351,6 @@ def can_be_sent(value: Any) -> bool:
         except Exception:
             return False
     return True
-
-
-def take(given: dict[str, Any]) -> None:
-    """Bind in `__main__` what the starter of this process gave it of its own."""
-    for name, value in given.items():
-        _bind(vars(sys.modules["__main__"]), name, value, False)
-
-
-# ---------------------------------------------------------------- reading
-
-#: namespaces that stand for those of other processes, by key
-_spaces: dict[tuple[bytes, int], dict[str, Any]] = {}
-#: the keys of this process's own namespaces; each is held, so that its number stays its own
-_own_spaces: dict[int, tuple[tuple[bytes, int], dict[str, Any]]] = {}
-#: why a global is not here: name -> text
-_missing: dict[str, str] = {}
-
-
-def _space_key(space: dict[str, Any]) -> tuple[bytes, int]:
-    entry = _own_spaces.get(id(space))
-    if entry is None:
-        key = next((known for known, other in _spaces.items() if other is space), None)
-        entry = _own_spaces[id(space)] = key or (_registry._process, next(_registry._numbers)), space
-    return entry[0]
-
-
-def _space(home: Any) -> dict[str, Any]:
-    """The globals for a function that came."""
-    if isinstance(home, str):
-        return vars(sys.modules["__main__"] if home in MAIN_NAMES else import_module(home))
-    key, about = home
-    own = next((space for known, space in _own_spaces.values() if known == key), None)
-    if own is not None:
-        return own
-    space = _spaces.get(key)
-    if space is None:
-        space = _spaces[key] = {"__builtins__": sys.modules["builtins"], **about}
-    return space
-
-
-def _make_function(home: Any, code: CodeType, name: str, closure: tuple[CellType, ...] | None) -> FunctionType:
-    return FunctionType(code, _space(home), name, None, closure)
-
-
-def _fill_function(func: FunctionType, state: dict[str, Any]) -> None:
-    func.__qualname__, func.__module__ = state["qualname"], state["module"]
-    func.__defaults__, func.__kwdefaults__ = state["defaults"], state["kwdefaults"]
-    func.__annotations__, func.__doc__ = state["annotations"], state["doc"]
-    func.__dict__.update(state["dict"])
-    if state["type_params"]:
-        func.__type_params__ = state["type_params"]  # type: ignore[attr-defined]  # 3.12
-    _registry.note(func, state["key"])
-    for name, value, defines in state["globals"]:
-        if name:  # the rest had only to be imported
-            _bind(func.__globals__, name, value, defines)
-    _missing.update(state["missing"])
-
-
-def _bind(space: dict[str, Any], name: str, value: Any, defines: bool) -> None:
-    """Give the namespace what it lacks; of what it has, only definitions are replaced."""
-    if name in space and not defines:
-        return
-    space[name] = value
-    _missing.pop(name, None)
-
-
-def _fill_class(cls: type, state: tuple[Callable[..., Any], Any, tuple[bytes, int], str]) -> None:
-    fill, content, key, name = state
-    fill(cls, content)
-    _registry.note(cls, key)
-    if name:
-        _bind(vars(sys.modules["__main__"]), name, cls, True)
-
-
-def _fill_cell(cell: CellType, state: tuple[Any]) -> None:
-    (cell.cell_contents,) = state
-
-
-def explain(error: NameError) -> None:
-    """Add to the error why this process has not the global that it is about."""
-    reason = _missing.get(getattr(error, "name", None) or "")
-    if reason is not None and error.args:
-        error.args = (f"{error.args[0]}: {reason}", *error.args[1:])
 
 
 # ---------------------------------------------------------------- whether it is still the same

@@ -77,11 +77,12 @@ def dump_result(value: Any, buffers: Any) -> bytes:
     try:
         return dump(value, buffers)
     except _REFUSALS:
-        by_value: Any = sys.modules.get(f"{__package__}._by_value")
-        if by_value is None:  # nothing came by value
+        if f"{__package__}._arrivals" not in sys.modules:  # nothing came by value
             raise
+        from . import _by_value
+
         buffers.clear()
-        return by_value.dump_back(value, buffers)  # type: ignore[no-any-return]
+        return _by_value.dump_back(value, buffers)
 
 
 def _dump_error(error: BaseException) -> bytes:
@@ -133,8 +134,8 @@ def _text(thing: object) -> str:
 def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
     """A failure as something that can be sent whatever it is: type, message, traceback or None, pickle."""
     trace: str | None
-    if isinstance(error, NameError) and (by_value := sys.modules.get(f"{__package__}._by_value")) is not None:
-        by_value.explain(error)
+    if isinstance(error, NameError) and (arrivals := sys.modules.get(f"{__package__}._arrivals")) is not None:
+        arrivals.explain(error)
     if unsendable:
         error, trace = MaybeEncodingError(error, value), None
     else:

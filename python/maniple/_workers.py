@@ -43,7 +43,7 @@ class Line:
 
 def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
     if given:
-        from ._by_value import take
+        from ._arrivals import take
 
         take(given)
     return Line([copy.detach() for copy in copies], WorkerMain())

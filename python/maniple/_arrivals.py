@@ -1,0 +1,194 @@
+"""What arrives from other processes by value: functions, classes, and the globals that they need.
+
+`_by_value` writes the pickles that call the functions here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from itertools import count
+from types import CellType, CodeType, FunctionType
+from weakref import ref
+
+from ._worker_main import MAIN_NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "explain",
+    "fill_cell",
+    "fill_class",
+    "fill_function",
+    "make_function",
+    "registry",
+    "returned",
+    "space_key",
+    "take",
+]
+
+# ---------------------------------------------------------------- keys
+
+
+class Registry:
+    """The functions and classes that go between processes by value, each by a key that all of them use.
+
+    Holds nothing alive.  A forked child inherits the table, and with it what its parent's keys mean.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+        self._entries: dict[int, tuple[ref[Any], tuple[bytes, int]]] = {}
+        self._objects: dict[tuple[bytes, int], ref[Any]] = {}
+
+    def _begin(self) -> None:
+        # Keys made from now on are this process's own.
+        self._process, self._numbers = os.urandom(8), count()
+
+    def new_key(self) -> tuple[bytes, int]:
+        """A key that nothing has yet."""
+        return self._process, next(self._numbers)
+
+    def key_of(self, thing: Any) -> tuple[bytes, int]:
+        """The key of `thing`, a new one if it has none."""
+        return self.known_key(thing) or self.note(thing, self.new_key())
+
+    def known_key(self, thing: Any) -> tuple[bytes, int] | None:
+        """The key of `thing` if it has one."""
+        entry = self._entries.get(id(thing))
+        return entry[1] if entry is not None and entry[0]() is thing else None
+
+    def note(self, thing: Any, key: tuple[bytes, int]) -> tuple[bytes, int]:
+        """Let `thing` be known by `key`."""
+        number = id(thing)
+
+        def forget(gone: ref[Any]) -> None:
+            entry = self._entries.get(number)
+            if entry is not None and entry[0] is gone:
+                del self._entries[number]
+            if self._objects.get(key) is gone:
+                del self._objects[key]
+
+        held = ref(thing, forget)
+        self._entries[number] = held, key
+        self._objects[key] = held
+        return key
+
+    def find(self, key: tuple[bytes, int]) -> Any:
+        """What is known by `key`; None where it is not there, or not any more."""
+        held = self._objects.get(key)
+        return None if held is None else held()
+
+
+registry = Registry()
+os.register_at_fork(after_in_child=registry._begin)
+
+
+def returned(key: tuple[bytes, int], name: str) -> Any:
+    """What this process had sent, and what comes back."""
+    found = registry.find(key)
+    if found is None:
+        raise LookupError(f"{name!r} had been sent by value and comes back, but is not there any more")
+    return found
+
+
+def take(given: dict[str, Any]) -> None:
+    """Bind in `__main__` what the starter of this process gave it of its own."""
+    for name, value in given.items():
+        _bind(vars(sys.modules["__main__"]), name, value, False)
+
+
+# ---------------------------------------------------------------- reading
+
+#: namespaces that stand for those of other processes, by key
+_spaces: dict[tuple[bytes, int], dict[str, Any]] = {}
+#: the keys of this process's own namespaces; each is held, so that its number stays its own
+_own_spaces: dict[int, tuple[tuple[bytes, int], dict[str, Any]]] = {}
+#: so many namespaces are remembered, here and there; a program that makes them without end is not to fill memory
+_MOST_SPACES = 256
+#: why a global is not here: name -> text
+_missing: dict[str, str] = {}
+
+
+def space_key(space: dict[str, Any]) -> tuple[bytes, int]:
+    """The key of a namespace of this process's that no module of others stands for."""
+    entry = _own_spaces.get(id(space))
+    if entry is None:
+        key = next((known for known, other in _spaces.items() if other is space), None)
+        entry = _own_spaces[id(space)] = key or registry.new_key(), space
+        _forget_oldest(_own_spaces)
+    return entry[0]
+
+
+def _space(home: Any) -> dict[str, Any]:
+    """The globals for a function that came."""
+    if isinstance(home, str):
+        return vars(sys.modules["__main__"] if home in MAIN_NAMES else import_module(home))
+    key, about = home
+    own = next((space for known, space in _own_spaces.values() if known == key), None)
+    if own is not None:
+        return own
+    space = _spaces.get(key)
+    if space is None:
+        space = _spaces[key] = {"__builtins__": sys.modules["builtins"], **about}
+        _forget_oldest(_spaces)
+    return space
+
+
+def _forget_oldest(spaces: dict[Any, Any]) -> None:
+    while len(spaces) > _MOST_SPACES:
+        with suppress(KeyError, RuntimeError):  # another thread does the same
+            del spaces[next(iter(spaces))]
+
+
+# What pickles call, with what `_by_value` has put into them.
+
+
+def make_function(home: Any, code: CodeType, name: str, closure: tuple[CellType, ...] | None) -> FunctionType:
+    return FunctionType(code, _space(home), name, None, closure)
+
+
+def fill_function(func: FunctionType, state: dict[str, Any]) -> None:
+    func.__qualname__, func.__module__ = state["qualname"], state["module"]
+    func.__defaults__, func.__kwdefaults__ = state["defaults"], state["kwdefaults"]
+    func.__annotations__, func.__doc__ = state["annotations"], state["doc"]
+    func.__dict__.update(state["dict"])
+    if state["type_params"]:
+        func.__type_params__ = state["type_params"]  # type: ignore[attr-defined]  # 3.12
+    registry.note(func, state["key"])
+    for name, value, defines in state["globals"]:
+        if name:  # the rest had only to be imported
+            _bind(func.__globals__, name, value, defines)
+    _missing.update(state["missing"])
+
+
+def _bind(space: dict[str, Any], name: str, value: Any, defines: bool) -> None:
+    """Give the namespace what it lacks; of what it has, only definitions are replaced."""
+    if name in space and not defines:
+        return
+    space[name] = value
+    _missing.pop(name, None)
+
+
+def fill_class(cls: type, state: tuple[Callable[..., Any], Any, tuple[bytes, int], str]) -> None:
+    fill, content, key, name = state
+    fill(cls, content)
+    registry.note(cls, key)
+    if name:
+        _bind(vars(sys.modules["__main__"]), name, cls, True)
+
+
+def fill_cell(cell: CellType, state: tuple[Any]) -> None:
+    (cell.cell_contents,) = state
+
+
+def explain(error: NameError) -> None:
+    """Add to the error why this process has not the global that it is about."""
+    reason = _missing.get(getattr(error, "name", None) or "")
+    if reason is not None and error.args:
+        error.args = (f"{error.args[0]}: {reason}", *error.args[1:])
