@@ -348,14 +348,14 @@ class SocketListener:
                 remove_path()
 
 
-def SocketClient(address: Any) -> Connection:
-    """A connection to the socket that listens at `address`."""
+def SocketClient(address: Any, timeout: float | None = None) -> Connection:
+    """A connection to the socket that listens at `address`; TimeoutError when `timeout` seconds have passed."""
     family = address_type(address)
     if family == "AF_INET" and (len(address) > 2 or ":" in address[0]):
         family = "AF_INET6"
     sock = socket.socket(getattr(socket, family))
     try:
-        sock.setblocking(True)
+        sock.settimeout(timeout)
         sock.connect(address)
         return _connection_over(sock)
     except BaseException:

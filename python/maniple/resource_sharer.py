@@ -160,14 +160,18 @@ class _ResourceSharer:
                 conn = listener.accept()
                 if not conn.poll(_AT_ONCE):
                     # A relative that was stopped, say: the others are not to wait for it.
-                    Thread(target=self._hand_out, args=(conn, offers), daemon=True).start()
+                    Thread(target=self._hand_out_late, args=(conn, offers, listener), daemon=True).start()
                 elif not self._hand_out(conn, offers):
                     return
             except Exception:
-                # One bad customer, or the shop closing: no reason to stop.
-                if util.is_exiting():
+                # One bad customer: no reason to stop.
+                if util.is_exiting() or listener._listener is None:
                     return
                 sys.excepthook(*sys.exc_info())
+
+    def _hand_out_late(self, conn: Any, offers: _Offers, listener: Any) -> None:
+        if not self._hand_out(conn, offers):
+            listener.close()  # ends `_serve`
 
     def _hand_out(self, conn: Any, offers: _Offers) -> bool:
         """Give a client what it asks for; False where it asks the thread to end."""

@@ -7,7 +7,7 @@ use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
 use maniple_engine::channel::reception::{self, Greeting, Reception, Refused, Unwelcome};
 use maniple_engine::sys::stream;
-use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::exceptions::{PyEOFError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -62,6 +62,11 @@ fn caused(cause: Cause) -> PyErr {
     }
 }
 
+fn deadline(timeout: Option<f64>) -> Option<Instant> {
+    let limit = Duration::try_from_secs_f64(timeout?.max(0.0)).unwrap_or(Duration::MAX);
+    Instant::now().checked_add(limit)
+}
+
 /// A listening socket's clients until they have shown that they know the key.
 #[pyclass(name = "Reception", module = "maniple._maniple", frozen)]
 pub struct PyReception(Reception);
@@ -81,9 +86,7 @@ impl PyReception {
     #[pyo3(signature = (fd, key=None, timeout=None))]
     fn admit(&self, py: Python<'_>, fd: i32, key: Option<&[u8]>, timeout: Option<f64>) -> PyResult<Option<i32>> {
         let listening = borrowed(fd)?;
-        let deadline = timeout.and_then(|limit| {
-            Instant::now().checked_add(Duration::try_from_secs_f64(limit.max(0.0)).unwrap_or(Duration::MAX))
-        });
+        let deadline = deadline(timeout);
         loop {
             let mut raised = None;
             let admitted = py.detach(|| {
@@ -129,13 +132,15 @@ impl PyGreeting {
 }
 
 /// Does a client's part of the authentication over the connected socket `fd`. AuthenticationError: the keys differ, or the
-/// listener has none. EOFError: it closed the connection.
+/// listener has none. EOFError: it closed the connection. TimeoutError: `timeout` seconds have passed.
 #[pyfunction]
-pub fn get_in(py: Python<'_>, fd: i32, key: &[u8]) -> PyResult<()> {
+#[pyo3(signature = (fd, key, timeout=None))]
+pub fn get_in(py: Python<'_>, fd: i32, key: &[u8], timeout: Option<f64>) -> PyResult<()> {
     let socket = borrowed(fd)?;
+    let deadline = deadline(timeout);
     let mut raised = None;
     let done = py.detach(|| {
-        reception::get_in(socket, key, None, &mut || {
+        reception::get_in(socket, key, deadline, &mut || {
             raised = look_for_signals();
             raised.is_some()
         })
@@ -143,9 +148,8 @@ pub fn get_in(py: Python<'_>, fd: i32, key: &[u8]) -> PyResult<()> {
     match done {
         Ok(()) => Ok(()),
         Err(Unwelcome::Because(cause)) => Err(caused(cause)),
-        Err(Unwelcome::Late | Unwelcome::Interrupted) => {
-            Err(raised.unwrap_or_else(|| PyOSError::new_err("interrupted")))
-        }
+        Err(Unwelcome::Late) => Err(PyTimeoutError::new_err("timed out")),
+        Err(Unwelcome::Interrupted) => Err(raised.unwrap_or_else(|| PyOSError::new_err("interrupted"))),
     }
 }
 
