@@ -301,7 +301,8 @@ def _watch_forks() -> None:
     global _watching
     if not _watching and hasattr(os, "register_at_fork"):
         _watching = True
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
+        util._first_in_child.append(_in_child)
 
 
 def _before_fork() -> None:

@@ -29,7 +29,11 @@ class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs leas
     """A set that is empty again in a forked child, and wherever it is unpickled."""
 
     def __init__(self) -> None:
-        util.register_after_fork(self, set.clear)
+        util.register_after_fork(self, ProcessLocalSet.clear)
+
+    def clear(self) -> None:
+        """Remove all."""
+        super().clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
