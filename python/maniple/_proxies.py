@@ -8,6 +8,7 @@ holds a reference until it is loaded (`_manager_site`).  In the server itself a 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterable
 
@@ -149,6 +150,7 @@ class BaseProxy:
             return
         self._site.hold(vars(self).pop("_arriving", self._id), self._authkey)
         util.debug("INCREF %r", self._token.id)
+        self._holder = os.getpid()
         self._drop_when_collected()
 
     def _drop_when_collected(self) -> None:
@@ -182,8 +184,8 @@ class BaseProxy:
     def _after_fork(self) -> None:
         self._manager = None
         try:
-            if self._site.inherited and not self._owned_by_manager:
-                self._drop_when_collected()
+            if vars(self).get("_holder") == os.getpid() or self._site.inherited and not self._owned_by_manager:
+                self._drop_when_collected()  # what was registered for that before is not to be done here
             else:
                 self._incref()
         except Exception as error:  # the server may be gone already, and the child may not care
@@ -240,8 +242,8 @@ def _server_here() -> Any:
 @of_managers
 def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
     """Unpickle a proxy."""
-    me = process.current_process()
-    incref = kwds.pop("incref", True) and not getattr(me, "_inheriting", False)
+    # In a child that is being started, too: who waits with it leaves the object to others meanwhile.
+    incref = kwds.pop("incref", True)
     server = _server_here()
     if server is None or not server.owns(token):
         return func(token, serializer, incref=incref, **kwds)
