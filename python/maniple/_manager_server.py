@@ -9,6 +9,7 @@ its lines and single calls name it; stock CPython's clients have none, and say `
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from traceback import format_exc
 
 from . import connection, process, util
 from ._manager_objects import Objects, Session, Shared
+from ._manager_waits import SLICED, WAITING, ClientGone, Held, patient
 from ._manager_wire import Token, line_over, listener_client, of_managers
 
 TYPE_CHECKING = False
@@ -83,6 +85,7 @@ class Server:
         self.mutex = self._objects.mutex
         self.stop_event = threading.Event()
         self._process = getpid()
+        self._held = Held()
         # What the calling thread works for, and the tokens' ids in what it pickles.
         self._here = threading.local()
 
@@ -249,6 +252,7 @@ class Server:
             self._keep(line_over(c), session)
         finally:
             self._objects.end(session)
+            self._held.session_ends(session)
         sys.exit(0)
 
     def _keep(self, line: Any, session: Session) -> None:
@@ -311,11 +315,19 @@ class Server:
         name = threading.current_thread().name
         util.debug("starting server thread to service %r", name)
         conn = line_over(conn)
-        pickled = self._here.pickled = []
+        pickled: list[str] = []
+        self._here.pickled = pickled
+        request: Any
+        answer: Any
         receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
         while not stopping():
+            request = answer = None  # they are not to keep anything while we wait for the next
             try:
-                answer = call(conn, receive())
+                request = receive()
+                answer = call(conn, request)
+            except ClientGone:
+                util.debug("the client of %r is gone", name)
+                break
             except Exception as error:
                 if conn.closed:  # by the client, or by what was no message
                     util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
@@ -328,14 +340,23 @@ class Server:
                     for sent in pickled:
                         self._objects.unsend(sent)
                     if conn.closed:
+                        self._take_back(request, answer)
                         raise
                     send(("#UNSERIALIZABLE", format_exc()))
                 pickled.clear()
             except Exception as error:
                 util.info("exception in thread serving %r: %r", name, error)
                 break
+        self._held.thread_ends()
         conn.close()
         sys.exit(0)
+
+    def _take_back(self, request: Any, answer: tuple[str, Any]) -> None:
+        """Give to others what was given to a client that is gone."""
+        kind, result = answer
+        if kind == "#RETURN" and request[1] in WAITING:
+            with contextlib.suppress(KeyError):  # it went with its client
+                self._held.undo(self._objects.find(request[0]), request[1], result, self._session)
 
     def _call(self, conn: Any, request: tuple[Any, ...]) -> tuple[str, Any]:
         """The answer to a client's request."""
@@ -352,11 +373,18 @@ class Server:
                 raise
             return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
         try:
-            result = function(*args, **kwds)
+            if methodname in WAITING and (type(obj), methodname) in SLICED:
+                result = patient(obj, methodname, args, kwds, lambda: conn.over)
+            else:
+                result = function(*args, **kwds)
+        except ClientGone:
+            raise
         except Exception as error:
             return "#ERROR", error
         except (SystemExit, KeyboardInterrupt):  # must neither end this thread nor, sent over, the client
             return "#TRACEBACK", format_exc()
+        if methodname == "acquire" and result or methodname == "release":
+            self._held.note(shared, methodname, self._session)
         method_to_typeid = shared.method_to_typeid
         typeid = method_to_typeid and method_to_typeid.get(methodname)
         if not typeid:

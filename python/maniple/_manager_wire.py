@@ -140,6 +140,11 @@ class _SlowLine:
         return self._is_closed or self._process != os.getpid()
 
     @property
+    def over(self) -> bool:
+        """Whether it is closed, at this end or, as far as can be seen without waiting, at the other."""
+        return self.closed or bool(self._conn.poll(0))  # neither end speaks unasked
+
+    @property
     def ready(self) -> bool:
         """Whether a call can be made: it is open, and none waits for its answer."""
         return not (self.closed or self._waiting)
