@@ -3,14 +3,13 @@
 Every client thread has a connection of its own, and a thread here that serves it; so a method that waits, `Lock.acquire`
 say, makes only its caller wait, and who holds a lock is known by the thread.
 
-Objects are counted: each proxy, wherever it is, holds one reference, and the object goes with the last.  An object that
-went while a proxy in this very process still names it is kept aside in `id_to_local_proxy_obj`, from where it can be
-revived.  The tables change only under `mutex`; the last reference to an object is never dropped under it, since its
-destructor may come back to us.
+What keeps an object alive is said in `_manager_objects`.  A client of ours has a *session*, the life of its control connection, and
+its lines and single calls name it; stock CPython's clients have none, and say `incref` and `decref`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -19,6 +18,8 @@ from os import fsdecode, getpid
 from traceback import format_exc
 
 from . import connection, process, util
+from ._manager_objects import Objects, Session, Shared
+from ._manager_waits import SLICED, WAITING, ClientGone, Held, patient
 from ._manager_wire import Token, line_over, listener_client, of_managers
 
 TYPE_CHECKING = False
@@ -63,21 +64,30 @@ class Server:
         "dummy",
         "incref",
         "decref",
+        # what our own clients ask for
+        "open_session",
+        "in_session",
     ]
+    #: what a session may ask for over its control connection
+    _in_sessions = frozenset(("incref", "decref_all", "send_proxy", "under_way", "leave"))
 
     def __init__(self, registry: dict[str, tuple[Any, ...]], address: Any, authkey: bytes, serializer: str) -> None:
         if not isinstance(authkey, bytes):
             raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
         self.registry = registry
         self.authkey = process.AuthenticationString(authkey)
-        # no key for the listener: a peer is authenticated in its own thread, so that a silent one stops nobody
         self.listener = listener_client[serializer][0](address=address, backlog=128)
         self.address = self.listener.address
-        self.id_to_obj: dict[str, tuple[Any, ...]] = {"0": (None, (), None)}
-        self.id_to_refcount: dict[str, int] = {}
-        self.id_to_local_proxy_obj: dict[str, tuple[Any, ...]] = {}
-        self.mutex = threading.Lock()
+        self._objects = Objects()
+        self.id_to_obj = self._objects.counted
+        self.id_to_refcount = self._objects.counts
+        self.id_to_local_proxy_obj = self._objects.living
+        self.mutex = self._objects.mutex
         self.stop_event = threading.Event()
+        self._process = getpid()
+        self._held = Held()
+        # What the calling thread works for, and the tokens' ids in what it pickles.
+        self._here = threading.local()
 
     def serve_forever(self) -> None:
         """Serve until a client says `shutdown`; ends with SystemExit."""
@@ -96,15 +106,27 @@ class Server:
             sys.exit(0)
 
     def accepter(self) -> None:
-        """Give each connection a thread."""
+        """Give each client a thread, once it has shown that it knows the key."""
+        mine, handle = type(self), self.handle_request
+        if mine.handle_request is Server.handle_request and mine._handle_request is Server._handle_request:
+            # The listener looks after all clients until then: a silent one costs neither others' time nor a thread.
+            self.listener._authkey, handle = self.authkey, self._serve
         while not self.stop_event.is_set():
             try:
                 conn = self.listener.accept()
+            except (connection.AuthenticationError, EOFError) as error:
+                util.info("a client was not let in: %s", error)
+                continue
             except OSError as error:
                 util.info("manager could not accept a connection: %s", error)
                 time.sleep(0.01)  # closed, or out of descriptors: do not spin
                 continue
-            threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
+            self._objects.sweep()
+            try:
+                threading.Thread(target=handle, args=(conn,), daemon=True).start()
+            except RuntimeError as error:  # no thread to be had
+                util.info("manager could not serve a connection: %s", error)
+                conn.close()
 
     # Calls to the server itself: one to a connection.
 
@@ -121,11 +143,30 @@ class Server:
         try:
             connection.deliver_challenge(c, self.authkey)
             connection.answer_challenge(c, self.authkey)
+        except Exception:
+            self._reply(c, ("#TRACEBACK", format_exc()))
+        else:
+            self._answer_once(c)
+
+    def _serve(self, conn: Any) -> None:
+        """Do the one thing that a client asks for which has shown that it knows the key."""
+        try:
+            self._answer_once(conn)
+        except SystemExit:  # a client that accept_connection() served has left
+            pass
+        finally:
+            conn.close()
+
+    def _answer_once(self, c: Any) -> None:
+        try:
             _, funcname, args, kwds = c.recv()
             assert funcname in self.public, f"{funcname!r} unrecognized"
             answer = "#RETURN", getattr(self, funcname)(c, *args, **kwds)
         except Exception:
             answer = "#TRACEBACK", format_exc()
+        self._reply(c, answer)
+
+    def _reply(self, c: Any, answer: tuple[str, Any]) -> None:
         try:
             c.send(answer)
         except Exception as error:
@@ -162,16 +203,13 @@ class Server:
             if not isinstance(method_to_typeid, dict):
                 raise TypeError(f"Method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)!s}, not dict")
             names += method_to_typeid
-        ident = f"{id(obj):x}"  # is no other object's: the table keeps the object alive
+        ident = self._objects.add(obj, set(names), method_to_typeid, self._session)
         util.debug("%r callable returned object with id %r", typeid, ident)
-        with self.mutex:
-            self.id_to_obj[ident] = obj, set(names), method_to_typeid
-            self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
         return ident, tuple(names)
 
     def get_methods(self, c: Any, token: Token) -> tuple[str, ...]:
         """The methods that an object exposes."""
-        return tuple(self.id_to_obj[token.id][1])
+        return tuple(self._objects.find(token.id).exposed)
 
     def number_of_objects(self, c: Any) -> int:
         """How many objects there are."""
@@ -180,43 +218,95 @@ class Server:
     def debug_info(self, c: Any) -> str:
         """A line of text for each object."""
         with self.mutex:
-            rows = [(ident, count, self.id_to_obj[ident][0]) for ident, count in self.id_to_refcount.items()]
+            rows = [(ident, count, self.id_to_obj[ident].obj) for ident, count in self.id_to_refcount.items()]
         rows.sort(key=lambda row: row[0])
         return "\n".join(f"  {ident}:       refcount={count}\n    {str(obj)[:75]}" for ident, count, obj in rows)
 
     def incref(self, c: Any, ident: str) -> None:
         """Count one more proxy."""
-        with self.mutex:
-            if ident not in self.id_to_refcount:
-                kept = self.id_to_local_proxy_obj.get(ident)
-                if kept is None:
-                    raise KeyError(ident)
-                self.id_to_obj[ident], self.id_to_refcount[ident] = kept, 0
-                util.debug("Server re-enabled tracking & INCREF %r", ident)
-            self.id_to_refcount[ident] += 1
+        self._objects.hold(ident, self._session)
 
     def decref(self, c: Any, ident: str) -> None:
         """Count one proxy less; the object goes with the last."""
-        with self.mutex:
-            count = self.id_to_refcount.get(ident, 0)
-            if not count and ident in self.id_to_local_proxy_obj:
-                util.debug("Server DECREF skipping %r", ident)
-                return
-            if count < 1:
-                raise AssertionError(f"Id {ident!s} ({self.id_to_obj.get(ident)!r}) has refcount {count:n}, not 1+")
-            if count > 1:
-                self.id_to_refcount[ident] = count - 1
-                return
-            del self.id_to_refcount[ident]
-            last = self.id_to_obj.pop(ident)
-        util.debug("disposing of object with id %r", ident)
-        del last  # here, where the mutex is free
+        self._objects.drop(ident, self._session)
 
     def accept_connection(self, c: Any, name: str) -> None:
         """Serve a thread of a client, called `name`, from now on."""
         threading.current_thread().name = name
         c.send(("#RETURN", None))
         self.serve_client(c)
+
+    # Sessions.
+
+    @property
+    def _session(self) -> Session | None:
+        """The session of the client that this thread works for, if it has one."""
+        return getattr(self._here, "session", None)
+
+    def open_session(self, c: Any, like: int | None) -> None:
+        """Begin a session, and end it when its connection ends.  `like`: that of the process that is about to fork the client."""
+        session = self._here.session = self._objects.begin(like)
+        threading.current_thread().name = f"session {session.number:x}"
+        try:
+            c.send(("#RETURN", session.number))
+            self._keep(line_over(c), session)
+        finally:
+            self._objects.end(session)
+            self._held.session_ends(session)
+        sys.exit(0)
+
+    def _keep(self, line: Any, session: Session) -> None:
+        """Do what a session asks for over its control connection."""
+        while not session.in_order:
+            try:
+                _, order, args, _ = line.recv()
+                assert order in self._in_sessions, f"{order!r} unrecognized"
+                answer = "#RETURN", getattr(self, order)(None, *args)
+            except Exception:
+                answer = "#TRACEBACK", format_exc()
+            try:
+                line.send(answer)
+            except Exception:  # it is gone, perhaps since the last message
+                break
+        line.close()
+
+    def in_session(self, c: Any, number: int, order: str, /, *args: Any, **kwds: Any) -> Any:
+        """Do what else a client asks for, for its session."""
+        assert order in self.public or order in self._in_sessions, f"{order!r} unrecognized"
+        self._here.session = self._objects.session(number)
+        return getattr(self, order)(c, *args, **kwds)
+
+    def decref_all(self, c: Any, idents: list[str]) -> None:
+        """`decref` for each of `idents`."""
+        for ident in idents:
+            self._objects.drop(ident, self._session)
+
+    def send_proxy(self, c: Any, ident: str) -> str:
+        """A client pickles a proxy; what to write as its id."""
+        return self._objects.send(self._objects.find(ident), self._session)
+
+    def under_way(self, c: Any) -> int:
+        """How many proxies that the client has pickled were not loaded yet."""
+        session = self._session
+        return 0 if session is None else len(session.passages)
+
+    def leave(self, c: Any) -> None:
+        """The client's process ends by itself, or has no proxy any more."""
+        if (session := self._session) is not None:
+            session.in_order = True
+
+    # Proxies in this very process: of one managed object within another, as a rule.
+
+    def owns(self, token: Token) -> bool:
+        """Whether `token` is of an object of ours, and this process is the server (and not a forked child of it)."""
+        return bool(token.address == self.address) and self._process == getpid()
+
+    def send_own(self, shared: Shared) -> str:
+        """Such a proxy is being pickled, to be sent to the client that this thread works for; what to write as its id."""
+        sent = self._objects.send(shared, self._session)
+        if (pickled := getattr(self._here, "pickled", None)) is not None:
+            pickled.append(sent)
+        return sent
 
     # Calls to objects: any number over one connection.
 
@@ -225,10 +315,19 @@ class Server:
         name = threading.current_thread().name
         util.debug("starting server thread to service %r", name)
         conn = line_over(conn)
+        pickled: list[str] = []
+        self._here.pickled = pickled
+        request: Any
+        answer: Any
         receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
         while not stopping():
+            request = answer = None  # they are not to keep anything while we wait for the next
             try:
-                answer = call(conn, receive())
+                request = receive()
+                answer = call(conn, request)
+            except ClientGone:
+                util.debug("the client of %r is gone", name)
+                break
             except Exception as error:
                 if conn.closed:  # by the client, or by what was no message
                     util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
@@ -238,22 +337,32 @@ class Server:
                 try:
                     send(answer)
                 except Exception:
+                    for sent in pickled:
+                        self._objects.unsend(sent)
                     if conn.closed:
+                        self._take_back(request, answer)
                         raise
                     send(("#UNSERIALIZABLE", format_exc()))
+                pickled.clear()
             except Exception as error:
                 util.info("exception in thread serving %r: %r", name, error)
                 break
+        self._held.thread_ends()
         conn.close()
         sys.exit(0)
+
+    def _take_back(self, request: Any, answer: tuple[str, Any]) -> None:
+        """Give to others what was given to a client that is gone."""
+        kind, result = answer
+        if kind == "#RETURN" and request[1] in WAITING:
+            with contextlib.suppress(KeyError):  # it went with its client
+                self._held.undo(self._objects.find(request[0]), request[1], result, self._session)
 
     def _call(self, conn: Any, request: tuple[Any, ...]) -> tuple[str, Any]:
         """The answer to a client's request."""
         ident, methodname, args, kwds = request
-        entry = self.id_to_obj.get(ident) or self.id_to_local_proxy_obj.get(ident)
-        if entry is None:
-            raise KeyError(ident)
-        obj, exposed, method_to_typeid = entry
+        shared = self.id_to_obj.get(ident) or self._objects.find(ident)
+        obj, exposed = shared.obj, shared.exposed
         try:
             if methodname not in exposed:
                 raise AttributeError(f"method {methodname!r} of {type(obj)!r} object is not in exposed={exposed!r}")
@@ -264,11 +373,19 @@ class Server:
                 raise
             return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
         try:
-            result = function(*args, **kwds)
+            if methodname in WAITING and (type(obj), methodname) in SLICED:
+                result = patient(obj, methodname, args, kwds, lambda: conn.over)
+            else:
+                result = function(*args, **kwds)
+        except ClientGone:
+            raise
         except Exception as error:
             return "#ERROR", error
         except (SystemExit, KeyboardInterrupt):  # must neither end this thread nor, sent over, the client
             return "#TRACEBACK", format_exc()
+        if methodname == "acquire" and result or methodname == "release":
+            self._held.note(shared, methodname, self._session)
+        method_to_typeid = shared.method_to_typeid
         typeid = method_to_typeid and method_to_typeid.get(methodname)
         if not typeid:
             return "#RETURN", result

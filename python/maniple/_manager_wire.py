@@ -26,8 +26,8 @@ import pkgutil
 from collections.abc import Iterator
 
 from . import reduction
-from ._maniple import Line
-from .connection import Client, ConnectionWrapper, Listener, XmlClient, XmlListener
+from ._maniple import Line, get_in
+from .connection import Client, ConnectionWrapper, Listener, SocketClient, XmlClient, XmlListener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +104,22 @@ def _wire_client(*args: Any, **kwds: Any) -> ConnectionWrapper:
     return ConnectionWrapper(Client(*args, **kwds), _dumps, _loads)
 
 
+def is_ours(connect: Any) -> bool:
+    """Whether `connect` makes connections over which a session can be opened."""
+    return connect is _wire_client
+
+
+def over_wire(address: Any, authkey: bytes, timeout: float) -> ConnectionWrapper:
+    """A connection to the server at `address`; TimeoutError when one of the steps takes longer than `timeout` seconds."""
+    conn = SocketClient(address, timeout)
+    try:
+        get_in(conn.fileno(), authkey, timeout)
+    except BaseException:
+        conn.close()
+        raise
+    return ConnectionWrapper(conn, _dumps, _loads)
+
+
 #: name of a serializer -> what listens and what connects with it
 listener_client: dict[str, tuple[Any, Any]] = {
     "pickle": (_WireListener, _wire_client),
@@ -115,7 +131,18 @@ class _SlowLine:
     """What a `Line` does, over any connection."""
 
     def __init__(self, conn: ConnectionWrapper) -> None:
-        self._conn, self.closed, self._waiting, self.fileno = conn, False, False, conn.fileno
+        self._conn, self._is_closed, self._waiting, self.fileno = conn, False, False, conn.fileno
+        self._process = os.getpid()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or belongs to the process that forked this one."""
+        return self._is_closed or self._process != os.getpid()
+
+    @property
+    def over(self) -> bool:
+        """Whether it is closed, at this end or, as far as can be seen without waiting, at the other."""
+        return self.closed or bool(self._conn.poll(0))  # neither end speaks unasked
 
     @property
     def ready(self) -> bool:
@@ -154,7 +181,7 @@ class _SlowLine:
 
     def close(self) -> None:
         """Close the connection."""
-        self.closed = True
+        self._is_closed = True
         self._conn.close()
 
 

@@ -1,17 +1,21 @@
 """Proxies: objects that pass each call on to an object in a manager's server.
 
 All proxies of a process for one server share one connection per thread, and each holds one reference to its
-object, from its making until it is collected.  A proxy may be pickled; it arrives as a proxy for the same object, except
-in the server itself, where it need not be counted.
+object, from its making until it is collected.  A proxy may be pickled; it arrives as a proxy for the same object, and the pickle
+holds a reference until it is loaded (`_manager_site`).  In the server itself a proxy holds the object.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterable
 
 from . import context, process, util
+from ._manager_objects import MARK, plain_id
+from ._manager_site import site_at
+from ._manager_site import tell_server as tell_server
 from ._manager_wire import Token, convert_to_error, dispatch, line_over, listener_client, of_managers
 
 TYPE_CHECKING = False
@@ -26,7 +30,11 @@ class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs leas
     """A set that is empty again in a forked child, and wherever it is unpickled."""
 
     def __init__(self) -> None:
-        util.register_after_fork(self, set.clear)
+        util.register_after_fork(self, ProcessLocalSet.clear)
+
+    def clear(self) -> None:
+        """Remove all."""
+        super().clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
@@ -50,6 +58,8 @@ class BaseProxy:
     _isauto: bool
     _tls: Any
     _idset: set[int]
+    #: in the server: what it is for
+    _shared: Any
 
     def __init__(
         self,
@@ -66,10 +76,14 @@ class BaseProxy:
             if shared is None:
                 shared = BaseProxy._address_to_local[token.address] = util.ForkAwareLocal(), ProcessLocalSet()
         self._tls, self._idset = shared
+        if MARK in token.id:  # it was unpickled: takes over what the pickle holds, below
+            self._arriving, token.id = token.id, plain_id(token.id)
         self._token, self._id = token, token.id
         self._manager, self._owned_by_manager = manager, manager_owned
         self._serializer, self._Client = serializer, listener_client[serializer][1]
         self._authkey = process.AuthenticationString(_key(manager, authkey))
+        self._site = site_at(token.address, self._Client)
+        self._site.proxies = self._idset
         if incref:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
@@ -80,9 +94,10 @@ class BaseProxy:
         name, thread = process.current_process().name, threading.current_thread().name
         if thread != "MainThread":
             name = f"{name}|{thread}"
+        order, args = self._site.in_session(self._authkey, "accept_connection", (name,))
         conn = self._Client(self._token.address, authkey=self._authkey)
         try:
-            dispatch(conn, None, "accept_connection", (name,))
+            dispatch(conn, None, order, args)
         except BaseException:
             conn.close()
             raise
@@ -122,7 +137,7 @@ class BaseProxy:
             from .managers import SyncManager as manager
         proxytype = manager._registry[token.typeid][-1]
         proxy = proxytype(token, self._serializer, manager=self._manager, authkey=self._authkey, exposed=exposed)
-        tell_server(self._Client, token.address, self._authkey, "decref", token.id)
+        self._site.drop(token.id, self._authkey)
         return proxy
 
     def _getvalue(self) -> Any:
@@ -133,48 +148,65 @@ class BaseProxy:
         if self._owned_by_manager:
             util.debug("owned_by_manager skipped INCREF of %r", self._token.id)
             return
-        tell_server(self._Client, self._token.address, self._authkey, "incref", self._id)
+        self._site.hold(vars(self).pop("_arriving", self._id), self._authkey)
         util.debug("INCREF %r", self._token.id)
+        self._holder = os.getpid()
+        self._drop_when_collected()
+
+    def _drop_when_collected(self) -> None:
         serial = next(BaseProxy._serials)
         self._idset.add(serial)
         state = self._manager and self._manager._state
         self._close = util.Finalize(
             self,
             BaseProxy._decref,
-            (self._token, serial, self._authkey, state, self._tls, self._idset, self._Client),
+            (self._token, serial, self._authkey, state, self._tls, self._idset, self._site),
             exitpriority=10,
         )
 
     @staticmethod
-    def _decref(token: Token, serial: int, authkey: bytes, state: Any, tls: Any, idset: set[int], _Client: Any) -> None:
+    def _decref(token: Token, serial: int, authkey: bytes, state: Any, tls: Any, idset: set[int], site: Any) -> None:
         idset.discard(serial)
         if state is not None and state.value != state.STARTED:
             util.debug("DECREF %r -- manager already shutdown", token.id)
         else:
             try:
                 util.debug("DECREF %r", token.id)
-                tell_server(_Client, token.address, authkey, "decref", token.id)
+                site.drop(token.id, authkey)
             except Exception as error:
                 util.debug("... decref failed: %s", error)
         if not idset and hasattr(tls, "connection"):
             util.debug("thread %r has no more proxies so closing conn", threading.current_thread().name)
             _hang_up(tls)
+        if not idset:
+            site.rest()
 
     def _after_fork(self) -> None:
         self._manager = None
         try:
-            self._incref()
+            if vars(self).get("_holder") == os.getpid() or self._site.inherited and not self._owned_by_manager:
+                self._drop_when_collected()  # what was registered for that before is not to be done here
+            else:
+                self._incref()
         except Exception as error:  # the server may be gone already, and the child may not care
             util.info("incref failed: %s", error)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        token = Token(self._token.typeid, self._token.address, self._sent_id())
         options: dict[str, Any] = {}
         if context.get_spawning_popen() is not None:
             options["authkey"] = self._authkey
         if getattr(self, "_isauto", False):
             options["exposed"] = self._exposed_
-            return RebuildProxy, (AutoProxy, self._token, self._serializer, options)
-        return RebuildProxy, (type(self), self._token, self._serializer, options)
+            return RebuildProxy, (AutoProxy, token, self._serializer, options)
+        return RebuildProxy, (type(self), token, self._serializer, options)
+
+    def _sent_id(self) -> str:
+        """What a pickle has for our object's id: with a reference that it holds, if the server knows such."""
+        if self._owned_by_manager:
+            shared, server = vars(self).get("_shared"), _server_here()
+            return self._id if shared is None or server is None else server.send_own(shared)
+        return self._site.send(self._id)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self._getvalue()
@@ -202,26 +234,25 @@ def _hang_up(tls: Any) -> None:
         conn.close()
 
 
-def tell_server(connect: Callable[..., Any], address: Any, authkey: bytes, order: str, *args: Any) -> Any:
-    """One call to the server itself, over a connection of its own."""
-    conn = connect(address, authkey=authkey)
-    try:
-        return dispatch(conn, None, order, args)
-    finally:
-        conn.close()
+def _server_here() -> Any:
+    """The server that this process is, if it is one."""
+    return getattr(process.current_process(), "_manager_server", None)
 
 
 @of_managers
 def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
     """Unpickle a proxy."""
-    me = process.current_process()
-    server = getattr(me, "_manager_server", None)
-    if server is not None and server.address == token.address:
-        util.debug("Rebuild a proxy owned by manager, token=%r", token)
-        kwds["manager_owned"] = True
-        server.id_to_local_proxy_obj.setdefault(token.id, server.id_to_obj.get(token.id))
-    incref = kwds.pop("incref", True) and not getattr(me, "_inheriting", False)
-    return func(token, serializer, incref=incref, **kwds)
+    # In a child that is being started, too: who waits with it leaves the object to others meanwhile.
+    incref = kwds.pop("incref", True)
+    server = _server_here()
+    if server is None or not server.owns(token):
+        return func(token, serializer, incref=incref, **kwds)
+    util.debug("Rebuild a proxy owned by manager, token=%r", token)
+    shared = server._objects.claim(token.id)
+    token.id = shared.ident
+    proxy = func(token, serializer, incref=incref, **kwds | {"manager_owned": True})
+    proxy._shared = shared
+    return proxy
 
 
 def _forwarding(name: str) -> Callable[..., Any]:

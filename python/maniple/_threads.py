@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from . import util
 from ._payload import cancelled
 from .context import TimeoutError
 
@@ -54,12 +55,29 @@ class Job:
             return False, error
 
 
+class _Elsewhere:
+    """Stands for a condition in a forked child, where the pool's threads are not: using the pool raises an error."""
+
+    def __enter__(self) -> None:
+        raise RuntimeError(
+            "the threads of this pool are in the process that forked this one; a forked child cannot use it, "
+            "make a pool of its own"
+        )
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+    def notify_all(self) -> None:
+        """There is nobody to be notified."""
+
+
 class ThreadHub:
     """Hands tasks to threads."""
 
     def __init__(self, workers: ThreadWorkers) -> None:
         self.workers = workers
-        self.changed = threading.Condition()
+        self.changed: Any = threading.Condition()
+        util.register_after_fork(self, ThreadHub._lose_threads)
         self.tasks: collections.deque[tuple[Job, int, list[Any]]] = collections.deque()
         self.jobs: dict[int, Job] = {}
         self.numbers = itertools.count(1)
@@ -166,12 +184,20 @@ class ThreadHub:
 
     # ---- the end ----
 
+    def _lose_threads(self) -> None:
+        self.changed = _Elsewhere()
+        self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
+
     def close(self) -> None:
+        if isinstance(self.changed, _Elsewhere):
+            return
         with self.changed:
             self.closed = True
             self.changed.notify_all()
 
     def terminate(self) -> None:
+        if isinstance(self.changed, _Elsewhere):
+            return
         with self.changed:
             self.closed = True
             self.tasks.clear()

@@ -90,10 +90,15 @@ class Workers:
         # Jobs whose callbacks are still to be called.
         self.results: dict[int, Any] = {}
         self.lock = threading.RLock()
+        util.register_after_fork(self, Workers._free_lock)
         self._keys: dict[int, Any] = {}
         self._terminated_at: float | None = None
         self._killed = False
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
+
+    def _free_lock(self) -> None:
+        # A forked child may still ask, and is to be told that the pool is not its own.
+        self.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
 
     # ---- starting ----
 

@@ -16,22 +16,7 @@ from collections.abc import Callable, Iterable
 from math import ceil
 
 from . import reduction, util
-from ._auth import (  # noqa: F401  # all of it is to be found here too, under the standard names
-    _ALLOWED_DIGESTS,
-    _LEGACY_LENGTHS,
-    _MAX_DIGEST_LEN,
-    _MD5_DIGEST_LEN,
-    _MD5ONLY_MESSAGE_LENGTH,
-    CHALLENGE,
-    FAILURE,
-    WELCOME,
-    _create_response,
-    _get_digest_name_and_payload,
-    _verify_challenge,
-)
-from ._auth import answer_challenge as answer_challenge
-from ._auth import deliver_challenge as deliver_challenge
-from ._maniple import Channel
+from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
 from .context import AuthenticationError, BufferTooShort  # noqa: F401
 
 TYPE_CHECKING = False
@@ -40,8 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
-# the names by which newer Pythons know them
-_CHALLENGE, _WELCOME, _FAILURE = CHALLENGE, WELCOME, FAILURE
+# Authentication: who delivers a challenge says CHALLENGE and some random bytes, is given a response, and says WELCOME or FAILURE;
+# then the two change parts.  A listener delivers first.  The forms of challenge and response are the engine's affair.
+CHALLENGE, WELCOME, FAILURE = b"#CHALLENGE#", b"#WELCOME#", b"#FAILURE#"
+_CHALLENGE, _WELCOME, _FAILURE = CHALLENGE, WELCOME, FAILURE  # the names by which newer Pythons know them
+_MD5ONLY_MESSAGE_LENGTH, _MD5_DIGEST_LEN = 20, 16
+_LEGACY_LENGTHS = _MD5ONLY_MESSAGE_LENGTH, _MD5_DIGEST_LEN
+_ALLOWED_DIGESTS = frozenset((b"md5", b"sha256", b"sha384", b"sha3_256", b"sha3_384"))
+_MAX_DIGEST_LEN = max(map(len, _ALLOWED_DIGESTS))
+_get_digest_name_and_payload, _create_response, _verify_challenge = auth_name_and_payload, auth_respond, auth_verify
 
 # As the running Python has them. Bytes: of a Windows pipe's buffer, and of the random part of a challenge (ours are of 40 on every
 # version, which older ones take as well).
@@ -197,16 +189,41 @@ def _checked_key(authkey: Any) -> bytes | None:
     raise TypeError("authkey should be a byte string")
 
 
-def _mutually(conn: Connection, authkey: bytes | None, *steps: Callable[[Any, bytes], None]) -> Connection:
-    """`conn` after the given steps of the authentication; closed when one fails."""
-    if authkey is not None:
-        try:
-            for step in steps:
-                step(conn, authkey)
-        except BaseException:
-            conn.close()
-            raise
-    return conn
+def _check_key(authkey: Any) -> None:
+    if not isinstance(authkey, bytes):
+        raise ValueError(f"Authkey must be bytes, not {type(authkey)!s}")
+
+
+#: no message of an authentication is longer, in bytes; checked before anything of it is read
+_LONGEST = 256
+
+
+def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
+    """Challenge the other end of `connection`; AuthenticationError where it does not know `authkey`."""
+    _check_key(authkey)
+    challenge = b"{%s}%s" % (digest_name.encode("ascii"), os.urandom(40))
+    connection.send_bytes(CHALLENGE + challenge)
+    response = connection.recv_bytes(_LONGEST)
+    try:
+        _verify_challenge(authkey, challenge, response)
+    except AuthenticationError:
+        connection.send_bytes(FAILURE)
+        raise
+    connection.send_bytes(WELCOME)
+
+
+def answer_challenge(connection: Any, authkey: bytes) -> None:
+    """Answer the challenge of the other end of `connection`; AuthenticationError where it does not accept the answer."""
+    _check_key(authkey)
+    message = connection.recv_bytes(_LONGEST)
+    if not message.startswith(CHALLENGE):
+        raise AuthenticationError(f"Protocol error, expected challenge: {message!r}")
+    challenge = message[len(CHALLENGE) :]
+    if len(challenge) < _MD5ONLY_MESSAGE_LENGTH:
+        raise AuthenticationError(f"challenge too short: {len(challenge)} bytes")
+    connection.send_bytes(_create_response(authkey, challenge))
+    if connection.recv_bytes(_LONGEST) != WELCOME:
+        raise AuthenticationError("digest sent was rejected")
 
 
 class Listener:
@@ -226,10 +243,23 @@ class Listener:
         self._listener: SocketListener | None = SocketListener(address or arbitrary_address(family), family, backlog)
 
     def accept(self) -> Connection:
-        """The next connection.  AuthenticationError for one that does not know the key; the listener goes on."""
-        if self._listener is None:
+        """The next connection.  AuthenticationError for one that does not know the key, EOFError for one that goes before it has
+        shown it; the listener goes on.  One that says nothing keeps no other waiting, and is closed after a while."""
+        inner, key = self._listener, self._authkey
+        if inner is None:
             raise OSError("listener is closed")
-        return _mutually(self._listener.accept(), self._authkey, deliver_challenge, answer_challenge)
+        if key is None:
+            return inner.accept()
+        if isinstance(inner, SocketListener) and type(inner).accept is SocketListener.accept:
+            return inner._admit(key)
+        conn = inner.accept()  # a program's own
+        try:
+            deliver_challenge(conn, key)
+            answer_challenge(conn, key)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
 
     def close(self) -> None:
         """Accept no more; the path of a socket is removed."""
@@ -255,10 +285,20 @@ class Listener:
 
 
 def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
-    """Connect to the `Listener` at `address`.  With an `authkey` both ends must know it."""
+    """Connect to the `Listener` at `address`.  With an `authkey` both ends must know it.
+
+    AuthenticationError where the listener has another key, or, if that can be known, where it has none.
+    """
     _validate_family(family or address_type(address))
     key = _checked_key(authkey)
-    return _mutually(SocketClient(address), key, answer_challenge, deliver_challenge)
+    conn = SocketClient(address)
+    if key is not None:
+        try:
+            get_in(conn.fileno(), key)
+        except BaseException:
+            conn.close()
+            raise
+    return conn
 
 
 class SocketListener:
@@ -268,6 +308,7 @@ class SocketListener:
         self._family, self._last_accepted, self._unlink = family, None, None
         self._socket = sock = socket.socket(getattr(socket, family))
         try:
+            self._reception = Reception()
             if os.name == "posix":  # a port whose last connections linger can be taken again at once
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setblocking(True)
@@ -282,24 +323,39 @@ class SocketListener:
 
     def accept(self) -> Connection:
         """The next connection."""
-        sock, self._last_accepted = self._socket.accept()
+        return self._admit(None)
+
+    def _admit(self, key: bytes | None) -> Connection:
+        """The next connection, if `key` is given from a client that knows it."""
+        taken = self._reception.admit(self._socket.fileno(), key, self._socket.gettimeout())
+        if taken is None:
+            raise TimeoutError("timed out")
+        sock = socket.socket(self._socket.family, self._socket.type, self._socket.proto, taken)
+        try:
+            self._last_accepted = sock.getpeername()
+        except OSError:  # it is gone already
+            self._last_accepted = None
         return _connection_over(sock)
 
     def close(self) -> None:
         """Close the socket, and remove its path where it has one."""
         remove_path, self._unlink = self._unlink, None
         try:
+            self._reception.close()  # first: who waits in accept() is not to wait for a descriptor that becomes another
             self._socket.close()
         finally:
             if remove_path:
                 remove_path()
 
 
-def SocketClient(address: Any) -> Connection:
-    """A connection to the socket that listens at `address`."""
-    sock = socket.socket(getattr(socket, address_type(address)))
+def SocketClient(address: Any, timeout: float | None = None) -> Connection:
+    """A connection to the socket that listens at `address`; TimeoutError when `timeout` seconds have passed."""
+    family = address_type(address)
+    if family == "AF_INET" and (len(address) > 2 or ":" in address[0]):
+        family = "AF_INET6"
+    sock = socket.socket(getattr(socket, family))
     try:
-        sock.setblocking(True)
+        sock.settimeout(timeout)
         sock.connect(address)
         return _connection_over(sock)
     except BaseException:

@@ -28,12 +28,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
-from struct import Struct, pack, unpack
+from struct import Struct
 from threading import Lock
+from time import monotonic
 from warnings import warn
 
 from . import _forked, _launch, connection, popen_fork, process, reduction, resource_tracker, spawn, util
-from ._auth import answer_challenge, deliver_challenge
+from ._maniple import Greeting, get_in
 from .context import AuthenticationError
 
 TYPE_CHECKING = False
@@ -46,34 +47,9 @@ __all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set
 MAXFDS_TO_SEND: int = 256
 SIGNED_STRUCT = Struct("q")
 _AUTHKEY_LEN = 32
-# A client that connects and then says nothing holds up the others this long.
+# Seconds that a client has to show that it knows the key.  It holds up no other.
 _PATIENCE = 10.0
 _ON_ERROR = ("ignore", "warn", "fail")
-
-
-class _Greeting:
-    """Messages over a socket, framed as by `Connection`, for the exchange of challenges."""
-
-    def __init__(self, sock: net.socket) -> None:
-        self._sock = sock
-
-    def send_bytes(self, data: bytes) -> None:
-        self._sock.sendall(pack("!i", len(data)) + data)
-
-    def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        (size,) = unpack("!i", self._exactly(4))
-        if size < 0 or (maxlength is not None and size > maxlength):
-            raise OSError("bad message length")
-        return self._exactly(size)
-
-    def _exactly(self, size: int) -> bytes:
-        got = b""
-        while len(got) < size:
-            part = self._sock.recv(size - len(got))
-            if not part:
-                raise EOFError("the other side hung up")
-            got += part
-        return got
 
 
 # ---------------------------------------------------------------- client
@@ -195,9 +171,7 @@ class ForkServer:
             try:
                 line.settimeout(None)  # whatever the program's default is
                 line.connect(self._forkserver_address)
-                greeting = _Greeting(line)
-                answer_challenge(greeting, key)
-                deliver_challenge(greeting, key)
+                get_in(line.fileno(), key)
             except BaseException:
                 line.close()
                 raise
@@ -419,6 +393,7 @@ class _Server:
         self._handlers = saved_handlers
         self._status_of: dict[int, int] = {}  # pid -> status pipe
         self._lines: set[net.socket] = set()  # to clients that know the key
+        self._guests: dict[net.socket, float] = {}  # to others -> when they are closed
         self._wake_r, self._wake_w = os.pipe()
         for fd in (self._wake_r, self._wake_w):
             os.set_blocking(fd, False)
@@ -434,8 +409,10 @@ class _Server:
             ):
                 self._selector.register(source, EVENT_READ, action)
             while True:
-                for ready, _ in self._selector.select():
+                for ready, _ in self._selector.select(_PATIENCE if self._guests else None):
                     ready.data()
+                if self._guests:
+                    self._dismiss_silent()
 
     def _end(self) -> None:
         if os.read(self._alive_r, 1) != b"":
@@ -463,17 +440,36 @@ class _Server:
         line = None
         try:
             line, _ = self._listener.accept()
-            line.settimeout(_PATIENCE)
-            greeting = _Greeting(line)
-            deliver_challenge(greeting, self._key)
-            answer_challenge(greeting, self._key)
-        except (OSError, EOFError, ValueError, AuthenticationError):
-            # A stranger, or a client that broke off: no matter for the others.
+            line.settimeout(None)
+            greeting = Greeting(line.fileno(), self._key)
+        except (OSError, EOFError):
             if line is not None:
                 line.close()
             return
+        self._guests[line] = monotonic() + _PATIENCE
+        self._selector.register(line, EVENT_READ, partial(self._greet, line, greeting))
+
+    def _greet(self, line: net.socket, greeting: Greeting) -> None:
+        try:
+            if not greeting.hear():
+                return
+        except (OSError, EOFError, AuthenticationError):
+            # A stranger, or a client that broke off: no matter for the others.
+            self._dismiss(line)
+            return
+        del self._guests[line]
         self._lines.add(line)
-        self._selector.register(line, EVENT_READ, partial(self._serve, line))
+        self._selector.modify(line, EVENT_READ, partial(self._serve, line))
+
+    def _dismiss(self, line: net.socket) -> None:
+        del self._guests[line]
+        self._selector.unregister(line)
+        line.close()
+
+    def _dismiss_silent(self) -> None:
+        now = monotonic()
+        for line in [line for line, end in self._guests.items() if end <= now]:
+            self._dismiss(line)
 
     def _serve(self, line: net.socket) -> None:
         try:
@@ -493,7 +489,7 @@ class _Server:
 
         def life() -> int:
             self._selector.close()
-            for inherited in (self._listener, *self._lines):
+            for inherited in (self._listener, *self._lines, *self._guests):
                 inherited.close()
             unused = [self._alive_r, self._wake_r, self._wake_w, *self._status_of.values()]
             popen_fork._hold(status_w)  # lasts as long as the child, not its children

@@ -25,6 +25,7 @@ from ._manager_server import (  # noqa: F401
     public_methods,
     shared_memory,
 )
+from ._manager_site import forget_site, site_at
 from ._manager_wire import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
 from ._proxies import (  # noqa: F401
     AutoProxy,
@@ -189,8 +190,11 @@ class BaseManager:
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, tuple]:
         """Make an object in the server; its token and the methods that it exposes."""
         assert self._state.value == State.STARTED, "server not yet started"
+        site = site_at(self._address, self._Client)
+        site.managers.add(self)
+        order, args = site.in_session(self._authkey, "create", (typeid,) + args)
         with self._Client(self._address, authkey=self._authkey) as conn:
-            ident, exposed = dispatch(conn, None, "create", (typeid,) + args, kwds)
+            ident, exposed = dispatch(conn, None, order, args, kwds)
         return Token(typeid, self._address, ident), exposed
 
     def join(self, timeout: float | None = None) -> None:
@@ -236,6 +240,7 @@ class BaseManager:
                 harder()
         state.value = State.SHUTDOWN
         BaseProxy._address_to_local.pop(address, None)
+        forget_site(address)
 
     @property
     def address(self) -> Any:
@@ -279,7 +284,7 @@ def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
         util.debug("requesting creation of a shared %r object", typeid)
         token, exposed = self._create(typeid, *args, **kwds)
         proxy = proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
-        tell_server(self._Client, token.address, self._authkey, "decref", token.id)  # the proxy holds its own by now
+        site_at(token.address, self._Client).drop(token.id, self._authkey)  # the proxy holds its own by now
         return proxy
 
     create.__name__ = create.__qualname__ = typeid

@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    _Offers = dict[int, tuple[Callable[[Any, int], None], Callable[[], object]]]
+
 __all__ = ["stop"]
 
 
@@ -67,6 +69,10 @@ def _fetch(ticket: tuple[Any, int], receive: Callable[[Any], Any]) -> Any:
         return receive(conn)
 
 
+# Seconds in which a client that has shown the key makes its request, unless something is wrong with it.
+_AT_ONCE = 0.1
+
+
 class _ResourceSharer:
     """The server thread, started with the first resource, and what it has on offer."""
 
@@ -78,7 +84,7 @@ class _ResourceSharer:
     def _forget_server(self) -> None:
         self._serial = 0
         # number -> (send, close)
-        self._cache: dict[int, tuple[Callable[[Any, int], None], Callable[[], object]]] = {}
+        self._cache: _Offers = {}
         self._listener: Any = None
         self._address: Any = None
         self._thread: Thread | None = None
@@ -145,27 +151,41 @@ class _ResourceSharer:
         )
         self._thread.start()
 
-    def _serve(self, listener: Any, offers: dict[int, tuple[Callable[[Any, int], None], Callable[[], object]]]) -> None:
+    def _serve(self, listener: Any, offers: _Offers) -> None:
         if hasattr(signal, "pthread_sigmask"):
             # Signals are the main thread's business.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             try:
-                with listener.accept() as conn:
-                    request = conn.recv()
-                    if request is None:
-                        return
-                    number, pid = request
-                    send, close = offers.pop(number)
-                    try:
-                        send(conn, pid)
-                    finally:
-                        close()
+                conn = listener.accept()
+                if not conn.poll(_AT_ONCE):
+                    # A relative that was stopped, say: the others are not to wait for it.
+                    Thread(target=self._hand_out_late, args=(conn, offers, listener), daemon=True).start()
+                elif not self._hand_out(conn, offers):
+                    return
             except Exception:
-                # One bad customer, or the shop closing: no reason to stop.
-                if util.is_exiting():
+                # One bad customer: no reason to stop.
+                if util.is_exiting() or listener._listener is None:
                     return
                 sys.excepthook(*sys.exc_info())
+
+    def _hand_out_late(self, conn: Any, offers: _Offers, listener: Any) -> None:
+        if not self._hand_out(conn, offers):
+            listener.close()  # ends `_serve`
+
+    def _hand_out(self, conn: Any, offers: _Offers) -> bool:
+        """Give a client what it asks for; False where it asks the thread to end."""
+        with conn:
+            request = conn.recv()
+            if request is None:
+                return False
+            number, pid = request
+            send, close = offers.pop(number)
+            try:
+                send(conn, pid)
+            finally:
+                close()
+        return True
 
 
 _resource_sharer = _ResourceSharer()

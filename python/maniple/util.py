@@ -216,15 +216,41 @@ def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
     _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
 
 
-def _run_after_forkers() -> None:
+def _run_after_forkers(ours_only: bool = False) -> None:
     if not _afterfork_registry.data:  # type: ignore[attr-defined]
         return
     due = sorted(_afterfork_registry.items(), key=lambda entry: entry[0][:2])
     for (_, _, func), obj in due:
+        if ours_only and getattr(func, "__globals__", {}).get("__package__") != __package__:
+            continue
         try:
             func(obj)
         except Exception as exc:
             info("after forker raised exception %s", exc)
+
+
+# What every forked child does first, whoever forked it.
+_first_in_child: list[Callable[[], object]] = []
+
+
+def _in_forked_child() -> None:
+    """In a child that a program has forked by itself: give up what must not be shared with the parent.
+
+    Of the registered functions only ours are called: others' expect to be called in processes that this package starts.  There
+    `_begin_afresh` calls all of them later.
+    """
+    for act in _first_in_child:
+        act()
+    tracker = sys.modules.get(f"{__package__}.resource_tracker")
+    if tracker is not None and getattr(tracker._fork_intent, "share_tracker", False):
+        return
+    process._children.clear()  # they are not this process's, to be waited for or terminated at its end
+    current_process()._config["tempdir"] = None  # the parent removes it at its own end
+    _run_after_forkers(ours_only=True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
 
 
 # ---------------------------------------------------------------- finalizers

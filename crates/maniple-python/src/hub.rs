@@ -47,6 +47,11 @@ fn key(worker: u64) -> WorkerId {
     KeyData::from_ffi(worker).into()
 }
 
+/// A function that refers to other objects: it is held until its call is over.
+fn kept(func: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    Ok(if is_plain(func)? { None } else { Some(func.clone().unbind()) })
+}
+
 impl PyHub {
     /// The function, known to the hub, and its name; a plain one is pickled once in the pool's life.
     fn func(&self, func: &Bound<'_, PyAny>) -> PyResult<(Func, Py<PyAny>)> {
@@ -228,11 +233,12 @@ impl PyHub {
         chunksize: Option<usize>,
         notify: bool,
     ) -> PyResult<PyTicket> {
+        let kept = kept(func)?;
         let (func, name) = self.func(func)?;
         let (source, count) = self.inline(items, star)?;
         let chunk = chunksize.map_or(Chunk::Adaptive, Chunk::Fixed);
         let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify };
-        Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count }, name))
+        Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count }, name).keeping(kept))
     }
 
     /// `func` of each item, results one by one. A list, tuple or range is read when there is room; for anything else the caller
@@ -249,6 +255,7 @@ impl PyHub {
         window: usize,
         ordered: bool,
     ) -> PyResult<PyStream> {
+        let kept = kept(func)?;
         let (func, name) = self.func(func)?;
         let (source, count) = if external {
             (SourceKind::External, None)
@@ -259,7 +266,7 @@ impl PyHub {
         let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
         let chunk = Chunk::Fixed(chunksize);
         let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW_BYTES)), notify: false };
-        Ok(PyStream::new(self.submit(spec, source)?, window, chunksize, name))
+        Ok(PyStream::new(self.submit(spec, source)?, window, chunksize, name).keeping(kept))
     }
 
     /// Feeds a stream from an iterator, until it is exhausted or the job is over. For a thread of its own: the iterator may

@@ -17,6 +17,7 @@
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
+//! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
@@ -37,6 +38,7 @@ mod message;
 mod named;
 mod pickle;
 mod queue;
+mod reception;
 mod region;
 mod signals;
 mod source;
@@ -64,6 +66,8 @@ mod _maniple {
     use crate::named::{shm_open, shm_unlink};
     #[pymodule_export]
     use crate::queue::PyLog;
+    #[pymodule_export]
+    use crate::reception::{PyGreeting, PyReception, auth_name_and_payload, auth_respond, auth_verify, get_in};
     #[pymodule_export]
     use crate::region::PyRegion;
     #[pymodule_export]

@@ -9,19 +9,62 @@ use crate::pickle;
 use crate::signals::look_for_signals;
 use maniple_engine::Error;
 use maniple_engine::dialogue::Dialogue;
+use maniple_engine::process::atfork;
+use maniple_engine::process::epoch::{Epoch, Since, count_forks};
+use maniple_engine::sys::ready::{self, Interest};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
 
 /// One end of the connection. It is closed by the first exchange that fails: what comes then would be taken for another answer.
+///
+/// It belongs to the process that made it. Forked children do not have its descriptor, so that the other end sees the end of this
+/// process whoever descends from it; there it is closed.
 #[pyclass(name = "Line", module = "maniple._maniple", frozen)]
 pub struct PyLine {
-    /// `None`: closed.
-    dialogue: Mutex<Option<Dialogue>>,
+    end: Mutex<End>,
+    born: Epoch,
     dumps: Py<PyAny>,
     loads: Py<PyAny>,
+}
+
+struct End {
+    /// `None`: closed.
+    dialogue: Option<Dialogue>,
+    /// Answers that are still to come, to calls of `call_steadily` that were broken off.
+    owed: usize,
+    born: Epoch,
+}
+
+impl End {
+    fn open(&mut self) -> PyResult<(&mut Dialogue, &mut usize)> {
+        match &mut self.dialogue {
+            Some(dialogue) if self.born.since() != Since::Born => Ok((dialogue, &mut self.owed)),
+            _ => Err(PyOSError::new_err("handle is closed")),
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(dialogue) = self.dialogue.take() else { return };
+        if self.born.since() == Since::Born {
+            // Closed already; its number may be another's by now.
+            return std::mem::forget(dialogue);
+        }
+        // As one step: a fork in between would find it open and not registered.
+        atfork::making(|| {
+            atfork::unregister(dialogue.as_fd().as_raw_fd());
+            drop(dialogue);
+        });
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 /// What `go_on` raised, where a wait was interrupted.
@@ -51,8 +94,8 @@ fn cause(error: Error, raised: Raised) -> PyErr {
 }
 
 impl PyLine {
-    fn taken(&self) -> PyResult<MutexGuard<'_, Option<Dialogue>>> {
-        match self.dialogue.try_lock() {
+    fn taken(&self) -> PyResult<MutexGuard<'_, End>> {
+        match self.end.try_lock() {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err(
@@ -63,13 +106,17 @@ impl PyLine {
 
     /// Does something with the open line, without the interpreter lock. A failure closes it.
     fn exchange<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Dialogue) -> PyResult<T> + Send) -> PyResult<T> {
-        let mut guard = self.taken()?;
-        let dialogue = guard.as_mut().ok_or_else(|| PyOSError::new_err("handle is closed"))?;
+        let mut end = self.taken()?;
+        let (dialogue, _) = end.open()?;
         let done = py.detach(|| work(dialogue));
         if done.is_err() {
-            *guard = None;
+            end.close();
         }
         done
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.born.since() == Since::Born
     }
 
     /// Does so with the pickle of a tuple of `items`.
@@ -100,7 +147,11 @@ impl PyLine {
     #[new]
     fn new(handle: i32, dumps: Py<PyAny>, loads: Py<PyAny>) -> PyResult<Self> {
         let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::new_err("invalid handle"))?;
-        Ok(PyLine { dialogue: Mutex::new(Some(Dialogue::new(handle))), dumps, loads })
+        count_forks()?;
+        let born = Epoch::now();
+        atfork::making(|| atfork::register(handle.as_fd()))?;
+        let end = End { dialogue: Some(Dialogue::new(handle)), owed: 0, born };
+        Ok(PyLine { end: Mutex::new(end), born, dumps, loads })
     }
 
     /// Asks for a call, and waits for the answer.
@@ -126,6 +177,67 @@ impl PyLine {
         self.unpickled(py, &answer)
     }
 
+    /// `call` that keeps the line when a signal handler raises while it waits: the call is made all the same, and the next one
+    /// passes over the answer.
+    fn call_steadily<'py>(
+        &self,
+        py: Python<'py>,
+        method: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (none, kwds) = (py.None().into_bound(py), PyDict::new(py).into_any());
+        let request = [&none, method, args, &kwds].map(Bound::as_borrowed);
+        let answer = self.pickled(
+            &request,
+            |py, message| {
+                let mut end = self.taken()?;
+                let (dialogue, owed) = end.open()?;
+                let mut raised = None;
+                let done = py.detach(|| {
+                    let mut go_on = || signals(&mut raised);
+                    // Not to be broken off: there is always room for what is as short as this.
+                    dialogue.say(message, &mut || true)?;
+                    *owed += 1;
+                    loop {
+                        let heard = dialogue.hear(&mut go_on)?.map(<[u8]>::to_vec);
+                        *owed -= 1;
+                        match heard {
+                            Some(_) if *owed > 0 => {}
+                            other => return Ok(other),
+                        }
+                    }
+                });
+                match done {
+                    Ok(Some(answer)) => Ok(answer),
+                    Err(Error::Interrupted) if raised.is_some() => Err(cause(Error::Interrupted, raised)),
+                    Ok(None) => {
+                        end.close();
+                        Err(PyEOFError::new_err(()))
+                    }
+                    Err(error) => {
+                        end.close();
+                        Err(cause(error, raised))
+                    }
+                }
+            },
+            py,
+        )?;
+        self.unpickled(py, &answer)
+    }
+
+    /// Whether it is closed, at this end or, as far as can be seen without waiting, at the other.
+    #[getter]
+    fn over(&self) -> bool {
+        let Ok(mut end) = self.end.try_lock() else { return self.is_foreign() };
+        match end.open() {
+            Ok((dialogue, owed)) => {
+                let mut interests = [Interest::new(dialogue.as_fd())];
+                *owed == 0 && ready::wait(&mut interests, Some(Duration::ZERO)).is_ok_and(|found| found > 0)
+            }
+            Err(_) => true,
+        }
+    }
+
     /// Sends a tuple.
     fn send<'py>(&self, message: &Bound<'py, PyTuple>) -> PyResult<()> {
         let items: Vec<_> = message.iter_borrowed().collect();
@@ -141,27 +253,24 @@ impl PyLine {
     /// Whether a call can be made: it is open, and none waits for its answer.
     #[getter]
     fn ready(&self) -> bool {
-        self.dialogue.try_lock().is_ok_and(|dialogue| dialogue.is_some())
+        self.end.try_lock().is_ok_and(|mut end| end.open().is_ok())
     }
 
-    /// Whether it is closed, by `close` or by a failure.
+    /// Whether it is closed, by `close`, by a failure or by a fork.
     #[getter]
     fn closed(&self) -> bool {
-        self.dialogue.try_lock().is_ok_and(|dialogue| dialogue.is_none())
+        self.is_foreign() || self.end.try_lock().is_ok_and(|end| end.dialogue.is_none())
     }
 
     /// The descriptor.
     fn fileno(&self) -> PyResult<i32> {
-        match &*self.taken()? {
-            Some(dialogue) => Ok(dialogue.as_fd().as_raw_fd()),
-            None => Err(PyOSError::new_err("handle is closed")),
-        }
+        self.taken()?.open().map(|(dialogue, _)| dialogue.as_fd().as_raw_fd())
     }
 
     /// Closes it. One that waits is closed by whoever waits.
     fn close(&self) {
-        if let Ok(mut dialogue) = self.dialogue.try_lock() {
-            *dialogue = None;
+        if let Ok(mut end) = self.end.try_lock() {
+            end.close();
         }
     }
 }

@@ -33,6 +33,19 @@ pub struct PyTicket {
     name: Py<PyAny>,
     // Decoded by whoever asks first: the value, or the exception.
     outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
+    kept: Kept,
+}
+
+/// The function of a call, until its outcome is there: several workers, one after another, may unpickle it, and what it refers to
+/// in a manager is to live until then.
+#[derive(Default)]
+struct Kept(Mutex<Option<Py<PyAny>>>);
+
+impl Kept {
+    fn forget(&self) {
+        let function = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(function);
+    }
 }
 
 fn deadline(timeout: Option<f64>) -> Option<Instant> {
@@ -118,7 +131,12 @@ fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr
 
 impl PyTicket {
     pub fn new(ticket: Ticket, shape: Shape, name: Py<PyAny>) -> Self {
-        PyTicket { ticket, shape, name, outcome: OnceLock::new() }
+        PyTicket { ticket, shape, name, outcome: OnceLock::new(), kept: Kept::default() }
+    }
+
+    /// Holds this function until the outcome is there.
+    pub fn keeping(self, function: Option<Py<PyAny>>) -> Self {
+        PyTicket { kept: Kept(Mutex::new(function)), ..self }
     }
 
     /// Takes the outcome, which is there, out of the hub.
@@ -163,8 +181,11 @@ impl PyTicket {
     }
 
     fn outcome(&self, py: Python<'_>) -> &Result<Py<PyAny>, Py<PyBaseException>> {
-        self.outcome
-            .get_or_init_py_attached(py, || self.collect(py).map(Bound::unbind).map_err(|error| error.into_value(py)))
+        self.outcome.get_or_init_py_attached(py, || {
+            let collected = self.collect(py).map(Bound::unbind).map_err(|error| error.into_value(py));
+            self.kept.forget();
+            collected
+        })
     }
 }
 
@@ -237,12 +258,18 @@ pub struct PyStream {
     chunksize: usize,
     name: Py<PyAny>,
     taken: Mutex<Taken>,
+    kept: Kept,
 }
 
 impl PyStream {
     pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
         let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, over: false };
-        PyStream { ticket, batch: (window / 8).clamp(1, 64), chunksize, name, taken: Mutex::new(taken) }
+        PyStream { ticket, batch: (window / 8).clamp(1, 64), chunksize, name, taken: Mutex::new(taken), kept: Kept::default() }
+    }
+
+    /// Holds this function until all results were taken.
+    pub fn keeping(self, function: Option<Py<PyAny>>) -> Self {
+        PyStream { kept: Kept(Mutex::new(function)), ..self }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -263,7 +290,14 @@ impl PyStream {
                 taken.settled.extend(settled);
                 taken.over = over;
             }
-            let Some(settled) = taken.settled.pop_front() else { return Ok(None) };
+            let Some(settled) = taken.settled.pop_front() else {
+                let over = taken.over;
+                drop(taken);
+                if over {
+                    self.kept.forget();
+                }
+                return Ok(None);
+            };
             let first = settled.index as usize * self.chunksize;
             drop(taken);
             let items = settled.items;

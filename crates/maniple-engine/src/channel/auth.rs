@@ -199,6 +199,11 @@ impl Handshake {
         }
     }
 
+    /// Whether this end waits for the first message of all.
+    pub fn is_untouched(&self) -> bool {
+        self.role == Role::Client && self.expected == Expected::Challenge
+    }
+
     /// Takes the length of a message that is too long to be received.
     pub fn hear_length(&mut self, len: u64) -> Turn {
         self.fail(Refusal::TooLong(len))
@@ -234,14 +239,36 @@ impl fmt::Debug for Handshake {
 /// The message is no challenge, or none that one would answer.
 pub fn answer(key: &[u8], message: &[u8]) -> Result<Vec<u8>, Refusal> {
     let challenge = message.strip_prefix(CHALLENGE).ok_or_else(|| Refusal::NoChallenge(Quoted::new(message)))?;
-    match challenge.len() {
-        SHORTEST => Ok(Digest::Md5.sign(key, challenge)),
-        len if len < SHORTEST => Err(Refusal::ShortChallenge(len)),
-        _ => {
-            let (digest, _) = named(challenge)?;
-            Ok([b"{", digest.name(), b"}", &digest.sign(key, challenge)[..]].concat())
-        }
+    if challenge.len() < SHORTEST {
+        return Err(Refusal::ShortChallenge(challenge.len()));
     }
+    respond(key, challenge)
+}
+
+/// What answers a challenge, in the form in which it was put.
+///
+/// # Errors
+/// It has no known form.
+pub fn respond(key: &[u8], challenge: &[u8]) -> Result<Vec<u8>, Refusal> {
+    match form(challenge)? {
+        (None, _) => Ok(Digest::Md5.sign(key, challenge)),
+        (Some(digest), _) => Ok([b"{", digest.name(), b"}", &digest.sign(key, challenge)[..]].concat()),
+    }
+}
+
+/// The name of the digest that a challenge or response names (`None`: it is of the MD5 form), and the rest of it.
+///
+/// # Errors
+/// It has no known form.
+pub fn name_and_payload(message: &[u8]) -> Result<(Option<&'static [u8]>, &[u8]), Refusal> {
+    form(message).map(|(digest, payload)| (digest.map(Digest::name), payload))
+}
+
+fn form(message: &[u8]) -> Result<(Option<Digest>, &[u8]), Refusal> {
+    if message.len() == SHORTEST || message.len() == MD5_LENGTH {
+        return Ok((None, message));
+    }
+    named(message).map(|(digest, payload)| (Some(digest), payload))
 }
 
 /// Looks whether `response` answers `challenge`, taking the same time for all wrong ones of a form.
@@ -277,7 +304,7 @@ impl Digest {
     /// In challenges of ours.
     const OURS: Digest = Digest::Sha256;
 
-    fn name(self) -> &'static [u8] {
+    const fn name(self) -> &'static [u8] {
         match self {
             Digest::Md5 => b"md5",
             Digest::Sha256 => b"sha256",

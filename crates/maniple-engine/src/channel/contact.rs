@@ -48,6 +48,8 @@ pub enum Cause {
     Late(Duration),
     /// Too many others, who came later.
     Crowded,
+    /// The listener took the client, and has said nothing for so long.
+    Mute(Duration),
 }
 
 /// An error of the engine's.
@@ -87,6 +89,9 @@ impl fmt::Display for ContactError {
                 write!(f, "no answer within {limit:?}; is the listener's process busy or stopped?")
             }
             Cause::Late(limit) => write!(f, "it said too little within {limit:?}; has it been given a key, too?"),
+            Cause::Mute(limit) => {
+                write!(f, "the listener took the connection and said nothing for {limit:?}; has it been given a key, too?")
+            }
             Cause::Crowded => write!(f, "too many others came while its authentication was unfinished"),
         }
     }

@@ -7,6 +7,7 @@
 //! | `lookout` | waiting for such a message awake or asleep, whichever is faster |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
 //! | `listener` | a place to connect to, and connecting to one |
+//! | `reception` | the authentication of a listening socket's clients, side by side |
 //! | `address` | where a listener is |
 //! | `contact` | why there is no listener or connection |
 //! | `auth` | proving to each other that both ends know the same key |
@@ -26,4 +27,5 @@ pub mod log;
 mod lookout;
 pub mod packet;
 pub mod parcel;
+pub mod reception;
 mod window;

@@ -142,6 +142,14 @@ impl HubOnly {
         register(handle.as_fd())?;
         Ok(HubOnly { handle: ManuallyDrop::new(handle), process: sys::process_id() })
     }
+
+    /// What forked children may have from now on: another descriptor for the same.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn into_handle(self) -> io::Result<Handle> {
+        self.handle.try_clone()
+    }
 }
 
 impl AsFd for HubOnly {

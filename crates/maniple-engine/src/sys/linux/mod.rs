@@ -1,5 +1,6 @@
 //! Linux.
 
+mod diag;
 pub mod folder;
 pub mod futex;
 pub mod holder;

@@ -2,11 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use super::Handle;
+use super::{Handle, diag};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -89,13 +89,45 @@ fn process(socket: BorrowedFd<'_>) -> Option<i32> {
 }
 
 /// Takes a client that waits; its own reads and writes wait. `None`: there is none now.
+///
+/// A listening socket that is in blocking mode, as a program has made it, stays so; but this call does not wait: another
+/// thread or process may have taken the client that was there.
 pub fn accept(listening: BorrowedFd<'_>) -> io::Result<Option<Handle>> {
-    match rustix::net::accept_with(listening, SocketFlags::CLOEXEC) {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let flags = fcntl_getfl(listening)?;
+    let blocks = !flags.contains(OFlags::NONBLOCK);
+    if blocks {
+        fcntl_setfl(listening, flags | OFlags::NONBLOCK)?;
+    }
+    let taken = rustix::net::accept_with(listening, SocketFlags::CLOEXEC);
+    if blocks {
+        fcntl_setfl(listening, flags)?;
+    }
+    match taken {
         Ok(client) => Ok(Some(client)),
         // It went before it was taken, or another thread has taken it.
         Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether the listener has taken this connection, which is a client's end. `None`: the system does not tell, as for
+/// listeners on other machines.
+pub fn is_taken(client: BorrowedFd<'_>) -> Option<bool> {
+    let here = rustix::net::getsockname(client).ok()?;
+    if here.address_family() == AddressFamily::UNIX {
+        return Some(diag::peer_inode(client).ok()?? != 0);
+    }
+    let here = SocketAddr::try_from(here).ok()?;
+    let there = SocketAddr::try_from(rustix::net::getpeername(client).ok()??).ok()?;
+    let mapped = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    };
+    let inode = |table, local, remote| diag::tcp_inode(&std::fs::read_to_string(table).ok()?, local, remote);
+    let found = if here.is_ipv4() { inode("/proc/net/tcp", there, here) } else { None };
+    // A listener of the newer protocol takes clients of the older one, too.
+    found.or_else(|| inode("/proc/net/tcp6", mapped(there), mapped(here))).map(|inode| inode != 0)
 }
 
 /// A connection in the making.

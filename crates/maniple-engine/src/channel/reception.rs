@@ -1,0 +1,437 @@
+//! Authentication of the clients of one listening socket, side by side.
+//!
+//! A *guest* is a client that is connected and not through with its authentication. Whoever calls [`Reception::admit`]
+//! looks after all guests until one of them is through, so a silent or slow one keeps no other waiting. Guests that are
+//! left when `admit` returns stay with the reception. The next call goes on with them, or that of another thread which
+//! waits in one and is kicked for it.
+//!
+//! A guest has its patience's worth of *attended* time: the time in which some thread waits in `admit`. A program that
+//! works for a minute between two calls does not lose the clients that came meanwhile.
+//!
+//! # Forks
+//! Guests belong to the process that took them. Their descriptors are registered in [`atfork`], so a forked child holds
+//! none of them, and the child begins with an empty reception over the same listening socket. The state is touched only
+//! inside [`atfork::making`]: a forked child finds it unlocked.
+
+use super::auth::{Handshake, MOST, RANDOM, Role, State};
+use super::contact::Cause;
+use super::frame::Interrupted;
+use crate::process::atfork::{self, HubOnly};
+use crate::process::epoch::{Epoch, Since, count_forks};
+use crate::sys::Handle;
+use crate::sys::ready::{self, Interest, Kick};
+use crate::sys::{socket, stream};
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Clients that may be in the middle of their authentication at a time.
+pub const MOST_GUESTS: usize = 64;
+/// How long a client has for its authentication unless the listener is told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a listener that has taken a client, and has a key, may be silent. It speaks first, and at once: the rest is for a
+/// process that gets no processor.
+pub const SILENCE: Duration = Duration::from_secs(8);
+/// How often a client looks whether the listener has taken it.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Why no client was admitted.
+#[derive(Debug)]
+pub enum Refused {
+    /// The listening socket is of no use.
+    Os(io::Error),
+    /// The caller's hook broke the wait off.
+    Interrupted,
+    /// [`Reception::close`] was called.
+    Closed,
+    /// One client, by its address or process, was turned out. The listener can go on.
+    Client(String, Cause),
+}
+
+/// One end's part of an authentication, with its socket.
+#[derive(Debug)]
+pub(super) struct Guest<S> {
+    socket: S,
+    handshake: Handshake,
+    inbox: Vec<u8>,
+    // Attended time that it still has, as of `since`.
+    left: Duration,
+    since: Instant,
+}
+
+/// How it is for a guest after what it has said so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Waits,
+    IsIn,
+}
+
+impl<S: AsFd> Guest<S> {
+    pub(super) fn new(socket: S, key: &[u8], role: Role, patience: Duration) -> Result<Guest<S>, Cause> {
+        let mut random = [0; RANDOM];
+        socket::random(&mut random).map_err(Cause::Os)?;
+        let (handshake, first) = Handshake::new(key, role, random);
+        let guest = Guest { socket, handshake, inbox: Vec::new(), left: patience, since: Instant::now() };
+        first.map_or(Ok(()), |message| guest.say(&message))?;
+        Ok(guest)
+    }
+
+    pub(super) fn into_socket(self) -> S {
+        self.socket
+    }
+
+    /// When its patience ends, if it is attended until then.
+    fn end(&self) -> Option<Instant> {
+        self.since.checked_add(self.left)
+    }
+
+    fn pause(&mut self) {
+        self.left = self.left.saturating_sub(self.since.elapsed());
+    }
+
+    /// So little is ever under way that it has room, unless the other end does something strange.
+    fn say(&self, message: &[u8]) -> Result<(), Cause> {
+        let bytes = [&(message.len() as i32).to_be_bytes(), message].concat();
+        match socket::send_now(self.socket.as_fd(), &bytes) {
+            Ok(sent) if sent == bytes.len() => Ok(()),
+            Ok(_) => Err(Cause::Os(ErrorKind::WouldBlock.into())),
+            Err(e) => Err(cause(e)),
+        }
+    }
+
+    /// Hears what is there, without waiting, and not a byte more than the authentication's.
+    pub(super) fn hear(&mut self) -> Result<Standing, Cause> {
+        const HEAD: usize = 4;
+        loop {
+            let len = self.inbox.first_chunk::<HEAD>().map(|head| u32::from_be_bytes(*head));
+            let turn = match len {
+                // A negative number, which announces a longer one, is among these.
+                Some(len) if len as usize > MOST => self.handshake.hear_length(len.into()),
+                Some(len) if self.inbox.len() == HEAD + len as usize => self.handshake.hear(&self.inbox[HEAD..]),
+                _ => {
+                    let mut bytes = [0; HEAD + MOST];
+                    let missing = HEAD + len.map_or(0, |len| len as usize) - self.inbox.len();
+                    match stream::read_now(self.socket.as_fd(), &mut bytes[..missing], None) {
+                        Ok(None) => return Ok(Standing::Waits),
+                        Ok(Some(0)) => return Err(Cause::Gone),
+                        Ok(Some(got)) => self.inbox.extend_from_slice(&bytes[..got]),
+                        Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                        Err(e) => return Err(cause(e)),
+                    }
+                    continue;
+                }
+            };
+            self.inbox.clear();
+            let said = turn.say.map_or(Ok(()), |message| self.say(&message));
+            match turn.state {
+                State::Failed(why) => return Err(Cause::Refusal(why)),
+                State::Done => return said.map(|()| Standing::IsIn),
+                State::Open => said?,
+            }
+        }
+    }
+
+    /// Whether the other end has not said a byte.
+    fn has_heard_nothing(&self) -> bool {
+        self.inbox.is_empty() && self.handshake.is_untouched()
+    }
+}
+
+fn cause(e: io::Error) -> Cause {
+    match e.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Cause::Gone,
+        _ => Cause::Os(e),
+    }
+}
+
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|d| d.saturating_duration_since(Instant::now()))
+}
+
+/// Why a client did not get in.
+#[derive(Debug)]
+pub enum Unwelcome {
+    /// What the other end, or the operating system, did.
+    Because(Cause),
+    /// The deadline has passed.
+    Late,
+    /// The caller's hook broke the wait off.
+    Interrupted,
+}
+
+/// Does the client's part of the authentication over a connected socket in blocking mode.
+///
+/// A listener that is busy may take a client late, so the wait has no bound of its own. But one that has taken the client
+/// and has a key speaks at once. Where the system tells that the client was taken ([`socket::is_taken`]), a
+/// listener that then says nothing for [`SILENCE`] has no key: [`Cause::Mute`].
+///
+/// # Errors
+/// [`Unwelcome`]; the connection is of no use any more.
+pub fn get_in(
+    socket: BorrowedFd<'_>,
+    key: &[u8],
+    deadline: Option<Instant>,
+    interrupted: Interrupted<'_, '_>,
+) -> Result<(), Unwelcome> {
+    let mut guest = Guest::new(socket, key, Role::Client, Duration::MAX).map_err(Unwelcome::Because)?;
+    let mut taken: Option<Instant> = None;
+    loop {
+        let look = guest.has_heard_nothing();
+        let pause = if look { Some(LOOK) } else { None };
+        let wait = [pause, left(deadline)].into_iter().flatten().min();
+        let begun = Instant::now();
+        let found = ready::wait(&mut [Interest::new(socket)], wait).map_err(|e| Unwelcome::Because(Cause::Os(e)))?;
+        if found > 0 {
+            if guest.hear().map_err(Unwelcome::Because)? == Standing::IsIn {
+                return Ok(());
+            }
+        } else if interrupted() {
+            return Err(Unwelcome::Interrupted);
+        } else if left(deadline) == Some(Duration::ZERO) {
+            return Err(Unwelcome::Late);
+        } else if look && begun.elapsed() >= LOOK {
+            match taken {
+                Some(since) if since.elapsed() >= SILENCE => return Err(Unwelcome::Because(Cause::Mute(SILENCE))),
+                Some(_) => {}
+                None => taken = (socket::is_taken(socket) == Some(true)).then(Instant::now),
+            }
+        }
+    }
+}
+
+/// One client's authentication for a server that has a loop of its own: it waits for the socket, and calls
+/// [`hear`](Greeting::hear) when that can be read.
+#[derive(Debug)]
+pub struct Greeting(Guest<HubOnly>);
+
+impl Greeting {
+    /// Begins one over a connected socket, which it duplicates. Forked children do not keep the duplicate.
+    ///
+    /// # Errors
+    /// [`Cause`]; the client is gone, or no descriptor is left.
+    pub fn new(socket: BorrowedFd<'_>, key: &[u8]) -> Result<Greeting, Cause> {
+        let own = atfork::making(|| HubOnly::new(socket.try_clone_to_owned()?)).map_err(Cause::Os)?;
+        Guest::new(own, key, Role::Listener, PATIENCE).map(Greeting)
+    }
+
+    /// Hears what has come, without waiting. True: the client knows the key.
+    ///
+    /// # Errors
+    /// [`Cause`]; the connection is to be closed.
+    pub fn hear(&mut self) -> Result<bool, Cause> {
+        self.0.hear().map(|standing| standing == Standing::IsIn)
+    }
+}
+
+/// What one process knows of its guests.
+#[derive(Debug)]
+struct House {
+    born: Epoch,
+    guests: Vec<Guest<HubOnly>>,
+    // Those who wait in `admit` are to look into `guests`, or at `closed`.
+    kick: Arc<Kick>,
+    closed: bool,
+}
+
+impl House {
+    fn new() -> io::Result<House> {
+        count_forks()?;
+        Ok(House { born: Epoch::now(), guests: Vec::new(), kick: Arc::new(Kick::new()?), closed: false })
+    }
+}
+
+/// The clients of a listening socket, which is somebody else's.
+#[derive(Debug)]
+pub struct Reception {
+    house: Mutex<House>,
+    patience: Duration,
+    keep_alive: bool,
+}
+
+impl Reception {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn new() -> io::Result<Reception> {
+        Ok(Reception { house: Mutex::new(House::new()?), patience: PATIENCE, keep_alive: false })
+    }
+
+    /// How long a client has for its authentication.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Whether the system notices, after hours, that the machine of a silent client is gone.
+    pub fn set_keep_alive(&mut self, keep_alive: bool) {
+        self.keep_alive = keep_alive;
+    }
+
+    fn enter<T>(&self, act: impl FnOnce(&mut House) -> T) -> io::Result<T> {
+        atfork::making(|| {
+            let mut house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
+            if house.born.since() == Since::Born {
+                let of_parent = mem::replace(&mut *house, House::new()?);
+                house.closed = of_parent.closed;
+                // Their descriptors are closed already; the parent's kick is closed here.
+                mem::forget(of_parent.guests);
+            }
+            Ok(act(&mut house))
+        })
+    }
+
+    /// The next client of `listening` that has shown that it knows `key`, if one is given. `None`: the time is up.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn admit(
+        &self,
+        listening: BorrowedFd<'_>,
+        key: Option<&[u8]>,
+        deadline: Option<Instant>,
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<Option<Handle>, Refused> {
+        let mut company = Company { of: self, guests: Vec::new() };
+        let mut kick = company.gather()?;
+        loop {
+            let until = company.guests.iter().filter_map(Guest::end).chain(deadline).min();
+            let mut interests = vec![Interest::new(listening), Interest::new(kick.as_fd())];
+            interests.extend(company.guests.iter().map(|guest| Interest::new(guest.socket.as_fd())));
+            let found = ready::wait(&mut interests, left(until));
+            let ready: Vec<bool> = interests.iter().map(Interest::ready).collect();
+            drop(interests);
+            let found = found.map_err(Refused::Os)?;
+            for place in (0..company.guests.len()).rev().filter(|place| ready[2 + place]) {
+                match company.guests[place].hear() {
+                    Ok(Standing::Waits) => {}
+                    Ok(Standing::IsIn) => {
+                        let socket = company.guests.swap_remove(place).into_socket();
+                        return socket.into_handle().map(Some).map_err(Refused::Os);
+                    }
+                    Err(cause) => return Err(company.turn_out(place, cause)),
+                }
+            }
+            if let Some(place) = company.guests.iter().position(|guest| guest.since.elapsed() >= guest.left) {
+                return Err(company.turn_out(place, Cause::Late(self.patience)));
+            }
+            if ready[1] {
+                kick = company.gather()?;
+            }
+            if ready[0] {
+                let Some(key) = key else {
+                    match self.take(listening) {
+                        Ok(None) => continue,
+                        other => return other.map_err(Refused::Os),
+                    }
+                };
+                company.welcome(listening, key)?;
+            }
+            if found == 0 && interrupted() {
+                return Err(Refused::Interrupted);
+            }
+            if left(deadline) == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn take(&self, listening: BorrowedFd<'_>) -> io::Result<Option<Handle>> {
+        let Some(client) = socket::accept(listening)? else { return Ok(None) };
+        tune(client.as_fd(), self.keep_alive)?;
+        Ok(Some(client))
+    }
+
+    /// Turns out all guests, and ends the calls of [`admit`](Reception::admit) that wait.
+    pub fn close(&self) {
+        let closed = self.enter(|house| {
+            house.closed = true;
+            house.kick.kick();
+            mem::take(&mut house.guests)
+        });
+        // Outside: to close a guest's descriptor is another visit to the gate.
+        drop(closed);
+    }
+}
+
+impl Drop for Reception {
+    fn drop(&mut self) {
+        let house = self.house.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let guests = mem::take(&mut house.guests);
+        if house.born.since() == Since::Born {
+            mem::forget(guests);
+        }
+    }
+}
+
+/// Has a connection send at once and, if asked for, notice that the machine of a silent peer is gone.
+pub(super) fn tune(socket: BorrowedFd<'_>, keep_alive: bool) -> io::Result<()> {
+    socket::send_at_once(socket)?;
+    if keep_alive { socket::keep_alive(socket) } else { Ok(()) }
+}
+
+/// The guests that one call of [`Reception::admit`] looks after.
+struct Company<'a> {
+    of: &'a Reception,
+    guests: Vec<Guest<HubOnly>>,
+}
+
+impl Company<'_> {
+    /// Takes over those that nobody looks after.
+    fn gather(&mut self) -> Result<Arc<Kick>, Refused> {
+        let entered = self.of.enter(|house| {
+            if house.closed {
+                // It stays ready for the others that wait.
+                return Err(Refused::Closed);
+            }
+            house.kick.clear();
+            Ok((mem::take(&mut house.guests), house.kick.clone()))
+        });
+        let (mut waiting, kick) = entered.map_err(Refused::Os)??;
+        let now = Instant::now();
+        waiting.iter_mut().for_each(|guest| guest.since = now);
+        self.guests.append(&mut waiting);
+        Ok(kick)
+    }
+
+    /// Takes a new one in.
+    fn welcome(&mut self, listening: BorrowedFd<'_>, key: &[u8]) -> Result<(), Refused> {
+        let taken = atfork::making(|| self.of.take(listening)?.map(HubOnly::new).transpose());
+        let Some(client) = taken.map_err(Refused::Os)? else { return Ok(()) };
+        let who = socket::peer(client.as_fd());
+        let guest = Guest::new(client, key, Role::Listener, self.of.patience)
+            .map_err(|cause| Refused::Client(who, cause))?;
+        self.guests.push(guest);
+        if self.guests.len() > MOST_GUESTS
+            && let Some((oldest, _)) = self.guests.iter().enumerate().min_by_key(|(_, guest)| guest.end())
+        {
+            return Err(self.turn_out(oldest, Cause::Crowded));
+        }
+        Ok(())
+    }
+
+    fn turn_out(&mut self, place: usize, cause: Cause) -> Refused {
+        let guest = self.guests.swap_remove(place);
+        Refused::Client(socket::peer(guest.socket.as_fd()), cause)
+    }
+}
+
+impl Drop for Company<'_> {
+    fn drop(&mut self) {
+        if self.guests.is_empty() {
+            return;
+        }
+        self.guests.iter_mut().for_each(Guest::pause);
+        let guests = mem::take(&mut self.guests);
+        let turned_out = self.of.enter(|house| {
+            if house.closed {
+                return guests;
+            }
+            house.guests.extend(guests);
+            house.kick.kick();
+            Vec::new()
+        });
+        drop(turned_out);
+    }
+}
