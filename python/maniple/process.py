@@ -73,6 +73,9 @@ def _cleanup() -> None:
             _children.discard(child)
 
 
+# How long a process has for its own clean-up when its maker is gone, in milliseconds.
+_GRACE = 2000
+
 # The running version's own way to write "none"; both are taken.
 _NO_KWARGS: Mapping[str, Any] | None = None if sys.version_info >= (3, 14) else {}
 
@@ -92,6 +95,8 @@ class BaseProcess:
     """
 
     _start_method: str | None = None
+    # A manager's server is no daemon, and is not to outlive its maker either.
+    _ends_with_maker: bool = False
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
@@ -135,6 +140,10 @@ class BaseProcess:
             _refuse(f"can only {action} a child process")
         return popen
 
+    def _is_tied(self) -> bool:
+        """Whether the process is to end when its maker does, however that ends."""
+        return self._ends_with_maker or bool(self._config.get("daemon"))
+
     def _has_ended(self) -> bool:
         popen = self._popen
         return popen is not None and popen.poll() is not None
@@ -158,6 +167,8 @@ class BaseProcess:
         if ours.get("daemon") and not ours.get("may_have_children"):
             _refuse("daemonic processes are not allowed to have children")
         _cleanup()
+        if self._is_tied():
+            _sibling("_maniple")  # once here, instead of in each child
         popen = self._popen = self._Popen(self)
         self._sentinel: int = popen.sentinel
         # Arguments may hold on to much, this object among it: let go of them.
@@ -307,6 +318,8 @@ class BaseProcess:
         copied_from = _current_process  # kept alive until the hooks have run
         _process_counter, _children, _current_process = count(1), set(), self
         _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+        if parent_sentinel is not None and self._is_tied():
+            _sibling("_maniple").end_after(parent_sentinel, self._parent_pid, _GRACE)
         util._close_stdin()
         if "logging" in sys.modules:
             util._name_in_logs()
