@@ -332,25 +332,31 @@ class BaseProcess:
             del copied_from
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        """Run as this process from beginning to end; return the exit code."""
+        """Run as this process from beginning to end, except for what is to be done at exit; return the exit code."""
         util = _sibling("util")
+        code = 1
         try:
             self._become_current(parent_sentinel)
             util.info("child process calling self.run()")
-            try:
-                self.run()
-                code = 0
-            finally:
-                util._exit_function()
+            self.run()
+            code = 0
         except SystemExit as leaving:
             code = _code_of(leaving)
         except BaseException:
             code = _report_failure(self.name)
         finally:
+            # What is registered with atexit is done by the caller, children waited for among it: as at a program's end, and as
+            # the standard package does it since 3.13.
+            if _HELPERS_END_FIRST and threading.active_count() > 1:
+                util._end_helpers_of_threads()
             threading._shutdown()  # type: ignore[attr-defined]
             util.info("process exiting with exitcode %d", code)
             util._flush_std_streams()
         return code
+
+
+# Until then daemonic children were terminated before threads were waited for; a thread may wait for one.
+_HELPERS_END_FIRST = sys.version_info < (3, 13)
 
 
 def _code_of(leaving: SystemExit) -> int:
@@ -359,16 +365,36 @@ def _code_of(leaving: SystemExit) -> int:
         return 0
     if isinstance(leaving.code, int):
         return leaving.code
-    sys.stderr.write(f"{leaving.code}\n")
+    _say(lambda: sys.stderr.write(f"{leaving.code}\n"))
     return 1
 
 
 def _report_failure(name: str) -> int:
     from traceback import print_exc
 
-    sys.stderr.write(f"Process {name}:\n")
-    print_exc()
+    def report() -> None:
+        sys.stderr.write(f"Process {name}:\n")
+        print_exc()
+
+    _say(report)
     return 1
+
+
+def _say(report: Callable[[], object]) -> None:
+    """Have something written to stderr; the original one where the program's own does not take it."""
+    chosen = sys.stderr
+    if chosen is None:
+        return
+    try:
+        report()
+    except Exception:
+        sys.stderr = sys.__stderr__
+        try:
+            report()
+        except Exception:
+            pass  # there is none
+        finally:
+            sys.stderr = chosen
 
 
 class AuthenticationString(bytes):

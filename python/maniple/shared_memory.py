@@ -22,7 +22,7 @@ from secrets import token_hex
 from struct import calcsize, pack_into, unpack_from
 from types import GenericAlias
 
-from . import resource_tracker
+from . import resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
 from ._maniple import shm_open, shm_unlink
 
 TYPE_CHECKING = False
