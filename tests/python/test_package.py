@@ -49,9 +49,7 @@ def test_importing_the_package_imports_little(mp_package: str) -> None:
 
 
 def test_queues_can_be_named_with_what_they_hold(mp: ModuleType) -> None:
-    def work(
-        jobs: mp.Queue[int], done: mp.SimpleQueue[str] | None, more: Optional[mp.JoinableQueue[bytes]]
-    ) -> None: ...
+    def work(jobs: mp.Queue[int], done: mp.SimpleQueue[str] | None, more: mp.JoinableQueue[bytes] | None) -> None: ...
 
     for function in (work, lambda: None):
         hints = typing.get_type_hints(function, {"mp": mp, "Optional": Optional})

@@ -64,7 +64,7 @@ def queues(context: BaseContext) -> None:
 
 def named(
     words: maniple.Queue[str],
-    jobs: "maniple.JoinableQueue[bytes] | None",
+    jobs: maniple.JoinableQueue[bytes] | None,
     ready: maniple.Event,
     lock: maniple.Lock | maniple.RLock,
     pool: maniple.Pool,
