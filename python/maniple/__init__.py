@@ -16,6 +16,7 @@ returns an object with the same methods for one start method.
 import sys as _sys
 
 from . import context, process, reduction  # noqa: F401
+from ._factories import Factory as _Factory
 from .context import _default_context as _ctx
 
 # The standard package's log levels of its own.
@@ -27,23 +28,23 @@ current_process = _ctx.current_process
 parent_process = _ctx.parent_process
 active_children = _ctx.active_children
 cpu_count = _ctx.cpu_count
-Pool = _ctx.Pool
+Pool = _Factory(_ctx.Pool, "pool")
 Manager = _ctx.Manager
 
 # ---- passing data
 Pipe = _ctx.Pipe
-Queue = _ctx.Queue
-JoinableQueue = _ctx.JoinableQueue
-SimpleQueue = _ctx.SimpleQueue
+Queue = _Factory(_ctx.Queue, "queues")
+JoinableQueue = _Factory(_ctx.JoinableQueue, "queues")
+SimpleQueue = _Factory(_ctx.SimpleQueue, "queues")
 
 # ---- synchronisation
-Lock = _ctx.Lock
-RLock = _ctx.RLock
-Condition = _ctx.Condition
-Semaphore = _ctx.Semaphore
-BoundedSemaphore = _ctx.BoundedSemaphore
-Event = _ctx.Event
-Barrier = _ctx.Barrier
+Lock = _Factory(_ctx.Lock, "synchronize")
+RLock = _Factory(_ctx.RLock, "synchronize")
+Condition = _Factory(_ctx.Condition, "synchronize")
+Semaphore = _Factory(_ctx.Semaphore, "synchronize")
+BoundedSemaphore = _Factory(_ctx.BoundedSemaphore, "synchronize")
+Event = _Factory(_ctx.Event, "synchronize")
+Barrier = _Factory(_ctx.Barrier, "synchronize")
 
 # ---- shared memory
 Value = _ctx.Value
@@ -89,10 +90,12 @@ __all__ = [
     "RLock",
     "RawArray",
     "RawValue",
+    "ResultDecodeError",
     "Semaphore",
     "SimpleQueue",
     "TimeoutError",
     "Value",
+    "WorkerLostError",
     "active_children",
     "allow_connection_pickling",
     "cpu_count",
@@ -112,12 +115,20 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # What the standard package does not have; loaded with the pool.
+    # What the standard package does not have; loaded when somebody asks for it.
     if name in ("ResultDecodeError", "WorkerLostError"):
         from . import pool
 
         return getattr(pool, name)
+    if name == "__version__":
+        from ._maniple import __version__
+
+        return __version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "ResultDecodeError", "WorkerLostError", "__version__"})
 
 
 # Children of spawn and forkserver load the program's main module under this

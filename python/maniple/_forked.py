@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 
 from . import _neighbour
+from .process import _say
 from .util import _exit_function, _flush_std_streams
-from .util import is_exiting as _exit_work_done
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ def live_and_exit(life: Callable[[], int]) -> NoReturn:
         atexit.register(_exit_function)
         code = life()
     except BaseException:
-        sys.excepthook(*sys.exc_info())
-        _flush_std_streams()
+        _say(lambda: sys.excepthook(*sys.exc_info()))
     finally:
         try:
-            # Mostly both of ours are all there is, with nothing left to do.
-            if not _exit_work_done() or atexit._ncallbacks() != 2 or "multiprocessing.util" in sys.modules:
-                atexit._run_exitfuncs()
-                _flush_std_streams()
+            # Mostly both of ours are all there is: what does nothing is not called in a child, which copies each page it writes to.
+            if atexit._ncallbacks() == 2 and "multiprocessing.util" not in sys.modules:
+                atexit.unregister(_neighbour.at_exit)
+            atexit._run_exitfuncs()
+            _flush_std_streams()
         finally:
             os._exit(code)

@@ -146,6 +146,7 @@ class BaseManager:
             args=(self._registry, self._address, self._authkey, self._serializer, writer, initializer, initargs),
         )
         server.name = "-".join((type(self).__name__, ":".join(map(str, server._identity))))
+        server._ends_with_maker = True
         self._process = server
         with reader:
             with writer:

@@ -9,6 +9,9 @@ that the parent ended.
 * The child learns it from the *lifeline*, a pipe whose write end only the parent
   holds.  Children forked later would inherit that end and keep it open beyond
   the parent's death, so each closes the lifelines of its elder siblings first.
+  A daemonic child, and a manager's server, ask the kernel to end them then.  A
+  program that calls `os.fork` itself keeps the ends in both processes: if it
+  becomes a daemon that way, its children stay.
 """
 
 from __future__ import annotations
@@ -89,13 +92,14 @@ class Wires:
 
     def __init__(self) -> None:
         self.lifeline_r, self.lifeline_w = os.pipe()
+        _hold(self.lifeline_w)
         # The second pipe stands in where there are no pidfds.
         self.ended: tuple[int, ...] = ()
         if not _have_pidfds():
             try:
                 self.ended = os.pipe()
             except BaseException:
-                close_fds(self.lifeline_r, self.lifeline_w)
+                self.abandon()
                 raise
 
     def for_child(self) -> list[int]:
@@ -118,12 +122,17 @@ class Wires:
         try:
             return _watch(pid), self.lifeline_w
         except BaseException:
-            os.close(self.lifeline_w)
+            self._let_go()
             raise
 
     def abandon(self) -> None:
         """Close everything: no child was started."""
-        close_fds(self.lifeline_w, *self.ended[:1], *self.for_child())
+        self._let_go()
+        close_fds(*self.ended[:1], *self.for_child())
+
+    def _let_go(self) -> None:
+        _lifelines.discard(self.lifeline_w)
+        os.close(self.lifeline_w)
 
 
 class Popen:
@@ -202,7 +211,6 @@ class Popen:
         lifeline = wires.lifeline_w
         held = [-1, lifeline]  # the first is to be the sentinel
         finalizer = Finalize(self, _release, held)
-        _hold(lifeline)
 
         def life() -> int:
             _drop_inherited_lifelines()
@@ -216,7 +224,6 @@ class Popen:
                 _forked.live_and_exit(life)
         except BaseException:
             finalizer.cancel()
-            _lifelines.discard(lifeline)
             wires.abandon()
             raise
         finally:
@@ -226,7 +233,6 @@ class Popen:
             held[0] = self.sentinel = wires.become_parent(pid)[0]
         except BaseException:  # everything is closed
             finalizer.cancel()
-            _lifelines.discard(lifeline)
             raise
         self.finalizer = finalizer
 

@@ -73,6 +73,9 @@ def _cleanup() -> None:
             _children.discard(child)
 
 
+# How long a process has for its own clean-up when its maker is gone, in milliseconds.
+_GRACE = 2000
+
 # The running version's own way to write "none"; both are taken.
 _NO_KWARGS: Mapping[str, Any] | None = None if sys.version_info >= (3, 14) else {}
 
@@ -92,6 +95,8 @@ class BaseProcess:
     """
 
     _start_method: str | None = None
+    # A manager's server is no daemon, and is not to outlive its maker either.
+    _ends_with_maker: bool = False
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
@@ -135,6 +140,10 @@ class BaseProcess:
             _refuse(f"can only {action} a child process")
         return popen
 
+    def _is_tied(self) -> bool:
+        """Whether the process is to end when its maker does, however that ends."""
+        return self._ends_with_maker or bool(self._config.get("daemon"))
+
     def _has_ended(self) -> bool:
         popen = self._popen
         return popen is not None and popen.poll() is not None
@@ -158,6 +167,8 @@ class BaseProcess:
         if ours.get("daemon") and not ours.get("may_have_children"):
             _refuse("daemonic processes are not allowed to have children")
         _cleanup()
+        if self._is_tied():
+            _sibling("_maniple")  # once here, instead of in each child
         popen = self._popen = self._Popen(self)
         self._sentinel: int = popen.sentinel
         # Arguments may hold on to much, this object among it: let go of them.
@@ -307,6 +318,8 @@ class BaseProcess:
         copied_from = _current_process  # kept alive until the hooks have run
         _process_counter, _children, _current_process = count(1), set(), self
         _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+        if parent_sentinel is not None and self._is_tied():
+            _sibling("_maniple").end_after(parent_sentinel, self._parent_pid, _GRACE)
         util._close_stdin()
         if "logging" in sys.modules:
             util._name_in_logs()
@@ -319,25 +332,31 @@ class BaseProcess:
             del copied_from
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        """Run as this process from beginning to end; return the exit code."""
+        """Run as this process from beginning to end, except for what is to be done at exit; return the exit code."""
         util = _sibling("util")
+        code = 1
         try:
             self._become_current(parent_sentinel)
             util.info("child process calling self.run()")
-            try:
-                self.run()
-                code = 0
-            finally:
-                util._exit_function()
+            self.run()
+            code = 0
         except SystemExit as leaving:
             code = _code_of(leaving)
         except BaseException:
             code = _report_failure(self.name)
         finally:
+            # What is registered with atexit is done by the caller, children waited for among it: as at a program's end, and as
+            # the standard package does it since 3.13.
+            if _HELPERS_END_FIRST and len(threading._active) > 1:  # type: ignore[attr-defined]  # a call less in every child
+                util._end_helpers_of_threads()
             threading._shutdown()  # type: ignore[attr-defined]
             util.info("process exiting with exitcode %d", code)
             util._flush_std_streams()
         return code
+
+
+# Until then daemonic children were terminated before threads were waited for; a thread may wait for one.
+_HELPERS_END_FIRST = sys.version_info < (3, 13)
 
 
 def _code_of(leaving: SystemExit) -> int:
@@ -346,16 +365,36 @@ def _code_of(leaving: SystemExit) -> int:
         return 0
     if isinstance(leaving.code, int):
         return leaving.code
-    sys.stderr.write(f"{leaving.code}\n")
+    _say(lambda: sys.stderr.write(f"{leaving.code}\n"))
     return 1
 
 
 def _report_failure(name: str) -> int:
     from traceback import print_exc
 
-    sys.stderr.write(f"Process {name}:\n")
-    print_exc()
+    def report() -> None:
+        sys.stderr.write(f"Process {name}:\n")
+        print_exc()
+
+    _say(report)
     return 1
+
+
+def _say(report: Callable[[], object]) -> None:
+    """Have something written to stderr; the original one where the program's own does not take it."""
+    chosen = sys.stderr
+    if chosen is None:
+        return
+    try:
+        report()
+    except Exception:
+        sys.stderr = sys.__stderr__
+        try:
+            report()
+        except Exception:
+            pass  # there is none
+        finally:
+            sys.stderr = chosen
 
 
 class AuthenticationString(bytes):

@@ -10,6 +10,10 @@ items                 each in a slot of a multiple of 8 bytes
 8 * n bytes           the `struct` format of each item, padded with NULs
 n bytes               how an item is turned back (`ShareableList._back_transforms_mapping`)
 ====================  ==================================================================
+
+A str or bytes item whose last byte is NUL has a format of its exact length with a blank behind it (``'3s '``), by which we
+know not to strip it.  `struct` passes over the blank; stock CPython reads the item as it reads any, without the NULs, and
+replaces the format when it sets another.
 """
 
 from __future__ import annotations
@@ -18,11 +22,13 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from secrets import token_hex
 from struct import calcsize, pack_into, unpack_from
 from types import GenericAlias
+from weakref import ref
 
-from . import resource_tracker
+from . import resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
 from ._maniple import shm_open, shm_unlink
 
 TYPE_CHECKING = False
@@ -44,12 +50,50 @@ def _make_filename() -> str:
     return _SHM_NAME_PREFIX + token_hex(room // 2)
 
 
+class _Unsaid(int):
+    """The default of ``track``: like True, and yet told apart from a True that the caller has written."""
+
+    def __repr__(self) -> str:
+        return "True"
+
+
+_UNSAID: Any = _Unsaid(True)
+
+#: Mappings that are kept until a view of them, which has been released, is gone: id of the reference -> both.
+_pinned: dict[int, tuple[ref[memoryview], mmap.mmap]] = {}
+
+
+def _pin(view: memoryview, memory: mmap.mmap) -> None:
+    """Keep ``memory`` mapped for as long as the object ``view`` is there.
+
+    What native code makes of a buffer may hold the view and point into the memory, and not count as an export.
+    """
+
+    def let_go(dead: ref[memoryview], pinned: dict[int, Any] = _pinned) -> None:
+        pinned.pop(id(dead), None)
+
+    guard = ref(view, let_go)
+    _pinned[id(guard)] = guard, memory
+
+
+def _is_exported(memory: mmap.mmap) -> bool:
+    """Whether there are views of the memory that count as such."""
+    try:
+        memory.resize(-1)  # impossible, but first it looks whether it may
+    except BufferError:
+        return True
+    except (ValueError, OSError, SystemError):
+        pass
+    return False
+
+
 class SharedMemory:
     """A segment of shared memory that other processes attach to by its name.
 
     `create` makes a new one of `size` bytes (the system may round up), named `name` or else at random; without it the
-    segment called `name` is attached, whatever its size.  With `track` the resource tracker removes the segment when the
-    processes that share the tracker have ended; ``track=False`` leaves that to somebody else, who calls `unlink`.
+    segment called `name` is attached, whatever its size.  The resource tracker removes a segment when the process that made
+    it, and all that share its tracker, have ended.  With ``track=True`` those that attach do so, too; ``track=False`` leaves
+    it to somebody else, who calls `unlink`.
 
     Raises FileExistsError (create, and the name is taken), FileNotFoundError (no such segment), ValueError.
     """
@@ -62,10 +106,12 @@ class SharedMemory:
     _mode: int = 0o600
     _prepend_leading_slash: bool = _USE_POSIX
     _track: bool = True
+    #: whether the tracker was told of the segment here
+    _registered: bool = False
     #: kept here: a segment may be collected when the modules at the end of the interpreter are empty already
     _close_fd = staticmethod(os.close)
 
-    def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
+    def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = _UNSAID) -> None:
         if size < 0:
             raise ValueError("'size' must be a positive integer")
         if create:
@@ -74,7 +120,7 @@ class SharedMemory:
             self._flags = _O_CREX | os.O_RDWR
         elif name is None and not self._flags & os.O_EXCL:
             raise ValueError("'name' can only be None if create=True")
-        self._track = track
+        self._track = bool(track)
         if name is not None:
             slash = "/" if self._prepend_leading_slash and not name.startswith("/") else ""
             self._open(slash + name)
@@ -87,8 +133,20 @@ class SharedMemory:
             if create:
                 shm_unlink(self._path())
             raise
-        if track:
+        # One that only attaches must not remove the segment under the feet of the one that made it.
+        if create or track is not _UNSAID:
+            self._register()
+
+    def _register(self) -> None:
+        if self._track:
             resource_tracker.register(self._path(), rtype="shared_memory")
+            self._registered = True
+
+    def _unregister(self) -> None:
+        if self._registered or (self._track and resource_tracker._resource_tracker._fd is not None):
+            # Also what a relative has made, who shares the tracker; one who does not share it finds out by itself.
+            self._registered = False
+            resource_tracker.unregister(self._path(), rtype="shared_memory")
 
     def _path(self) -> str:
         if self._name is None:
@@ -134,31 +192,56 @@ class SharedMemory:
     def close(self) -> None:
         """Let go of the memory here.  The segment itself lives on until `unlink`.
 
-        BufferError while a view made from `buf` is alive.
+        BufferError while a view made from `buf` is alive.  An array that does not count as one (NumPy's, made with
+        ``buffer=shm.buf``) may be used on: the memory stays mapped for it.
         """
-        for part, let_go in (("_buf", "release"), ("_mmap", "close")):
-            if (held := getattr(self, part)) is not None:
-                getattr(held, let_go)()
-                setattr(self, part, None)
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
+        buf, memory = self._buf, self._mmap
+        if buf is not None:
+            buf.release()
+            self._buf = None
+            if memory is not None:
+                _pin(buf, memory)
+        if memory is not None:
+            if _is_exported(memory):
+                raise BufferError(
+                    f"{self.name!r} cannot be closed: there are views of its memory, such as slices of buf; "
+                    "release or delete them first"
+                )
+            # Not closed, but forgotten: it is unmapped when nothing refers to it any more.
+            self._mmap = None
+        self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            # A process with a tracker of its own may have removed what we have made.
+            if self._registered and not os.fstat(fd).st_nlink:
+                self._unregister()
+        finally:
             self._close_fd(fd)
 
     def unlink(self) -> None:
         """Remove the name; the memory goes when its last user lets go.  To be called once over all processes."""
         if self._name is None:
             return
-        shm_unlink(self._name)
-        if self._track:
-            resource_tracker.unregister(self._name, rtype="shared_memory")
+        try:
+            shm_unlink(self._name)
+        except FileNotFoundError:
+            if self._registered:
+                self._unregister()
+            raise
+        self._unregister()
 
     def __del__(self) -> None:
-        try:
-            self.close()
-        except (OSError, BufferError):
-            pass  # views are alive: they keep the mapping, which goes with the last of them
-        if self._fd >= 0:
-            self._close_fd(self._fd)
+        # Whatever goes wrong here goes wrong at the end of the interpreter.
+        with suppress(Exception):
+            if type(self).close is not SharedMemory.close:
+                self.close()
+        with suppress(Exception):
+            # The memory goes with the last view of it.
+            self._close_descriptor()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An untracked segment must not become tracked where it arrives: that tracker would remove it.
@@ -176,8 +259,7 @@ _UNCHANGED, _TEXT, _BYTES, _NOTHING = range(4)
 class ShareableList:
     """A list in shared memory: its length is fixed, its items are int (64 bits), float, bool, str, bytes or None.
 
-    A str or bytes item may be replaced by one that takes no more room than the first value's slot; trailing NULs of such
-    an item are lost.  `shm` is the memory.
+    A str or bytes item may be replaced by one that takes no more room than the first value's slot.  `shm` is the memory.
     """
 
     _alignment = 8
@@ -213,9 +295,14 @@ class ShareableList:
         self._allocated_offsets = offsets
         size = self._offset_back_transform_codes + self._list_len
         self.shm = SharedMemory(name, create=True, size=size)
-        pack_into(f"q{len(offsets)}q", self.shm.buf, 0, self._list_len, *offsets)
-        for position, (fmt, value) in enumerate(zip(formats, values)):
-            self._store(position, fmt, value)
+        try:
+            pack_into(f"q{len(offsets)}q", self.shm.buf, 0, self._list_len, *offsets)
+            for position, (fmt, value) in enumerate(zip(formats, values)):
+                self._store(position, fmt, value)
+        except BaseException:  # a number that is too large
+            self.shm.close()
+            self.shm.unlink()
+            raise
 
     def _attach(self, name: str) -> None:
         self.shm = SharedMemory(name)
@@ -234,6 +321,10 @@ class ShareableList:
         slot = cls._alignment * (len(value) // cls._alignment + 1)
         if isinstance(value, str):  # the layout counts characters; give those of several bytes the room they need
             slot = max(slot, -(-len(value.encode(_encoding)) // cls._alignment) * cls._alignment)
+        if len(fmt % slot) > 8:
+            raise ValueError(
+                f"an item of {len(value)} is too long for a ShareableList, which takes less than 10 million"
+            )
         return fmt % slot
 
     @staticmethod
@@ -285,7 +376,10 @@ class ShareableList:
 
     def _get_back_transform(self, position: int) -> Callable[[Any], Any]:
         place = self._slot(position, "Requested position out of range.")
-        return self._back_transforms_mapping[self.shm.buf[self._offset_back_transform_codes + place]]
+        return self._back_transforms_mapping[self._transform_code(place)]
+
+    def _transform_code(self, place: int) -> int:
+        return self.shm.buf[self._offset_back_transform_codes + place]
 
     def _set_packing_format_and_transform(self, position: int, fmt_as_str: str, value: Any) -> None:
         place = self._slot(position, "Requested position out of range.")
@@ -295,13 +389,18 @@ class ShareableList:
     def _store(self, place: int, fmt: str, value: Any) -> None:
         raw = value.encode(_encoding) if isinstance(value, str) else value
         pack_into(fmt, self.shm.buf, self._offset_data_start + self._allocated_offsets[place], raw)
+        if isinstance(raw, bytes) and raw[-1:] == b"\0":
+            # From a million bytes on there is no room for the blank: the length alone, which is not the slot's, has to tell.
+            fmt = f"{len(raw)}s "[:8]
         self._set_packing_format_and_transform(place, fmt, value)
 
     def __getitem__(self, position: int) -> Any:
         place = self._slot(position, "index out of range")
-        (raw,) = unpack_from(
-            self._get_packing_format(place), self.shm.buf, self._offset_data_start + self._allocated_offsets[place]
-        )
+        start, end = self._allocated_offsets[place : place + 2]
+        fmt = self._get_packing_format(place)
+        (raw,) = unpack_from(fmt, self.shm.buf, self._offset_data_start + start)
+        if isinstance(raw, bytes) and (fmt[-1] == " " or len(raw) != end - start):
+            return raw.decode(_encoding) if self._transform_code(place) == _TEXT else raw
         return self._get_back_transform(place)(raw)
 
     def __setitem__(self, position: int, value: Any) -> None:
@@ -311,7 +410,7 @@ class ShareableList:
             room = self._allocated_offsets[place + 1] - self._allocated_offsets[place]
             if len(value.encode(_encoding) if isinstance(value, str) else value) > room:
                 raise ValueError("bytes/str item exceeds available storage")
-            fmt = self._types_mapping[type(value)] % room
+            fmt = f"{room}s"
         self._store(place, fmt, value)
 
     def __len__(self) -> int:

@@ -115,7 +115,11 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
             if inherited is not None:
                 os.set_inheritable(inherited, False)
         fd, sentinel = pipe_handle, os.dup(pipe_handle)
-    sys.exit(_main(fd, sentinel))
+    try:
+        code = _main(fd, sentinel)
+    finally:
+        util._flush_without_fail()
+    sys.exit(code)
 
 
 def _take_over_windows(pipe_handle: int, parent_pid: int | None) -> tuple[int, Any]:

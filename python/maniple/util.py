@@ -385,6 +385,21 @@ def is_exiting() -> bool:
     return _exiting is None or _exiting
 
 
+def _terminate_daemons(active_children: Callable[[], list[Any]], info: Callable[..., None]) -> None:
+    for child in active_children():
+        if child.daemon and (popen := child._popen):
+            info("calling terminate() for daemon %s", child.name)
+            popen.terminate()
+
+
+def _end_helpers_of_threads() -> None:
+    """Do the first half of `_exit_function` where threads that are to be waited for are left."""
+    threads = threading.enumerate()
+    if any(not thread.daemon for thread in threads if thread is not threading.current_thread()):
+        _run_finalizers(minpriority=0)
+        _terminate_daemons(active_children, info)
+
+
 # The defaults: as for Finalize.__call__.
 def _exit_function(
     info: Callable[..., None] = info,
@@ -392,6 +407,7 @@ def _exit_function(
     _run_finalizers: Callable[..., None] = _run_finalizers,
     active_children: Callable[[], list[Any]] = active_children,
     current_process: Callable[[], Any] = current_process,
+    _terminate_daemons: Callable[..., None] = _terminate_daemons,
 ) -> None:
     """End this process in order; does its work once.
 
@@ -408,10 +424,7 @@ def _exit_function(
     _run_finalizers(minpriority=0)
     # Without a current process the interpreter is half gone: nothing to join.
     if current_process() is not None:
-        for child in active_children():
-            if child.daemon and (popen := child._popen):
-                info("calling terminate() for daemon %s", child.name)
-                popen.terminate()
+        _terminate_daemons(active_children, info)
         for child in active_children():
             info("calling join() for process %s", child.name)
             child.join()
@@ -525,19 +538,42 @@ def _close_stdin() -> None:
         return
     try:
         shared.close()
-    except (ValueError, OSError):
+    except Exception:  # of whatever kind the program has put there
         pass
     sys.stdin = _empty_stdin
 
 
 def _flush_std_streams() -> None:
-    """Flush stdout and stderr, which a program may have replaced or taken away."""
+    """Flush stdout and stderr, which a program may have replaced by anything, or taken away."""
     # Runs in every child that is forked: `suppress` would be three more functions whose pages a fork has to copy.
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (ValueError, AttributeError):
+        except Exception:  # a terminal that is gone is no failure of whoever wrote to it
             pass
+
+
+class _Unfailing:
+    """A stream that is like another, but whose flush raises nothing."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except Exception:
+            pass
+
+
+def _flush_without_fail() -> None:
+    """See to it that the interpreter, which flushes the streams as it ends, does not fail over one (exit code 120)."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name, None)) is not None:
+            setattr(sys, name, _Unfailing(stream))
 
 
 # ---------------------------------------------------------------- starting a program

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, assert_type
 
 import maniple
-from maniple import Pool
+from maniple import Pool, ResultDecodeError, WorkerLostError
 from maniple.connection import Client, Connection, Listener
 from maniple.context import BaseContext, ForkContext, SpawnContext
 from maniple.managers import ArrayProxy, DictProxy, ListProxy, SetProxy, SyncManager, ValueProxy
@@ -60,6 +60,47 @@ def queues(context: BaseContext) -> None:
     left, right = maniple.Pipe()
     assert_type(left, Connection)
     right.send({"any": "thing"})
+
+
+def named(
+    words: maniple.Queue[str],
+    jobs: maniple.JoinableQueue[bytes] | None,
+    ready: maniple.Event,
+    lock: maniple.Lock | maniple.RLock,
+    pool: maniple.Pool,
+) -> maniple.SimpleQueue[int] | None:
+    assert_type(words.get(), str)
+    words.put(1)  # type: ignore[arg-type]
+    assert_type(ready.is_set(), bool)
+    with lock:
+        assert_type(lock.acquire(timeout=1.0), bool)
+    assert_type(pool.map(length, ["a"]), list[int])
+    return None
+
+
+def made_for_names(context: SpawnContext) -> None:
+    words: maniple.Queue[str] = maniple.Queue(maxsize=3)
+    jobs: maniple.JoinableQueue[bytes] = context.JoinableQueue()
+    named(words, jobs, maniple.Event(), maniple.Lock(), maniple.Pool(2))
+    named(context.Queue(), None, context.Event(), context.RLock(), context.Pool(2))
+    changed: maniple.Condition = maniple.Condition(maniple.Lock())
+    with changed:
+        changed.wait_for(lambda: True, timeout=0.5)
+    places: maniple.Semaphore = maniple.BoundedSemaphore(3)
+    places.acquire(False)
+    gate: maniple.Barrier = maniple.Barrier(2, timeout=5)
+    assert_type(gate.wait(), int)
+    assert_type(maniple.__version__, str)
+
+
+def errors(pool: maniple.Pool) -> None:
+    try:
+        pool.apply(length, ("a",))
+    except WorkerLostError as lost:
+        assert_type(lost.pid, int)
+        assert_type(lost.exitcode, int | None)
+    except (ResultDecodeError, maniple.TimeoutError, maniple.WorkerLostError) as error:
+        print(error.args)
 
 
 def shared() -> None:

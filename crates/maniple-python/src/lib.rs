@@ -18,6 +18,7 @@
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
+//! | `maker` | `end_after`: a process that does not outlive the one that made it |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
@@ -33,6 +34,7 @@ mod guarded;
 mod handles;
 mod hub;
 mod line;
+mod maker;
 mod memory;
 mod message;
 mod named;
@@ -60,6 +62,8 @@ mod _maniple {
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::line::PyLine;
+    #[pymodule_export]
+    use crate::maker::end_after;
     #[pymodule_export]
     use crate::memory::PyMemory;
     #[pymodule_export]

@@ -417,3 +417,48 @@ fn nothing_is_left_of_them() {
         (),
     );
 }
+
+fn with_zeros() -> Vec<ShareableItem> {
+    let mut long = vec![1u8; 1_000_003];
+    long[1_000_002] = 0;
+    let bytes = [&b"\0"[..], b"a\0\0", b"eight by\0", b"12345678", b"\0middle"];
+    let mut items: Vec<ShareableItem> = bytes.into_iter().map(Into::into).collect();
+    items.extend(["text\0".into(), "ü\0".into(), long.into()]);
+    items
+}
+
+#[test]
+fn zeros_at_the_end_of_an_item_are_kept() {
+    let _dog = watchdog();
+    let list = ShareableList::new(with_zeros()).unwrap();
+    assert_eq!(list.to_vec().unwrap(), with_zeros());
+    list.set(3, "no zero").unwrap();
+    list.set(0, "1\0").unwrap();
+    list.set(7, &b"short\0"[..]).unwrap();
+    assert_eq!((list.get(3).unwrap(), list.get(0).unwrap()), ("no zero".into(), "1\0".into()));
+    assert_eq!(list.get(7).unwrap(), b"short\0"[..].into());
+    list.set(7, "none").unwrap();
+    list.set(0, "").unwrap();
+    assert_eq!((list.get(7).unwrap(), list.get(0).unwrap()), ("none".into(), "".into()));
+}
+
+#[test]
+fn python_reads_items_with_zeros_and_replaces_them() {
+    let _dog = watchdog();
+    let name = name("zeros");
+    let list = ShareableList::create(&name, with_zeros()).unwrap();
+    let program = "
+import sys
+from multiprocessing import resource_tracker
+from multiprocessing.shared_memory import ShareableList
+shared = ShareableList(name=sys.argv[1])
+resource_tracker.unregister(shared.shm._name, 'shared_memory')
+print(list(shared)[:7])
+shared[0], shared[1], shared[2], shared[5], shared[6] = b'8 bytes!', 'abcd', 5, 'texts', b'u'
+shared.shm.close()
+";
+    let Some(said) = python(program, &[&name]) else { return };
+    assert_eq!(said.trim(), r"[b'', b'a', b'eight by', b'12345678', b'\x00middle', 'text', 'ü']");
+    let now: Vec<_> = [0, 1, 2, 5, 6].map(|index| list.get(index).unwrap()).into();
+    assert_eq!(now, [b"8 bytes!"[..].into(), "abcd".into(), 5.into(), "texts".into(), b"u"[..].into()]);
+}

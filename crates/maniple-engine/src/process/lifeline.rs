@@ -5,6 +5,9 @@
 //! or is stuck in foreign code dies all the same, and no thread watches. Where the system cannot do that, a thread that
 //! reads from the pipe does it.
 //!
+//! A worker's work is lost with its hub, so it is killed. A process that is more than a worker gets SIGTERM first, and a
+//! grace to clean up in: [`arm_gently`].
+//!
 //! What each death leaves: the hub's death ends all its workers, and through their lifelines the workers of their pools. A
 //! worker's death closes its read end, which nobody notices. A hub that dies before the worker has armed: [`arm`] finds the
 //! pipe hung up and ends the worker there.
@@ -13,7 +16,8 @@ use super::atfork::{self, HubOnly};
 use crate::error::{Doing, Result};
 use crate::sys;
 use crate::sys::Handle;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 /// The hub's end. As long as it lives, the worker may.
 #[derive(Debug)]
@@ -52,7 +56,31 @@ pub fn arm(handle: Handle) -> Result<()> {
     watch(handle)
 }
 
-/// The same by a thread that waits for the pipe to hang up.
+/// Ties this process's life to its maker's, whose pid is `maker` here: when the last holder of the maker's end has closed it,
+/// and the maker has ended, this process gets SIGTERM, and SIGKILL after `grace`. At once if that has happened before.
+///
+/// The pipe stays the caller's, who keeps it open: closing it unties the two.
+///
+/// # Errors
+/// `pipe` is no lifeline, or neither the kernel's help nor a thread is to be had.
+pub fn arm_gently(pipe: BorrowedFd<'_>, maker: i32, grace: Duration) -> Result<()> {
+    if sys::process::maker::end_after(pipe, maker, grace).is_ok() {
+        return Ok(());
+    }
+    let copy = pipe.try_clone_to_owned().doing("copy the lifeline")?;
+    std::thread::Builder::new()
+        .name("maniple-lifeline".into())
+        .spawn(move || {
+            sys::process::until_hung_up(copy.as_fd());
+            sys::process::send_to_itself(sys::process::TERMINATE);
+            std::thread::sleep(grace);
+            sys::process::die();
+        })
+        .map(drop)
+        .doing("start the thread that watches the lifeline")
+}
+
+/// The same as [`arm`] by a thread that waits for the pipe to hang up.
 fn watch(handle: Handle) -> Result<()> {
     std::thread::Builder::new()
         .name("maniple-lifeline".into())
@@ -69,7 +97,6 @@ mod tests {
     use super::*;
     use crate::process::Exit;
     use crate::sys::process::tests::{Forked, fork};
-    use std::time::Duration;
 
     /// Forks a worker that arms its end and then does `work`, drops the hub's end when it has, and gives its exit.
     fn killed_worker(armed: fn(Handle) -> Result<()>, work: fn()) -> Exit {
@@ -139,5 +166,71 @@ mod tests {
             Forked::Parent(child) => child,
         };
         assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Signal(9)));
+    }
+
+    /// A pid that was a process's a moment ago.
+    fn ended_maker() -> i32 {
+        match fork() {
+            Forked::Child => sys::process::tests::leave(0),
+            Forked::Parent(child) => {
+                let pid = child.pid();
+                child.wait().unwrap();
+                pid as i32
+            }
+        }
+    }
+
+    fn gently(handle: Handle, maker: i32) -> Result<()> {
+        let armed = arm_gently(handle.as_fd(), maker, Duration::from_millis(50));
+        std::mem::forget(handle);
+        armed
+    }
+
+    #[test]
+    fn a_gently_armed_process_gets_sigterm() {
+        assert_eq!(killed_worker(|handle| gently(handle, ended_maker()), busy), Exit::Signal(15));
+    }
+
+    #[test]
+    fn a_gently_armed_process_that_ignores_sigterm_is_killed() {
+        fn deaf(handle: Handle) -> Result<()> {
+            sys::process::tests::ignore_terminate();
+            gently(handle, ended_maker())
+        }
+        assert_eq!(killed_worker(deaf, idle), Exit::Signal(9));
+    }
+
+    #[test]
+    fn a_process_stays_while_its_maker_runs_without_the_lifeline() {
+        let (hub, worker) = pair().unwrap();
+        let (maker, maker_ends) = sys::process::lifeline().unwrap();
+        let (told, tell) = sys::process::lifeline().unwrap();
+        let maker_process = match fork() {
+            Forked::Child => {
+                drop(maker_ends);
+                sys::process::until_hung_up(maker.as_fd());
+                sys::process::tests::leave(0);
+            }
+            Forked::Parent(child) => child,
+        };
+        let maker_pid = maker_process.pid() as i32;
+        let child = match fork() {
+            Forked::Child => {
+                drop(maker_ends);
+                if gently(worker, maker_pid).is_ok() {
+                    let _ = rustix::io::write(&tell, b"!");
+                    idle();
+                }
+                sys::process::tests::leave(1);
+            }
+            Forked::Parent(child) => child,
+        };
+        drop(worker);
+        assert_eq!(rustix::io::read(&told, &mut [0u8; 1]).unwrap(), 1, "the process could not arm");
+        drop(hub);
+        assert_eq!(child.wait_timeout(Duration::from_millis(300)).unwrap(), None);
+        drop(maker_ends);
+        maker_process.wait().unwrap();
+        assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Signal(15)));
     }
 }

@@ -10,6 +10,10 @@
 //! | 8 *n* | the form of each item as text, padded with zeros: `q`, `d`, `xxxxxxx?`, `xxxxxx?x` (None), `16s` |
 //! | *n* | 0, or what to make of the bytes: 1 text, 2 bytes, 3 None |
 //!
+//! A text or bytes that end in a zero have a form of their exact length with a blank behind it, `3s `, from which it is known
+//! that the zeros are theirs. Python's own class reads such an item without its zeros, and replaces the form when it sets
+//! another. From a million bytes on there is no room for the blank, and the length alone tells, which is not the slot's.
+//!
 //! All but the last lie at multiples of 8, and are read and written here by atomic words, so a number is never half an
 //! old one. An item as a whole is not changed at once: whoever changes items while others read them guards the list
 //! with a lock.
@@ -50,9 +54,9 @@ pub enum ShareableItem {
     Int(i64),
     /// A floating point number.
     Float(f64),
-    /// A text. Zeros at its end are lost.
+    /// A text.
     Text(String),
-    /// Bytes. Zeros at their end are lost.
+    /// Bytes.
     Bytes(Vec<u8>),
 }
 
@@ -108,14 +112,21 @@ impl ShareableItem {
         }
     }
 
-    /// The form's name, for a slot of so many bytes.
+    /// The form's name, for a slot of so many bytes: at most eight.
     fn form(&self, slot: usize) -> String {
         match self {
             ShareableItem::None => "xxxxxx?x".into(),
             ShareableItem::Bool(_) => "xxxxxxx?".into(),
             ShareableItem::Int(_) => "q".into(),
             ShareableItem::Float(_) => "d".into(),
-            ShareableItem::Text(_) | ShareableItem::Bytes(_) => format!("{slot}s"),
+            ShareableItem::Text(_) | ShareableItem::Bytes(_) => match self.bytes() {
+                Some(bytes @ [.., 0]) => {
+                    let mut exact = format!("{}s ", bytes.len());
+                    exact.truncate(WORD);
+                    exact
+                }
+                _ => format!("{slot}s"),
+            },
         }
     }
 }
@@ -309,7 +320,7 @@ impl ShareableList {
             (b"q", _) => ShareableItem::Int(word()?.cast_signed()),
             (b"d", _) => ShareableItem::Float(f64::from_bits(word()?)),
             (b"xxxxxxx?", _) => ShareableItem::Bool(word()?.to_ne_bytes()[7] != 0),
-            ([digits @ .., b's'], TEXT | BYTES) => {
+            ([digits @ .., b's'] | [digits @ .., b's', b' '], TEXT | BYTES) => {
                 let told = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
                 let told = told.filter(|&told: &usize| told <= len).ok_or_else(|| strange(index))?;
                 let mut bytes = Vec::with_capacity(told.next_multiple_of(WORD));
@@ -317,7 +328,9 @@ impl ShareableList {
                     bytes.extend(self.memory.word(at + word)?.load(Ordering::Acquire).to_ne_bytes());
                 }
                 bytes.truncate(told);
-                bytes.truncate(trimmed(&bytes).len());
+                if told == len && form.last() == Some(&b's') {
+                    bytes.truncate(trimmed(&bytes).len());
+                }
                 if code[0] == BYTES {
                     ShareableItem::Bytes(bytes)
                 } else {

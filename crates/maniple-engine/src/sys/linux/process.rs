@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 
 pub mod image;
+pub mod maker;
 pub mod packet;
 
 /// The signal that ends a process at once.
@@ -362,9 +363,14 @@ pub fn lifeline() -> io::Result<(Handle, Handle)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
-/// Asks the kernel to kill this process when the other end of the pipe closes: signal-driven I/O (`fcntl(2)`: `F_SETOWN`,
-/// `F_SETSIG`, `O_ASYNC`), with the signal that nothing can hold up.
+/// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can hold up.
 pub fn die_when_hung_up(pipe: BorrowedFd<'_>) -> io::Result<()> {
+    signal_when_hung_up(pipe, libc::SIGKILL)
+}
+
+/// Asks the kernel to send this process a signal when the other end of the pipe closes (or is written to): signal-driven I/O
+/// (`fcntl(2)`: `F_SETOWN`, `F_SETSIG`, `O_ASYNC`).
+fn signal_when_hung_up(pipe: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let fd = pipe.as_raw_fd();
     // SAFETY: plain fcntl calls on a descriptor that is open; none of them takes a pointer.
     let set = |command, value: i32| match unsafe { libc::fcntl(fd, command, value) } {
@@ -372,7 +378,7 @@ pub fn die_when_hung_up(pipe: BorrowedFd<'_>) -> io::Result<()> {
         got => Ok(got),
     };
     set(libc::F_SETOWN, super::process_id() as i32)?;
-    set(F_SETSIG, libc::SIGKILL)?;
+    set(F_SETSIG, signal)?;
     let flags = set(libc::F_GETFL, 0)?;
     set(libc::F_SETFL, flags | libc::O_ASYNC)?;
     Ok(())
@@ -398,6 +404,12 @@ pub fn until_hung_up(pipe: BorrowedFd<'_>) {
     }
 }
 
+/// Sends this process a signal.
+pub fn send_to_itself(signal: i32) {
+    // SAFETY: no pointers.
+    unsafe { libc::kill(libc::getpid(), signal) };
+}
+
 /// Ends this process as a lost lifeline does.
 pub fn die() -> ! {
     loop {
@@ -420,6 +432,12 @@ pub(crate) mod tests {
 
     pub(crate) fn fork() -> Forked {
         try_fork().unwrap()
+    }
+
+    /// From here on this process ignores SIGTERM.
+    pub(crate) fn ignore_terminate() {
+        // SAFETY: no handler, and no pointers.
+        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
     }
 
     /// Runs `f` in a forked child and gives the exit code that it returned.

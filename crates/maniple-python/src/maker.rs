@@ -1,0 +1,19 @@
+//! A process that does not outlive the one that made it.
+#![allow(unsafe_code)]
+
+use crate::error::python;
+use maniple_engine::process::lifeline;
+use maniple_engine::sys::stream;
+use pyo3::prelude::*;
+use std::time::Duration;
+
+/// end_after(lifeline, maker, grace)
+///
+/// End this process when the process `maker` has ended and the pipe `lifeline`, which is to stay open, has hung up: SIGTERM, and
+/// SIGKILL `grace` milliseconds later. OSError where the system cannot do it.
+#[pyfunction]
+pub fn end_after(lifeline: i32, maker: i32, grace: u32) -> PyResult<()> {
+    // SAFETY: `process._bootstrap`, the only caller, keeps its parent's sentinel open to the end.
+    let pipe = unsafe { stream::borrow(lifeline) };
+    lifeline::arm_gently(pipe, maker, Duration::from_millis(grace.into())).map_err(python)
+}

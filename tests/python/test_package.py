@@ -1,0 +1,109 @@
+"""The package's own names: what is there, what stands for what, what help shows."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import pydoc
+import subprocess
+import sys
+import types
+import typing
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any, Optional
+
+import pytest
+
+pytestmark = pytest.mark.better_than_standard("what the standard package does not have")
+
+CLASSES = {
+    "pool": ["Pool"],
+    "queues": ["Queue", "JoinableQueue", "SimpleQueue"],
+    "synchronize": ["Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"],
+}
+NAMES = [(name, module) for module, names in CLASSES.items() for name in names]
+
+
+def test_the_packages_own_errors_are_among_its_names(mp: ModuleType) -> None:
+    for name in ("WorkerLostError", "ResultDecodeError"):
+        assert name in mp.__all__
+        assert name in dir(mp)
+        assert issubclass(getattr(mp, name), Exception)
+    assert "__version__" in dir(mp)
+    assert sorted(mp.__all__) == mp.__all__
+    assert all(hasattr(mp, name) for name in dir(mp))
+    assert set(mp.__all__) <= set(dir(mp))
+
+
+def test_the_version_is_the_distributions(mp: ModuleType, mp_package: str) -> None:
+    assert mp.__version__ == version(mp_package)
+
+
+def test_importing_the_package_imports_little(mp_package: str) -> None:
+    code = (
+        f"import sys, {mp_package}; dir({mp_package}); print(*sorted(m for m in sys.modules if '{mp_package}.' in m))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
+    assert done.stdout.split() == [f"{mp_package}.{name}" for name in ("_factories", "context", "process", "reduction")]
+
+
+def test_queues_can_be_named_with_what_they_hold(mp: ModuleType) -> None:
+    def work(jobs: mp.Queue[int], done: mp.SimpleQueue[str] | None, more: mp.JoinableQueue[bytes] | None) -> None: ...
+
+    for function in (work, lambda: None):
+        hints = typing.get_type_hints(function, {"mp": mp, "Optional": Optional})
+        assert all(hint is not None for hint in hints.values())
+    assert typing.get_origin(typing.get_type_hints(work, {"mp": mp, "Optional": Optional})["jobs"]) is mp.queues.Queue
+    assert mp.Queue[int] == mp.queues.Queue[int]
+
+
+@pytest.mark.parametrize("name, module", NAMES)
+def test_a_name_stands_for_the_class_of_what_it_makes(mp: ModuleType, name: str, module: str) -> None:
+    __import__(f"{mp.__name__}.{module}")
+    factory, kind = getattr(mp, name), getattr(getattr(mp, module), name)
+    assert typing.get_args(factory | None) == (kind, types.NoneType)
+    assert typing.get_args(None | factory) == (types.NoneType, kind)
+    assert typing.get_args(factory | int) == (kind, int)
+    assert issubclass(kind, factory)
+    assert not isinstance(5, factory)
+    if name not in ("Pool", "Barrier"):
+        made = factory()
+        assert type(made) is kind
+        assert isinstance(made, factory)
+
+
+@pytest.mark.parametrize("name, module", NAMES)
+def test_a_name_is_a_method_of_the_default_context(mp: ModuleType, name: str, module: str) -> None:
+    factory: Any = getattr(mp, name)
+    method = getattr(mp.context._default_context, name)
+    assert inspect.ismethod(factory)
+    assert isinstance(factory, types.MethodType)
+    assert inspect.isroutine(factory)
+    assert callable(factory)
+    assert factory == method
+    assert method == factory
+    assert hash(factory) == hash(method)
+    assert (factory.__name__, factory.__doc__, factory.__module__) == (name, method.__doc__, method.__module__)
+    assert factory.__self__ is mp.context._default_context
+    assert factory.__func__ is method.__func__
+    assert inspect.signature(factory) == inspect.signature(method)
+    assert repr(factory) == repr(method)
+    with pytest.raises(AttributeError):
+        factory.no_such_thing  # noqa: B018
+
+    class Holder:
+        attribute = factory
+
+    assert Holder().attribute is factory
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        assert getattr(pickle.loads(pickle.dumps(factory, protocol)), "__name__", "") == name
+
+
+def test_help_shows_names_and_what_they_do(mp: ModuleType) -> None:
+    text = pydoc.plain(pydoc.render_doc(mp))
+    for name, shown in (("Queue", "maxsize"), ("Lock", "A lock that any process may release"), ("Pool", "initializer")):
+        assert name in text
+        assert shown in text
+    assert "WorkerLostError" in text
+    assert "maxsize" in pydoc.plain(pydoc.render_doc(mp.Queue))

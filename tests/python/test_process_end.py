@@ -1,0 +1,206 @@
+"""The end of a process: handlers, threads and children in their order, and streams that cannot be flushed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pools import METHODS
+
+PROGRAM = Path(__file__).parent / "programs" / "endings.py"
+BEFORE_3_13 = sys.version_info < (3, 13)
+
+
+def ending(package: str, method: str, what: str, *where: str) -> tuple[list[str], str]:
+    """What the process wrote: its lines, and its errors."""
+    argv = [sys.executable, str(PROGRAM), package, method, what, *where]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=40)
+    return done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.better_than_standard("before 3.13 children are waited for first")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_handler_may_stop_what_would_be_waited_for(mp_package: str, method: str) -> None:
+    assert ending(mp_package, method, "stops_helper") == (["stop, running: True", "exit code 0"], "")
+
+
+@pytest.mark.better_than_standard("before 3.13 children and finalizers come first")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_child_ends_in_the_order_of_a_program(mp_package: str, method: str) -> None:
+    expected = [
+        "second handler, helper runs: True",
+        "first handler",
+        "finalizer, helper runs: True",
+        "late finalizer, helper runs: False",
+    ]
+    assert ending(mp_package, method, "order", "main") == (expected, "")
+    assert ending(mp_package, method, "order") == ([*expected, "exit code 0"], "")
+
+
+@pytest.mark.better_than_standard("3.11 runs no handlers in forked children")
+@pytest.mark.parametrize("method", METHODS)
+def test_handlers_run_when_threads_are_done(mp_package: str, method: str) -> None:
+    assert ending(mp_package, method, "threads_first") == (["thread", "handler", "exit code 0"], "")
+
+
+@pytest.mark.skipif(not BEFORE_3_13, reason="the standard package waits for the thread first since 3.13")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_thread_may_wait_for_a_daemonic_process(mp_package: str, method: str) -> None:
+    assert ending(mp_package, method, "thread_waits_for_daemon") == (["exit code 0"], "")
+
+
+@pytest.mark.better_than_standard("before 3.13 the executor's processes are waited for before they are told to end")
+@pytest.mark.parametrize("method", METHODS)
+def test_executors_that_were_not_shut_down_end(mp_package: str, method: str) -> None:
+    lines, errors = ending(mp_package, method, "executors")
+    assert (sorted(lines), errors) == (["exit code 0", "process 1", "thread"], "")
+
+
+@pytest.mark.better_than_standard("3.11 runs no handlers in forked children")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_handler_that_fails_does_not_change_the_exit_code(mp_package: str, method: str) -> None:
+    lines, errors = ending(mp_package, method, "failing_handler")
+    assert lines == ["exit code 3"]
+    assert "ZeroDivisionError" in errors
+
+
+@pytest.mark.better_than_standard("3.11 runs no handlers in forked children")
+@pytest.mark.parametrize("method", METHODS)
+def test_what_handlers_print_is_shown(mp_package: str, method: str) -> None:
+    lines, errors = ending(mp_package, method, "prints")
+    assert lines == ["printed printed lateexit code 1"]
+    assert errors.count("ValueError: what failed") == 1
+
+
+HANDLERS = """
+import atexit, time
+import {package} as mp
+{before}
+atexit.register(print, "handler")
+{after}
+def work():
+    time.sleep(0.3)
+    print("child", flush=True)
+if __name__ == "__main__":
+    mp.get_context("{method}").Process(target=work).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "method", ["fork", "spawn"]
+)  # a fork server that preloads this main module has handlers of its own
+@pytest.mark.parametrize("where, module", [("after", ""), ("before", "shared_memory"), ("before", "pool")])
+def test_a_programs_handlers_stand_where_they_stand_with_the_standard_package(
+    tmp_path: Path, method: str, where: str, module: str
+) -> None:
+    """A handler that is registered before the package's own runs after the children have been waited for."""
+    said = []
+    for package in "multiprocessing", "maniple":
+        parts = {"before": "", "after": ""} | {where: f"import {package}.{module}" if module else ""}
+        script = tmp_path / "script.py"
+        script.write_text(HANDLERS.format(package=package, method=method, **parts))
+        for runner in [[]] if package == "multiprocessing" else [[], ["-m", "maniple"]]:
+            argv = [sys.executable, *runner, str(script)]
+            said.append(subprocess.run(argv, capture_output=True, text=True, timeout=40).stdout)
+    assert said[1:] == said[:1] * 2
+
+
+class Stream:
+    """A stream of which something is missing or fails."""
+
+    closed = False
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def write(self, text: str) -> int:
+        if self.fault == "write":
+            raise OSError(5, "Input/output error")
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "flush" and self.fault != "no flush":
+            return self._flush
+        raise AttributeError(name)
+
+    def _flush(self) -> None:
+        faults = {"OSError": OSError(5, "Input/output error"), "ValueError": ValueError("closed")}
+        raise faults.get(self.fault, RuntimeError(self.fault))
+
+
+FAULTS = ["OSError", "ValueError", "RuntimeError", "no flush", "write", "none", "closed", "broken pipe"]
+
+
+def stream_with(fault: str) -> Any:
+    if fault == "none":
+        return None
+    if fault not in ("closed", "broken pipe"):
+        return Stream(fault)
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = open(writer, "w")
+    if fault == "closed":
+        stream.close()
+    else:
+        stream.write("cannot be written")
+    return stream
+
+
+def end_with(fault: str, ending: str) -> None:
+    sys.stdout = sys.stderr = stream_with(fault)
+    if ending == "failure":
+        raise ArithmeticError("a failure that is shown")
+    sys.exit(3 if ending == "number" else "words" if ending == "words" else None)
+
+
+@pytest.mark.better_than_standard("a flush that fails changes the exit code")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ending, code", [("number", 3), ("none", 0), ("words", 1), ("failure", 1)])
+def test_a_stream_that_fails_does_not_change_the_exit_code(mp: ModuleType, method: str, ending: str, code: int) -> None:
+    ctx = mp.get_context(method)
+    processes = [ctx.Process(target=end_with, args=(fault, ending)) for fault in FAULTS]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [code] * len(FAULTS)
+    for process in processes:
+        process.close()
+
+
+@pytest.mark.better_than_standard("a flush that fails makes start() raise")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "broken pipe"])
+def test_a_program_whose_stream_fails_can_start_processes(
+    mp: ModuleType, method: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = mp.get_context(method).Process(target=sys.exit, args=(3,))
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stream_with(fault))
+        patched.setattr(sys, "stderr", stream_with(fault))
+        process.start()
+    process.join()
+    assert process.exitcode == 3
+    process.close()
+
+
+@pytest.mark.better_than_standard("the traceback goes to the stream that fails only")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_traceback_is_shown_though_the_stream_fails(mp_package: str, method: str) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_process_end import end_with
+import {mp_package} as mp
+if __name__ == "__main__":
+    process = mp.get_context("{method}").Process(target=end_with, args=("write", "failure"))
+    process.start()
+    process.join()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
+    assert done.stderr.count("ArithmeticError: a failure that is shown") == 1

@@ -1,0 +1,341 @@
+"""Shared memory under a name: views that outlive it, who removes it, and what a list in it gives back."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import random
+import subprocess
+import sys
+import uuid
+from multiprocessing import resource_tracker
+from multiprocessing import shared_memory as standard
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pools import METHODS
+
+VIEWS = """
+import ctypes, gc, sys
+import numpy as np
+from {package}.shared_memory import SharedMemory, ShareableList
+
+def make():
+    if kind == "list":
+        return ShareableList([b"x" * 79_999], name=None).shm
+    return SharedMemory(create=True, size=80_000)
+
+def numpy_array(buf):
+    return np.ndarray((80_000,), dtype="u1", buffer=buf)
+
+def numpy_slice(buf):
+    return np.ndarray((40_000,), dtype="u1", buffer=buf)[100:].reshape(2, -1)
+
+def frombuffer(buf):
+    return np.frombuffer(buf, dtype="u1")
+
+def asarray(buf):
+    return np.asarray(buf)
+
+def part(buf):
+    return buf[10:]
+
+def whole(buf):
+    return buf
+
+def from_ctypes(buf):
+    return (ctypes.c_ubyte * 1000).from_buffer(buf)
+
+class Raw:
+    # As native code does that takes the address, gives the buffer back and keeps the object (torch.frombuffer).
+    def __init__(self, buf):
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(buf))
+        self.buf = buf
+
+    def __getitem__(self, place):
+        return ctypes.string_at(self.address + place, 1)[0]
+
+    def __setitem__(self, place, value):
+        ctypes.memset(self.address + place, value, 1)
+
+kind, view, how = sys.argv[1:]
+shm = make()
+shm.unlink()
+array = globals()[view](shm.buf)
+said = ""
+if how == "close":
+    try:
+        shm.close()
+    except BufferError:
+        said = "BufferError"
+else:
+    del shm
+    gc.collect()
+first = array if view != "numpy_slice" else array[1]
+try:
+    first[20] = 7
+    assert first[20] == 7
+except ValueError as released:
+    said += str(released).split()[-2]
+del array, first
+if said == "BufferError":
+    shm.close()
+gc.collect()
+with open("/proc/self/maps") as maps:
+    print(said, "deleted" if "/dev/shm" in maps.read() else "unmapped")
+"""
+
+EXPORTING = ("frombuffer", "asarray", "part", "from_ctypes")
+
+
+@pytest.mark.better_than_standard("the memory is taken away under a view")
+@pytest.mark.parametrize("how", ["close", "collect"])
+@pytest.mark.parametrize("view", ["numpy_array", "numpy_slice", *EXPORTING, "whole", "Raw"])
+def test_a_view_keeps_the_memory(mp_package: str, view: str, how: str) -> None:
+    argv = [sys.executable, "-c", VIEWS.format(package=mp_package), "list" if view == "part" else "block", view, how]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    refused = how == "close" and view in EXPORTING
+    said = "BufferError" if refused else "memoryview" if (view, how) == ("whole", "close") else ""
+    assert done.stdout.strip() == f"{said} unmapped".strip()
+    assert done.stderr == ""
+
+
+def test_closed_memory_is_gone_at_once(mp_package: str) -> None:
+    memory = importlib.import_module(f"{mp_package}.shared_memory").SharedMemory(create=True, size=12345)
+    path = f"/dev/shm/{memory.name}"
+
+    def mapped() -> bool:
+        with open("/proc/self/maps") as maps:
+            return path in maps.read()
+
+    assert mapped()
+    gc.disable()
+    try:
+        memory.close()
+        assert not mapped()
+    finally:
+        gc.enable()
+    memory.close()
+    memory.unlink()
+
+
+def run(code: str, *arguments: str) -> tuple[str, str]:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=40)
+    return done.stdout.strip(), done.stderr
+
+
+@pytest.fixture
+def segment(mp_package: str) -> Any:
+    memory = importlib.import_module(f"{mp_package}.shared_memory").SharedMemory(create=True, size=100)
+    yield memory
+    memory.close()
+    try:
+        memory.unlink()
+    except FileNotFoundError:
+        pass
+
+
+ATTACH = "import sys; from {}.shared_memory import SharedMemory; SharedMemory(sys.argv[1]{}).close()"
+
+
+@pytest.mark.better_than_standard("a program that has attached removes the memory")
+@pytest.mark.parametrize("option", ["", ", track=False"])
+def test_a_program_that_attaches_leaves_the_memory_to_its_maker(mp_package: str, segment: Any, option: str) -> None:
+    assert run(ATTACH.format(mp_package, option), segment.name) == ("", "")
+    type(segment)(segment.name).close()
+
+
+@pytest.mark.better_than_standard("track= is new in 3.13")
+def test_a_program_that_asks_for_it_removes_the_memory(mp_package: str, segment: Any) -> None:
+    _, errors = run(ATTACH.format(mp_package, ", track=True"), segment.name)
+    assert "1 leaked shared_memory" in errors
+    with pytest.raises(FileNotFoundError):
+        type(segment)(segment.name)
+    # The maker finds out, and the tracker does not look for it again.
+    with pytest.raises(FileNotFoundError):
+        segment.unlink()
+
+
+MAKER = """
+import sys
+from {package} import get_context
+from {package}.shared_memory import SharedMemory
+
+def use(name, what, go_on):
+    go_on.wait()
+    memory = SharedMemory(name)
+    memory.buf[0] = 7
+    memory.close()
+    if what == "unlink":
+        memory.unlink()
+
+if __name__ == "__main__":
+    method, what, first = sys.argv[1:]
+    ctx = get_context(method)
+    go_on = ctx.Event()
+    name = "maniple-test-{unique}"
+    child = ctx.Process(target=use, args=(name, what, go_on))
+    if first == "child":
+        child.start()
+    memory = SharedMemory(name, create=True, size=100)
+    if first == "maker":
+        child.start()
+    go_on.set()
+    child.join()
+    print(child.exitcode, memory.buf[0])
+    memory.close()
+    if what == "close":
+        memory.unlink()
+"""
+
+
+@pytest.mark.better_than_standard("trackers warn of what is not left")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ["close", "unlink"])
+@pytest.mark.parametrize("first", ["child", "maker"])
+def test_trackers_do_not_warn_of_what_is_not_left(
+    mp_package: str, method: str, what: str, first: str, tmp_path: Any
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(MAKER.format(package=mp_package, unique=uuid.uuid4().hex))
+    argv = [sys.executable, str(script), method, what, first]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=40)
+    assert (done.stdout, done.stderr) == ("0 7\n", "")
+
+
+LEFT = """
+import sys
+from {package}.shared_memory import SharedMemory
+print(SharedMemory(create=True, size=100).name)
+"""
+
+
+def test_what_a_program_leaves_is_removed(mp_package: str) -> None:
+    name, errors = run(LEFT.format(package=mp_package))
+    assert "1 leaked shared_memory" in errors
+    with pytest.raises(FileNotFoundError):
+        importlib.import_module(f"{mp_package}.shared_memory").SharedMemory(name)
+
+
+# ---------------------------------------------------------------- lists
+
+
+@pytest.fixture
+def lists(mp_package: str) -> Any:
+    """Makes lists, which end with the test."""
+    kind = importlib.import_module(f"{mp_package}.shared_memory").ShareableList
+    made: list[Any] = []
+
+    def make(*args: Any, **options: Any) -> Any:
+        made.append(kind(*args, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.shm.close()
+        try:
+            one.shm.unlink()
+        except FileNotFoundError:
+            pass
+
+
+def random_item(chance: random.Random) -> Any:
+    length = chance.choice([0, 1, 7, 8, 9, 15, 16, 17, 100])
+    texts = ["a", "\0", "ü", "€", "\U00010000", " ", "\n"]
+    return chance.choice(
+        [
+            None,
+            True,
+            False,
+            chance.randint(-(2**63), 2**63 - 1),
+            chance.random(),
+            bytes(chance.choices(b"\0\0a\xff ", k=length)),
+            "".join(chance.choices(texts, k=length)),
+            b"\0" * length,
+        ]
+    )
+
+
+@pytest.mark.better_than_standard("NULs at the end are lost")
+def test_a_list_gives_back_what_was_put_in(lists: Any) -> None:
+    chance = random.Random(49)
+    for _ in range(100):
+        values = [random_item(chance) for _ in range(chance.randint(0, 12))]
+        one = lists(values)
+        other = lists(name=one.shm.name)
+        assert list(other) == values
+        assert [type(value) for value in other] == [type(value) for value in values]
+        for place in range(len(values)):
+            value = random_item(chance)
+            try:
+                other[place] = value
+            except ValueError:  # no room
+                continue
+            values[place] = value
+        assert list(one) == values
+
+
+@pytest.mark.better_than_standard("NULs at the end are lost")
+def test_long_items_keep_their_zeros(lists: Any) -> None:
+    for length in (999_999, 1_000_000, 1_000_007, 1_000_008):
+        values = [b"\0" * length, "x" * (length - 1) + "\0"]
+        one = lists(values)
+        assert list(one) == values
+        one[0] = b"short"
+        one[1] = "short\0"
+        assert list(one) == [b"short", "short\0"]
+
+
+@pytest.mark.better_than_standard("the list that was being made stays")
+def test_a_list_that_cannot_be_made_leaves_nothing(lists: Any) -> None:
+    name = f"maniple-test-{uuid.uuid4().hex}"
+    for values, error in (([2**64], Exception), (["\ud800"], UnicodeEncodeError), ([b"x" * 10_000_000], ValueError)):
+        with pytest.raises(error):
+            lists(values, name=name)
+    assert list(lists([1], name=name)) == [1]
+
+
+def test_the_standard_package_reads_and_changes_a_list(lists: Any) -> None:
+    values = [b"a\0\0", "text\0", b"\0", b"plain", "ü\0", 5, None, b"x\0" * 10]
+    one = lists(values)
+    peer = standard.ShareableList(name=one.shm.name)
+    resource_tracker.unregister(peer.shm._name, "shared_memory")  # type: ignore[attr-defined]  # else it removes the list
+    try:
+        assert list(peer) == [b"a", "text", b"", b"plain", "ü", 5, None, (b"x\0" * 10)[:-1]]
+        # What it puts into a place has all the room there is, and is read as it is.
+        peer[0], peer[1], peer[2], peer[4], peer[7] = b"abcdefgh", 7, "text", b"12345678", b"y\0y"
+        assert list(one) == [b"abcdefgh", 7, "text", b"plain", b"12345678", 5, None, b"y\0y"]
+    finally:
+        peer.shm.close()
+
+
+def test_a_list_of_the_standard_package_is_read_and_changed(lists: Any) -> None:
+    values = [b"some bytes", "text", None, 1.5]
+    peer = standard.ShareableList(values)
+    try:
+        one = lists(name=peer.shm.name)
+        assert list(one) == values
+        one[0], one[1], one[3] = b"end\0\0", "\0", True
+        if type(one) is not type(peer):
+            assert list(one) == [b"end\0\0", "\0", None, True]
+        assert list(peer) == [b"end", "", None, True]
+        peer[0], peer[1] = b"0123456789abcde", "12345678"
+        assert list(one) == [b"0123456789abcde", "12345678", None, True]
+    finally:
+        peer.shm.close()
+        peer.shm.unlink()
+
+
+def test_subclasses_of_the_types_are_values_of_them(lists: Any, mp: ModuleType, mp_package: str) -> None:
+    if mp_package == "multiprocessing":
+        pytest.skip("KeyError there")
+
+    class Text(str):
+        pass
+
+    one = lists([Text("text"), 1])
+    one[0] = Text("other")
+    one[1] = Text("number")
+    assert list(one) == ["other", "number"]
