@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from math import ceil
 
-from . import reduction, util
+from . import util
 from ._auth import (  # noqa: F401  # all of it is to be found here too, under the standard names
     _ALLOWED_DIGESTS,
     _LEGACY_LENGTHS,
@@ -32,13 +32,17 @@ from ._auth import (  # noqa: F401  # all of it is to be found here too, under t
 from ._auth import answer_challenge as answer_challenge
 from ._auth import deliver_challenge as deliver_challenge
 from ._maniple import Channel
-from .context import AuthenticationError, BufferTooShort  # noqa: F401
+from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
+from .reduction import ForkingPickler as _StandardPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
+
+#: what objects are pickled and unpickled by; a program may put another class here
+_ForkingPickler = getattr(reduction, "ForkingPickler", _StandardPickler)
 
 # the names by which newer Pythons know them
 _CHALLENGE, _WELCOME, _FAILURE = CHALLENGE, WELCOME, FAILURE

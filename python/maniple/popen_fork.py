@@ -209,7 +209,7 @@ class Popen:
             code: int = process_obj._bootstrap(wires.become_child() if wires.ended else wires.lifeline_r)
             return code
 
-        _fork_intent.share_tracker = True
+        _fork_intent.preserve_fd = True
         try:
             pid = os.fork()
             if pid == 0:
@@ -220,7 +220,7 @@ class Popen:
             wires.abandon()
             raise
         finally:
-            _fork_intent.share_tracker = False
+            _fork_intent.preserve_fd = False
         self.pid: int = pid
         try:
             held[0] = self.sentinel = wires.become_parent(pid)[0]
