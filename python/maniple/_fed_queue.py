@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-__all__ = ["FedQueue", "end_of_feed", "takes_part"]
+__all__ = ["FedJoinable", "FedQueue", "FedSimpleQueue", "end_of_feed", "takes_part"]
 
 #: what tells a feeder to end; loky imports it, by its standard name in `queues`
 end_of_feed = object()
@@ -40,6 +40,12 @@ _PARTS = frozenset(
 )
 #: those that are methods
 _METHODS = frozenset("_feed _start_thread _reset _after_fork _finalize_join _finalize_close".split())
+
+
+def _pickler() -> Any:
+    from . import queues
+
+    return vars(queues)["_ForkingPickler"]  # which programs replace
 
 
 def _mentions_parts(code: CodeType) -> bool:
@@ -66,29 +72,29 @@ def _code_of(attribute: Any) -> list[CodeType]:
     return found
 
 
-def takes_part(cls: type, ours: tuple[type, ...]) -> bool:
-    """Whether a class overrides or uses parts of the standard queue; `ours` are the classes of this package.
+def takes_part(cls: type) -> bool:
+    """Whether a class overrides or uses parts of the standard queue.
 
-    Functions that a program puts into the place of `ours` count as well.
+    Functions that a program puts into a class of this package count as well.
     """
     for klass in cls.__mro__:
-        if klass in (FedQueue, object):
-            continue
         own = vars(klass)
+        if own.get("_has_parts") or klass is object:  # one that defines them
+            continue
         if not _METHODS.isdisjoint(own):
             return True
-        if klass not in ours and any(_mentions_parts(code) for value in own.values() for code in _code_of(value)):
+        if not own.get("_is_ours") and any(_mentions_parts(code) for value in own.values() for code in _code_of(value)):
             return True
     return False
 
 
 class FedQueue:
-    """What `queues.Queue` does as the standard queue does it, for an object whose `_fed` is true.
+    """A queue that works as the standard one does: what an object of `queues.Queue` is whose `_fed` is true.
 
-    An object that never ran `queues.Queue.__init__`, because its class makes the parts itself, is one of these.
+    One that never ran `queues.Queue.__init__`, because its class makes the parts itself, is one of these.
     """
 
-    _fed = True
+    _has_parts = _fed = True
     _maxsize: int
     _closed: bool
     _ignore_epipe: bool
@@ -101,8 +107,8 @@ class FedQueue:
     _on_queue_feeder_error: Callable[..., None]
     _reset_plain: Callable[[], None]
 
-    def _make_parts(self, ctx: Any) -> None:
-        """Make what the processes share, besides the two ends."""
+    def _take_up_parts(self, ctx: Any) -> None:
+        """Make what the processes share, besides the two ends, and begin."""
         self._rlock, self._wlock, self._sem = ctx.Lock(), ctx.Lock(), ctx.BoundedSemaphore(self._maxsize)
         self._begin_fed()
 
@@ -110,6 +116,15 @@ class FedQueue:
         self._fed = True
         self._reset()
         register_after_fork(self, type(self)._after_fork)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        locks = self._rlock, self._wlock, self._sem
+        return self._ignore_epipe, self._maxsize, self._reader, self._writer, *locks, self._opid
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._ignore_epipe, self._maxsize, *ends, self._rlock, self._wlock, self._sem, self._opid = state
+        self._reader, self._writer = ends
+        self._begin_fed()
 
     def _after_fork(self) -> None:
         debug("Queue._after_fork()")
@@ -136,7 +151,7 @@ class FedQueue:
 
     # ------------------------------------------------------------ the public methods
 
-    def _put_fed(self, obj: Any, block: bool, timeout: float | None) -> None:
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         if not self._sem.acquire(block, timeout):
             raise Full
         with self._notempty:
@@ -148,7 +163,7 @@ class FedQueue:
         self._buffer.append(obj)
         self._notempty.notify()
 
-    def _get_fed(self, block: bool, timeout: float | None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
         deadline = None
         if block and timeout is not None:
             deadline = time.monotonic() + timeout
@@ -163,13 +178,20 @@ class FedQueue:
             self._sem.release()
         finally:
             self._rlock.release()
-        from . import queues
+        return _pickler().loads(pickle)
 
-        return queues._ForkingPickler.loads(pickle)
+    def qsize(self) -> int:
+        free: int = self._sem._semlock._get_value()
+        return self._maxsize - free
 
-    def _close_fed(self) -> None:
-        self._closed = True
-        end_feeder, self._close = self._close, None
+    def empty(self) -> bool:
+        return not self._poll()
+
+    def full(self) -> bool:
+        return bool(self._sem._semlock._is_zero())
+
+    def close(self) -> None:
+        self._closed, end_feeder, self._close = True, self._close, None
         if end_feeder:
             end_feeder()
 
@@ -221,8 +243,6 @@ class FedQueue:
         queue_sem: Any,
     ) -> None:
         """What the feeder runs: pickles and sends what is in the buffer, until it finds `end_of_feed` there."""
-        from . import queues
-
         debug("starting thread to feed data to pipe")
         while True:
             with notempty:
@@ -234,7 +254,7 @@ class FedQueue:
                 writer_close()
                 return
             try:
-                pickle = queues._ForkingPickler.dumps(obj)
+                pickle = _pickler().dumps(obj)
                 with writelock:
                     send_bytes(pickle)
             except Exception as error:
@@ -247,3 +267,69 @@ class FedQueue:
                 onerror(error, obj)
             # While the feeder waits for the next object, the last one is not to be kept alive.
             obj = pickle = None
+
+
+class FedJoinable(FedQueue):
+    """The same of `queues.JoinableQueue`."""
+
+    _has_parts = True
+    _cond: Any
+    _unfinished_tasks: Any
+
+    def _take_up_parts(self, ctx: Any) -> None:
+        self._unfinished_tasks, self._cond = ctx.Semaphore(0), ctx.Condition()
+        super()._take_up_parts(ctx)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return *super().__getstate__(), self._cond, self._unfinished_tasks
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        *rest, self._cond, self._unfinished_tasks = state
+        super().__setstate__(tuple(rest))
+
+    def _hand_to_feeder(self, obj: Any) -> None:
+        with self._cond:
+            super()._hand_to_feeder(obj)
+            self._unfinished_tasks.release()
+
+    def task_done(self) -> None:
+        with self._cond:
+            if not self._unfinished_tasks.acquire(False):
+                raise ValueError("task_done() called too many times")
+            if self._unfinished_tasks._semlock._is_zero():
+                self._cond.notify_all()
+
+    def join(self) -> None:
+        with self._cond:
+            self._cond.wait_for(self._unfinished_tasks._semlock._is_zero)
+
+
+class FedSimpleQueue:
+    """The same of `queues.SimpleQueue`, which has two locks and no feeder."""
+
+    _has_parts = _fed = True
+    _reader: Any
+    _writer: Any
+    _rlock: Any
+    _wlock: Any
+
+    def _take_up_parts(self, ctx: Any) -> None:
+        self.__setstate__((self._reader, self._writer, ctx.Lock(), ctx.Lock()))
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._reader, self._writer, self._rlock, self._wlock
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._fed = True
+        self._reader, self._writer, self._rlock, self._wlock = state
+        self._poll = self._reader.poll
+
+    def put(self, obj: Any) -> None:
+        pickle = _pickler().dumps(obj)
+        with self._wlock:
+            self._writer.send_bytes(pickle)
+
+    def get(self) -> Any:
+        with self._rlock:
+            pickle = self._reader.recv_bytes()
+        return _pickler().loads(pickle)

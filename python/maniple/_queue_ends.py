@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copyreg
 
-from . import reduction
+from . import context, reduction
 from ._maniple import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["End"]
+__all__ = ["End", "EndSlot"]
 
 
 def _pass_log(log: Log) -> tuple[Any, ...]:
@@ -23,7 +23,7 @@ def _receive_log(memory: Any, event: Any) -> Log:
 
 
 # Not with `reduction.register`: libraries that bring a pickler of their own know the common table alone.
-copyreg.pickle(Log, _pass_log)  # type: ignore[arg-type]  # the stub asks for strings or tuples of fewer kinds
+copyreg.pickle(Log, _pass_log)
 
 
 class End:
@@ -79,3 +79,24 @@ class End:
 
     def __exit__(self, *exc_info: Any) -> None:
         self.close()
+
+
+class EndSlot:
+    """An end of a queue: ours, or one that a program has put in its place."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, queue: Any, owner: type) -> Any:
+        if queue is None:
+            return self
+        try:
+            return vars(queue)[self._name]
+        except KeyError:
+            raise AttributeError(f"{type(queue).__name__!r} object has no attribute {self._name!r}") from None
+
+    def __set__(self, queue: Any, end: Any) -> None:
+        vars(queue)[self._name] = end
+        if not queue._fed and not isinstance(end, End):
+            # The items are to go by way of this object.
+            queue._take_up_parts(context._default_context.get_context("fork" if queue._by_fork_only else "spawn"))

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Iterable
 from threading import local
 
-from . import process, reduction
+from . import process
+from . import reduction as reduction
 from .reduction import HAVE_SEND_HANDLE
 
 # Not `typing.TYPE_CHECKING`: importing that module is a third of what it takes to import this package.
@@ -340,7 +341,9 @@ class BaseContext:
 
 
 #: modules that have the reducer as `reduction`, or its pickler as `_ForkingPickler`; those imported later take them from here
-_REDUCING = "connection forkserver heap managers popen_forkserver popen_spawn_posix queues resource_sharer sharedctypes spawn"
+_REDUCING = (
+    "connection forkserver heap managers popen_forkserver popen_spawn_posix queues resource_sharer sharedctypes spawn"
+)
 
 
 def _reduce_by(reducer: Any) -> None:
@@ -349,12 +352,13 @@ def _reduce_by(reducer: Any) -> None:
     replaced, reduction = reduction, reducer
     for name in _REDUCING.split():
         module = sys.modules.get(f"{__package__}.{name}")
-        for variable, old, new in (
-            ("reduction", replaced, reducer),
-            ("_ForkingPickler", *(getattr(one, "ForkingPickler", None) for one in (replaced, reducer))),
-        ):
-            if module is not None and new is not None and vars(module).get(variable) is old:
-                setattr(module, variable, new)
+        if module is None:
+            continue
+        names, pickler = vars(module), getattr(reducer, "ForkingPickler", None)
+        if names.get("reduction") is replaced:
+            names["reduction"] = reducer
+        if pickler is not None and names.get("_ForkingPickler") is getattr(replaced, "ForkingPickler", None):
+            names["_ForkingPickler"] = pickler
 
 
 def _starting_with(module: str) -> Any:

@@ -13,7 +13,10 @@ from contextlib import suppress
 from signal import SIGKILL
 
 from . import _launch, popen_fork, spawn, util  # noqa: F401
-from .context import reduction, set_spawning_popen
+from .context import (
+    reduction,
+    set_spawning_popen,
+)
 from .popen_fork import Wires
 
 TYPE_CHECKING = False

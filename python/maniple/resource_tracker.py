@@ -84,7 +84,9 @@ def _encode(cmd: str, name: str, rtype: str, simple: bool) -> bytes:
 
 
 def _as_json(fields: dict[str, str]) -> bytes:
-    if all(text.isascii() and text.replace("_", "").replace("-", "").replace("=", "").isalnum() for text in fields.values()):
+    if all(
+        text.isascii() and text.replace("_", "").replace("-", "").replace("=", "").isalnum() for text in fields.values()
+    ):
         # Importing json takes longer than all else that a child does here.
         content = ",".join(f'"{key}":"{text}"' for key, text in fields.items())
         return f"{{{content}}}\n".encode("ascii")

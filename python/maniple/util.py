@@ -104,7 +104,11 @@ def _name_in_logs() -> None:
     """
     logging = sys.modules.get("logging")
     # Another thread may be importing it right now.
-    if not hasattr(logging, "setLogRecordFactory") or sys.modules.get("multiprocessing") is sys.modules[__package__]:
+    if (
+        logging is None
+        or not hasattr(logging, "setLogRecordFactory")
+        or sys.modules.get("multiprocessing") is sys.modules[__package__]
+    ):
         return
     make = logging.getLogRecordFactory()
     if getattr(make, "names_process", False):  # copied by a fork
