@@ -314,7 +314,8 @@ class FedSimpleQueue:
     _wlock: Any
 
     def _take_up_parts(self, ctx: Any) -> None:
-        self.__setstate__((self._reader, self._writer, ctx.Lock(), ctx.Lock()))
+        self._rlock, self._wlock = ctx.Lock(), ctx.Lock()
+        self._fed, self._poll = True, self._reader.poll
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self._reader, self._writer, self._rlock, self._wlock

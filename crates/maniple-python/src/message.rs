@@ -137,11 +137,8 @@ pub fn load<'py>(
     buffers: Vec<PyMemory>,
 ) -> PyResult<Bound<'py, PyAny>> {
     if let Some(class) = picklers.for_loads(py)? {
-        let whole = if buffers.is_empty() {
-            PyBytes::new(py, &stream).into_any()
-        } else {
-            rejoin(py, &stream, buffers)?
-        };
+        let whole =
+            if buffers.is_empty() { PyBytes::new(py, &stream).into_any() } else { rejoin(py, &stream, buffers)? };
         return class.call_method1(intern!(py, "loads"), (whole,));
     }
     static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

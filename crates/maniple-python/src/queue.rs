@@ -201,7 +201,9 @@ impl PyLog {
         }
         let pickled = match dump(obj, &OF_QUEUES, || true) {
             Ok(pickled) => pickled,
-            Err(error) if error.is_instance_of::<PyException>(py) => return Ok(error.into_value(py).into_bound(py).into_any()),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                return Ok(error.into_value(py).into_bound(py).into_any());
+            }
             Err(error) => return Err(error),
         };
         if Self::put_pickled(py, &log, obj, pickled, counted, wait)? { Ok(py.None().into_bound(py)) } else { full() }
