@@ -435,9 +435,7 @@ def put_slowly(queue: Any, gate: Any) -> None:
 
 @pytest.mark.better_than_standard("a place is lost with each writer that is killed at the wrong moment")
 @pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
-def test_a_writer_killed_while_it_pickles_takes_no_place(
-    mp: ModuleType, start: Callable[..., Any], kind: str
-) -> None:
+def test_a_writer_killed_while_it_pickles_takes_no_place(mp: ModuleType, start: Callable[..., Any], kind: str) -> None:
     ctx = mp.get_context("fork")
     queue, gate = getattr(ctx, kind)(1), ctx.Event()
     writer = start(ctx, put_slowly, queue, gate)
