@@ -6,8 +6,9 @@ Apart from `util`, which every child imports: most children start none.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from . import _alias
 
@@ -15,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["importing", "start_program"]
+__all__ = ["as_here", "importing", "run", "start_program"]
 
 
 def _inheritable_strays(keep: set[int]) -> list[int]:
@@ -37,6 +38,42 @@ def _inheritable_strays(keep: set[int]) -> list[int]:
     return strays
 
 
+@contextmanager
+def _blocking(signals: set[int]) -> Iterator[None]:
+    """Block signals in this thread, for a program that is started meanwhile and inherits that."""
+    if not signals:
+        yield
+        return
+    import signal
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def run(
+    path: str | bytes, args: list[str | bytes], passfds: Iterable[int], *, blocked_signals: Iterable[int] = ()
+) -> int:
+    """Start a child, the fork server or the tracker: by `util.spawnv_passfds`, which a program may have replaced."""
+    from . import util
+
+    if util.spawnv_passfds is util._spawnv_passfds:
+        return start_program(path, args, passfds, blocked_signals=blocked_signals)
+    with _blocking(set(blocked_signals)):
+        return util.spawnv_passfds(path, args, list(passfds))
+
+
+def _is_watched() -> bool:
+    """Whether a debugger has put functions of its own where the standard package starts programs (pydevd does)."""
+    for module, name in (("_posixsubprocess", "fork_exec"), ("subprocess", "_fork_exec")):
+        function = getattr(sys.modules.get(module), name, len)
+        if not isinstance(function, type(len)):
+            return True
+    return False
+
+
 def start_program(
     path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int], *, blocked_signals: Iterable[int] = ()
 ) -> int:
@@ -48,8 +85,9 @@ def start_program(
     """
     wanted = sorted(set(map(int, passfds)))
     argv = [os.fsencode(arg) for arg in args]
-    if not hasattr(os, "posix_spawn"):
-        return _start_by_subprocess(path, argv, wanted)
+    if not hasattr(os, "posix_spawn") or _is_watched():
+        with _blocking(set(blocked_signals)):
+            return _start_by_subprocess(path, argv, wanted)
     # A descriptor that is copied onto itself keeps its close-on-exec flag under
     # older C libraries; a detour over a scratch number clears it everywhere.
     scratch = os.open(os.devnull, os.O_RDONLY)
@@ -71,12 +109,23 @@ def start_program(
 
 
 def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -> int:
-    """For the few platforms whose C library has no posix_spawn."""
+    """For the few platforms whose C library has no posix_spawn, and under debuggers."""
     from subprocess import Popen
 
     started = Popen(argv, executable=path, pass_fds=fds, restore_signals=False)
     started.returncode = 0  # ours to wait for: not to be reaped or warned about there
     return started.pid
+
+
+def as_here(argv: list[str | bytes]) -> list[str | bytes]:
+    """A command line that a program's own function made, with ``multiprocessing`` meaning what it means here."""
+    preamble = _alias.preamble()
+    if preamble and "-c" in argv:
+        place = argv.index("-c") + 1
+        program = os.fsdecode(argv[place]) if place < len(argv) else preamble
+        if preamble not in program:
+            argv = [*argv[:place], preamble + program, *argv[place + 1 :]]
+    return argv
 
 
 def importing(module: str, names: str) -> str:
@@ -85,14 +134,17 @@ def importing(module: str, names: str) -> str:
     Under -S, -I or -E, or after an editable install, the child may not find the
     package on its own until it is told the parent's sys.path; so the directory
     that holds it is offered as a last resort.  Where ``multiprocessing`` means us,
-    it is to mean us there, too.
+    it is to mean us there, too, and is named: there are programs that know the
+    standard package's processes by their command lines.
     """
+    preamble = _alias.preamble()
+    named = "multiprocessing" if preamble else __package__
     package = __package__.partition(".")[0]
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return (
         f"import sys\n"
         f"try:\n import {package}\n"
         f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
-        f"{_alias.preamble()}"
-        f"from {__package__}.{module} import {names}\n"
+        f"{preamble}"
+        f"from {named}.{module} import {names}\n"
     )

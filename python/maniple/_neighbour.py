@@ -20,9 +20,11 @@ __all__ = ["after_fork", "at_exit", "spawning"]
 
 
 def _loaded(name: str) -> ModuleType | None:
-    """The standard package's module of this name if it is there, and is not one of ours by another name."""
+    """The standard package's module of this name if it is there to its last line, and is not one of ours by another name."""
     module = sys.modules.get(f"multiprocessing.{name}")
-    return None if module is None or module is sys.modules.get(f"{__package__}.{name}") else module
+    if module is None or module is sys.modules.get(f"{__package__}.{name}"):
+        return None
+    return None if getattr(module.__spec__, "_initializing", False) else module
 
 
 def spawning(popen: Any) -> None:

@@ -15,15 +15,19 @@ import time
 from collections.abc import Callable, Iterable
 from math import ceil
 
-from . import reduction, util
+from . import util
 from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
-from .context import AuthenticationError, BufferTooShort  # noqa: F401
+from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
+from .reduction import ForkingPickler as _StandardPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
+
+#: what objects are pickled and unpickled by; a program may put another class here
+_ForkingPickler = getattr(reduction, "ForkingPickler", _StandardPickler)
 
 # Authentication: who delivers a challenge says CHALLENGE and some random bytes, is given a response, and says WELCOME or FAILURE;
 # then the two change parts.  A listener delivers first.  The forms of challenge and response are the engine's affair.

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable, Iterable
 from threading import local
 
-from . import process, reduction
+from . import process
+from . import reduction as reduction
+from .reduction import HAVE_SEND_HANDLE
 
 # Not `typing.TYPE_CHECKING`: importing that module is a third of what it takes to import this package.
 TYPE_CHECKING = False
@@ -323,33 +325,47 @@ class BaseContext:
 
     @property
     def reducer(self) -> Any:
-        """The module (or object) that turns objects into pickles and passes handles."""
-        return globals().get("reduction")
+        """The module (or object) that turns objects into pickles and passes handles.
+
+        One that is set is used by every context: `dump` for what children of the methods ``spawn`` and ``forkserver`` are told,
+        `ForkingPickler` for what goes through connections and queues.
+        """
+        return reduction
 
     @reducer.setter
     def reducer(self, reduction: Any) -> None:
-        globals()["reduction"] = reduction
+        _reduce_by(reduction)
 
     def _check_available(self) -> None:
         """Raise ValueError where the platform cannot do it."""
 
 
-def _late_sibling(module: str) -> Any:
-    """The module of this package, imported if it is not yet."""
-    name = f"{__package__}.{module}"
-    loaded = sys.modules.get(name)
-    if loaded is None:
-        from importlib import import_module
+#: modules that have the reducer as `reduction`, or its pickler as `_ForkingPickler`; those imported later take them from here
+_REDUCING = (
+    "connection forkserver heap managers popen_forkserver popen_spawn_posix queues resource_sharer sharedctypes spawn"
+)
 
-        loaded = import_module(name)
-    return loaded
+
+def _reduce_by(reducer: Any) -> None:
+    """Use another reducer wherever the present one is used; not where a program has set something else."""
+    global reduction
+    replaced, reduction = reduction, reducer
+    for name in _REDUCING.split():
+        module = sys.modules.get(f"{__package__}.{name}")
+        if module is None:
+            continue
+        names, pickler = vars(module), getattr(reducer, "ForkingPickler", None)
+        if names.get("reduction") is replaced:
+            names["reduction"] = reducer
+        if pickler is not None and names.get("_ForkingPickler") is getattr(replaced, "ForkingPickler", None):
+            names["_ForkingPickler"] = pickler
 
 
 def _starting_with(module: str) -> Any:
     """A ``_Popen`` that takes the class from the sibling module, imported when first used."""
 
     def _Popen(process_obj: process.BaseProcess) -> Any:
-        return _late_sibling(module).Popen(process_obj)
+        return process._sibling(module).Popen(process_obj)
 
     return staticmethod(_Popen)
 
@@ -464,7 +480,7 @@ if sys.platform != "win32":
 
         def _check_available(self) -> None:
             # The server is sent the child's descriptors over its socket.
-            if not reduction.HAVE_SEND_HANDLE:
+            if not HAVE_SEND_HANDLE:
                 raise ValueError("forkserver start method not available")
 
     _concrete_contexts = {"fork": ForkContext(), **_concrete_contexts, "forkserver": ForkServerContext()}
@@ -487,7 +503,7 @@ def _platform_default() -> BaseContext:
     elif sys.version_info < (3, 14):
         usual = "fork"
     else:
-        usual = "forkserver" if reduction.HAVE_SEND_HANDLE else "spawn"
+        usual = "forkserver" if HAVE_SEND_HANDLE else "spawn"
     return _concrete_contexts[usual]
 
 

@@ -33,9 +33,9 @@ from threading import Lock
 from time import monotonic
 from warnings import warn
 
-from . import _forked, _launch, connection, popen_fork, process, reduction, resource_tracker, spawn, util
+from . import _forked, _launch, connection, popen_fork, process, resource_tracker, spawn, util
 from ._maniple import Greeting, get_in
-from .context import AuthenticationError
+from .context import AuthenticationError, reduction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class ForkServer:
             fds = [listening.fileno(), alive.r, secret.r]
             interpreter = spawn._interpreter()
             argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
-            pid = _launch.start_program(interpreter, argv, fds, blocked_signals={signal.SIGINT})
+            pid = _launch.run(interpreter, argv, fds, blocked_signals={signal.SIGINT})
             with suppress(BrokenPipeError):  # dead already: the first request will tell
                 with open(secret.w, "wb", closefd=False) as line:
                     line.write(key + SIGNED_STRUCT.pack(len(setting)) + setting)
@@ -485,7 +485,7 @@ class _Server:
         line.close()
 
     def _fork(self, data_r: int, status_w: int, *fds: int) -> None:
-        resource_tracker._fork_intent.share_tracker = True
+        resource_tracker._fork_intent.preserve_fd = True
 
         def life() -> int:
             self._selector.close()

@@ -20,8 +20,8 @@ import sys
 import tempfile
 import threading
 
-from . import reduction, util
-from .context import assert_spawning  # noqa: F401  # programs look for it here
+from . import util
+from .context import assert_spawning, reduction  # noqa: F401  # programs look for the first here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

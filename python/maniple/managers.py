@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable
 
-from . import connection, context, pool, process, reduction, resource_tracker, util  # noqa: F401
+from . import connection, context, pool, process, resource_tracker, util  # noqa: F401
 
 # much of this is here to be found under the standard names
 from ._manager_server import (  # noqa: F401
@@ -53,7 +53,7 @@ from ._proxy_types import (  # noqa: F401
     _BaseDictProxy,
     _BaseSetProxy,
 )
-from .context import ProcessError, get_spawning_popen  # noqa: F401
+from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

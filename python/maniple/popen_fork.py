@@ -21,7 +21,7 @@ import os
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
-from . import _forked, util  # noqa: F401
+from . import _forked, _imports_under_way, process, util
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Popen"]
+
+# What every forked child asks for first; found once, here.
+for _name in ("context", "util", "_neighbour"):
+    process._sibling(_name)
 
 # Write ends held by this process that a forked child has no business with.
 _lifelines: set[int] = set()
@@ -217,17 +221,19 @@ class Popen:
             code: int = process_obj._bootstrap(wires.become_child() if wires.ended else wires.lifeline_r)
             return code
 
-        _fork_intent.share_tracker = True
+        _fork_intent.preserve_fd = True
+        loaded = _imports_under_way.look()
         try:
             pid = os.fork()
             if pid == 0:
+                _imports_under_way.forget(loaded)
                 _forked.live_and_exit(life)
         except BaseException:
             finalizer.cancel()
             wires.abandon()
             raise
         finally:
-            _fork_intent.share_tracker = False
+            _fork_intent.preserve_fd = False
         self.pid: int = pid
         try:
             held[0] = self.sentinel = wires.become_parent(pid)[0]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from threading import Lock
 
-from . import forkserver, popen_fork, reduction, spawn, util
-from .context import set_spawning_popen
+from . import forkserver, popen_fork, spawn, util
+from .context import reduction, set_spawning_popen
 from .popen_spawn_posix import ToldPopen
 
 TYPE_CHECKING = False

@@ -13,9 +13,9 @@ from _pickle import PicklingError
 from contextlib import suppress
 from signal import SIGKILL
 
-from . import _launch, popen_fork, reduction, spawn, util  # noqa: F401
+from . import _launch, popen_fork, spawn, util  # noqa: F401
 from ._worker_main import WorkerMain, worker_main
-from .context import set_spawning_popen
+from .context import reduction, set_spawning_popen
 from .popen_fork import Wires
 
 TYPE_CHECKING = False
@@ -106,9 +106,9 @@ class Popen(ToldPopen):
         speech = self._speech(process_obj)
         wires = Wires()
         try:
-            line = spawn.get_command_line(tracker_fd=tracker, pipe_handle=wires.lifeline_r)
+            line = _launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=wires.lifeline_r))
             self._fds += [tracker, *wires.for_child()]
-            self.pid = _launch.start_program(spawn._interpreter(), line, self._fds)
+            self.pid = _launch.run(spawn._interpreter(), line, self._fds)
         except BaseException:
             wires.abandon()
             raise

@@ -36,18 +36,22 @@ def _starting_place() -> str | None:
 ORIGINAL_DIR = _starting_place()
 
 
+#: modules of this package that are known to be imported to their end, by their last name
+_whole: dict[str, Any] = {}
+
+
 def _sibling(name: str) -> Any:
     """A module of this package that could not be imported before this one.
 
     What a forked child runs is kept lean: each function that it is the first to call, the import statement's among them, costs it
-    copies of memory pages.
+    copies of memory pages.  A look into `sys.modules` would not do: a module that another thread is importing is there from its
+    first line on.
     """
-    whole = f"{__package__}.{name}"
-    module = sys.modules.get(whole)
+    module = _whole.get(name)
     if module is None:
         from importlib import import_module
 
-        module = import_module(whole)
+        module = _whole[name] = import_module(f"{__package__}.{name}")  # waits for the other thread
     return module
 
 

@@ -41,10 +41,32 @@ HAVE_SEND_HANDLE = True
 # ---------------------------------------------------------------- pickling
 
 
+def _noted(name: str) -> Any:
+    """A method of dict, after which picklers see what it changed."""
+    method = getattr(dict, name)
+
+    def change(self: dict[Any, Any], *args: Any, **kwds: Any) -> Any:
+        try:
+            return method(self, *args, **kwds)
+        finally:
+            _merge_tables()
+
+    return change
+
+
+class _Reducers(dict):  # type: ignore[type-arg]  # it is what its only instance is annotated as
+    """The table of reducers.  Programs change it themselves, too: they take reducers out of it."""
+
+    __slots__ = ()
+    for _name in "__setitem__ __delitem__ __ior__ clear pop popitem setdefault update".split():
+        locals()[_name] = _noted(_name)
+    del _name
+
+
 class ForkingPickler(Pickler):
     """A pickler that knows this package's objects and whatever was registered with it."""
 
-    _extra_reducers: dict[type, Callable[[Any], Any]] = {}
+    _extra_reducers: dict[type, Callable[[Any], Any]] = _Reducers()
     _copyreg_dispatch_table = _copyreg_table
 
     def __init__(self, *args: Any, **kwds: Any) -> None:
@@ -57,7 +79,6 @@ class ForkingPickler(Pickler):
     def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
         """Have every object of exactly this type reduced by ``reduce(obj)``."""
         cls._extra_reducers[type] = reduce
-        _merge_tables()
 
     @classmethod
     def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
@@ -71,6 +92,8 @@ class ForkingPickler(Pickler):
     loads = staticmethod(loads)
 
 
+#: the class and its two functions as they are here, by which what bypasses them sees that a program has replaced them
+_as_made = ForkingPickler, vars(ForkingPickler)["dumps"], vars(ForkingPickler)["loads"]
 _own_reducers = ForkingPickler._extra_reducers
 _merged_from: dict[Any, Any] = {}
 
@@ -100,7 +123,7 @@ _KEEP_UP_TO = 8192
 
 
 def _quick_dumps(obj: Any) -> memoryview:
-    if _copyreg_table != _merged_from or _sockets_are_new:
+    if _copyreg_table != _merged_from or _sockets_are_new or ForkingPickler._extra_reducers is not _own_reducers:
         _look_for_reducers()
     idle = _idle
     try:
@@ -126,7 +149,7 @@ _idle_apart: list[tuple[Callable[[Any], None], Callable[[], None], _Pieces, list
 
 def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
     """The pickle of `obj` without its large buffers, and these."""
-    if _copyreg_table != _merged_from or _sockets_are_new:
+    if _copyreg_table != _merged_from or _sockets_are_new or ForkingPickler._extra_reducers is not _own_reducers:
         _look_for_reducers()
     idle = _idle_apart
     try:
@@ -185,8 +208,11 @@ _sockets_are_new = True
 
 
 def _look_for_reducers() -> None:
-    """Bring the tables up to date with `copyreg` and with what has been imported."""
-    global _sockets_are_new
+    """Bring the tables up to date with `copyreg`, with what has been imported, and with a table that a program set."""
+    global _own_reducers, _sockets_are_new
+    if ForkingPickler._extra_reducers is not _own_reducers:
+        _own_reducers = ForkingPickler._extra_reducers = _Reducers(ForkingPickler._extra_reducers)
+        _merge_tables()
     if _sockets_are_new and (net := sys.modules.get("socket")) is not None and hasattr(net, "socket"):
         _own_reducers.setdefault(net.socket, _reduce_socket)
         _sockets_are_new = False
@@ -403,21 +429,31 @@ def _register_all() -> None:
 _register_all()
 
 
+def __getattr__(name: str) -> object:
+    # The standard module imports these outright, and programs take them from here; most children have no need of them.
+    if name in ("array", "copyreg", "functools", "pickle", "socket"):
+        from importlib import import_module
+
+        return import_module(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class AbstractReducer(ABC):
     """Base for an object to be set as a context's ``reducer``.
 
     It offers what this module offers; a subclass replaces what it does otherwise.
     """
 
-    # Plain functions of the class, as a reducer module's are of the module.
-    ForkingPickler, register, dump = ForkingPickler, register, dump
-    send_handle, recv_handle = send_handle, recv_handle
+    # A reducer may be an object of the class: its functions are called as a module's are.
+    ForkingPickler, register, dump = ForkingPickler, register, staticmethod(dump)
+    send_handle, recv_handle = staticmethod(send_handle), staticmethod(recv_handle)
     if sys.platform == "win32":
-        steal_handle, duplicate, DupHandle = steal_handle, duplicate, DupHandle
+        steal_handle, duplicate, DupHandle = staticmethod(steal_handle), staticmethod(duplicate), DupHandle
     else:
-        sendfds, recvfds, DupFd = sendfds, recvfds, DupFd
-    _reduce_method, _reduce_method_descriptor = _reduce_method, _reduce_method_descriptor
-    _rebuild_partial, _reduce_socket, _rebuild_socket = (_rebuild_partial, _reduce_socket, _rebuild_socket)
+        sendfds, recvfds, DupFd = staticmethod(sendfds), staticmethod(recvfds), staticmethod(DupFd)
+    _reduce_method, _reduce_method_descriptor = staticmethod(_reduce_method), staticmethod(_reduce_method_descriptor)
+    _rebuild_partial = staticmethod(_rebuild_partial)
+    _reduce_socket, _rebuild_socket = staticmethod(_reduce_socket), staticmethod(_rebuild_socket)
 
     def __init__(self, *args: Any) -> None:
         _register_all()

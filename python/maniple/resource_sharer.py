@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from threading import Lock, Thread
 
-from . import process, reduction, util
+from . import process, util
+from .context import reduction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

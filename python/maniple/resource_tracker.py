@@ -6,10 +6,17 @@ what was made and what was removed.  All relatives hold the pipe's write end; wh
 the last of them is gone, however it died, the tracker reads end-of-file, removes
 what is still on its list, and ends.
 
-The protocol is one line for a message, written in a single piece of at most 512
-bytes (which POSIX keeps whole however many processes write)::
+The protocol is the standard package's: one line for a message, written in a single
+piece of at most 512 bytes (which POSIX keeps whole however many processes write)::
 
-    REGISTER | UNREGISTER | PROBE  ':'  type  ':'  name, escaped to ASCII without line ends
+    REGISTER | UNREGISTER | PROBE  ':'  name  ':'  type
+    {"cmd":"REGISTER","rtype":type,"base64_name":name in UTF-8 and URL-safe base 64}
+
+The running Python's package decides which of the two forms is written; a name that
+does not fit into the first always takes the second.  The tracker reads both.
+Subclasses of `ResourceTracker` bring a tracker process of their own, with more
+types and commands: they override `_launch`, `ensure_running` or
+`_ensure_running_and_write`, and every message goes through these.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ import importlib
 import os
 import sys
 import time
+from binascii import b2a_base64
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["ensure_running", "register", "unregister"]
 
 _LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
+_LONGEST_NAME = 255  # bytes: of one that is sent coded; more no system takes
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def _remove_shared_memory(name: str) -> None:
@@ -54,22 +64,52 @@ if sys.version_info >= (3, 13):
     # For tests: leaves no trace outside the tracker.
     _CLEANUP_FUNCS["dummy"] = lambda name: None
 
-# Set by whoever forks a process of the family, which is to share our tracker.
-# A child of any other fork must not hold the pipe open: it may outlive us all.
+# Its `preserve_fd` is set by whoever forks a process of the family, which is to
+# share our tracker.  A child of any other fork must not hold the pipe open: it may
+# outlive us all.
 _fork_intent = local()
 
 
-def _encode(command: str, name: str, rtype: str) -> bytes:
-    escaped = name.encode("unicode_escape").decode("ascii")
-    message = f"{command}:{rtype}:{escaped}\n".encode("ascii")
-    if len(message) > _LONGEST_MESSAGE:
-        raise ValueError(f"msg too long: the name of a {rtype} is too long to be tracked")
-    return message
+def _encode(cmd: str, name: str, rtype: str, simple: bool) -> bytes:
+    if simple and name.isascii() and "\n" not in name:
+        message = f"{cmd}:{name}:{rtype}\n".encode("ascii")
+        if len(message) > _LONGEST_MESSAGE:
+            raise ValueError(f"msg too long: the name of a {rtype} is too long to be tracked")
+        return message
+    raw = name.encode("utf-8", "surrogateescape")
+    if len(raw) > _LONGEST_NAME:
+        raise ValueError(f"{rtype.replace('_', ' ')} name too long (max {_LONGEST_NAME} bytes)")
+    coded = b2a_base64(raw, newline=False).translate(_URL_SAFE).decode("ascii")
+    return _as_json({"cmd": cmd, "rtype": rtype, "base64_name": coded})
 
 
-def _decode(line: bytes) -> tuple[str, str, str]:
-    command, rtype, escaped = line.rstrip(b"\n").split(b":", 2)
-    return command.decode("ascii"), escaped.decode("unicode_escape"), rtype.decode("ascii")
+def _as_json(fields: dict[str, str]) -> bytes:
+    if all(
+        text.isascii() and text.replace("_", "").replace("-", "").replace("=", "").isalnum() for text in fields.values()
+    ):
+        # Importing json takes longer than all else that a child does here.
+        content = ",".join(f'"{key}":"{text}"' for key, text in fields.items())
+        return f"{{{content}}}\n".encode("ascii")
+    import json
+
+    return (json.dumps(fields, separators=(",", ":")) + "\n").encode("ascii")
+
+
+def _decode_message(line: bytes) -> tuple[str, str, str]:
+    """The command, the type and the name that a line of either form says."""
+    if not line.startswith(b"{"):
+        cmd, _, rest = line.strip().decode("ascii").partition(":")
+        name, _, rtype = rest.rpartition(":")
+        return cmd, rtype, name
+    import json
+    from base64 import urlsafe_b64decode
+
+    try:
+        told = json.loads(line)
+        cmd, rtype, coded = told["cmd"], told["rtype"], told.get("base64_name", "")
+        return str(cmd), str(rtype), urlsafe_b64decode(coded).decode("utf-8", "surrogateescape")
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ValueError(f"malformed resource_tracker message: {line!r}") from problem
 
 
 class ReentrantCallError(RuntimeError):
@@ -85,11 +125,11 @@ class ResourceTracker:
         self._pid: int | None = None  # None where a relative started it
         self._exitcode: int | None = None
         self._waitpid_timed_out = False
-        # The standard package has two formats, and its tests choose; ours takes every name.
-        self._use_simple_format = True
+        # The form of the lines: the standard package's tests choose it.
+        self._use_simple_format = sys.version_info < (3, 15)
         # The lock's holder may be interrupted by a finalizer that itself has
         # something to report: that is queued, and written by the holder.
-        self._queued: deque[bytes] = deque()
+        self._reentrant_messages: deque[bytes] = deque()
         self._busy = False
         # Whether a fork may copy something in the middle of a change; set before anything is.
         self._touched = False
@@ -107,24 +147,47 @@ class ResourceTracker:
         self._send("UNREGISTER", name, rtype)
 
     def _send(self, cmd: str, name: str, rtype: str) -> None:
-        self._touched = True
-        self._queued.append(_encode(cmd, name, rtype))
-        with self._lock:
-            if not self._busy:
-                self._busy = True
-                try:
-                    while self._queued:
-                        self._write(self._queued.popleft())
-                finally:
-                    self._busy = False
+        self._ensure_running_and_write(_encode(cmd, name, rtype, self._use_simple_format))
 
-    def _write(self, message: bytes) -> None:
-        if (pipe := self._fd) is not None:
-            with suppress(OSError):
-                os.write(pipe, message)
+    def _ensure_running_and_write(self, msg: bytes | None = None) -> None:
+        """See to it that the tracker runs, and write a message to it if there is one."""
+        self._touched = True
+        if msg is not None:
+            # Older Pythons send by way of `ensure_running`, and subclasses for them override that.
+            own = getattr(self.ensure_running, "__func__", None)
+            if own is not ResourceTracker.ensure_running:
+                self.ensure_running()
+            self._reentrant_messages.append(msg)
+        with self._lock:
+            if self._busy:  # a call that a finalizer makes in the middle of another
                 return
-            self._bury()
-        os.write(self._launch(), message)
+            self._busy = True
+            try:
+                if msg is None:
+                    self._assure()
+                while self._reentrant_messages:
+                    self._deliver(self._reentrant_messages.popleft())
+            finally:
+                self._busy = False
+
+    def _assure(self) -> None:
+        if self._fd is not None and not self._check_alive():
+            self._teardown_dead_process()
+        if self._fd is None:
+            self._launch()
+
+    def _deliver(self, message: bytes) -> None:
+        if self._fd is not None:
+            try:
+                return self._write(message)
+            except OSError:
+                self._teardown_dead_process()
+        self._launch()
+        self._write(message)
+
+    def _write(self, msg: bytes) -> None:
+        """Write one message to a tracker that runs; OSError where it does not."""
+        os.write(-1 if self._fd is None else self._fd, msg)
 
     # ------------------------------------------------------------ the tracker process
 
@@ -137,28 +200,20 @@ class ResourceTracker:
 
     def ensure_running(self) -> None:
         """Start the tracker unless it is running; a dead one is replaced, with a warning."""
-        self._touched = True
-        with self._lock:
-            if self._busy:
-                return
-            self._busy = True
-            try:
-                if self._fd is not None and not self._check_alive():
-                    self._bury()
-                if self._fd is None:
-                    self._launch()
-            finally:
-                self._busy = False
+        self._ensure_running_and_write()
+
+    def _make_probe_message(self) -> bytes:
+        return b"PROBE:0:noop\n" if self._use_simple_format else _as_json({"cmd": "PROBE", "rtype": "noop"})
 
     def _check_alive(self) -> bool:
         """Tell whether somebody still reads the pipe."""
         try:
-            os.write(-1 if self._fd is None else self._fd, _encode("PROBE", "0", "noop"))
+            self._write(self._make_probe_message())
         except OSError:
             return False
         return True
 
-    def _bury(self) -> None:
+    def _teardown_dead_process(self) -> None:
         """Clear away a tracker that died; what it had on its list is forgotten."""
         fd, pid = self._fd, self._pid
         if fd is not None:
@@ -169,19 +224,22 @@ class ResourceTracker:
         self._fd = self._pid = self._exitcode = None
         warn("resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.", stacklevel=2)
 
-    def _launch(self) -> int:
-        """Start a tracker; return the write end of its pipe."""
+    def _launch(self) -> None:
+        """Start a tracker, and keep the write end of its pipe."""
         from . import _launch, spawn, util
 
         reader, writer = os.pipe()
         try:
+            passed = [reader]
+            with suppress(Exception):  # none, or not a file's
+                passed.insert(0, sys.stderr.fileno())
             program = _launch.importing("resource_tracker", "main") + f"main({reader})"
             interpreter = spawn._interpreter()
             # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
-            self._pid = _launch.start_program(
+            pid = _launch.run(
                 interpreter,
                 [interpreter, *util._args_from_interpreter_flags(), "-c", program],
-                [reader],
+                passed,
                 blocked_signals=_ignored_signals(),
             )
         except BaseException:
@@ -189,8 +247,7 @@ class ResourceTracker:
             raise
         finally:
             os.close(reader)
-        self._fd = writer
-        return writer
+        self._fd, self._pid = writer, pid
 
     # ------------------------------------------------------------ end
 
@@ -199,35 +256,36 @@ class ResourceTracker:
         if not self._lock.acquire(blocking=use_blocking_lock):
             return
         try:
-            if None not in (self._fd, self._pid):
-                self._close_and_reap(wait_timeout)
+            self._stop_locked(wait_timeout=wait_timeout)
         finally:
             self._lock.release()
 
     # Bound early: at interpreter shutdown the modules may be empty.
-    def _close_and_reap(
+    def _stop_locked(
         self,
-        timeout: float | None,
         close: Callable[..., Any] = os.close,
         waitpid: Callable[..., Any] = os.waitpid,
-        WNOHANG: int = getattr(os, "WNOHANG", 0),
-        exitcode_of: Callable[..., int] = os.waitstatus_to_exitcode,
-        now: Callable[[], float] = time.monotonic,
+        waitstatus_to_exitcode: Callable[..., int] = os.waitstatus_to_exitcode,
+        monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[..., None] = time.sleep,
+        WNOHANG: int = getattr(os, "WNOHANG", 0),
+        wait_timeout: float | None = None,
     ) -> None:
         pid, fd = self._pid, self._fd
+        if pid is None or fd is None:
+            return
         self._pid = self._fd = None
         close(fd)
         # A relative that still holds the pipe keeps the tracker alive: then it
         # must not keep us as well.
-        deadline = None if timeout is None else now() + timeout
+        deadline = None if wait_timeout is None else monotonic() + wait_timeout
         try:
             while True:
                 got, status = waitpid(pid, 0 if deadline is None else WNOHANG)
                 if got:
-                    self._exitcode = exitcode_of(status)
+                    self._exitcode = waitstatus_to_exitcode(status)
                     return
-                if deadline is not None and now() >= deadline:
+                if deadline is not None and monotonic() >= deadline:
                     self._waitpid_timed_out = True
                     return
                 sleep(0.002)
@@ -241,22 +299,27 @@ class ResourceTracker:
             pass  # torn down too far to care
 
     def _after_fork_in_child(self) -> None:
+        """Give the parent's tracker up, unless the fork made a relative that is to share it."""
+        self._lock._at_fork_reinit()
         self._busy = False
-        self._queued.clear()
+        self._reentrant_messages.clear()
         # Whether shared or not: it is not our child.
         fd, self._pid = self._fd, None
-        if fd is not None and not getattr(_fork_intent, "share_tracker", False):
+        if fd is not None and not getattr(_fork_intent, "preserve_fd", False):
             self._fd = None
-            os.close(fd)
+            with suppress(OSError):
+                os.close(fd)
 
 
 def _forget_after_fork(tracker_ref: ref[ResourceTracker]) -> None:
     def hook() -> None:
         tracker = tracker_ref()
-        if tracker is not None:
+        if tracker is None:
+            return
+        if tracker._touched or tracker._fd is not None:
+            tracker._after_fork_in_child()
+        else:  # a child's start is kept short
             tracker._lock._at_fork_reinit()
-            if tracker._touched or tracker._fd is not None:
-                tracker._after_fork_in_child()
 
     os.register_at_fork(after_in_child=hook)
 
@@ -329,7 +392,7 @@ def _leave_standard_streams() -> None:
 
 
 def _note(line: bytes, listed: dict[str, set[str]]) -> None:
-    command, name, rtype = _decode(line)
+    command, rtype, name = _decode_message(line)
     if rtype not in _CLEANUP_FUNCS:
         raise ValueError(f"cannot track {name!r}: unknown resource type {rtype!r}")
     if command == "REGISTER":

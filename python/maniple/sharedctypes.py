@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes as c
 from weakref import WeakKeyDictionary
 
-from . import context, heap, reduction
+from . import context, heap
 from ._maniple import Guarded, LockedField
-from .context import assert_spawning
+from .context import assert_spawning, reduction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import sys
 import types
 from _pickle import loads
 
-from . import process, reduction, util
-from .context import _default_context
+from . import process, util
+from .context import _default_context, reduction
 from .reduction import load
 
 TYPE_CHECKING = False
@@ -59,9 +59,9 @@ def get_executable() -> str | bytes | None:
 
 def _interpreter() -> str | bytes:
     """The same, where one is needed."""
-    if _python_exe is None:
+    if (exe := get_executable()) is None:
         raise ValueError("it is not known which interpreter runs this program: name one with set_executable()")
-    return _python_exe
+    return exe
 
 
 set_executable(os.path.join(sys.exec_prefix, "python.exe") if WINSERVICE else sys.executable)

@@ -51,8 +51,9 @@ def made_for_fork(ctx: Any) -> bool:
     """
     if (ctx or context._default_context.get_context()).get_start_method() == "fork":
         return True
-    tracker = sys.modules.get(f"{__package__}.resource_tracker")
-    if tracker is not None and tracker._resource_tracker._fd is not None:
+    module = sys.modules.get(f"{__package__}.resource_tracker")
+    tracker = getattr(module, "_resource_tracker", None)  # None also while another thread imports the module
+    if tracker is not None and tracker._fd is not None:
         tracker.ensure_running()
     return False
 

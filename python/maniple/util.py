@@ -103,7 +103,12 @@ def _name_in_logs() -> None:
     `logging` asks for it in the module called ``multiprocessing``, which may be another package or not there.
     """
     logging = sys.modules.get("logging")
-    if logging is None or sys.modules.get("multiprocessing") is sys.modules[__package__]:
+    # Another thread may be importing it right now.
+    if (
+        logging is None
+        or not hasattr(logging, "setLogRecordFactory")
+        or sys.modules.get("multiprocessing") is sys.modules[__package__]
+    ):
         return
     make = logging.getLogRecordFactory()
     if getattr(make, "names_process", False):  # copied by a fork
@@ -584,6 +589,10 @@ def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iter
     from ._launch import start_program
 
     return start_program(path, args, passfds)
+
+
+#: it, whatever a program puts in its place
+_spawnv_passfds = spawnv_passfds
 
 
 def _args_from_interpreter_flags() -> list[str]:

@@ -242,7 +242,7 @@ fn counted_messages_are_waited_for() {
     assert!(!log.done());
     log.put(&[b"x"], true, None).unwrap();
     let other = log.again();
-    let joiner = thread::spawn(move || other.join(&mut never()).unwrap());
+    let joiner = thread::spawn(move || other.join(None, &mut never()).unwrap());
     take(&log).unwrap();
     assert!(log.done());
     joiner.join().unwrap();

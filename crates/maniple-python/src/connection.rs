@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::memory::PyMemory;
-use crate::message::{Pickled, bytes_of, dump, exception, load, rejoin, waiting};
+use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
 use maniple_engine::Error;
 use maniple_engine::channel::frame;
 use maniple_engine::channel::parcel::{self, Outbox, Packed};
@@ -266,7 +266,7 @@ impl PyChannel {
     #[pyo3(text_signature = "(self, obj)")]
     fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let end = self.writing()?;
-        match dump(obj, || self.may_take(end))? {
+        match dump(obj, &OF_CONNECTIONS, || self.may_take(end))? {
             Pickled::Quick(bytes) => self.send_plain(py, end, &bytes),
             Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
             Pickled::Apart(stream, buffers, _keep) => {
@@ -275,7 +275,7 @@ impl PyChannel {
                 {
                     return Ok(());
                 }
-                match dump(obj, || false)? {
+                match dump(obj, &OF_CONNECTIONS, || false)? {
                     Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
                     _ => Err(PyOSError::new_err("an object is pickled differently each time")),
                 }
@@ -295,10 +295,11 @@ impl PyChannel {
         }
         let message = self.receive(py, end, None)?;
         if message.handles.is_empty() {
-            return load(py, message.content, Vec::new());
+            return load(py, &OF_CONNECTIONS, message.content, Vec::new());
         }
         let (buffers, at) = parcel::open(&message.content, message.handles).map_err(exception)?;
-        load(py, message.content[at..].to_vec(), buffers.into_iter().map(PyMemory::from).collect())
+        let buffers = buffers.into_iter().map(PyMemory::from).collect();
+        load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
     }
 
     /// Send `size` bytes of a bytes-like object, from `offset` on, as one message.  Default: all that follow.

@@ -7,9 +7,10 @@ use maniple_engine::Error;
 use maniple_engine::channel::frame::Interrupted;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 /// A value, pickled.
 pub enum Pickled<'py> {
@@ -28,15 +29,81 @@ pub fn reduction<'py>(
     Ok(found.bind(py))
 }
 
+/// Which pickler a module's objects go by: the class in its variable `_ForkingPickler`. A program may put another one there, or change
+/// the functions of the class itself; then its class is asked, and nothing is done in its place.
+pub struct Picklers {
+    module: &'static str,
+    watched: PyOnceLock<Watched>,
+}
+
+struct Watched {
+    names: Py<PyDict>,
+    class: Py<PyAny>,
+    own: Py<PyAny>,
+    dumps: Py<PyAny>,
+    loads: Py<PyAny>,
+}
+
+pub static OF_CONNECTIONS: Picklers = Picklers::of("maniple.connection");
+pub static OF_QUEUES: Picklers = Picklers::of("maniple.queues");
+
+impl Picklers {
+    const fn of(module: &'static str) -> Self {
+        Picklers { module, watched: PyOnceLock::new() }
+    }
+
+    fn watched(&self, py: Python<'_>) -> PyResult<&Watched> {
+        self.watched.get_or_try_init(py, || {
+            let names = py.import(self.module)?.dict().unbind();
+            let (class, dumps, loads) =
+                py.import("maniple.reduction")?.getattr("_as_made")?.extract::<(Bound<'_, PyAny>, _, _)>()?;
+            let own = class.getattr("__dict__")?.unbind();
+            Ok(Watched { names, class: class.unbind(), own, dumps, loads })
+        })
+    }
+
+    /// The program's class, where there is one whose function `name` is to be asked; `made` is our own.
+    fn replaced<'py>(
+        &self,
+        py: Python<'py>,
+        name: &Bound<'py, PyString>,
+        made: impl FnOnce(&Watched) -> &Py<PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let watched = self.watched(py)?;
+        let Some(class) = watched.names.bind(py).get_item(intern!(py, "_ForkingPickler"))? else { return Ok(None) };
+        if !class.is(&watched.class) {
+            return Ok(Some(class));
+        }
+        let now = watched.own.bind(py).get_item(name)?;
+        Ok(Some(class).filter(|_| !now.is(made(watched))))
+    }
+
+    fn for_dumps<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.replaced(py, intern!(py, "dumps"), |watched| &watched.dumps)
+    }
+
+    fn for_loads<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.replaced(py, intern!(py, "loads"), |watched| &watched.loads)
+    }
+}
+
 /// Pickles a value; `apart`: whether large buffers may stay out of the pickle, asked only where it matters.
-pub fn dump<'py>(value: &Bound<'py, PyAny>, apart: impl FnOnce() -> bool) -> PyResult<Pickled<'py>> {
+pub fn dump<'py>(
+    value: &Bound<'py, PyAny>,
+    picklers: &Picklers,
+    apart: impl FnOnce() -> bool,
+) -> PyResult<Pickled<'py>> {
+    let py = value.py();
+    if let Some(class) = picklers.for_dumps(py)? {
+        let pickle = class.call_method1(intern!(py, "dumps"), (value,))?;
+        return Ok(Pickled::Whole(crate::connection::flat(&pickle)?));
+    }
     static WHOLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static APART: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let mut out = Vec::with_capacity(96);
     if pickle::dump(value, &mut out) {
         return Ok(Pickled::Quick(out));
     }
-    let py = value.py();
     if apart() {
         let made = reduction(py, &APART, "_dump_apart")?.call1((value,))?;
         let made = made.cast_into::<PyTuple>()?;
@@ -63,7 +130,17 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
 }
 
 /// The value of a pickle, whose buffers, if it has any, came apart.
-pub fn load<'py>(py: Python<'py>, stream: Vec<u8>, buffers: Vec<PyMemory>) -> PyResult<Bound<'py, PyAny>> {
+pub fn load<'py>(
+    py: Python<'py>,
+    picklers: &Picklers,
+    stream: Vec<u8>,
+    buffers: Vec<PyMemory>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(class) = picklers.for_loads(py)? {
+        let whole =
+            if buffers.is_empty() { PyBytes::new(py, &stream).into_any() } else { rejoin(py, &stream, buffers)? };
+        return class.call_method1(intern!(py, "loads"), (whole,));
+    }
     static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if buffers.is_empty()
         && let Some(value) = pickle::load(py, &stream)

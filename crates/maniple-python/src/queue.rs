@@ -3,14 +3,14 @@
 use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::memory::PyMemory;
-use crate::message::{Pickled, bytes_of, dump, exception, load, rejoin, waiting};
+use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
 use maniple_engine::Error;
-use maniple_engine::channel::log::{Log, MOST_PARTS};
+use maniple_engine::channel::log::{Log, MOST_PARTS, Put, Terms};
 use maniple_engine::process::epoch::{Epoch, Since};
-use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::exceptions::{PyEOFError, PyException, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBool, PyBytes};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -21,6 +21,24 @@ const LONG: usize = 64 * 1024;
 /// A queue of objects in shared memory, for any number of processes that put and get.
 #[pyclass(name = "Log", module = "maniple._maniple", frozen)]
 pub struct PyLog(Mutex<Option<(Arc<Log>, Epoch)>>);
+
+/// How long a writer waits for a place.
+#[derive(Clone, Copy)]
+enum Wait {
+    Not,
+    Until(Instant),
+    Ever,
+}
+
+impl Wait {
+    fn of(block: bool, timeout: Option<f64>) -> Self {
+        match deadline(timeout) {
+            _ if !block => Wait::Not,
+            Some(then) => Wait::Until(then),
+            None => Wait::Ever,
+        }
+    }
+}
 
 struct Message {
     first: Vec<u8>,
@@ -47,12 +65,56 @@ impl PyLog {
         }
     }
 
-    fn put_parts(py: Python<'_>, log: &Log, parts: &[&[u8]], counted: bool) -> PyResult<()> {
+    /// Puts a message in. False: there is no place for it, at once or (where it waits) until `until`.
+    fn put_parts(py: Python<'_>, log: &Log, parts: &[&[u8]], counted: bool, wait: Wait) -> PyResult<bool> {
+        let terms = || Terms { counted, hurried: !matches!(wait, Wait::Ever), before: None };
         let long = parts.iter().map(|p| p.len()).sum::<usize>() > LONG;
-        if !long && log.put(parts, counted, None).map_err(exception)? {
-            return Ok(());
+        if !long {
+            match log.put_on(parts, terms(), None).map_err(exception)? {
+                Put::Done => return Ok(true),
+                Put::Full if matches!(wait, Wait::Not) => return Ok(false),
+                _ => {}
+            }
         }
-        waiting(py, |interrupted| log.put(parts, counted, Some(interrupted))).map(|_| ())
+        let until = if let Wait::Until(then) = wait { Some(then) } else { None };
+        waiting(py, |interrupted| {
+            loop {
+                let late = || until.is_some_and(|until| Instant::now() >= until);
+                // A writer that was stopped may hold the queue for as long as it likes.
+                match log.put_on(parts, terms(), Some(&mut || late() || interrupted())) {
+                    Ok(Put::Done) => return Ok(true),
+                    Ok(Put::Full) if matches!(wait, Wait::Not) => return Ok(false),
+                    Ok(_) => {}
+                    Err(Error::Interrupted) if late() => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+                if !log.wait_for_room(until, interrupted)? {
+                    return Ok(false);
+                }
+            }
+        })
+    }
+
+    fn put_pickled(
+        py: Python<'_>,
+        log: &Log,
+        obj: &Bound<'_, PyAny>,
+        pickled: Pickled<'_>,
+        counted: bool,
+        wait: Wait,
+    ) -> PyResult<bool> {
+        match pickled {
+            Pickled::Quick(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
+            Pickled::Whole(bytes) => Self::put_parts(py, log, &[bytes_of(&bytes)], counted, wait),
+            Pickled::Apart(stream, buffers, _keep) if buffers.len() < MOST_PARTS => {
+                let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(bytes_of).collect();
+                Self::put_parts(py, log, &parts, counted, wait)
+            }
+            Pickled::Apart(..) => match dump(obj, &OF_QUEUES, || false)? {
+                Pickled::Whole(bytes) => Self::put_parts(py, log, &[bytes_of(&bytes)], counted, wait),
+                _ => Err(PyOSError::new_err("an object is pickled differently each time")),
+            },
+        }
     }
 
     /// The next message. None: there is none, at once or (where it waits) until `until`.
@@ -84,8 +146,11 @@ impl PyLog {
 #[pymethods]
 impl PyLog {
     #[new]
-    fn new() -> PyResult<Self> {
-        Ok(PyLog::over(Log::create().map_err(exception)?))
+    #[pyo3(signature = (bound=0))]
+    fn new(bound: u64) -> PyResult<Self> {
+        let log = Log::create().map_err(exception)?;
+        log.limit(bound);
+        Ok(PyLog::over(log))
     }
 
     /// The queue whose descriptors another process gave; they belong to it from here on.
@@ -117,50 +182,55 @@ impl PyLog {
         Ok(log.event().as_raw_fd())
     }
 
-    /// Pickles an object and puts it in. `counted`: it is to be reported done.
-    #[pyo3(signature = (obj, counted=false))]
-    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
+    /// Pickles an object and puts it in. `counted`: it is to be reported done. None: it is in; False: there was no place for it, at once or
+    /// within `timeout` seconds; an exception: the object cannot be pickled, for this reason.
+    #[pyo3(signature = (obj, counted=false, block=true, timeout=None))]
+    fn put<'py>(
+        &self,
+        py: Python<'py>,
+        obj: &Bound<'py, PyAny>,
+        counted: bool,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let log = self.log()?;
-        match dump(obj, || true)? {
-            Pickled::Quick(bytes) => Self::put_parts(py, &log, &[&bytes], counted),
-            Pickled::Whole(bytes) => Self::put_parts(py, &log, &[bytes_of(&bytes)], counted),
-            Pickled::Apart(stream, buffers, _keep) if buffers.len() < MOST_PARTS => {
-                let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(bytes_of).collect();
-                Self::put_parts(py, &log, &parts, counted)
-            }
-            Pickled::Apart(..) => match dump(obj, || false)? {
-                Pickled::Whole(bytes) => Self::put_parts(py, &log, &[bytes_of(&bytes)], counted),
-                _ => Err(PyOSError::new_err("an object is pickled differently each time")),
-            },
+        let full = || Ok(PyBool::new(py, false).to_owned().into_any());
+        let wait = Wait::of(block, timeout);
+        if matches!(wait, Wait::Not) && log.is_full() {
+            return full();
         }
+        let pickled = match dump(obj, &OF_QUEUES, || true) {
+            Ok(pickled) => pickled,
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                return Ok(error.into_value(py).into_bound(py).into_any());
+            }
+            Err(error) => return Err(error),
+        };
+        if Self::put_pickled(py, &log, obj, pickled, counted, wait)? { Ok(py.None().into_bound(py)) } else { full() }
     }
 
-    /// Puts a pickle in.
+    /// Puts a pickle in, waiting for a place.
     #[pyo3(signature = (pickle, counted=false))]
     fn put_pickle(&self, py: Python<'_>, pickle: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
         let buffer = crate::connection::flat(pickle)?;
-        Self::put_parts(py, &*self.log()?, &[bytes_of(&buffer)], counted)
+        Self::put_parts(py, &*self.log()?, &[bytes_of(&buffer)], counted, Wait::Ever).map(|_| ())
     }
 
-    /// Takes an object out, waiting for one at most `timeout` seconds. `queue.Empty` where there is none. `taken` is called when one is
-    /// there, before it is unpickled.
-    #[pyo3(signature = (block=true, timeout=None, taken=None))]
-    fn get<'py>(
-        &self,
-        py: Python<'py>,
-        block: bool,
-        timeout: Option<f64>,
-        taken: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    /// Whether there are as many objects in it as there may be.
+    fn full(&self) -> PyResult<bool> {
+        Ok(self.log()?.is_full())
+    }
+
+    /// Takes an object out, waiting for one at most `timeout` seconds. `queue.Empty` where there is none.
+    #[pyo3(signature = (block=true, timeout=None))]
+    fn get<'py>(&self, py: Python<'py>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let log = self.log()?;
         let until = if block { deadline(timeout) } else { None };
         match Self::take(py, &log, block, until)? {
             Some(message) => {
-                if let Some(taken) = taken {
-                    taken.call0()?;
-                }
-                load(py, message.first, message.rest.into_iter().map(PyMemory::from).collect())
+                let rest = message.rest.into_iter().map(PyMemory::from).collect();
+                load(py, &OF_QUEUES, message.first, rest)
             }
             None => {
                 let kind =
@@ -197,10 +267,9 @@ impl PyLog {
         Ok(self.log()?.len() as usize)
     }
 
-    /// Counts something that is still to be put.
-    fn count(&self) -> PyResult<()> {
-        self.log()?.count();
-        Ok(())
+    /// How many counted things are not reported done.
+    fn undone(&self) -> PyResult<u32> {
+        Ok(self.log()?.undone())
     }
 
     /// Reports one counted thing as done. False: more were reported than put.
@@ -208,9 +277,11 @@ impl PyLog {
         Ok(self.log()?.done())
     }
 
-    /// Waits until all counted things are reported done.
-    fn join(&self, py: Python<'_>) -> PyResult<()> {
+    /// Waits until all counted things are reported done, at most `timeout` seconds. Gives whether they are.
+    #[pyo3(signature = (timeout=None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let log = self.log()?;
-        waiting(py, |interrupted| log.join(interrupted))
+        let until = deadline(timeout);
+        waiting(py, |interrupted| log.join(until, interrupted))
     }
 }

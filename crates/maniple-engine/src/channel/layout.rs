@@ -13,12 +13,16 @@
 //! | `readers` | anyone | sleeping readers ([`crowd`](crate::shm::crowd)) |
 //! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
 //! | `watched` | anyone, 0 → 1 | somebody waits by descriptor: see [`log`](super::log) |
-//! | `undone` | writers up, readers down | messages not yet reported done, for those who count them |
+//! | `counted` | the writer, before it publishes | messages put so far that are to be reported done (wraps) |
+//! | `done` | anyone, never beyond `counted` | messages reported done (wraps); a futex for those who wait for the rest |
+//! | `counting` | the writer | 1 from before it counts a message until it has published it |
+//! | `counting_at`, `counted_before` | the writer, before `counting` | the tail and `counted` at that moment |
 //! | `closed` | anyone who holds the writers' lock, 0 → 1 | nothing more is put |
 //! | `bound` | who made it | messages at most; 0: any number |
 //!
 //! `at` and `count` change together although they are two words: the next values of both are noted first, so that the holder
-//! after a dead one can tell whether the message was published (`Side::mend`).
+//! after a dead one can tell whether the message was published (`Side::mend`). A writer that finds `counting` set takes the place of one
+//! that died with it; the tail tells it whether the message was published, and so whether its count holds (`Header::mend_counted`).
 
 use crate::shm::crowd::Crowd;
 use crate::sys::mutex::Mutex;
@@ -27,7 +31,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Bytes before the data.
 pub const HEAD: usize = 4096;
 /// First word: this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"mnplog01");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"mnplog02");
 
 /// One side of the log.
 #[repr(C, align(128))]
@@ -60,12 +64,40 @@ pub struct Calls {
     pub room: AtomicU32,
     pub pacing: AtomicU32,
     pub watched: AtomicU32,
-    pub undone: AtomicU32,
+    pub counted: AtomicU32,
+    pub done: AtomicU32,
+    pub counting: AtomicU32,
+    pub counted_before: AtomicU32,
+    pub counting_at: AtomicU64,
     pub closed: AtomicU32,
     pub bound: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Header>() <= HEAD);
+
+impl Header {
+    /// Counts a message that is to be reported done and is about to be published at `tail`. The caller holds the writers' lock.
+    pub fn count(&self, tail: u64) {
+        let calls = &self.calls;
+        let counted = calls.counted.load(Ordering::Relaxed);
+        calls.counting_at.store(tail, Ordering::Relaxed);
+        calls.counted_before.store(counted, Ordering::Relaxed);
+        // Partner: `mend_counted`, by way of the lock, which the kernel hands on. A death leaves the first of these stores, in order.
+        calls.counting.store(1, Ordering::Release);
+        calls.counted.store(counted.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Takes a dead writer's count back where it died before it published. The caller holds the writers' lock.
+    pub fn mend_counted(&self) {
+        let calls = &self.calls;
+        if calls.counting.load(Ordering::Acquire) != 0 {
+            if self.writers.at.load(Ordering::Relaxed) == calls.counting_at.load(Ordering::Relaxed) {
+                calls.counted.store(calls.counted_before.load(Ordering::Relaxed), Ordering::Release);
+            }
+            calls.counting.store(0, Ordering::Release);
+        }
+    }
+}
 
 impl Side {
     /// Moves on by one message. The caller holds the lock.

@@ -168,6 +168,15 @@ fn hold<'a>(side: &'a Side, interrupted: Option<Interrupted<'_, '_>>) -> Result<
     Ok(Some(held))
 }
 
+/// The writers' lock.
+fn hold_writers<'a>(header: &'a Header, interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Held<'a>>> {
+    let held = hold(&header.writers, interrupted)?;
+    if held.is_some() {
+        header.mend_counted();
+    }
+    Ok(held)
+}
+
 impl Log {
     /// A new, empty one.
     pub fn create() -> Result<Log> {
@@ -260,7 +269,7 @@ impl Log {
         if let (true, Some(interrupted)) = (total > LARGE && !terms.hurried, interrupted.as_deref_mut()) {
             self.keep_pace(total as u64, interrupted)?;
         }
-        let Some(held) = hold(&header.writers, interrupted)? else { return Ok(Put::Busy) };
+        let Some(held) = hold_writers(header, interrupted)? else { return Ok(Put::Busy) };
         if self.is_closed() {
             return Ok(Put::Closed);
         }
@@ -288,12 +297,15 @@ impl Log {
             return Ok(Put::Refused);
         }
         if terms.counted {
-            header.calls.undone.fetch_add(1, Ordering::Relaxed);
+            header.count(tail);
         }
         if empty && header.calls.watched.load(Ordering::Relaxed) != 0 {
             self.shared.event.kick();
         }
         header.writers.advance(end);
+        if terms.counted {
+            header.calls.counting.store(0, Ordering::Release);
+        }
         drop(held);
         header.calls.readers.call(|bell| futex::wake(bell, 1));
         Ok(Put::Done)

@@ -120,7 +120,8 @@ impl<T> JoinableQueue<T> {
     /// # Errors
     /// The system's.
     pub fn join(&self) -> Result<()> {
-        Ok(self.0.shared.log.join(&mut || false)?)
+        self.0.shared.log.join(None, &mut || false)?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Waiting for a log: for a message, asleep or by descriptor, and for messages to be reported done.
 
-use super::{Interrupted, Log, SLICE, hold};
+use super::super::layout::Calls;
+use super::{Interrupted, Log, SLICE, hold, hold_writers};
 use crate::error::{Error, Result};
 use crate::sys::futex::{self, Woken};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -89,37 +90,73 @@ impl Log {
 
     // ---- messages that are reported done ----
 
+    /// How many counted messages are not reported done yet.
+    pub fn undone(&self) -> u32 {
+        let calls = &self.header().calls;
+        // In this order: what is counted meanwhile makes it too many, never too few.
+        let done = calls.done.load(Ordering::Acquire);
+        calls.counted.load(Ordering::Acquire).wrapping_sub(done)
+    }
+
     /// Reports a counted message as done. False: more were reported than put.
     pub fn done(&self) -> bool {
-        let undone = &self.header().calls.undone;
-        match undone.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| n.checked_sub(1)) {
-            Ok(1) => {
-                futex::wake(undone, u32::MAX >> 1);
-                true
-            }
-            Ok(_) => true,
-            Err(_) => false,
+        let Calls { counted, done, .. } = &self.header().calls;
+        // Who reports a message has taken it, and so sees it counted.
+        let one_more = |n: u32| (n != counted.load(Ordering::Acquire)).then(|| n.wrapping_add(1));
+        let Ok(before) = done.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more) else { return false };
+        if before.wrapping_add(1) == counted.load(Ordering::Acquire) {
+            futex::wake(done, u32::MAX >> 1);
         }
+        true
     }
 
-    /// Counts a message that is still to be put.
-    pub fn count(&self) {
-        self.header().calls.undone.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Waits until every counted message is reported done.
-    pub fn join(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
-        let undone = &self.header().calls.undone;
+    /// Waits until every counted message is reported done, or until `deadline`. Gives whether it is so.
+    pub fn join(&self, deadline: Option<Instant>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
+        let header = self.header();
         loop {
             // Partner: `done`.
-            match undone.load(Ordering::Acquire) {
-                0 => return Ok(()),
-                n => {
-                    if futex::wait(undone, n, Some(SLICE)) == Woken::Signal && interrupted() {
-                        return Err(Error::Interrupted);
-                    }
-                }
+            let seen = header.calls.done.load(Ordering::Acquire);
+            if seen == header.calls.counted.load(Ordering::Acquire) {
+                return Ok(true);
+            }
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+            let woken = futex::wait(&header.calls.done, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
+            if woken == Woken::Signal && interrupted() {
+                return Err(Error::Interrupted);
+            }
+            if woken == Woken::TimedOut {
+                // A writer may have been killed after it counted its message and before it published it.
+                drop(hold_writers(header, None)?);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Terms;
+    use super::*;
+
+    const COUNTED: Terms<'static, 'static> = Terms { counted: true, hurried: false, before: None };
+
+    #[test]
+    fn what_a_dead_writer_counted_but_did_not_publish_is_not_waited_for() {
+        let log = Log::create().unwrap();
+        log.put_on(&[b"one"], COUNTED, None).unwrap();
+        let header = log.header();
+        // What a writer does under its lock, up to its death before and after it publishes.
+        header.count(header.writers.at.load(Ordering::Relaxed));
+        assert_eq!(log.undone(), 2);
+        assert!(log.done() && !log.join(Some(Instant::now()), &mut || false).unwrap());
+        assert!(log.join(None, &mut || false).unwrap() && log.undone() == 0);
+
+        header.count(header.writers.at.load(Ordering::Relaxed));
+        header.writers.advance(header.writers.at.load(Ordering::Relaxed) + 8);
+        drop(hold_writers(header, None).unwrap());
+        assert_eq!(log.undone(), 1);
+        assert!(log.done() && !log.done());
     }
 }

@@ -1,0 +1,136 @@
+"""What a program uses for the first time in many threads at once, or while a thread imports and another forks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pools import METHODS
+
+# Threads change at every chance, so that each import is seen half done by the others.
+TOGETHER = """
+import importlib, sys, threading
+
+def ready(number): return number * 2
+
+def process(ctx):
+    p = ctx.Process(target=ready, args=(1,)); p.start(); p.join()
+    assert p.exitcode == 0, p.exitcode
+
+def pool(ctx):
+    with ctx.Pool(1) as workers: assert workers.map(ready, [1, 2]) == [2, 4]
+
+def queue(ctx):
+    for q in (ctx.Queue(2), ctx.JoinableQueue(), ctx.SimpleQueue()):
+        q.put(1); assert q.get() == 1
+
+def locks(ctx):
+    with ctx.Lock(), ctx.RLock(), ctx.Condition(), ctx.Semaphore(): pass
+    ctx.Event().set(); ctx.Barrier(1).wait(); ctx.BoundedSemaphore(2).acquire()
+
+def memory(ctx):
+    block = importlib.import_module(package + ".shared_memory").SharedMemory(create=True, size=9)
+    block.close(); block.unlink()
+
+def values(ctx):
+    assert ctx.Value("i", 3).value == 3 and ctx.Array("i", 3)[2] == 0
+
+def pipe(ctx):
+    a, b = ctx.Pipe(); a.send([1]); assert b.recv() == [1]
+
+def manager(ctx):
+    with ctx.Manager() as m: assert m.dict(a=1)["a"] == 1
+
+def tracker(ctx):
+    importlib.import_module(package + ".resource_tracker").ensure_running()
+
+def main():
+    ctx = mp.get_context(method)
+    jobs = [globals()[name] for name in names for _ in range(6 // len(names))]
+    gate, errors = threading.Barrier(len(jobs)), []
+    def go(job):
+        gate.wait()
+        try: job(ctx)
+        except BaseException as error: errors.append(f"{job.__name__}: {error!r}")
+    threads = [threading.Thread(target=go, args=(job,)) for job in jobs]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    sys.setswitchinterval(interval)
+    print(errors or "fine", flush=True)
+
+package, method, *names = sys.argv[1:]
+if __name__ == "__main__":
+    mp = importlib.import_module(package)
+    main()
+"""
+
+FIRSTS = [
+    ["process"],
+    ["pool"],
+    ["queue"],
+    ["locks"],
+    ["memory"],
+    ["pipe"],
+    ["manager"],
+    ["process", "queue", "memory"],
+    ["queue", "locks", "values", "pipe", "tracker", "process"],
+]
+
+
+def run(script: Path, program: str, *arguments: str) -> tuple[str, str]:
+    script.write_text(program)
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60)
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("names", FIRSTS, ids="-".join)
+@pytest.mark.parametrize("method", METHODS)
+def test_many_threads_use_something_first(mp_package: str, tmp_path: Path, method: str, names: list[str]) -> None:
+    if mp_package == "multiprocessing" and method == "fork":
+        pytest.skip("there, a fork in the middle of another thread's first use may leave the child with a taken lock")
+    for _ in range(2):
+        out, err = run(tmp_path / "program.py", TOGETHER, mp_package, method, *names)
+        assert out == "fine\n", out + err
+
+
+# A thread takes a second to import a module of the package; meanwhile a process is forked that wants it, too.
+WHILE_IMPORTING = """
+import importlib, importlib.machinery, sys, threading, time
+
+package, wanted = sys.argv[1:]
+
+class Slowly:
+    def find_spec(self, name, path=None, target=None):
+        if name != f"{package}.{wanted}": return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        self.loader, spec.loader = spec.loader, self
+        return spec
+    def create_module(self, spec): return None
+    def exec_module(self, module):
+        begun.set(); time.sleep(1); self.loader.exec_module(module)
+
+def child():
+    sys.meta_path.remove(slowly)
+    importlib.import_module(f"{package}.{wanted}")
+
+begun, slowly = threading.Event(), Slowly()
+sys.meta_path.insert(0, slowly)
+mp = importlib.import_module(package)
+ctx = mp.get_context("fork")
+first = ctx.Process(target=abs, args=(1,)); first.start(); first.join()
+thread = threading.Thread(target=importlib.import_module, args=(f"{package}.{wanted}",))
+thread.start(); begun.wait()
+process = ctx.Process(target=child); process.start(); process.join(20)
+print(process.exitcode)
+process.kill(); thread.join()
+"""
+
+
+@pytest.mark.better_than_standard("the child waits for a thread that it does not have")
+@pytest.mark.parametrize("wanted", ["queues", "heap", "managers"])
+def test_a_forked_child_can_import_what_its_parent_was_importing(mp_package: str, tmp_path: Path, wanted: str) -> None:
+    assert run(tmp_path / "program.py", WHILE_IMPORTING, mp_package, wanted) == ("0\n", "")
