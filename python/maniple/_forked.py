@@ -34,7 +34,7 @@ def live_and_exit(life: Callable[[], int]) -> NoReturn:
     finally:
         try:
             # Mostly both of ours are all there is, with nothing left to do.
-            if not _exit_work_done() or atexit._ncallbacks() != 2 or "multiprocessing.util" in sys.modules:
+            if not _exit_work_done() or atexit._ncallbacks() != 2 or _neighbour.is_there():
                 atexit._run_exitfuncs()
                 _flush_std_streams()
         finally:
