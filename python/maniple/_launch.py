@@ -5,7 +5,9 @@ Apart from `util`, which every child imports: most children start none.
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -15,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["importing", "start_program"]
+__all__ = ["importing", "interpreter_options", "start_program"]
 
 
 def _inheritable_strays(keep: set[int]) -> list[int]:
@@ -79,10 +81,34 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -
     return started.pid
 
 
+def interpreter_options() -> list[str]:
+    """The options of this interpreter's command line that a child is to have, too.
+
+    `subprocess` knows most of them.  What it leaves out, which differs from version to version, follows.
+    """
+    import subprocess
+
+    known: list[str] = list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+    if getattr(sys, "frozen", False):  # whose program takes no options of Python's
+        return known
+    there = {word.removeprefix("-X").partition("=")[0] for word in known}
+    for name, value in sys._xoptions.items():
+        if name not in there and name != "dev":  # which is handed on as a flag
+            known += ["-X", name if value is True else f"{name}={value}"]
+    # With -u nothing stands between the text and the descriptor.
+    if "-u" not in known and isinstance(getattr(sys.__stdout__, "buffer", None), io.RawIOBase):
+        known.append("-u")
+    checks = getattr(sys.modules.get("_imp"), "check_hash_based_pycs", "default")
+    if checks != "default":
+        known += ["--check-hash-based-pycs", checks]
+    return known
+
+
 def importing(module: str, names: str) -> str:
     """Source that a child runs first to import ``names`` from our ``module``.
 
-    Under -S, -I or -E, or after an editable install, the child may not find the
+    Modules in the directory that the program happens to be in must not stand in for others: the search path of ``-c`` begins
+    with that, the parent's need not.  Under -S, -I or -E, or after an editable install, the child may not find the
     package on its own until it is told the parent's sys.path; so the directory
     that holds it is offered as a last resort.  Where ``multiprocessing`` means us,
     it is to mean us there, too.
@@ -91,6 +117,7 @@ def importing(module: str, names: str) -> str:
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return (
         f"import sys\n"
+        f"if sys.path[:1] == ['']: del sys.path[0]\n"
         f"try:\n import {package}\n"
         f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
         f"{_alias.preamble()}"

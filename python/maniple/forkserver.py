@@ -203,11 +203,14 @@ class ForkServer:
                 raise
             self._hang_up()
             self._line, self._line_key = line, key
+            # Or the interpreter complains at its end that it was left open.
+            self._closing = util.Finalize(None, line.close, exitpriority=-100)
         return self._line
 
     def _hang_up(self) -> None:
         if self._line is not None:
             self._line.close()
+            self._closing.cancel()
             self._line = None
 
     def _was_killed(self) -> bool:

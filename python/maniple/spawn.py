@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import types
+from contextlib import suppress
 
 from . import process, reduction, util
 from .context import _default_context
@@ -57,9 +58,14 @@ def get_executable() -> str | bytes | None:
 
 
 def _interpreter() -> str | bytes:
-    """The same, where one is needed."""
-    if _python_exe is None:
+    """The same, where one is needed; the path of a relative one, as it was when the program began."""
+    if not _python_exe:
         raise ValueError("it is not known which interpreter runs this program: name one with set_executable()")
+    start = process.ORIGINAL_DIR
+    if start is not None and not os.path.isabs(_python_exe) and not os.path.exists(_python_exe):
+        anchored = os.path.join(os.fsencode(start), os.fsencode(_python_exe))
+        if os.path.exists(anchored):
+            return anchored
     return _python_exe
 
 
@@ -181,6 +187,18 @@ def _main_module_data() -> dict[str, str]:
     return {"init_main_from_path": os.path.normpath(path)}
 
 
+def _directory_data() -> dict[str, Any]:
+    """Say where the child is to be: by a name if it can go there by one."""
+    with suppress(OSError):
+        here = os.getcwd()
+        if os.access(here, os.X_OK):
+            return {"dir": here}
+    from . import _folders  # late: hardly a program needs it
+
+    handle = _folders.handle()
+    return {} if handle is None else {"dir_handle": handle}
+
+
 def get_preparation_data(name: str) -> dict[str, Any]:
     """Describe this interpreter for a child that is to be called ``name``."""
     _check_not_importing_main()
@@ -194,7 +212,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         sys_path=search,
         sys_argv=sys.argv,
         orig_dir=start,
-        dir=os.getcwd(),
+        **_directory_data(),
         log_to_stderr=util._log_to_stderr,
         **_main_module_data(),
     )
@@ -224,6 +242,10 @@ def prepare(data: dict[str, Any]) -> None:
         sys.argv = data["sys_argv"]
     if "dir" in data:
         os.chdir(data["dir"])
+    elif "dir_handle" in data:
+        from . import _folders
+
+        _folders.enter(data["dir_handle"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
     if "start_method" in data:
