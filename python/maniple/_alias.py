@@ -93,6 +93,18 @@ def _accept_any_name(loader: Any, name: str) -> None:
             setattr(loader, asked, renamed(tell))
 
 
+def _name_when_loaded(spec: ModuleSpec) -> None:
+    loader: Any = spec.loader
+    load = loader.exec_module
+
+    def load_and_name(module: ModuleType) -> None:
+        load(module)
+        _give_other_name(module)
+
+    loader.exec_module = load_and_name
+    _accept_any_name(loader, spec.name)
+
+
 class _OtherName:
     """Loads a module of ours under the standard package's name for it: the same object.
 
@@ -139,15 +151,7 @@ class _Alias:
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
             if spec is not None:
-                loader: Any = spec.loader
-                load = loader.exec_module
-
-                def load_and_rename(module: ModuleType) -> None:
-                    load(module)
-                    _give_other_name(module)
-
-                loader.exec_module = load_and_rename
-                _accept_any_name(loader, fullname)
+                _name_when_loaded(spec)
                 return spec
         return None
 

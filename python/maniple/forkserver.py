@@ -24,7 +24,6 @@ import select
 import signal
 import socket as net
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
@@ -32,8 +31,9 @@ from struct import Struct, pack, unpack
 from threading import Lock
 from warnings import warn
 
-from . import _forked, _launch, connection, popen_fork, process, reduction, resource_tracker, spawn, util
+from . import _forked, _launch, _preload, connection, popen_fork, reduction, resource_tracker, spawn, util
 from ._auth import answer_challenge, deliver_challenge
+from ._preload import preload_all as _handle_preload
 from .context import AuthenticationError
 
 TYPE_CHECKING = False
@@ -49,6 +49,8 @@ _AUTHKEY_LEN = 32
 # A client that connects and then says nothing holds up the others this long.
 _PATIENCE = 10.0
 _ON_ERROR = ("ignore", "warn", "fail")
+# The standard package names the main module from the beginning, but up to 3.13 its server never imports it.
+_PRELOADED = ["__main__"] if sys.version_info >= (3, 14) else []
 
 
 class _Greeting:
@@ -127,7 +129,7 @@ class ForkServer:
         self._line: net.socket | None = None  # to the server, both sides known
         self._line_key: bytes | None = None  # that was used to get there
         self._inherited_fds: list[int] | None = None
-        self._preload_modules = ["__main__"]
+        self._preload_modules = _PRELOADED
         self._preload_on_error = "ignore"
         util.register_after_fork(self, type(self)._after_fork)
 
@@ -268,7 +270,7 @@ class ForkServer:
             pid = _launch.start_program(interpreter, argv, fds, blocked_signals={signal.SIGINT})
             with suppress(BrokenPipeError):  # dead already: the first request will tell
                 with open(secret.w, "wb", closefd=False) as line:
-                    line.write(key + SIGNED_STRUCT.pack(len(setting)) + setting)
+                    line.write(_as_bytes(key, setting))
             self._forkserver_alive_fd = alive.keep_w()
         self._forkserver_address, self._forkserver_authkey = address, key
         self._forkserver_pid, self._owner = pid, os.getpid()
@@ -279,23 +281,21 @@ class ForkServer:
             f"authkey_r={key_r}, on_error={self._preload_on_error!r})"
         )
 
-    def _setting(self) -> bytes:
-        """What modules are to find when they are preloaded, pickled.
+    def _setting(self) -> dict[str, Any]:
+        """What modules are to find when they are preloaded.
 
         It follows the key through the pipe, since it may be longer than a system
         takes for one argument of a command line.
         """
         if not self._preload_modules:
-            return b""
+            return {}
         told = spawn.get_preparation_data("ignore")
-        return pickle.dumps(
-            {
-                "sys_path": told["sys_path"],
-                "sys_argv": told["sys_argv"],
-                "main_path": told.get("init_main_from_path"),
-                "main_name": told.get("init_main_from_name"),
-            }
-        )
+        return {
+            "sys_path": told["sys_path"],
+            "sys_argv": told["sys_argv"],
+            "main_path": told.get("init_main_from_path"),
+            "main_name": told.get("init_main_from_name"),
+        }
 
     # ------------------------------------------------------------ end
 
@@ -333,50 +333,19 @@ class ForkServer:
 # ---------------------------------------------------------------- server
 
 
-def _handle_import_error(on_error: str, modinfo: str, exc: BaseException, *, warn_stacklevel: int) -> None:
-    if on_error == "fail":
-        raise exc
-    if on_error == "warn":
-        warn(f"Failed to preload {modinfo}: {exc}", ImportWarning, stacklevel=warn_stacklevel + 1)
+def _as_bytes(key: bytes, setting: dict[str, Any]) -> bytes:
+    pickled = pickle.dumps(setting) if setting else b""
+    return key + SIGNED_STRUCT.pack(len(pickled)) + pickled
 
 
-def _preload_main(load: Callable[[str], object], where: str, on_error: str) -> None:
-    """Load the main module as a child would; what it does wrong it will do in the child, too."""
-    me = process.current_process()
-    vars(me)["_inheriting"] = True
-    try:
-        load(where)
-    except (Exception, SystemExit) as exc:
-        _handle_import_error(on_error, "__main__", exc, warn_stacklevel=3)
-    finally:
-        del vars(me)["_inheriting"]
-
-
-def _handle_preload(
-    preload: list[str],
-    main_path: str | None = None,
-    sys_path: list[str] | None = None,
-    sys_argv: list[str] | None = None,
-    on_error: str = "ignore",
-    main_name: str | None = None,
-) -> None:
-    """Import ``preload``, with the client's search path and arguments in place."""
-    if sys_argv is not None:
-        sys.argv[:] = sys_argv
-    if sys_path is not None:
-        sys.path[:] = sys_path
-    for module in preload:
-        if module != "__main__":
-            try:
-                __import__(module)
-            except ImportError as exc:
-                _handle_import_error(on_error, f"module {module!r}", exc, warn_stacklevel=2)
-        elif main_name is not None:
-            _preload_main(spawn._fixup_main_from_name, main_name, on_error)
-        elif main_path is not None:
-            _preload_main(spawn.import_main_path, main_path, on_error)
-    # Or each child would write once more what they have left in the buffers.
-    util._flush_std_streams()
+def _read_setting(source: int) -> tuple[bytes, dict[str, Any]]:
+    """Read and close what `_as_bytes` made."""
+    with open(source, "rb") as pipe:
+        key = pipe.read(_AUTHKEY_LEN)
+        if len(key) < _AUTHKEY_LEN:
+            raise EOFError("the fork server was given no key: its client is gone")
+        (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
+        return key, pickle.loads(pipe.read(size)) if size else {}
 
 
 def main(
@@ -392,20 +361,23 @@ def main(
 ) -> None:
     """Be the fork server that listens on ``listener_fd``; exits."""
     saved: dict[int, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    beginning = _preload.Beginning(saved[signal.SIGINT])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     key = b""
     setting: dict[str, Any] = {"main_path": main_path, "sys_path": sys_path, "sys_argv": sys_argv}
     if authkey_r is not None:
-        with open(authkey_r, "rb") as pipe:
-            key = pipe.read(_AUTHKEY_LEN)
-            if len(key) < _AUTHKEY_LEN:
-                raise EOFError("the fork server was given no key: its client is gone")
-            (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
-            if size:
-                setting = pickle.loads(pipe.read(size))
+        key, told = _read_setting(authkey_r)
+        setting = told or setting
+    left = setting["preload"] = setting.get("preload", preload)
     for inherited in (listener_fd, alive_r):
         os.set_inheritable(inherited, False)
-    _handle_preload(preload, on_error=on_error, **setting)
+
+    def check(module: str) -> None:
+        if authkey_r is not None and beginning.is_spoilt(by_threads=module == "__main__"):
+            without = {**setting, "preload": [name for name in left if name != module]}
+            beginning.again(authkey_r, _as_bytes(key, without), (listener_fd, alive_r))
+
+    _handle_preload(on_error=on_error, after=check, **setting)
     util._close_stdin()
     # Installed, so that the wakeup descriptor is written to; does nothing itself.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)

@@ -19,7 +19,13 @@ def run(*arguments: str | Path, folder: Path | None = None, **environ: str) -> s
     """What Python prints; it has to succeed and must not complain."""
     line = [sys.executable, *map(str, arguments)]
     done = subprocess.run(
-        line, cwd=folder, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        line,
+        cwd=folder,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -92,7 +92,10 @@ def patched():
     with mock.patch("multiprocessing.pool.Pool.map", lambda self, func, items: "patched"):
         with multiprocessing.pool.ThreadPool(1) as pool:
             inside = pool.map(abs, [-1])
-    with mock.patch("multiprocessing.cpu_count", return_value=77), mock.patch.object(multiprocessing.queues, "Queue") as fake:
+    with (
+        mock.patch("multiprocessing.cpu_count", return_value=77),
+        mock.patch.object(multiprocessing.queues, "Queue") as fake,
+    ):
         return inside, multiprocessing.cpu_count(), multiprocessing.Queue() is fake.return_value
 
 

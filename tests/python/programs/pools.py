@@ -25,7 +25,9 @@ def packages(_=None):
     modules = [multiprocessing, multiprocessing.queues, connection, executors.mp, sys.modules["multiprocessing"]]
     classes = shared_memory.SharedMemory, ThreadPool, type(multiprocessing.get_context())
     modules += [sys.modules[cls.__module__] for cls in classes]
-    return sorted({module.__name__.partition(".")[0] for module in modules}), sorted({cls.__module__ for cls in classes})
+    return sorted({module.__name__.partition(".")[0] for module in modules}), sorted(
+        {cls.__module__ for cls in classes}
+    )
 
 
 def twice(point):
