@@ -58,8 +58,12 @@ def _said(where: object, holder: str) -> str | None:
 def _rename(thing: Any, holder: str, key: str) -> None:
     said = _said(getattr(thing, "__module__", None), holder) if thing.__name__ == key else None
     if said is not None:
+        line = vars(thing).get("__firstlineno__")  # dropped with the old name (3.13 and later)
+        in_same_file = said == _under(_OURS, _THEIRS, thing.__module__)
         thing.__module__ = said
         if isinstance(thing, type):
+            if line is not None and in_same_file:
+                thing.__firstlineno__ = line  # type: ignore[attr-defined]
             for name, inner in list(vars(thing).items()):
                 if isinstance(inner, type):
                     _rename(inner, holder, name)

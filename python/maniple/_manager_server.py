@@ -19,6 +19,7 @@ from os import fsdecode, getpid
 from traceback import format_exc
 
 from . import connection, process, util
+from ._greenlets import start_thread
 from ._manager_wire import Token, line_over, listener_client, of_managers
 
 TYPE_CHECKING = False
@@ -84,7 +85,7 @@ class Server:
         process.current_process()._manager_server = self  # type: ignore[attr-defined]  # for `RebuildProxy`
         self.stop_event.clear()
         try:
-            threading.Thread(target=self.accepter, daemon=True).start()
+            start_thread(self.accepter)
             try:
                 self.stop_event.wait()
             except (KeyboardInterrupt, SystemExit):
@@ -104,7 +105,7 @@ class Server:
                 util.info("manager could not accept a connection: %s", error)
                 time.sleep(0.01)  # closed, or out of descriptors: do not spin
                 continue
-            threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
+            start_thread(self.handle_request, conn)
 
     # Calls to the server itself: one to a connection.
 

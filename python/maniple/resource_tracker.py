@@ -237,8 +237,8 @@ class ResourceTracker:
     def __del__(self) -> None:
         try:
             self._stop(use_blocking_lock=False, wait_timeout=1.0)
-        except (OSError, AttributeError, TypeError):
-            pass  # torn down too far to care
+        except (OSError, AttributeError, TypeError, RuntimeError):
+            pass  # torn down too far to care (the last: gevent's sleep)
 
     def _after_fork_in_child(self) -> None:
         self._busy = False

@@ -125,3 +125,47 @@ def test_unknown_interpreter_is_asked_for(executable: str) -> None:
     )
     forked, error, spawned = run("-c", text).splitlines()
     assert (forked, spawned) == ("forked", "spawned") and "set_executable" in error
+
+
+# -- what a fork server imports beforehand
+
+
+@pytest.mark.parametrize("what", ["nothing", "thread", "fork", "lock", "signals"])
+def test_fork_server_does_not_use_what_its_main_module_spoilt(what: str) -> None:
+    """A main module that starts threads, or replaces what the server relies on, is imported by the children alone."""
+    importer = "the server" if what == "nothing" else "the child"
+    assert run(PROGRAMS / "preloaded.py", what) == f"{importer} 1 True True\n0\n"
+
+
+def test_fork_server_keeps_what_its_other_modules_are(tmp_path: Path) -> None:
+    """Of the modules that it is told to import only one that replaces system functions is left out; threads are its own affair."""
+    (tmp_path / "patches.py").write_text("import os, select; select.poll = None; by = os.getpid()\n")
+    (tmp_path / "threads.py").write_text(
+        "import os, threading, time; by = os.getpid(); threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+    )
+    (tmp_path / "plain.py").write_text("import os; by = os.getpid()\n")
+    (tmp_path / "program.py").write_text(
+        "import maniple, os, sys\n"
+        "def show(): print([sys.modules[name].by == os.getppid() if name in sys.modules else None"
+        " for name in ('patches', 'threads', 'plain')])\n"
+        "if __name__ == '__main__':\n"
+        "    maniple.set_forkserver_preload(['threads', 'patches', 'plain'])\n"
+        "    process = maniple.get_context('forkserver').Process(target=show)\n"
+        "    process.start(); process.join(); sys.exit(process.exitcode)\n"
+    )
+    out = run("-W", "ignore", tmp_path / "program.py")
+    assert out == "[None, True, True]\n"
+
+
+def test_main_module_is_preloaded_as_by_the_running_python(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys, time\n"
+        "multiprocessing = __import__(sys.argv[1])\n"
+        "importer = os.getpid()\n"
+        "def show(): print(importer == os.getppid(), importer == os.getpid())\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context('forkserver').Process(target=show)\n"
+        "    process.start(); process.join(); sys.exit(process.exitcode)\n"
+    )
+    assert run(program, "maniple") == run(program, "multiprocessing")
