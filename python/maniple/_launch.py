@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["importing", "interpreter_options", "start_program"]
+__all__ = ["helper_command_line", "importing", "interpreter_options", "start_program"]
 
 
 def _inheritable_strays(keep: set[int]) -> list[int]:
@@ -123,3 +123,18 @@ def importing(module: str, names: str) -> str:
         f"{_alias.preamble()}"
         f"from {__package__}.{module} import {names}\n"
     )
+
+
+def helper_command_line(module: str, **numbers: int) -> list[str | bytes]:
+    """The command line of a helper process that calls ``main(**numbers)`` of our ``module``.
+
+    A frozen program has no ``-c``: it is told to be a helper in a way that its `freeze_support` understands.
+    """
+    from . import spawn, util
+
+    words = [f"{name}={number}" for name, number in numbers.items()]
+    interpreter = spawn._interpreter()
+    if getattr(sys, "frozen", False):
+        return [interpreter, spawn._HELPER_MARK, module, *words]
+    program = importing(module, "main") + f"main({', '.join(words)})"
+    return [interpreter, *util._args_from_interpreter_flags(), "-c", program]

@@ -19,7 +19,7 @@ from . import process, spawn, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 __all__ = ["Beginning", "handle_import_error", "preload_all"]
@@ -110,7 +110,7 @@ def _preload_main(load: Callable[[str], object], where: str, on_error: str) -> N
 
 
 def preload_all(
-    preload: list[str],
+    preload: Iterable[str],
     main_path: str | None = None,
     sys_path: list[str] | None = None,
     sys_argv: list[str] | None = None,

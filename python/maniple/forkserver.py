@@ -24,6 +24,7 @@ import select
 import signal
 import socket as net
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
@@ -264,10 +265,9 @@ class ForkServer:
             if isinstance(address, str) and os.path.exists(address):
                 os.chmod(address, 0o600)  # a file, unlike an abstract address
             listening.listen(128)
-            fds = [listening.fileno(), alive.r, secret.r]
-            interpreter = spawn._interpreter()
-            argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
-            pid = _launch.start_program(interpreter, argv, fds, blocked_signals={signal.SIGINT})
+            numbers = {"listener_fd": listening.fileno(), "alive_r": alive.r, "authkey_r": secret.r}
+            argv = _launch.helper_command_line("forkserver", **numbers)
+            pid = _launch.start_program(argv[0], argv, numbers.values(), blocked_signals={signal.SIGINT})
             with suppress(BrokenPipeError):  # dead already: the first request will tell
                 with open(secret.w, "wb", closefd=False) as line:
                     line.write(_as_bytes(key, setting))
@@ -275,27 +275,22 @@ class ForkServer:
         self._forkserver_address, self._forkserver_authkey = address, key
         self._forkserver_pid, self._owner = pid, os.getpid()
 
-    def _program(self, listener_fd: int, alive_r: int, key_r: int) -> str:
-        return (
-            _launch.importing("forkserver", "main") + f"main({listener_fd}, {alive_r}, {self._preload_modules!r}, "
-            f"authkey_r={key_r}, on_error={self._preload_on_error!r})"
-        )
-
     def _setting(self) -> dict[str, Any]:
-        """What modules are to find when they are preloaded.
+        """What the server is to import, and what that is to find.
 
         It follows the key through the pipe, since it may be longer than a system
         takes for one argument of a command line.
         """
-        if not self._preload_modules:
-            return {}
-        told = spawn.get_preparation_data("ignore")
-        return {
-            "sys_path": told["sys_path"],
-            "sys_argv": told["sys_argv"],
-            "main_path": told.get("init_main_from_path"),
-            "main_name": told.get("init_main_from_name"),
-        }
+        setting: dict[str, Any] = {"preload": self._preload_modules, "on_error": self._preload_on_error}
+        if self._preload_modules:
+            told = spawn.get_preparation_data("ignore")
+            setting.update(
+                sys_path=told["sys_path"],
+                sys_argv=told["sys_argv"],
+                main_path=told.get("init_main_from_path"),
+                main_name=told.get("init_main_from_name"),
+            )
+        return setting
 
     # ------------------------------------------------------------ end
 
@@ -334,7 +329,7 @@ class ForkServer:
 
 
 def _as_bytes(key: bytes, setting: dict[str, Any]) -> bytes:
-    pickled = pickle.dumps(setting) if setting else b""
+    pickled = pickle.dumps(setting)
     return key + SIGNED_STRUCT.pack(len(pickled)) + pickled
 
 
@@ -345,13 +340,13 @@ def _read_setting(source: int) -> tuple[bytes, dict[str, Any]]:
         if len(key) < _AUTHKEY_LEN:
             raise EOFError("the fork server was given no key: its client is gone")
         (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
-        return key, pickle.loads(pipe.read(size)) if size else {}
+        return key, pickle.loads(pipe.read(size))
 
 
 def main(
     listener_fd: int,
     alive_r: int,
-    preload: list[str],
+    preload: Iterable[str] = (),
     main_path: str | None = None,
     sys_path: list[str] | None = None,
     *,
@@ -359,25 +354,32 @@ def main(
     authkey_r: int | None = None,
     on_error: str = "ignore",
 ) -> None:
-    """Be the fork server that listens on ``listener_fd``; exits."""
+    """Be the fork server that listens on ``listener_fd``; exits.
+
+    What comes through ``authkey_r`` after the key is in place of all arguments from ``preload`` on.
+    """
     saved: dict[int, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     beginning = _preload.Beginning(saved[signal.SIGINT])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     key = b""
-    setting: dict[str, Any] = {"main_path": main_path, "sys_path": sys_path, "sys_argv": sys_argv}
+    setting: dict[str, Any] = {
+        "preload": preload,
+        "main_path": main_path,
+        "sys_path": sys_path,
+        "sys_argv": sys_argv,
+        "on_error": on_error,
+    }
     if authkey_r is not None:
-        key, told = _read_setting(authkey_r)
-        setting = told or setting
-    left = setting["preload"] = setting.get("preload", preload)
+        key, setting = _read_setting(authkey_r)
     for inherited in (listener_fd, alive_r):
         os.set_inheritable(inherited, False)
 
     def check(module: str) -> None:
         if authkey_r is not None and beginning.is_spoilt(by_threads=module == "__main__"):
-            without = {**setting, "preload": [name for name in left if name != module]}
+            without = {**setting, "preload": [name for name in setting["preload"] if name != module]}
             beginning.again(authkey_r, _as_bytes(key, without), (listener_fd, alive_r))
 
-    _handle_preload(on_error=on_error, after=check, **setting)
+    _handle_preload(after=check, **setting)
     util._close_stdin()
     # Installed, so that the wakeup descriptor is written to; does nothing itself.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)

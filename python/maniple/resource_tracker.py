@@ -171,16 +171,16 @@ class ResourceTracker:
 
     def _launch(self) -> int:
         """Start a tracker; return the write end of its pipe."""
-        from . import _launch, spawn, util
+        from . import _launch, spawn
 
+        spawn._take_over_if_frozen()
         reader, writer = os.pipe()
         try:
-            program = _launch.importing("resource_tracker", "main") + f"main({reader})"
-            interpreter = spawn._interpreter()
             # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
+            line = _launch.helper_command_line("resource_tracker", fd=reader)
             self._pid = _launch.start_program(
-                interpreter,
-                [interpreter, *util._args_from_interpreter_flags(), "-c", program],
+                line[0],
+                line,
                 [reader],
                 blocked_signals=_ignored_signals(),
             )

@@ -74,6 +74,9 @@ set_executable(os.path.join(sys.exec_prefix, "python.exe") if WINSERVICE else sy
 # ---------------------------------------------------------------- command line
 
 _MARK = "--multiprocessing-fork"
+# The same for a helper process of a frozen program, which is no child.
+_HELPER_MARK = "--multiprocessing-helper"
+_HELPERS = ("forkserver", "resource_tracker")
 
 
 def is_forking(argv: list[str]) -> bool:
@@ -82,13 +85,39 @@ def is_forking(argv: list[str]) -> bool:
 
 
 def freeze_support() -> None:
-    """In a frozen program that was started to be a child: be the child, and exit."""
-    if not is_forking(sys.argv):
+    """In a frozen program that was started to be a child or a helper process: be that, and exit."""
+    if is_forking(sys.argv):
+        spawn_main(**_numbers(sys.argv[2:]))
+        sys.exit()
+    if sys.argv[1:2] == [_HELPER_MARK] and sys.argv[2:3] and sys.argv[2] in _HELPERS:
+        from importlib import import_module
+
+        vars(import_module(f".{sys.argv[2]}", __package__))["main"](**_numbers(sys.argv[3:]))
+        sys.exit()
+
+
+def _numbers(words: list[str]) -> dict[str, Any]:
+    pairs = (word.split("=", 1) for word in words)
+    return {name: None if value == "None" else int(value) for name, value in pairs}
+
+
+def _take_over_if_frozen() -> None:
+    """`freeze_support` for a frozen program that does not call it, when it is about to start a process.
+
+    It would run its main module again in each child and helper, and start processes there without end.
+    """
+    if not getattr(sys, "frozen", False):
         return
-    words = (word.split("=", 1) for word in sys.argv[2:])
-    told: dict[str, Any] = {name: None if value == "None" else int(value) for name, value in words}
-    spawn_main(**told)
-    sys.exit()
+    try:
+        freeze_support()
+    except SystemExit as end:
+        # Not to be met by the program, which is in the middle of something.
+        code = end.code
+        import atexit
+
+        atexit._run_exitfuncs()
+        util._flush_std_streams()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def get_command_line(**kwds: Any) -> list[str | bytes]:
@@ -153,6 +182,7 @@ def _main(fd: int, parent_sentinel: int | None) -> int:
 
 
 def _check_not_importing_main() -> None:
+    _take_over_if_frozen()
     if getattr(process.current_process(), "_inheriting", False):
         raise RuntimeError("""
         A process was to be started while this process was itself still loading
@@ -174,11 +204,11 @@ def _check_not_importing_main() -> None:
 def _main_module_data() -> dict[str, str]:
     """Say how a child finds the main module: by name, by path, or (empty) not at all."""
     main = sys.modules["__main__"]
+    if WINSERVICE or getattr(sys, "frozen", False):  # a frozen program runs its main module by itself, in each process
+        return {}
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if name is not None:
         return {"init_main_from_name": name}
-    if WINEXE or WINSERVICE:
-        return {}
     path = getattr(main, "__file__", None)
     if path is None:
         return {}
