@@ -1,9 +1,13 @@
 """Lets ``import multiprocessing`` mean this package, in this process and in all that it starts through us.
 
-`python -m maniple` calls `install`.  What names the standard package from then on, whoever it is
+`python -m maniple` calls `install`.  What names the standard package from then on, whichever module it is
 (`concurrent.futures.process` and libraries included), gets the module of ours by the same name: one object under two names,
 so that a class has one identity however it was imported.  A forked child inherits that; to a child that begins as a fresh
 interpreter it is said on its command line (`preamble`).
+
+What a pickle, a `repr` or a log names is the standard package then: classes and functions say ``multiprocessing.x`` as their
+module, where that module has them.  So a plain Python can read a pickle that was written here, and the other way round.  A
+module itself, and a method, still says whose code it is: ``multiprocessing.__name__`` is ``maniple``.
 """
 
 from __future__ import annotations
@@ -13,7 +17,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import ModuleType
+from types import FunctionType, ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["install", "preamble"]
 
@@ -21,35 +29,135 @@ _OURS = __package__
 _THEIRS = "multiprocessing"
 
 
-def _by_our_name(fullname: str) -> str | None:
-    """Our name for a module of the standard package's; None for any other module."""
-    package, dot, rest = fullname.partition(".")
-    return _OURS + dot + rest if package == _THEIRS else None
+def _under(package: str, other: str, name: str) -> str | None:
+    """The name of a module of ``package`` with ``other`` for its top; None for any other module."""
+    top, dot, rest = name.partition(".")
+    return other + dot + rest if top == package else None
+
+
+def _is_private(module: str) -> bool:
+    return module.rpartition(".")[2].startswith("_")
+
+
+# ---------------------------------------------------------------- what things say
+
+
+def _said(where: object, holder: str) -> str | None:
+    """What says that it is of the module ``where`` is to say, found in our module ``holder``; None: leave it alone."""
+    if not isinstance(where, str):
+        return None
+    theirs = _under(_OURS, _THEIRS, where)
+    if theirs is None and _under(_THEIRS, _OURS, where) is None:
+        return None  # of another package
+    if _is_private(where) and not _is_private(holder):
+        # Which file it is written in is our business: the standard package has it here.
+        return _under(_OURS, _THEIRS, holder)
+    return theirs
+
+
+def _rename(thing: Any, holder: str, key: str) -> None:
+    said = _said(getattr(thing, "__module__", None), holder) if thing.__name__ == key else None
+    if said is not None:
+        line = vars(thing).get("__firstlineno__")  # dropped with the old name (3.13 and later)
+        in_same_file = said == _under(_OURS, _THEIRS, thing.__module__)
+        thing.__module__ = said
+        if isinstance(thing, type):
+            if line is not None and in_same_file:
+                thing.__firstlineno__ = line  # type: ignore[attr-defined]
+            for name, inner in list(vars(thing).items()):
+                if isinstance(inner, type):
+                    _rename(inner, holder, name)
+
+
+def _give_other_name(module: ModuleType) -> None:
+    """Have a loaded module of ours found under the standard package's name, which its classes and functions say from now on."""
+    for key, thing in list(vars(module).items()):
+        if isinstance(thing, (type, FunctionType)):
+            _rename(thing, module.__name__, key)
+    theirs = _under(_OURS, _THEIRS, module.__name__)
+    if theirs is not None:
+        _accept_any_name(module.__loader__, module.__name__)
+        sys.modules[theirs] = module
+
+
+# ---------------------------------------------------------------- finding and loading
+
+
+def _accept_any_name(loader: Any, name: str) -> None:
+    """Have the loader of our module ``name`` tell of it whatever it is called by who asks (`runpy`, `inspect`)."""
+
+    def renamed(tell: Any) -> Any:
+        return lambda fullname=None: tell(name)
+
+    if getattr(loader, "name", None) != name:  # not of this module alone
+        return
+    for asked in ("get_code", "get_source", "get_filename", "is_package"):
+        tell = getattr(loader, asked, None)
+        if tell is not None and asked not in vars(loader):
+            setattr(loader, asked, renamed(tell))
+
+
+def _name_when_loaded(spec: ModuleSpec) -> None:
+    loader: Any = spec.loader
+    load = loader.exec_module
+
+    def load_and_name(module: ModuleType) -> None:
+        load(module)
+        _give_other_name(module)
+
+    loader.exec_module = load_and_name
+    _accept_any_name(loader, spec.name)
+
+
+class _OtherName:
+    """Loads a module of ours under the standard package's name for it: the same object.
+
+    A loader by what it can do: importing `importlib.abc`, to say so by a base class, takes 19 ms.
+    """
+
+    def __init__(self, ours: ModuleSpec) -> None:
+        self._ours = ours
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        # Ready before it stands in sys.modules: another thread that imports it meanwhile never sees half of it.
+        module = import_module(self._ours.name)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system has just said by what name it was asked for.
+        spec: Any = module.__spec__
+        module.__spec__ = spec.loader_state
+
+    def __getattr__(self, name: str) -> Any:
+        """Source, code and the like, for who asks about a module without importing it."""
+        return getattr(self._ours.loader, name)
 
 
 class _Alias:
-    """Finds and loads the standard package's modules: they are ours.
-
-    A meta path finder and a loader by what it can do: importing `importlib.abc`, to say so by a base class, takes 19 ms.
-    """
+    """Finds the standard package's modules: they are ours; and sees to what is said in ours as they are loaded."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        ours = _by_our_name(fullname)
-        if ours is None or find_spec(ours) is None:
+        if _under(_OURS, _THEIRS, fullname) is not None:
+            return self._find_ours(fullname, path, target)
+        ours = _under(_THEIRS, _OURS, fullname)
+        found = None if ours is None else find_spec(ours)
+        if found is None:
             return None
-        return ModuleSpec(fullname, self)  # type: ignore[arg-type]  # of no class of importlib.abc
+        loader: Any = _OtherName(found)
+        spec = ModuleSpec(fullname, loader, origin=found.origin)
+        spec.submodule_search_locations = found.submodule_search_locations
+        return spec
 
-    def create_module(self, spec: ModuleSpec) -> None:
-        """The import system's own kind of module will do."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        # The import system takes what stands in sys.modules after this for the module that was asked for.
-        name = module.__name__
-        ours = _by_our_name(name)
-        if ours is not None:
-            sys.modules[name] = import_module(ours)
+    def _find_ours(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                _name_when_loaded(spec)
+                return spec
+        return None
 
 
 _alias = _Alias()
@@ -62,10 +170,13 @@ def install() -> None:
     """
     if _alias in sys.meta_path:
         return
-    for name in [name for name in sys.modules if _by_our_name(name) is not None]:
+    for name in [name for name in sys.modules if _under(_THEIRS, _OURS, name) is not None]:
         del sys.modules[name]
-    sys.meta_path.insert(0, _alias)
-    sys.modules[_THEIRS] = sys.modules[_OURS]
+    finder: Any = _alias
+    sys.meta_path.insert(0, finder)
+    for name, module in list(sys.modules.items()):
+        if _under(_OURS, _THEIRS, name) is not None:
+            _give_other_name(module)
     _renew_executor()
 
 

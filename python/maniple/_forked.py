@@ -33,7 +33,7 @@ def live_and_exit(life: Callable[[], int]) -> NoReturn:
     finally:
         try:
             # Mostly both of ours are all there is: what does nothing is not called in a child, which copies each page it writes to.
-            if atexit._ncallbacks() == 2 and "multiprocessing.util" not in sys.modules:
+            if atexit._ncallbacks() == 2 and not _neighbour.is_there():
                 atexit.unregister(_neighbour.at_exit)
             atexit._run_exitfuncs()
             _flush_std_streams()

@@ -5,6 +5,7 @@ Apart from `util`, which every child imports: most children start none.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["as_here", "importing", "run", "start_program"]
+__all__ = ["as_here", "helper_command_line", "importing", "interpreter_options", "run", "start_program"]
 
 
 def _inheritable_strays(keep: set[int]) -> list[int]:
@@ -128,10 +129,34 @@ def as_here(argv: list[str | bytes]) -> list[str | bytes]:
     return argv
 
 
+def interpreter_options() -> list[str]:
+    """The options of this interpreter's command line that a child is to have, too.
+
+    `subprocess` knows most of them.  What it leaves out, which differs from version to version, follows.
+    """
+    import subprocess
+
+    known: list[str] = list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+    if getattr(sys, "frozen", False):  # whose program takes no options of Python's
+        return known
+    there = {word.removeprefix("-X").partition("=")[0] for word in known}
+    for name, value in sys._xoptions.items():
+        if name not in there and name != "dev":  # which is handed on as a flag
+            known += ["-X", name if value is True else f"{name}={value}"]
+    # With -u nothing stands between the text and the descriptor.
+    if "-u" not in known and isinstance(getattr(sys.__stdout__, "buffer", None), io.RawIOBase):
+        known.append("-u")
+    checks = getattr(sys.modules.get("_imp"), "check_hash_based_pycs", "default")
+    if checks != "default":
+        known += ["--check-hash-based-pycs", checks]
+    return known
+
+
 def importing(module: str, names: str) -> str:
     """Source that a child runs first to import ``names`` from our ``module``.
 
-    Under -S, -I or -E, or after an editable install, the child may not find the
+    Modules in the directory that the program happens to be in must not stand in for others: the search path of ``-c`` begins
+    with that, the parent's need not.  Under -S, -I or -E, or after an editable install, the child may not find the
     package on its own until it is told the parent's sys.path; so the directory
     that holds it is offered as a last resort.  Where ``multiprocessing`` means us,
     it is to mean us there, too, and is named: there are programs that know the
@@ -143,8 +168,24 @@ def importing(module: str, names: str) -> str:
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return (
         f"import sys\n"
+        f"if sys.path[:1] == ['']: del sys.path[0]\n"
         f"try:\n import {package}\n"
         f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
         f"{preamble}"
         f"from {named}.{module} import {names}\n"
     )
+
+
+def helper_command_line(module: str, **numbers: int) -> list[str | bytes]:
+    """The command line of a helper process that calls ``main(**numbers)`` of our ``module``.
+
+    A frozen program has no ``-c``: it is told to be a helper in a way that its `freeze_support` understands.
+    """
+    from . import spawn, util
+
+    words = [f"{name}={number}" for name, number in numbers.items()]
+    interpreter = spawn._interpreter()
+    if getattr(sys, "frozen", False):
+        return [interpreter, spawn._HELPER_MARK, module, *words]
+    program = importing(module, "main") + f"main({', '.join(words)})"
+    return [interpreter, *util._args_from_interpreter_flags(), "-c", program]

@@ -20,6 +20,7 @@ from traceback import format_exc
 from . import connection, process, util
 from ._manager_objects import Objects, Session, Shared
 from ._manager_waits import SLICED, WAITING, ClientGone, Held, patient
+from ._greenlets import start_thread
 from ._manager_wire import Token, line_over, listener_client, of_managers
 
 TYPE_CHECKING = False
@@ -94,7 +95,7 @@ class Server:
         process.current_process()._manager_server = self  # type: ignore[attr-defined]  # for `RebuildProxy`
         self.stop_event.clear()
         try:
-            threading.Thread(target=self.accepter, daemon=True).start()
+            start_thread(self.accepter)
             try:
                 self.stop_event.wait()
             except (KeyboardInterrupt, SystemExit):
@@ -123,7 +124,7 @@ class Server:
                 continue
             self._objects.sweep()
             try:
-                threading.Thread(target=handle, args=(conn,), daemon=True).start()
+                start_thread(handle, conn)
             except RuntimeError as error:  # no thread to be had
                 util.info("manager could not serve a connection: %s", error)
                 conn.close()

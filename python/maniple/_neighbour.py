@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["after_fork", "at_exit", "spawning"]
+__all__ = ["after_fork", "at_exit", "is_there", "spawning"]
 
 
 def _loaded(name: str) -> ModuleType | None:
@@ -37,6 +37,11 @@ def spawning(popen: Any) -> None:
     ours = reduction.ForkingPickler._extra_reducers
     for kind in reducers.keys() - ours.keys():
         reduction.register(kind, reducers[kind])
+
+
+def is_there() -> bool:
+    """Tell whether the standard package may have something to do at this process's end."""
+    return _loaded("util") is not None
 
 
 def after_fork() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import sys
@@ -108,20 +109,14 @@ class MaybeEncodingError(Exception):
         super().__init__(self.exc, self.value)
 
     def __reduce__(self) -> Any:
-        # By its texts: making it anew would quote them twice.
-        return _restored, (type(self), self.args, {"exc": self.exc, "value": self.value})
+        # By its texts: making it anew would quote them twice.  In a form that the standard package's class can be read from.
+        return copyreg.__newobj__, (type(self), *self.args), {"exc": self.exc, "value": self.value}  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         return f"Error sending result: '{self.value}'. Reason: '{self.exc}'"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self}>"
-
-
-def _restored(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(attributes)
-    return error
 
 
 def _text(thing: object) -> str:

@@ -50,16 +50,21 @@ def main() -> None:
         from ._maniple import __version__
 
         print(f"maniple {__version__} on Python {sys.version.split()[0]}")
-    elif what in ("-m", "-c"):
-        if len(arguments) < 2:
-            _misused(f"{what} needs a {'module' if what == '-m' else 'piece of code'} after it")
-        (_run_module if what == "-m" else _run_text)(arguments[1], arguments[2:])
-    elif what == "-":
-        _run_input(arguments)
-    elif what.startswith("-"):
+    elif what in ("-m", "-c") and len(arguments) < 2:
+        _misused(f"{what} needs a {'module' if what == '-m' else 'piece of code'} after it")
+    elif what.startswith("-") and what not in ("-", "-m", "-c"):
         _misused(f"there is no option {what}")
     else:
-        _run_path(what, arguments)
+        # Before the packages above a module are imported: they may import multiprocessing.
+        _alias.install()
+        if what == "-m":
+            _run_module(arguments[1], arguments[2:])
+        elif what == "-c":
+            _run_text(arguments[1], arguments[2:])
+        elif what == "-":
+            _run_input(arguments)
+        else:
+            _run_path(what, arguments)
 
 
 def _misused(complaint: str) -> NoReturn:
@@ -202,7 +207,6 @@ def _execute(
     # The one that Python made is for us; children are to find the program.
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main_module
     sys.argv = argv
-    _alias.install()
     try:
         code = program if isinstance(program, CodeType) else compile(program or "", name, "exec", dont_inherit=True)
         exec(code, content)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from . import util
+from ._greenlets import threads_are_real
 from ._maniple import Hub, serve
 from ._worker_main import WorkerMain
 from .process import current_process
@@ -39,6 +40,10 @@ class Line:
         fds, self.fds = self.fds, []
         for fd in fds:
             os.close(fd)
+
+
+# Seconds that the keeper leaves to others at a time where threads are greenlets.
+_PAUSE = 0.01
 
 
 def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
@@ -163,8 +168,12 @@ class Workers:
     # ---- keeping ----
 
     def _keep(self) -> None:
+        alone = threads_are_real()
         while True:
-            chore, number = self.hub.keep(0.1 if self._terminated_at is not None else 3600.0)
+            patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else 3600.0
+            chore, number = self.hub.keep(patience)
+            if chore == "idle" and not alone:
+                time.sleep(_PAUSE)  # the greenlets' way
             if chore == "start":
                 with self.lock:
                     for _ in range(number if self._terminated_at is None else 0):

@@ -118,11 +118,13 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 
 def _connection_over(sock: socket.socket) -> Connection:
     """A connection that takes over a connected socket."""
-    sock.setblocking(True)  # whatever socket.setdefaulttimeout() said
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # A message is written whole; waiting for another one to fill the packet only costs time.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(sock.detach())
+    descriptor = sock.detach()
+    # Whatever socket.setdefaulttimeout() said, and where sockets are gevent's, which never block.
+    os.set_blocking(descriptor, True)
+    return Connection(descriptor)
 
 
 #: milliseconds; poll() takes a C int

@@ -24,7 +24,7 @@ import select
 import signal
 import socket as net
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
@@ -33,8 +33,9 @@ from threading import Lock
 from time import monotonic
 from warnings import warn
 
-from . import _forked, _launch, connection, popen_fork, process, resource_tracker, spawn, util
+from . import _forked, _launch, _preload, connection, popen_fork, resource_tracker, spawn, util
 from ._maniple import Greeting, get_in
+from ._preload import preload_all as _handle_preload
 from .context import AuthenticationError, reduction
 
 TYPE_CHECKING = False
@@ -50,6 +51,8 @@ _AUTHKEY_LEN = 32
 # Seconds that a client has to show that it knows the key.  It holds up no other.
 _PATIENCE = 10.0
 _ON_ERROR = ("ignore", "warn", "fail")
+# The standard package names the main module from the beginning, but up to 3.13 its server never imports it.
+_PRELOADED = ["__main__"] if sys.version_info >= (3, 14) else []
 
 
 # ---------------------------------------------------------------- client
@@ -103,7 +106,7 @@ class ForkServer:
         self._line: net.socket | None = None  # to the server, both sides known
         self._line_key: bytes | None = None  # that was used to get there
         self._inherited_fds: list[int] | None = None
-        self._preload_modules = ["__main__"]
+        self._preload_modules = _PRELOADED
         self._preload_on_error = "ignore"
         util.register_after_fork(self, type(self)._after_fork)
 
@@ -177,11 +180,14 @@ class ForkServer:
                 raise
             self._hang_up()
             self._line, self._line_key = line, key
+            # Or the interpreter complains at its end that it was left open.
+            self._closing = util.Finalize(None, line.close, exitpriority=-100)
         return self._line
 
     def _hang_up(self) -> None:
         if self._line is not None:
             self._line.close()
+            self._closing.cancel()
             self._line = None
 
     def _was_killed(self) -> bool:
@@ -233,40 +239,32 @@ class ForkServer:
             if isinstance(address, str) and os.path.exists(address):
                 os.chmod(address, 0o600)  # a file, unlike an abstract address
             listening.listen(128)
-            fds = [listening.fileno(), alive.r, secret.r]
-            interpreter = spawn._interpreter()
-            argv = [interpreter, *util._args_from_interpreter_flags(), "-c", self._program(*fds)]
-            pid = _launch.run(interpreter, argv, fds, blocked_signals={signal.SIGINT})
+            numbers = {"listener_fd": listening.fileno(), "alive_r": alive.r, "authkey_r": secret.r}
+            argv = _launch.helper_command_line("forkserver", **numbers)
+            pid = _launch.run(argv[0], argv, list(numbers.values()), blocked_signals={signal.SIGINT})
             with suppress(BrokenPipeError):  # dead already: the first request will tell
                 with open(secret.w, "wb", closefd=False) as line:
-                    line.write(key + SIGNED_STRUCT.pack(len(setting)) + setting)
+                    line.write(_as_bytes(key, setting))
             self._forkserver_alive_fd = alive.keep_w()
         self._forkserver_address, self._forkserver_authkey = address, key
         self._forkserver_pid, self._owner = pid, os.getpid()
 
-    def _program(self, listener_fd: int, alive_r: int, key_r: int) -> str:
-        return (
-            _launch.importing("forkserver", "main") + f"main({listener_fd}, {alive_r}, {self._preload_modules!r}, "
-            f"authkey_r={key_r}, on_error={self._preload_on_error!r})"
-        )
-
-    def _setting(self) -> bytes:
-        """What modules are to find when they are preloaded, pickled.
+    def _setting(self) -> dict[str, Any]:
+        """What the server is to import, and what that is to find.
 
         It follows the key through the pipe, since it may be longer than a system
         takes for one argument of a command line.
         """
-        if not self._preload_modules:
-            return b""
-        told = spawn.get_preparation_data("ignore")
-        return pickle.dumps(
-            {
-                "sys_path": told["sys_path"],
-                "sys_argv": told["sys_argv"],
-                "main_path": told.get("init_main_from_path"),
-                "main_name": told.get("init_main_from_name"),
-            }
-        )
+        setting: dict[str, Any] = {"preload": self._preload_modules, "on_error": self._preload_on_error}
+        if self._preload_modules:
+            told = spawn.get_preparation_data("ignore")
+            setting.update(
+                sys_path=told["sys_path"],
+                sys_argv=told["sys_argv"],
+                main_path=told.get("init_main_from_path"),
+                main_name=told.get("init_main_from_name"),
+            )
+        return setting
 
     # ------------------------------------------------------------ end
 
@@ -304,56 +302,25 @@ class ForkServer:
 # ---------------------------------------------------------------- server
 
 
-def _handle_import_error(on_error: str, modinfo: str, exc: BaseException, *, warn_stacklevel: int) -> None:
-    if on_error == "fail":
-        raise exc
-    if on_error == "warn":
-        warn(f"Failed to preload {modinfo}: {exc}", ImportWarning, stacklevel=warn_stacklevel + 1)
+def _as_bytes(key: bytes, setting: dict[str, Any]) -> bytes:
+    pickled = pickle.dumps(setting)
+    return key + SIGNED_STRUCT.pack(len(pickled)) + pickled
 
 
-def _preload_main(load: Callable[[str], object], where: str, on_error: str) -> None:
-    """Load the main module as a child would; what it does wrong it will do in the child, too."""
-    me = process.current_process()
-    vars(me)["_inheriting"] = True
-    try:
-        load(where)
-    except (Exception, SystemExit) as exc:
-        _handle_import_error(on_error, "__main__", exc, warn_stacklevel=3)
-    finally:
-        del vars(me)["_inheriting"]
-
-
-def _handle_preload(
-    preload: list[str],
-    main_path: str | None = None,
-    sys_path: list[str] | None = None,
-    sys_argv: list[str] | None = None,
-    on_error: str = "ignore",
-    main_name: str | None = None,
-) -> None:
-    """Import ``preload``, with the client's search path and arguments in place."""
-    if sys_argv is not None:
-        sys.argv[:] = sys_argv
-    if sys_path is not None:
-        sys.path[:] = sys_path
-    for module in preload:
-        if module != "__main__":
-            try:
-                __import__(module)
-            except ImportError as exc:
-                _handle_import_error(on_error, f"module {module!r}", exc, warn_stacklevel=2)
-        elif main_name is not None:
-            _preload_main(spawn._fixup_main_from_name, main_name, on_error)
-        elif main_path is not None:
-            _preload_main(spawn.import_main_path, main_path, on_error)
-    # Or each child would write once more what they have left in the buffers.
-    util._flush_std_streams()
+def _read_setting(source: int) -> tuple[bytes, dict[str, Any]]:
+    """Read and close what `_as_bytes` made."""
+    with open(source, "rb") as pipe:
+        key = pipe.read(_AUTHKEY_LEN)
+        if len(key) < _AUTHKEY_LEN:
+            raise EOFError("the fork server was given no key: its client is gone")
+        (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
+        return key, pickle.loads(pipe.read(size))
 
 
 def main(
     listener_fd: int,
     alive_r: int,
-    preload: list[str],
+    preload: Iterable[str] = (),
     main_path: str | None = None,
     sys_path: list[str] | None = None,
     *,
@@ -361,22 +328,32 @@ def main(
     authkey_r: int | None = None,
     on_error: str = "ignore",
 ) -> None:
-    """Be the fork server that listens on ``listener_fd``; exits."""
+    """Be the fork server that listens on ``listener_fd``; exits.
+
+    What comes through ``authkey_r`` after the key is in place of all arguments from ``preload`` on.
+    """
     saved: dict[int, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    beginning = _preload.Beginning(saved[signal.SIGINT])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     key = b""
-    setting: dict[str, Any] = {"main_path": main_path, "sys_path": sys_path, "sys_argv": sys_argv}
+    setting: dict[str, Any] = {
+        "preload": preload,
+        "main_path": main_path,
+        "sys_path": sys_path,
+        "sys_argv": sys_argv,
+        "on_error": on_error,
+    }
     if authkey_r is not None:
-        with open(authkey_r, "rb") as pipe:
-            key = pipe.read(_AUTHKEY_LEN)
-            if len(key) < _AUTHKEY_LEN:
-                raise EOFError("the fork server was given no key: its client is gone")
-            (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
-            if size:
-                setting = pickle.loads(pipe.read(size))
+        key, setting = _read_setting(authkey_r)
     for inherited in (listener_fd, alive_r):
         os.set_inheritable(inherited, False)
-    _handle_preload(preload, on_error=on_error, **setting)
+
+    def check(module: str) -> None:
+        if authkey_r is not None and beginning.is_spoilt(by_threads=module == "__main__"):
+            without = {**setting, "preload": [name for name in setting["preload"] if name != module]}
+            beginning.again(authkey_r, _as_bytes(key, without), (listener_fd, alive_r))
+
+    _handle_preload(after=check, **setting)
     util._close_stdin()
     # Installed, so that the wakeup descriptor is written to; does nothing itself.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)

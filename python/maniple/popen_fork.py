@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
@@ -145,6 +146,10 @@ class Popen:
     method = "fork"
 
     def __init__(self, process_obj: Any) -> None:
+        if getattr(sys, "frozen", False):
+            from . import spawn
+
+            spawn._take_over_if_frozen()
         # What is still buffered would otherwise be written by both.
         _flush_std_streams()
         self.returncode: int | None = None

@@ -31,7 +31,11 @@ class ToldPopen(popen_fork.Popen):
     def __init__(self, process_obj: Any) -> None:
         # Descriptors that go along, noted while the process object is pickled.
         self._fds: list[int] = []
-        super().__init__(process_obj)
+        self._to_close: list[int] = []  # of those, what was opened for the child alone
+        try:
+            super().__init__(process_obj)
+        finally:
+            util.close_fds(*self._to_close)
 
     def _speech(self, process_obj: Any) -> memoryview:
         """What the child has to hear: its preparation data, and what it is to be."""

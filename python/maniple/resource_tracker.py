@@ -226,19 +226,19 @@ class ResourceTracker:
 
     def _launch(self) -> None:
         """Start a tracker, and keep the write end of its pipe."""
-        from . import _launch, spawn, util
+        from . import _launch, spawn
 
+        spawn._take_over_if_frozen()
         reader, writer = os.pipe()
         try:
             passed = [reader]
             with suppress(Exception):  # none, or not a file's
                 passed.insert(0, sys.stderr.fileno())
-            program = _launch.importing("resource_tracker", "main") + f"main({reader})"
-            interpreter = spawn._interpreter()
+            line = _launch.helper_command_line("resource_tracker", fd=reader)
             # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
             pid = _launch.run(
-                interpreter,
-                [interpreter, *util._args_from_interpreter_flags(), "-c", program],
+                line[0],
+                line,
                 passed,
                 blocked_signals=_ignored_signals(),
             )
@@ -295,8 +295,8 @@ class ResourceTracker:
     def __del__(self) -> None:
         try:
             self._stop(use_blocking_lock=False, wait_timeout=1.0)
-        except (OSError, AttributeError, TypeError):
-            pass  # torn down too far to care
+        except (OSError, AttributeError, TypeError, RuntimeError):
+            pass  # torn down too far to care (the last: gevent's sleep)
 
     def _after_fork_in_child(self) -> None:
         """Give the parent's tracker up, unless the fork made a relative that is to share it."""

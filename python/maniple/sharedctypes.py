@@ -126,9 +126,10 @@ def _wrapper_class(kind: type) -> type:
         return SynchronizedString if kind._type_ is c.c_char else SynchronizedArray
     made = class_cache.get(kind)
     if made is None:
-        fields = {
+        fields: dict[str, Any] = {
             name: make_property(name) for cls in reversed(kind.__mro__) for name, *_ in cls.__dict__.get("_fields_", ())
         }
+        fields.setdefault("__module__", SynchronizedBase.__module__)
         made = class_cache[kind] = type("Synchronized" + kind.__name__, (SynchronizedBase,), fields)
     return made
 

@@ -12,6 +12,7 @@ import os
 import sys
 import types
 from _pickle import loads
+from contextlib import suppress
 
 from . import process, util
 from .context import _default_context, reduction
@@ -58,9 +59,15 @@ def get_executable() -> str | bytes | None:
 
 
 def _interpreter() -> str | bytes:
-    """The same, where one is needed."""
-    if (exe := get_executable()) is None:
+    """The same, where one is needed; the path of a relative one, as it was when the program began."""
+    exe = get_executable()
+    if not exe:
         raise ValueError("it is not known which interpreter runs this program: name one with set_executable()")
+    start = process.ORIGINAL_DIR
+    if start is not None and not os.path.isabs(exe) and not os.path.exists(exe):
+        anchored = os.path.join(os.fsencode(start), os.fsencode(exe))
+        if os.path.exists(anchored):
+            return anchored
     return exe
 
 
@@ -69,6 +76,9 @@ set_executable(os.path.join(sys.exec_prefix, "python.exe") if WINSERVICE else sy
 # ---------------------------------------------------------------- command line
 
 _MARK = "--multiprocessing-fork"
+# The same for a helper process of a frozen program, which is no child.
+_HELPER_MARK = "--multiprocessing-helper"
+_HELPERS = ("forkserver", "resource_tracker")
 
 
 def is_forking(argv: list[str]) -> bool:
@@ -77,13 +87,39 @@ def is_forking(argv: list[str]) -> bool:
 
 
 def freeze_support() -> None:
-    """In a frozen program that was started to be a child: be the child, and exit."""
-    if not is_forking(sys.argv):
+    """In a frozen program that was started to be a child or a helper process: be that, and exit."""
+    if is_forking(sys.argv):
+        spawn_main(**_numbers(sys.argv[2:]))
+        sys.exit()
+    if sys.argv[1:2] == [_HELPER_MARK] and sys.argv[2:3] and sys.argv[2] in _HELPERS:
+        from importlib import import_module
+
+        vars(import_module(f".{sys.argv[2]}", __package__))["main"](**_numbers(sys.argv[3:]))
+        sys.exit()
+
+
+def _numbers(words: list[str]) -> dict[str, Any]:
+    pairs = (word.split("=", 1) for word in words)
+    return {name: None if value == "None" else int(value) for name, value in pairs}
+
+
+def _take_over_if_frozen() -> None:
+    """`freeze_support` for a frozen program that does not call it, when it is about to start a process.
+
+    It would run its main module again in each child and helper, and start processes there without end.
+    """
+    if not getattr(sys, "frozen", False):
         return
-    words = (word.split("=", 1) for word in sys.argv[2:])
-    told: dict[str, Any] = {name: None if value == "None" else int(value) for name, value in words}
-    spawn_main(**told)
-    sys.exit()
+    try:
+        freeze_support()
+    except SystemExit as end:
+        # Not to be met by the program, which is in the middle of something.
+        code = end.code
+        import atexit
+
+        atexit._run_exitfuncs()
+        util._flush_std_streams()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def get_command_line(**kwds: Any) -> list[str | bytes]:
@@ -152,6 +188,7 @@ def _main(fd: int, parent_sentinel: int | None) -> int:
 
 
 def _check_not_importing_main() -> None:
+    _take_over_if_frozen()
     if getattr(process.current_process(), "_inheriting", False):
         raise RuntimeError("""
         A process was to be started while this process was itself still loading
@@ -176,11 +213,11 @@ def _main_module_data() -> dict[str, str]:
     The ``__main__`` of a folder, an archive or a package runs unguarded by nature, so it is not loaded.
     """
     main = sys.modules["__main__"]
+    if WINSERVICE or getattr(sys, "frozen", False):  # a frozen program runs its main module by itself, in each process
+        return {}
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if name is not None:
         return {} if name.rpartition(".")[2] == "__main__" else {"init_main_from_name": name}
-    if WINEXE or WINSERVICE:
-        return {}
     path = getattr(main, "__file__", None)
     if path is None:
         return {}
@@ -189,6 +226,18 @@ def _main_module_data() -> dict[str, str]:
     path = os.path.normpath(path)
     # A session's input, or a program whose file was removed.
     return {"init_main_from_path": path} if os.path.exists(path) else {}
+
+
+def _directory_data() -> dict[str, Any]:
+    """Say where the child is to be: by a name if it can go there by one."""
+    with suppress(OSError):
+        here = os.getcwd()
+        if os.access(here, os.X_OK):
+            return {"dir": here}
+    from . import _folders  # late: hardly a program needs it
+
+    handle = _folders.handle()
+    return {} if handle is None else {"dir_handle": handle}
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:
@@ -206,7 +255,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         sys_path=search,
         sys_argv=sys.argv,
         orig_dir=start,
-        dir=os.getcwd(),
+        **_directory_data(),
         log_to_stderr=util._log_to_stderr,
         **(main := _main_module_data()),
     )
@@ -238,6 +287,10 @@ def prepare(data: dict[str, Any]) -> None:
         sys.argv = data["sys_argv"]
     if "dir" in data:
         os.chdir(data["dir"])
+    elif "dir_handle" in data:
+        from . import _folders
+
+        _folders.enter(data["dir_handle"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
     if "start_method" in data:

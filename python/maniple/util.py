@@ -597,9 +597,9 @@ _spawnv_passfds = spawnv_passfds
 
 def _args_from_interpreter_flags() -> list[str]:
     """The options of this interpreter's command line that a child is to have, too."""
-    import subprocess  # late, for children that start none
+    from ._launch import interpreter_options  # late, for children that start none
 
-    return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+    return interpreter_options()
 
 
 def _cleanup_tests() -> None:

@@ -17,7 +17,7 @@ def root(value):
 
 
 if __name__ == "__main__":
-    assert MemmappingPool.__mro__[2].__module__.startswith(sys.argv[1]), MemmappingPool.__mro__
+    assert MemmappingPool.__mro__[2].map.__module__.startswith(sys.argv[1]), MemmappingPool.__mro__
     assert MultiprocessingBackend.supports_timeout
     with Parallel(n_jobs=2, backend="multiprocessing") as parallel:
         print(parallel(delayed(root)(number**2) for number in range(20)))

@@ -17,15 +17,17 @@ class Point:
 
 
 def packages(_=None):
-    """The top-level names behind everything that a program can get hold of."""
+    """The top-level names of all modules that a program can get hold of, and what classes of theirs say."""
     import concurrent.futures.process as executors
     import multiprocessing.connection as connection
     import multiprocessing.queues
 
-    modules = multiprocessing, multiprocessing.queues, connection, executors.mp, sys.modules["multiprocessing"]
+    modules = [multiprocessing, multiprocessing.queues, connection, executors.mp, sys.modules["multiprocessing"]]
     classes = shared_memory.SharedMemory, ThreadPool, type(multiprocessing.get_context())
-    here = {module.__name__ for module in modules} | {cls.__module__ for cls in classes}
-    return sorted({name.partition(".")[0] for name in here})
+    modules += [sys.modules[cls.__module__] for cls in classes]
+    return sorted({module.__name__.partition(".")[0] for module in modules}), sorted(
+        {cls.__module__ for cls in classes}
+    )
 
 
 def twice(point):

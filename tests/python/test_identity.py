@@ -1,0 +1,63 @@
+"""Who classes, functions and modules say that they are under ``python -m maniple``, and what pickles name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+OURS, PLAIN = ("-m", "maniple"), ()
+SUBMODULES = ("queues", "managers", "pool", "forkserver", "dummy", "shared_memory", "synchronize")
+
+
+def run(*arguments: str | Path, stdin: str = "") -> str:
+    """What Python prints; it has to succeed and must not complain."""
+    line = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("first", SUBMODULES)
+def test_classes_and_functions_name_the_standard_package(first: str) -> None:
+    """Whichever module is imported first."""
+    plain = json.loads(run(PROGRAMS / "names.py", first))
+    ours = json.loads(run(*OURS, PROGRAMS / "names.py", first))
+    shared = plain.keys() & ours.keys()
+    assert len(shared) > 200
+    # A function of ours, which calls the one of subprocess.
+    shared -= {"util:_args_from_interpreter_flags"}
+    assert {key: ours[key] for key in shared} == {key: plain[key] for key in shared}
+    assert not [key for key in ours if ours[key].startswith("maniple")]
+
+
+@pytest.mark.parametrize("writer, reader", [(OURS, PLAIN), (PLAIN, OURS), (OURS, OURS)], ids=["ours", "plain", "both"])
+def test_pickles_are_read_by_the_other_package(writer: tuple[str, ...], reader: tuple[str, ...]) -> None:
+    writing = subprocess.Popen(
+        [sys.executable, *writer, PROGRAMS / "pickles.py", "write"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with writing:
+        assert writing.stdout is not None
+        lines = list(iter(writing.stdout.readline, "\n"))
+        reading = [sys.executable, *reader, str(PROGRAMS / "pickles.py"), "read"]
+        read = subprocess.run(reading, input="".join(lines[::2]), capture_output=True, text=True, timeout=60)
+        writing.communicate(timeout=60)
+    assert read.returncode == 0, read.stderr
+    assert len(lines) > 30 and read.stdout.splitlines(keepends=True) == lines[1::2]
+
+
+def test_programs_and_tools_find_it_as_the_standard_package() -> None:
+    """By threads at once, by `find_spec`, `pkgutil`, `inspect`, `runpy`, by patching and reloading."""
+    ours, plain = ([sys.executable, *who, str(PROGRAMS / "looks.py")] for who in (OURS, PLAIN))
+    for _ in range(5):  # the threads meet differently each time
+        assert subprocess.check_output(ours, stderr=subprocess.DEVNULL, timeout=60) == subprocess.check_output(
+            plain, stderr=subprocess.DEVNULL, timeout=60
+        )
