@@ -21,12 +21,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 
-from . import util
+from . import get_context, util
 from ._payload import cancelled
 from ._pool_names import _helper_reraises_exception
 from ._results import tell
 from .connection import wait
 from .context import BaseContext
+from .process import BaseProcess
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,7 +194,6 @@ class QueueParts:
             timeout: tuple[float, ...] = ()
             if watch is not None:
                 watch.look(pool)
-                timeout = (0.02,) if watch.pending else ()
             if watch is not None and watch.broken is not None:
                 # No worker gets ready: no more are started.
                 join_exited(pool)
@@ -216,6 +216,10 @@ class QueueParts:
                         raise
                     watch.failed_start(error)
                     timeout = (0.2,)
+            if watch is not None:
+                # Once more: a worker that died in between may have been taken out of the list.
+                watch.look(pool)
+                timeout = timeout or ((0.02,) if watch.pending else ())
             wait_for_updates([*sentinels_of(pool), *sentinels], change_notifier, *timeout)
         taskqueue.put(None)
         util.debug("worker handler exiting")
@@ -485,9 +489,9 @@ def start(pool: Any, initializer: Any, initargs: Iterable[Any], maxtasksperchild
     pool._taskqueue = SimpleQueue()
     pool._change_notifier = pool._ctx.SimpleQueue()
     pool._cache = cache = JobTable(pool._change_notifier)
-    board = None
-    if not threads and isinstance(pool._ctx, BaseContext):
-        board = Board(pool._ctx, 4 * pool._processes + AHEAD)
+    # Objects of ours travel only into processes of ours.
+    ours = not threads and _is_our_process(getattr(pool._ctx, "Process", None))
+    board = Board(get_context(pool._ctx.get_start_method()), 4 * pool._processes + AHEAD) if ours else None
     handles_outcomes = fitting(cls, "_handle_results", 3)
     plain = handles_outcomes is QueueParts._handle_results and not own_outcomes
     cache.watch = watch = Watch(pool._processes, board, AHEAD + pool._processes if plain else None)
@@ -542,6 +546,10 @@ def start(pool: Any, initializer: Any, initargs: Iterable[Any], maxtasksperchild
         ),
         exitpriority=15,
     )
+
+
+def _is_our_process(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseProcess)
 
 
 def _handler(run: Callable[..., Any], *args: Any) -> threading.Thread:
