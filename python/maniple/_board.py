@@ -14,7 +14,7 @@ import fcntl
 import os
 import signal
 
-from .heap import BufferWrapper
+from .heap import Arena
 from .process import parent_process
 from .synchronize import Lock
 
@@ -72,18 +72,16 @@ class Board:
     def __init__(self, ctx: Any, places: int) -> None:
         self.places = places
         self.lock = Lock(ctx=ctx)
-        self.memory = BufferWrapper(places * WORDS * 8)
-        view = self.memory.create_memoryview()
-        view[:] = bytes(len(view))
+        self.memory = Arena(places * WORDS * 8)
 
-    def _place(self, index: int) -> memoryview:
-        return self.memory.create_memoryview().cast("q")[index * WORDS : (index + 1) * WORDS]
+    def _words(self) -> memoryview:
+        return memoryview(self.memory.buffer).cast("q")
 
     def _place_of(self, pid: int) -> memoryview | None:
-        words = self.memory.create_memoryview().cast("q")
-        for index in range(self.places):
-            if words[index * WORDS + PID] == pid:
-                return self._place(index)
+        words = self._words()
+        for first in range(0, self.places * WORDS, WORDS):
+            if words[first + PID] == pid:
+                return words[first : first + WORDS]
         return None
 
     def enter(self) -> Notes | None:

@@ -495,7 +495,8 @@ def start(pool: Any, initializer: Any, initargs: Iterable[Any], maxtasksperchild
     handles_outcomes = fitting(cls, "_handle_results", 3)
     plain = handles_outcomes is QueueParts._handle_results and not own_outcomes
     cache.watch = watch = Watch(pool._processes, board, AHEAD + pool._processes if plain else None)
-    watch.cache, watch.put, watch.outqueue = cache, pool._quick_put, pool._outqueue
+    watch.cache, watch.put = cache, pool._quick_put
+    watch.inqueue, watch.outqueue = pool._inqueue, pool._outqueue
     pool._maxtasksperchild, pool._initializer = maxtasksperchild, initializer
     pool._initargs = InitArgs.of(initargs, board)
     try:

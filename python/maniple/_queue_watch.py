@@ -12,6 +12,10 @@ exist, which every handler of outcomes passes to `cache[job]`, and so to the wat
 the mark does. Where no note tells, the workers are *renewed*: they are sent as many ends of work (None) as there are of them, which
 lie behind all tasks in the queue. When every worker that waited has moved on or ended, the tasks sent before that have all been
 taken; those that no worker runs and that have no outcome are lost.
+
+Where the queue of tasks is a pipe, a worker that is killed while it takes a task may have read a part of it, and whoever reads on
+reads nonsense. Then the queue is *emptied*: the workers that run nothing are ended, the pipe is drained, and what no worker had begun
+is sent again (`_queue_reset.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from collections.abc import Callable, Iterable
 from . import util
 from ._board import LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
 from ._payload import ResultDecodeError, WorkerLostError, lost, unreadable
+from ._queue_reset import empty_queue, may_have_read_a_part
 from ._results import tell
 
 TYPE_CHECKING = False
@@ -73,6 +78,18 @@ class JobTable(dict):  # type: ignore[type-arg]
         return self.watch is None or self.watch.arrived((job, place))
 
 
+class UnderWay:
+    """A task that was sent and has no outcome."""
+
+    __slots__ = ("name", "number", "put", "suspected", "task")
+
+    def __init__(self, number: int, task: Any) -> None:
+        self.number, self.task, self.name = number, task, _name_of(task)
+        # It is in the queue, or was; and how often it was the first in it when a worker died that had noted nothing.
+        self.put = False
+        self.suspected = 0
+
+
 class Death:
     """A worker that ended without having said that it would, or an outcome that could not be rebuilt."""
 
@@ -116,7 +133,7 @@ class Watch:
         # Held while something is put into the queue of tasks: the standard package's `_quick_put` is for one thread.
         self.putting = threading.Lock()
         self.looking = threading.Lock()
-        self.sent: dict[Task, tuple[int, Any]] = {}
+        self.sent: dict[Task, UnderWay] = {}
         self.number = 0
         # Tasks that were ended without an outcome, and the thread that does so just now.
         self.given_up: dict[Task, int] = {}
@@ -125,12 +142,15 @@ class Watch:
         self.known: dict[int, Any] = {}
         self.deaths: collections.deque[Death] = collections.deque()
         self.renewal: Renewal | None = None
+        # Workers that were ended by `empty_queue`.
+        self.dismissed: set[int] = set()
         self.failed_starts = 0
         self.marks_made = self.marks_seen = 0
         self.mark_job = -id(self)
         self.receiving_since: float | None = None
         self.latest = 0.0
         self.put: Callable[[Any], Any] = lambda _: None
+        self.inqueue: Any = None
         self.outqueue: Any = None
         self.cache: JobTable | None = None
 
@@ -151,10 +171,11 @@ class Watch:
             if self.over:
                 return
             self.number += 1
-            self.sent[key] = self.number, _name_of(task)
+            self.sent[key] = way = UnderWay(self.number, task)
         try:
             with self.putting:
                 self.put(task)
+                way.put = True
         except BaseException:
             with self.changed:
                 self.sent.pop(key, None)
@@ -227,6 +248,8 @@ class Watch:
             if process.exitcode is not None:
                 del self.known[pid]
                 self._ended(pid, process.exitcode)
+        if any(may_have_read_a_part(death) for death in self.deaths) and empty_queue(self):
+            self.deaths = collections.deque(death for death in self.deaths if not _had_noted_nothing(death))
         for death in list(self.deaths):
             if self._settled(death):
                 self.deaths.remove(death)
@@ -241,6 +264,8 @@ class Watch:
         self.failed_starts = 0 if started else self.failed_starts + 1
         if self.failed_starts > max(self.processes, 2):
             self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
+        elif pid in self.dismissed:
+            self.dismissed.discard(pid)
         elif not left or (note is None and self.renewal is None):
             self.deaths.append(Death(pid, exitcode, note))
 
@@ -258,14 +283,14 @@ class Watch:
                 return True
         if death.mark is None:
             death.sent = self._all_sent(death.note)
-            death.mark = self._send_mark()
-        if not self._has_come(death.mark):
+            death.mark = self.send_mark()
+        if not self.has_come(death.mark):
             return False
         note = death.note
         if note is not None and note.phase == STARTING:
             return True
         if note is not None and note.phase == RUNNING and note.task[0] >= 0:
-            self._lose(note.task, death)
+            self.lose(note.task, death)
             return True
         return self._unsent_found(death) or self._taken_found(death)
 
@@ -276,7 +301,7 @@ class Watch:
         with self.changed:
             missing = [key for key in death.sent if key in self.sent]
         if missing:
-            self._lose(missing[0], death)
+            self.lose(missing[0], death)
             return True
         if time.monotonic() - death.since < GRACE:
             # Its worker may not have noted yet that it sent it.
@@ -306,49 +331,49 @@ class Watch:
             if time.monotonic() > renewal.again:
                 # A new worker may have taken the end that was meant for an old one.
                 renewal.again = time.monotonic() + GRACE
-                self._errand(self.send, None)
+                self.errand(self.send, None)
             return False
         if renewal.mark is None:
-            renewal.mark = self._send_mark()
-        if not self._has_come(renewal.mark):
+            renewal.mark = self.send_mark()
+        if not self.has_come(renewal.mark):
             return False
         sharing = [other for other in self.deaths if other.renewal is renewal]
         for key in self._nowhere(renewal.before):
-            self._lose(key, sharing.pop(0) if len(sharing) > 1 else sharing[0])
+            self.lose(key, sharing.pop(0) if len(sharing) > 1 else sharing[0])
         if self.renewal is renewal:
             self.renewal = None
         return True
 
     def _nowhere(self, before: int) -> list[Task]:
         """The tasks among the first `before` sent that have no outcome, and that no worker runs."""
-        running = {note.task for note in self._notes().values() if note is not None and note.phase == RUNNING}
+        running = {note.task for note in self.notes().values() if note is not None and note.phase == RUNNING}
         with self.changed:
-            return [key for key, (number, _) in self.sent.items() if number <= before and key not in running]
+            return [key for key, way in self.sent.items() if way.number <= before and key not in running]
 
     def _renew(self) -> Renewal:
-        notes = self._notes()
+        notes = self.notes()
         idle = {pid: None if note is None else note.changes for pid, note in notes.items() if _may_hold(note)}
         renewal = Renewal(self.number, idle, ended=not notes)
         for _ in notes:
-            self._errand(self.send, None)
+            self.errand(self.send, None)
         return renewal
 
-    def _notes(self) -> dict[int, Note | None]:
+    def notes(self) -> dict[int, Note | None]:
         return {pid: self.board.read(pid) if self.board else None for pid in self.known}
 
     def _all_sent(self, of_dead: Note | None) -> set[Task]:
-        notes = [*self._notes().values(), of_dead]
+        notes = [*self.notes().values(), of_dead]
         return {task for note in notes if note is not None for task in note.sent}
 
     # ---- ends ----
 
-    def _lose(self, key: Task, death: Death) -> None:
+    def lose(self, key: Task, death: Death) -> None:
         with self.changed:
             known = self.sent.pop(key, None)
             if known is None:
                 return
             self.changed.notify()
-        self._fail(key, self._error_for(key, known[1], death))
+        self._fail(key, self._error_for(key, known.name, death))
 
     def _error_for(self, key: Task, name: str, death: Death) -> BaseException:
         if death.error is not None:
@@ -397,12 +422,12 @@ class Watch:
 
     # ---- the queues ----
 
-    def _send_mark(self) -> Mark:
+    def send_mark(self) -> Mark:
         self.marks_made += 1
-        self._errand(self.outqueue.put, (self.mark_job, self.marks_made, (True, None)))
+        self.errand(self.outqueue.put, (self.mark_job, self.marks_made, (True, None)))
         return Mark(self.marks_made)
 
-    def _has_come(self, mark: Mark) -> bool:
+    def has_come(self, mark: Mark) -> bool:
         if self.marks_seen >= mark.number:
             return True
         # Whoever hands out outcomes has waited for the rest of one all this time: its worker died while it sent it.
@@ -419,7 +444,7 @@ class Watch:
         if self.cache is not None:
             self.cache.notifier.put(None)
 
-    def _errand(self, run: Callable[[Any], Any], *args: Any) -> None:
+    def errand(self, run: Callable[[Any], Any], *args: Any) -> None:
         """`run(*args)`, which may block, in a thread of its own."""
 
         def go() -> None:
@@ -429,6 +454,10 @@ class Watch:
                 util.debug("a pool's queue refused: %s", error)
 
         threading.Thread(target=go, name="maniple-pool-errand", daemon=True).start()
+
+
+def _had_noted_nothing(death: Death) -> bool:
+    return death.error is None and death.note is not None and death.note.phase in (WAITING, UNREADABLE)
 
 
 def _may_hold(note: Note | None) -> bool:
