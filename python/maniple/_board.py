@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["LEFT", "RUNNING", "STARTING", "UNREADABLE", "WAITING", "Board", "InitArgs", "Note"]
+__all__ = ["DONE", "LEFT", "RUNNING", "STARTING", "UNREADABLE", "WAITING", "Board", "InitArgs", "Note"]
 
-STARTING, WAITING, RUNNING, UNREADABLE, LEFT = range(1, 6)
+# Left at an end of work; done after as many tasks as a worker has.
+STARTING, WAITING, RUNNING, UNREADABLE, LEFT, DONE = range(1, 7)
 
 # In words of eight bytes: changes, pid, phase, job, place, how many outcomes were sent; the tasks of the last of those; a text.
 CHANGES, PID, PHASE, JOB, PLACE, SENT = range(6)
@@ -151,6 +152,9 @@ class Notes:
 
     def left(self) -> None:
         self._change(LEFT)
+
+    def done(self) -> None:
+        self._change(DONE)
 
     def running(self, job: Any, place: Any) -> None:
         words = self._words

@@ -85,7 +85,9 @@ def worker(
         initializer(*initargs)
     for done in count():
         if done == maxtasks:
-            break
+            if notes is not None:
+                notes.done()
+            return
         if notes is not None:
             notes.waiting()
         try:
@@ -103,7 +105,9 @@ def worker(
                 notes.unreadable(error)
             raise
         if task is None:
-            break
+            if notes is not None:
+                notes.left()
+            return
         job, place, func, args, kwds = task
         if notes is not None:
             notes.running(job, place)
@@ -119,5 +123,3 @@ def worker(
         if notes is not None:
             notes.sent(job, place)
         del task, func, args, kwds, outcome  # not kept while waiting for the next
-    if notes is not None:
-        notes.left()

@@ -40,7 +40,7 @@ class OpenJob:
         raise AttributeError(f"{name} of a job is to be had from the handle that the call gave, not through the pool")
 
 
-class Jobs(MutableMapping):
+class Jobs(MutableMapping):  # type: ignore[type-arg]
     """The jobs that have not ended, by number."""
 
     def __init__(self, workers: Any) -> None:
@@ -53,8 +53,8 @@ class Jobs(MutableMapping):
             # What was told to be called back counts until that has happened. Tasks of a program's own count by their job.
             for job, result in workers.results.items():
                 jobs[job] = result
-        loose = workers.loose
-        return {job: result for job, result in jobs.items() if not hasattr(result, "ticket")} | loose.handles
+        own: dict[Any, Any] = workers.loose.handles
+        return {job: result for job, result in jobs.items() if not hasattr(result, "ticket")} | own
 
     def __getitem__(self, job: int) -> Any:
         return self._open()[job]
@@ -192,7 +192,9 @@ class Handler:
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in ("_pool", "_workers"):
-            raise AttributeError(f"{name} of a handler cannot be set: the engine has no such thread; use close() or terminate()")
+            raise AttributeError(
+                f"{name} of a handler cannot be set: the engine has no such thread; use close() or terminate()"
+            )
         object.__setattr__(self, name, value)
 
 
@@ -244,7 +246,9 @@ def _set_maxtasksperchild(pool: Any, tasks: int | None) -> None:
 
 
 def _set_wrap_exception(pool: Any, wrap: bool) -> None:
-    raise AttributeError("_wrap_exception of a pool cannot be set; a subclass of Pool with another value gets what it asks for")
+    raise AttributeError(
+        "_wrap_exception of a pool cannot be set; a subclass of Pool with another value gets what it asks for"
+    )
 
 
 #: by name, what sets it once the pool works

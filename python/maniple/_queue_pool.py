@@ -17,26 +17,22 @@ import itertools
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 
-from . import get_context, util
+from . import util
 from ._payload import cancelled
 from ._pool_names import _helper_reraises_exception
+from ._queue_choice import fitting
 from ._results import tell
 from .connection import wait
-from .context import BaseContext
-from .process import BaseProcess
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["STANDARD", "QueueParts", "ThreadQueueParts", "overrides_inner_parts", "start"]
+__all__ = ["QueueParts", "ThreadQueueParts", "end_processes"]
 
-# Tasks that are in the queue or run, besides one for each worker: where the queue has no bound, this is the bound.
-AHEAD = 64
 # How long a terminated worker has before it is killed, and a handler thread to notice that all is over, in seconds.
 GRACE = 2.0
 
@@ -64,7 +60,9 @@ class QueueParts:
         while chunk := tuple(itertools.islice(items, size)):
             yield func, chunk
 
-    def _guarded_task_generation(self, result_job: Any, func: Any, iterable: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    def _guarded_task_generation(
+        self, result_job: Any, func: Any, iterable: Iterable[Any]
+    ) -> Iterator[tuple[Any, ...]]:
         """A job's tasks. If the iterable raises, the last is one that raises the same."""
         places = itertools.count()
         try:
@@ -91,7 +89,8 @@ class QueueParts:
     def _repopulate_pool(self: Any) -> None:
         """Start workers until there are as many as there should be."""
         if self._hub is not None:
-            return self._workers.repopulate(self._processes)
+            self._workers.repopulate(self._processes)
+            return
         self._repopulate_pool_static(
             self._ctx,
             self.Process,
@@ -267,7 +266,8 @@ class QueueParts:
             try:
                 outcome = get()
             except (EOFError, OSError):
-                return util.debug("result handler got EOFError/OSError -- exiting")
+                util.debug("result handler got EOFError/OSError -- exiting")
+                return
             if outcome is None:
                 closing = True
                 continue
@@ -315,9 +315,11 @@ class QueueParts:
         taskqueue.put(None)
         # Before it ends it might start workers in place of those that are ended here.
         _join(worker_handler, None)
-        _end_processes(pool)
+        end_processes(pool)
         limit = time.monotonic() + GRACE
-        helper = threading.Thread(target=_quietly, args=(cls._help_stuff_finish, inqueue, task_handler, len(pool)), daemon=True)
+        helper = threading.Thread(
+            target=_quietly, args=(cls._help_stuff_finish, inqueue, task_handler, len(pool)), daemon=True
+        )
         helper.start()
         _join(task_handler, limit)
         wake = threading.Thread(target=_quietly, args=(outqueue.put, None), daemon=True)
@@ -371,7 +373,7 @@ def _quietly(run: Callable[..., Any], *args: Any) -> None:
         util.debug("a pool's queue refused: %s", error)
 
 
-def _end_processes(pool: list[Any]) -> None:
+def end_processes(pool: list[Any]) -> None:
     processes = [process for process in pool if hasattr(process, "terminate")]
     for process in processes:
         if process.exitcode is None:
@@ -382,179 +384,3 @@ def _end_processes(pool: list[Any]) -> None:
             process.join(max(0.0, limit - time.monotonic()))
         if process.exitcode is None:
             process.kill()
-
-
-#: the classes whose methods these are, as they were made, with what they had then
-STANDARD: dict[type, dict[str, Any]] = {}
-
-INNER = (
-    "_check_running",
-    "_get_sentinels",
-    "_get_tasks",
-    "_get_worker_sentinels",
-    "_guarded_task_generation",
-    "_handle_results",
-    "_handle_tasks",
-    "_handle_workers",
-    "_help_stuff_finish",
-    "_join_exited_workers",
-    "_maintain_pool",
-    "_repopulate_pool",
-    "_repopulate_pool_static",
-    "_setup_queues",
-    "_terminate_pool",
-    "_wait_for_updates",
-    "_wrap_exception",
-)
-
-
-def definition(cls: type, name: str) -> tuple[type, Any]:
-    """The class among the bases of `cls` that defines `name`, and what it defines."""
-    return next((base, vars(base)[name]) for base in cls.__mro__ if name in vars(base))
-
-
-def is_standard(cls: type, name: str) -> bool:
-    """Whether `cls` has what the pool's classes had from the beginning."""
-    owner, found = definition(cls, name)
-    return owner in STANDARD and STANDARD[owner].get(name) is found
-
-
-def overrides_inner_parts(pool: Any) -> bool:
-    """Whether the class of `pool`, or its context, has its own way for items to travel or for workers to be made."""
-    cls = type(pool)
-    if not all(name not in pool.__dict__ and is_standard(cls, name) for name in INNER):
-        return True
-    # The context's queue is what the standard package's pool works by.
-    queue = getattr(pool._ctx, "SimpleQueue", None)
-    own = queue is not None and getattr(queue, "__func__", queue) is not BaseContext.SimpleQueue
-    return own and not isinstance(pool, ThreadQueueParts)
-
-
-def fitting(cls: type, name: str, arguments: int) -> Any:
-    """What `cls` has by a name that the standard package calls on `Pool` itself; `QueueParts` has it where that cannot be called so."""
-    owner, found = definition(cls, name)
-    if isinstance(found, staticmethod | classmethod) or owner in STANDARD:
-        override = getattr(cls, name)
-        if _takes(override, arguments):
-            return override
-    return getattr(QueueParts, name)
-
-
-def _takes(function: Any, arguments: int) -> bool:
-    import inspect
-
-    try:
-        inspect.signature(function).bind(*range(arguments))
-    except TypeError:
-        return False
-    except ValueError:
-        pass  # native code, which has none
-    return True
-
-
-CALLED_ON_POOL = {
-    "_get_worker_sentinels": 1,
-    "_join_exited_workers": 1,
-    "_maintain_pool": 10,
-    "_wait_for_updates": 2,
-    "_handle_workers": 14,
-    "_handle_tasks": 5,
-    "_handle_results": 3,
-}
-
-
-def _warn_of_misfits(cls: type) -> None:
-    for name, arguments in CALLED_ON_POOL.items():
-        standard, chosen = getattr(QueueParts, name), fitting(cls, name, arguments)
-        if getattr(chosen, "__func__", chosen) is getattr(standard, "__func__", standard) and any(
-            name in vars(base) for base in cls.__mro__ if not base.__module__.startswith(f"{__package__}.")
-        ):
-            warnings.warn(
-                f"{cls.__qualname__}.{name} is not called: since Python 3.8 it is a static method of {arguments} arguments",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-
-
-def start(pool: Any, initializer: Any, initargs: Iterable[Any], maxtasksperchild: int | None, own_outcomes: bool) -> None:
-    """Set `pool` up, as its class says, and start its workers and handlers. `own_outcomes`: its handles are not all ours."""
-    cls = type(pool)
-    _warn_of_misfits(cls)
-    from ._board import Board, InitArgs
-    from ._queue_watch import JobTable, Watch
-
-    threads = isinstance(pool, ThreadQueueParts)
-    pool._pool = []
-    pool._setup_queues()
-    pool._taskqueue = SimpleQueue()
-    pool._change_notifier = pool._ctx.SimpleQueue()
-    pool._cache = cache = JobTable(pool._change_notifier)
-    # Objects of ours travel only into processes of ours.
-    ours = not threads and _is_our_process(getattr(pool._ctx, "Process", None))
-    board = Board(get_context(pool._ctx.get_start_method()), 4 * pool._processes + AHEAD) if ours else None
-    handles_outcomes = fitting(cls, "_handle_results", 3)
-    plain = handles_outcomes is QueueParts._handle_results and not own_outcomes
-    cache.watch = watch = Watch(pool._processes, board, AHEAD + pool._processes if plain else None)
-    watch.cache, watch.put = cache, pool._quick_put
-    watch.inqueue, watch.outqueue = pool._inqueue, pool._outqueue
-    pool._maxtasksperchild, pool._initializer = maxtasksperchild, initializer
-    pool._initargs = InitArgs.of(initargs, board)
-    try:
-        pool._repopulate_pool()
-    except BaseException:
-        _end_processes(pool._pool)
-        for process in pool._pool:
-            process.join()
-        raise
-    sentinels = pool._get_sentinels()
-    get = pool._quick_get
-    pool._worker_handler = _handler(
-        fitting(cls, "_handle_workers", 14),
-        cache,
-        pool._taskqueue,
-        pool._ctx,
-        pool.Process,
-        pool._processes,
-        pool._pool,
-        pool._inqueue,
-        pool._outqueue,
-        initializer,
-        pool._initargs,
-        maxtasksperchild,
-        pool._wrap_exception,
-        sentinels,
-        pool._change_notifier,
-    )
-    pool._task_handler = _handler(
-        fitting(cls, "_handle_tasks", 5), pool._taskqueue, watch.send, pool._outqueue, pool._pool, cache
-    )
-    pool._result_handler = _handler(handles_outcomes, pool._outqueue, lambda: watch.receive(get), cache)
-    if not is_standard(cls, "_handle_workers"):
-        threading.Thread(target=watch.keep_looking, args=(pool._pool,), name="maniple-pool-watch", daemon=True).start()
-    pool._terminate = util.Finalize(
-        pool,
-        pool._terminate_pool,
-        args=(
-            pool._taskqueue,
-            pool._inqueue,
-            pool._outqueue,
-            pool._pool,
-            pool._change_notifier,
-            pool._worker_handler,
-            pool._task_handler,
-            pool._result_handler,
-            cache,
-        ),
-        exitpriority=15,
-    )
-
-
-def _is_our_process(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseProcess)
-
-
-def _handler(run: Callable[..., Any], *args: Any) -> threading.Thread:
-    thread: Any = threading.Thread(target=run, args=args, daemon=True)
-    thread._state = "RUN"
-    thread.start()
-    return thread

@@ -14,6 +14,7 @@ import threading
 import time
 
 from ._board import RUNNING, WAITING
+from ._payload import WorkerLostError
 from .connection import Connection
 
 TYPE_CHECKING = False
@@ -51,6 +52,7 @@ def empty_queue(watch: Watch) -> bool:
         while not watch.putting.acquire(timeout=0.002):
             _drain(reader.fileno())
         _drain(reader.fileno())
+        watch.ends_taken = watch.ends_sent
         again = _not_begun(watch)
     finally:
         lock.release()
@@ -95,6 +97,6 @@ def _send_again(watch: Watch, tasks: list[UnderWay]) -> None:
         for way in tasks:
             watch.put(way.task)
     except Exception as error:
-        watch.give_up(error)
+        watch.give_up(WorkerLostError(f"the queue of tasks does not take them again: {error!r}", 0, None, "", ""))
     finally:
         watch.putting.release()

@@ -24,9 +24,10 @@ import collections
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from . import util
-from ._board import LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
+from ._board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
 from ._payload import ResultDecodeError, WorkerLostError, lost, unreadable
 from ._queue_reset import empty_queue, may_have_read_a_part
 from ._results import tell
@@ -70,7 +71,7 @@ class JobTable(dict):  # type: ignore[type-arg]
 
     def __missing__(self, job: Any) -> Any:
         if self.watch is not None and self.watch.expects(job):
-            return Stray(lambda place: self.watch and self.watch.stray(job, place))
+            return Stray(partial(self.watch.stray, job))
         raise KeyError(job)
 
     def first(self, job: Any, place: Any) -> bool:
@@ -110,13 +111,18 @@ class Mark:
 
 
 class Renewal:
-    """All workers were told to end: `before` is the number of tasks sent before that, `idle` those that waited then.
+    """The workers are told to end, to find out what became of the tasks that are in the queue or were.
 
-    `ended`: one of them has, so all those tasks were taken.
+    First one end of work is put behind those tasks. When it has been taken, all of them have been. Then every worker that waits is
+    waited for until it does something: one that has taken a task without having noted it notes it, the others find an end of work.
     """
 
-    def __init__(self, before: int, idle: dict[int, int | None], ended: bool) -> None:
-        self.before, self.idle, self.ended = before, idle, ended
+    def __init__(self) -> None:
+        # The tasks before the first end of work, and the number of this among all ends of work; None: not put yet.
+        self.tasks: list[Task] | None = None
+        self.end = 0
+        # The workers that waited when that was taken, and what they had noted.
+        self.idle: dict[int, int | None] | None = None
         self.again = time.monotonic() + GRACE
         # What those sent that have moved on or ended, arrives before this.
         self.mark: Mark | None = None
@@ -144,6 +150,7 @@ class Watch:
         self.renewal: Renewal | None = None
         # Workers that were ended by `empty_queue`.
         self.dismissed: set[int] = set()
+        self.ends_sent = self.ends_taken = 0
         self.failed_starts = 0
         self.marks_made = self.marks_seen = 0
         self.mark_job = -id(self)
@@ -161,6 +168,7 @@ class Watch:
         if task is None:
             with self.putting:
                 self.put(None)
+                self.ends_sent += 1
             return
         key = tuple(task[:2])
         with self.changed:
@@ -256,14 +264,15 @@ class Watch:
 
     def _ended(self, pid: int, exitcode: int) -> None:
         note = self.board.last_words(pid) if self.board else None
+        # Whether it found an end of work; one without notes may have had enough tasks.
         left = exitcode == 0 if note is None else note.phase == LEFT
-        if self.renewal is not None:
-            self.renewal.idle.pop(pid, None)
-            self.renewal.ended |= left
+        self.ends_taken += left
         started = left if note is None else note.phase != STARTING
         self.failed_starts = 0 if started else self.failed_starts + 1
         if self.failed_starts > max(self.processes, 2):
             self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
+        elif note is not None and note.phase == DONE:
+            pass
         elif pid in self.dismissed:
             self.dismissed.discard(pid)
         elif not left or (note is None and self.renewal is None):
@@ -313,50 +322,69 @@ class Watch:
         if death.mark is None:
             return False
         if death.renewal is None:
-            if not self._nowhere(self.number):
+            if not self._nowhere(list(self.sent)):
                 return True
             # A worker without notes may have ended as it should. As long as outcomes come there is no need to find out.
             quiet = death.pid == 0 or death.note is not None or time.monotonic() - self.latest > GRACE
             if self.renewal is None and quiet:
-                self.renewal = self._renew()
+                self.renewal = renewal = Renewal()
+                self.errand(self._put_end, renewal)
                 for other in self.deaths:
-                    other.renewal = other.renewal or self.renewal
+                    other.renewal = other.renewal or renewal
             return False
         renewal = death.renewal
-        for pid, changes in list(renewal.idle.items()):
-            note = self.board.read(pid) if self.board and changes is not None else None
-            if note is not None and note.changes != changes:
-                del renewal.idle[pid]
-        if renewal.idle or not renewal.ended:
-            if time.monotonic() > renewal.again:
-                # A new worker may have taken the end that was meant for an old one.
-                renewal.again = time.monotonic() + GRACE
-                self.errand(self.send, None)
+        if not self._has_moved_everyone(renewal):
             return False
         if renewal.mark is None:
             renewal.mark = self.send_mark()
         if not self.has_come(renewal.mark):
             return False
+        # Those that came meanwhile have taken tasks of these, too.
         sharing = [other for other in self.deaths if other.renewal is renewal]
-        for key in self._nowhere(renewal.before):
+        sharing += [other for other in self.deaths if other.renewal is None and _had_noted_nothing(other)]
+        for key in self._nowhere(renewal.tasks or []):
             self.lose(key, sharing.pop(0) if len(sharing) > 1 else sharing[0])
         if self.renewal is renewal:
             self.renewal = None
         return True
 
-    def _nowhere(self, before: int) -> list[Task]:
-        """The tasks among the first `before` sent that have no outcome, and that no worker runs."""
-        running = {note.task for note in self.notes().values() if note is not None and note.phase == RUNNING}
-        with self.changed:
-            return [key for key, way in self.sent.items() if way.number <= before and key not in running]
-
-    def _renew(self) -> Renewal:
-        notes = self.notes()
-        idle = {pid: None if note is None else note.changes for pid, note in notes.items() if _may_hold(note)}
-        renewal = Renewal(self.number, idle, ended=not notes)
-        for _ in notes:
+    def _has_moved_everyone(self, renewal: Renewal) -> bool:
+        if renewal.tasks is None:
+            return False
+        if renewal.idle is None and self.ends_taken >= renewal.end:
+            notes = self.notes()
+            renewal.idle = {
+                pid: None if note is None else note.changes
+                for pid, note in notes.items()
+                if note is None or note.phase in (WAITING, UNREADABLE)
+            }
+            for _ in renewal.idle:
+                self.errand(self.send, None)
+        for pid, changes in list((renewal.idle or {}).items()):
+            note = self.board.read(pid) if self.board and changes is not None else None
+            if pid not in self.known or (note is not None and note.changes != changes):
+                (renewal.idle or {}).pop(pid)
+        if renewal.idle is not None and not renewal.idle:
+            return True
+        if time.monotonic() > renewal.again:
+            # The end of work was taken by a worker that died, or by a new one in place of one that is waited for.
+            renewal.again = time.monotonic() + GRACE
             self.errand(self.send, None)
-        return renewal
+        return False
+
+    def _put_end(self, renewal: Renewal) -> None:
+        with self.putting:
+            self.put(None)
+            with self.changed:
+                self.ends_sent += 1
+                renewal.end, renewal.tasks = self.ends_sent, [key for key, way in self.sent.items() if way.put]
+
+    def _nowhere(self, tasks: Iterable[Task]) -> list[Task]:
+        """The tasks among `tasks` that have no outcome, and that no worker runs, or ran when it died."""
+        notes = [*self.notes().values(), *(death.note for death in self.deaths)]
+        running = {note.task for note in notes if note is not None and note.phase == RUNNING}
+        with self.changed:
+            return [key for key in tasks if key in self.sent and key not in running]
 
     def notes(self) -> dict[int, Note | None]:
         return {pid: self.board.read(pid) if self.board else None for pid in self.known}
@@ -433,7 +461,11 @@ class Watch:
         # Whoever hands out outcomes has waited for the rest of one all this time: its worker died while it sent it.
         since = self.receiving_since
         if since is not None and since < mark.since and time.monotonic() - mark.since > PATIENCE:
-            self.give_up(WorkerLostError("a worker was killed while it sent an outcome, and the queue is damaged", 0, None, "", ""))
+            self.give_up(
+                WorkerLostError(
+                    "a worker was killed while it sent an outcome, and the queue is damaged", 0, None, "", ""
+                )
+            )
         return False
 
     def _report(self, death: Death) -> None:
@@ -458,11 +490,6 @@ class Watch:
 
 def _had_noted_nothing(death: Death) -> bool:
     return death.error is None and death.note is not None and death.note.phase in (WAITING, UNREADABLE)
-
-
-def _may_hold(note: Note | None) -> bool:
-    """Whether a worker may have taken a task that it has not noted."""
-    return note is None or note.phase in (WAITING, UNREADABLE)
 
 
 def _name_of(task: Any) -> str:

@@ -102,7 +102,34 @@ def _value_of(result: ApplyResult[Any]) -> Any:
         return error
 
 
-class ApplyResult(OfResult[Result]):
+class Handle(OfResult[Result]):
+    """What handles of all kinds do alike."""
+
+    __slots__ = ()
+
+    _pool: Any
+    _ticket: Any
+    _cache: Any
+    _job: Any
+
+    def _counts(self, place: int) -> bool:
+        """Whether the task's outcome is the first that comes of it."""
+        if self._ticket is not None:
+            raise AttributeError(
+                "the outcome of this call comes from the engine; _set is for handles that a program made"
+            )
+        first = getattr(self._cache, "first", None)
+        return first is None or bool(first(self._job, place))
+
+    def _retire(self) -> None:
+        try:
+            del self._cache[self._job]
+        except KeyError:
+            pass  # the program took it out
+        self._pool = None
+
+
+class ApplyResult(Handle[Result]):
     """The outcome of one call that may not have ended yet."""
 
     __slots__ = ("__dict__", "__weakref__", "_called", "_callbacks", "_pool", "_ticket")
@@ -153,13 +180,6 @@ class ApplyResult(OfResult[Result]):
             self._success, self._value = obj
             self._end()
 
-    def _counts(self, place: int) -> bool:
-        """Whether the task's outcome is the first that comes of it."""
-        if self._ticket is not None:
-            raise AttributeError("the outcome of this call comes from the engine; _set is for handles that a program made")
-        first = getattr(self._cache, "first", None)
-        return first is None or first(self._job, place)
-
     def _abandon(self, error: BaseException) -> None:
         """No more outcomes come: end with `error`."""
         if not self._event.is_set():
@@ -177,13 +197,6 @@ class ApplyResult(OfResult[Result]):
         finally:
             self._retire()
             self._event.set()
-
-    def _retire(self) -> None:
-        try:
-            del self._cache[self._job]
-        except KeyError:
-            pass  # the program took it out
-        self._pool = None
 
     # ---- the engine ----
 
@@ -210,7 +223,7 @@ class ApplyResult(OfResult[Result]):
     def ready(self) -> bool:
         """Whether the call has ended."""
         if self._ticket is None:
-            return self._event.is_set()
+            return bool(self._event.is_set())
         return self._called.is_set() if self._called else bool(self._ticket.ready())
 
     def successful(self) -> bool:
@@ -225,7 +238,7 @@ class ApplyResult(OfResult[Result]):
 
     def _wait(self, timeout: float | None) -> bool:
         if self._ticket is None:
-            return self._event.wait(timeout)
+            return bool(self._event.wait(timeout))
         if self._called is None or self._called.is_set():
             return bool(self._ticket.wait(timeout))
         # Waiting for the ticket first lets this thread, not the keeper, take in the answer.
@@ -283,9 +296,7 @@ class MapResult(ApplyResult[list[Result]]):
 
     # The engine makes chunks as it goes where no size was asked for; told is the standard package's size.
     _chunksize = Inner(
-        lambda result: (
-            (result._shape[0] or -(-result._shape[1] // (4 * result._shape[2]))) if result._shape[1] else 0
-        )
+        lambda result: (result._shape[0] or -(-result._shape[1] // (4 * result._shape[2]))) if result._shape[1] else 0
     )
     _number_left = Inner(_chunks_left)
 
@@ -334,7 +345,7 @@ class NoCondition:
         self.__enter__()
 
 
-class IMapIterator(OfResult[Result]):
+class IMapIterator(Handle[Result]):
     """The results of `imap`, in the order of the input."""
 
     def __init__(self, pool: Any, stream: Any = None, length: int | None = None) -> None:
@@ -344,7 +355,7 @@ class IMapIterator(OfResult[Result]):
         if stream is not None:
             self._items_there = length
             # In place of the method of this name, which is for outcomes that come through `_set`.
-            self._next = stream.next
+            self._next = stream.next  # type: ignore[method-assign]
             return
         self._cond = threading.Condition(threading.Lock())
         self._job = next(job_counter)
@@ -402,7 +413,9 @@ class IMapIterator(OfResult[Result]):
     def _set_length(self, length: int) -> None:
         """So many outcomes will have come at the end."""
         if self._ticket is not None:
-            raise AttributeError("the engine knows how many results there are; _set_length is for handles that a program made")
+            raise AttributeError(
+                "the engine knows how many results there are; _set_length is for handles that a program made"
+            )
         with self._cond:
             self._length = length
             self._end_if_all_there()
@@ -414,9 +427,6 @@ class IMapIterator(OfResult[Result]):
                 self._arrive((False, error))
                 self._length = self._index
                 self._end_if_all_there()
-
-    _counts = ApplyResult._counts
-    _retire = ApplyResult._retire
 
     def _arrive(self, outcome: tuple[bool, Any]) -> None:
         self._items.append(outcome)

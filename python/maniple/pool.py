@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from . import _queue_pool, get_context, util
+from . import get_context, util
 from ._maniple import usable_cores
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._pool_names import (
@@ -28,9 +28,14 @@ from ._pool_names import (
     worker,
 )
 from ._pool_views import SETTERS, VIEWS
+from ._queue_choice import STANDARD, overrides_inner_parts
 from ._queue_pool import QueueParts, ThreadQueueParts
-from ._results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult, Result
+from ._results import ApplyResult as ApplyResult
 from ._results import AsyncResult as AsyncResult
+from ._results import IMapIterator as IMapIterator
+from ._results import IMapUnorderedIterator as IMapUnorderedIterator
+from ._results import MapResult as MapResult
+from ._results import Result
 from ._threads import ThreadWorkers
 from ._workers import Workers
 from .connection import wait
@@ -107,8 +112,10 @@ class Pool(QueueParts):
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
-        if replaced or handles or _queue_pool.overrides_inner_parts(self):
-            _queue_pool.start(self, initializer, tuple(initargs), maxtasksperchild, handles)
+        if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
+            from ._queue_start import start
+
+            start(self, initializer, tuple(initargs), maxtasksperchild, handles)
         else:
             workers = self._make_workers(initializer, tuple(initargs), maxtasksperchild)
             workers.start()
@@ -260,7 +267,8 @@ class Pool(QueueParts):
         At most `buffersize` items (about a thousand, and 64 MiB, if None) are under way or waiting to be taken; the rest of the
         iterable is not touched before there is room.
         """
-        return self._stream(IMapIterator, func, iterable, chunksize, buffersize)
+        results: IMapIterator[Result] = self._stream(IMapIterator, func, iterable, chunksize, buffersize)
+        return results
 
     def imap_unordered(
         self,
@@ -270,7 +278,10 @@ class Pool(QueueParts):
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator[Result]:
         """`imap` that gives results as they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize)
+        results: IMapUnorderedIterator[Result] = self._stream(
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize
+        )
+        return results
 
     def _stream(
         self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None
@@ -334,7 +345,8 @@ class Pool(QueueParts):
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
         if self._workers is not None:
-            return self._workers.join()
+            self._workers.join()
+            return
         for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool):
             part.join()
 
@@ -388,4 +400,4 @@ _REPLACEABLE = {
     )
 }
 _SET = {kind: vars(kind)["_set"] for kind in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator)}
-_queue_pool.STANDARD.update({kind: dict(vars(kind)) for kind in (QueueParts, Pool, ThreadQueueParts, ThreadPool)})
+STANDARD.update({kind: dict(vars(kind)) for kind in (QueueParts, Pool, ThreadQueueParts, ThreadPool)})
