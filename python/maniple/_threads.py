@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from . import util
+from ._loose_tasks import LooseTasks
 from ._payload import cancelled
 from .context import TimeoutError
 
@@ -38,6 +39,8 @@ class Job:
         self.arrivals: collections.deque[int] = collections.deque()
         self.made = 0
         self.ended = 0
+        self.items: int | None = None
+        self.items_done = 0
         self.input_open = True
         self.under_way = 0
         self.told = False
@@ -89,17 +92,18 @@ class ThreadHub:
         def whole_call(_: None) -> Any:
             return func(*args, **kwds)
 
-        return ThreadTicket(self, self._submit(whole_call, [[None]], False, told), single=True)
+        return ThreadTicket(self, self._submit(whole_call, [[None]], 1, False, told), single=True)
 
     def map(self, func: Any, items: Any, star: bool, chunksize: int | None, told: bool) -> ThreadTicket:
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
         chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
         # No items make one task of none, so that its end takes the same way as any other's.
-        return ThreadTicket(self, self._submit(func, chunks or [[]], star, told), single=False)
+        return ThreadTicket(self, self._submit(func, chunks or [[]], len(items), star, told), single=False)
 
-    def _submit(self, func: Any, chunks: list[list[Any]], star: bool, told: bool) -> Job:
+    def _submit(self, func: Any, chunks: list[list[Any]], items: int, star: bool, told: bool) -> Job:
         job = Job(next(self.numbers), func, star)
+        job.items = items
         job.input_open, job.made, job.told = False, len(chunks), told
         with self.changed:
             self.jobs[job.number] = job
@@ -159,6 +163,7 @@ class ThreadHub:
             outcome = job.run(chunk)
             with self.changed:
                 self._note(job, index, outcome)
+                job.items_done += len(chunk)
                 self.changed.notify_all()
             del outcome, chunk
             self._end_if_over(job)
@@ -181,6 +186,23 @@ class ThreadHub:
         job.func = None
         self.changed.notify_all()
         return True
+
+    # ---- how things stand ----
+
+    def open_jobs(self) -> dict[int, int]:
+        with self.changed:
+            return {number: job.items_done for number, job in self.jobs.items()}
+
+    def waiting(self) -> tuple[int, int]:
+        """How many jobs wait that no thread has begun; a thread is given no task in advance."""
+        with self.changed:
+            waiting: dict[int, int] = {}
+            for job, _, _ in self.tasks:
+                waiting[job.number] = waiting.get(job.number, 0) + 1
+            return sum(number in self.jobs and self.jobs[number].made == n for number, n in waiting.items()), 0
+
+    def kick(self) -> None:
+        """Nobody needs to be woken."""
 
     # ---- the end ----
 
@@ -222,6 +244,10 @@ class ThreadTicket:
     def ready(self) -> bool:
         return self._job.over
 
+    def left(self) -> int:
+        """How many items have no outcome yet."""
+        return 0 if self._job.over else (self._job.items or 0) - self._job.items_done
+
     def wait(self, timeout: float | None = None) -> bool:
         with self._hub.changed:
             return self._hub.changed.wait_for(lambda: self._job.over, timeout)
@@ -260,7 +286,12 @@ class ThreadStream:
         self._hub, self._job, self._ordered = hub, job, ordered
         self.job = job.number
         self._at = 0
+        self._given = 0
         self._values: collections.deque[Any] = collections.deque()
+
+    def progress(self) -> tuple[int, int, bool]:
+        """How many items have an outcome, how many of those were taken, and whether no more will have one."""
+        return self._job.items_done, self._given, self._job.over
 
     def _next_index(self) -> int | None:
         arrivals = self._job.arrivals
@@ -287,6 +318,7 @@ class ThreadStream:
                 elif not hub.changed.wait(None if limit is None else max(0.0, limit - time.monotonic())) and limit:
                     raise TimeoutError
             job.under_way -= 1
+            self._given += 1
             if job.input_open:
                 hub.changed.notify_all()
             return self._values.popleft()
@@ -305,12 +337,21 @@ class ThreadWorkers:
         self.hub = ThreadHub(self)
         self.lock = threading.RLock()
         self.results: dict[int, Any] = {}
-        self.processes = [make_thread(target=_run, args=(self.hub, initializer, tuple(initargs))) for _ in range(count)]
+        self.loose = LooseTasks(self.hub, self.results, self.lock)
+        self.make_process = make_thread
+        self.initializer, self.initargs, self.maxtasksperchild = initializer, tuple(initargs), None
+        self.count = count
+        self.processes: list[Any] = []
 
     def start(self) -> None:
-        for thread in self.processes:
-            thread.daemon = True
-            thread.start()
+        self.repopulate(self.count)
+
+    def threads(self) -> list[Any]:
+        return list(self.processes)
+
+    def set_max_tasks(self, tasks: int | None) -> None:
+        if tasks is not None:
+            raise AttributeError("_maxtasksperchild cannot be set: a pool of threads does not replace its threads")
 
     def completed(self, number: int) -> None:
         with self.lock:
@@ -318,11 +359,21 @@ class ThreadWorkers:
         if result is not None:
             result._complete()
 
-    def repopulate(self) -> None:
-        """Threads do not die."""
+    def repopulate(self, processes: int) -> None:
+        """Start threads until there are so many. They do not die."""
+        with self.lock:
+            while len(self.processes) < processes:
+                thread = self.make_process(target=_run, args=(self.hub, self.initializer, self.initargs))
+                thread.daemon = True
+                thread.start()
+                self.processes.append(thread)
+
+    def close(self) -> None:
+        self.loose.close()
 
     def terminate(self) -> None:
         self.hub.terminate()
+        self.loose.end(cancelled())
 
     def join(self) -> None:
         for thread in self.processes:

@@ -12,7 +12,10 @@ from collections.abc import Callable
 
 from . import util
 from ._greenlets import threads_are_real
+from ._loose_tasks import LooseTasks
 from ._maniple import Hub, serve
+from ._payload import cancelled
+from ._results import tell
 from ._worker_main import WorkerMain
 from .process import current_process
 from .reduction import DupFd
@@ -91,11 +94,13 @@ class Workers:
         self._owner = os.getpid()
         self.initializer = initializer
         self.initargs = initargs
+        self.maxtasksperchild = maxtasksperchild
         self.processes: list[Any] = []
         # Jobs whose callbacks are still to be called.
         self.results: dict[int, Any] = {}
         self.lock = threading.RLock()
         util.register_after_fork(self, Workers._free_lock)
+        self.loose = LooseTasks(self.hub, self.results, self.lock)
         self._keys: dict[int, Any] = {}
         self._terminated_at: float | None = None
         self._killed = False
@@ -125,11 +130,20 @@ class Workers:
             self._adopt(key, process)
         self.keeper.start()
 
-    def repopulate(self) -> None:
-        """Start workers in place of those that are gone."""
+    def repopulate(self, processes: int) -> None:
+        """Start workers until there are so many."""
         with self.lock:
-            for _ in range(self.hub.missing()):
+            for _ in range(self.hub.resize(processes)):
                 self._replace()
+
+    def set_max_tasks(self, tasks: int | None) -> None:
+        """After how many tasks a worker is replaced from now on."""
+        self.hub.set_max_tasks(tasks)
+        self.maxtasksperchild = tasks
+
+    def threads(self) -> list[threading.Thread]:
+        """The threads that serve the pool in this process."""
+        return [self.keeper]
 
     def _replace(self) -> None:
         try:
@@ -188,11 +202,7 @@ class Workers:
                         result._complete()
                     except BaseException as error:
                         # A callback failed: that is told, and the pool goes on.
-                        threading.excepthook(
-                            threading.ExceptHookArgs(
-                                (type(error), error, error.__traceback__, threading.current_thread())
-                            )
-                        )
+                        tell(error)
                     del result
             elif chore == "done":
                 return
@@ -216,6 +226,10 @@ class Workers:
 
     # ---- ending ----
 
+    def close(self) -> None:
+        """Take no more calls."""
+        self.loose.close()
+
     def terminate(self) -> None:
         """Drop all work, end all processes, and wait for them."""
         if os.getpid() != self._owner:
@@ -229,6 +243,7 @@ class Workers:
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
             self.keeper.join()
+        self.loose.end(cancelled())
 
     def _signal_all(self, how: str) -> None:
         with self.lock:

@@ -16,12 +16,26 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from . import get_context, util
-from ._maniple import Stream, usable_cores
-from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError
-from ._pool_names import ExceptionWithTraceback, job_counter, mapstar, rebuild_exc, starmapstar, worker
-from ._results import ApplyResult, OfResult, Result
+from ._maniple import usable_cores
+from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
+from ._pool_names import (
+    ExceptionWithTraceback,
+    _helper_reraises_exception,
+    job_counter,
+    mapstar,
+    rebuild_exc,
+    starmapstar,
+    worker,
+)
+from ._pool_views import SETTERS, VIEWS
+from ._queue_choice import STANDARD, overrides_inner_parts
+from ._queue_pool import QueueParts, ThreadQueueParts
+from ._results import ApplyResult as ApplyResult
 from ._results import AsyncResult as AsyncResult
+from ._results import IMapIterator as IMapIterator
+from ._results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._results import MapResult as MapResult
+from ._results import Result
 from ._threads import ThreadWorkers
 from ._worker_main import worker_main
 from ._workers import Workers
@@ -33,7 +47,6 @@ if TYPE_CHECKING:
     from typing import Any, Self, TypeVar
 
     Item = TypeVar("Item")
-    AnyResult = TypeVar("AnyResult", bound=ApplyResult[Any])
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -44,32 +57,6 @@ INIT = "INIT"
 
 # Items that `imap` has under way or waiting to be taken, unless told otherwise.
 WINDOW = 1000
-
-
-class IMapIterator(OfResult[Result]):
-    """The results of `imap`, in the order of the input."""
-
-    def __init__(self, pool: Pool) -> None:
-        # Keeps the pool from being collected, and so ended, before this is.
-        self._pool = pool
-        self._next: Callable[[float | None], Result]
-
-    def _over(self, stream: Stream) -> Self:
-        self._next = stream.next
-        return self
-
-    def __iter__(self) -> Self:
-        return self
-
-    def next(self, timeout: float | None = None) -> Result:
-        """The next result; `TimeoutError` if there is none within `timeout` seconds."""
-        return self._next(timeout)
-
-    __next__ = next
-
-
-class IMapUnorderedIterator(IMapIterator[Result]):
-    """The results of `imap_unordered`, as they come."""
 
 
 def default_processes() -> int:
@@ -84,7 +71,7 @@ def default_processes() -> int:
     return max(1, min(allowed, usable_cores()))
 
 
-class Pool:
+class Pool(QueueParts):
     """A pool of worker processes.
 
     `processes`: how many (the usable processors if None). `initializer(*initargs)` runs first in each worker.
@@ -94,6 +81,9 @@ class Pool:
     _wrap_exception = True
     # Of one whose making failed before it had begun.
     _state = INIT
+    # What runs its calls; None in a pool that works by queues, as that of a class which overrides how (`_queue_pool.py`).
+    _workers: Any = None
+    _hub: Any = None
     # Iterating over these runs nobody's code, so whoever has time may do it; anything else is iterated in a thread of its own.
     _tame: tuple[type, ...] = (list, tuple, range)
 
@@ -121,11 +111,30 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
-        self._workers = self._make_workers(initializer, tuple(initargs), maxtasksperchild)
-        self._hub = self._workers.hub
-        self._workers.start()
-        self._terminate = util.Finalize(self, self._workers.terminate, exitpriority=15)
+        replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
+        handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
+        if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
+            from ._queue_start import start
+
+            start(self, initializer, tuple(initargs), maxtasksperchild, handles)
+        else:
+            workers = self._make_workers(initializer, tuple(initargs), maxtasksperchild)
+            workers.start()
+            self._terminate = util.Finalize(self, workers.terminate, exitpriority=15)
+            self._workers, self._hub = workers, workers.hub
         self._state = RUN
+
+    def __getattr__(self, name: str) -> Any:
+        # Not an attribute of this pool; of the standard package's it may be one.
+        if name in VIEWS and self._workers is not None:
+            return VIEWS[name](self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in SETTERS and self._workers is not None:
+            SETTERS[name](self, value)
+        else:
+            object.__setattr__(self, name, value)
 
     def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
         main = worker_main(self._ctx.get_start_method())
@@ -139,15 +148,7 @@ class Pool:
 
     def __repr__(self) -> str:
         cls = type(self)
-        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
-
-    @property
-    def _pool(self) -> list[Any]:
-        processes: list[Any] = self._workers.processes
-        return processes
-
-    def _repopulate_pool(self) -> None:
-        self._workers.repopulate()
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(getattr(self, '_pool', ()))}>"
 
     def _check_running(self) -> None:
         if self._state != RUN:
@@ -168,19 +169,28 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult[Result]:
         """`apply` without waiting. Callbacks run in a thread of the pool's and should return soon."""
+        hub = self._hub
+        if hub is None:
+            self._check_running()
+            result: ApplyResult[Result] = ApplyResult(self, callback, error_callback)
+            self._taskqueue.put(([(result._job, 0, func, args, kwds)], None))
+            return result
         if self._state != RUN:
             raise ValueError("Pool not running")
-        result: ApplyResult[Result] = ApplyResult(self, callback, error_callback)
         if callback is None and error_callback is None:
-            result._ticket = self._hub.call(func, args, kwds, False)
-            return result
-        return self._told(result, partial(self._hub.call, func, args, kwds, True))
+            return ApplyResult(self, None, None, hub.call(func, args, kwds, False))
+        # The keeper, too, takes the lock: it may learn of the end before this thread has noted whom to tell.
+        with self._workers.lock:
+            ticket = hub.call(func, args, kwds, True)
+            result = ApplyResult(self, callback, error_callback, ticket)
+            self._workers.results[ticket.job] = result
+        return result
 
     def map(
         self, func: Callable[[Item], Result], iterable: Iterable[Item], chunksize: int | None = None
     ) -> list[Result]:
         """`[func(item) for item in iterable]`, by the workers, in order."""
-        return self._map_async(func, iterable, False, chunksize).get()
+        return self._map_async(func, iterable, mapstar, chunksize).get()
 
     def map_async(
         self,
@@ -191,13 +201,13 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
         """`map` without waiting."""
-        return self._map_async(func, iterable, False, chunksize, callback, error_callback)
+        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback)
 
     def starmap(
         self, func: Callable[..., Result], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[Result]:
         """`map` for a function of several arguments: `func(*item)` for each item."""
-        return self._map_async(func, iterable, True, chunksize).get()
+        return self._map_async(func, iterable, starmapstar, chunksize).get()
 
     def starmap_async(
         self,
@@ -208,14 +218,14 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
         """`starmap` without waiting."""
-        return self._map_async(func, iterable, True, chunksize, callback, error_callback)
+        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback)
 
     def _map_async(
         self,
         func: Callable[..., Result],
         iterable: Iterable[Any],
-        star: bool,
-        chunksize: int | None,
+        mapper: Callable[..., Any],
+        chunksize: int | None = None,
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
@@ -223,11 +233,29 @@ class Pool:
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         items: Any = iterable if type(iterable) in (list, tuple, range) else list(iterable)
-        result: MapResult[Result] = MapResult(self, chunksize, len(items), callback, error_callback)
-        if callback is None and error_callback is None:
-            result._ticket = self._hub.map(func, items, star, chunksize, False)
+        hub = self._hub
+        if hub is None or mapper not in (mapstar, starmapstar):
+            if chunksize is None:
+                chunksize = -(-len(items) // (4 * max(1, len(self._pool))))
+            result: MapResult[Result] = MapResult(
+                self, chunksize if len(items) else 0, len(items), callback, error_callback
+            )
+            if len(items):
+                self._post(result, mapper, self._get_tasks(func, items, chunksize))
             return result
-        return self._told(result, partial(self._hub.map, func, items, star, chunksize, True))
+        star = mapper is starmapstar
+        if callback is None and error_callback is None:
+            ticket = hub.map(func, items, star, chunksize, False)
+            return MapResult(self, chunksize, len(items), None, None, ticket)
+        with self._workers.lock:
+            ticket = hub.map(func, items, star, chunksize, True)
+            result = MapResult(self, chunksize, len(items), callback, error_callback, ticket)
+            self._workers.results[ticket.job] = result
+        return result
+
+    def _post(self, result: Any, func: Any, items: Iterable[Any], set_length: Any = None) -> None:
+        """Have `func` called with each item, and each outcome handed to `result`."""
+        self._taskqueue.put((self._guarded_task_generation(result._job, func, items), set_length))
 
     def imap(
         self,
@@ -241,8 +269,8 @@ class Pool:
         At most `buffersize` items (about a thousand, and 64 MiB, if None) are under way or waiting to be taken; the rest of the
         iterable is not touched before there is room.
         """
-        results: IMapIterator[Result] = IMapIterator(self)
-        return results._over(self._stream(func, iterable, chunksize, buffersize, True))
+        results: IMapIterator[Result] = self._stream(IMapIterator, func, iterable, chunksize, buffersize)
+        return results
 
     def imap_unordered(
         self,
@@ -252,36 +280,43 @@ class Pool:
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator[Result]:
         """`imap` that gives results as they come."""
-        results: IMapUnorderedIterator[Result] = IMapUnorderedIterator(self)
-        return results._over(self._stream(func, iterable, chunksize, buffersize, False))
+        results: IMapUnorderedIterator[Result] = self._stream(
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize
+        )
+        return results
 
     def _stream(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None, ordered: bool
-    ) -> Stream:
+        self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None
+    ) -> Any:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
+        hub = self._hub
+        if hub is None:
+            return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
         window = buffersize or WINDOW
         external = type(iterable) not in self._tame
-        stream: Stream = self._hub.stream(func, iterable, external, False, chunksize, window, ordered)
+        stream = hub.stream(func, iterable, external, False, chunksize, window, kind is IMapIterator)
         if external:
             feeder = threading.Thread(
-                target=self._hub.feed,
-                args=(stream.job, iter(iterable), False),
-                name="maniple-pool-feeder",
-                daemon=True,
+                target=hub.feed, args=(stream.job, iter(iterable), False), name="maniple-pool-feeder", daemon=True
             )
             feeder.start()
-        return stream
+        return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
 
-    def _told(self, result: AnyResult, submit: Callable[[], Any]) -> AnyResult:
-        # The keeper, too, takes the lock: it may learn of the end before this thread has noted whom to tell.
-        with self._workers.lock:
-            result._ticket = ticket = submit()
-            self._workers.results[ticket.job] = result
-        return result
+    def _stream_by_queues(
+        self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None
+    ) -> Any:
+        if buffersize is not None:
+            raise ValueError("a pool that works by queues, as this class's does, has no buffersize")
+        results = kind(self)
+        if chunksize == 1:
+            self._post(results, func, iterable, results._set_length)
+            return results
+        self._post(results, mapstar, self._get_tasks(func, iterable, chunksize), results._set_length)
+        return (item for chunk in results for item in chunk)
 
     # ---- the end ----
 
@@ -290,12 +325,19 @@ class Pool:
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
-            self._hub.close()
+            if self._workers is not None:
+                self._workers.close()
+            else:
+                self._worker_handler._state = CLOSE
+                self._change_notifier.put(None)
 
     def terminate(self) -> None:
         """Stop at once: drop what has not ended, and end the workers."""
         self._state = TERMINATE
         self._terminate()
+        if self._workers is None and (watch := getattr(self._cache, "watch", None)) is not None:
+            # Should the class's way to terminate not have done so.
+            watch.end(cancelled())
 
     def join(self) -> None:
         """Wait for the workers to end. Call `close` or `terminate` first."""
@@ -304,7 +346,11 @@ class Pool:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
-        self._workers.join()
+        if self._workers is not None:
+            self._workers.join()
+            return
+        for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool):
+            part.join()
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -317,7 +363,7 @@ class Pool:
         self.terminate()
 
 
-class ThreadPool(Pool):
+class ThreadPool(ThreadQueueParts, Pool):
     """A pool of threads with the interface of `Pool`."""
 
     _wrap_exception = False
@@ -339,3 +385,21 @@ class ThreadPool(Pool):
 
     def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
         return ThreadWorkers(self._processes, partial(self.Process, self._ctx), initializer, initargs)
+
+
+# What programs replace in this module, and in the handles, to change how calls are run: the engine would not ask it.
+_REPLACEABLE = {
+    name: globals()[name]
+    for name in (
+        "ApplyResult",
+        "IMapIterator",
+        "IMapUnorderedIterator",
+        "MapResult",
+        "_helper_reraises_exception",
+        "mapstar",
+        "starmapstar",
+        "worker",
+    )
+}
+_SET = {kind: vars(kind)["_set"] for kind in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator)}
+STANDARD.update({kind: dict(vars(kind)) for kind in (QueueParts, Pool, ThreadQueueParts, ThreadPool)})

@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
 use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::os::fd::IntoRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,12 @@ fn key(worker: u64) -> WorkerId {
 /// A function that refers to other objects: it is held until its call is over.
 fn kept(func: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     Ok(if is_plain(func)? { None } else { Some(func.clone().unbind()) })
+}
+
+fn max_tasks(tasks: Option<u64>) -> PyResult<Option<NonZeroU64>> {
+    let positive =
+        |n| NonZeroU64::new(n).ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None"));
+    tasks.map(positive).transpose()
 }
 
 impl PyHub {
@@ -117,12 +124,7 @@ impl PyHub {
     #[new]
     #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true))]
     fn new(processes: usize, maxtasksperchild: Option<u64>, main: Py<PyAny>, tap_stderr: bool) -> PyResult<Self> {
-        let max = maxtasksperchild
-            .map(|n| {
-                NonZeroU64::new(n)
-                    .ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None"))
-            })
-            .transpose()?;
+        let max = max_tasks(maxtasksperchild)?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
         Ok(PyHub { hub, known: Mutex::default(), main })
     }
@@ -190,6 +192,29 @@ impl PyHub {
         py.detach(|| self.hub.terminate());
         let known = std::mem::take(&mut *self.known());
         drop(known);
+    }
+
+    /// How many workers there should be from now on. Gives how many should be started now; the caller must start them.
+    fn resize(&self, py: Python<'_>, processes: usize) -> usize {
+        py.detach(|| self.hub.resize(processes))
+    }
+
+    /// After how many tasks a worker is replaced from now on.
+    #[pyo3(signature = (maxtasksperchild))]
+    fn set_max_tasks(&self, maxtasksperchild: Option<u64>) -> PyResult<()> {
+        self.hub.set_max_tasks(max_tasks(maxtasksperchild)?);
+        Ok(())
+    }
+
+    /// The jobs that have not ended: `{job: items that have an outcome}`.
+    fn open_jobs(&self, py: Python<'_>) -> BTreeMap<u64, usize> {
+        let open = py.detach(|| self.hub.open_jobs());
+        open.into_iter().map(|(job, done)| (job.data().as_ffi(), done)).collect()
+    }
+
+    /// How many jobs wait that no worker was given a task of, and how many tasks wait behind others at their worker.
+    fn waiting(&self, py: Python<'_>) -> (usize, usize) {
+        py.detach(|| self.hub.waiting())
     }
 
     // ---- calls ----

@@ -202,6 +202,18 @@ impl PyTicket {
         self.outcome.get().is_some() || py.detach(|| self.ticket.is_ready())
     }
 
+    /// How many items have no outcome yet.
+    fn left(&self, py: Python<'_>) -> usize {
+        let count = match self.shape {
+            Shape::One => 1,
+            Shape::Many { count } => count,
+        };
+        match py.detach(|| self.ticket.progress()) {
+            (_, true) => 0,
+            (done, false) => count.saturating_sub(done),
+        }
+    }
+
     /// Whether the outcome, which must be there, is a value and not an exception.
     fn successful(&self, py: Python<'_>) -> bool {
         self.outcome(py).is_ok()
@@ -246,6 +258,7 @@ struct Taken {
     settled: VecDeque<Settled>,
     values: VecDeque<Py<PyAny>>,
     unreported: usize,
+    given: usize,
     over: bool,
 }
 
@@ -263,8 +276,15 @@ pub struct PyStream {
 
 impl PyStream {
     pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
-        let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, over: false };
-        PyStream { ticket, batch: (window / 8).clamp(1, 64), chunksize, name, taken: Mutex::new(taken), kept: Kept::default() }
+        let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, given: 0, over: false };
+        PyStream {
+            ticket,
+            batch: (window / 8).clamp(1, 64),
+            chunksize,
+            name,
+            taken: Mutex::new(taken),
+            kept: Kept::default(),
+        }
     }
 
     /// Holds this function until all results were taken.
@@ -326,6 +346,7 @@ impl PyStream {
     fn report(&self, py: Python<'_>, items: usize) {
         let mut taken = self.lock();
         taken.unreported += items;
+        taken.given += items;
         if taken.unreported < self.batch && !(taken.settled.is_empty() && taken.values.is_empty()) {
             return;
         }
@@ -344,6 +365,12 @@ impl PyStream {
     #[getter]
     fn job(&self) -> u64 {
         self.ticket.job().data().as_ffi()
+    }
+
+    /// How many items have an outcome, how many of those were taken, and whether no more will have one.
+    fn progress(&self, py: Python<'_>) -> (usize, usize, bool) {
+        let (done, ended) = py.detach(|| self.ticket.progress());
+        (done, self.lock().given, ended)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {

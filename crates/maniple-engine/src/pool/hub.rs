@@ -324,6 +324,38 @@ impl Hub {
         }
     }
 
+    // ---- how things stand ----
+
+    /// The jobs that have not ended, each with its number of items that have an outcome. Takes in what workers have said.
+    pub fn open_jobs(&self) -> Vec<(JobId, usize)> {
+        self.poll();
+        self.lock().jobs.iter().filter(|(_, job)| !job.ended).map(|(&id, job)| (id, job.cell.done())).collect()
+    }
+
+    /// How many jobs wait that no worker was given a task of, and how many tasks wait behind others at their worker.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.poll();
+        let st = self.lock();
+        (st.sched.untouched_jobs(), st.sched.queued_tasks())
+    }
+
+    // ---- changes ----
+
+    /// How many workers there should be from now on. Gives how many should be started now; the caller starts them. Workers that
+    /// are too many stay until they end.
+    pub fn resize(&self, processes: usize) -> usize {
+        let mut st = self.lock();
+        st.sched.resize(processes);
+        self.inner.advance(&mut st);
+        self.inner.stir(&mut st);
+        std::mem::take(&mut st.starts)
+    }
+
+    /// After how many tasks a worker is replaced from now on; `None`: never.
+    pub fn set_max_tasks(&self, tasks: Option<NonZeroU64>) {
+        self.lock().sched.set_max_tasks(tasks.map(NonZeroU64::get));
+    }
+
     // ---- the end ----
 
     /// No more jobs. What was submitted still runs; then the workers end.

@@ -7,7 +7,7 @@ use crate::process::Exit;
 use crate::sys::futex::{self, Woken};
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -84,6 +84,9 @@ pub(crate) struct Cell {
     word: AtomicU32,
     sleepers: AtomicU32,
     ready: AtomicBool,
+    // Outlive the job in the hub: a handle can tell its progress after the outcome was collected.
+    done: AtomicUsize,
+    ended: AtomicBool,
     awaited: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
@@ -95,6 +98,20 @@ impl Cell {
 
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// How many items have an outcome. Written under the hub's lock only.
+    pub fn done(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Whether all tasks have ended and no more will come.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    fn count(&self, items: usize) {
+        self.done.store(self.done() + items, Ordering::Relaxed);
     }
 
     /// The count of calls so far; pass it to `sleep` after a last look at what is waited for.
@@ -176,6 +193,7 @@ impl Job {
 
     /// Keeps a task's end. Gives whether callers have reason to look.
     pub fn settle(&mut self, settled: Settled) -> bool {
+        self.cell.count(settled.items);
         if self.orphaned {
             return false;
         }
@@ -204,6 +222,7 @@ impl Job {
         self.ended = true;
         self.func = None;
         self.feed = Feed::None;
+        self.cell.ended.store(true, Ordering::Release);
         self.cell.set_ready(true);
     }
 

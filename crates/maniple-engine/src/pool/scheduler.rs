@@ -354,6 +354,18 @@ impl<P> Scheduler<P> {
         }
     }
 
+    // ---- events: the pool ----
+
+    /// So many workers are wanted from now on. Workers that are too many stay until they end.
+    pub fn resize(&mut self, processes: usize) {
+        self.config.processes = processes;
+    }
+
+    /// After so many tasks a worker is replaced from now on; `None`: never.
+    pub fn set_max_tasks(&mut self, tasks: Option<u64>) {
+        self.config.max_tasks = tasks;
+    }
+
     // ---- inner steps ----
 
     fn give_back(&mut self, task: Assigned<P>) {

@@ -45,6 +45,14 @@ impl Ticket {
         self.cell.is_ready()
     }
 
+    /// How many items have an outcome, and whether that is all there will be. Takes in what workers have said.
+    pub fn progress(&self) -> (usize, bool) {
+        if !self.cell.has_ended() {
+            self.hub.poll();
+        }
+        (self.cell.done(), self.cell.has_ended())
+    }
+
     /// Waits until something can be taken. `interrupted` is called when a signal handler may have run; false from it breaks the wait off.
     ///
     /// # Errors

@@ -40,6 +40,16 @@ impl<P> Scheduler<P> {
         self.jobs.len()
     }
 
+    /// How many jobs have not ended of which no worker was given a task yet.
+    pub fn untouched_jobs(&self) -> usize {
+        self.jobs.values().filter(|j| j.next_index as usize == j.pending.len()).count()
+    }
+
+    /// How many tasks wait behind others at the worker that was given them.
+    pub fn queued_tasks(&self) -> usize {
+        self.workers.values().map(|w| w.assigned.len().saturating_sub(1)).sum()
+    }
+
     /// Whether the pool still takes jobs.
     pub fn is_running(&self) -> bool {
         self.state == State::Running

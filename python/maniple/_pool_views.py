@@ -1,0 +1,262 @@
+"""What a pool that works by the engine shows to programs that look into the standard package's pool.
+
+Such programs count the jobs in `_cache`, ask `_taskqueue` whether work waits, or look at the handler threads. They get what the
+engine knows. Where there is nothing to be had (no queue carries this pool's items), they are told so.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+__all__ = ["SETTERS", "VIEWS"]
+
+
+def _refuse(what: str) -> NoReturn:
+    raise AttributeError(
+        f"{what}: this pool hands tasks to its workers without queues;"
+        " a subclass of Pool that overrides _setup_queues gets a pool that works by queues"
+    )
+
+
+class OpenJob:
+    """A job that has not ended, where the pool does not hold its handle. `done`: how many of its items have an outcome."""
+
+    def __init__(self, job: int, done: int) -> None:
+        self._job, self.done = job, done
+
+    def ready(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return f"<job {self._job}, {self.done} items done>"
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{name} of a job is to be had from the handle that the call gave, not through the pool")
+
+
+class Jobs(MutableMapping):  # type: ignore[type-arg]
+    """The jobs that have not ended, by number."""
+
+    def __init__(self, workers: Any) -> None:
+        self._workers = workers
+
+    def _open(self) -> dict[int, Any]:
+        workers = self._workers
+        jobs: dict[int, Any] = {job: OpenJob(job, done) for job, done in workers.hub.open_jobs().items()}
+        with workers.lock:
+            # What was told to be called back counts until that has happened. Tasks of a program's own count by their job.
+            for job, result in workers.results.items():
+                jobs[job] = result
+        own: dict[Any, Any] = workers.loose.handles
+        return {job: result for job, result in jobs.items() if not hasattr(result, "ticket")} | own
+
+    def __getitem__(self, job: int) -> Any:
+        return self._open()[job]
+
+    def __setitem__(self, job: int, result: Any) -> None:
+        self._workers.loose.handles[job] = result
+
+    def __delitem__(self, job: int) -> None:
+        if job not in self._workers.loose.handles and job in self:
+            raise AttributeError(f"job {job} runs in the engine and cannot be taken out; drop its handle to forget it")
+        del self._workers.loose.handles[job]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._open())
+
+    def __len__(self) -> int:
+        return len(self._open())
+
+    def __repr__(self) -> str:
+        return repr(self._open())
+
+
+class Tasks:
+    """Stands where the standard pool has a queue of jobs that wait to be sent."""
+
+    def __init__(self, workers: Any) -> None:
+        self._workers = workers
+
+    def put(self, entry: Any, block: bool = True, timeout: float | None = None) -> None:
+        """A job of a program's own: an iterable of tasks, and None or what is called with their number."""
+        self._workers.loose.put(entry, len(self._workers.processes))
+
+    put_nowait = put
+
+    def qsize(self) -> int:
+        """How many jobs wait of which no worker was given a task."""
+        jobs: int = self._workers.hub.waiting()[0]
+        return jobs + int(self._workers.loose.waiting)
+
+    def empty(self) -> bool:
+        return self.qsize() == 0
+
+    def __getattr__(self, name: str) -> NoReturn:
+        _refuse(f"the task queue has no {name!r}")
+
+
+class Sending:
+    """Stands where the standard pool has the queue that carries tasks."""
+
+    def __init__(self, workers: Any) -> None:
+        self._workers = workers
+
+    def put(self, task: Any) -> None:
+        """A task of a program's own: `(job, place, func, args, kwds)`."""
+        if task is None:
+            _refuse("a worker cannot be told to end through the queue")
+        self._workers.loose.send(task)
+
+    def qsize(self) -> int:
+        """How many tasks wait behind another at the worker that was given them."""
+        tasks: int = self._workers.hub.waiting()[1]
+        return tasks
+
+    def empty(self) -> bool:
+        return self.qsize() == 0
+
+    def get(self, *_: Any) -> NoReturn:
+        _refuse("tasks cannot be taken back through the queue")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        _refuse(f"the queue of tasks has no {name!r}")
+
+
+class Receiving:
+    """Stands where the standard pool has the queue that carries outcomes: they go to whoever waits for them."""
+
+    def qsize(self) -> int:
+        return 0
+
+    def empty(self) -> bool:
+        return True
+
+    def get(self, *_: Any) -> NoReturn:
+        _refuse("outcomes go to whoever waits for them and cannot be taken from a queue")
+
+    def put(self, outcome: Any) -> NoReturn:
+        _refuse("outcomes cannot be put in")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        _refuse(f"the queue of outcomes has no {name!r}")
+
+
+class Notifier:
+    """Stands where the standard pool has the queue that wakes its handler of workers."""
+
+    def __init__(self, workers: Any) -> None:
+        self._workers = workers
+
+    def put(self, _: Any) -> None:
+        self._workers.hub.kick()
+
+    def empty(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> NoReturn:
+        _refuse(f"the change notifier has no {name!r}")
+
+
+class Handler:
+    """Stands for each of the standard pool's three threads: the keeper does what they do, as far as somebody must."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = weakref.ref(pool)
+        self._workers = pool._workers
+
+    @property
+    def _state(self) -> str:
+        pool = self._pool()
+        return "TERMINATE" if pool is None else str(pool._state)
+
+    @property
+    def daemon(self) -> bool:
+        return True
+
+    @property
+    def name(self) -> str:
+        return "maniple-pool-keeper"
+
+    def is_alive(self) -> bool:
+        return any(thread.is_alive() for thread in self._workers.threads())
+
+    def join(self, timeout: float | None = None) -> None:
+        for thread in self._workers.threads():
+            thread.join(timeout)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in ("_pool", "_workers"):
+            raise AttributeError(
+                f"{name} of a handler cannot be set: the engine has no such thread; use close() or terminate()"
+            )
+        object.__setattr__(self, name, value)
+
+
+def _of_workers(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda pool: kind(pool._workers)
+
+
+#: by name, what gives the content
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "_pool": _of_workers(lambda workers: workers.processes),
+    "_cache": _of_workers(Jobs),
+    "_taskqueue": _of_workers(Tasks),
+    "_inqueue": _of_workers(Sending),
+    "_outqueue": _of_workers(lambda _: Receiving()),
+    "_quick_put": _of_workers(lambda workers: Sending(workers).put),
+    "_quick_get": _of_workers(lambda _: Receiving().get),
+    "_change_notifier": _of_workers(Notifier),
+    "_worker_handler": Handler,
+    "_task_handler": Handler,
+    "_result_handler": Handler,
+    "_initializer": _of_workers(lambda workers: workers.initializer),
+    "_initargs": _of_workers(lambda workers: workers.initargs),
+    "_maxtasksperchild": _of_workers(lambda workers: workers.maxtasksperchild),
+}
+
+
+def _fixed(name: str) -> Callable[[Any, Any], None]:
+    def refuse(pool: Any, value: Any) -> None:
+        _refuse(f"{name} cannot be replaced")
+
+    return refuse
+
+
+def _set_ctx(pool: Any, ctx: Any) -> None:
+    pool.__dict__["_ctx"] = ctx
+    pool._workers.make_process = partial(pool.Process, ctx)
+
+
+def _set_initializer(pool: Any, initializer: Any) -> None:
+    pool._workers.initializer = initializer
+
+
+def _set_initargs(pool: Any, initargs: Any) -> None:
+    pool._workers.initargs = tuple(initargs)
+
+
+def _set_maxtasksperchild(pool: Any, tasks: int | None) -> None:
+    pool._workers.set_max_tasks(tasks)
+
+
+def _set_wrap_exception(pool: Any, wrap: bool) -> None:
+    raise AttributeError(
+        "_wrap_exception of a pool cannot be set; a subclass of Pool with another value gets what it asks for"
+    )
+
+
+#: by name, what sets it once the pool works
+SETTERS: dict[str, Callable[[Any, Any], None]] = {
+    **{name: _fixed(name) for name in VIEWS},
+    "_ctx": _set_ctx,
+    "_initializer": _set_initializer,
+    "_initargs": _set_initargs,
+    "_maxtasksperchild": _set_maxtasksperchild,
+    "_wrap_exception": _set_wrap_exception,
+}
