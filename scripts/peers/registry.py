@@ -61,13 +61,13 @@ JOBLIB = {
     "limit": 100,
     "wants": ("numpy==2.4.6", "psutil==7.2.2", "threadpoolctl==3.6.0", "lz4==4.4.5"),
 }
-LEFT_OUT_OF_FLAKE8 = {
-    test: "mocks SemLock of the standard package's C module, which maniple does not use"
-    for test in (
+LEFT_OUT_OF_FLAKE8 = dict.fromkeys(
+    (
         "tests/unit/test_checker_manager.py::test_oserrors_cause_serial_fall_back",
         "tests/unit/test_checker_manager.py::test_oserrors_are_reraised",
-    )
-}
+    ),
+    "mocks SemLock of the standard package's C module, which maniple does not use",
+)
 
 PEERS = (
     Peer("joblib", "1.5.3", "the whole suite, with backends loky and multiprocessing", **JOBLIB),
@@ -281,10 +281,13 @@ PEERS = (
         place="source",
         tests_version="2.0.0",
         tests=tuple(
-            f"tests/{name}.py" for name in ("connection_tests", "lock_tests", "pickle_test", "pool_test", "process_test", "queue_test")
+            f"tests/{name}.py"
+            for name in ("connection_tests", "lock_tests", "pickle_test", "pool_test", "process_test", "queue_test")
         ),
     ),
-    Peer("torch", "2.15.0", "programs of our own", place="programs", runner="scripts", tests=("torch_*.py",), limit=300),
+    Peer(
+        "torch", "2.15.0", "programs of our own", place="programs", runner="scripts", tests=("torch_*.py",), limit=300
+    ),
     *(
         Peer(
             project,
