@@ -22,7 +22,7 @@ from pathlib import Path
 from registry import COMMON, Peer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BELOW = ROOT / "build" / "peers"
+BELOW = (ROOT / "build" / "peers").resolve()
 PYTHON = platform.python_version()
 
 
