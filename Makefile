@@ -16,6 +16,11 @@ CF_TESTS ?=
 SUITE_ARGS ?=
 # The folder whose words `make demo` counts; the Python standard library if empty.
 FOLDER ?=
+# The other projects whose tests `make peers` runs, with commas between; all of them if empty.
+PEERS_ONLY ?=
+# A folder with copies of repositories (NAME-VERSION), for the tests that no package has.
+CHECKOUTS ?=
+export CHECKOUTS
 # The git revision with which `make semver` compares.
 SINCE ?= HEAD
 # How many random histories `make simulate` plays.
@@ -25,13 +30,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+comma := ,
 py := $(VENV)/bin/python
 setup := scripts/need-cargo.sh && $(PYTHON) scripts/setup.py $(VENV)
 # One interpreter for all that compiles the extension, so that no build undoes another's.
 export PYO3_PYTHON := $(abspath $(py))
 
 .PHONY: help demo test lint bench clean build format simulate bench-full suite \
-	semver test-standard-fails test-rust test-loom test-python test-api test-cpython
+	semver peers test-standard-fails test-rust test-loom test-python test-api test-cpython
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 } /^## / { print "\n" substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -104,3 +110,6 @@ test-standard-fails: ## the failure tests against the standard package, to show 
 
 suite: build ## CPython's own multiprocessing tests, in every start method, against the standard package (PYTHON=..., SUITE=...)
 	$(py) scripts/run_suite.py "$(SUITE)" --cf-tests "$(CF_TESTS)" $(SUITE_ARGS)
+
+peers: build ## other projects' tests on maniple, against the standard package (PEERS_ONLY=joblib,...); hours for all of them
+	$(py) scripts/peers $(subst $(comma), ,$(PEERS_ONLY))

@@ -1,0 +1,309 @@
+"""The projects whose tests are run on maniple: their versions, what their tests need, how they are run.
+
+To add one: name the project as pip does, say where its tests are (`place`), and run ``make peers PEERS_ONLY=name``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# What each environment has beside the peer.
+COMMON = ("cloudpickle==3.1.2", "pytest==9.2.0")
+
+
+@dataclass(frozen=True)
+class Peer:
+    # As pip knows the project, and the version that is run.
+    project: str
+    version: str
+    # What is run, in a few words.
+    what: str
+    # What the tests need beside the project.
+    wants: tuple[str, ...] = ()
+    # Where the tests are: "installed" with the package, in its "source" package, in a "checkout" of its repository, or
+    # "programs" of our own in scripts/peers/programs.
+    place: str = "installed"
+    # Of a source package or a repository: what is taken.
+    bring: tuple[str, ...] = ("tests",)
+    # The import package, where it is called otherwise than the project.
+    package: str = ""
+    # The version whose tests are run, where that is another one.
+    tests_version: str = ""
+    repository: str = ""
+    tag: str = ""
+    # "pytest"; "scripts": each file is one test; "unittest": a runner of the peer's own that prints as unittest -v does.
+    runner: str = "pytest"
+    # Files or ids (patterns for "scripts"), and more arguments for the runner.
+    tests: tuple[str, ...] = ("tests",)
+    arguments: tuple[str, ...] = ()
+    # Where in the folder of the tests they are run.
+    inside: str = "."
+    environ: dict[str, str] = field(default_factory=dict, hash=False)
+    # Tests that are not run, and why.
+    left_out: dict[str, str] = field(default_factory=dict, hash=False)
+    # The tests start programs of their own by the interpreter's name: each of those is to run on maniple, too.
+    everywhere: bool = False
+    # Another name than the project's, for another part of its tests.
+    label: str = ""
+    # Seconds for one test, and for all.
+    limit: int = 150
+    whole: int = 3000
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.project)
+
+
+# The suites that are compared with the standard package and must lose nothing.
+JOBLIB = {
+    "place": "installed",
+    "tests": ("joblib/test",),
+    "limit": 100,
+    "wants": ("numpy==2.4.6", "psutil==7.2.2", "threadpoolctl==3.6.0", "lz4==4.4.5"),
+}
+LEFT_OUT_OF_FLAKE8 = dict.fromkeys(
+    (
+        "tests/unit/test_checker_manager.py::test_oserrors_cause_serial_fall_back",
+        "tests/unit/test_checker_manager.py::test_oserrors_are_reraised",
+    ),
+    "mocks SemLock of the standard package's C module, which maniple does not use",
+)
+
+PEERS = (
+    Peer("joblib", "1.5.3", "the whole suite, with backends loky and multiprocessing", **JOBLIB),
+    Peer("joblib", "1.6.0", "the whole suite, with backends loky and multiprocessing", **JOBLIB),
+    Peer(
+        "loky",
+        "3.7.0",
+        "the whole suite, less the tests that need much memory",
+        place="source",
+        wants=("psutil==7.2.2", "packaging==26.3", "numpy==2.4.6"),
+        arguments=("--skip-high-memory", "--loky-verbosity=30"),
+        limit=100,
+    ),
+    Peer(
+        "viztracer",
+        "1.1.1",
+        "the tests of multiprocessing, in which each program runs on maniple",
+        place="checkout",
+        repository="https://github.com/gaogaotiantian/viztracer",
+        tests=("tests/test_multiprocess.py", "tests/test_patch.py"),
+        everywhere=True,
+    ),
+    Peer(
+        "parmap",
+        "1.7.0",
+        "the whole suite",
+        place="checkout",
+        bring=("test_parmap.py",),
+        repository="https://github.com/zeehio/parmap",
+        tag="v1.7.0",
+        tests=("test_parmap.py",),
+        wants=("tqdm==4.70.1",),
+    ),
+    Peer(
+        "pathos",
+        "0.3.5",
+        "its test scripts",
+        runner="scripts",
+        tests=("pathos/tests/test_*.py",),
+    ),
+    Peer(
+        "pathos",
+        "0.3.5",
+        "its test scripts, with maniple also in the place of multiprocess, the copy of the standard package that it uses",
+        label="pathos-multiprocess",
+        runner="scripts",
+        tests=("pathos/tests/test_*.py",),
+        everywhere=True,
+        environ={"MANIPLE_PEERS_ALSO": "multiprocess"},
+    ),
+    Peer(
+        "sanic",
+        "25.12.1",
+        "the tests of workers",
+        place="source",
+        tests=("tests/worker",),
+        wants=("sanic-testing==24.6.0", "pytest-asyncio", "beautifulsoup4", "chardet==3.0.4", "uvicorn==0.54.0"),
+    ),
+    Peer(
+        "uvicorn",
+        "0.54.0",
+        "the tests of supervisors and subprocesses",
+        place="source",
+        tests=("tests/supervisors", "tests/test_subprocess.py", "tests/test_main.py", "tests/test_cli.py"),
+        wants=(
+            "uvicorn[standard]==0.54.0",
+            "trustme==1.2.1",
+            "cryptography",
+            "httpx",
+            "httpx2",
+            "pytest-mock==3.15.1",
+            "a2wsgi==1.10.10",
+            "wsproto==1.3.2",
+        ),
+    ),
+    Peer(
+        "flake8",
+        "7.3.0",
+        "the whole suite, less two tests",
+        place="checkout",
+        repository="https://github.com/PyCQA/flake8",
+        left_out=LEFT_OUT_OF_FLAKE8,
+    ),
+    *(
+        Peer(
+            "pebble",
+            "5.2.3",
+            f"the tests with start method {method}",
+            label=f"pebble-{method}",
+            place="source",
+            bring=("test",),
+            tests=tuple(f"test/test_{kind}_{method}.py" for kind in ("concurrent_process", "process_pool")),
+        )
+        for method in ("fork", "spawn", "forkserver")
+    ),
+    Peer(
+        "mpire",
+        "2.10.2",
+        "the tests of results, communication and signals, and the pool's that take few seconds",
+        place="checkout",
+        repository="https://github.com/sybrenjansen/mpire",
+        tag="v2.10.2",
+        tests=("tests/test_async_result.py", "tests/test_comms.py", "tests/test_signal.py", "tests/test_insights.py"),
+        wants=("mpire[dill]==2.10.2", "numpy==2.4.6"),
+    ),
+    Peer(
+        "gymnasium",
+        "1.3.0",
+        "the tests of environments that run in processes",
+        place="checkout",
+        repository="https://github.com/Farama-Foundation/Gymnasium",
+        tag="v1.3.0",
+        tests=("tests/vector/test_async_vector_env.py", "tests/vector/utils", "tests/vector/test_vector_env.py"),
+        wants=("dill", "scipy==1.17.1", "array_api_extra", "array_api_compat"),
+    ),
+    Peer(
+        "luigi",
+        "3.8.1",
+        "the tests of workers",
+        place="source",
+        bring=("test",),
+        tests=tuple(
+            f"test/{name}_test.py"
+            for name in (
+                "worker",
+                "worker_multiprocess",
+                "worker_parallel_scheduling",
+                "worker_task",
+                "worker_task_process",
+                "scheduler_message",
+                "task_running_resources",
+            )
+        ),
+        wants=("mock", "psutil==7.2.2", "hypothesis", "requests"),
+    ),
+    Peer(
+        "django",
+        "5.2.19",
+        "its test runner with two processes, on some of its tests",
+        place="source",
+        inside="tests",
+        runner="unittest",
+        arguments=("runtests.py", "--parallel=2", "-v2", "--noinput"),
+        tests=("basic", "test_runner", "transactions", "test_utils", "validators", "queries"),
+    ),
+    Peer(
+        "dask",
+        "2026.8.0",
+        "the tests of the scheduler that uses processes",
+        tests=("dask/tests/test_multiprocessing.py", "dask/tests/test_base.py", "dask/bag/tests/test_bag.py"),
+        wants=("dask[array]==2026.8.0", "pandas", "pyarrow", "pytest-mock==3.15.1"),
+    ),
+    Peer(
+        "datasets",
+        "5.2.0",
+        "the tests that use processes",
+        place="source",
+        tests=("tests/test_arrow_dataset.py", "tests/test_py_utils.py", "tests/test_parallel.py"),
+        arguments=("-k", "multiproc or num_proc or parallel or proc or pool"),
+        wants=("psutil==7.2.2", "absl-py", "decorator"),
+        limit=300,
+    ),
+    Peer(
+        "scikit-learn",
+        "1.9.1",
+        "tests with n_jobs, over joblib",
+        package="sklearn",
+        tests=(
+            "sklearn/utils/tests/test_parallel.py",
+            "sklearn/model_selection/tests/test_search.py",
+            "sklearn/ensemble/tests/test_voting.py",
+            "sklearn/cluster/tests/test_k_means.py",
+            "sklearn/decomposition/tests/test_dict_learning.py",
+        ),
+        arguments=("-k", "parallel or n_jobs or backend or search"),
+        wants=("joblib==1.6.0", "pandas"),
+    ),
+    Peer(
+        "tqdm",
+        "4.70.1",
+        "the tests of tqdm.contrib.concurrent and of its locks",
+        place="source",
+        tests=("tests/tests_concurrent.py", "tests/tests_synchronisation.py", "tests/tests_rlock.py"),
+        wants=("pytest-asyncio",),
+    ),
+    Peer(
+        "coverage",
+        "7.17.5",
+        "the tests of concurrency, in which each program runs on maniple",
+        place="source",
+        tests=("tests/test_concurrency.py",),
+        wants=("hypothesis", "flaky", "pytest-xdist==3.8.0", "psutil==7.2.2"),
+        everywhere=True,
+    ),
+    Peer(
+        "multiprocessing-logging",
+        "0.4.0",
+        "the whole suite",
+        place="source",
+    ),
+    Peer(
+        "aiomultiprocess",
+        "0.9.1",
+        "the whole suite",
+        tests=tuple(f"aiomultiprocess/tests/{name}.py" for name in ("core", "pool", "scheduler")),
+    ),
+    Peer(
+        "aioprocessing",
+        "2.0.1",
+        "the whole suite",
+        place="source",
+        tests_version="2.0.0",
+        tests=tuple(
+            f"tests/{name}.py"
+            for name in ("connection_tests", "lock_tests", "pickle_test", "pool_test", "process_test", "queue_test")
+        ),
+    ),
+    Peer(
+        "torch", "2.15.0", "programs of our own", place="programs", runner="scripts", tests=("torch_*.py",), limit=300
+    ),
+    *(
+        Peer(
+            project,
+            version,
+            "a program of our own",
+            label=f"{project}-program",
+            place="programs",
+            runner="scripts",
+            tests=(f"{program}.py",),
+            wants=wants,
+        )
+        for project, version, program, wants in (
+            ("uvicorn", "0.54.0", "uvicorn_workers", ()),
+            ("fastcore", "2.2.41", "fastcore_parallel", ()),
+            ("joblib", "1.5.3", "joblib_memmaps", ("numpy==2.4.6",)),
+            ("joblib", "1.6.0", "joblib_memmaps", ("numpy==2.4.6",)),
+        )
+    ),
+)
