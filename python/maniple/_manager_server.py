@@ -17,10 +17,10 @@ from collections.abc import Callable
 from os import fsdecode, getpid
 from traceback import format_exc
 
-from . import connection, process, util
+from . import connection, context, process, util
+from ._greenlets import start_thread
 from ._manager_objects import Objects, Session, Shared
 from ._manager_waits import SLICED, WAITING, ClientGone, Held, patient
-from ._greenlets import start_thread
 from ._manager_wire import Token, line_over, listener_client, of_managers
 
 TYPE_CHECKING = False
@@ -115,7 +115,7 @@ class Server:
         while not self.stop_event.is_set():
             try:
                 conn = self.listener.accept()
-            except (connection.AuthenticationError, EOFError) as error:
+            except (context.AuthenticationError, EOFError) as error:
                 util.info("a client was not let in: %s", error)
                 continue
             except OSError as error:

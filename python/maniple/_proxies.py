@@ -205,8 +205,9 @@ class BaseProxy:
         """What a pickle has for our object's id: with a reference that it holds, if the server knows such."""
         if self._owned_by_manager:
             shared, server = vars(self).get("_shared"), _server_here()
-            return self._id if shared is None or server is None else server.send_own(shared)
-        return self._site.send(self._id)
+            return self._id if shared is None or server is None else str(server.send_own(shared))
+        sent: str = self._site.send(self._id)
+        return sent
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self._getvalue()

@@ -250,7 +250,7 @@ class ThreadTicket:
 
     def wait(self, timeout: float | None = None) -> bool:
         with self._hub.changed:
-            return self._hub.changed.wait_for(lambda: self._job.over, timeout)
+            return bool(self._hub.changed.wait_for(lambda: self._job.over, timeout))
 
     def successful(self) -> bool:
         return self._collect()[0]
