@@ -138,7 +138,11 @@ class Site:
             tell_server(self._connect, self.address, authkey, "incref", ident)
             return
         try:
-            self._ask(authkey, "incref", ident)
+            try:
+                self._ask(authkey, "incref", ident)
+            except (OSError, EOFError):  # the connection was lost: the server may still be there
+                self._lose_line()
+                self._ask(authkey, "incref", ident)
         except Exception:
             raise
         except BaseException:  # interrupted: the server has counted it all the same
@@ -146,6 +150,12 @@ class Site:
             raise
         finally:
             self._flush()
+
+    def _lose_line(self) -> None:
+        with self._lock:
+            if self._line is not None and self._line.over:
+                self._close()
+                self._line = None
 
     def drop(self, ident: str, authkey: bytes) -> None:
         """Count one proxy less."""
