@@ -21,6 +21,7 @@ from . import connection, process, util
 from ._manager_objects import Objects, Session, Shared, plain_id
 from ._manager_waits import SLICED, WAITING, ClientGone, Held, patient
 from ._manager_wire import AUTHENTICATING, Token, line_over, listener_client, of_managers
+from .context import AuthenticationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Server:
         while not self.stop_event.is_set():
             try:
                 conn = self.listener.accept()
-            except (connection.AuthenticationError, EOFError) as error:
+            except (AuthenticationError, EOFError) as error:
                 util.info("a client was not let in: %s", error)
                 continue
             except OSError as error:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
 
-from . import connection, util
+from . import util
 from ._manager_wire import RemoteError, convert_to_error, dispatch, is_ours, line_over, over_wire
 
 TYPE_CHECKING = False

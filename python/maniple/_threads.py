@@ -224,7 +224,8 @@ class ThreadTicket:
 
     def wait(self, timeout: float | None = None) -> bool:
         with self._hub.changed:
-            return self._hub.changed.wait_for(lambda: self._job.over, timeout)
+            over: bool = self._hub.changed.wait_for(lambda: self._job.over, timeout)
+            return over
 
     def successful(self) -> bool:
         return self._collect()[0]

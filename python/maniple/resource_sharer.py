@@ -152,7 +152,7 @@ class _ResourceSharer:
         self._thread.start()
 
     def _serve(self, listener: Any, offers: _Offers) -> None:
-        from . import connection
+        from .context import AuthenticationError
 
         if hasattr(signal, "pthread_sigmask"):
             # Signals are the main thread's business.
@@ -161,7 +161,7 @@ class _ResourceSharer:
             try:
                 try:
                     conn = listener.accept()
-                except (connection.AuthenticationError, EOFError) as stranger:
+                except (AuthenticationError, EOFError) as stranger:
                     util.info("a client was not let in: %s", stranger)
                     continue
                 if not conn.poll(_AT_ONCE):

@@ -58,7 +58,9 @@ def raw(address: Any) -> socket.socket:
 def accepted(listener: Any) -> Any:
     """The next client that gets in; the errors of others are passed over."""
     while True:
-        with contextlib.suppress(EOFError, OSError, importlib.import_module(type(listener).__module__).AuthenticationError):
+        with contextlib.suppress(
+            EOFError, OSError, importlib.import_module(type(listener).__module__).AuthenticationError
+        ):
             return listener.accept()
 
 
@@ -161,7 +163,7 @@ def test_a_time_limit_on_the_socket_holds_for_accept(connection: ModuleType, fam
             listener._listener._socket.settimeout(0.05)
             with pytest.raises(TimeoutError):
                 listener.accept()
-            thread, outcome = in_thread(lambda: connection.Client(listener.address, authkey=key).close())
+            thread, outcome = in_thread(lambda key=key: connection.Client(listener.address, authkey=key).close())
             listener._listener._socket.settimeout(20)
             listener.accept().close()
             thread.join()

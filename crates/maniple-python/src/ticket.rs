@@ -264,7 +264,14 @@ pub struct PyStream {
 impl PyStream {
     pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
         let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, over: false };
-        PyStream { ticket, batch: (window / 8).clamp(1, 64), chunksize, name, taken: Mutex::new(taken), kept: Kept::default() }
+        PyStream {
+            ticket,
+            batch: (window / 8).clamp(1, 64),
+            chunksize,
+            name,
+            taken: Mutex::new(taken),
+            kept: Kept::default(),
+        }
     }
 
     /// Holds this function until all results were taken.

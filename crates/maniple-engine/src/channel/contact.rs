@@ -90,7 +90,10 @@ impl fmt::Display for ContactError {
             }
             Cause::Late(limit) => write!(f, "it said too little within {limit:?}; has it been given a key, too?"),
             Cause::Mute(limit) => {
-                write!(f, "the listener took the connection and said nothing for {limit:?}; has it been given a key, too?")
+                write!(
+                    f,
+                    "the listener took the connection and said nothing for {limit:?}; has it been given a key, too?"
+                )
             }
             Cause::Crowded => write!(f, "too many others came while its authentication was unfinished"),
         }

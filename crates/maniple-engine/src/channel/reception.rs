@@ -400,8 +400,8 @@ impl Company<'_> {
         let taken = atfork::making(|| self.of.take(listening)?.map(HubOnly::new).transpose());
         let Some(client) = taken.map_err(Refused::Os)? else { return Ok(()) };
         let who = socket::peer(client.as_fd());
-        let guest = Guest::new(client, key, Role::Listener, self.of.patience)
-            .map_err(|cause| Refused::Client(who, cause))?;
+        let guest =
+            Guest::new(client, key, Role::Listener, self.of.patience).map_err(|cause| Refused::Client(who, cause))?;
         self.guests.push(guest);
         if self.guests.len() > MOST_GUESTS
             && let Some((oldest, _)) = self.guests.iter().enumerate().min_by_key(|(_, guest)| guest.end())

@@ -48,7 +48,10 @@ pub fn peer_inode(client: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     let mut rest = answer.get(NETLINK_HEAD + UNIX_DIAG_MSG..).unwrap_or_default();
     while let (Some(len), Some(kind)) = (u16_at(rest, 0), u16_at(rest, 2)) {
         if kind == UNIX_DIAG_PEER {
-            return Ok(rest.get(ATTRIBUTE_HEAD..).and_then(<[u8]>::first_chunk).map(|inode| u32::from_ne_bytes(*inode)));
+            return Ok(rest
+                .get(ATTRIBUTE_HEAD..)
+                .and_then(<[u8]>::first_chunk)
+                .map(|inode| u32::from_ne_bytes(*inode)));
         }
         rest = rest.get(usize::from(len).next_multiple_of(4).max(ATTRIBUTE_HEAD)..).unwrap_or_default();
     }
