@@ -208,10 +208,8 @@ class BaseProxy:
         """What a pickle has for our object's id: with a reference that it holds, if the server knows such."""
         if self._owned_by_manager:
             shared, server = vars(self).get("_shared"), _server_here()
-            if shared is not None and server is not None:
-                sent: str = server.send_own(shared)
-                return sent
-            return self._id
+            sent: str = self._id if shared is None or server is None else server.send_own(shared)
+            return sent
         return self._site.send(self._id)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
