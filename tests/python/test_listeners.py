@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -55,15 +56,6 @@ def raw(address: Any) -> socket.socket:
     return sock
 
 
-def accepted(listener: Any) -> Any:
-    """The next client that gets in; the errors of others are passed over."""
-    while True:
-        with contextlib.suppress(
-            EOFError, OSError, importlib.import_module(type(listener).__module__).AuthenticationError
-        ):
-            return listener.accept()
-
-
 @pytest.mark.better_than_standard("it waits for the silent one")
 @pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\0\x20abc"])
 def test_silent_clients_keep_nobody_waiting(connection: ModuleType, family: str, said: bytes) -> None:
@@ -100,14 +92,39 @@ def test_what_a_stranger_says_is_an_error_of_one_accept(connection: ModuleType, 
         assert outcome == [None]
 
 
+FAMILIES = ("AF_UNIX", "AF_INET")
+
+STOCK_LISTENER = """
+from multiprocessing.connection import Listener
+listener = Listener(("127.0.0.1", 0))
+print(listener.address[1], flush=True)
+try:
+    listener.accept().recv()
+except EOFError:
+    print("ended")
+"""
+
+
 @pytest.mark.better_than_standard("both wait for ever")
-def test_a_key_against_no_key_is_an_error_at_both_ends(connection: ModuleType, family: str) -> None:
-    with connection.Listener(family=family) as listener:
-        thread, outcome = in_thread(lambda: listener.accept().recv())
-        with pytest.raises(connection.AuthenticationError, match="authkey"):
-            connection.Client(listener.address, authkey=KEY)
-        thread.join()
-        assert isinstance(outcome[0], EOFError)
+def test_a_key_against_no_key_is_an_error_at_both_ends(connection: ModuleType) -> None:
+    line = [sys.executable, "-I", "-c", STOCK_LISTENER]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as stock, contextlib.ExitStack() as listeners:
+        try:
+            ours = [listeners.enter_context(connection.Listener(family=family)) for family in FAMILIES]
+            serving = [in_thread(lambda listener=listener: listener.accept().recv()) for listener in ours]
+            assert stock.stdout is not None
+            addresses = [listener.address for listener in ours] + [("127.0.0.1", int(stock.stdout.readline()))]
+            # Side by side: each takes ten seconds.
+            calling = [in_thread(partial(connection.Client, address, authkey=KEY)) for address in addresses]
+            for thread, outcome in calling:
+                thread.join()
+                assert isinstance(outcome[0], connection.AuthenticationError) and "authkey" in str(outcome[0])
+            for thread, outcome in serving:
+                thread.join()
+                assert isinstance(outcome[0], EOFError)
+            assert stock.communicate()[0] == "ended\n"
+        finally:
+            stock.kill()
 
 
 def test_no_key_against_a_key_is_an_error_at_both_ends(connection: ModuleType, family: str) -> None:
@@ -122,39 +139,16 @@ def test_no_key_against_a_key_is_an_error_at_both_ends(connection: ModuleType, f
         assert isinstance(outcome[0], connection.AuthenticationError)
 
 
-def test_a_listener_may_be_busy_for_longer_than_it_may_be_silent(connection: ModuleType, family: str) -> None:
-    with connection.Listener(family=family, authkey=KEY) as listener:
-        thread, outcome = in_thread(lambda: connection.Client(listener.address, authkey=KEY).recv())
+def test_a_listener_may_be_busy_for_longer_than_it_may_be_silent(connection: ModuleType) -> None:
+    with contextlib.ExitStack() as listeners:
+        ours = [listeners.enter_context(connection.Listener(family=family, authkey=KEY)) for family in FAMILIES]
+        calling = [in_thread(lambda to=to: connection.Client(to.address, authkey=KEY).recv()) for to in ours]
         time.sleep(11)
-        with listener.accept() as conn:
-            conn.send("at last")
-            thread.join()
-        assert outcome == ["at last"]
-
-
-STOCK_LISTENER = """
-from multiprocessing.connection import Listener
-listener = Listener(("127.0.0.1", 0))
-print(listener.address[1], flush=True)
-try:
-    listener.accept().recv()
-except EOFError:
-    print("ended")
-"""
-
-
-def test_our_key_against_a_stock_listener_without_one(connection: ModuleType, mp_package: str) -> None:
-    if mp_package == "multiprocessing":
-        pytest.skip("stock Python at both ends waits for ever")
-    line = [sys.executable, "-I", "-c", STOCK_LISTENER]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            with pytest.raises(connection.AuthenticationError):
-                connection.Client(("127.0.0.1", int(process.stdout.readline())), authkey=KEY)
-            assert process.communicate()[0] == "ended\n"
-        finally:
-            process.kill()
+        for listener, (thread, outcome) in zip(ours, calling):
+            with listener.accept() as conn:
+                conn.send("at last")
+                thread.join()
+            assert outcome == ["at last"]
 
 
 def test_a_time_limit_on_the_socket_holds_for_accept(connection: ModuleType, family: str) -> None:
