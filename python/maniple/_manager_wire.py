@@ -185,6 +185,10 @@ class _SlowLine:
         self._conn.close()
 
 
+#: listeners that let nobody in who does not know their key
+AUTHENTICATING = (_WireListener, XmlListener)
+
+
 def line_over(conn: Any) -> Any:
     """What carries on over `conn`, which must not be used any more, when the two sides have become client and server.
 
