@@ -120,7 +120,9 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
-        self._workers = self._make_workers(initializer, tuple(initargs), maxtasksperchild)
+        self._workers = self._make_workers(
+            initializer, () if initializer is None else tuple(initargs), maxtasksperchild
+        )
         self._hub = self._workers.hub
         self._workers.start()
         self._terminate = util.Finalize(self, self._workers.terminate, exitpriority=15)
@@ -259,6 +261,8 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if chunksize == 1:
+            chunksize = 1  # of whatever type it was
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         window = buffersize or WINDOW

@@ -17,6 +17,7 @@
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
+//! | `truth` | arguments that need only be true or not |
 //! | `maker` | `end_after`: a process that does not outlive the one that made it |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //!
@@ -46,6 +47,7 @@ mod sync;
 mod sync_fast;
 mod sync_wait;
 mod ticket;
+mod truth;
 mod worker;
 
 use pyo3::prelude::*;

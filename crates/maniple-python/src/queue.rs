@@ -4,6 +4,7 @@ use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::memory::PyMemory;
 use crate::message::{Pickled, bytes_of, dump, exception, load, rejoin, waiting};
+use crate::truth::Truth;
 use maniple_engine::Error;
 use maniple_engine::channel::log::{Log, MOST_PARTS};
 use maniple_engine::process::epoch::{Epoch, Since};
@@ -144,16 +145,17 @@ impl PyLog {
 
     /// Takes an object out, waiting for one at most `timeout` seconds. `queue.Empty` where there is none. `taken` is called when one is
     /// there, before it is unpickled.
-    #[pyo3(signature = (block=true, timeout=None, taken=None))]
+    #[pyo3(signature = (block=Truth(true), timeout=None, taken=None))]
     fn get<'py>(
         &self,
         py: Python<'py>,
-        block: bool,
+        block: Truth,
         timeout: Option<f64>,
         taken: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let log = self.log()?;
+        let Truth(block) = block;
         let until = if block { deadline(timeout) } else { None };
         match Self::take(py, &log, block, until)? {
             Some(message) => {
