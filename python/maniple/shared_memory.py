@@ -323,7 +323,9 @@ class ShareableList:
             (known for kind, known in cls._types_mapping.items() if isinstance(value, kind)), None
         )
         if fmt is None:
-            raise _NotShareable(f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None")
+            raise _NotShareable(
+                f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None"
+            )
         if "%" not in fmt:
             return fmt
         slot = cls._alignment * (len(value) // cls._alignment + 1)

@@ -145,7 +145,7 @@ impl PyLog {
 
     /// Takes an object out, waiting for one at most `timeout` seconds. `queue.Empty` where there is none. `taken` is called when one is
     /// there, before it is unpickled.
-    #[pyo3(signature = (block=Truth(true), timeout=None, taken=None))]
+    #[pyo3(signature = (block=Truth(true), timeout=None, taken=None), text_signature = "($self, block=True, timeout=None, taken=None)")]
     fn get<'py>(
         &self,
         py: Python<'py>,
