@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from math import ceil
+from operator import index
 
 from . import util
 from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
@@ -149,9 +150,12 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     whatever else is a descriptor or has a ``fileno()``.
     """
     objects = list(object_list)
-    descriptors = [
-        obj if type(obj) is int else obj.fileno() if hasattr(obj, "fileno") else obj.__index__() for obj in objects
-    ]
+    try:
+        descriptors = [
+            obj if type(obj) is int else obj.fileno() if hasattr(obj, "fileno") else index(obj) for obj in objects
+        ]
+    except TypeError as error:
+        raise ValueError(f"cannot wait for something that is no connection, socket or descriptor: {error}") from None
     poller = select.poll()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)

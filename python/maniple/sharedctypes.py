@@ -89,7 +89,7 @@ def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
 
 def _with_lock(obj: Any, lock: Any, ctx: Any) -> Any:
     """`obj` as it is where `lock` is False; else wrapped with `lock`, or with a fresh RLock for True and None."""
-    if lock is True or lock is None:
+    if lock in (True, None):
         return synchronized(obj, None, ctx)
     if lock is not False and not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
