@@ -13,6 +13,7 @@ other time the resource sharer hands it over on request.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -92,8 +93,8 @@ class ForkingPickler(Pickler):
     loads = staticmethod(loads)
 
 
-#: the class and its two functions as they are here, by which what bypasses them sees that a program has replaced them
-_as_made = ForkingPickler, vars(ForkingPickler)["dumps"], vars(ForkingPickler)["loads"]
+#: the class, its dict, and its two functions as they are here: what bypasses these sees by them that a program has replaced one
+_as_made = ForkingPickler, gc.get_referents(vars(ForkingPickler))[0], *map(vars(ForkingPickler).get, ("dumps", "loads"))
 _own_reducers = ForkingPickler._extra_reducers
 _merged_from: dict[Any, Any] = {}
 
