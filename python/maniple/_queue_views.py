@@ -104,7 +104,7 @@ class Part:
         if self._view is None:
             raise AttributeError(
                 f"this {kind} has no {name}: its items lie in shared memory, and no lock is held while they are put or got. "
-                f"A subclass of which a method uses {name} gets a queue that has it.",
+                f"A subclass of which a method uses {name}, or which sets _uses_parts = True, gets a queue that has it.",
                 name=name,
                 obj=queue,
             )

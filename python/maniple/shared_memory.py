@@ -88,7 +88,7 @@ class SharedMemory:
                 shm_unlink(self._path())
             raise
         if track:
-            resource_tracker.register(self._path(), rtype="shared_memory")
+            resource_tracker.register(self._path(), "shared_memory")
 
     def _path(self) -> str:
         if self._name is None:
@@ -150,7 +150,7 @@ class SharedMemory:
             return
         shm_unlink(self._name)
         if self._track:
-            resource_tracker.unregister(self._name, rtype="shared_memory")
+            resource_tracker.unregister(self._name, "shared_memory")
 
     def __del__(self) -> None:
         try:
