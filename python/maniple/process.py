@@ -132,6 +132,9 @@ class BaseProcess:
             raise ValueError(f"process object is closed: {self._name}")
         return self._popen
 
+    def _check_closed(self) -> None:
+        self._opened()
+
     def _opened_here(self, action: str) -> Any:
         """The same, for what only the process that made this object may do."""
         popen = self._opened()

@@ -29,7 +29,7 @@ from ._native_sync import SEM_VALUE_MAX
 from ._queue_ends import End, EndSlot
 from ._queue_views import Part, Places, Undone, condition_of, no_buffer
 from .synchronize import check_spawning, made_for_fork
-from .util import debug, register_after_fork
+from .util import Finalize, debug, info, is_exiting, register_after_fork  # noqa: F401  # as are these
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
