@@ -99,6 +99,14 @@ _own_reducers = ForkingPickler._extra_reducers
 _merged_from: dict[Any, Any] = {}
 
 
+def _program_s_pickler(module: Any, function: str) -> Any:
+    """What a program has put into the place of a module's `_ForkingPickler`, or of a function of the class; None: nothing."""
+    pickler, made, own = module._ForkingPickler, _as_made[0], _as_made[1]
+    if pickler is made and own.get(function) in _as_made[2:]:
+        return None
+    return pickler
+
+
 class _QuickPickler(Pickler):
     """`ForkingPickler` without a constructor in Python."""
 

@@ -130,6 +130,32 @@ def test_a_subclass_with_reducers_of_its_own(
     queue.close()
 
 
+def test_a_pickler_put_into_connections_carries_what_managers_are_asked(mp_package: str, tmp_path: Path) -> None:
+    program = """
+        import importlib, sys
+        import cloudpickle
+
+        package = sys.argv[1]
+        managers = importlib.import_module(package + ".managers")
+        connection = importlib.import_module(package + ".connection")
+        cloudpickle.Pickler.dumps, cloudpickle.Pickler.loads = cloudpickle.dumps, cloudpickle.loads
+        connection._ForkingPickler = cloudpickle.Pickler
+
+        class Caller:
+            def call(self, function, *args): return function(*args)
+
+        class Own(managers.BaseManager):
+            pass
+
+        Own.register("Caller", Caller)
+
+        if __name__ == "__main__":
+            with Own() as manager:
+                print(manager.Caller().call(lambda x: x + 1, 2))
+    """
+    assert run(tmp_path, program, mp_package) == "3\n"
+
+
 def test_reducers_taken_out_of_the_table_are_not_used_any_more(
     mp: ModuleType, module: Callable[[str], ModuleType]
 ) -> None:
