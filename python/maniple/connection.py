@@ -17,6 +17,7 @@ from math import ceil
 from operator import index
 
 from . import util
+from ._connection_parts import Parts, go_through_parts
 from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
 from .reduction import ForkingPickler as _StandardPickler
@@ -51,13 +52,18 @@ default_family = "AF_UNIX" if hasattr(socket, "AF_UNIX") else "AF_INET"
 families = list(dict.fromkeys(("AF_INET", default_family)))
 
 
-class _ConnectionBase(Channel):
+class _ConnectionBase(Channel, Parts):
     """What every connection has: its handle, what it may do, and messages made of bytes or of objects.
 
-    Sending, receiving and polling are native (`Channel`).
+    Sending, receiving and polling are native (`Channel`), except where a subclass overrides the parts of them.
     """
 
+    def __init_subclass__(cls, **kwds: Any) -> None:
+        super().__init_subclass__(**kwds)
+        go_through_parts(cls)
+
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
+        go_through_parts(type(self))  # a program may have put some of its own into the class
         number = handle.__index__()
         if number < 0:
             raise ValueError("invalid handle")

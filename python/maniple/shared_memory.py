@@ -141,14 +141,14 @@ class SharedMemory:
 
     def _register(self) -> None:
         if self._track:
-            resource_tracker.register(self._path(), rtype="shared_memory")
+            resource_tracker.register(self._path(), "shared_memory")
             self._registered = True
 
     def _unregister(self) -> None:
         if self._registered or (self._track and resource_tracker._resource_tracker._fd is not None):
             # Also what a relative has made, who shares the tracker; one who does not share it finds out by itself.
             self._registered = False
-            resource_tracker.unregister(self._path(), rtype="shared_memory")
+            resource_tracker.unregister(self._path(), "shared_memory")
 
     def _path(self) -> str:
         if self._name is None:

@@ -46,3 +46,17 @@ def test_joblibs_multiprocessing_backend() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_standard_queue_and_lock_in_our_child(method: str) -> None:
     assert run(PROGRAMS / "neighbours.py", method) == ("300000 child of ours\n0\n", "")
+
+
+def test_a_library_that_starts_the_standard_package_with_our_key_is_let_in() -> None:
+    """loky's workers are no children of ours; they load this package when they unpickle something of it."""
+    program = (
+        "import multiprocessing; multiprocessing.current_process().authkey = b'the key of the program';"
+        "import maniple.process; print(maniple.process.current_process().authkey)"
+    )
+    assert run("-c", program) == ("b'the key of the program'\n", "")
+
+
+def test_joblibs_default_backend() -> None:
+    ours = run("-m", "maniple", PROGRAMS / "joblib_loky.py")
+    assert ours == run(PROGRAMS / "joblib_loky.py")
