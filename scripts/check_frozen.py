@@ -70,7 +70,9 @@ def compare(program: Path, method: str, where: str) -> list[str]:
                 troubles.append(f"{where}, {package} {variant} freeze_support: {trouble}")
             elif starts > standard:
                 troubles.append(f"{where}, {package} {variant} freeze_support: {starts} starts instead of {standard}")
-            print(f"  {method:10} {package:8} {variant:7} {starts} starts (the standard package: {standard})", flush=True)
+            print(
+                f"  {method:10} {package:8} {variant:7} {starts} starts (the standard package: {standard})", flush=True
+            )
     return troubles
 
 
