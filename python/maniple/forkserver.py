@@ -396,6 +396,7 @@ class _Server:
         self._handlers = saved_handlers
         self._status_of: dict[int, int] = {}  # pid -> status pipe
         self._lines: set[net.socket] = set()  # to clients that know the key
+        self._to_import = ["synchronize", "queues", "popen_forkserver", "_payload", "_workers"]
         self._wake_r, self._wake_w = os.pipe()
         for fd in (self._wake_r, self._wake_w):
             os.set_blocking(fd, False)
@@ -482,6 +483,12 @@ class _Server:
         with suppress(BrokenPipeError):
             write_signed(status_w, pid)
         util.close_fds(data_r, *fds)
+        self._stock_up()
+
+    def _stock_up(self) -> None:
+        """After the first child, which is not kept waiting by it: import what most children need of this package."""
+        while self._to_import:
+            __import__(f"{__package__}.{self._to_import.pop()}")
 
 
 def _serve_one(child_r: int, fds: list[int], unused_fds: list[int], handlers: dict[int, Any]) -> int:
