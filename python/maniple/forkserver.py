@@ -18,6 +18,7 @@ program's processes away but leaves it to report on them.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import select
@@ -207,13 +208,13 @@ class ForkServer:
             self._hang_up()
             self._line, self._line_key = line, key
             # Or the interpreter complains at its end that it was left open.
-            self._closing = util.Finalize(None, line.close, exitpriority=-100)
+            atexit.unregister(self._hang_up)
+            atexit.register(self._hang_up)
         return self._line
 
     def _hang_up(self) -> None:
         if self._line is not None:
             self._line.close()
-            self._closing.cancel()
             self._line = None
 
     def _was_killed(self) -> bool:
