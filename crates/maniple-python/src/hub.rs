@@ -44,9 +44,8 @@ fn key(worker: u64) -> WorkerId {
 }
 
 fn max_tasks(tasks: Option<u64>) -> PyResult<Option<NonZeroU64>> {
-    let positive = |n| {
-        NonZeroU64::new(n).ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None"))
-    };
+    let positive =
+        |n| NonZeroU64::new(n).ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None"));
     tasks.map(positive).transpose()
 }
 
