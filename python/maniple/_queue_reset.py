@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ._queue_watch import Death, UnderWay, Watch
 
-__all__ = ["empty_queue", "may_have_read_a_part"]
+__all__ = ["can_be_emptied", "empty_queue", "may_have_read_a_part"]
 
 # How often a task may be the first in the queue when a worker dies that had noted nothing, before it is taken for the reason.
 TRIES = 3
@@ -36,11 +36,16 @@ def may_have_read_a_part(death: Death) -> bool:
     return death.error is None and death.note is not None and death.note.phase == WAITING and death.exitcode != 0
 
 
+def can_be_emptied(queue: Any) -> bool:
+    """Whether `queue` is a pipe whose readers take turns by a lock."""
+    return isinstance(getattr(queue, "_reader", None), Connection) and getattr(queue, "_rlock", None) is not None
+
+
 def empty_queue(watch: Watch) -> bool:
     """Have all tasks that no worker has begun sent again, by an empty queue. False: this is not such a queue, or it cannot be done now."""
-    reader, lock = getattr(watch.inqueue, "_reader", None), getattr(watch.inqueue, "_rlock", None)
-    if not isinstance(reader, Connection) or lock is None or not _lock_out(watch, lock):
+    if not can_be_emptied(watch.inqueue) or not _lock_out(watch, watch.inqueue._rlock):
         return False
+    reader, lock = watch.inqueue._reader, watch.inqueue._rlock
     try:
         mark = watch.send_mark()
         limit = time.monotonic() + PATIENCE

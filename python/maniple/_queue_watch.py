@@ -82,10 +82,12 @@ class JobTable(dict):  # type: ignore[type-arg]
 class UnderWay:
     """A task that was sent and has no outcome."""
 
-    __slots__ = ("name", "number", "put", "suspected", "task")
+    __slots__ = ("name", "put", "suspected", "task")
 
-    def __init__(self, number: int, task: Any) -> None:
-        self.number, self.task, self.name = number, task, _name_of(task)
+    def __init__(self, task: Any, keep: bool) -> None:
+        # The task itself only where it may have to be sent again: it keeps its arguments alive.
+        self.task = task if keep else None
+        self.name = _name_of(task)
         # It is in the queue, or was; and how often it was the first in it when a worker died that had noted nothing.
         self.put = False
         self.suspected = 0
@@ -140,7 +142,6 @@ class Watch:
         self.putting = threading.Lock()
         self.looking = threading.Lock()
         self.sent: dict[Task, UnderWay] = {}
-        self.number = 0
         # Tasks that were ended without an outcome, and the thread that does so just now.
         self.given_up: dict[Task, int] = {}
         self.broken: BaseException | None = None
@@ -159,6 +160,7 @@ class Watch:
         self.put: Callable[[Any], Any] = lambda _: None
         self.inqueue: Any = None
         self.outqueue: Any = None
+        self.keeps = False
         self.cache: JobTable | None = None
 
     # ---- tasks ----
@@ -178,8 +180,7 @@ class Watch:
                 raise self.broken
             if self.over:
                 return
-            self.number += 1
-            self.sent[key] = way = UnderWay(self.number, task)
+            self.sent[key] = way = UnderWay(task, self.keeps)
         try:
             with self.putting:
                 self.put(task)
