@@ -416,3 +416,13 @@ class XmlListener(Listener):
 def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
     """`Client`, with objects as XML-RPC values."""
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)
