@@ -27,7 +27,8 @@ from ._fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
 from ._fed_queue import end_of_feed as _sentinel  # noqa: F401  # loky's feeder imports it
 from ._maniple import Log
 from ._native_sync import SEM_VALUE_MAX
-from ._queue_ends import End, EndSlot
+from ._queue_ends import End as _End
+from ._queue_ends import EndSlot as _EndSlot
 from .synchronize import check_spawning, made_for_fork
 from .util import debug, register_after_fork
 
@@ -58,7 +59,7 @@ class Queue(FedQueue):
     # Nothing in it minds how a child was started. It is refused where its locks would be in the standard package, so that a program
     # that works here works there.
     _by_fork_only = False
-    _reader, _writer = EndSlot("_reader"), EndSlot("_writer")
+    _reader, _writer = _EndSlot("_reader"), _EndSlot("_writer")
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         self._by_fork_only = made_for_fork(ctx)
@@ -74,7 +75,7 @@ class Queue(FedQueue):
     def _share(self, log: Log) -> None:
         """Take up what all processes have in common."""
         self._fed, self._log = False, log
-        self._reader, self._writer = End(log, True), End(log, False)
+        self._reader, self._writer = _End(log, True), _End(log, False)
 
     def _begin(self) -> None:
         self._reset()
@@ -270,7 +271,7 @@ class SimpleQueue(FedSimpleQueue):
     """A queue without a bound, and with nothing but `put`, `get`, `empty` and `close`."""
 
     _is_ours, _by_fork_only = True, False
-    _reader, _writer = EndSlot("_reader"), EndSlot("_writer")
+    _reader, _writer = _EndSlot("_reader"), _EndSlot("_writer")
 
     def __init__(self, *, ctx: Any) -> None:
         self._by_fork_only = made_for_fork(ctx)
@@ -280,7 +281,7 @@ class SimpleQueue(FedSimpleQueue):
 
     def _share(self, log: Log) -> None:
         self._fed, self._log = False, log
-        self._reader, self._writer = End(log, True), End(log, False)
+        self._reader, self._writer = _End(log, True), _End(log, False)
 
     def __getstate__(self) -> tuple[Any, ...]:
         check_spawning(self, self._by_fork_only)
