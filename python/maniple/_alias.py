@@ -49,9 +49,10 @@ def _said(where: object, holder: str) -> str | None:
     theirs = _under(_OURS, _THEIRS, where)
     if theirs is None and _under(_THEIRS, _OURS, where) is None:
         return None  # of another package
-    if _is_private(where) and not _is_private(holder):
-        # Which file it is written in is our business: the standard package has it here.
-        return _under(_OURS, _THEIRS, holder)
+    if _is_private(where):
+        # Which file it is written in is our business: the standard package has it here. What no public module has under its own
+        # name keeps ours: a plain interpreter that a library starts, and that unpickles it, finds it by that name alone.
+        return None if _is_private(holder) else _under(_OURS, _THEIRS, holder)
     return theirs
 
 

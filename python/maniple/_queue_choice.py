@@ -100,11 +100,15 @@ CALLED_ON_POOL = {
 }
 
 
+# What our own classes say that they are of: the second under `python -m maniple`.
+_OUR_NAMES = (__package__, "multiprocessing")
+
+
 def warn_of_misfits(cls: type) -> None:
     for name, arguments in CALLED_ON_POOL.items():
         standard, chosen = _original(cls, name), fitting(cls, name, arguments)
         if getattr(chosen, "__func__", chosen) is getattr(standard, "__func__", standard) and any(
-            name in vars(base) for base in cls.__mro__ if not base.__module__.startswith(f"{__package__}.")
+            name in vars(base) for base in cls.__mro__ if base.__module__.partition(".")[0] not in _OUR_NAMES
         ):
             warnings.warn(
                 f"{cls.__qualname__}.{name} is not called: since Python 3.8 it is a static method of {arguments} arguments",

@@ -93,7 +93,8 @@ def _not_begun(watch: Watch) -> list[UnderWay]:
     if waiting and deaths:
         waiting[0].suspected += 1
         if waiting[0].suspected > TRIES:
-            watch.lose(tuple(waiting.pop(0).task[:2]), deaths[0])
+            job, place = waiting.pop(0).task[:2]  # type: ignore[index]  # one that is under way has its task
+            watch.lose((job, place), deaths[0])
     return waiting
 
 

@@ -95,14 +95,16 @@ class Connection(_ConnectionBase):
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
     """A connection travels as a duplicate of its descriptor."""
     state = (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
-    return rebuild_connection, (*state, True) if conn._parcels else state
+    if conn._parcels:
+        from ._duplex import rebuild_end
+
+        return rebuild_end, state
+    return rebuild_connection, state
 
 
-def rebuild_connection(df: Any, readable: bool, writable: bool, parcels: bool = False) -> Connection:
+def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
     """The other half of `reduce_connection`."""
-    conn = Connection(df.detach(), readable, writable)
-    conn._parcels = parcels
-    return conn
+    return Connection(df.detach(), readable, writable)
 
 
 reduction.register(Connection, reduce_connection)
@@ -426,3 +428,13 @@ class XmlListener(Listener):
 def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
     """`Client`, with objects as XML-RPC values."""
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

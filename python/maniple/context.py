@@ -538,3 +538,13 @@ def assert_spawning(obj: object) -> None:
     if get_spawning_popen() is not None:
         return
     raise RuntimeError(f"{type(obj).__name__} objects should only be shared between processes through inheritance")
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -529,3 +529,13 @@ ensure_running, get_inherited_fds, connect_to_new_process, set_forkserver_preloa
     _forkserver.connect_to_new_process,
     _forkserver.set_forkserver_preload,
 )
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -228,3 +228,13 @@ class BufferWrapper:
         """A writable view of exactly `size` bytes."""
         (arena, start, _), size = self._state
         return memoryview(arena.buffer)[start : start + size]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -405,3 +405,13 @@ if HAS_SHMEM:
         def _insist_on_server(self) -> None:
             if self._address is None:
                 raise ValueError("the manager has no server yet: call its start() first")
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

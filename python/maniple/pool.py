@@ -406,3 +406,13 @@ _REPLACEABLE = {
 }
 _SET = {kind: vars(kind)["_set"] for kind in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator)}
 STANDARD.update({kind: dict(vars(kind)) for kind in (QueueParts, Pool, ThreadQueueParts, ThreadPool)})
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -257,3 +257,13 @@ class Popen:
         """Close the descriptors."""
         if (close_both := self.finalizer) is not None:
             close_both()
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -79,3 +79,13 @@ class Popen(ToldPopen):
             return forkserver.read_signed(self.sentinel)
         except (EOFError, OSError):
             return _UNKNOWN_EXIT
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -489,3 +489,13 @@ def _name_of_exit(code: int) -> int | str:
     from signal import Signals
 
     return next((f"-{known.name}" for known in Signals if known == -code), code)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

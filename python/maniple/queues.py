@@ -26,7 +26,8 @@ from ._fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
 from ._fed_queue import end_of_feed as _sentinel  # noqa: F401  # loky's feeder imports it
 from ._maniple import Log
 from ._native_sync import SEM_VALUE_MAX
-from ._queue_ends import End, EndSlot
+from ._queue_ends import End as _End
+from ._queue_ends import EndSlot as _EndSlot
 from ._queue_views import Part, Places, Undone, condition_of, no_buffer
 from .synchronize import check_spawning, made_for_fork
 from .util import Finalize, debug, info, is_exiting, register_after_fork  # noqa: F401  # as are these
@@ -58,7 +59,7 @@ class Queue(FedQueue):
     # Nothing in it minds how a child was started. It is refused where its locks would be in the standard package, so that a program
     # that works here works there.
     _by_fork_only = False
-    _reader, _writer = EndSlot(), EndSlot()
+    _reader, _writer = _EndSlot(), _EndSlot()
 
     # Of one without the parts of the standard queue.
     _rlock, _wlock = Part(), Part()
@@ -83,7 +84,7 @@ class Queue(FedQueue):
     def _share(self, log: Log) -> None:
         """Take up what all processes have in common."""
         self._fed, self._log = False, log
-        self._reader, self._writer = End(log, True), End(log, False)
+        self._reader, self._writer = _End(log, True), _End(log, False)
 
     def _begin(self) -> None:
         self._reset()
@@ -259,7 +260,7 @@ class SimpleQueue(FedSimpleQueue):
     """A queue without a bound, and with nothing but `put`, `get`, `empty` and `close`."""
 
     _is_ours, _by_fork_only = True, False
-    _reader, _writer = EndSlot(), EndSlot()
+    _reader, _writer = _EndSlot(), _EndSlot()
     _rlock, _wlock = Part(), Part()
     _poll = Part(lambda queue: queue._reader.poll)
 
@@ -271,7 +272,7 @@ class SimpleQueue(FedSimpleQueue):
 
     def _share(self, log: Log) -> None:
         self._fed, self._log = False, log
-        self._reader, self._writer = End(log, True), End(log, False)
+        self._reader, self._writer = _End(log, True), _End(log, False)
 
     def __getstate__(self) -> tuple[Any, ...]:
         check_spawning(self, self._by_fork_only)
@@ -307,3 +308,13 @@ class SimpleQueue(FedSimpleQueue):
 
     def __class_getitem__(cls, item: Any) -> types.GenericAlias:
         return types.GenericAlias(cls, item)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -438,13 +438,14 @@ def _register_all() -> None:
 _register_all()
 
 
-def __getattr__(name: str) -> object:
-    # The standard module imports these outright, and programs take them from here; most children have no need of them.
-    if name in ("array", "copyreg", "functools", "pickle", "socket"):
-        from importlib import import_module
+if not TYPE_CHECKING:
 
-        return import_module(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)
 
 
 class AbstractReducer(ABC):

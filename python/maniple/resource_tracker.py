@@ -328,7 +328,11 @@ def __getattr__(name: str) -> object:
     # The standard module imports these two outright; the tracker process has no need of them.
     if name in ("spawn", "util"):
         return importlib.import_module(f".{name}", __package__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.startswith("__"):  # the import system asks for some
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ._imported_names import find
+
+    return find(__name__, name)
 
 
 _resource_tracker: ResourceTracker = ResourceTracker()

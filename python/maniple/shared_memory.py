@@ -452,3 +452,13 @@ class ShareableList:
         raise ValueError(f"{value!r} is not in this container")
 
     __class_getitem__: Any = classmethod(GenericAlias)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -388,3 +388,13 @@ def _fixup_main_from_path(main_path: str) -> None:
 def import_main_path(main_path: str) -> None:
     """Load the file ``main_path`` as the main module, unless it is that already."""
     _fixup_main_from_path(main_path)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

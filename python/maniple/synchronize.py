@@ -373,3 +373,13 @@ class Barrier(_ThreadBarrier):
     def broken(self) -> bool:
         """Whether it is broken."""
         return self._state != 0
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

@@ -626,3 +626,13 @@ def _cleanup_tests() -> None:
     _run_finalizers(minpriority=None)
     gc_collect()
     reap_children()
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._imported_names import find
+
+        return find(__name__, name)

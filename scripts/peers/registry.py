@@ -59,7 +59,7 @@ JOBLIB = {
     "place": "installed",
     "tests": ("joblib/test",),
     "limit": 100,
-    "wants": ("numpy==2.4.6", "psutil==7.2.2", "threadpoolctl==3.6.0", "lz4==4.4.5"),
+    "wants": ("numpy==2.4.6", "psutil==7.2.2", "threadpoolctl==3.6.0", "lz4==4.4.5", "pytest-asyncio==1.5.0"),
 }
 LEFT_OUT_OF_FLAKE8 = dict.fromkeys(
     (

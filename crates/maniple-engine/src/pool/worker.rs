@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// Free blocks that a worker keeps for its results, in bytes.
 const KEPT: usize = 128 << 20;
+/// The first sleep of a worker that has nothing to do, and the longest one: it doubles. A signal that comes in the moment before a
+/// sleep begins, or together with what ends it, does not end the sleep as an interrupted one. So the front is asked to look for
+/// signals after each sleep; they are most likely soon after a task, where the sleeps are short.
+const DOZE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// The line to the hub. One thread uses it.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct WorkerLink {
     began: u64,
     // An answer was sent without ringing, because more tasks seemed to be there.
     unrung: bool,
+    // How long the next sleep lasts at most.
+    doze: Duration,
 }
 
 /// What the hub says.
@@ -45,7 +51,7 @@ pub enum Message {
     Task(Task),
     /// Nothing more will come.
     Stop,
-    /// A signal handler ran while waiting; ask again.
+    /// A signal handler may have run while waiting; look for it, and ask again.
     Interrupted,
 }
 
@@ -89,6 +95,7 @@ impl WorkerLink {
             may_spin: sys::cores() > 1,
             began: 0,
             unrung: false,
+            doze: DOZE.0,
         })
     }
 
@@ -120,6 +127,7 @@ impl WorkerLink {
     pub fn next(&mut self) -> Result<Message> {
         loop {
             if let Some(message) = self.take()? {
+                self.doze = DOZE.0;
                 return Ok(message);
             }
             let down = &mut self.down;
@@ -136,9 +144,12 @@ impl WorkerLink {
                 self.board.bell().disarm();
                 continue;
             }
-            let woken = self.board.bell().sleep(1, None);
+            let woken = self.board.bell().sleep(1, Some(self.doze));
             self.board.bell().disarm();
-            if woken == Woken::Signal {
+            if woken == Woken::TimedOut {
+                self.doze = (self.doze * 2).min(DOZE.1);
+            }
+            if woken != Woken::Rung || !self.down.has_news() {
                 return Ok(Message::Interrupted);
             }
         }

@@ -1,0 +1,54 @@
+"""What the standard package's modules import is found in ours, without a child's having to import it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import maniple
+import pytest
+
+MODULES = [
+    path.stem
+    for path in Path(maniple.__file__).parent.glob("[a-z]*.py")
+    if not path.stem.startswith("popen_spawn_win32")
+]
+
+
+def imported_by(source: str) -> set[str]:
+    """The names that a module's top level imports from outside of its package."""
+
+    def imports(body):
+        for node in body:
+            if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level):
+                yield from (alias.asname or alias.name for alias in node.names)
+            elif isinstance(node, (ast.If, ast.Try)):
+                yield from imports([*node.body, *node.orelse])
+
+    return set(imports(ast.parse(source).body))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_the_standard_module_imports_is_found_in_ours(name):
+    theirs = importlib.import_module(f"multiprocessing.{name}")
+    ours = importlib.import_module(f"maniple.{name}")
+    for key in imported_by(Path(theirs.__file__).read_text()):
+        wanted = getattr(theirs, key, None)
+        if wanted is not None:
+            assert getattr(ours, key) is not None, key
+            assert type(getattr(ours, key)) is type(wanted), key
+
+
+def test_a_name_that_the_standard_module_has_not_is_an_attribute_error():
+    module = importlib.import_module("maniple.heap")
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = module.nonsense
+    assert not hasattr(module, "__wrapped__")
+
+
+def test_the_names_are_imported_when_they_are_asked_for():
+    program = "import sys, maniple.pool, maniple.reduction; print('maniple._imported_names' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
