@@ -369,7 +369,7 @@ def test_a_command_line_of_the_programs_own_still_gets_this_package(mp_package: 
             return [multiprocessing.spawn._python_exe, "-c", text, "--multiprocessing-fork"]
 
         def child(queue):
-            queue.put(multiprocessing.queues.Queue.__mro__[1].__module__.startswith("maniple"))
+            queue.put(multiprocessing.queues.__name__ == "maniple.queues")
 
         if __name__ == "__main__":
             multiprocessing.spawn.get_command_line = get_command_line
