@@ -110,6 +110,11 @@ class Site:
 
     def in_session(self, authkey: bytes, order: str, args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
         """A call to the server itself, as one of our session."""
+        if self.over and self._owner != threading.get_ident():  # the connection, at least
+            with self._lock:
+                if self.over:
+                    self._close()
+                    self._line = None
         return ("in_session", (self._number, order, *args)) if self.opened(authkey) else (order, args)
 
     def tell(self, authkey: bytes, order: str, *args: Any) -> Any:

@@ -270,14 +270,7 @@ class Listener:
             return inner.accept()
         if isinstance(inner, SocketListener) and type(inner).accept is SocketListener.accept:
             return inner._admit(key)
-        conn = inner.accept()  # a program's own
-        try:
-            deliver_challenge(conn, key)
-            answer_challenge(conn, key)
-        except BaseException:
-            conn.close()
-            raise
-        return conn
+        return _let_in(inner.accept(), key)  # a program's own
 
     def close(self) -> None:
         """Accept no more; the path of a socket is removed."""
@@ -319,6 +312,17 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
     return conn
 
 
+def _let_in(conn: Connection, key: bytes) -> Connection:
+    """`conn`, whose other end has shown that it knows `key`; otherwise it is closed."""
+    try:
+        deliver_challenge(conn, key)
+        answer_challenge(conn, key)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
 class SocketListener:
     """A listening socket, as `Listener` uses it."""
 
@@ -345,6 +349,11 @@ class SocketListener:
 
     def _admit(self, key: bytes | None) -> Connection:
         """The next connection, if `key` is given from a client that knows it."""
+        if type(self._socket).__module__ != "socket":
+            # The program's, or that of a library which lets others run meanwhile in the same thread (gevent): its way to wait.
+            sock, self._last_accepted = self._socket.accept()
+            conn = _connection_over(sock)
+            return conn if key is None else _let_in(conn, key)
         taken = self._reception.admit(self._socket.fileno(), key, self._socket.gettimeout())
         if taken is None:
             raise TimeoutError("timed out")

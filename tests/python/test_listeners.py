@@ -164,6 +164,28 @@ def test_a_time_limit_on_the_socket_holds_for_accept(connection: ModuleType, fam
             assert outcome == [None]
 
 
+class OwnSocket(socket.socket):
+    """One that a program, or a library such as gevent, has put in the standard one's place."""
+
+    accepts = 0
+
+    def accept(self) -> Any:
+        OwnSocket.accepts += 1
+        return super().accept()
+
+
+def test_a_socket_of_the_programs_own_accepts_in_its_own_way(connection: ModuleType, family: str) -> None:
+    for key in (None, KEY):
+        with connection.Listener(family=family, authkey=key) as listener:
+            inner = listener._listener
+            inner._socket = OwnSocket(fileno=inner._socket.detach())
+            before = OwnSocket.accepts
+            thread, outcome = in_thread(lambda key=key, to=listener: connection.Client(to.address, authkey=key).close())
+            listener.accept().close()
+            thread.join()
+            assert outcome == [None] and OwnSocket.accepts == before + 1
+
+
 @pytest.mark.better_than_standard("it waits on")
 @pytest.mark.timeout(20)
 def test_close_ends_accept_in_another_thread(connection: ModuleType, family: str) -> None:
