@@ -354,8 +354,11 @@ class BaseProcess:
         finally:
             # What is registered with atexit is done by the caller, children waited for among it: as at a program's end, and as
             # the standard package does it since 3.13.
-            if _HELPERS_END_FIRST and len(threading._active) > 1:  # type: ignore[attr-defined]  # a call less in every child
-                util._end_helpers_of_threads()
+            if _HELPERS_END_FIRST:
+                if not _exit_work_follows:
+                    util._exit_function()
+                elif len(threading._active) > 1:  # type: ignore[attr-defined]  # a call less in every child
+                    util._end_helpers_of_threads()
             threading._shutdown()  # type: ignore[attr-defined]
             util.info("process exiting with exitcode %d", code)
             util._flush_std_streams()
@@ -364,6 +367,8 @@ class BaseProcess:
 
 # Until then daemonic children were terminated before threads were waited for; a thread may wait for one.
 _HELPERS_END_FIRST = sys.version_info < (3, 13)
+# Set by a caller of `_bootstrap` that sees to it. One of a program's own, written for the standard package of that time, does not.
+_exit_work_follows = False
 
 
 def _code_of(leaving: SystemExit) -> int:
