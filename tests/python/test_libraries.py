@@ -46,3 +46,18 @@ def test_joblibs_multiprocessing_backend() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_standard_queue_and_lock_in_our_child(method: str) -> None:
     assert run(PROGRAMS / "neighbours.py", method) == ("300000 child of ours\n0\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_threads_are_greenlets(method: str) -> None:
+    pytest.importorskip("gevent")  # not on the newest Python
+    out, _ = run(PROGRAMS / "greenlets.py", "gevent", method)
+    assert out.splitlines() == [
+        "process None True -15",
+        "queue 1225 None",
+        "queue 1225 None",
+        "pipe 100000 None",
+        "lock 100",
+        "pool [0, 1, 4, 9, 16] [0, 1, 4, 9, 16]",
+        "True [81] 81",
+    ]
