@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from setup import Environment
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "tests" / "frozen" / "example.py"
 METHODS = ("fork", "spawn", "forkserver")
@@ -42,8 +44,7 @@ def prepare(environment: Path) -> Path:
         sys.exit(f"there is no wheel in {environment / 'wheels'}: run make build")
     beside = environment.with_name(environment.name + "-frozen")
     python = beside / "bin" / "python"
-    if not python.exists():
-        subprocess.run([environment / "bin" / "python", "-m", "venv", beside], check=True)
+    Environment(beside).make()
     quiet = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*quiet, "pyinstaller>=6", "cloudpickle>=3"], check=True)
     subprocess.run([*quiet, "--no-deps", "--force-reinstall", wheels[-1]], check=True)

@@ -140,6 +140,15 @@ def _connection_over(sock: socket.socket) -> Connection:
 _LONGEST_POLL = 0x7FFFFFFF
 
 
+def new_poller() -> select.poll:
+    """`select.poll`, or what stands in for it."""
+    if hasattr(select, "poll"):
+        return select.poll()
+    from ._greenlets import SelectPoller
+
+    return SelectPoller()  # type: ignore[return-value]  # all that is used of it
+
+
 def _wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[int, int]]:
     """What `poller` reports within `timeout` seconds; None waits for ever, a negative number not at all."""
     milliseconds = None if timeout is None else ceil(timeout * 1000) if timeout > 0 else 0
@@ -164,7 +173,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         ]
     except TypeError as error:
         raise ValueError(f"cannot wait for something that is no connection, socket or descriptor: {error}") from None
-    poller = select.poll()
+    poller = new_poller()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
     ready = {fd for fd, _ in _wait_for_events(poller, timeout)}

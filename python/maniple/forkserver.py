@@ -89,7 +89,7 @@ class _Pipe:
 
 def _has_data(fd: int) -> bool:
     """Wait until a pipe can be read; tell whether from data, or because it has ended."""
-    poller = select.poll()
+    poller = connection.new_poller()
     poller.register(fd, select.POLLIN)
     return any(flags & select.POLLIN for _, flags in poller.poll())
 
