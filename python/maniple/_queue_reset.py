@@ -44,6 +44,11 @@ def had_noted_nothing(death: Death) -> bool:
     return death.error is None and death.note is not None and death.note.phase in (WAITING, UNREADABLE)
 
 
+def key_of(way: UnderWay) -> tuple[Any, Any]:
+    task: Any = way.task
+    return task[0], task[1]
+
+
 def can_be_emptied(queue: Any) -> bool:
     """Whether `queue` can be read without rebuilding what is in it."""
     return all(hasattr(getattr(queue, "_reader", None), name) for name in ("poll", "recv_bytes"))
@@ -90,7 +95,7 @@ def _take_back(watch: Watch) -> tuple[list[UnderWay], list[UnderWay]]:
 
 
 def _try_alone(watch: Watch, way: UnderWay) -> None:
-    key = tuple(way.task[:2])
+    key = key_of(way)
     _put(watch, way)
     while True:
         _pause(watch)
@@ -113,7 +118,7 @@ def _try_alone(watch: Watch, way: UnderWay) -> None:
 
 
 def _put(watch: Watch, way: UnderWay) -> None:
-    key = tuple(way.task[:2])
+    key = key_of(way)
     with watch.changed:
         if key not in watch.sent:
             return
