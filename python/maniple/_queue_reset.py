@@ -56,10 +56,12 @@ def can_be_emptied(queue: Any) -> bool:
 
 def recover(watch: Watch) -> None:
     """For a thread of its own."""
+    takers: list[threading.Thread] = []
     while not watch.putting.acquire(timeout=TICK):
         # Whoever puts a task may wait for room, holding this.
-        _drain(watch)
+        _drain(watch, takers)
     try:
+        _end_takers(watch, takers)
         suspects, rest = _take_back(watch)
         for way in suspects:
             _try_alone(watch, way)
@@ -155,18 +157,25 @@ def _pause(watch: Watch) -> None:
     time.sleep(TICK)
 
 
-def _drain(watch: Watch) -> None:
+def _drain(watch: Watch, takers: list[threading.Thread] | None = None) -> None:
+    """Take out what is in the queue. `takers`: what may still take something, where nothing can be put now."""
     reader = watch.inqueue._reader
-    if isinstance(reader, Connection):
-        # Byte by byte: it may begin in the middle of a message.
-        while select.select([reader.fileno()], [], [], 0)[0] and os.read(reader.fileno(), 1 << 16):
-            pass
-        return
-    while reader.poll(0):
-        taking = threading.Thread(target=reader.recv_bytes, daemon=True)
-        taking.start()
-        taking.join(0.5)
-        while taking.is_alive():
-            # A worker was faster: something else to take.
+    is_pipe = isinstance(reader, Connection)
+    while select.select([reader.fileno()], [], [], 0)[0] if is_pipe else reader.poll(0):
+        # Of a pipe, bytes: it may begin in the middle of a message. A worker may be faster, so this may wait.
+        take, args = (os.read, (reader.fileno(), 1 << 16)) if is_pipe else (reader.recv_bytes, ())
+        taker = threading.Thread(target=take, args=args, name="maniple-pool-errand", daemon=True)
+        taker.start()
+        taker.join(0.2)
+        if takers is not None:
+            takers.append(taker)
+            return
+        _end_takers(watch, [taker])
+
+
+def _end_takers(watch: Watch, takers: list[threading.Thread]) -> None:
+    for taker in takers:
+        while taker.is_alive():
+            # Something else to take. If a worker takes it, that ends.
             watch.put(None)
-            taking.join(0.2)
+            taker.join(0.1)

@@ -145,6 +145,7 @@ class Watch:
         self.broken: BaseException | None = None
         self.over = False
         self.known: dict[int, Any] = {}
+        self.buried: set[int] = set()
         self.deaths: collections.deque[Death] = collections.deque()
         self.renewal: Renewal | None = None
         # Workers that were ended by `empty_queue`.
@@ -251,12 +252,14 @@ class Watch:
                 self.looking.release()
 
     def _look(self, workers: Iterable[Any]) -> None:
-        for process in list(workers):
-            if isinstance(pid := getattr(process, "pid", None), int):
-                self.known.setdefault(pid, process)
+        listed = {process.pid: process for process in list(workers) if isinstance(getattr(process, "pid", None), int)}
+        # Those that have ended stay in the list until they are joined.
+        self.buried &= listed.keys()
+        self.known |= {pid: process for pid, process in listed.items() if pid not in self.buried}
         for pid, process in list(self.known.items()):
             if process.exitcode is not None:
                 del self.known[pid]
+                self.buried.add(pid)
                 self._ended(pid, process.exitcode)
         if self.keeps and not self.recovering and self.sent and any(map(had_noted_nothing, list(self.deaths))):
             self.recovering = True
