@@ -44,7 +44,7 @@ def start(
     cache.watch = watch = Watch(pool._processes, board, AHEAD + pool._processes if plain else None)
     watch.cache, watch.put = cache, pool._quick_put
     watch.inqueue, watch.outqueue = pool._inqueue, pool._outqueue
-    watch.keeps = can_be_emptied(pool._inqueue)
+    watch.keeps = board is not None and can_be_emptied(pool._inqueue)
     pool._maxtasksperchild, pool._initializer = maxtasksperchild, initializer
     pool._initargs = InitArgs.of(initargs, board)
     try:
