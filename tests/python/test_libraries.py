@@ -60,6 +60,8 @@ def test_a_library_that_starts_the_standard_package_with_our_key_is_let_in() -> 
 def test_joblibs_default_backend() -> None:
     ours = run("-m", "maniple", PROGRAMS / "joblib_loky.py")
     assert ours == run(PROGRAMS / "joblib_loky.py")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_where_threads_are_greenlets(method: str) -> None:
     pytest.importorskip("gevent")  # not on the newest Python
