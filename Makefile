@@ -36,8 +36,8 @@ setup := scripts/need-cargo.sh && $(PYTHON) scripts/setup.py $(VENV)
 # One interpreter for all that compiles the extension, so that no build undoes another's.
 export PYO3_PYTHON := $(abspath $(py))
 
-.PHONY: help demo test lint bench clean build format simulate bench-full suite \
-	semver peers test-standard-fails test-rust test-loom test-python test-api test-cpython
+.PHONY: help demo test lint bench clean build format simulate bench-full suite frozen peers \
+	semver test-standard-fails test-rust test-loom test-python test-api test-cpython
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 } /^## / { print "\n" substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -74,7 +74,7 @@ bench: build ## the short benchmarks: against the standard package, and against 
 clean: ## remove all that was built, the virtual environment included
 	rm -rf target benchmarks/rust/target benchmarks/results build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	if [ -e $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
+	if [ -e $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV) $(VENV)-frozen; fi
 
 ## Now and then
 build: ## .venv with the package in it, built in release mode
@@ -107,6 +107,9 @@ bench-full: build ## every peer, more rounds; half an hour
 test-standard-fails: ## the failure tests against the standard package, to show that they catch its faults
 	@$(setup) test
 	$(py) tests/python/standard_fails.py
+
+frozen: build ## a program frozen by PyInstaller, in every start method, compared with the standard package
+	$(py) scripts/check_frozen.py $(VENV)
 
 suite: build ## CPython's own multiprocessing tests, in every start method, against the standard package (PYTHON=..., SUITE=...)
 	$(py) scripts/run_suite.py "$(SUITE)" --cf-tests "$(CF_TESTS)" $(SUITE_ARGS)

@@ -178,8 +178,9 @@ class _Alias:
         return spec
 
     def _find_ours(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
+        for finder in list(sys.meta_path):
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None if finder is self or find is None else find(fullname, path, target)
             if spec is not None:
                 _name_when_loaded(spec)
                 return spec
@@ -190,20 +191,21 @@ _alias = _Alias()
 
 
 def install() -> None:
-    """From now on ``multiprocessing`` means this package.
-
-    Modules of the standard package that were imported before are forgotten; who holds one already keeps it.
-    """
+    """From now on ``multiprocessing`` means this package, also for modules that have imported the standard package before."""
     if _alias in sys.meta_path:
         return
-    for name in [name for name in sys.modules if _under(_THEIRS, _OURS, name) is not None]:
-        del sys.modules[name]
+    ours = {name: other for name in sys.modules if (other := _under(_THEIRS, _OURS, name)) is not None}
+    theirs = {name: sys.modules.pop(name) for name in ours}
     finder: Any = _alias
     sys.meta_path.insert(0, finder)
     for name, module in list(sys.modules.items()):
         if _under(_OURS, _THEIRS, name) is not None:
             _give_other_name(module)
     _renew_executor()
+    if theirs:
+        from ._earlier import hand_over
+
+        hand_over(theirs, ours)
 
 
 def _renew_executor() -> None:

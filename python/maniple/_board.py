@@ -30,7 +30,7 @@ STARTING, WAITING, RUNNING, UNREADABLE, LEFT, DONE = range(1, 7)
 
 # In words of eight bytes: changes, pid, phase, job, place, how many outcomes were sent; the tasks of the last of those; a text.
 CHANGES, PID, PHASE, JOB, PLACE, SENT = range(6)
-REMEMBERED = 64
+REMEMBERED = 256
 LATEST = 8
 TEXT = LATEST + 2 * REMEMBERED
 TEXT_WORDS = 64

@@ -73,7 +73,7 @@ def _code_of(attribute: Any) -> list[CodeType]:
 
 
 def takes_part(cls: type) -> bool:
-    """Whether a class overrides or uses parts of the standard queue.
+    """Whether a class overrides or uses parts of the standard queue, or says so: ``_uses_parts = True``.
 
     Functions that a program puts into a class of this package count as well.
     """
@@ -81,7 +81,7 @@ def takes_part(cls: type) -> bool:
         own = vars(klass)
         if own.get("_has_parts") or klass is object:  # one that defines them
             continue
-        if not _METHODS.isdisjoint(own):
+        if own.get("_uses_parts") or not _METHODS.isdisjoint(own):
             return True
         if not own.get("_is_ours") and any(_mentions_parts(code) for value in own.values() for code in _code_of(value)):
             return True

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import _neighbour
+from . import _neighbour, process
 from .process import _say
 from .util import _exit_function, _flush_std_streams
 
@@ -21,6 +21,7 @@ __all__ = ["live_and_exit"]
 def live_and_exit(life: Callable[[], int]) -> NoReturn:
     """In a forked child: call ``life`` for an exit code, and exit with it."""
     code = 1
+    process._exit_work_follows = True
     try:
         # What the parent wants done at exit is the parent's; what the child
         # adds from here on is its own, and is done below.

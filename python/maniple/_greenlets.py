@@ -7,6 +7,7 @@ does, gives way to none; so a thread of ours that waits for others has to be a t
 from __future__ import annotations
 
 import _thread
+import select
 import threading
 from collections.abc import Callable
 from types import BuiltinFunctionType
@@ -15,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["start_thread", "threads_are_real"]
+__all__ = ["SelectPoller", "start_thread", "threads_are_real"]
 
 
 def threads_are_real() -> bool:
@@ -40,3 +41,19 @@ def start_thread(target: Callable[..., object], *args: object) -> None:
         threading.Thread(target=target, args=args, daemon=True).start()
     else:
         _original().start_new_thread(target, args)
+
+
+class SelectPoller:
+    """What a program needs of `select.poll` where eventlet has taken it away: it gives way in `select.select`."""
+
+    def __init__(self) -> None:
+        self._descriptors: list[int] = []
+
+    def register(self, descriptor: int, events: int) -> None:
+        """Wait for the descriptor to become readable, whatever ``events`` are."""
+        self._descriptors.append(descriptor)
+
+    def poll(self, milliseconds: float | None = None) -> list[tuple[int, int]]:
+        """Return the readable descriptors, each with ``POLLIN``."""
+        ready, _, _ = select.select(self._descriptors, (), (), None if milliseconds is None else milliseconds / 1000)
+        return [(descriptor, select.POLLIN) for descriptor in ready]

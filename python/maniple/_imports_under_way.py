@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["forget", "look"]
 
+#: how many modules there were when none was found half
+_whole = -1
 _PREFIXES = f"{__package__}.", "multiprocessing."
 
 
@@ -30,10 +32,16 @@ def look() -> int:
     A program with one thread imports nothing while it forks.  Else a child has to look for itself, unless no import was under way
     and none has begun since.
     """
+    global _whole
     threads: Any = threading
     if len(threads._active) < 2:
         return 0
-    return -1 if _half_imported() else len(sys.modules)
+    loaded = len(sys.modules)
+    if loaded != _whole:
+        if _half_imported():
+            return -1
+        _whole = loaded
+    return loaded
 
 
 def forget(loaded: int) -> None:

@@ -121,11 +121,10 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -
 def as_here(argv: list[str | bytes]) -> list[str | bytes]:
     """A command line that a program's own function made, with ``multiprocessing`` meaning what it means here."""
     preamble = _alias.preamble()
-    if preamble and "-c" in argv:
-        place = argv.index("-c") + 1
-        program = os.fsdecode(argv[place]) if place < len(argv) else preamble
-        if preamble not in program:
-            argv = [*argv[:place], preamble + program, *argv[place + 1 :]]
+    # Not `in`: text and bytes do not compare under -bb.
+    place = next((place for place, word in enumerate(argv[:-1], 1) if isinstance(word, str) and word == "-c"), None)
+    if preamble and place is not None and preamble not in (program := os.fsdecode(argv[place])):
+        argv = [*argv[:place], preamble + program, *argv[place + 1 :]]
     return argv
 
 

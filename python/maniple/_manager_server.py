@@ -17,11 +17,12 @@ from collections.abc import Callable
 from os import fsdecode, getpid
 from traceback import format_exc
 
-from . import connection, context, process, util
+from . import connection, process, util
 from ._greenlets import start_thread
-from ._manager_objects import Objects, Session, Shared
+from ._manager_objects import Objects, Session, Shared, plain_id
 from ._manager_waits import SLICED, WAITING, ClientGone, Held, patient
-from ._manager_wire import Token, line_over, listener_client, of_managers
+from ._manager_wire import AUTHENTICATING, Token, line_over, listener_client, of_managers
+from .context import AuthenticationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,13 +110,17 @@ class Server:
     def accepter(self) -> None:
         """Give each client a thread, once it has shown that it knows the key."""
         mine, handle = type(self), self.handle_request
-        if mine.handle_request is Server.handle_request and mine._handle_request is Server._handle_request:
+        if (
+            type(self.listener) in AUTHENTICATING
+            and mine.handle_request is Server.handle_request
+            and mine._handle_request is Server._handle_request
+        ):
             # The listener looks after all clients until then: a silent one costs neither others' time nor a thread.
             self.listener._authkey, handle = self.authkey, self._serve
         while not self.stop_event.is_set():
             try:
                 conn = self.listener.accept()
-            except (context.AuthenticationError, EOFError) as error:
+            except (AuthenticationError, EOFError) as error:
                 util.info("a client was not let in: %s", error)
                 continue
             except OSError as error:
@@ -300,7 +305,9 @@ class Server:
 
     def owns(self, token: Token) -> bool:
         """Whether `token` is of an object of ours, and this process is the server (and not a forked child of it)."""
-        return bool(token.address == self.address) and self._process == getpid()
+        # A client may write the same address in another way; our ids are no other server's.
+        known = token.address == self.address or plain_id(token.id) in self._objects.living
+        return bool(known) and self._process == getpid()
 
     def send_own(self, shared: Shared) -> str:
         """Such a proxy is being pickled, to be sent to the client that this thread works for; what to write as its id."""

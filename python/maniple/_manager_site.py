@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
 
-from . import connection, util
+from . import util
 from ._manager_wire import RemoteError, convert_to_error, dispatch, is_ours, line_over, over_wire
 
 TYPE_CHECKING = False
@@ -110,6 +110,11 @@ class Site:
 
     def in_session(self, authkey: bytes, order: str, args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
         """A call to the server itself, as one of our session."""
+        if self.over and self._owner != threading.get_ident():  # the connection, at least
+            with self._lock:
+                if self.over:
+                    self._close()
+                    self._line = None
         return ("in_session", (self._number, order, *args)) if self.opened(authkey) else (order, args)
 
     def tell(self, authkey: bytes, order: str, *args: Any) -> Any:
@@ -139,13 +144,27 @@ class Site:
             return
         try:
             self._ask(authkey, "incref", ident)
-        except Exception:
-            raise
-        except BaseException:  # interrupted: the server has counted it all the same
+        except Exception as error:
+            if not self._lost_line():
+                if not isinstance(error, RemoteError):  # a signal handler's: the server has counted it all the same
+                    self._dropped.append(ident)
+                raise
+            self._ask(authkey, "incref", ident)  # the connection was lost, and the server may still be there
+        except BaseException:
             self._dropped.append(ident)
             raise
         finally:
             self._flush()
+
+    def _lost_line(self) -> bool:
+        """Whether the connection is broken; then the next call makes another.  (What signal handlers raise does not break it.)"""
+        with self._lock:
+            line = self._line
+            if line is None or not line.closed:
+                return False
+            self._close()
+            self._line = None
+            return True
 
     def drop(self, ident: str, authkey: bytes) -> None:
         """Count one proxy less."""
@@ -158,14 +177,17 @@ class Site:
     def _flush(self) -> None:
         """Tell the server what was dropped, unless somebody is at it: then that one tells it."""
         while self._dropped and self._lock.acquire(blocking=False):
-            self._owner = threading.get_ident()
+            self._owner, line = threading.get_ident(), self._line
             try:
                 idents = []
                 while self._dropped:
                     idents.append(self._dropped.popleft())
-                _answer(*self._line.call_steadily("decref_all", (idents,)))
-            except Exception as error:  # it is gone, and so is all that was held
-                util.debug("decref failed: %s", error)
+                if line is not None:  # otherwise the session that held them is over
+                    _answer(*line.call_steadily("decref_all", (idents,)))
+            except Exception as error:
+                if not line.closed and not isinstance(error, RemoteError):
+                    raise  # a signal handler's
+                util.debug("decref failed: %s", error)  # the server is gone, and so is all that was held
                 return
             finally:
                 self._owner = None
@@ -178,6 +200,8 @@ class Site:
                 sent: str = self._ask(self._authkey, "send_proxy", ident)
                 return sent
             except Exception as error:
+                if not isinstance(error, RemoteError) and not self._lost_line():
+                    raise  # a signal handler's
                 util.debug("%r is pickled without a reference: %s", ident, error)
             finally:
                 self._flush()

@@ -25,7 +25,7 @@ import pickle
 import pkgutil
 from collections.abc import Iterator
 
-from . import reduction
+from . import connection, reduction
 from ._maniple import Line, get_in
 from .connection import Client, ConnectionWrapper, Listener, SocketClient, XmlClient, XmlListener
 
@@ -84,12 +84,16 @@ class _WireUnpickler(pickle.Unpickler):
 
 
 def _dumps(obj: Any) -> bytes:
+    if (pickler := reduction._program_s_pickler(connection, "dumps")) is not None:
+        return bytes(pickler.dumps(obj))
     buf = io.BytesIO()
     _WirePickler(buf).dump(obj)
     return buf.getvalue()
 
 
 def _loads(data: bytes) -> Any:
+    if (pickler := reduction._program_s_pickler(connection, "loads")) is not None:
+        return pickler.loads(data)
     return _WireUnpickler(io.BytesIO(data)).load()
 
 
@@ -183,6 +187,10 @@ class _SlowLine:
         """Close the connection."""
         self._is_closed = True
         self._conn.close()
+
+
+#: listeners that let nobody in who does not know their key
+AUTHENTICATING = (_WireListener, XmlListener)
 
 
 def line_over(conn: Any) -> Any:

@@ -182,12 +182,15 @@ class BaseProxy:
             site.rest()
 
     def _after_fork(self) -> None:
+        if self._site.inherited and not self._owned_by_manager or vars(self).get("_holder") == os.getpid():
+            self._manager = None
+            self._drop_when_collected()  # what was registered for that before is not done here
+            return
+        if util._forked_by_program:  # it may never use the proxy, and end without a word
+            return
         self._manager = None
         try:
-            if vars(self).get("_holder") == os.getpid() or self._site.inherited and not self._owned_by_manager:
-                self._drop_when_collected()  # what was registered for that before is not to be done here
-            else:
-                self._incref()
+            self._incref()
         except Exception as error:  # the server may be gone already, and the child may not care
             util.info("incref failed: %s", error)
 

@@ -82,21 +82,23 @@ class End:
 
 
 class EndSlot:
-    """An end of a queue: ours, or one that a program has put in its place."""
+    """An attribute of a queue that is one of its ends: ours, or an object that a program has put in its place."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __set_name__(self, owner: type, name: str) -> None:
+        # Not under the same name in the queue's `__dict__`: to touch that makes every later look at an attribute slower.
+        self._name, self._kept_as = name, f"{name}_end"
 
     def __get__(self, queue: Any, owner: type) -> Any:
         if queue is None:
             return self
         try:
-            return vars(queue)[self._name]
-        except KeyError:
+            return getattr(queue, self._kept_as)
+        except AttributeError:
             raise AttributeError(f"{type(queue).__name__!r} object has no attribute {self._name!r}") from None
 
     def __set__(self, queue: Any, end: Any) -> None:
-        vars(queue)[self._name] = end
+        setattr(queue, self._kept_as, end)
         if not queue._fed and not isinstance(end, End):
             # The items are to go by way of this object.
-            queue._take_up_parts(context._default_context.get_context("fork" if queue._by_fork_only else "spawn"))
+            method = "fork" if queue._by_fork_only else "spawn"
+            queue._take_up_parts(context._default_context.get_context(method))

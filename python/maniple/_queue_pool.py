@@ -379,7 +379,8 @@ def end_processes(pool: list[Any]) -> None:
         if process.exitcode is None:
             process.terminate()
     limit = time.monotonic() + GRACE
-    for process in processes:
+    # What a context of a program's own gives for a process may have no more than the standard pool calls.
+    for process in [process for process in processes if hasattr(process, "kill")]:
         if process.exitcode is None:
             process.join(max(0.0, limit - time.monotonic()))
         if process.exitcode is None:

@@ -1,9 +1,11 @@
-"""Empties a pool's queue of tasks after a worker was killed that may have read a part of a message.
+"""Finds the task that a worker had taken and not noted when it died, or could not rebuild; and empties the queue of tasks.
 
-This concerns queues of a class's own that are pipes (`_inqueue._reader` is a connection, `_inqueue._rlock` keeps its readers apart).
-The package's own queues give an item whole or not at all.
+Such a worker had taken one of the first tasks in the queue, or was killed while it took it, or idle. Where the queue is a pipe, it may
+have read a part of a message, and whoever reads on would read nonsense. So nothing more is put, the queue is emptied, and the
+workers that run nothing are ended. What no worker has begun is then sent again: first the tasks that may have been taken, each
+alone. If a worker dies once more before it has noted the task, that task is the reason, and ends with what is known of the death.
 
-Workers that run a task go on: they are kept from reading by the lock, which is held here meanwhile.
+Workers that run a task go on. No task that a worker has begun is sent again.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import select
 import threading
 import time
 
-from ._board import RUNNING, WAITING
+from ._board import RUNNING, UNREADABLE, WAITING
 from ._payload import WorkerLostError
+from ._results import tell
 from .connection import Connection
 
 TYPE_CHECKING = False
@@ -23,80 +26,156 @@ if TYPE_CHECKING:
 
     from ._queue_watch import Death, UnderWay, Watch
 
-__all__ = ["empty_queue", "may_have_read_a_part"]
+__all__ = ["can_be_emptied", "had_noted_nothing", "recover"]
 
-# How often a task may be the first in the queue when a worker dies that had noted nothing, before it is taken for the reason.
-TRIES = 3
-# How long to wait for the outcomes that are on their way, in seconds.
-PATIENCE = 5.0
-
-
-def may_have_read_a_part(death: Death) -> bool:
-    """Whether the worker died where it may have been reading."""
-    return death.error is None and death.note is not None and death.note.phase == WAITING and death.exitcode != 0
+# How often to look for news, and how long to wait for the outcomes that are on their way, in seconds.
+TICK = 0.003
+PATIENCE = 10.0
+# How often a worker may be killed over a task that it has not noted: the first time it may have been idle.
+TRIES = 2
 
 
-def empty_queue(watch: Watch) -> bool:
-    """Have all tasks that no worker has begun sent again, by an empty queue. False: this is not such a queue, or it cannot be done now."""
-    reader, lock = getattr(watch.inqueue, "_reader", None), getattr(watch.inqueue, "_rlock", None)
-    if not isinstance(reader, Connection) or lock is None or not _lock_out(watch, lock):
-        return False
-    try:
-        mark = watch.send_mark()
-        limit = time.monotonic() + PATIENCE
-        while not watch.has_come(mark):
-            if time.monotonic() > limit or watch.over or watch.broken is not None:
-                return False
-            time.sleep(0.002)
+class Over(Exception):
+    """The pool ends, or the queue cannot be emptied."""
+
+
+def had_noted_nothing(death: Death) -> bool:
+    """Whether a worker with notes ended where it may have had a task that it had not noted."""
+    return death.error is None and death.note is not None and death.note.phase in (WAITING, UNREADABLE)
+
+
+def key_of(way: UnderWay) -> tuple[Any, Any]:
+    task: Any = way.task
+    return task[0], task[1]
+
+
+def can_be_emptied(queue: Any) -> bool:
+    """Whether `queue` can be read without rebuilding what is in it."""
+    return all(hasattr(getattr(queue, "_reader", None), name) for name in ("poll", "recv_bytes"))
+
+
+def recover(watch: Watch) -> None:
+    """For a thread of its own."""
+    takers: list[threading.Thread] = []
+    while not watch.putting.acquire(timeout=TICK):
         # Whoever puts a task may wait for room, holding this.
-        while not watch.putting.acquire(timeout=0.002):
-            _drain(reader.fileno())
-        _drain(reader.fileno())
-        watch.ends_taken = watch.ends_sent
-        again = _not_begun(watch)
-    finally:
-        lock.release()
-    threading.Thread(target=_send_again, args=(watch, again), name="maniple-pool-errand", daemon=True).start()
-    return True
-
-
-def _lock_out(watch: Watch, lock: Any) -> bool:
-    """Take the readers' lock; workers that hold it, or wait for it, are ended."""
-    for _ in range(50):
-        for pid, note in watch.notes().items():
-            if note is None:
-                # What it does is not known: it may run a task.
-                return False
-            if note.phase != RUNNING and pid not in watch.dismissed:
-                watch.dismissed.add(pid)
-                watch.known[pid].kill()
-        if lock.acquire(True, 0.05):
-            return True
-    return False
-
-
-def _drain(fd: int) -> None:
-    while select.select([fd], [], [], 0)[0] and os.read(fd, 1 << 16):
-        pass
-
-
-def _not_begun(watch: Watch) -> list[UnderWay]:
-    running = {note.task for note in watch.notes().values() if note is not None and note.phase == RUNNING}
-    with watch.changed:
-        waiting = [way for key, way in watch.sent.items() if way.put and key not in running]
-    deaths = [death for death in watch.deaths if may_have_read_a_part(death)]
-    if waiting and deaths:
-        waiting[0].suspected += 1
-        if waiting[0].suspected > TRIES:
-            watch.lose(tuple(waiting.pop(0).task[:2]), deaths[0])
-    return waiting
-
-
-def _send_again(watch: Watch, tasks: list[UnderWay]) -> None:
+        _drain(watch, takers)
     try:
-        for way in tasks:
-            watch.put(way.task)
+        _end_takers(watch, takers)
+        suspects, rest = _take_back(watch)
+        for way in suspects:
+            _try_alone(watch, way)
+        for way in rest:
+            _put(watch, way)
+    except Over:
+        pass
     except Exception as error:
-        watch.give_up(WorkerLostError(f"the queue of tasks does not take them again: {error!r}", 0, None, "", ""))
+        tell(error)
+        watch.give_up(WorkerLostError(f"the queue of tasks cannot be emptied: {error!r}", 0, None, "", ""))
     finally:
         watch.putting.release()
+        watch.recovering = False
+
+
+def _take_back(watch: Watch) -> tuple[list[UnderWay], list[UnderWay]]:
+    """Empties the queue. Gives the tasks that no worker has begun: those that one may have taken, and the others."""
+    _drain(watch)
+    ended = _end_idle(watch)
+    _drain(watch)
+    running = {note.task for note in watch.notes().values() if note is not None and note.phase == RUNNING}
+    running |= {death.note.task for death in list(watch.deaths) if death.note and death.note.phase == RUNNING}
+    sent = watch.all_sent()
+    mark, limit = watch.send_mark(), time.monotonic() + PATIENCE
+    while not watch.has_come(mark):
+        _pause(watch)
+        if time.monotonic() > limit:
+            raise Over
+    with watch.changed:
+        tasks = [way for key, way in watch.sent.items() if way.put and key not in running and key not in sent]
+    guilty = _noted_nothing(watch)
+    return tasks[: ended + len(guilty)], tasks[ended + len(guilty) :]
+
+
+def _try_alone(watch: Watch, way: UnderWay) -> None:
+    key = key_of(way)
+    _put(watch, way)
+    while True:
+        _pause(watch)
+        if key not in watch.sent or any(
+            note and note.phase == RUNNING and note.task == key for note in watch.notes().values()
+        ):
+            return
+        if any(death.note and death.note.task == key and death.note.phase == RUNNING for death in list(watch.deaths)):
+            return
+        if key in watch.all_sent():
+            return
+        for death in _noted_nothing(watch):
+            _drain(watch)
+            way.suspected += 1
+            unreadable = death.note is not None and death.note.phase == UNREADABLE
+            if unreadable or way.suspected >= TRIES:
+                watch.lose(key, death)
+                return
+            _put(watch, way)
+
+
+def _put(watch: Watch, way: UnderWay) -> None:
+    key = key_of(way)
+    with watch.changed:
+        if key not in watch.sent:
+            return
+        # In the order in which they are in the queue.
+        watch.sent[key] = watch.sent.pop(key)
+    watch.put(way.task)
+
+
+def _noted_nothing(watch: Watch) -> list[Death]:
+    """Such deaths since the last time."""
+    deaths = [death for death in list(watch.deaths) if had_noted_nothing(death)]
+    for death in deaths:
+        watch.deaths.remove(death)
+    return deaths
+
+
+def _end_idle(watch: Watch) -> int:
+    """End the workers that run nothing, and wait for that. Gives how many there were."""
+    idle = [pid for pid, note in watch.notes().items() if note is not None and note.phase != RUNNING]
+    for pid in idle:
+        watch.dismissed.add(pid)
+        process = watch.known.get(pid)
+        if process is not None and process.exitcode is None:
+            process.kill()
+    watch.wake()
+    while any(pid in watch.known for pid in idle):
+        _pause(watch)
+    return len(idle)
+
+
+def _pause(watch: Watch) -> None:
+    if watch.over or watch.broken is not None:
+        raise Over
+    time.sleep(TICK)
+
+
+def _drain(watch: Watch, takers: list[threading.Thread] | None = None) -> None:
+    """Take out what is in the queue. `takers`: what may still take something, where nothing can be put now."""
+    reader = watch.inqueue._reader
+    is_pipe = isinstance(reader, Connection)
+    while select.select([reader.fileno()], [], [], 0)[0] if is_pipe else reader.poll(0):
+        # Of a pipe, bytes: it may begin in the middle of a message. A worker may be faster, so this may wait.
+        take, args = (os.read, (reader.fileno(), 1 << 16)) if is_pipe else (reader.recv_bytes, ())
+        taker = threading.Thread(target=take, args=args, name="maniple-pool-errand", daemon=True)
+        taker.start()
+        taker.join(0.2)
+        if takers is not None:
+            takers.append(taker)
+            return
+        _end_takers(watch, [taker])
+
+
+def _end_takers(watch: Watch, takers: list[threading.Thread]) -> None:
+    for taker in takers:
+        while taker.is_alive():
+            # Something else to take. If a worker takes it, that ends.
+            watch.put(None)
+            taker.join(0.1)

@@ -10,6 +10,7 @@ from . import get_context, util
 from ._board import Board, InitArgs
 from ._queue_choice import fitting, is_standard, warn_of_misfits
 from ._queue_pool import QueueParts, ThreadQueueParts, end_processes
+from ._queue_reset import can_be_emptied
 from ._queue_watch import JobTable, Watch
 from .process import BaseProcess
 
@@ -43,6 +44,7 @@ def start(
     cache.watch = watch = Watch(pool._processes, board, AHEAD + pool._processes if plain else None)
     watch.cache, watch.put = cache, pool._quick_put
     watch.inqueue, watch.outqueue = pool._inqueue, pool._outqueue
+    watch.keeps = board is not None and can_be_emptied(pool._inqueue)
     pool._maxtasksperchild, pool._initializer = maxtasksperchild, initializer
     pool._initargs = InitArgs.of(initargs, board)
     try:

@@ -6,7 +6,9 @@ effect raises an error that says so.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from collections.abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from ._maniple import Log
 
-__all__ = ["Places", "Undone", "missing", "no_buffer"]
+__all__ = ["Part", "Places", "Undone", "condition_of", "no_buffer"]
 
 
 class Places:
@@ -80,13 +82,36 @@ class Nothing(deque[object]):
 no_buffer = Nothing()
 
 
-def missing(queue: Any, name: str, parts: tuple[str, ...]) -> AttributeError:
-    kind = type(queue).__name__
-    if name in parts and not queue._fed:
-        return AttributeError(
-            f"this {kind} has no {name}: its items lie in shared memory, and no lock is held while they are put or got. "
-            f"A subclass of which a method uses {name} gets a queue that has it.",
-            name=name,
-            obj=queue,
-        )
-    return AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=queue)
+class Part:
+    """What is found under the name of a part in a queue that has none: a view of it, or an error.
+
+    A queue that has the part has it among its own attributes, which go before.  (A `__getattr__` of the class would do as well, but
+    make each look at an attribute several times as slow.)
+    """
+
+    def __init__(self, view: Callable[[Any], Any] | None = None) -> None:
+        self._view = view
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, queue: Any, owner: type) -> Any:
+        if queue is None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
+        kind, name = type(queue).__name__, self._name
+        if queue._fed:  # its class makes the parts, and has not made this one
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=queue)
+        if self._view is None:
+            raise AttributeError(
+                f"this {kind} has no {name}: its items lie in shared memory, and no lock is held while they are put or got. "
+                f"A subclass of which a method uses {name}, or which sets _uses_parts = True, gets a queue that has it.",
+                name=name,
+                obj=queue,
+            )
+        return self._view(queue)
+
+
+def condition_of(queue: Any) -> threading.Condition:
+    """What guards the buffer; the same whenever it is asked for."""
+    made = vars(queue)["_notempty"] = threading.Condition(threading.Lock())
+    return made

@@ -13,9 +13,7 @@ the mark does. Where no note tells, the workers are *renewed*: they are sent as 
 lie behind all tasks in the queue. When every worker that waited has moved on or ended, the tasks sent before that have all been
 taken; those that no worker runs and that have no outcome are lost.
 
-Where the queue of tasks is a pipe, a worker that is killed while it takes a task may have read a part of it, and whoever reads on
-reads nonsense. Then the queue is *emptied*: the workers that run nothing are ended, the pipe is drained, and what no worker had begun
-is sent again (`_queue_reset.py`).
+Workers with notes are not renewed: the queue is emptied, and what no worker had begun is sent again (`_queue_reset.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from functools import partial
 from . import util
 from ._board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
 from ._payload import ResultDecodeError, WorkerLostError, lost, unreadable
-from ._queue_reset import empty_queue, may_have_read_a_part
+from ._queue_reset import had_noted_nothing, recover
 from ._results import tell
 
 TYPE_CHECKING = False
@@ -82,10 +80,12 @@ class JobTable(dict):  # type: ignore[type-arg]
 class UnderWay:
     """A task that was sent and has no outcome."""
 
-    __slots__ = ("name", "number", "put", "suspected", "task")
+    __slots__ = ("name", "put", "suspected", "task")
 
-    def __init__(self, number: int, task: Any) -> None:
-        self.number, self.task, self.name = number, task, _name_of(task)
+    def __init__(self, task: Any, keep: bool) -> None:
+        # The task itself only where it may have to be sent again: it keeps its arguments alive.
+        self.task = task if keep else None
+        self.name = _name_of(task)
         # It is in the queue, or was; and how often it was the first in it when a worker died that had noted nothing.
         self.put = False
         self.suspected = 0
@@ -140,12 +140,12 @@ class Watch:
         self.putting = threading.Lock()
         self.looking = threading.Lock()
         self.sent: dict[Task, UnderWay] = {}
-        self.number = 0
         # Tasks that were ended without an outcome, and the thread that does so just now.
         self.given_up: dict[Task, int] = {}
         self.broken: BaseException | None = None
         self.over = False
         self.known: dict[int, Any] = {}
+        self.buried: set[int] = set()
         self.deaths: collections.deque[Death] = collections.deque()
         self.renewal: Renewal | None = None
         # Workers that were ended by `empty_queue`.
@@ -159,6 +159,10 @@ class Watch:
         self.put: Callable[[Any], Any] = lambda _: None
         self.inqueue: Any = None
         self.outqueue: Any = None
+        # The tasks themselves are kept while they are under way: they may have to be sent again.
+        self.keeps = False
+        self.recovering = False
+        self.finished: set[Task] = set()
         self.cache: JobTable | None = None
 
     # ---- tasks ----
@@ -178,8 +182,7 @@ class Watch:
                 raise self.broken
             if self.over:
                 return
-            self.number += 1
-            self.sent[key] = way = UnderWay(self.number, task)
+            self.sent[key] = way = UnderWay(task, self.keeps)
         try:
             with self.putting:
                 self.put(task)
@@ -223,7 +226,7 @@ class Watch:
     def stray(self, job: Any, place: Any) -> None:
         if job == self.mark_job:
             self.marks_seen = max(self.marks_seen, place)
-            self._wake()
+            self.wake()
         else:
             self.arrived((job, place))
 
@@ -249,21 +252,31 @@ class Watch:
                 self.looking.release()
 
     def _look(self, workers: Iterable[Any]) -> None:
-        for process in list(workers):
-            if isinstance(pid := getattr(process, "pid", None), int):
-                self.known.setdefault(pid, process)
+        listed = {process.pid: process for process in list(workers) if isinstance(getattr(process, "pid", None), int)}
+        # Those that have ended stay in the list until they are joined.
+        self.buried &= listed.keys()
+        self.known |= {pid: process for pid, process in listed.items() if pid not in self.buried}
         for pid, process in list(self.known.items()):
             if process.exitcode is not None:
                 del self.known[pid]
+                self.buried.add(pid)
                 self._ended(pid, process.exitcode)
-        if any(may_have_read_a_part(death) for death in self.deaths) and empty_queue(self):
-            self.deaths = collections.deque(death for death in self.deaths if not _had_noted_nothing(death))
+        if self.keeps and not self.recovering and self.sent and any(map(had_noted_nothing, list(self.deaths))):
+            self.recovering = True
+            self.errand(recover, self)
         for death in list(self.deaths):
+            if self.recovering and had_noted_nothing(death):
+                continue
             if self._settled(death):
-                self.deaths.remove(death)
+                try:
+                    self.deaths.remove(death)
+                except ValueError:
+                    pass  # `recover` has seen to it
 
     def _ended(self, pid: int, exitcode: int) -> None:
         note = self.board.last_words(pid) if self.board else None
+        if note is not None:
+            self.finished = {key for key in self.finished | note.sent if key in self.sent}
         # Whether it found an end of work; one without notes may have had enough tasks.
         left = exitcode == 0 if note is None else note.phase == LEFT
         self.ends_taken += left
@@ -273,7 +286,7 @@ class Watch:
             self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
         elif note is not None and note.phase == DONE:
             pass
-        elif pid in self.dismissed:
+        elif pid in self.dismissed and (note is None or note.phase != RUNNING):
             self.dismissed.discard(pid)
         elif not left or (note is None and self.renewal is None):
             self.deaths.append(Death(pid, exitcode, note))
@@ -291,7 +304,7 @@ class Watch:
             if not self.sent:
                 return True
         if death.mark is None:
-            death.sent = self._all_sent(death.note)
+            death.sent = self.all_sent()
             death.mark = self.send_mark()
         if not self.has_come(death.mark):
             return False
@@ -312,7 +325,7 @@ class Watch:
         if missing:
             self.lose(missing[0], death)
             return True
-        if time.monotonic() - death.since < GRACE:
+        if self.board is not None or time.monotonic() - death.since < GRACE:
             # Its worker may not have noted yet that it sent it.
             death.mark = None
         return False
@@ -339,9 +352,7 @@ class Watch:
             renewal.mark = self.send_mark()
         if not self.has_come(renewal.mark):
             return False
-        # Those that came meanwhile have taken tasks of these, too.
         sharing = [other for other in self.deaths if other.renewal is renewal]
-        sharing += [other for other in self.deaths if other.renewal is None and _had_noted_nothing(other)]
         for key in self._nowhere(renewal.tasks or []):
             self.lose(key, sharing.pop(0) if len(sharing) > 1 else sharing[0])
         if self.renewal is renewal:
@@ -389,9 +400,9 @@ class Watch:
     def notes(self) -> dict[int, Note | None]:
         return {pid: self.board.read(pid) if self.board else None for pid in self.known}
 
-    def _all_sent(self, of_dead: Note | None) -> set[Task]:
-        notes = [*self.notes().values(), of_dead]
-        return {task for note in notes if note is not None for task in note.sent}
+    def all_sent(self) -> set[Task]:
+        """The tasks under way whose workers have noted that they sent an outcome; and of those that have one, the latest."""
+        return self.finished | {task for note in self.notes().values() if note is not None for task in note.sent}
 
     # ---- ends ----
 
@@ -470,9 +481,9 @@ class Watch:
 
     def _report(self, death: Death) -> None:
         self.deaths.append(death)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         if self.cache is not None:
             self.cache.notifier.put(None)
 
@@ -486,10 +497,6 @@ class Watch:
                 util.debug("a pool's queue refused: %s", error)
 
         threading.Thread(target=go, name="maniple-pool-errand", daemon=True).start()
-
-
-def _had_noted_nothing(death: Death) -> bool:
-    return death.error is None and death.note is not None and death.note.phase in (WAITING, UNREADABLE)
 
 
 def _name_of(task: Any) -> str:

@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from math import ceil
+from operator import index
 
 from . import util
+from ._connection_parts import Parts, go_through_parts
 from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
 from .reduction import ForkingPickler as _StandardPickler
@@ -50,13 +52,18 @@ default_family = "AF_UNIX" if hasattr(socket, "AF_UNIX") else "AF_INET"
 families = list(dict.fromkeys(("AF_INET", default_family)))
 
 
-class _ConnectionBase(Channel):
+class _ConnectionBase(Channel, Parts):
     """What every connection has: its handle, what it may do, and messages made of bytes or of objects.
 
-    Sending, receiving and polling are native (`Channel`).
+    Sending, receiving and polling are native (`Channel`), except where a subclass overrides the parts of them.
     """
 
+    def __init_subclass__(cls, **kwds: Any) -> None:
+        super().__init_subclass__(**kwds)
+        go_through_parts(cls)
+
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
+        go_through_parts(type(self))  # a program may have put some of its own into the class
         number = handle.__index__()
         if number < 0:
             raise ValueError("invalid handle")
@@ -133,6 +140,15 @@ def _connection_over(sock: socket.socket) -> Connection:
 _LONGEST_POLL = 0x7FFFFFFF
 
 
+def new_poller() -> select.poll:
+    """`select.poll`, or what stands in for it."""
+    if hasattr(select, "poll"):
+        return select.poll()
+    from ._greenlets import SelectPoller
+
+    return SelectPoller()  # type: ignore[return-value]  # all that is used of it
+
+
 def _wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[int, int]]:
     """What `poller` reports within `timeout` seconds; None waits for ever, a negative number not at all."""
     milliseconds = None if timeout is None else ceil(timeout * 1000) if timeout > 0 else 0
@@ -151,10 +167,13 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     whatever else is a descriptor or has a ``fileno()``.
     """
     objects = list(object_list)
-    descriptors = [
-        obj if type(obj) is int else obj.fileno() if hasattr(obj, "fileno") else obj.__index__() for obj in objects
-    ]
-    poller = select.poll()
+    try:
+        descriptors = [
+            obj if type(obj) is int else obj.fileno() if hasattr(obj, "fileno") else index(obj) for obj in objects
+        ]
+    except TypeError as error:
+        raise ValueError(f"cannot wait for something that is no connection, socket or descriptor: {error}") from None
+    poller = new_poller()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
     ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
@@ -260,14 +279,7 @@ class Listener:
             return inner.accept()
         if isinstance(inner, SocketListener) and type(inner).accept is SocketListener.accept:
             return inner._admit(key)
-        conn = inner.accept()  # a program's own
-        try:
-            deliver_challenge(conn, key)
-            answer_challenge(conn, key)
-        except BaseException:
-            conn.close()
-            raise
-        return conn
+        return _let_in(inner.accept(), key)  # a program's own
 
     def close(self) -> None:
         """Accept no more; the path of a socket is removed."""
@@ -309,6 +321,17 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
     return conn
 
 
+def _let_in(conn: Connection, key: bytes) -> Connection:
+    """`conn`, whose other end has shown that it knows `key`; otherwise it is closed."""
+    try:
+        deliver_challenge(conn, key)
+        answer_challenge(conn, key)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
 class SocketListener:
     """A listening socket, as `Listener` uses it."""
 
@@ -335,6 +358,11 @@ class SocketListener:
 
     def _admit(self, key: bytes | None) -> Connection:
         """The next connection, if `key` is given from a client that knows it."""
+        if type(self._socket).__module__ != "socket":
+            # The program's, or that of a library which lets others run meanwhile in the same thread (gevent): its way to wait.
+            sock, self._last_accepted = self._socket.accept()
+            conn = _connection_over(sock)
+            return conn if key is None else _let_in(conn, key)
         taken = self._reception.admit(self._socket.fileno(), key, self._socket.gettimeout())
         if taken is None:
             raise TimeoutError("timed out")

@@ -18,6 +18,7 @@ program's processes away but leaves it to report on them.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import select
@@ -88,7 +89,7 @@ class _Pipe:
 
 def _has_data(fd: int) -> bool:
     """Wait until a pipe can be read; tell whether from data, or because it has ended."""
-    poller = select.poll()
+    poller = connection.new_poller()
     poller.register(fd, select.POLLIN)
     return any(flags & select.POLLIN for _, flags in poller.poll())
 
@@ -181,13 +182,13 @@ class ForkServer:
             self._hang_up()
             self._line, self._line_key = line, key
             # Or the interpreter complains at its end that it was left open.
-            self._closing = util.Finalize(None, line.close, exitpriority=-100)
+            atexit.unregister(self._hang_up)
+            atexit.register(self._hang_up)
         return self._line
 
     def _hang_up(self) -> None:
         if self._line is not None:
             self._line.close()
-            self._closing.cancel()
             self._line = None
 
     def _was_killed(self) -> bool:
@@ -371,6 +372,7 @@ class _Server:
         self._status_of: dict[int, int] = {}  # pid -> status pipe
         self._lines: set[net.socket] = set()  # to clients that know the key
         self._guests: dict[net.socket, float] = {}  # to others -> when they are closed
+        self._to_import = ["synchronize", "queues", "popen_forkserver", "_payload", "_workers"]
         self._wake_r, self._wake_w = os.pipe()
         for fd in (self._wake_r, self._wake_w):
             os.set_blocking(fd, False)
@@ -478,6 +480,12 @@ class _Server:
         with suppress(BrokenPipeError):
             write_signed(status_w, pid)
         util.close_fds(data_r, *fds)
+        self._stock_up()
+
+    def _stock_up(self) -> None:
+        """After the first child, which is not kept waiting by it: import what most children need of this package."""
+        while self._to_import:
+            __import__(f"{__package__}.{self._to_import.pop()}")
 
 
 def _serve_one(child_r: int, fds: list[int], unused_fds: list[int], handlers: dict[int, Any]) -> int:

@@ -113,12 +113,13 @@ class Pool(QueueParts):
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
+        given = () if initializer is None else tuple(initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
             from ._queue_start import start
 
-            start(self, initializer, tuple(initargs), maxtasksperchild, handles)
+            start(self, initializer, given, maxtasksperchild, handles)
         else:
-            workers = self._make_workers(initializer, tuple(initargs), maxtasksperchild)
+            workers = self._make_workers(initializer, given, maxtasksperchild)
             workers.start()
             self._terminate = util.Finalize(self, workers.terminate, exitpriority=15)
             self._workers, self._hub = workers, workers.hub
@@ -291,6 +292,8 @@ class Pool(QueueParts):
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if chunksize == 1:
+            chunksize = 1  # of whatever type it was
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         hub = self._hub

@@ -222,16 +222,16 @@ class Popen:
         finalizer = Finalize(self, _release, held)
 
         def life() -> int:
+            _imports_under_way.forget(loaded)
             _drop_inherited_lifelines()
             code: int = process_obj._bootstrap(wires.become_child() if wires.ended else wires.lifeline_r)
             return code
 
-        _fork_intent.preserve_fd = True
         loaded = _imports_under_way.look()
+        _fork_intent.preserve_fd = True
         try:
             pid = os.fork()
             if pid == 0:
-                _imports_under_way.forget(loaded)
                 _forked.live_and_exit(life)
         except BaseException:
             finalizer.cancel()

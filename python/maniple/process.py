@@ -137,6 +137,9 @@ class BaseProcess:
             raise ValueError(f"process object is closed: {self._name}")
         return self._popen
 
+    def _check_closed(self) -> None:
+        self._opened()
+
     def _opened_here(self, action: str) -> Any:
         """The same, for what only the process that made this object may do."""
         popen = self._opened()
@@ -351,8 +354,11 @@ class BaseProcess:
         finally:
             # What is registered with atexit is done by the caller, children waited for among it: as at a program's end, and as
             # the standard package does it since 3.13.
-            if _HELPERS_END_FIRST and len(threading._active) > 1:  # type: ignore[attr-defined]  # a call less in every child
-                util._end_helpers_of_threads()
+            if _HELPERS_END_FIRST:
+                if not _exit_work_follows:
+                    util._exit_function()
+                elif len(threading._active) > 1:  # type: ignore[attr-defined]  # a call less in every child
+                    util._end_helpers_of_threads()
             threading._shutdown()  # type: ignore[attr-defined]
             util.info("process exiting with exitcode %d", code)
             util._flush_std_streams()
@@ -361,6 +367,8 @@ class BaseProcess:
 
 # Until then daemonic children were terminated before threads were waited for; a thread may wait for one.
 _HELPERS_END_FIRST = sys.version_info < (3, 13)
+# Set by a caller of `_bootstrap` that sees to it. One of a program's own, written for the standard package of that time, does not.
+_exit_work_follows = False
 
 
 def _code_of(leaving: SystemExit) -> int:
@@ -449,6 +457,16 @@ class _ParentProcess(_Unstarted):
     pid = ident
 
 
+def _key_of_the_standard_package() -> bytes:
+    """The key that the standard package has in this process; empty where it is not loaded.
+
+    A library that starts Python itself, and in it the standard package (loky does), tells that package the key of the program.  What
+    it is then sent from here, a manager's proxy or a descriptor, is to be let in.
+    """
+    theirs = sys.modules.get("multiprocessing.process")
+    return bytes(getattr(getattr(theirs, "_current_process", None), "_config", {}).get("authkey", b""))
+
+
 class _MainProcess(_Unstarted):
     """The process in which the program began, or one that nobody of ours started."""
 
@@ -456,7 +474,8 @@ class _MainProcess(_Unstarted):
         super().__init__("MainProcess")
         # Both are copied to all relatives.  The prefix keeps the names of their
         # semaphores apart from those of other programs.
-        self._config.update(authkey=AuthenticationString(os.urandom(32)), semprefix="/mp")
+        key = _key_of_the_standard_package() or os.urandom(32)
+        self._config.update(authkey=AuthenticationString(key), semprefix="/mp")
 
     def close(self) -> None:
         """Nothing to give up."""

@@ -17,7 +17,6 @@ A subclass that uses the parts of which the standard queue consists gets them (`
 from __future__ import annotations
 
 import os
-import threading
 import types
 from queue import Empty, Full  # noqa: F401
 from traceback import print_exception
@@ -29,8 +28,9 @@ from ._maniple import Log
 from ._native_sync import SEM_VALUE_MAX
 from ._queue_ends import End as _End
 from ._queue_ends import EndSlot as _EndSlot
+from ._queue_views import Part, Places, Undone, condition_of, no_buffer
 from .synchronize import check_spawning, made_for_fork
-from .util import debug, register_after_fork
+from .util import Finalize, debug, info, is_exiting, register_after_fork  # noqa: F401  # as are these
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,16 @@ class Queue(FedQueue):
     # Nothing in it minds how a child was started. It is refused where its locks would be in the standard package, so that a program
     # that works here works there.
     _by_fork_only = False
-    _reader, _writer = _EndSlot("_reader"), _EndSlot("_writer")
+    _reader, _writer = _EndSlot(), _EndSlot()
+
+    # Of one without the parts of the standard queue.
+    _rlock, _wlock = Part(), Part()
+    _sem = Part(lambda queue: Places(queue._maxsize, queue._log))
+    _buffer = Part(lambda queue: no_buffer)
+    _notempty = Part(condition_of)
+    _send_bytes = Part(lambda queue: queue._writer.send_bytes)
+    _recv_bytes = Part(lambda queue: queue._reader.recv_bytes)
+    _poll = Part(lambda queue: queue._reader.poll)
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         self._by_fork_only = made_for_fork(ctx)
@@ -98,22 +107,6 @@ class Queue(FedQueue):
         self._share(log)
         self._begin()
 
-    def __getattr__(self, name: str) -> Any:
-        # What the standard queue has besides, of one that has no need of it.
-        from . import _queue_views
-
-        if not self._fed:
-            if name == "_sem":
-                return _queue_views.Places(self._maxsize, self._log)
-            if name == "_buffer":
-                return _queue_views.no_buffer
-            if name == "_notempty":
-                made = vars(self)[name] = threading.Condition(threading.Lock())
-                return made
-            if name in ("_send_bytes", "_recv_bytes", "_poll"):
-                return getattr(self._writer if name == "_send_bytes" else self._reader, name[1:])
-        raise _queue_views.missing(self, name, ("_rlock", "_wlock", "_cond"))
-
     def _refuse(self) -> None:
         raise ValueError(f"Queue {self!r} is closed")
 
@@ -128,7 +121,7 @@ class Queue(FedQueue):
             return super().put(obj, block, timeout)
         if not self._used:
             self._first_put()
-        elif self._reporter is not None:
+        if self._reporter is not None:
             self._reporter.catch_up()
         problem = self._log.put(obj, self._counted, block, timeout)
         if problem is None:
@@ -242,12 +235,8 @@ class JoinableQueue(Queue, FedJoinable):
 
     _is_ours = _counted = True
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "_unfinished_tasks" and not self._fed:
-            from ._queue_views import Undone
-
-            return Undone(self._log)
-        return super().__getattr__(name)
+    _unfinished_tasks = Part(lambda queue: Undone(queue._log))
+    _cond = Part()
 
     def _let_go(self) -> None:
         """What is still to be done can be waited for after `close`."""
@@ -271,7 +260,9 @@ class SimpleQueue(FedSimpleQueue):
     """A queue without a bound, and with nothing but `put`, `get`, `empty` and `close`."""
 
     _is_ours, _by_fork_only = True, False
-    _reader, _writer = _EndSlot("_reader"), _EndSlot("_writer")
+    _reader, _writer = _EndSlot(), _EndSlot()
+    _rlock, _wlock = Part(), Part()
+    _poll = Part(lambda queue: queue._reader.poll)
 
     def __init__(self, *, ctx: Any) -> None:
         self._by_fork_only = made_for_fork(ctx)
@@ -292,13 +283,6 @@ class SimpleQueue(FedSimpleQueue):
             super().__setstate__(state)
         else:
             self._share(*state)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_poll":
-            return self._reader.poll
-        from ._queue_views import missing
-
-        raise missing(self, name, ("_rlock", "_wlock"))
 
     def put(self, obj: Any) -> None:
         """Put an item in."""

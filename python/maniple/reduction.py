@@ -13,6 +13,7 @@ other time the resource sharer hands it over on request.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -92,10 +93,18 @@ class ForkingPickler(Pickler):
     loads = staticmethod(loads)
 
 
-#: the class and its two functions as they are here, by which what bypasses them sees that a program has replaced them
-_as_made = ForkingPickler, vars(ForkingPickler)["dumps"], vars(ForkingPickler)["loads"]
+#: the class, its dict, and its two functions as they are here: what bypasses these sees by them that a program has replaced one
+_as_made = ForkingPickler, gc.get_referents(vars(ForkingPickler))[0], *map(vars(ForkingPickler).get, ("dumps", "loads"))
 _own_reducers = ForkingPickler._extra_reducers
 _merged_from: dict[Any, Any] = {}
+
+
+def _program_s_pickler(module: Any, function: str) -> Any:
+    """What a program has put into the place of a module's `_ForkingPickler`, or of a function of the class; None: nothing."""
+    pickler, made, own = module._ForkingPickler, _as_made[0], _as_made[1]
+    if pickler is made and own.get(function) in _as_made[2:]:
+        return None
+    return pickler
 
 
 class _QuickPickler(Pickler):

@@ -153,12 +153,18 @@ class _ResourceSharer:
         self._thread.start()
 
     def _serve(self, listener: Any, offers: _Offers) -> None:
+        from .context import AuthenticationError
+
         if hasattr(signal, "pthread_sigmask"):
             # Signals are the main thread's business.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             try:
-                conn = listener.accept()
+                try:
+                    conn = listener.accept()
+                except (AuthenticationError, EOFError) as stranger:
+                    util.info("a client was not let in: %s", stranger)
+                    continue
                 if not conn.poll(_AT_ONCE):
                     # A relative that was stopped, say: the others are not to wait for it.
                     Thread(target=self._hand_out_late, args=(conn, offers, listener), daemon=True).start()
@@ -171,8 +177,11 @@ class _ResourceSharer:
                 sys.excepthook(*sys.exc_info())
 
     def _hand_out_late(self, conn: Any, offers: _Offers, listener: Any) -> None:
-        if not self._hand_out(conn, offers):
-            listener.close()  # ends `_serve`
+        try:
+            if not self._hand_out(conn, offers):
+                listener.close()  # ends `_serve`
+        except Exception as error:
+            util.info("a descriptor was not fetched: %s", error)
 
     def _hand_out(self, conn: Any, offers: _Offers) -> bool:
         """Give a client what it asks for; False where it asks the thread to end."""

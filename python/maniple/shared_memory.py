@@ -112,6 +112,8 @@ class SharedMemory:
     _close_fd = staticmethod(os.close)
 
     def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = _UNSAID) -> None:
+        if not (name is None or isinstance(name, str)):
+            raise TypeError(f"the name of shared memory is a str, not {type(name).__name__}")
         if size < 0:
             raise ValueError("'size' must be a positive integer")
         if create:
@@ -139,14 +141,14 @@ class SharedMemory:
 
     def _register(self) -> None:
         if self._track:
-            resource_tracker.register(self._path(), rtype="shared_memory")
+            resource_tracker.register(self._path(), "shared_memory")
             self._registered = True
 
     def _unregister(self) -> None:
         if self._registered or (self._track and resource_tracker._resource_tracker._fd is not None):
             # Also what a relative has made, who shares the tracker; one who does not share it finds out by itself.
             self._registered = False
-            resource_tracker.unregister(self._path(), rtype="shared_memory")
+            resource_tracker.unregister(self._path(), "shared_memory")
 
     def _path(self) -> str:
         if self._name is None:
@@ -256,6 +258,12 @@ _encoding = "utf8"
 _UNCHANGED, _TEXT, _BYTES, _NOTHING = range(4)
 
 
+class _NotShareable(KeyError, ValueError):
+    """A value of a type that has no place in a list; KeyError with the standard package."""
+
+    __str__ = Exception.__str__
+
+
 class ShareableList:
     """A list in shared memory: its length is fixed, its items are int (64 bits), float, bool, str, bytes or None.
 
@@ -315,7 +323,9 @@ class ShareableList:
             (known for kind, known in cls._types_mapping.items() if isinstance(value, kind)), None
         )
         if fmt is None:
-            raise ValueError(f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None")
+            raise _NotShareable(
+                f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None"
+            )
         if "%" not in fmt:
             return fmt
         slot = cls._alignment * (len(value) // cls._alignment + 1)

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from . import context, heap
 from ._maniple import Guarded, LockedField
 from .context import assert_spawning, reduction
+from .reduction import ForkingPickler as _StandardPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
 
 get_context = context._default_context.get_context
+#: what ctypes objects are registered with; a program may put another class here
+_ForkingPickler = getattr(reduction, "ForkingPickler", _StandardPickler)
 
 typecode_to_type: dict[str, type] = dict(
     zip(
@@ -51,7 +54,7 @@ def _kind(typecode_or_type: str | type) -> Any:
 
 def _placed(kind: type, memory: heap.BufferWrapper) -> Any:
     """A ctypes object of type `kind` at the start of `memory`, which lives as long as the object."""
-    reduction.register(kind, reduce_ctype)
+    _ForkingPickler.register(kind, reduce_ctype)
     obj = kind.from_buffer(memory.create_memoryview())
     obj._wrapper = memory
     return obj
@@ -89,7 +92,7 @@ def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
 
 def _with_lock(obj: Any, lock: Any, ctx: Any) -> Any:
     """`obj` as it is where `lock` is False; else wrapped with `lock`, or with a fresh RLock for True and None."""
-    if lock is True or lock is None:
+    if lock in (True, None):
         return synchronized(obj, None, ctx)
     if lock is not False and not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")

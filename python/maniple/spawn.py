@@ -151,6 +151,7 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
             if inherited is not None:
                 os.set_inheritable(inherited, False)
         fd, sentinel = pipe_handle, os.dup(pipe_handle)
+    process._exit_work_follows = True
     try:
         code = _main(fd, sentinel)
     finally:

@@ -333,7 +333,7 @@ class Barrier(_ThreadBarrier):
                     raise BrokenBarrierError
                 self._refuse_if_broken()
                 left = self._LOOK_EVERY if deadline is None else deadline - time.monotonic()
-                if left <= 0:
+                if not left > 0:  # nor a number
                     raise BrokenBarrierError
                 self._cond.wait(min(left, self._LOOK_EVERY))
         except BaseException:

@@ -236,6 +236,8 @@ def _run_after_forkers(ours_only: bool = False) -> None:
 
 # What every forked child does first, whoever forked it.
 _first_in_child: list[Callable[[], object]] = []
+#: whether the registered functions are called in a child that this package did not start
+_forked_by_program = False
 
 
 def _in_forked_child() -> None:
@@ -251,7 +253,12 @@ def _in_forked_child() -> None:
         return
     process._children.clear()  # they are not this process's, to be waited for or terminated at its end
     current_process()._config["tempdir"] = None  # the parent removes it at its own end
-    _run_after_forkers(ours_only=True)
+    global _forked_by_program
+    _forked_by_program = True
+    try:
+        _run_after_forkers(ours_only=True)
+    finally:
+        _forked_by_program = False
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,64 @@ def test_programs_and_tools_find_it_as_the_standard_package() -> None:
         assert subprocess.check_output(ours, stderr=subprocess.DEVNULL, timeout=60) == subprocess.check_output(
             plain, stderr=subprocess.DEVNULL, timeout=60
         )
+
+
+EARLY = """
+import multiprocessing, multiprocessing.process, multiprocessing.spawn, sys
+from multiprocessing import Process, Queue, cpu_count
+from multiprocessing.context import TimeoutError
+
+first = multiprocessing.process.BaseProcess._bootstrap
+
+
+def _bootstrap(self, *args, **kwargs):
+    print("begun", flush=True)
+    return first(self, *args, **kwargs)
+
+
+def replace():
+    inner = multiprocessing.spawn.get_preparation_data
+
+    def get_preparation_data(name):
+        return inner(name) | {"replaced": True}
+
+    multiprocessing.process.BaseProcess._bootstrap = _bootstrap
+    multiprocessing.spawn.get_preparation_data = get_preparation_data
+    multiprocessing._replaced = True
+
+
+if not hasattr(multiprocessing, "_replaced"):
+    replace()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_what_was_replaced_before_is_replaced_here(tmp_path: Path, method: str) -> None:
+    """As coverage does when it is started by a file of site-packages, before ``-m maniple`` is looked at."""
+    (tmp_path / "early.py").write_text(EARLY)
+    (tmp_path / "sitecustomize.py").write_text("import early\n")
+    (tmp_path / "program.py").write_text(
+        "import early, multiprocessing, multiprocessing.process, multiprocessing.context\n"
+        "def same(): return (early.Process is multiprocessing.Process, early.Queue == multiprocessing.Queue,"
+        " early.cpu_count == multiprocessing.cpu_count, early.TimeoutError is multiprocessing.TimeoutError,"
+        " early.multiprocessing is multiprocessing, multiprocessing._replaced,"
+        " multiprocessing.process.BaseProcess._bootstrap is early._bootstrap)\n"
+        "if __name__ == '__main__':\n"
+        "    print(*same())\n"
+        f"    context = multiprocessing.get_context({method!r})\n"
+        "    print('replaced' in multiprocessing.spawn.get_preparation_data('name'))\n"
+        "    with context.Pool(1) as pool: print(*pool.apply(same)); pool.close(); pool.join()\n"
+        "    print(type(pool).map.__module__)\n"
+    )
+    outcomes = []
+    for who in (PLAIN, OURS):
+        line = [sys.executable, *who, str(tmp_path / "program.py")]
+        environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        outcomes.append(subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60))
+    plain, ours = outcomes
+    assert (ours.returncode, ours.stderr) == (0, "")
+    assert ours.stdout == plain.stdout.replace("multiprocessing.pool", "maniple.pool")
+    assert "begun" in ours.stdout
 
 
 def test_a_plain_interpreter_unpickles_queues_and_pipes() -> None:

@@ -46,3 +46,30 @@ def test_joblibs_multiprocessing_backend() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_standard_queue_and_lock_in_our_child(method: str) -> None:
     assert run(PROGRAMS / "neighbours.py", method) == ("300000 child of ours\n0\n", "")
+
+
+def test_a_library_that_starts_the_standard_package_with_our_key_is_let_in() -> None:
+    """loky's workers are no children of ours; they load this package when they unpickle something of it."""
+    program = (
+        "import multiprocessing; multiprocessing.current_process().authkey = b'the key of the program';"
+        "import maniple.process; print(maniple.process.current_process().authkey)"
+    )
+    assert run("-c", program) == ("b'the key of the program'\n", "")
+
+
+def test_joblibs_default_backend() -> None:
+    ours = run("-m", "maniple", PROGRAMS / "joblib_loky.py")
+    assert ours == run(PROGRAMS / "joblib_loky.py")
+@pytest.mark.parametrize("method", METHODS)
+def test_where_threads_are_greenlets(method: str) -> None:
+    pytest.importorskip("gevent")  # not on the newest Python
+    out, _ = run(PROGRAMS / "greenlets.py", "gevent", method)
+    assert out.splitlines() == [
+        "process None True -15",
+        "queue 1225 None",
+        "queue 1225 None",
+        "pipe 100000 None",
+        "lock 100",
+        "pool [0, 1, 4, 9, 16] [0, 1, 4, 9, 16]",
+        "True [81] 81",
+    ]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import unittest.mock
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -159,6 +160,32 @@ def test_a_context_with_queues_of_its_own_is_asked(mp: ModuleType, pool_module: 
     assert get(pool.map_async(square, [2])) == [4]
     end_pool(pool)
     assert Context.made >= 2
+
+
+def test_a_pool_whose_workers_cannot_all_be_started_leaves_none(mp: ModuleType, pool_module: ModuleType) -> None:
+    started: list[Any] = []
+
+    class Process:
+        exitcode = None
+        ended = False
+
+        def __init__(self, **_: Any) -> None:
+            self.name = "Process-1"
+
+        def start(self) -> None:
+            if len(started) == 2:
+                raise OSError("no third one")
+            started.append(self)
+
+        def terminate(self) -> None:
+            self.ended = True
+
+        def join(self) -> None:
+            assert self.ended
+
+    with pytest.raises(OSError, match="no third one"):
+        pool_module.Pool(3, context=unittest.mock.MagicMock(Process=Process))
+    assert [process.ended for process in started] == [True, True]
 
 
 def test_a_pool_of_threads_with_queues_of_its_own(pool_module: ModuleType, calls: list[str]) -> None:

@@ -110,6 +110,45 @@ def test_a_programs_handlers_stand_where_they_stand_with_the_standard_package(
     assert said[1:] == said[:1] * 2
 
 
+OWN_POPEN = """
+import os
+import {package} as mp
+from {package} import popen_fork, util
+
+class Popen(popen_fork.Popen):
+    # As a program has it that was written for Python before 3.13.
+    def _launch(self, process_obj):
+        reader, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(reader)
+            os._exit(process_obj._bootstrap(parent_sentinel=None))
+        os.close(writer)
+        self.sentinel = reader
+        self.finalizer = util.Finalize(self, util.close_fds, (reader,))
+
+class Process(mp.get_context("fork").Process):
+    _Popen = staticmethod(Popen)
+
+def work():
+    util.Finalize(None, print, ("finalizer",), exitpriority=1)
+
+if __name__ == "__main__":
+    process = Process(target=work)
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+
+
+@pytest.mark.skipif(not BEFORE_3_13, reason="finalizers are the caller's business since 3.13")
+def test_finalizers_run_in_a_process_that_a_program_has_forked_itself(mp_package: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(OWN_POPEN.format(package=mp_package))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=40)
+    assert (done.stdout, done.stderr) == ("finalizer\n0\n", "")
+
+
 class Stream:
     """A stream of which something is missing or fails."""
 

@@ -395,11 +395,15 @@ def test_parts_that_an_ordinary_queue_lacks_say_so(mp: ModuleType, mp_package: s
     for one in (queue, simple):
         for name in ("_rlock", "_wlock"):
             assert not hasattr(one, name)
-            with pytest.raises(AttributeError, match=f"{name} gets a queue that has it"):
+            with pytest.raises(AttributeError, match=f"uses {name}, .* gets a queue that has it"):
                 getattr(one, name)
         with pytest.raises(AttributeError, match="no attribute '_nonsense'"):
             one._nonsense  # noqa: B018
         one.close()
+    told = type("Told", (type(simple),), {"_uses_parts": True})(ctx=mp.get_context("fork"))
+    with told._rlock, told._wlock:
+        assert told.empty()
+    told.close()
     with pytest.raises(RuntimeError, match="call put"):
         queue._buffer.append(1)
     with pytest.raises(RuntimeError, match="no semaphore"):

@@ -130,6 +130,32 @@ def test_a_subclass_with_reducers_of_its_own(
     queue.close()
 
 
+def test_a_pickler_put_into_connections_carries_what_managers_are_asked(mp_package: str, tmp_path: Path) -> None:
+    program = """
+        import importlib, sys
+        import cloudpickle
+
+        package = sys.argv[1]
+        managers = importlib.import_module(package + ".managers")
+        connection = importlib.import_module(package + ".connection")
+        cloudpickle.Pickler.dumps, cloudpickle.Pickler.loads = cloudpickle.dumps, cloudpickle.loads
+        connection._ForkingPickler = cloudpickle.Pickler
+
+        class Caller:
+            def call(self, function, *args): return function(*args)
+
+        class Own(managers.BaseManager):
+            pass
+
+        Own.register("Caller", Caller)
+
+        if __name__ == "__main__":
+            with Own() as manager:
+                print(manager.Caller().call(lambda x: x + 1, 2))
+    """
+    assert run(tmp_path, program, mp_package) == "3\n"
+
+
 def test_reducers_taken_out_of_the_table_are_not_used_any_more(
     mp: ModuleType, module: Callable[[str], ModuleType]
 ) -> None:
@@ -343,7 +369,7 @@ def test_a_command_line_of_the_programs_own_still_gets_this_package(mp_package: 
             return [multiprocessing.spawn._python_exe, "-c", text, "--multiprocessing-fork"]
 
         def child(queue):
-            queue.put(multiprocessing.queues.Queue.__mro__[1].__module__.startswith("maniple"))
+            queue.put(multiprocessing.queues.__name__ == "maniple.queues")
 
         if __name__ == "__main__":
             multiprocessing.spawn.get_command_line = get_command_line
@@ -491,3 +517,63 @@ def test_programs_that_replace_register_keep_their_blocks(mp_package: str, tmp_p
             block.close(); block.unlink()
     """
     assert run(tmp_path, program, mp_package, method) == "3\n"
+
+
+# -- connections
+
+
+def reversing(connection: ModuleType) -> dict[str, Any]:
+    """Parts of a connection that turn each message round."""
+    base = connection.Connection
+
+    def _send_bytes(self: Any, buf: Any) -> None:
+        original["_send_bytes"](self, bytes(buf)[::-1])
+
+    def _recv_bytes(self: Any, maxsize: int | None = None) -> Any:
+        got = original["_recv_bytes"](self, maxsize)
+        if got is None:
+            return None
+        turned = io.BytesIO()
+        turned.write(got.getvalue()[::-1])
+        return turned
+
+    original = {name: getattr(base, name) for name in ("_send_bytes", "_recv_bytes")}
+    return {"_send_bytes": _send_bytes, "_recv_bytes": _recv_bytes}
+
+
+@pytest.mark.parametrize("how", ["subclass", "in the class"])
+def test_parts_of_a_connection_that_a_program_overrides_are_used(
+    mp_package: str, tmp_path: Path, module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    connection = module("connection")
+    parts = reversing(connection)
+    if how == "in the class":
+        before = dict(vars(connection.Connection))
+        for name, part in parts.items():
+            monkeypatch.setattr(connection.Connection, name, part)
+        kind = connection.Connection
+    else:
+        kind = type("Reversing", (connection.Connection,), parts)
+    try:
+        reader, writer = os.pipe()
+        with kind(reader, writable=False) as there, kind(writer, readable=False) as here:
+            here.send({"a": [1] * 5})
+            assert there.poll(20) and there.recv() == {"a": [1] * 5}
+            here.send_bytes(b"-ab-", 1, 2)
+            here.send_bytes(b"cd")
+            assert os.read(reader, 6) == b"\0\0\0\2ba"
+            into = bytearray(3)
+            assert there.recv_bytes_into(into, 1) == 2 and into == b"\0cd"
+            here.send_bytes(b"x" * 10)
+            with pytest.raises(OSError):
+                there.recv_bytes(5)
+            with pytest.raises(OSError, match="read-only|closed"):
+                there.send(1)
+            here.close()
+            with pytest.raises(OSError, match="closed"):
+                here.send(1)
+    finally:
+        if how == "in the class":
+            monkeypatch.undo()
+            for name in set(vars(connection.Connection)) - before.keys():
+                delattr(connection.Connection, name)

@@ -6,6 +6,7 @@
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::frame;
 use maniple_engine::channel::listener::{Address, Cause, ContactError, Listener, Step, connect};
+use maniple_engine::channel::reception::{Reception, Refused};
 use maniple_engine::sys::Handle;
 use maniple_engine::{Error, Result};
 use std::io::{Read, Write};
@@ -364,4 +365,43 @@ fn a_listener_that_goes_ends_its_clients_waits() {
     read_message(&mut first);
     assert!(matches!(first.read(&mut [0]), Ok(0) | Err(_)));
     assert!(second.join().unwrap().is_err());
+}
+
+#[test]
+fn patience_counts_only_while_somebody_accepts() {
+    let mut listener = Listener::temporary(4).unwrap();
+    listener.set_patience(Duration::from_millis(250));
+    let silent = raw(&listener);
+    assert!(listener.accept(Some(KEY), soon(), &mut never()).unwrap().is_none());
+    thread::sleep(Duration::from_millis(600));
+    let address = listener.address().clone();
+    let client = thread::spawn(move || connect(&address, Some(KEY), None, &mut never()).unwrap());
+    let end = accept(&listener, Some(KEY)).unwrap();
+    send(&end, b"in time");
+    assert_eq!(receive(&client.join().unwrap()), b"in time");
+    let late = contact(accept(&listener, Some(KEY)).unwrap_err());
+    assert!(matches!(late.cause, Cause::Late(_)));
+    drop(silent);
+}
+
+#[test]
+fn a_listening_socket_of_the_programs_own_may_be_in_blocking_mode() {
+    let path = folder("blocking").join("socket");
+    let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let reception = Reception::new().unwrap();
+    let admit = |until| reception.admit(socket.as_fd(), None, until, &mut never());
+    assert!(admit(soon()).unwrap().is_none());
+    let client = UnixStream::connect(&path).unwrap();
+    assert!(admit(None).unwrap().is_some());
+    // It is what it was.
+    let other = UnixStream::connect(&path).unwrap();
+    socket.accept().unwrap();
+    thread::scope(|s| {
+        let waiting = s.spawn(|| admit(None));
+        thread::sleep(Duration::from_millis(30));
+        reception.close();
+        assert!(matches!(waiting.join().unwrap(), Err(Refused::Closed)));
+    });
+    drop((client, other));
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
 }

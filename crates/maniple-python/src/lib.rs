@@ -18,6 +18,7 @@
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
+//! | `truth` | arguments that need only be true or not |
 //! | `maker` | `end_after`: a process that does not outlive the one that made it |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //!
@@ -48,6 +49,7 @@ mod sync;
 mod sync_fast;
 mod sync_wait;
 mod ticket;
+mod truth;
 mod worker;
 
 use pyo3::prelude::*;

@@ -7,6 +7,7 @@ use maniple_engine::Error;
 use maniple_engine::channel::frame::Interrupted;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -37,15 +38,31 @@ pub struct Picklers {
 }
 
 struct Watched {
+    /// The module's variables, and our class among them.
     names: Py<PyDict>,
     class: Py<PyAny>,
-    own: Py<PyAny>,
-    dumps: Py<PyAny>,
-    loads: Py<PyAny>,
+    variable: Py<PyString>,
+    /// What the class itself defines, and our two functions there.
+    own: Py<PyDict>,
+    dumps: (Py<PyString>, Py<PyAny>),
+    loads: (Py<PyString>, Py<PyAny>),
 }
 
 pub static OF_CONNECTIONS: Picklers = Picklers::of("maniple.connection");
 pub static OF_QUEUES: Picklers = Picklers::of("maniple.queues");
+
+/// Whether this is what a dict has under this name.
+#[allow(unsafe_code)]
+fn holds(py: Python<'_>, dict: &Py<PyDict>, name: &Py<PyString>, value: &Py<PyAny>) -> bool {
+    // Twice in every message: without taking hold of what is found.
+    // SAFETY: a dict and a string, with the interpreter lock held; the borrowed result is compared, not used. An error, which cannot be, is
+    // as if nothing was found, and is cleared.
+    let found = unsafe { ffi::PyDict_GetItemWithError(dict.as_ptr(), name.as_ptr()) };
+    if found.is_null() {
+        drop(PyErr::take(py));
+    }
+    found == value.as_ptr()
+}
 
 impl Picklers {
     const fn of(module: &'static str) -> Self {
@@ -55,35 +72,33 @@ impl Picklers {
     fn watched(&self, py: Python<'_>) -> PyResult<&Watched> {
         self.watched.get_or_try_init(py, || {
             let names = py.import(self.module)?.dict().unbind();
-            let (class, dumps, loads) =
-                py.import("maniple.reduction")?.getattr("_as_made")?.extract::<(Bound<'_, PyAny>, _, _)>()?;
-            let own = class.getattr("__dict__")?.unbind();
-            Ok(Watched { names, class: class.unbind(), own, dumps, loads })
+            let (class, own, dumps, loads) = py.import("maniple.reduction")?.getattr("_as_made")?.extract()?;
+            let name = |text| PyString::intern(py, text).unbind();
+            let (dumps, loads) = ((name("dumps"), dumps), (name("loads"), loads));
+            Ok(Watched { names, class, variable: name("_ForkingPickler"), own, dumps, loads })
         })
     }
 
-    /// The program's class, where there is one whose function `name` is to be asked; `made` is our own.
+    /// The program's class, where there is one whose function is to be asked.
     fn replaced<'py>(
         &self,
         py: Python<'py>,
-        name: &Bound<'py, PyString>,
-        made: impl FnOnce(&Watched) -> &Py<PyAny>,
+        function: impl FnOnce(&Watched) -> &(Py<PyString>, Py<PyAny>),
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let watched = self.watched(py)?;
-        let Some(class) = watched.names.bind(py).get_item(intern!(py, "_ForkingPickler"))? else { return Ok(None) };
-        if !class.is(&watched.class) {
-            return Ok(Some(class));
+        let (name, made) = function(watched);
+        if holds(py, &watched.names, &watched.variable, &watched.class) && holds(py, &watched.own, name, made) {
+            return Ok(None);
         }
-        let now = watched.own.bind(py).get_item(name)?;
-        Ok(Some(class).filter(|_| !now.is(made(watched))))
+        watched.names.bind(py).get_item(&watched.variable)
     }
 
     fn for_dumps<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.replaced(py, intern!(py, "dumps"), |watched| &watched.dumps)
+        self.replaced(py, |watched| &watched.dumps)
     }
 
     fn for_loads<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.replaced(py, intern!(py, "loads"), |watched| &watched.loads)
+        self.replaced(py, |watched| &watched.loads)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::memory::PyMemory;
 use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
+use crate::truth::Truth;
 use maniple_engine::Error;
 use maniple_engine::channel::log::{Log, MOST_PARTS, Put, Terms};
 use maniple_engine::process::epoch::{Epoch, Since};
@@ -184,18 +185,18 @@ impl PyLog {
 
     /// Pickles an object and puts it in. `counted`: it is to be reported done. None: it is in; False: there was no place for it, at once or
     /// within `timeout` seconds; an exception: the object cannot be pickled, for this reason.
-    #[pyo3(signature = (obj, counted=false, block=true, timeout=None))]
+    #[pyo3(signature = (obj, counted=false, block=Truth(true), timeout=None), text_signature = "($self, obj, counted=False, block=True, timeout=None)")]
     fn put<'py>(
         &self,
         py: Python<'py>,
         obj: &Bound<'py, PyAny>,
         counted: bool,
-        block: bool,
+        block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let log = self.log()?;
         let full = || Ok(PyBool::new(py, false).to_owned().into_any());
-        let wait = Wait::of(block, timeout);
+        let wait = Wait::of(block.0, timeout);
         if matches!(wait, Wait::Not) && log.is_full() {
             return full();
         }
@@ -222,10 +223,11 @@ impl PyLog {
     }
 
     /// Takes an object out, waiting for one at most `timeout` seconds. `queue.Empty` where there is none.
-    #[pyo3(signature = (block=true, timeout=None))]
-    fn get<'py>(&self, py: Python<'py>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn get<'py>(&self, py: Python<'py>, block: Truth, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let log = self.log()?;
+        let Truth(block) = block;
         let until = if block { deadline(timeout) } else { None };
         match Self::take(py, &log, block, until)? {
             Some(message) => {

@@ -6,6 +6,7 @@
 use crate::error::python;
 use crate::handles::adopt;
 use crate::signals::look_for_signals;
+use crate::truth::Truth;
 use maniple_engine::sync::arena::{Arena, Place, Ticket};
 use maniple_engine::sync::condition::Guard;
 use maniple_engine::sync::holder::this_thread;
@@ -327,11 +328,14 @@ impl PySemLock {
         unlink: bool,
         holder: bool,
     ) -> PyResult<()> {
+        // An OSError, as in the standard package, whose semaphores are the system's.
+        let out_of_range = || PyOSError::new_err((22, "the value of a semaphore is out of range"));
+        let value = u32::try_from(value).map_err(|_| out_of_range())?;
         let limit = u32::try_from(maxvalue).ok().filter(|&most| most <= SEM_VALUE_MAX);
         let limit = limit.ok_or_else(|| PyOverflowError::new_err("maxvalue is out of range"))?;
-        // An OSError, as in the standard package, whose semaphores are the system's.
-        let value = u32::try_from(value).ok().filter(|&value| value <= limit);
-        let value = value.ok_or_else(|| PyOSError::new_err((22, "the value of a semaphore is out of range")))?;
+        if value > limit {
+            return Err(out_of_range());
+        }
         let name = name.filter(|_| !unlink);
         if let Some(name) = &name
             && !with_names(|names| names.insert(name.clone()))
@@ -380,10 +384,9 @@ impl PySemLock {
     }
 
     // `acquire`, `release`, `__enter__` and `__exit__` are in `sync_fast`; this is for an `acquire` with arguments.
-    #[pyo3(signature = (block=None, timeout=None))]
-    fn _acquire(&self, py: Python<'_>, block: Option<&Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<bool> {
-        let blocking = block.map_or(Ok(true), |block| block.is_truthy())?;
-        self.take(py, if blocking { limit(timeout) } else { Limit::Now })
+    #[pyo3(signature = (block=Truth(true), timeout=None))]
+    fn _acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
+        self.take(py, if block.0 { limit(timeout) } else { Limit::Now })
     }
 
     /// Whether an attempt to acquire it would have to wait.

@@ -1,6 +1,8 @@
 """joblib as its documentation has it, with the backend that stands on multiprocessing."""
 
+import os
 import sys
+import tempfile
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -16,6 +18,10 @@ def root(value):
     return value**0.5
 
 
+def fill(block, place):
+    block[place] = place + 1
+
+
 if __name__ == "__main__":
     assert MemmappingPool.__mro__[2].map.__module__.startswith(sys.argv[1]), MemmappingPool.__mro__
     assert MultiprocessingBackend.supports_timeout
@@ -23,6 +29,11 @@ if __name__ == "__main__":
         print(parallel(delayed(root)(number**2) for number in range(20)))
         # Over a megabyte: joblib maps it from a file.
         print(parallel(delayed(total)(np.full(200_000, number)) for number in range(4)))
+    with tempfile.TemporaryDirectory() as folder:
+        # Workers write into the caller's own file.
+        shared = np.memmap(os.path.join(folder, "numbers"), dtype=float, shape=5, mode="w+")
+        Parallel(n_jobs=2, backend="multiprocessing")(delayed(fill)(shared, place) for place in range(5))
+        print(shared.tolist())
     try:
         Parallel(n_jobs=2, backend="multiprocessing")(delayed(root)(text) for text in ["a"])
     except TypeError as error:

@@ -1,0 +1,126 @@
+"""Children that a program forks by itself: they share nothing with their parent that must not be shared."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def in_fork(work: Callable[[], Any]) -> int:
+    """Do it in a forked child; its exit status: 0 where it gives true, 2 otherwise, 1 after an exception."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if work() else 2
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def raises(error: type[BaseException], call: Callable[[], Any], text: str) -> bool:
+    try:
+        call()
+    except error as raised:
+        return text in str(raised)
+    return False
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+@pytest.mark.better_than_standard("it waits for ever")
+@pytest.mark.timeout(30)
+def test_a_pool_of_the_parents_is_an_error(mp: ModuleType, pool_module: ModuleType) -> None:
+    with mp.get_context("fork").Pool(1) as pool, pool_module.ThreadPool(1) as threads:
+        for mine in (pool, threads):
+            pending = mine.apply_async(double, (1,))
+            assert pending.get() == 2
+            assert in_fork(lambda mine=mine: raises(RuntimeError, lambda: mine.apply(double, (1,)), "forked")) == 0
+            told = lambda mine=mine: mine.apply_async(double, (1,), callback=print)  # noqa: E731
+            assert in_fork(lambda told=told: raises(RuntimeError, told, "forked")) == 0
+            assert in_fork(lambda mine=mine: mine.terminate() is None) == 0
+            assert mine.map(double, [1, 2]) == [2, 4]
+
+
+@pytest.mark.better_than_standard("the child's end terminates its parent's daemonic children")
+def test_the_parents_children_are_not_the_childs(mp: ModuleType) -> None:
+    context = mp.get_context("fork")
+    end = context.Event()
+    daemon = context.Process(target=end.wait, daemon=True)
+    daemon.start()
+    util = importlib.import_module(f"{mp.__name__}.util")
+    assert in_fork(lambda: mp.active_children() == []) == 0
+    assert in_fork(lambda: util._exit_function() is None) == 0
+    assert daemon.is_alive()
+    end.set()
+    daemon.join()
+    assert daemon.exitcode == 0
+
+
+@pytest.mark.better_than_standard("the parent's descriptor is fetched")
+def test_descriptors_that_a_forked_child_offers_are_its_own(mp: ModuleType) -> None:
+    reduction = importlib.import_module(f"{mp.__name__}.reduction")
+    sharer = importlib.import_module(f"{mp.__name__}.resource_sharer")
+    pipes = {name: os.pipe() for name in ("parent", "child")}
+    told_r, told_w = os.pipe()
+    for name, (_, writer) in pipes.items():
+        os.write(writer, name.encode())
+    reduction.DupFd(pipes["parent"][0])  # starts the thread that serves them
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(told_w, pickle.dumps(reduction.DupFd(pipes["child"][0])))
+            threading.Event().wait(20)
+        finally:
+            os._exit(0)
+    own = reduction.DupFd(pipes["parent"][0])
+    try:
+        fetched = pickle.loads(os.read(told_r, 65536)).detach()
+        assert os.read(fetched, 16) == b"child"
+        os.close(fetched)
+        fetched = own.detach()
+        assert os.read(fetched, 16) == b"parent"
+        os.close(fetched)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        sharer.stop()
+        for fd in (told_r, told_w, *pipes["parent"], *pipes["child"]):
+            os.close(fd)
+
+
+def test_a_temporary_folder_of_the_parents_is_not_the_childs(mp: ModuleType) -> None:
+    util = importlib.import_module(f"{mp.__name__}.util")
+    folder = util.get_temp_dir()
+
+    def other() -> bool:
+        mine = util.get_temp_dir()
+        util._run_finalizers(minpriority=None)
+        return bool(mine != folder and not os.path.exists(mine) and os.path.exists(folder))
+
+    if mp.__name__ != "multiprocessing":
+        assert in_fork(other) == 0
+    assert os.path.exists(folder)
+
+
+def test_functions_of_others_are_called_only_in_children_of_ours(mp: ModuleType, tmp_path: Any) -> None:
+    util = importlib.import_module(f"{mp.__name__}.util")
+    called: list[Any] = []
+    util.register_after_fork(test_functions_of_others_are_called_only_in_children_of_ours, called.append)
+    assert in_fork(lambda: not called) == 0
+    child = mp.get_context("fork").Process(target=lambda: os._exit(3 if len(called) == 1 else 4))
+    child.start()
+    child.join()
+    assert child.exitcode == 3
