@@ -27,6 +27,28 @@ __all__ = ["install", "preamble"]
 
 _OURS = __package__
 _THEIRS = "multiprocessing"
+# The private functions and classes that the standard package has, in one version or another. What else is private here keeps our
+# name: a plain interpreter that a library starts, and that unpickles it, finds it by that name alone.
+_STANDARD = frozenset(
+    (
+        "_BaseDictProxy _BaseSetProxy _C _ConnectionBase _DupFd _ForkingPickler _ParentProcess _PoolCache _ResourceSharer "
+        "_SharedMemoryTracker _check_not_importing_main _check_timeout _cleanup _cleanup_tests _close_stdin _create_response "
+        "_decode_message _exit_function _fixup_main_from_name _fixup_main_from_path _flush_std_streams _force_start_method "
+        "_get_base_temp_dir _get_digest_name_and_payload _get_platform_default_context _handle_import_error _handle_preload "
+        "_has_writeable_tempdir _helper_reraises_exception _init_timeout _main _make_filename _new_value "
+        "_platform_supports_abstract_sockets _rebuild_partial _rebuild_socket _reduce_method _reduce_method_descriptor "
+        "_reduce_partial _reduce_socket _remove_temp_dir _run_after_forkers _run_finalizers _serve_one _validate_family "
+        "_verify_challenge _xml_dumps _xml_loads"
+    ).split()
+)
+# Those that only newer versions of it have.
+_SINCE = {
+    "SetProxy": (3, 14),
+    "_BaseDictProxy": (3, 13),
+    "_BaseSetProxy": (3, 14),
+    "_decode_message": (3, 14),
+    "cleanup_noop": (3, 13),
+}
 
 
 def _under(package: str, other: str, name: str) -> str | None:
@@ -50,14 +72,17 @@ def _said(where: object, holder: str) -> str | None:
     if theirs is None and _under(_THEIRS, _OURS, where) is None:
         return None  # of another package
     if _is_private(where):
-        # Which file it is written in is our business: the standard package has it here. What no public module has under its own
-        # name keeps ours: a plain interpreter that a library starts, and that unpickles it, finds it by that name alone.
+        # Which file it is written in is our business: the standard package has it here.
         return None if _is_private(holder) else _under(_OURS, _THEIRS, holder)
     return theirs
 
 
 def _rename(thing: Any, holder: str, key: str) -> None:
-    said = _said(getattr(thing, "__module__", None), holder) if thing.__name__ == key else None
+    if thing.__name__ != key or (key.startswith("_") and key not in _STANDARD):
+        return
+    if _SINCE.get(key, ()) > sys.version_info:
+        return
+    said = _said(getattr(thing, "__module__", None), holder)
     if said is not None:
         line = vars(thing).get("__firstlineno__")  # dropped with the old name (3.13 and later)
         in_same_file = said == _under(_OURS, _THEIRS, thing.__module__)

@@ -33,8 +33,9 @@ def test_classes_and_functions_name_the_standard_package(first: str) -> None:
     # A function of ours, which calls the one of subprocess.
     shared -= {"util:_args_from_interpreter_flags"}
     assert {key: ours[key] for key in shared} == {key: plain[key] for key in shared}
-    # What is private and ours alone says so: no plain interpreter finds it elsewhere.
-    assert not [key for key in ours if ours[key].startswith("maniple") and ":_" not in key]
+    # What is private and ours alone says so, and what only newer versions have: no plain interpreter finds it elsewhere.
+    newer = {"managers:SetProxy", "resource_tracker:cleanup_noop"} - plain.keys()
+    assert not [key for key in ours.keys() - newer if ours[key].startswith("maniple") and ":_" not in key]
 
 
 @pytest.mark.parametrize("writer, reader", [(OURS, PLAIN), (PLAIN, OURS), (OURS, OURS)], ids=["ours", "plain", "both"])
