@@ -24,7 +24,7 @@ _NAMES = {
     "popen_fork": "atexit signal",
     "popen_forkserver": "io",
     "process": "itertools signal",
-    "queues": "_multiprocessing collections errno sys time weakref",
+    "queues": "_multiprocessing collections errno sys threading time weakref",
     "reduction": "abc.ABCMeta array copyreg functools pickle socket",
     "resource_sharer": "socket threading",
     "resource_tracker": "_multiprocessing _posixshmem base64 json signal threading warnings",
