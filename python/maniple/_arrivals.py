@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import copyreg
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -24,7 +26,11 @@ __all__ = [
     "explain",
     "fill_cell",
     "fill_class",
+    "fill_dispatching",
     "fill_function",
+    "make_cached",
+    "make_class",
+    "make_dispatching",
     "make_function",
     "registry",
     "returned",
@@ -175,12 +181,42 @@ def _bind(space: dict[str, Any], name: str, value: Any, defines: bool) -> None:
     _missing.pop(name, None)
 
 
-def fill_class(cls: type, state: tuple[Callable[..., Any], Any, tuple[bytes, int], str]) -> None:
-    fill, content, key, name = state
-    fill(cls, content)
-    registry.note(cls, key)
+def make_class(key: tuple[bytes, int], make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
+    """The class, without its content; one that came before is not made again, since making it may run code of the program's."""
+    known = registry.find(key)
+    return known if isinstance(known, type) else make(*arguments)
+
+
+def fill_class(cls: type, state: tuple[Callable[..., Any], Any, tuple[bytes, int], str, Any]) -> None:
+    fill, content, key, name, reducer = state
+    if registry.known_key(cls) != key:  # else it has its content, and what this process has made of that since
+        fill(cls, content)
+        registry.note(cls, key)
+        if reducer is not None:
+            copyreg.pickle(cls, reducer)
     if name:
         _bind(vars(sys.modules["__main__"]), name, cls, True)
+
+
+def make_cached(key: tuple[bytes, int], func: FunctionType, parameters: dict[str, Any], name: str) -> Any:
+    """A function with a cache, which is one for all calls here."""
+    known = registry.find(key)
+    if known is None:
+        known = functools.lru_cache(**parameters)(func)
+        registry.note(known, key)
+        if name:
+            _bind(vars(sys.modules["__main__"]), name, known, True)
+    return known
+
+
+def make_dispatching(func: FunctionType) -> Any:
+    return functools.singledispatch(func)
+
+
+def fill_dispatching(func: Any, implementations: list[tuple[type, Any]]) -> None:
+    for kind, implementation in implementations:
+        if kind is not object:
+            func.register(kind, implementation)
 
 
 def fill_cell(cell: CellType, state: tuple[Any]) -> None:

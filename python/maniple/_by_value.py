@@ -21,18 +21,33 @@ The functions that the pickles call are in `_arrivals`.
 from __future__ import annotations
 
 import dis
+import functools
 import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copyreg import dispatch_table
+from functools import _lru_cache_wrapper
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from weakref import WeakKeyDictionary, ref
 
 import cloudpickle
 
 from . import context, reduction
-from ._arrivals import fill_cell, fill_class, fill_function, make_function, registry, returned, space_key
-from ._worker_main import MAIN_NAMES, WorkerMain
+from ._arrivals import (
+    fill_cell,
+    fill_class,
+    fill_dispatching,
+    fill_function,
+    make_cached,
+    make_class,
+    make_dispatching,
+    make_function,
+    registry,
+    returned,
+    space_key,
+)
+from ._worker_main import DEFINITIONS, MAIN_NAMES, WorkerMain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +62,7 @@ class _BackPickler(reduction.ForkingPickler):
     """Pickles what came by value as what it was."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, (FunctionType, type)) and (key := registry.known_key(obj)) is not None:
+        if isinstance(obj, DEFINITIONS) and (key := registry.known_key(obj)) is not None:
             return returned, (key, obj.__qualname__)
         return NotImplemented
 
@@ -142,6 +157,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             return self._function(obj)
         if isinstance(obj, type):
             return self._class(obj)
+        if type(obj) is _lru_cache_wrapper and obj.__module__ in MAIN_NAMES:
+            return self._cached(obj)
         return super().reducer_override(obj)
 
     def _goes_by_name(self, thing: Any) -> bool | None:
@@ -177,11 +194,26 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         if not isinstance(reduced, tuple) or len(reduced) != 6:  # by name after all
             return reduced
         make, arguments, state, _, _, fill = reduced
-        name = ""
-        if by_name is not None and "." not in cls.__qualname__:
-            main = sys.modules["__main__"]
-            name = cls.__name__ if getattr(main, cls.__name__, None) is cls else ""
-        return make, arguments, (fill, state, registry.key_of(cls), name), None, None, fill_class
+        key, how = registry.key_of(cls), dispatch_table.get(cls)
+        return (
+            make_class,
+            (key, make, arguments),
+            (fill, state, key, self._name_to_bind(cls), how),
+            None,
+            None,
+            fill_class,
+        )
+
+    def _name_to_bind(self, thing: Any) -> str:
+        """The name that `thing` has at the top of `__main__`, if it has one there."""
+        name: str = thing.__name__
+        return name if thing.__module__ in MAIN_NAMES and getattr(sys.modules["__main__"], name, None) is thing else ""
+
+    def _cached(self, func: Any) -> Any:
+        if self._goes_by_name(func):
+            return NotImplemented
+        arguments = registry.key_of(func), func.__wrapped__, func.cache_parameters(), self._name_to_bind(func)
+        return make_cached, arguments
 
     def _function(self, func: FunctionType) -> Any:
         by_name = self._goes_by_name(func)
@@ -191,6 +223,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             reduced = super().reducer_override(func)
             if not isinstance(reduced, tuple):
                 return reduced
+        if func.__globals__ is vars(functools) and hasattr(func, "dispatch") and hasattr(func, "registry"):
+            return make_dispatching, (func.registry[object],), list(func.registry.items()), None, None, fill_dispatching
         home, lacking, missing = self._globals_of(func)
         state = {
             "qualname": func.__qualname__,
@@ -278,7 +312,7 @@ def _leave_out(buffer: Any) -> bool:
 
 def _defines(value: Any) -> bool:
     """Whether it is a function or a class of `__main__`, of which there may be a newer one."""
-    return isinstance(value, (FunctionType, type)) and value.__module__ in MAIN_NAMES
+    return isinstance(value, DEFINITIONS) and value.__module__ in MAIN_NAMES
 
 
 def _attribute(of: Any, path: str) -> Any:
@@ -385,5 +419,5 @@ def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
 def _codes_of(thing: Any, space: dict[str, Any]) -> list[CodeType]:
     """The code of a function, or of a class's functions, that has `space` for its globals."""
     members = list(vars(thing).values()) if isinstance(thing, type) else [thing]
-    functions = [getattr(member, "__func__", member) for member in members]
+    functions = [getattr(member, "__func__", getattr(member, "__wrapped__", member)) for member in members]
     return [func.__code__ for func in functions if isinstance(func, FunctionType) and func.__globals__ is space]

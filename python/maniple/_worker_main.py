@@ -16,7 +16,8 @@ the same, no file    it has nothing: a notebook, an interactive session, ``-c``,
 from __future__ import annotations
 
 import sys
-from types import CodeType, FunctionType, ModuleType
+from functools import _lru_cache_wrapper
+from types import FunctionType, ModuleType
 from weakref import ref
 
 TYPE_CHECKING = False
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["MAIN_NAMES", "WorkerMain", "worker_main"]
+__all__ = ["DEFINITIONS", "MAIN_NAMES", "WorkerMain", "worker_main"]
 
+#: what a definition makes: a function, a class, a function with a cache
+DEFINITIONS = (FunctionType, type, _lru_cache_wrapper)
+#: what the code of something typed at a prompt has for its file
+_PROMPTS = ("<stdin", "<python-input", "<ipython-input", "<console>", "<input>")
 #: the names that the main module goes by: children that load it know it by the second, too
 MAIN_NAMES = ("__main__", "__mp_main__")
 
@@ -56,7 +61,7 @@ def _is_interactive(main: ModuleType) -> bool:
 def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
     """The functions and classes that `main` itself defines, by the names that they have there."""
     for name, value in list(vars(main).items()):
-        if isinstance(value, (FunctionType, type)) and value.__module__ in MAIN_NAMES:
+        if isinstance(value, DEFINITIONS) and value.__module__ in MAIN_NAMES:
             yield name, value
 
 
@@ -108,7 +113,7 @@ class ForkedMain(WorkerMain):
     def has(self, name: str, value: Any) -> bool:
         if sys.modules.get("__main__") is not self.main:
             return False
-        if isinstance(value, (FunctionType, type)) and value.__module__ in MAIN_NAMES:
+        if isinstance(value, DEFINITIONS) and value.__module__ in MAIN_NAMES:
             known = self._defined.get(name)
             return known is not None and known() is value
         return name in self._names
@@ -141,8 +146,8 @@ class LoadedMain(WorkerMain):
     def has(self, name: str, value: Any) -> bool:
         if sys.modules.get("__main__") is not self.main:
             return False
-        if (code := _some_code(value)) is not None and not self._is_of_the_file(code):
-            return False  # typed in after the file had been run, or made by exec()
+        if self.changes and _is_typed_in(value):
+            return False
         bound = self._names_bound()
         return bound is None or name in bound
 
@@ -159,11 +164,6 @@ class LoadedMain(WorkerMain):
 
     def why_not(self) -> str:
         return "loads the program's main module without what stands under `if __name__ == '__main__'`"
-
-    def _is_of_the_file(self, code: CodeType) -> bool:
-        """Whether the code comes from the program's file rather than from a prompt."""
-        name = code.co_filename
-        return not (name[:1] == "<" and name[-1:] == ">")
 
     def _source(self) -> str:
         if self._text is None:
@@ -239,7 +239,7 @@ class NoMain(WorkerMain):
 
     def value_to_send(self, name: str, value: Any) -> Any:
         held = self._values.get(name)
-        if held is None or isinstance(value, (FunctionType, type)):
+        if held is None or isinstance(value, DEFINITIONS):
             return value
         before = held()
         return value if before is None else before
@@ -277,16 +277,14 @@ def _goes_at_start_only(value: Any) -> bool:
     return _by_value.can_be_sent(value)
 
 
-def _some_code(value: Any) -> CodeType | None:
-    """The code of a function, or of one of a class's functions."""
-    if isinstance(value, FunctionType):
-        return value.__code__
-    if isinstance(value, type):
-        for member in vars(value).values():
-            member = getattr(member, "__func__", member)
-            if isinstance(member, FunctionType) and member.__module__ == value.__module__:
-                return member.__code__
-    return None
+def _is_typed_in(value: Any) -> bool:
+    """Whether a function or class comes from a prompt rather than from the program's file."""
+    members = list(vars(value).values()) if isinstance(value, type) else [value]
+    for member in members:
+        member = getattr(member, "__func__", getattr(member, "__wrapped__", member))
+        if isinstance(member, FunctionType) and member.__code__.co_filename.startswith(_PROMPTS):
+            return True
+    return False
 
 
 def _is_found_by_name(module: ModuleType, name: str) -> bool:

@@ -31,6 +31,12 @@ defined anew [201] [201]
 as the workers had it {{10}}
 process True b 0
 queue Odd True
+dataclass True
+class attribute [1, 2] [3, 4]
+registered once [('ran', True), ('ran', True)]
+cached [3, 6] (3, True)
+dispatched ['int', 'object'] int
+copyreg 3
 new workers [1, 2, 3]
 end
 """

@@ -27,6 +27,19 @@ class Point:
         self.x = x
 
 
+@dataclasses.dataclass
+class Record:
+    x: int
+
+
+FIRST = Record(0)
+NAMES = {Record: "record"}
+
+
+def look(record):
+    return isinstance(FIRST, type(record)), FIRST == Record(0), NAMES.get(type(record)), type(record) is Record
+
+
 class Base(abc.ABC):
     @abc.abstractmethod
     def go(self): ...
@@ -173,6 +186,8 @@ def functions(pool):
 
 
 def globals_of_main(pool):
+    assert pool.map(look, [Record(1)]) == [(True, True, "record", True)]
+    assert pool.map(lambda record: look(record), [Record(1)]) == [(True, True, "record", True)]
     assert pool.map(lambda _: (G, read_global(), STATE["n"], log.name), [0]) == [(41, 41, 1, "by_value")]
     module = importlib.import_module("kept")
     # A function that a module has made works on that module there.

@@ -151,6 +151,67 @@ print("queue", here.recv(), here.recv() == [Point(9)])
 process.join()
 """,
     """
+import copyreg, functools
+from dataclasses import dataclass
+
+@dataclass
+class Pair:
+    a: int
+    b: int = 2
+
+class Cache:
+    hits = 0
+
+class Registry:
+    plugins = {}
+    def __init_subclass__(cls):
+        if cls.__name__ in Registry.plugins:
+            raise TypeError("registered twice")
+        Registry.plugins[cls.__name__] = cls
+
+class Plugin(Registry):
+    def run(self):
+        return "ran"
+
+class Grown:
+    def __init__(self, x):
+        self.x = x
+
+@functools.lru_cache
+def cached(x):
+    return x * 3
+
+@functools.singledispatch
+def kind(x):
+    return "object"
+
+@kind.register
+def _(x: int):
+    return "int"
+
+def grow(grown):
+    return Grown, (grown.x + 1,)
+
+copyreg.pickle(Grown, grow)
+
+def hit(_):
+    Cache.hits += 1
+    return Cache.hits
+
+def run(plugin):
+    return plugin.run(), type(plugin) is Registry.plugins["Plugin"]
+
+other = ctx.Pool(1)
+print("dataclass", other.map(lambda p: (isinstance(p, Pair), p == Pair(1), Pair(3, 4)), [Pair(1)]) == [(True, True, Pair(3, 4))])
+print("class attribute", [other.apply(functools.partial(hit, i)) for i in range(2)], [other.apply(lambda: hit(i)) for i in range(2)])
+print("registered once", other.map(run, [Plugin(), Plugin()]))
+print("cached", other.map(cached, [1, 2]), other.apply(lambda: (cached(1), cached.cache_info().hits > 0)))
+print("dispatched", other.map(kind, [1, "a"]), other.apply(lambda: kind(1)))
+print("copyreg", other.apply(lambda grown: grown, (Grown(1),)).x)
+other.terminate()
+other.join()
+""",
+    """
 pool.close()
 pool.join()
 pool = ctx.Pool(1, maxtasksperchild=1)
