@@ -124,6 +124,11 @@ def _refuse_view(view: memoryview) -> Any:
     raise TypeError("cannot pickle 'memoryview' object: send bytes(...) of it")
 
 
+def _reduce_cached_property(prop: functools.cached_property[Any]) -> Any:
+    # Up to 3.11 it has a lock, which cannot be pickled.
+    return functools.cached_property, (prop.func,), {"attrname": prop.attrname}
+
+
 def _reduce_cell(cell: CellType) -> Any:
     try:
         content = cell.cell_contents
@@ -149,6 +154,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             io.TextIOWrapper: _refuse_file,
             memoryview: _refuse_view,
             CellType: _reduce_cell,
+            functools.cached_property: _reduce_cached_property,
         }
         super().__init__(stream, 5, buffers)
 

@@ -88,6 +88,20 @@ def takes_part(cls: type) -> bool:
     return False
 
 
+def _fitting(queue: Any, name: str, arguments: int) -> Any:
+    """The queue's method of that name if it can be called with so many arguments, else None."""
+    method = getattr(queue, name)
+    if getattr(method, "__func__", method) is vars(FedQueue)[name] or method is getattr(FedQueue, name):
+        return method
+    import inspect
+
+    try:
+        inspect.signature(method).bind(*range(arguments))
+    except (TypeError, ValueError):
+        return None
+    return method
+
+
 class FedQueue:
     """A queue that works as the standard one does: what an object of `queues.Queue` is whose `_fed` is true.
 
@@ -115,7 +129,8 @@ class FedQueue:
     def _begin_fed(self) -> None:
         self._fed = True
         self._reset()
-        register_after_fork(self, type(self)._after_fork)
+        own = type(self)._after_fork
+        register_after_fork(self, own if _fitting(self, "_after_fork", 0) else FedQueue._after_fork)
 
     def __getstate__(self) -> tuple[Any, ...]:
         locks = self._rlock, self._wlock, self._sem
@@ -204,7 +219,9 @@ class FedQueue:
         ends = self._reader.close, self._writer.close
         what = self._buffer, self._notempty, self._send_bytes, self._wlock, *ends
         how = self._ignore_epipe, self._on_queue_feeder_error, self._sem
-        feeder = threading.Thread(target=self._feed, args=what + how, name="QueueFeederThread", daemon=True)
+        # The standard package takes its own in any case: a class may have another method by that name.
+        feed = _fitting(self, "_feed", len(what + how)) or FedQueue._feed
+        feeder = threading.Thread(target=feed, args=what + how, name="QueueFeederThread", daemon=True)
         self._thread = feeder
         try:
             feeder.start()

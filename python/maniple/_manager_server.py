@@ -456,8 +456,9 @@ class _SharedMemoryTracker:
         for segment_name in self.segment_names[:]:
             self.destroy_segment(segment_name)
 
-    def __del__(self) -> None:
-        util.debug("Call %s.__del__ in %d", type(self).__name__, getpid())
+    # Bound early: at the interpreter's end the modules may be empty.
+    def __del__(self, debug: Callable[..., None] = util.debug, getpid: Callable[[], int] = getpid) -> None:
+        debug("Call %s.__del__ in %d", type(self).__name__, getpid())
         self.unlink()
 
     def __getstate__(self) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ from weakref import ref
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
 __all__ = ["DEFINITIONS", "MAIN_NAMES", "WorkerMain", "worker_main"]
@@ -227,9 +227,7 @@ class NoMain(WorkerMain):
         self._given: dict[str, Any] = {}
         self._given_known = False
         # A process that begins now has the values of now, as a forked one would.
-        self._values = {
-            name: _hold(value) for name, value in list(vars(self.main).items()) if not name.startswith("__")
-        }
+        self._values = {name: value for name, value in list(vars(self.main).items()) if not name.startswith("__")}
 
     def given_at_start(self) -> dict[str, Any]:
         if not self._given_known:
@@ -238,11 +236,7 @@ class NoMain(WorkerMain):
         return self._given
 
     def value_to_send(self, name: str, value: Any) -> Any:
-        held = self._values.get(name)
-        if held is None or isinstance(value, DEFINITIONS):
-            return value
-        before = held()
-        return value if before is None else before
+        return value if isinstance(value, DEFINITIONS) else self._values.get(name, value)
 
     def has(self, name: str, value: Any) -> bool:
         return self._given.get(name, self) is value
@@ -252,14 +246,6 @@ class NoMain(WorkerMain):
 
     def why_not(self) -> str:
         return "cannot load the program's main module, which is no file that can be imported"
-
-
-def _hold(value: Any) -> Callable[[], Any]:
-    """What gives `value` back; weakly if it can be, for it may be large."""
-    try:
-        return ref(value)
-    except TypeError:
-        return lambda: value
 
 
 #: modules whose objects may be pickled only while a process is being started

@@ -125,10 +125,10 @@ class Pool(QueueParts):
             self._workers, self._hub = workers, workers.hub
         self._state = RUN
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str, _views: Any = VIEWS) -> Any:
         # Not an attribute of this pool; of the standard package's it may be one.
-        if name in VIEWS and self._workers is not None:
-            return VIEWS[name](self)
+        if name in _views and self._workers is not None:
+            return _views[name](self)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -143,7 +143,11 @@ class Pool(QueueParts):
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if self._state == RUN:
-            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+            try:
+                told = repr(self)
+            except Exception:  # the interpreter ends, and modules are empty
+                told = object.__repr__(self)
+            _warn(f"unclosed running multiprocessing pool {told}", ResourceWarning, source=self)
             # Whoever keeps the warning keeps the pool object; its workers end all the same.
             self._terminate()
 

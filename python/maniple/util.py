@@ -275,6 +275,9 @@ _finalizer_counter = count()
 def _begin_afresh() -> None:
     """In a forked child: what is to be done at exit is the parent's business; then what was registered for now."""
     _finalizer_registry.clear()
+    # Threads of an executor that the fork did not copy would be waited for at the end (Python itself forgets them since 3.14).
+    if (executors := sys.modules.get("concurrent.futures.thread")) is not None:
+        getattr(executors, "_threads_queues", {}).clear()
     _run_after_forkers()
 
 

@@ -33,6 +33,7 @@ process True b 0
 queue Odd True
 dataclass True
 class attribute [1, 2] [3, 4]
+cached property [42]
 registered once [('ran', True), ('ran', True)]
 cached [3, 6] (3, True)
 dispatched ['int', 'object'] int

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import subprocess
+import sys
 import threading
 import warnings
 import weakref
@@ -238,6 +241,30 @@ def test_closed_pool_is_deleted_in_silence(new_pool: NewPool, kind: str, mp: Mod
         warnings.simplefilter("error")
         del pool
         gc.collect()
+
+
+def test_workers_that_have_ended_tell_how(new_pool: NewPool, kind: str) -> None:
+    if kind == "thread":
+        pytest.skip("threads have no exit codes")
+    for end, code in (("close", 0), ("terminate", -signal.SIGTERM)):
+        pool = new_pool(2)
+        pool.map(identity, range(4))
+        getattr(pool, end)()
+        pool.join()
+        assert [process.exitcode for process in pool._pool] == [code, code]
+
+
+def test_pool_that_is_left_open_at_the_end_of_the_program(mp_package: str) -> None:
+    program = f"""
+import {mp_package} as mp
+def work():
+    global pool
+    pool = mp.get_context("fork").Pool(2)
+    print(pool.map(abs, [-1, 2]))
+work()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("[1, 2]\n", "", 0)
 
 
 def test_results_outlive_their_pool(new_pool: NewPool) -> None:

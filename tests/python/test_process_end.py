@@ -54,6 +54,23 @@ def test_a_thread_may_wait_for_a_daemonic_process(mp_package: str, method: str) 
     assert ending(mp_package, method, "thread_waits_for_daemon") == (["exit code 0"], "")
 
 
+@pytest.mark.better_than_standard("before 3.14 the child ends with 1")
+def test_a_child_forked_by_an_executors_thread_ends_with_zero(mp_package: str) -> None:
+    program = f"""
+from concurrent.futures import ThreadPoolExecutor
+import {mp_package} as mp
+def start():
+    process = mp.get_context("fork").Process(target=abs, args=(1,))
+    process.start()
+    process.join()
+    return process.exitcode
+with ThreadPoolExecutor(2) as executor:
+    print(executor.submit(start).result())
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
 @pytest.mark.better_than_standard("before 3.13 the executor's processes are waited for before they are told to end")
 @pytest.mark.parametrize("method", METHODS)
 def test_executors_that_were_not_shut_down_end(mp_package: str, method: str) -> None:

@@ -194,6 +194,11 @@ def grow(grown):
 
 copyreg.pickle(Grown, grow)
 
+class Lazy:
+    @functools.cached_property
+    def value(self):
+        return 42
+
 def hit(_):
     Cache.hits += 1
     return Cache.hits
@@ -204,6 +209,7 @@ def run(plugin):
 other = ctx.Pool(1)
 print("dataclass", other.map(lambda p: (isinstance(p, Pair), p == Pair(1), Pair(3, 4)), [Pair(1)]) == [(True, True, Pair(3, 4))])
 print("class attribute", [other.apply(functools.partial(hit, i)) for i in range(2)], [other.apply(lambda: hit(i)) for i in range(2)])
+print("cached property", other.map(lambda lazy: lazy.value, [Lazy()]))
 print("registered once", other.map(run, [Plugin(), Plugin()]))
 print("cached", other.map(cached, [1, 2]), other.apply(lambda: (cached(1), cached.cache_info().hits > 0)))
 print("dispatched", other.map(kind, [1, "a"]), other.apply(lambda: kind(1)))
