@@ -243,9 +243,8 @@ def test_closed_pool_is_deleted_in_silence(new_pool: NewPool, kind: str, mp: Mod
         gc.collect()
 
 
-def test_workers_that_have_ended_tell_how(new_pool: NewPool, kind: str) -> None:
-    if kind == "thread":
-        pytest.skip("threads have no exit codes")
+@pytest.mark.parametrize("kind", METHODS)
+def test_workers_that_have_ended_tell_how(new_pool: NewPool) -> None:
     for end, code in (("close", 0), ("terminate", -signal.SIGTERM)):
         pool = new_pool(2)
         pool.map(identity, range(4))
