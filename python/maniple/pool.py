@@ -131,6 +131,9 @@ class Pool(QueueParts):
             return _views[name](self)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(VIEWS if self._workers is not None else ())]
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name in SETTERS and self._workers is not None:
             SETTERS[name](self, value)

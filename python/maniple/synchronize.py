@@ -222,6 +222,20 @@ class Condition:
         return wait_for(self.wait, predicate, timeout)
 
 
+def _left_out(reasons: dict[str, str]) -> Callable[[Any, str], Any]:
+    """A class's ``__getattr__`` that says of inner parts of the standard package's why they are not there."""
+
+    def look(self: Any, name: str) -> Any:
+        reason = f": {reasons[name]}" if name in reasons else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{reason}")
+
+    return look
+
+
+_ONE_WORD = "an event is one word of shared memory, without a condition and a semaphore; use is_set(), set() and wait()"
+_NUMBERS = "the numbers of a barrier are `parties`, `n_waiting` and `broken`"
+
+
 class Event(EventFlag):
     """A flag that processes can wait for: `set`, `clear`, `is_set`, `wait`.
 
@@ -237,6 +251,8 @@ class Event(EventFlag):
     def __reduce__(self) -> tuple[Any, ...]:
         place = _ticket(self, self._by_fork_only)
         return _arrived_event, (type(self), place), {**self.__dict__, "_by_fork_only": False}
+
+    __getattr__ = _left_out({"_flag": _ONE_WORD, "_cond": _ONE_WORD})
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
@@ -313,6 +329,8 @@ class Barrier(_ThreadBarrier):
             else:
                 self._open()
             return place
+
+    __getattr__ = _left_out({"_array": _NUMBERS})
 
     def _open(self) -> None:
         try:

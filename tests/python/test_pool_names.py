@@ -282,3 +282,7 @@ def test_a_task_that_cannot_be_sent(shared_pool: Any, pool_module: ModuleType, s
     sums = istarmap(pool_module, shared_pool, add, [(threading.Lock(), 1)])
     with pytest.raises(TypeError, match="pickle"):
         next(sums)
+
+
+def test_names_that_can_be_read_are_listed(shared_pool: Any) -> None:
+    assert {"_pool", "_cache", "_taskqueue", "_inqueue", "map"} <= set(dir(shared_pool))

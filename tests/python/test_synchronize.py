@@ -560,3 +560,11 @@ def test_a_value_with_a_lock_of_the_users(mp: ModuleType) -> None:
     with pytest.raises(TypeError):
         value.value = "two"
     assert taken == ["acquire", "release"] * 4
+
+
+@pytest.mark.better_than_standard("has these parts")
+def test_parts_that_are_left_out_say_so(mp: ModuleType) -> None:
+    with pytest.raises(AttributeError, match="one word of shared memory"):
+        mp.Event()._cond  # noqa: B018
+    with pytest.raises(AttributeError, match="n_waiting"):
+        mp.Barrier(2)._array  # noqa: B018
