@@ -72,7 +72,7 @@ def worker(
     """A worker's loop over two queues: ``(job, place, func, args, kwds)`` comes in, ``(job, place, (succeeded, outcome))`` goes out.
 
     It ends after `maxtasks` tasks, at None, and when the queue is broken. What it does meanwhile it notes on the board that
-    `initargs` brings along, where there is one (`_board.py`), so that the pool knows what a worker had that died.
+    `initargs` brings along, where there is one (`_queue_pool_board.py`), so that the pool knows what a worker had that died.
     """
     if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks > 0):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")

@@ -8,7 +8,7 @@ package's arrangement instead::
                                    _handle_workers: joins and replaces workers
 
 All of these are called with the standard package's arguments and can be overridden. What keeps this from hanging stands beside it,
-in `_queue_watch.py`; it is reached through `_cache`, which every part is given.
+in `_queue_pool_watch.py`; it is reached through `_cache`, which every part is given.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from queue import Empty, SimpleQueue
 from . import util
 from ._payload import cancelled
 from ._pool_names import _helper_reraises_exception
-from ._queue_choice import fitting
+from ._queue_pool_choice import fitting
 from ._results import tell
 from .connection import wait
 

@@ -28,8 +28,8 @@ from ._pool_names import (
     worker,
 )
 from ._pool_views import SETTERS, VIEWS
-from ._queue_choice import STANDARD, overrides_inner_parts
 from ._queue_pool import QueueParts, ThreadQueueParts
+from ._queue_pool_choice import STANDARD, overrides_inner_parts
 from ._results import ApplyResult as ApplyResult
 from ._results import AsyncResult as AsyncResult
 from ._results import IMapIterator as IMapIterator
@@ -115,7 +115,7 @@ class Pool(QueueParts):
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
         given = () if initializer is None else tuple(initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
-            from ._queue_start import start
+            from ._queue_pool_start import start
 
             start(self, initializer, given, maxtasksperchild, handles)
         else:

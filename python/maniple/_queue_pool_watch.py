@@ -13,7 +13,7 @@ the mark does. Where no note tells, the workers are *renewed*: they are sent as 
 lie behind all tasks in the queue. When every worker that waited has moved on or ended, the tasks sent before that have all been
 taken; those that no worker runs and that have no outcome are lost.
 
-Workers with notes are not renewed: the queue is emptied, and what no worker had begun is sent again (`_queue_reset.py`).
+Workers with notes are not renewed: the queue is emptied, and what no worker had begun is sent again (`_queue_pool_reset.py`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from . import util
-from ._board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
 from ._payload import ResultDecodeError, WorkerLostError, lost, unreadable
-from ._queue_reset import had_noted_nothing, recover
+from ._queue_pool_board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
+from ._queue_pool_reset import had_noted_nothing, recover
 from ._results import tell
 
 TYPE_CHECKING = False

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 from . import get_context, util
-from ._board import Board, InitArgs
-from ._queue_choice import fitting, is_standard, warn_of_misfits
 from ._queue_pool import QueueParts, ThreadQueueParts, end_processes
-from ._queue_reset import can_be_emptied
-from ._queue_watch import JobTable, Watch
+from ._queue_pool_board import Board, InitArgs
+from ._queue_pool_choice import fitting, is_standard, warn_of_misfits
+from ._queue_pool_reset import can_be_emptied
+from ._queue_pool_watch import JobTable, Watch
 from .process import BaseProcess
 
 TYPE_CHECKING = False

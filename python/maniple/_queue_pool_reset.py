@@ -15,8 +15,8 @@ import select
 import threading
 import time
 
-from ._board import RUNNING, UNREADABLE, WAITING
 from ._payload import WorkerLostError
+from ._queue_pool_board import RUNNING, UNREADABLE, WAITING
 from ._results import tell
 from .connection import Connection
 
@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._queue_watch import Death, UnderWay, Watch
+    from ._queue_pool_watch import Death, UnderWay, Watch
 
 __all__ = ["can_be_emptied", "had_noted_nothing", "recover"]
 
