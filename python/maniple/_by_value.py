@@ -58,7 +58,7 @@ __all__ = ["Freshness", "can_be_sent", "definitions", "dump", "dump_back"]
 # ---------------------------------------------------------------- going back
 
 
-class _BackPickler(reduction.ForkingPickler):
+class _BackPickler(reduction._standard):
     """Pickles what came by value as what it was."""
 
     def reducer_override(self, obj: Any) -> Any:
@@ -146,7 +146,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         self._verdicts = verdicts
         self._reached: dict[int, dict[str, Any]] = {}
         reduction._look_for_reducers()
-        own = {kind: how for kind, how in reduction.ForkingPickler._extra_reducers.items() if kind is not MethodType}
+        own = {kind: how for kind, how in reduction._standard._extra_reducers.items() if kind is not MethodType}
         # Read when the pickler is made, and only then.
         self.dispatch_table = {
             **cloudpickle.Pickler.dispatch_table,
@@ -376,7 +376,7 @@ class _Sketcher(_Pickler):
                 return "it is too large to be sent beforehand"
             stream, large = io.BytesIO(), [0]
             try:
-                reduction.ForkingPickler(stream, 5, True, large.append).dump(value)
+                reduction._standard(stream, 5, True, large.append).dump(value)
             except Exception as refusal:
                 return f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
             return None if len(large) == 1 and stream.tell() <= self._SMALL else "it is too large to be sent beforehand"
@@ -387,7 +387,7 @@ def can_be_sent(value: Any) -> bool:
     """Whether `value` can be pickled now."""
     with _no_descriptors():
         try:
-            reduction.ForkingPickler(io.BytesIO(), 5, True, _leave_out).dump(value)
+            reduction._standard(io.BytesIO(), 5, True, _leave_out).dump(value)
         except Exception:
             return False
     return True

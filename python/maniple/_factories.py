@@ -6,7 +6,7 @@ an annotation is a TypeError.  What is here is such a method for whoever looks a
 
 from __future__ import annotations
 
-from types import MethodType
+from types import GenericAlias, MethodType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Factory"]
+
+
+class _Named(GenericAlias):
+    """``maniple.Queue[int]``: names the class, and called, makes an object of the default context."""
+
+    def __call__(self, *args: Any, **kwds: Any) -> Any:
+        from .context import _default_context
+
+        return getattr(_default_context, self.__origin__.__name__)(*args, **kwds)
 
 
 class Factory:
@@ -35,7 +44,14 @@ class Factory:
         return getattr(import_module(f"{__package__}.{self._class_is_in}"), self._method.__name__)
 
     def __getitem__(self, item: Any) -> Any:
-        return self._made()[item]
+        named = self._made()[item]
+        return _Named(named.__origin__, named.__args__)
+
+    def __mro_entries__(self, bases: Any) -> Any:
+        name = self._method.__name__
+        raise TypeError(
+            f"{name} is a function that makes objects; the class to inherit from is {self._class_is_in}.{name}"
+        )
 
     def __or__(self, other: Any) -> Any:
         return self._made() | other

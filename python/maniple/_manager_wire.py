@@ -62,7 +62,7 @@ def _our_module(module: str) -> str:
     return _PACKAGE + dot + rest if top == "multiprocessing" else module
 
 
-class _WirePickler(reduction.ForkingPickler):
+class _WirePickler(reduction._standard):
     """Writes our shared classes as a call of `pkgutil.resolve_name` with the standard name, which any Python can make."""
 
     def reducer_override(self, obj: Any) -> Any:

@@ -34,7 +34,7 @@ def spawning(popen: Any) -> None:
         return
     theirs.set_spawning_popen(popen)
     reducers = getattr(getattr(_loaded("reduction"), "ForkingPickler", None), "_extra_reducers", {})
-    ours = reduction.ForkingPickler._extra_reducers
+    ours = reduction._standard._extra_reducers
     for kind in reducers.keys() - ours.keys():
         reduction.register(kind, reducers[kind])
 

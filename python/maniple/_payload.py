@@ -10,9 +10,10 @@ import traceback
 from collections.abc import Callable
 from signal import Signals
 
+from . import reduction
 from ._worker_main import MAIN_NAMES, WorkerMain
 from .context import TimeoutError
-from .reduction import ForkingPickler
+from .reduction import _standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +23,24 @@ __all__ = ["MaybeEncodingError", "RemoteTraceback", "ResultDecodeError", "Timeou
 
 
 def load(stream: bytes, buffers: Any = None) -> Any:
-    return pickle.loads(stream, buffers=buffers)
+    own = _program_s_pickler("loads")
+    return pickle.loads(stream, buffers=buffers) if own is None else own.loads(stream)
+
+
+def _program_s_pickler(function: str) -> Any:
+    """What a program has put into the place of the pickler that the standard pool's queues use; None: nothing."""
+    queues = sys.modules.get(f"{__package__}.queues")
+    if queues is not None:
+        return reduction._program_s_pickler(queues, function)
+    return None if reduction.ForkingPickler is _standard else reduction.ForkingPickler
 
 
 def dump(value: Any, buffers: Any) -> bytes:
     """Pickle `value`; `buffers` is called with each large buffer and says (false) whether it has taken it out of band."""
+    if (own := _program_s_pickler("dumps")) is not None:
+        return bytes(own.dumps(value))
     stream = io.BytesIO()
-    ForkingPickler(stream, 5, True, buffers).dump(value)
+    _standard(stream, 5, True, buffers).dump(value)
     return stream.getvalue()
 
 
@@ -53,7 +65,7 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
             if str(problem) != str(refusal):
                 refusal.add_note(f"It cannot be sent by value either: {type(problem).__name__}: {problem}")
             raise refusal from None
-    if b"_main__" not in data or not main.may_lack():
+    if b"_main__" not in data or not main.may_lack() or _program_s_pickler("dumps") is not None:
         return data
     from . import _by_value
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         """Something that can be subscripted with the type of a result."""
 
 else:
+    Any = object  # so that annotations can be evaluated
     Result = "Result"
 
     class OfResult:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from threading import local
+from types import FunctionType
 
 from . import process
 from . import reduction as reduction
@@ -548,3 +549,10 @@ if not TYPE_CHECKING:
         from ._imported_names import find
 
         return find(__name__, name)
+
+
+# Their annotations name modules that are imported late: `typing.get_type_hints` would fail, where the standard package has none.
+for _function in (*vars(BaseContext).values(), *vars(DefaultContext).values()):
+    if isinstance(_function, FunctionType):
+        _function.__annotations__ = {}
+del _function

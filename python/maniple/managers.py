@@ -58,6 +58,8 @@ from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # so that annotations can be evaluated
 
 get_context = context._default_context.get_context
 HAS_SHMEM = shared_memory is not None

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from typing import Any, Self, TypeVar
 
     Item = TypeVar("Item")
+else:
+    Any = object  # so that annotations can be evaluated
 
 __all__ = ["Pool", "ThreadPool"]
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._queue_reports import Reporter
+else:
+    Any = object  # so that annotations can be evaluated
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 

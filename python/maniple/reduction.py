@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import socket
     from pickle import PickleBuffer
     from typing import Any
+else:
+    Any = object  # so that annotations can be evaluated
 
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
 
@@ -97,6 +99,10 @@ class ForkingPickler(Pickler):
 _as_made = ForkingPickler, gc.get_referents(vars(ForkingPickler))[0], *map(vars(ForkingPickler).get, ("dumps", "loads"))
 _own_reducers = ForkingPickler._extra_reducers
 _merged_from: dict[Any, Any] = {}
+
+
+#: the class itself, whatever a program puts into its place
+_standard = ForkingPickler
 
 
 def _program_s_pickler(module: Any, function: str) -> Any:
@@ -219,8 +225,8 @@ _sockets_are_new = True
 def _look_for_reducers() -> None:
     """Bring the tables up to date with `copyreg`, with what has been imported, and with a table that a program set."""
     global _own_reducers, _sockets_are_new
-    if ForkingPickler._extra_reducers is not _own_reducers:
-        _own_reducers = ForkingPickler._extra_reducers = _Reducers(ForkingPickler._extra_reducers)
+    if _standard._extra_reducers is not _own_reducers:
+        _own_reducers = _standard._extra_reducers = _Reducers(_standard._extra_reducers)
         _merge_tables()
     if _sockets_are_new and (net := sys.modules.get("socket")) is not None and hasattr(net, "socket"):
         _own_reducers.setdefault(net.socket, _reduce_socket)

@@ -34,6 +34,8 @@ from ._maniple import shm_open, shm_unlink
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # so that annotations can be evaluated
 
 __all__ = ["SharedMemory", "ShareableList"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pickle
 import pydoc
@@ -107,3 +108,35 @@ def test_help_shows_names_and_what_they_do(mp: ModuleType) -> None:
         assert shown in text
     assert "WorkerLostError" in text
     assert "maxsize" in pydoc.plain(pydoc.render_doc(mp.Queue))
+
+
+@pytest.mark.better_than_standard("neither can be called with a parameter")
+def test_a_name_with_a_parameter_can_be_called(mp: ModuleType) -> None:
+    queue = mp.Queue[int](2)
+    queue.put(1)
+    assert queue.get() == 1 and isinstance(queue, mp.queues.Queue)
+
+
+def test_a_factory_is_no_base_class(mp: ModuleType) -> None:
+    with pytest.raises(TypeError):
+        type("Mine", (mp.Queue,), {})
+    with pytest.raises(TypeError):
+
+        class Mine(mp.Queue): ...  # type: ignore[name-defined,valid-type,misc]
+
+
+@pytest.mark.parametrize(
+    "module", ["connection", "managers", "pool", "process", "queues", "reduction", "shared_memory", "synchronize"]
+)
+def test_annotations_of_public_classes_can_be_evaluated(mp_package: str, module: str) -> None:
+    """As for a class of a program's that has one of them for its base."""
+    for thing in vars(importlib.import_module(f"{mp_package}.{module}")).values():
+        if isinstance(thing, type) and thing.__module__.startswith(mp_package):
+            typing.get_type_hints(thing)
+
+
+def test_factories_have_no_annotations_that_cannot_be_evaluated(mp: ModuleType) -> None:
+    for name in mp.__all__:
+        thing = getattr(mp, name)
+        if callable(thing) and not isinstance(thing, type):
+            typing.get_type_hints(thing)

@@ -577,3 +577,26 @@ def test_parts_of_a_connection_that_a_program_overrides_are_used(
             monkeypatch.undo()
             for name in set(vars(connection.Connection)) - before.keys():
                 delattr(connection.Connection, name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pools_use_a_pickler_of_the_programs_own(mp_package: str, method: str, tmp_path: Path) -> None:
+    """As the well-known recipe does that puts dill in the place of `ForkingPickler`."""
+    (tmp_path / "program.py").write_text(
+        textwrap.dedent(f"""
+        import cloudpickle, pickle, {mp_package} as mp
+        import {mp_package}.connection, {mp_package}.queues, {mp_package}.reduction
+
+        class Own(cloudpickle.CloudPickler):
+            dumps, loads = staticmethod(cloudpickle.dumps), staticmethod(cloudpickle.loads)
+
+        mp.reduction.ForkingPickler = mp.queues._ForkingPickler = mp.connection._ForkingPickler = Own
+
+        if __name__ == "__main__":
+            with mp.get_context({method!r}).Pool(1) as pool:
+                print(pool.map(lambda x: x * 2, [1, 2]), pool.apply(lambda: lambda: 5)())
+        """)
+    )
+    line = [sys.executable, str(tmp_path / "program.py")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[2, 4] 5\n", "")
