@@ -34,7 +34,7 @@ from threading import Lock
 from time import monotonic
 from warnings import warn
 
-from . import _forked, _launch, _preload, connection, popen_fork, resource_tracker, spawn, util
+from . import _forked, _launch, _preload, connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
 from ._maniple import Greeting, get_in
 from ._preload import preload_all as _handle_preload
 from .context import AuthenticationError, reduction

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from . import get_context, util
@@ -71,6 +71,19 @@ def default_processes() -> int:
     if told not in (None, allowed):
         return int(told)
     return max(1, min(allowed, usable_cores()))
+
+
+def _iterator(iterable: Iterable[Any]) -> Iterator[Any]:
+    """An iterator over `iterable`; one that raises the error where there is none to be had, as the standard package's does."""
+    try:
+        return iter(iterable)
+    except Exception as error:
+        return _raising(error)
+
+
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield  # a generator: the error comes with the first item
 
 
 class Pool(QueueParts):
@@ -313,7 +326,7 @@ class Pool(QueueParts):
         stream = hub.stream(func, iterable, external, False, chunksize, window, kind is IMapIterator)
         if external:
             feeder = threading.Thread(
-                target=hub.feed, args=(stream.job, iter(iterable), False), name="maniple-pool-feeder", daemon=True
+                target=hub.feed, args=(stream.job, _iterator(iterable), False), name="maniple-pool-feeder", daemon=True
             )
             feeder.start()
         return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)

@@ -222,12 +222,11 @@ class Popen:
         finalizer = Finalize(self, _release, held)
 
         def life() -> int:
-            _imports_under_way.forget(loaded)
+            _imports_under_way.forget()
             _drop_inherited_lifelines()
             code: int = process_obj._bootstrap(wires.become_child() if wires.ended else wires.lifeline_r)
             return code
 
-        loaded = _imports_under_way.look()
         _fork_intent.preserve_fd = True
         try:
             pid = os.fork()

@@ -134,3 +134,33 @@ process.kill(); thread.join()
 @pytest.mark.parametrize("wanted", ["queues", "heap", "managers"])
 def test_a_forked_child_can_import_what_its_parent_was_importing(mp_package: str, tmp_path: Path, wanted: str) -> None:
     assert run(tmp_path / "program.py", WHILE_IMPORTING, mp_package, wanted) == ("0\n", "")
+
+
+@pytest.mark.better_than_standard("the child waits for ever")
+def test_a_child_imports_what_a_thread_of_its_parent_was_importing(mp_package: str, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1)\nVALUE = 5\n")
+    (tmp_path / "program.py").write_text(
+        f"""
+import sys, threading, time
+import {mp_package} as mp
+
+def child(queue):
+    import slow
+    queue.put(slow.VALUE)
+
+if __name__ == "__main__":
+    ctx = mp.get_context("fork")
+    queue = ctx.Queue()
+    thread = threading.Thread(target=__import__, args=("slow",))
+    thread.start()
+    while "slow" not in sys.modules:
+        time.sleep(0.01)
+    process = ctx.Process(target=child, args=(queue,), daemon=True)
+    process.start()
+    print(queue.get(timeout=30))
+    process.join()
+    thread.join()
+"""
+    )
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("5\n", "")

@@ -494,3 +494,11 @@ def test_calls_return_before_their_tasks_end(shared_pool: Any, tmp_path: Path, c
 def test_initializer_ran_in_no_worker_of_this_pool(shared_pool: Any) -> None:
     store(None)
     assert set(shared_pool.map(stored, range(4), chunksize=1)) == {None}
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_something_that_cannot_be_iterated_fails_with_the_first_result(shared_pool: Any, method: str) -> None:
+    results = getattr(shared_pool, method)(identity, 5)
+    with pytest.raises(TypeError, match="not iterable"):
+        next(results)
+    assert shared_pool.map(identity, [1]) == [1]
