@@ -380,8 +380,9 @@ if HAS_SHMEM:
             super().__init__(*args, **kwargs)
             util.debug("%s created by pid %d", type(self).__name__, os.getpid())
 
-        def __del__(self) -> None:
-            util.debug("%s.__del__ by pid %d", type(self).__name__, os.getpid())
+        # Bound early: at the interpreter's end the modules may be empty.
+        def __del__(self, debug: Callable[..., None] = util.debug, getpid: Callable[[], int] = os.getpid) -> None:
+            debug("%s.__del__ by pid %d", type(self).__name__, getpid())
 
         def _entrusted(self, segment: Any, name: str) -> Any:
             """`segment`, after the server was told to look after it."""

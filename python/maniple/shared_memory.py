@@ -239,13 +239,17 @@ class SharedMemory:
         self._unregister()
 
     def __del__(self) -> None:
-        # Whatever goes wrong here goes wrong at the end of the interpreter.
-        with suppress(Exception):
+        # What goes wrong here goes wrong at the end of the interpreter, when names of this module may be None: not `suppress`.
+        try:
             if type(self).close is not SharedMemory.close:
                 self.close()
-        with suppress(Exception):
+        except Exception:
+            pass
+        try:
             # The memory goes with the last view of it.
             self._close_descriptor()
+        except Exception:
+            pass
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An untracked segment must not become tracked where it arrives: that tracker would remove it.

@@ -253,13 +253,20 @@ def test_workers_that_have_ended_tell_how(new_pool: NewPool) -> None:
         assert [process.exitcode for process in pool._pool] == [code, code]
 
 
-def test_pool_that_is_left_open_at_the_end_of_the_program(mp_package: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_left_open_at_the_end_of_the_program(mp_package: str, method: str) -> None:
     program = f"""
 import {mp_package} as mp
+from {mp_package} import managers, shared_memory
 def work():
-    global pool
-    pool = mp.get_context("fork").Pool(2)
+    global pool, segment, manager, queue, ends
+    ctx = mp.get_context({method!r})
+    pool, segment = ctx.Pool(2), shared_memory.SharedMemory(create=True, size=100)
+    manager, queue, ends = managers.SharedMemoryManager(ctx=ctx), ctx.Queue(), ctx.Pipe()
+    manager.start()
+    queue.put(1)
     print(pool.map(abs, [-1, 2]))
+    segment.unlink()
 work()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
