@@ -356,7 +356,7 @@ def definitions(main: WorkerMain) -> dict[str, bytes]:
     The process resolves a name when something that it reads asks for it.  Data that they use comes along where it is small.
     """
     pickles = {}
-    for name, value in list(vars(main.main).items()):
+    for name, value in list(vars(sys.modules["__main__"]).items()):
         if _defines(value) and not main.has(name, value):
             with _no_descriptors(), suppress(Exception):  # what cannot be sent is missed only by who asks for it
                 stream = io.BytesIO()
@@ -400,13 +400,13 @@ class Freshness:
     """Tells whether a function means what it did, with all definitions of `__main__` that it reaches."""
 
     def __init__(self, func: FunctionType) -> None:
-        self._space = vars(sys.modules["__main__"])
-        reached = reached_from(func, self._space)
+        reached = reached_from(func, vars(sys.modules["__main__"]))
         self._seen = {name: ref(value) for name, value in reached.items() if _defines(value)}
 
     def __call__(self) -> bool:
         """Whether none has been defined anew since."""
-        return all(held() is self._space.get(name) for name, held in self._seen.items())
+        space = vars(sys.modules["__main__"])
+        return all(held() is space.get(name) for name, held in self._seen.items())
 
 
 def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:

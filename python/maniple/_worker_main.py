@@ -47,7 +47,7 @@ def worker_main(method: str | None) -> WorkerMain:
 
     if not spawn._main_module_data():
         return NoMain()
-    if _loaded is None or _loaded.main is not sys.modules["__main__"]:
+    if _loaded is None or not _loaded.is_current():
         _loaded = LoadedMain()
     return _loaded
 
@@ -69,9 +69,15 @@ class WorkerMain:
     """What a process has of `__main__`."""
 
     def __init__(self) -> None:
-        self.main = sys.modules["__main__"]
+        main = sys.modules["__main__"]
+        # Weakly: what holds the main module keeps its globals alive until the interpreter has taken all other modules apart.
+        self._main = ref(main)
         #: whether definitions may be typed into the main module while the program runs
-        self.changes = _is_interactive(self.main)
+        self.changes = _is_interactive(main)
+
+    def is_current(self) -> bool:
+        """Whether the main module is still the one that it was."""
+        return sys.modules.get("__main__") is self._main()
 
     def has(self, name: str, value: Any) -> bool:
         """Whether the process finds under this name in its `__main__` what `value` is here."""
@@ -104,14 +110,14 @@ class ForkedMain(WorkerMain):
 
     def __init__(self) -> None:
         super().__init__()
-        self._names = frozenset(vars(self.main))
+        self._names = frozenset(vars(sys.modules["__main__"]))
         self._modules = frozenset(sys.modules)
-        self._size = len(vars(self.main))
+        self._size = len(vars(sys.modules["__main__"]))
         # Weakly: a definition that was replaced is not kept, and a new one at the same address is not taken for it.
-        self._defined = {name: ref(value) for name, value in _definitions(self.main)}
+        self._defined = {name: ref(value) for name, value in _definitions(sys.modules["__main__"])}
 
     def has(self, name: str, value: Any) -> bool:
-        if sys.modules.get("__main__") is not self.main:
+        if not self.is_current():
             return False
         if isinstance(value, DEFINITIONS) and value.__module__ in MAIN_NAMES:
             known = self._defined.get(name)
@@ -119,11 +125,11 @@ class ForkedMain(WorkerMain):
         return name in self._names
 
     def may_lack(self) -> bool:
-        if sys.modules.get("__main__") is not self.main:
+        if not self.is_current():
             return True
-        if not self.changes and len(vars(self.main)) == self._size:
+        if not self.changes and len(vars(sys.modules["__main__"])) == self._size:
             return False
-        return any(not self.has(name, value) for name, value in _definitions(self.main))
+        return any(not self.has(name, value) for name, value in _definitions(sys.modules["__main__"]))
 
     def has_module(self, name: str) -> bool:
         return name in self._modules or super().has_module(name)
@@ -137,14 +143,14 @@ class LoadedMain(WorkerMain):
 
     def __init__(self) -> None:
         super().__init__()
-        self._file: str | None = getattr(self.main, "__file__", None)
+        self._file: str | None = getattr(sys.modules["__main__"], "__file__", None)
         self._text: str | None = None
         self._bound: frozenset[str] | None = None
         self._analysed = False
         self._lacked_at: tuple[int, bool] = -1, False
 
     def has(self, name: str, value: Any) -> bool:
-        if sys.modules.get("__main__") is not self.main:
+        if not self.is_current():
             return False
         if self.changes and _is_typed_in(value):
             return False
@@ -152,13 +158,13 @@ class LoadedMain(WorkerMain):
         return bound is None or name in bound
 
     def may_lack(self) -> bool:
-        if sys.modules.get("__main__") is not self.main:
+        if not self.is_current():
             return True
         if not self.changes and not self._guard_defines():
             return False
-        size = len(vars(self.main))
+        size = len(vars(sys.modules["__main__"]))
         if self.changes or self._lacked_at[0] != size:
-            lacks = any(not self.has(name, value) for name, value in _definitions(self.main))
+            lacks = any(not self.has(name, value) for name, value in _definitions(sys.modules["__main__"]))
             self._lacked_at = size, lacks
         return self._lacked_at[1]
 
@@ -227,11 +233,15 @@ class NoMain(WorkerMain):
         self._given: dict[str, Any] = {}
         self._given_known = False
         # A process that begins now has the values of now, as a forked one would.
-        self._values = {name: value for name, value in list(vars(self.main).items()) if not name.startswith("__")}
+        self._values = {
+            name: value for name, value in list(vars(sys.modules["__main__"]).items()) if not name.startswith("__")
+        }
 
     def given_at_start(self) -> dict[str, Any]:
         if not self._given_known:
-            self._given = {name: value for name, value in list(vars(self.main).items()) if _goes_at_start_only(value)}
+            self._given = {
+                name: value for name, value in list(vars(sys.modules["__main__"]).items()) if _goes_at_start_only(value)
+            }
             self._given_known = True
         return self._given
 

@@ -186,8 +186,9 @@ def functions(pool):
 
 
 def globals_of_main(pool):
-    assert pool.map(look, [Record(1)]) == [(True, True, "record", True)]
-    assert pool.map(lambda record: look(record), [Record(1)]) == [(True, True, "record", True)]
+    if getattr(sys.modules["__main__"], "look", None) is look:  # a profiler runs the script as no module
+        assert pool.map(look, [Record(1)]) == [(True, True, "record", True)]
+        assert pool.map(lambda record: look(record), [Record(1)]) == [(True, True, "record", True)]
     assert pool.map(lambda _: (G, read_global(), STATE["n"], log.name), [0]) == [(41, 41, 1, "by_value")]
     module = importlib.import_module("kept")
     # A function that a module has made works on that module there.

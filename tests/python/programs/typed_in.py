@@ -241,7 +241,8 @@ def statements(cells):
     """The cells' statements, each with the empty line that a prompt takes for its end."""
     for cell in cells:
         for node in ast.parse(cell).body:
-            lines = (ast.get_source_segment(cell, node) or "").splitlines()
+            first = min([node.lineno, *(line.lineno for line in getattr(node, "decorator_list", []))])
+            lines = cell.splitlines()[first - 1 : node.end_lineno]
             yield "\n".join(line for line in lines if line.strip()) + "\n\n"
 
 
