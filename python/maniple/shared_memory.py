@@ -22,7 +22,6 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from secrets import token_hex
 from struct import calcsize, pack_into, unpack_from
 from types import GenericAlias
