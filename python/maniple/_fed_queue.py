@@ -27,8 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
-else:
-    Any = object  # so that annotations can be evaluated
 
 __all__ = ["FedJoinable", "FedQueue", "FedSimpleQueue", "end_of_feed", "takes_part"]
 

@@ -27,8 +27,6 @@ from .context import AuthenticationError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-else:
-    Any = object  # so that annotations can be evaluated
 
 try:
     from . import shared_memory

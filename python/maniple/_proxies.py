@@ -21,8 +21,6 @@ from ._manager_wire import Token, convert_to_error, dispatch, line_over, listene
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-else:
-    Any = object  # so that annotations can be evaluated
 
 __all__ = ["BaseProxy", "MakeProxyType", "AutoProxy", "RebuildProxy"]
 

@@ -30,8 +30,6 @@ from .connection import wait
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-else:
-    Any = object  # so that annotations can be evaluated
 
 __all__ = ["QueueParts", "ThreadQueueParts", "end_processes"]
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         """Something that can be subscripted with the type of a result."""
 
 else:
-    Any = object  # so that annotations can be evaluated
     Result = "Result"
 
     class OfResult:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from math import ceil
 from operator import index
 
-from . import util
+from . import _annotations, util
 from ._connection_parts import Parts, go_through_parts
 from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
@@ -149,8 +149,14 @@ def new_poller() -> select.poll:
     return SelectPoller()  # type: ignore[return-value]  # all that is used of it
 
 
+#: seconds: a thousand years
+_LONGEST_WAIT = 3e10
+
+
 def _wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[int, int]]:
     """What `poller` reports within `timeout` seconds; None waits for ever, a negative number not at all."""
+    if timeout is not None and timeout > _LONGEST_WAIT:
+        timeout = None  # for ever, as far as anybody can tell; infinity among it
     milliseconds = None if timeout is None else ceil(timeout * 1000) if timeout > 0 else 0
     if milliseconds is None or milliseconds <= _LONGEST_POLL:
         return poller.poll(milliseconds)
@@ -446,6 +452,9 @@ class XmlListener(Listener):
 def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
     """`Client`, with objects as XML-RPC values."""
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

@@ -11,9 +11,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from threading import local
-from types import FunctionType
 
-from . import process
+from . import _annotations, process
 from . import reduction as reduction
 from .reduction import HAVE_SEND_HANDLE
 
@@ -551,8 +550,4 @@ if not TYPE_CHECKING:
         return find(__name__, name)
 
 
-# Their annotations name modules that are imported late: `typing.get_type_hints` would fail, where the standard package has none.
-for _function in (*vars(BaseContext).values(), *vars(DefaultContext).values()):
-    if isinstance(_function, FunctionType):
-        _function.__annotations__ = {}
-del _function
+_annotations.take_off(globals())

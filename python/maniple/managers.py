@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable
 
-from . import connection, context, pool, process, resource_tracker, util  # noqa: F401
+from . import _annotations, connection, context, pool, process, resource_tracker, util  # noqa: F401
 
 # much of this is here to be found under the standard names
 from ._manager_server import (  # noqa: F401
@@ -58,8 +58,6 @@ from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-else:
-    Any = object  # so that annotations can be evaluated
 
 get_context = context._default_context.get_context
 HAS_SHMEM = shared_memory is not None
@@ -408,6 +406,9 @@ if HAS_SHMEM:
         def _insist_on_server(self) -> None:
             if self._address is None:
                 raise ValueError("the manager has no server yet: call its start() first")
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from . import get_context, util
+from . import _annotations, get_context, util
 from ._maniple import usable_cores
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._pool_names import (
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from typing import Any, Self, TypeVar
 
     Item = TypeVar("Item")
-else:
-    Any = object  # so that annotations can be evaluated
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -428,6 +426,9 @@ _REPLACEABLE = {
 }
 _SET = {kind: vars(kind)["_set"] for kind in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator)}
 STANDARD.update({kind: dict(vars(kind)) for kind in (QueueParts, Pool, ThreadQueueParts, ThreadPool)})
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from weakref import WeakSet
 
+from . import _annotations
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
@@ -494,6 +496,9 @@ def _name_of_exit(code: int) -> int | str:
     from signal import Signals
 
     return next((f"-{known.name}" for known in Signals if known == -code), code)
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

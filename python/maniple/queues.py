@@ -21,7 +21,7 @@ import types
 from queue import Empty, Full  # noqa: F401
 from traceback import print_exception
 
-from . import connection, context, reduction  # noqa: F401  # programs look for the first here
+from . import _annotations, connection, context, reduction  # noqa: F401  # programs look for the first here
 from ._fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
 from ._fed_queue import end_of_feed as _sentinel  # noqa: F401  # loky's feeder imports it
 from ._maniple import Log
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._queue_reports import Reporter
-else:
-    Any = object  # so that annotations can be evaluated
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
@@ -310,6 +308,9 @@ class SimpleQueue(FedSimpleQueue):
 
     def __class_getitem__(cls, item: Any) -> types.GenericAlias:
         return types.GenericAlias(cls, item)
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

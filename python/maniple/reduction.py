@@ -26,15 +26,13 @@ from collections.abc import Callable, Iterable
 from copyreg import dispatch_table as _copyreg_table
 from functools import partial
 
-from . import context  # noqa: F401  # programs look for it here
+from . import _annotations, context  # noqa: F401  # programs look for it here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from pickle import PickleBuffer
     from typing import Any
-else:
-    Any = object  # so that annotations can be evaluated
 
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
 
@@ -442,6 +440,9 @@ def _register_all() -> None:
 
 
 _register_all()
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

@@ -27,14 +27,26 @@ from struct import calcsize, pack_into, unpack_from
 from types import GenericAlias
 from weakref import ref
 
-from . import resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
+from . import _annotations, resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
 from ._maniple import shm_open, shm_unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Generic, TypeVar
+
+    Item = TypeVar("Item")
+
+    class OfItems(Generic[Item]):
+        """Something that can be subscripted with the type of its items."""
+
 else:
-    Any = object  # so that annotations can be evaluated
+    Item = "Item"
+
+    class OfItems:
+        """Something that can be subscripted with the type of its items."""
+
+        __class_getitem__ = classmethod(GenericAlias)
+
 
 __all__ = ["SharedMemory", "ShareableList"]
 
@@ -269,7 +281,7 @@ class _NotShareable(KeyError, ValueError):
     __str__ = Exception.__str__
 
 
-class ShareableList:
+class ShareableList(OfItems[Item]):
     """A list in shared memory: its length is fixed, its items are int (64 bits), float, bool, str, bytes or None.
 
     A str or bytes item may be replaced by one that takes no more room than the first value's slot.  `shm` is the memory.
@@ -293,7 +305,7 @@ class ShareableList:
         _NOTHING: lambda _value: None,
     }
 
-    def __init__(self, sequence: Iterable[Any] | None = None, *, name: str | None = None) -> None:
+    def __init__(self, sequence: Iterable[Item] | None = None, *, name: str | None = None) -> None:
         if name is not None and sequence is None:
             self._attach(name)
         else:
@@ -409,8 +421,11 @@ class ShareableList:
             fmt = f"{len(raw)}s "[:8]
         self._set_packing_format_and_transform(place, fmt, value)
 
-    def __getitem__(self, position: int) -> Any:
-        place = self._slot(position, "index out of range")
+    def __getitem__(self, position: int) -> Item:
+        item: Item = self._load(self._slot(position, "index out of range"))
+        return item
+
+    def _load(self, place: int) -> Any:
         start, end = self._allocated_offsets[place : place + 2]
         fmt = self._get_packing_format(place)
         (raw,) = unpack_from(fmt, self.shm.buf, self._offset_data_start + start)
@@ -418,7 +433,7 @@ class ShareableList:
             return raw.decode(_encoding) if self._transform_code(place) == _TEXT else raw
         return self._get_back_transform(place)(raw)
 
-    def __setitem__(self, position: int, value: Any) -> None:
+    def __setitem__(self, position: int, value: Item) -> None:
         place = self._slot(position, "assignment index out of range")
         fmt = self._format_for(value)
         if isinstance(value, (str, bytes)):
@@ -431,7 +446,7 @@ class ShareableList:
     def __len__(self) -> int:
         return self._list_len
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Item]:
         return map(self.__getitem__, range(self._list_len))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -456,7 +471,8 @@ class ShareableList:
                 return position
         raise ValueError(f"{value!r} is not in this container")
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

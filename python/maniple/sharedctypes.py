@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes as c
 from weakref import WeakKeyDictionary
 
-from . import context, heap
+from . import _annotations, context, heap
 from ._maniple import Guarded, LockedField
 from .context import assert_spawning, reduction
 from .reduction import ForkingPickler as _StandardPickler
@@ -71,6 +71,14 @@ def _zeroed(kind: type) -> Any:
     return obj
 
 
+def _array_of(kind: type, length: int) -> type:
+    """The type of an array, which says that it is of this module if it is made here first."""
+    made: Any = kind * length  # type: ignore[operator]  # ctypes' types can be multiplied
+    if made.__module__ == __name__:
+        made.__module__ = SynchronizedBase.__module__
+    return made  # type: ignore[no-any-return]
+
+
 def RawValue(typecode_or_type: str | type, *args: Any) -> Any:
     """A ctypes object in shared memory, with no lock.  `args` go to its constructor; without them it is zero."""
     kind = _kind(typecode_or_type)
@@ -84,8 +92,8 @@ def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
     kind = _kind(typecode_or_type)
     items = size_or_initializer
     if isinstance(items, int):
-        return _zeroed(kind * items)
-    filled = _new_value(kind * len(items))
+        return _zeroed(_array_of(kind, items))
+    filled = _new_value(_array_of(kind, len(items)))
     filled.__init__(*items)
     return filled
 
@@ -147,7 +155,7 @@ def reduce_ctype(obj: Any) -> tuple:
 
 def rebuild_ctype(type_: type, wrapper: heap.BufferWrapper, length: int | None) -> Any:
     """The other half of `reduce_ctype`; `length` is None for what is no array."""
-    return _placed(type_ if length is None else type_ * length, wrapper)
+    return _placed(type_ if length is None else _array_of(type_, length), wrapper)
 
 
 def make_property(name: str) -> Any:
@@ -214,6 +222,9 @@ class SynchronizedString(SynchronizedArray):
 
     value = make_property("value")
     raw = make_property("raw")
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

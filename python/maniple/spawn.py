@@ -14,7 +14,7 @@ import types
 from _pickle import loads
 from contextlib import suppress
 
-from . import process, util
+from . import _annotations, process, util
 from .context import _default_context, reduction
 from .reduction import load
 
@@ -389,6 +389,9 @@ def _fixup_main_from_path(main_path: str) -> None:
 def import_main_path(main_path: str) -> None:
     """Load the file ``main_path`` as the main module, unless it is that already."""
     _fixup_main_from_path(main_path)
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

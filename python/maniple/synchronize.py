@@ -25,7 +25,7 @@ from struct import Struct
 from threading import Barrier as _ThreadBarrier
 from threading import BrokenBarrierError, current_thread
 
-from . import context, process, util
+from . import _annotations, context, process, util
 from ._native_sync import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ConditionCore, EventFlag, ticket
 from ._native_sync import SemLock as _NativeSemLock
 from ._waiting import wait_for
@@ -391,6 +391,9 @@ class Barrier(_ThreadBarrier):
     def broken(self) -> bool:
         """Whether it is broken."""
         return self._state != 0
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

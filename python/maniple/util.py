@@ -28,6 +28,7 @@ from contextlib import suppress
 from itertools import count
 from weakref import WeakValueDictionary, ref
 
+from . import _annotations
 from . import process as process
 from .process import _cleanup, active_children, current_process
 
@@ -629,6 +630,9 @@ def _cleanup_tests() -> None:
     _run_finalizers(minpriority=None)
     gc_collect()
     reap_children()
+
+
+_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:

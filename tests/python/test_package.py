@@ -46,7 +46,9 @@ def test_importing_the_package_imports_little(mp_package: str) -> None:
         f"import sys, {mp_package}; dir({mp_package}); print(*sorted(m for m in sys.modules if '{mp_package}.' in m))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
-    assert done.stdout.split() == [f"{mp_package}.{name}" for name in ("_factories", "context", "process", "reduction")]
+    assert done.stdout.split() == [
+        f"{mp_package}.{name}" for name in ("_annotations", "_factories", "context", "process", "reduction")
+    ]
 
 
 def test_queues_can_be_named_with_what_they_hold(mp: ModuleType) -> None:
