@@ -22,7 +22,6 @@ from weakref import ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ast
     from collections.abc import Iterator
     from typing import Any
 
@@ -145,8 +144,7 @@ class LoadedMain(WorkerMain):
         super().__init__()
         self._file: str | None = getattr(sys.modules["__main__"], "__file__", None)
         self._text: str | None = None
-        self._bound: frozenset[str] | None = None
-        self._analysed = False
+        self._bound: tuple[frozenset[str] | None, frozenset[str]] | None = None
         self._lacked_at: tuple[int, bool] = -1, False
 
     def has(self, name: str, value: Any) -> bool:
@@ -154,8 +152,11 @@ class LoadedMain(WorkerMain):
             return False
         if self.changes and _is_typed_in(value):
             return False
-        bound = self._names_bound()
-        return bound is None or name in bound
+        loaded, only_main = self._names_bound()
+        if name in only_main:
+            return False
+        # A definition may have been made in ways that the text does not show.  Other values do no harm where they are not needed.
+        return loaded is None or name in loaded or (isinstance(value, DEFINITIONS) and not self.changes)
 
     def may_lack(self) -> bool:
         if not self.is_current():
@@ -187,23 +188,29 @@ class LoadedMain(WorkerMain):
 
         Reading lines costs less than a syntax tree, which most programs do without.
         """
-        guarded = False
+        guard = -1  # the indentation of the guard that the line may stand under
         for line in self._source().splitlines():
-            if line[:1] not in ("", " ", "\t", "#", ")", "]", "}"):
-                guarded = line.startswith(("if ", "if(")) and "__name__" in line
-                if guarded and line.partition(":")[2].strip():
+            text = line.lstrip()
+            if not text or text[0] in "#)]}":
+                continue
+            indentation = len(line) - len(text)
+            if -1 < guard < indentation:
+                if text.startswith(("def ", "class ", "async ", "@", "from ", "exec")):
                     return True
-            elif guarded and line.lstrip().startswith(("def ", "class ", "async ", "@", "from ", "exec")):
-                return True
+            else:
+                guard = -1
+            if "__name__" in text and text.startswith(("if ", "if(", "elif ")):
+                guard = indentation
+                if text.partition(":")[2].strip():
+                    return True
         return False
 
-    def _names_bound(self) -> frozenset[str] | None:
-        """The names that loading the file binds; None where that cannot be known."""
-        if not self._analysed:
-            self._analysed = True
-            text = self._source()
-            if text:
-                self._bound = _bound_by_loading(text)
+    def _names_bound(self) -> tuple[frozenset[str] | None, frozenset[str]]:
+        """The names that loading the file binds, None where that cannot be known; and those that only the main program binds."""
+        if self._bound is None:
+            from ._main_source import names_bound
+
+            self._bound = names_bound(self._source())
         return self._bound
 
 
@@ -298,79 +305,3 @@ def _is_found_by_name(module: ModuleType, name: str) -> bool:
         if found is not None:
             return bool(found.origin == spec.origin)
     return False
-
-
-# ---------------------------------------------------------------- reading the program
-
-
-def _bound_by_loading(text: str) -> frozenset[str] | None:
-    """The names that a program binds at its top level when it is loaded under another name than `__main__`."""
-    import ast
-
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-    names: set[str] = set()
-    for statement in _loaded_statements(tree.body, ast):
-        for node in _of_this_scope(statement, ast):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                names.add(node.name)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names.add(node.id)
-            elif isinstance(node, ast.alias):
-                if node.name == "*":
-                    return None
-                names.add(node.asname or node.name.partition(".")[0])
-            elif isinstance(node, ast.ExceptHandler) and node.name:
-                names.add(node.name)
-            elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
-                names.add(node.name)
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exec", "globals"):
-                return None
-    return frozenset(names)
-
-
-def _loaded_statements(body: list[ast.stmt], ast: Any) -> Iterator[ast.stmt]:
-    """The statements of a module's top level less the branch that only `__main__` takes."""
-    for statement in body:
-        branch = _guard(statement, ast)
-        if branch is None:
-            yield statement
-        else:
-            yield from _loaded_statements(branch, ast)
-
-
-def _guard(statement: ast.stmt, ast: Any) -> list[ast.stmt] | None:
-    """The statements that a loaded module runs of ``if __name__ == "__main__"``; None for another statement."""
-    if not isinstance(statement, ast.If):
-        return None
-    test: Any = statement.test
-    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
-        # All of it has to be true, the guard among it.
-        test = next((part for part in test.values if _compares_name(part, ast)), test)
-    if not _compares_name(test, ast):
-        return None
-    if isinstance(test.ops[0], ast.Eq):
-        return list(statement.orelse)
-    return [*statement.body] if isinstance(test.ops[0], ast.NotEq) else None
-
-
-def _compares_name(test: Any, ast: Any) -> bool:
-    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
-        return False
-    sides = (test.left, test.comparators[0])
-    return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides) and any(
-        isinstance(side, ast.Constant) and side.value == "__main__" for side in sides
-    )
-
-
-def _of_this_scope(statement: ast.AST, ast: Any) -> Iterator[ast.AST]:
-    """The nodes of a statement that bind names in the module, without the bodies of functions and classes."""
-    pending = [statement]
-    while pending:
-        node = pending.pop()
-        yield node
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            continue
-        pending.extend(ast.iter_child_nodes(node))

@@ -242,7 +242,8 @@ class Event(EventFlag):
     Whoever waited when the flag was set is woken, even if it is cleared at once.
     """
 
-    def __new__(cls, *, ctx: Any) -> Event:
+    def __new__(cls, *args: Any, **kwds: Any) -> Event:
+        # A subclass may have another constructor.
         return EventFlag.__new__(cls)
 
     def __init__(self, *, ctx: Any) -> None:

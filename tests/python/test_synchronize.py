@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pickle
 import signal
@@ -568,3 +569,27 @@ def test_parts_that_are_left_out_say_so(mp: ModuleType) -> None:
         mp.Event()._cond  # noqa: B018
     with pytest.raises(AttributeError, match="n_waiting"):
         mp.Barrier(2)._array  # noqa: B018
+
+
+def test_classes_with_a_constructor_of_their_own(mp: ModuleType) -> None:
+    synchronize, ctx = importlib.import_module(f"{mp.__name__}.synchronize"), mp.get_context("fork")
+
+    def with_constructor(base: type, *arguments: object) -> object:
+        def __init__(self: Any, extra: int) -> None:
+            base.__init__(self, *arguments, ctx=ctx)
+            self.extra = extra
+
+        return type("Own", (base,), {"__init__": __init__})(5)
+
+    for name, arguments in (
+        ("Lock", ()),
+        ("RLock", ()),
+        ("Semaphore", (2,)),
+        ("BoundedSemaphore", (2,)),
+        ("Condition", ()),
+        ("Event", ()),
+        ("Barrier", (1,)),
+    ):
+        made: Any = with_constructor(getattr(synchronize, name), *arguments)
+        assert made.extra == 5
+        getattr(made, "set" if name == "Event" else "wait" if name == "Barrier" else "acquire")()

@@ -40,6 +40,18 @@ def look(record):
     return isinstance(FIRST, type(record)), FIRST == Record(0), NAMES.get(type(record)), type(record) is Record
 
 
+def _bind(name):
+    setattr(sys.modules[__name__], name, type(name, (), {"__module__": __name__}))
+
+
+_bind("Bound")
+BOUND = vars(sys.modules[__name__])["Bound"]()
+
+
+def of_bound(thing):
+    return isinstance(BOUND, type(thing))
+
+
 class Base(abc.ABC):
     @abc.abstractmethod
     def go(self): ...
@@ -188,6 +200,7 @@ def functions(pool):
 def globals_of_main(pool):
     if getattr(sys.modules["__main__"], "look", None) is look:  # a profiler runs the script as no module
         assert pool.map(look, [Record(1)]) == [(True, True, "record", True)]
+        assert pool.map(of_bound, [BOUND]) == [True]
         assert pool.map(lambda record: look(record), [Record(1)]) == [(True, True, "record", True)]
     assert pool.map(lambda _: (G, read_global(), STATE["n"], log.name), [0]) == [(41, 41, 1, "by_value")]
     module = importlib.import_module("kept")
