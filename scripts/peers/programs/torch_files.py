@@ -51,7 +51,7 @@ def one_storage(ctx):
 def while_in_the_queue(ctx):
     queue = ctx.Queue()
     queue.put(torch.zeros(4))
-    while not queue.qsize():
+    while queue.empty():
         time.sleep(0.01)
     if mp.get_sharing_strategy() == "file_system":
         assert in_shared_memory([os.getpid()])
