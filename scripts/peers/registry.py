@@ -25,6 +25,8 @@ class Peer:
     place: str = "installed"
     # Of a source package or a repository: what is taken.
     bring: tuple[str, ...] = ("tests",)
+    # Empty files that are put beside them, where the source package left them out.
+    adds: tuple[str, ...] = ()
     # The import package, where it is called otherwise than the project.
     package: str = ""
     # The version whose tests are run, where that is another one.
@@ -231,6 +233,7 @@ PEERS = (
         "5.2.0",
         "the tests that use processes",
         place="source",
+        adds=("tests/__init__.py",),
         tests=("tests/test_arrow_dataset.py", "tests/test_py_utils.py", "tests/test_parallel.py"),
         arguments=("-k", "multiproc or num_proc or parallel or proc or pool"),
         wants=("psutil==7.2.2", "absl-py", "decorator"),
@@ -265,6 +268,7 @@ PEERS = (
         "the tests of concurrency, in which each program runs on maniple",
         place="source",
         tests=("tests/test_concurrency.py",),
+        arguments=("-o", "python_classes=*Test"),
         wants=("hypothesis", "flaky", "pytest-xdist==3.8.0", "psutil==7.2.2"),
         everywhere=True,
     ),
