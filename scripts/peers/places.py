@@ -72,7 +72,7 @@ def tests(peer: Peer, python: Path) -> Path:
         question = f"import importlib.util as u; print(u.find_spec({peer.package or peer.project!r}).origin)"
         return Path(subprocess.check_output([python, "-c", question], text=True).strip()).parent.parent
     folder = BELOW / "tests" / f"{peer.project}-{peer.tests_version or peer.version}"
-    if not all((folder / name).exists() for name in (*peer.bring, *peer.adds)):
+    if not all((folder / name).exists() for name in peer.bring):
         shutil.rmtree(folder, ignore_errors=True)
         fresh = folder.with_name(folder.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -131,5 +131,3 @@ def take(peer: Peer, whole: Path, folder: Path) -> None:
             shutil.copytree(source, target, symlinks=True)
         elif source.exists():
             shutil.copy(source, target)
-    for name in peer.adds:
-        (folder / name).touch()

@@ -25,8 +25,6 @@ class Peer:
     place: str = "installed"
     # Of a source package or a repository: what is taken.
     bring: tuple[str, ...] = ("tests",)
-    # Empty files that are put beside them, where the source package left them out.
-    adds: tuple[str, ...] = ()
     # The import package, where it is called otherwise than the project.
     package: str = ""
     # The version whose tests are run, where that is another one.
@@ -230,10 +228,10 @@ PEERS = (
     ),
     Peer(
         "datasets",
-        "5.2.0",
+        "5.0.1",
         "the tests that use processes",
-        place="source",
-        adds=("tests/__init__.py",),
+        place="checkout",
+        repository="https://github.com/huggingface/datasets",
         tests=("tests/test_arrow_dataset.py", "tests/test_py_utils.py", "tests/test_parallel.py"),
         arguments=("-k", "multiproc or num_proc or parallel or proc or pool"),
         wants=("psutil==7.2.2", "absl-py", "decorator"),
