@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from threading import Lock, Thread
 
@@ -66,8 +67,55 @@ else:
 
 
 def _fetch(ticket: tuple[Any, int], receive: Callable[[Any], Any]) -> Any:
-    with _ResourceSharer.get_connection(ticket) as conn:
+    with _ResourceSharer.get_connection(ticket) as conn, _told_once_gone(conn):
         return receive(conn)
+
+
+# Seconds in which a process that has closed its connection is seen to end, if that is why.
+_TEARDOWN = 0.5
+
+
+@contextmanager
+def _told_once_gone(conn: Any) -> Iterator[None]:
+    """Let a lost connection be an error only when the process at its other end has ended, if it is ending.
+
+    The kernel closes a process's descriptors before the process counts as ended.  A caller that sees the error asks
+    which of its processes is no longer alive, as PyTorch's data loader does: it is to get the true answer.
+    """
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        _wait_for_end(conn)
+        raise
+
+
+def _wait_for_end(conn: Any) -> None:
+    import socket
+    import struct
+
+    from .connection import wait
+
+    if not hasattr(socket, "SO_PEERCRED"):
+        return
+    try:
+        with socket.socket(fileno=os.dup(conn.fileno())) as other:
+            credentials = other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return
+    pid = struct.unpack("3i", credentials)[0]
+    for child in list(process._children):
+        if child.pid == pid:
+            # A child of the fork server's has ended when the server says so.
+            wait([child.sentinel], _TEARDOWN)
+            return
+    try:
+        ended = os.pidfd_open(pid)
+    except (AttributeError, OSError, ValueError):
+        return  # not on this system, or the process is gone, or in another namespace
+    try:
+        wait([ended], _TEARDOWN)
+    finally:
+        os.close(ended)
 
 
 # Seconds in which a client that has shown the key makes its request, unless something is wrong with it.
@@ -103,10 +151,17 @@ class _ResourceSharer:
     def get_connection(ident: tuple[Any, int]) -> Any:
         """Connect to the process that gave the ticket, and ask for the resource."""
         from . import connection
+        from ._maniple import get_in
 
         address, number = ident
-        conn = connection.Client(address, authkey=process.current_process().authkey)
-        conn.send((number, os.getpid()))
+        conn = connection.SocketClient(address)
+        try:
+            with _told_once_gone(conn):
+                get_in(conn.fileno(), bytes(process.current_process().authkey))
+                conn.send((number, os.getpid()))
+        except BaseException:
+            conn.close()
+            raise
         return conn
 
     def stop(self, timeout: float | None = None) -> None:

@@ -311,3 +311,33 @@ def test_a_silent_client_of_the_resource_sharer_keeps_nobody_waiting(mp: ModuleT
         sharer.stop()
         os.close(reader)
         os.close(writer)
+
+
+def offer_and_die_when_asked(package: str, told: Any) -> None:
+    """Offer a descriptor; the first request for it is the end of this process."""
+    sharer = importlib.import_module(f"{package}.resource_sharer")
+    shared = importlib.import_module(f"{package}.reduction").DupFd(0)
+    # Each descriptor that the kernel has to close takes time before the process counts as ended.
+    for _ in range(400):
+        os.pipe()
+    sharer._resource_sharer._cache[shared._id[1]] = lambda *_: os.kill(os.getpid(), signal.SIGKILL), id
+    told.send(shared)
+    time.sleep(60)
+
+
+@pytest.mark.better_than_standard("a child that is ending is alive still when its connection is lost")
+@pytest.mark.skipif(sys.platform != "linux", reason="the system must tell whose connection it was")
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_descriptor_whose_owner_dies_is_lost_only_when_the_owner_is_gone(mp: ModuleType, method: str) -> None:
+    context = mp.get_context(method)
+    for _ in range(10):
+        ours, theirs = context.Pipe(duplex=False)
+        child = context.Process(target=offer_and_die_when_asked, args=(mp.__name__, theirs))
+        child.start()
+        shared = ours.recv()
+        with pytest.raises((EOFError, ConnectionError)):
+            shared.detach()
+        assert not child.is_alive()
+        child.join()
+        ours.close()
+        theirs.close()
