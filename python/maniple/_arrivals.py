@@ -187,10 +187,12 @@ def make_class(key: tuple[bytes, int], make: Callable[..., type], arguments: tup
     return known if isinstance(known, type) else make(*arguments)
 
 
-def fill_class(cls: type, state: tuple[Callable[..., Any], Any, tuple[bytes, int], str, Any]) -> None:
-    fill, content, key, name, reducer = state
+def fill_class(cls: Any, state: tuple[Callable[..., Any], Any, tuple[bytes, int], str, Any, dict[str, Any]]) -> None:
+    fill, content, key, name, reducer, members = state
     if registry.known_key(cls) != key:  # else it has its content, and what this process has made of that since
         fill(cls, content)
+        for member, attributes in members.items():
+            vars(cls.__members__[member]).update(attributes)
         registry.note(cls, key)
         if reducer is not None:
             copyreg.pickle(cls, reducer)

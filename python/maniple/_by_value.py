@@ -124,6 +124,34 @@ def _refuse_view(view: memoryview) -> Any:
     raise TypeError("cannot pickle 'memoryview' object: send bytes(...) of it")
 
 
+def _mend(cls: type, arguments: tuple[Any, ...], state: tuple[Any, ...]) -> None:
+    """Put right what cloudpickle makes of some kinds of classes: `arguments` make the empty class, `state` is its content."""
+    content = state[0]
+    if "__slots__" in vars(cls) and isinstance(arguments[3], dict):
+        arguments[3]["__slots__"] = vars(cls)["__slots__"]  # only what a class is made with has an effect
+    fields = vars(cls).get("_fields_")
+    if isinstance(fields, list | tuple) and (ctypes := sys.modules.get("ctypes")) is not None:
+        if issubclass(cls, (ctypes.Structure, ctypes.Union)):
+            for name, *_ in fields:
+                content.pop(name, None)  # made by `_fields_`, which comes last: it depends on the rest
+            content["_fields_"] = content.pop("_fields_")
+
+
+def _of_members(cls: Any) -> dict[str, dict[str, Any]]:
+    """The attributes that an enumeration's own constructor has given its members."""
+    enum = sys.modules.get("enum")
+    if enum is None or not isinstance(cls, enum.EnumMeta):
+        return {}
+    return {
+        name: {key: value for key, value in vars(member).items() if not key.startswith("_")}
+        for name, member in cls.__members__.items()
+    }
+
+
+def _reduce_dispatching_method(method: Any) -> Any:
+    return functools.singledispatchmethod, (method.func,), {"dispatcher": method.dispatcher}
+
+
 def _reduce_cached_property(prop: functools.cached_property[Any]) -> Any:
     # Up to 3.11 it has a lock, which cannot be pickled.
     return functools.cached_property, (prop.func,), {"attrname": prop.attrname}
@@ -155,6 +183,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             memoryview: _refuse_view,
             CellType: _reduce_cell,
             functools.cached_property: _reduce_cached_property,
+            functools.singledispatchmethod: _reduce_dispatching_method,
         }
         super().__init__(stream, 5, buffers)
 
@@ -196,15 +225,20 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         by_name = self._goes_by_name(cls)
         if by_name:
             return NotImplemented
+        if cls.__module__ == "_ctypes" and (ctypes := sys.modules.get("ctypes")) is not None:
+            for base in (ctypes.Structure, ctypes.Union):
+                if type(base) is cls:  # which no module has by its name
+                    return type, (base,)
         reduced = super().reducer_override(cls)
         if not isinstance(reduced, tuple) or len(reduced) != 6:  # by name after all
             return reduced
         make, arguments, state, _, _, fill = reduced
+        _mend(cls, arguments, state)
         key, how = registry.key_of(cls), dispatch_table.get(cls)
         return (
             make_class,
             (key, make, arguments),
-            (fill, state, key, self._name_to_bind(cls), how),
+            (fill, state, key, self._name_to_bind(cls), how, _of_members(cls)),
             None,
             None,
             fill_class,

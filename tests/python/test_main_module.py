@@ -34,6 +34,7 @@ queue Odd True
 dataclass True
 class attribute [1, 2] [3, 4]
 cached property [42]
+kinds 5.976e+24 True -1 3 False True 5
 registered once [('ran', True), ('ran', True)]
 cached [3, 6] (3, True)
 dispatched ['int', 'object'] int

@@ -151,7 +151,7 @@ print("queue", here.recv(), here.recv() == [Point(9)])
 process.join()
 """,
     """
-import copyreg, functools
+import copyreg, ctypes, enum, functools
 from dataclasses import dataclass
 
 @dataclass
@@ -199,6 +199,30 @@ class Lazy:
     def value(self):
         return 42
 
+class Planet(enum.Enum):
+    EARTH = (5.976e24, 6378140)
+    def __init__(self, mass, radius):
+        self.mass = mass
+
+class Negator:
+    @functools.singledispatchmethod
+    def negate(self, x):
+        return "?"
+    @negate.register
+    def _(self, x: int):
+        return -x
+
+class Structure(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_int)]
+
+class Slotted:
+    __slots__ = ("v",)
+    def __init__(self, v):
+        self.v = v
+
+def kinds(planet, negator, structure, slotted):
+    return planet.mass, planet is Planet.EARTH, negator.negate(1), structure.x, hasattr(slotted, "__dict__"), Slotted(5)
+
 def hit(_):
     Cache.hits += 1
     return Cache.hits
@@ -210,6 +234,8 @@ other = ctx.Pool(1)
 print("dataclass", other.map(lambda p: (isinstance(p, Pair), p == Pair(1), Pair(3, 4)), [Pair(1)]) == [(True, True, Pair(3, 4))])
 print("class attribute", [other.apply(functools.partial(hit, i)) for i in range(2)], [other.apply(lambda: hit(i)) for i in range(2)])
 print("cached property", other.map(lambda lazy: lazy.value, [Lazy()]))
+mass, same, negated, x, has_dict, slotted = other.apply(kinds, (Planet.EARTH, Negator(), Structure(3), Slotted(1)))
+print("kinds", mass, same, negated, x, has_dict, type(slotted) is Slotted, slotted.v)
 print("registered once", other.map(run, [Plugin(), Plugin()]))
 print("cached", other.map(cached, [1, 2]), other.apply(lambda: (cached(1), cached.cache_info().hits > 0)))
 print("dispatched", other.map(kind, [1, "a"]), other.apply(lambda: kind(1)))
