@@ -35,6 +35,8 @@ def hand_over(theirs: dict[str, ModuleType], ours: dict[str, str]) -> None:
             for name, thing in list(vars(holder).items()):
                 if (twin := twins.of(thing)) is not None:
                     setattr(holder, name, twin)
+    if getattr(sys, "frozen", False):
+        return  # what the freezer has replaced knows the standard package's command lines alone: its helpers would run the program
     for their, our in pairs.values():
         _replace_again(their, our, twins, _written_names(their))
 

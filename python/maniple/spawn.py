@@ -88,6 +88,10 @@ def is_forking(argv: list[str]) -> bool:
 
 def freeze_support() -> None:
     """In a frozen program that was started to be a child or a helper process: be that, and exit."""
+    _be_what_was_started()
+
+
+def _be_what_was_started() -> None:
     if is_forking(sys.argv):
         spawn_main(**_numbers(sys.argv[2:]))
         sys.exit()
@@ -111,7 +115,7 @@ def _take_over_if_frozen() -> None:
     if not getattr(sys, "frozen", False):
         return
     try:
-        freeze_support()
+        _be_what_was_started()  # whatever stands in the place of freeze_support
     except SystemExit as end:
         # Not to be met by the program, which is in the middle of something.
         code = end.code

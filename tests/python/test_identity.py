@@ -131,3 +131,21 @@ def test_a_plain_interpreter_unpickles_queues_and_pipes() -> None:
 
 def test_a_pool_class_of_a_program_is_told_from_those_of_the_package() -> None:
     assert run(PROGRAMS / "own_queues.py") == run(*OURS, PROGRAMS / "own_queues.py") == "[1, 2, 3]\n"
+
+
+def test_what_a_freezer_replaces_is_not_replaced_here(tmp_path: Path) -> None:
+    """It knows the standard package's command lines: our helpers would run the program, and start helpers in turn."""
+    (tmp_path / "hook.py").write_text(
+        "import multiprocessing, multiprocessing.spawn\n"
+        "def freeze_support(): raise SystemExit('run by the hook')\n"
+        "multiprocessing.freeze_support = multiprocessing.spawn.freeze_support = freeze_support\n"
+    )
+    program = (
+        "import sys, hook; sys.frozen = True\n"
+        "from maniple import _alias; _alias.install()\n"
+        "import multiprocessing.spawn\n"
+        "multiprocessing.freeze_support(); multiprocessing.spawn.freeze_support()\n"
+        "print(multiprocessing.spawn.freeze_support is hook.freeze_support)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("False\n", "", 0)
