@@ -1,5 +1,6 @@
 """A DataLoader with worker processes: each batch arrives once, in order, as shared tensors; a worker's error is the caller's."""
 
+import gc
 import multiprocessing
 
 import torch
@@ -39,6 +40,8 @@ def main():
             assert "item 17" in str(error)
         else:
             raise AssertionError("the worker's error was not raised here")
+    # The loader whose worker failed is part of a reference cycle, and holds its workers.
+    gc.collect()
     assert not multiprocessing.active_children()
 
 
