@@ -236,6 +236,10 @@ _ONE_WORD = "an event is one word of shared memory, without a condition and a se
 _NUMBERS = "the numbers of a barrier are `parties`, `n_waiting` and `broken`"
 
 
+def _made_with(cls: type, *, ctx: Any) -> Any:
+    """Only its signature is of use."""
+
+
 class Event(EventFlag):
     """A flag that processes can wait for: `set`, `clear`, `is_set`, `wait`.
 
@@ -245,6 +249,9 @@ class Event(EventFlag):
     def __new__(cls, *args: Any, **kwds: Any) -> Event:
         # A subclass may have another constructor.
         return EventFlag.__new__(cls)
+
+    # Whose signature is shown for the class.
+    vars(__new__)["__wrapped__"] = _made_with
 
     def __init__(self, *, ctx: Any) -> None:
         self._by_fork_only = made_for_fork(ctx)
