@@ -102,7 +102,6 @@ class Workers:
         util.register_after_fork(self, Workers._free_lock)
         self.loose = LooseTasks(self.hub, self.results, self.lock)
         self._keys: dict[int, Any] = {}
-        self._closing = False
         self._terminated_at: float | None = None
         self._killed = False
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
@@ -172,8 +171,6 @@ class Workers:
 
     def _adopt(self, key: int, process: Any) -> None:
         with self.lock:
-            # One that takes the place of a worker that ended while the pool was closing.
-            self.processes[:] = [other for other in self.processes if other.exitcode is None]
             self.processes.append(process)
             self._keys[key] = process
         try:
@@ -223,8 +220,7 @@ class Workers:
             return
         process.join()
         with self.lock:
-            # When the pool ends, programs look there how its workers have ended.
-            if process in self.processes and not (self._closing or self._terminated_at is not None):
+            if process in self.processes:
                 self.processes.remove(process)
         self.hub.exited(key, process.exitcode)
 
@@ -232,7 +228,6 @@ class Workers:
 
     def close(self) -> None:
         """Take no more calls."""
-        self._closing = True
         self.loose.close()
 
     def terminate(self) -> None:

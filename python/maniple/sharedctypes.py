@@ -74,7 +74,7 @@ def _zeroed(kind: type) -> Any:
 def _array_of(kind: type, length: int) -> type:
     """The type of an array, which says that it is of this module if it is made here first."""
     made: Any = kind * length  # type: ignore[operator]  # ctypes' types can be multiplied
-    if made.__module__ == __name__:
+    if getattr(made, "__module__", None) == __name__:
         made.__module__ = SynchronizedBase.__module__
     return made  # type: ignore[no-any-return]
 

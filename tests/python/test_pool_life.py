@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -241,16 +240,6 @@ def test_closed_pool_is_deleted_in_silence(new_pool: NewPool, kind: str, mp: Mod
         warnings.simplefilter("error")
         del pool
         gc.collect()
-
-
-@pytest.mark.parametrize("kind", METHODS)
-def test_workers_that_have_ended_tell_how(new_pool: NewPool) -> None:
-    for end, code in (("close", 0), ("terminate", -signal.SIGTERM)):
-        pool = new_pool(2)
-        pool.map(identity, range(4))
-        getattr(pool, end)()
-        pool.join()
-        assert [process.exitcode for process in pool._pool] == [code, code]
 
 
 @pytest.mark.parametrize("method", METHODS)
