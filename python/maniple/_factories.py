@@ -1,7 +1,7 @@
 """Functions of the package that also stand for the classes of what they make.
 
 ``maniple.Queue`` is a bound method of the default context, as in the standard package, where ``Queue[int]`` or ``Queue | None`` in
-an annotation is a TypeError.  What is here is such a method for whoever looks at it, and besides takes part in annotations.
+an annotation is a TypeError.  What is here looks like such a method, and besides takes part in annotations.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class Objects:
         return self._sessions[number]
 
     def end(self, session: Session) -> None:
-        """Let go of all that its process held, and in time of what it sent and nobody received."""
+        """Let go of all that its process held, and in time of what it sent and no process received."""
         with self.mutex:
             session.over = True
             self._sessions.pop(session.number, None)
@@ -203,7 +203,7 @@ class Objects:
     def claim(self, ident: str) -> Shared:
         """The object of a proxy that was unpickled; KeyError if it is gone.
 
-        The first to load a pickle has the reference that travelled.  Whoever loads it again needs the object to live otherwise.
+        The first to load a pickle has the reference that travelled.  A process that loads it again needs the object to live otherwise.
         """
         plain, _, number = ident.partition(MARK)
         passage = self._end_passage(int(number, 16)) if number else None

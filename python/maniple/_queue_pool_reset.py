@@ -1,7 +1,7 @@
 """Finds the task that a worker had taken and not noted when it died, or could not rebuild; and empties the queue of tasks.
 
 Such a worker had taken one of the first tasks in the queue, or was killed while it took it, or idle. Where the queue is a pipe, it may
-have read a part of a message, and whoever reads on would read nonsense. So nothing more is put, the queue is emptied, and the
+have read a part of a message, and the next reader would read nonsense. So nothing more is put, the queue is emptied, and the
 workers that run nothing are ended. What no worker has begun is then sent again: first the tasks that may have been taken, each
 alone. If a worker dies once more before it has noted the task, that task is the reason, and ends with what is known of the death.
 
@@ -58,7 +58,7 @@ def recover(watch: Watch) -> None:
     """For a thread of its own."""
     takers: list[threading.Thread] = []
     while not watch.putting.acquire(timeout=TICK):
-        # Whoever puts a task may wait for room, holding this.
+        # A thread that puts a task may wait for room, holding this.
         _drain(watch, takers)
     try:
         _end_takers(watch, takers)
