@@ -8,14 +8,17 @@ from __future__ import annotations
 import copyreg
 import functools
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from itertools import count
+from struct import unpack
 from types import CellType, CodeType, FunctionType
 from weakref import ref
 
+from ._maniple import shm_open
 from ._worker_main import MAIN_NAMES
 
 TYPE_CHECKING = False
@@ -23,11 +26,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "NEWEST",
+    "Place",
     "explain",
     "fill_cell",
     "fill_class",
     "fill_dispatching",
     "fill_function",
+    "hold",
     "make_cached",
     "make_class",
     "make_dispatching",
@@ -106,7 +112,7 @@ def returned(key: tuple[bytes, int], name: str) -> Any:
 def take(given: dict[str, Any]) -> None:
     """Bind in `__main__` what the starter of this process gave it of its own."""
     for name, value in given.items():
-        _bind(vars(sys.modules["__main__"]), name, value, False)
+        _bind(vars(sys.modules["__main__"]), name, value, None)
 
 
 # ---------------------------------------------------------------- reading
@@ -167,18 +173,72 @@ def fill_function(func: FunctionType, state: dict[str, Any]) -> None:
     if state["type_params"]:
         func.__type_params__ = state["type_params"]  # type: ignore[attr-defined]  # 3.12
     registry.note(func, state["key"])
-    for name, value, defines in state["globals"]:
+    for name, value, key in state["globals"]:
         if name:  # the rest had only to be imported
-            _bind(func.__globals__, name, value, defines)
+            _bind(func.__globals__, name, value, key)
     _missing.update(state["missing"])
 
 
-def _bind(space: dict[str, Any], name: str, value: Any, defines: bool) -> None:
-    """Give the namespace what it lacks; of what it has, only definitions are replaced."""
-    if name in space and not defines:
-        return
+#: A key for what is always bound: a function or a class, of which the newest counts.
+NEWEST = (b"", 0)
+#: what has come for `__main__` by value, and by which key: name -> (the value as long as it is there, key)
+_came: dict[str, tuple[Callable[[], Any], tuple[bytes, int]]] = {}
+
+
+def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] | None) -> None:
+    """Bind a global that has come.
+
+    A value takes the place of one that came before under another key.  What this process has had from its beginning, or has set
+    itself, stays.
+    """
+    if key != NEWEST and name in space:
+        held, known = _came.get(name, (None, None))
+        if held is None or key is None or known == key or held() is not space[name]:
+            return
+    if isinstance(value, Place):
+        value = value.load()
     space[name] = value
     _missing.pop(name, None)
+    if key is not None and key != NEWEST and space is vars(sys.modules["__main__"]):
+        _came[name] = hold(value), key
+    else:
+        _came.pop(name, None)
+
+
+def hold(value: Any) -> Callable[[], Any]:
+    """What returns the value as long as it is there: weakly where that can be."""
+    try:
+        return ref(value)
+    except TypeError:
+        return lambda: value
+
+
+class Place:
+    """Where the pickle of a value stands in shared memory: the segment, how many parts it has, and which of them are constant."""
+
+    def __init__(self, segment: str, parts: int, constant: list[bool]) -> None:
+        self.segment, self._parts, self._constant = segment, parts, constant
+
+    def __reduce__(self) -> Any:
+        return Place, (self.segment, self._parts, self._constant)
+
+    def load(self) -> Any:
+        """A copy of the value, for this process."""
+        try:
+            file = open(shm_open(self.segment, os.O_RDONLY, mode=0o600), "rb")
+        except FileNotFoundError:
+            raise LookupError(
+                "a value of __main__ that goes with this task has been replaced, or its pool has ended, before the task began"
+            ) from None
+        with file:
+            sizes = unpack(f"<{self._parts}Q", file.read(8 * self._parts))
+            stream = file.read(sizes[0])
+            buffers: list[bytearray | memoryview] = []
+            for size, constant in zip(sizes[1:], self._constant, strict=True):
+                buffer = bytearray(size)
+                file.readinto(buffer)
+                buffers.append(memoryview(buffer).toreadonly() if constant else buffer)
+        return pickle.loads(stream, buffers=buffers)
 
 
 def make_class(key: tuple[bytes, int], make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
@@ -197,7 +257,7 @@ def fill_class(cls: Any, state: tuple[Callable[..., Any], Any, tuple[bytes, int]
         if reducer is not None:
             copyreg.pickle(cls, reducer)
     if name:
-        _bind(vars(sys.modules["__main__"]), name, cls, True)
+        _bind(vars(sys.modules["__main__"]), name, cls, NEWEST)
 
 
 def make_cached(key: tuple[bytes, int], func: FunctionType, parameters: dict[str, Any], name: str) -> Any:
@@ -207,7 +267,7 @@ def make_cached(key: tuple[bytes, int], func: FunctionType, parameters: dict[str
         known = functools.lru_cache(**parameters)(func)
         registry.note(known, key)
         if name:
-            _bind(vars(sys.modules["__main__"]), name, known, True)
+            _bind(vars(sys.modules["__main__"]), name, known, NEWEST)
     return known
 
 

@@ -6,8 +6,9 @@
   the function's module's name.  What the reader has there is used as it is, so that a global that the reader has set is seen, and a
   class is the class that the reader knows.
 * What the reader lacks of `__main__` (`WorkerMain.has` says so) goes along, and is bound in the reader's `__main__`.  A newer
-  definition of a function or class replaces an older one, and takes those along that use it.  Any other value is bound only where
-  the reader has nothing under that name: it keeps what it had when it began, and what it has set itself.
+  definition of a function or class replaces an older one, and takes those along that use it.  Any other value is bound where the
+  reader has nothing under that name, or has what came for it before: it keeps what it had when it began, and what it has set
+  itself.  `_sent_values` tells new values from old ones, and keeps large ones for all calls of a pool.
 * A function or class that came by value is known by a key.  When it goes back, alone or as the class of an object, it goes as that
   key, and arrives as what the first sender knows (`dump_back`).
 * What pickle refuses for a reason, such as an open file, is refused here too, where cloudpickle makes a copy of its text.
@@ -29,16 +30,18 @@ from contextlib import contextmanager, suppress
 from copyreg import dispatch_table
 from functools import _lru_cache_wrapper
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 
 from . import context, reduction
 from ._arrivals import (
+    NEWEST,
     fill_cell,
     fill_class,
     fill_dispatching,
     fill_function,
+    hold,
     make_cached,
     make_class,
     make_dispatching,
@@ -47,6 +50,7 @@ from ._arrivals import (
     returned,
     space_key,
 )
+from ._sent_values import Sized
 from ._worker_main import DEFINITIONS, MAIN_NAMES, WorkerMain
 
 TYPE_CHECKING = False
@@ -111,10 +115,25 @@ def _submodules(module: ModuleType, code: CodeType) -> list[str]:
 # ---------------------------------------------------------------- writing
 
 
-def _refuse_file(file: Any) -> Any:
+class _Stream:
+    """Stands for a standard stream that a function refers to: the reader has its own."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __reduce__(self) -> Any:
+        return getattr, (sys, self._name)
+
+
+def _referred_to(value: Any) -> Any:
+    """What goes for something that a function refers to, by a global, a default or its closure."""
     for name in ("stdin", "stdout", "stderr"):
-        if file is getattr(sys, name):  # the default of a parameter, say: the reader has its own
-            return getattr, (sys, name)
+        if value is getattr(sys, name) and value is not None:
+            return _Stream(name)
+    return value
+
+
+def _refuse_file(file: Any) -> Any:
     raise TypeError(
         f"cannot pickle {type(file).__name__!r} object: an open file cannot be sent to another process; open it there by its name"
     )
@@ -162,7 +181,7 @@ def _reduce_cell(cell: CellType) -> Any:
         content = cell.cell_contents
     except ValueError:  # not bound yet
         return CellType, ()
-    return CellType, (), (content,), None, None, fill_cell
+    return CellType, (), (_referred_to(content),), None, None, fill_cell
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
@@ -170,6 +189,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
 
     def __init__(self, stream: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None = None) -> None:
         self._main = main
+        self._sent = main.sent_values()
         # On a second try: whether the value by this id can be sent, as None or the reason why not.
         self._verdicts = verdicts
         self._reached: dict[int, dict[str, Any]] = {}
@@ -269,8 +289,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         state = {
             "qualname": func.__qualname__,
             "module": func.__module__,
-            "defaults": func.__defaults__,
-            "kwdefaults": func.__kwdefaults__,
+            "defaults": func.__defaults__ and tuple(map(_referred_to, func.__defaults__)),
+            "kwdefaults": func.__kwdefaults__ and {k: _referred_to(v) for k, v in func.__kwdefaults__.items()},
             "annotations": self._annotations_of(func),
             "doc": func.__doc__,
             "dict": func.__dict__,
@@ -289,13 +309,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             return {}
         return annotations if self._verdicts is None or self._reason_against(annotations) is None else {}
 
-    def _globals_of(self, func: FunctionType) -> tuple[Any, list[tuple[str, Any, bool]], dict[str, str]]:
+    def _globals_of(self, func: FunctionType) -> tuple[Any, list[tuple[str, Any, Any]], dict[str, str]]:
         """Where the reader finds the function's globals, what it lacks of them, and what of that cannot be sent."""
         space, names = func.__globals__, used_globals(func.__code__)
         home: Any = func.__module__
         module = sys.modules.get(home) if isinstance(home, str) else None
         main = sys.modules.get("__main__")
-        lacking: list[tuple[str, Any, bool]] = []
+        lacking: list[tuple[str, Any, Any]] = []
         if main is not None and space is vars(main):
             home = "__main__"
             wanted = [name for name in names if name in space and not name.startswith("__")]
@@ -309,16 +329,34 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             wanted = [name for name in names if name in space]
         missing: dict[str, str] = {}
         for name in wanted:
-            value = self._main.value_to_send(name, space[name]) if home == "__main__" else space[name]
+            value, key = space[name], NEWEST if _defines(space[name]) else None
+            if home == "__main__":
+                value = self._main.value_to_send(name, value)
+                key, value = self._as_sent(name, value)
+            if isinstance(stream := _referred_to(value), _Stream):
+                lacking.append((name, stream, key))
+                continue
             if self._verdicts is not None and (reason := self._reason_against(value)) is not None:
                 missing[name] = (
                     f"{name!r} of {func.__module__} did not come along, since the process {self._main.why_not()}, and {reason}"
                 )
                 continue
-            lacking.append((name, value, _defines(value)))
+            lacking.append((name, value, key))
             if isinstance(value, ModuleType):
-                lacking.extend(("", sys.modules[name], False) for name in _submodules(value, func.__code__))
+                lacking.extend(("", sys.modules[name], None) for name in _submodules(value, func.__code__))
         return home, lacking, missing
+
+    def _as_sent(self, name: str, value: Any) -> tuple[Any, Any]:
+        """The key by which the reader tells this value of `__main__` from others, and what goes in its stead."""
+        if _defines(value):
+            return NEWEST, value
+        if self._sent is None or isinstance(value, ModuleType):
+            return None, value
+        return self._sent.look_up(name, value, self._dump_apart)
+
+    def _dump_apart(self, value: Any, stream: Sized) -> None:
+        with _no_descriptors():
+            _ApartPickler(stream, self._main, stream.take, {}).dump(value)
 
     def _reason_against(self, value: Any) -> str | None:
         """Why `value` cannot be sent; None where it can.  Only asked after a first try has failed."""
@@ -332,6 +370,19 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             except Exception as refusal:
                 verdicts[id(value)] = f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
         return verdicts[id(value)]  # type: ignore[no-any-return]
+
+
+class _ApartPickler(_Pickler):
+    """Pickles a value that any process may read, any number of times."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        package, _, _ = kind.__module__.partition(".")
+        if package in (__package__, "multiprocessing") or kind in reduction._standard._extra_reducers:
+            if not isinstance(obj, type | FunctionType | MethodType):
+                # A descriptor, say, which is handed over once.
+                raise TypeError(f"{kind.__name__!r} object goes to one process at a time")
+        return super().reducer_override(obj)
 
 
 @contextmanager
@@ -399,21 +450,43 @@ def definitions(main: WorkerMain) -> dict[str, bytes]:
     return pickles
 
 
+class _TooLong(Exception):
+    """A pickle has more bytes than it may have."""
+
+
+class _Short:
+    """A file that takes so many bytes and forgets them."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def write(self, data: Any) -> int:
+        size = len(data)
+        self._left -= size
+        if self._left < 0:
+            raise _TooLong
+        return size
+
+
 class _Sketcher(_Pickler):
     """Pickles definitions, and of the data that they use only what is small."""
 
     _SMALL = 4096
 
+    def _as_sent(self, name: str, value: Any) -> tuple[Any, Any]:
+        return NEWEST if _defines(value) else None, value
+
     def _reason_against(self, value: Any) -> str | None:
         if not _defines(value) and not isinstance(value, ModuleType):
             if getattr(value, "__len__", None) is not None and len(value) > self._SMALL:
                 return "it is too large to be sent beforehand"
-            stream, large = io.BytesIO(), [0]
             try:
-                reduction._standard(stream, 5, True, large.append).dump(value)
+                reduction._standard(_Short(self._SMALL), 5).dump(value)
+            except _TooLong:
+                return "it is too large to be sent beforehand"
             except Exception as refusal:
                 return f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
-            return None if len(large) == 1 and stream.tell() <= self._SMALL else "it is too large to be sent beforehand"
+            return None
         return super()._reason_against(value)
 
 
@@ -431,16 +504,24 @@ def can_be_sent(value: Any) -> bool:
 
 
 class Freshness:
-    """Tells whether a function means what it did, with all definitions of `__main__` that it reaches."""
+    """Tells whether a function means what it did, with all of `__main__` that it reaches and that `main` says may change."""
 
-    def __init__(self, func: FunctionType) -> None:
+    def __init__(self, func: FunctionType, main: WorkerMain) -> None:
         reached = reached_from(func, vars(sys.modules["__main__"]))
-        self._seen = {name: ref(value) for name, value in reached.items() if _defines(value)}
+        self._seen = {
+            name: hold(value)
+            for name, value in reached.items()
+            if _defines(value) or (not main.has(name, value) and main.value_to_send(name, _ANOTHER) is _ANOTHER)
+        }
 
     def __call__(self) -> bool:
-        """Whether none has been defined anew since."""
+        """Whether nothing has been defined or set anew since."""
         space = vars(sys.modules["__main__"])
         return all(held() is space.get(name) for name, held in self._seen.items())
+
+
+#: stands for a value that a name may get
+_ANOTHER = object()
 
 
 def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:

@@ -75,11 +75,11 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
 
 def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
     """For a function that was sent to the workers once: what says whether that still is what a call needs; None: for ever."""
-    if getattr(func, "__module__", None) not in MAIN_NAMES or not main.changes:
+    if getattr(func, "__module__", None) not in MAIN_NAMES or not (main.changes or main.may_lack()):
         return None
     from . import _by_value
 
-    return _by_value.Freshness(func)
+    return _by_value.Freshness(func, main)
 
 
 # ---- in the worker ----

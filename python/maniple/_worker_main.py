@@ -22,8 +22,10 @@ from weakref import ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator
+    from typing import Any, Self
+
+    from ._sent_values import SentValues
 
 __all__ = ["DEFINITIONS", "MAIN_NAMES", "WorkerMain", "worker_main"]
 
@@ -73,6 +75,29 @@ class WorkerMain:
         self._main = ref(main)
         #: whether definitions may be typed into the main module while the program runs
         self.changes = _is_interactive(main)
+        # For one pool: whether no call of it is under way, and what went by value to its workers.
+        self._is_idle: Callable[[], bool] | None = None
+        self._sent: SentValues | None = None
+
+    def for_pool(self, is_idle: Callable[[], bool]) -> Self:
+        """This, for the workers of one pool.  `is_idle` says whether no call of the pool is under way."""
+        of_pool = object.__new__(type(self))
+        vars(of_pool).update(vars(self), _is_idle=is_idle, _sent=None)
+        return of_pool
+
+    def sent_values(self) -> SentValues | None:
+        """What went by value to the workers of the pool that this is for; None: it is for no pool."""
+        if self._sent is None and self._is_idle is not None:
+            from ._sent_values import SentValues
+
+            self._sent = SentValues(self._is_idle)
+        return self._sent
+
+    def end_pool(self) -> None:
+        """Forget what went to the workers: they have ended."""
+        self._is_idle, sent, self._sent = None, self._sent, None
+        if sent is not None:
+            sent.end()
 
     def is_current(self) -> bool:
         """Whether the main module is still the one that it was."""
@@ -137,42 +162,15 @@ class ForkedMain(WorkerMain):
         return "was forked before it was defined"
 
 
-class LoadedMain(WorkerMain):
-    """A process that loads the program's file or module again."""
+class _Source:
+    """The text of the program's file, read when something asks about it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._file: str | None = getattr(sys.modules["__main__"], "__file__", None)
+    def __init__(self, file: str | None) -> None:
+        self._file = file
         self._text: str | None = None
         self._bound: tuple[frozenset[str] | None, frozenset[str]] | None = None
-        self._lacked_at: tuple[int, bool] = -1, False
 
-    def has(self, name: str, value: Any) -> bool:
-        if not self.is_current():
-            return False
-        if self.changes and _is_typed_in(value):
-            return False
-        loaded, only_main = self._names_bound()
-        if name in only_main:
-            return False
-        # A definition may have been made in ways that the text does not show.  Other values do no harm where they are not needed.
-        return loaded is None or name in loaded or (isinstance(value, DEFINITIONS) and not self.changes)
-
-    def may_lack(self) -> bool:
-        if not self.is_current():
-            return True
-        if not self.changes and not self._guard_defines():
-            return False
-        size = len(vars(sys.modules["__main__"]))
-        if self.changes or self._lacked_at[0] != size:
-            lacks = any(not self.has(name, value) for name, value in _definitions(sys.modules["__main__"]))
-            self._lacked_at = size, lacks
-        return self._lacked_at[1]
-
-    def why_not(self) -> str:
-        return "loads the program's main module without what stands under `if __name__ == '__main__'`"
-
-    def _source(self) -> str:
+    def _read(self) -> str:
         if self._text is None:
             self._text = ""
             if self._file is not None and not self._file.endswith(".pyc"):
@@ -183,13 +181,13 @@ class LoadedMain(WorkerMain):
                     pass
         return self._text
 
-    def _guard_defines(self) -> bool:
+    def guard_defines(self) -> bool:
         """Whether something that looks like a definition stands in an indented line below a guard.
 
         Reading lines costs less than a syntax tree, which most programs do without.
         """
         guard = -1  # the indentation of the guard that the line may stand under
-        for line in self._source().splitlines():
+        for line in self._read().splitlines():
             text = line.lstrip()
             if not text or text[0] in "#)]}":
                 continue
@@ -205,13 +203,47 @@ class LoadedMain(WorkerMain):
                     return True
         return False
 
-    def _names_bound(self) -> tuple[frozenset[str] | None, frozenset[str]]:
+    def names_bound(self) -> tuple[frozenset[str] | None, frozenset[str]]:
         """The names that loading the file binds, None where that cannot be known; and those that only the main program binds."""
         if self._bound is None:
             from ._main_source import names_bound
 
-            self._bound = names_bound(self._source())
+            self._bound = names_bound(self._read())
         return self._bound
+
+
+class LoadedMain(WorkerMain):
+    """A process that loads the program's file or module again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._source = _Source(getattr(sys.modules["__main__"], "__file__", None))
+        self._lacked_at: tuple[int, bool] = -1, False
+
+    def has(self, name: str, value: Any) -> bool:
+        if not self.is_current():
+            return False
+        if self.changes and _is_typed_in(value):
+            return False
+        loaded, only_main = self._source.names_bound()
+        if name in only_main:
+            return False
+        # A definition may have been made in ways that the text does not show.  Other values do no harm where they are not needed.
+        return loaded is None or name in loaded or (isinstance(value, DEFINITIONS) and not self.changes)
+
+    def may_lack(self) -> bool:
+        if not self.is_current():
+            return True
+        if not self.changes and not self._source.guard_defines():
+            return False
+        size = len(vars(sys.modules["__main__"]))
+        if self.changes or self._lacked_at[0] != size:
+            lacks = any(not self.has(name, value) for name, value in _definitions(sys.modules["__main__"]))
+            self._lacked_at = size, lacks
+        return self._lacked_at[1]
+
+    def why_not(self) -> str:
+        return "loads the program's main module without what stands under `if __name__ == '__main__'`"
 
 
 #: of the main module that was asked for last; what it has read of the file serves for all processes

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from weakref import ref
 
 from . import util
 from ._greenlets import threads_are_real
@@ -88,8 +89,15 @@ class Workers:
         maxtasksperchild: int | None,
         main: WorkerMain,
     ) -> None:
-        self.hub = Hub(processes, maxtasksperchild, main)
-        self._main = main
+        # Weakly: the hub holds the object that asks.
+        own = ref(self)
+
+        def is_idle() -> bool:
+            workers = own()
+            return workers is None or not workers.hub.open_jobs()
+
+        self._main = main.for_pool(is_idle)
+        self.hub = Hub(processes, maxtasksperchild, self._main)
         self.make_process = make_process
         self._owner = os.getpid()
         self.initializer = initializer
@@ -205,6 +213,7 @@ class Workers:
                         tell(error)
                     del result
             elif chore == "done":
+                self._main.end_pool()
                 return
             elif (
                 self._terminated_at is not None and not self._killed and time.monotonic() - self._terminated_at > GRACE

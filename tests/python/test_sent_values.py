@@ -1,0 +1,229 @@
+"""Data of `__main__` that functions take along to workers which cannot load the program's main module."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+SEGMENTS = Path("/dev/shm")
+
+
+def run(method: str, program: str) -> str:
+    """What a program prints that is given by `-c`; `Pool` makes its pools."""
+    head = f"import maniple, os, sys\nPool = maniple.get_context({method!r}).Pool\n"
+    command = [sys.executable, "-c", head + textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+METHODS = ["spawn", "forkserver"]
+
+COUNTED = """
+class Table:
+    def __init__(self, size): self.cells = list(range(size))
+    def __getstate__(self):
+        pickled.append(len(self.cells))
+        return self.__dict__
+class Item:
+    def __init__(self, at): self.at = at
+    def look(self): return table.cells[self.at]
+def look(item): return item.look()
+def twice(at): return 2 * table.cells[at]
+pickled = []
+table = Table({size})
+"""
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_large_value_is_pickled_once_whatever_needs_it(method: str) -> None:
+    program = COUNTED.format(size=50_000) + textwrap.dedent("""
+        from functools import partial
+        with Pool(2) as pool:
+            pickled.clear()
+            print(pool.map(look, [Item(at) for at in range(20)], chunksize=1)[-1])
+            print([pool.apply(lambda at: table.cells[at], (at,)) for at in range(5)])
+            print([pool.apply(Item(at).look) for at in range(5)], pool.apply(partial(twice, 4)), pool.apply(twice, (5,)))
+        print(pickled)
+    """)
+    assert run(method, program) == "19\n[0, 1, 2, 3, 4]\n[0, 1, 2, 3, 4] 8 10\n[50000]\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", ["fork", *METHODS])
+def test_a_value_of_later_is_replaced_by_a_newer_one(method: str) -> None:
+    program = """
+        with Pool(1) as pool:
+            exec('''def seen(): return len(data)\\ndef put(new): global data; data = new''')
+            for size in (3, 200_000, 200_000, 100_000, 2):
+                data = bytes(size)
+                print(pool.apply(lambda: len(data)), pool.apply(seen), end=' ')
+            pool.apply(put, ([1],))
+            print(pool.apply(seen), end=' ')  # its own, now
+            data = bytes(70_000)
+            print(pool.apply(seen), pool.apply(lambda: len(data)))
+    """
+    assert run(method, program) == "3 3 200000 200000 200000 200000 100000 100000 2 2 1 1 1\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_worker_has_changed_in_place_stays(method: str) -> None:
+    program = """
+        seen = list(range(30_000))
+        def note(number):
+            seen.append(number)
+            return len(seen)
+        with Pool(1) as pool:
+            print([pool.apply(lambda: note(1)), pool.apply(note, (2,)), pool.apply(lambda: note(3)), len(seen)])
+    """
+    assert run(method, program) == "[30001, 30002, 30003, 30000]\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_large_value_may_lead_back_to_itself(method: str) -> None:
+    program = """
+        class Node:
+            def __init__(self, number): self.number = number
+            def first(self): return nodes[0].number + len(others)
+        class Other:
+            def count(self): return len(nodes)
+        nodes = [Node(number) for number in range(5000)]
+        others = [Other() for _ in range(5000)]
+        with Pool(1) as pool:
+            print(pool.apply(lambda: (nodes[3].first(), others[1].count())), pool.apply(nodes[1].first))
+    """
+    assert run(method, program) == "(5000, 5000) 5000\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_arrays_arrive_as_they_are(method: str) -> None:
+    program = """
+        import numpy as np
+        array, frozen = np.arange(200_000.0), np.arange(100_000)
+        frozen.flags.writeable = False
+        strided, both = array.reshape(400, 500)[:, ::2], (array, array)
+        with Pool(1) as pool:
+            print(pool.apply(lambda: (bool(array.sum() == 19999900000.0), array.flags.writeable, frozen.flags.writeable)))
+            print(pool.apply(lambda: (bool(strided.sum() == sum(range(0, 200_000, 2))), both[0] is both[1])))
+    """
+    pytest.importorskip("numpy")
+    assert run(method, program) == "(True, True, False)\n(True, True)\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_what_cannot_be_sent_is_told_by_who_needs_it(method: str) -> None:
+    program = """
+        import threading
+        rows = [threading.Lock(), *range(50_000)]
+        size = bytes(100_000)
+        with Pool(1) as pool:
+            print(pool.apply(lambda: len(size) if size else rows))
+            try:
+                pool.apply(lambda: rows)
+            except NameError as error:
+                print("'rows' of __main__ did not come along" in str(error), "cannot pickle '_thread.lock'" in str(error))
+    """
+    assert run(method, program) == "100000\nTrue True\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_segments_go_with_their_values_and_with_the_pool(method: str) -> None:
+    program = """
+        def segments(): return len([name for name in os.listdir('/dev/shm') if name.startswith('psm_')])
+        before = segments()
+        pool, other = Pool(1), Pool(1)
+        counts = []
+        for size in range(6):
+            data = bytes(100_000 + size)
+            print(other.apply(lambda: len(data)), pool.apply(lambda: len(data)), end=' ')
+            counts.append(segments() - before)
+        print(max(counts) <= 4, end=' ')  # the newest and the one before, of each pool
+        pool.terminate()
+        print(segments() - before <= 2, end=' ')
+        other.close()
+        other.join()
+        print(segments() <= before)
+    """
+    sizes = " ".join(f"{size} {size}" for size in range(100_000, 100_006))
+    assert run(method, program) == f"{sizes} True True True\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+def test_segments_go_when_the_program_is_killed() -> None:
+    program = textwrap.dedent("""
+        import maniple, os
+        maniple.set_start_method('spawn')
+        before = set(os.listdir('/dev/shm'))
+        data = bytes(123_457)
+        pool = maniple.Pool(1)
+        pool.apply(lambda: len(data))
+        print(*(name for name in set(os.listdir('/dev/shm')) - before if os.path.getsize('/dev/shm/' + name) > 123_457), flush=True)
+        input()
+    """)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        names = running.stdout.readline().split()
+        os.kill(running.pid, signal.SIGKILL)
+    assert names
+    deadline = time.monotonic() + 20
+    while any((SEGMENTS / name).exists() for name in names):
+        assert time.monotonic() < deadline, f"{names} are still there"
+        time.sleep(0.05)
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+def test_without_room_for_a_segment_the_value_goes_along() -> None:
+    program = """
+        import errno
+        def segments(): return {name for name in os.listdir('/dev/shm') if name.startswith('psm_')}
+        data, before, write = list(range(100_000)), segments(), os.write
+        def full(fd, block):
+            if len(block) < 100_000: return write(fd, block)
+            tried.append(fd)
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        tried, os.write = [], full
+        with Pool(1) as pool:
+            print([pool.apply(lambda: sum(data)) for _ in range(3)], len(tried), segments() <= before)
+    """
+    assert run("spawn", program) == "[4999950000, 4999950000, 4999950000] 1 True\n"
+
+
+@pytest.mark.better_than_standard("knows no data that is defined after the pool")
+def test_a_script_s_data_under_the_guard(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    body = COUNTED.format(size=50_000) + "pool = maniple.get_context('spawn').Pool(1)\npickled.clear()\n"
+    body += "print([pool.apply(lambda at: table.cells[at], (at,)) for at in range(4)], pickled)\npool.terminate()\n"
+    program.write_text("import maniple\nif __name__ == '__main__':\n" + textwrap.indent(body, "    "))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[0, 1, 2, 3] [50000]\n", "")
+
+
+@pytest.mark.parametrize("method", ["fork", *METHODS])
+def test_standard_streams_as_arguments_are_refused(method: str) -> None:
+    program = """
+        with Pool(1) as pool:
+            for stream in (sys.stdin, sys.stdout, sys.stderr):
+                try:
+                    print(pool.apply(repr, (stream,)))
+                except TypeError as error:
+                    print(str(error).splitlines()[0])
+            streams = sys.stdout
+            print(pool.apply(lambda given=sys.stderr: (given is sys.stderr, streams is sys.stdout)))
+    """
+    refused = "cannot pickle '_io.TextIOWrapper' object\n" * 3
+    assert run(method, program) == refused + "(True, True)\n"
