@@ -18,7 +18,6 @@ from struct import unpack
 from types import CellType, CodeType, FunctionType
 from weakref import ref
 
-from ._maniple import shm_open
 from ._worker_main import MAIN_NAMES
 
 TYPE_CHECKING = False
@@ -38,6 +37,9 @@ __all__ = [
     "make_class",
     "make_dispatching",
     "make_function",
+    "make_new_type",
+    "make_partial_method",
+    "make_type_alias",
     "registry",
     "returned",
     "space_key",
@@ -189,9 +191,11 @@ def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] |
     """Bind a global that has come.
 
     A value takes the place of one that came before under another key.  What this process has had from its beginning, or has set
-    itself, stays.
+    itself, stays.  What a file brings may be older than what is here.
     """
-    if key != NEWEST and name in space:
+    if name in space and (key != NEWEST or Place.loading):
+        if Place.loading:
+            return
         held, known = _came.get(name, (None, None))
         if held is None or key is None or known == key or held() is not space[name]:
             return
@@ -214,23 +218,34 @@ def hold(value: Any) -> Callable[[], Any]:
 
 
 class Place:
-    """Where the pickle of a value stands in shared memory: the segment, how many parts it has, and which of them are constant."""
+    """Where the pickle of a value stands: in a nameless file of the process that sent it.
 
-    def __init__(self, segment: str, parts: int, constant: list[bool]) -> None:
-        self.segment, self._parts, self._constant = segment, parts, constant
+    `identity` is the file's device and number, `parts` how many buffers the pickle has, itself included, and `constant` tells which of
+    the others are constant.
+    """
+
+    #: how many are being loaded now
+    loading = 0
+
+    def __init__(self, path: str, identity: tuple[int, int], parts: int, constant: list[bool]) -> None:
+        self._path, self._identity, self._parts, self._constant = path, identity, parts, constant
 
     def __reduce__(self) -> Any:
-        return Place, (self.segment, self._parts, self._constant)
+        return Place, (self._path, self._identity, self._parts, self._constant)
 
     def load(self) -> Any:
         """A copy of the value, for this process."""
         try:
-            file = open(shm_open(self.segment, os.O_RDONLY, mode=0o600), "rb")
-        except FileNotFoundError:
-            raise LookupError(
-                "a value of __main__ that goes with this task has been replaced, or its pool has ended, before the task began"
-            ) from None
+            file = open(self._path, "rb")
+        except OSError as error:
+            raise LookupError(f"a value of __main__ that goes with this task cannot be read: {error}") from None
         with file:
+            found = os.fstat(file.fileno())
+            if (found.st_dev, found.st_ino) != self._identity:
+                raise LookupError(
+                    "a value of __main__ that goes with this task is not there any more: its pool has ended, or the program has closed "
+                    "descriptors that are not its own"
+                )
             sizes = unpack(f"<{self._parts}Q", file.read(8 * self._parts))
             stream = file.read(sizes[0])
             buffers: list[bytearray | memoryview] = []
@@ -238,7 +253,11 @@ class Place:
                 buffer = bytearray(size)
                 file.readinto(buffer)
                 buffers.append(memoryview(buffer).toreadonly() if constant else buffer)
-        return pickle.loads(stream, buffers=buffers)
+        Place.loading += 1
+        try:
+            return pickle.loads(stream, buffers=buffers)
+        finally:
+            Place.loading -= 1
 
 
 def make_class(key: tuple[bytes, int], make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
@@ -269,6 +288,29 @@ def make_cached(key: tuple[bytes, int], func: FunctionType, parameters: dict[str
         if name:
             _bind(vars(sys.modules["__main__"]), name, known, NEWEST)
     return known
+
+
+def make_partial_method(func: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    return functools.partialmethod(func, *arguments, **keywords)
+
+
+def make_new_type(name: str, supertype: Any, module: str) -> Any:
+    import typing
+
+    made: Any = vars(sys.modules["__main__"]).get(name)
+    if not isinstance(made, typing.NewType):
+        make: Any = typing.NewType
+        made = make(name, supertype)
+        made.__module__ = module
+    return made
+
+
+def make_type_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
+    import typing
+
+    made = vars(sys.modules["__main__"]).get(name)
+    kind: Any = typing.TypeAliasType  # type: ignore[attr-defined]  # 3.12
+    return made if isinstance(made, kind) else kind(name, value, type_params=parameters)
 
 
 def make_dispatching(func: FunctionType) -> Any:

@@ -25,6 +25,7 @@ import dis
 import functools
 import io
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copyreg import dispatch_table
@@ -50,7 +51,8 @@ from ._arrivals import (
     returned,
     space_key,
 )
-from ._sent_values import Sized
+from ._class_kinds import REDUCERS, mend, of_members, reduce_named
+from ._sent_values import Sized, Uses
 from ._worker_main import DEFINITIONS, MAIN_NAMES, WorkerMain
 
 TYPE_CHECKING = False
@@ -143,39 +145,6 @@ def _refuse_view(view: memoryview) -> Any:
     raise TypeError("cannot pickle 'memoryview' object: send bytes(...) of it")
 
 
-def _mend(cls: type, arguments: tuple[Any, ...], state: tuple[Any, ...]) -> None:
-    """Put right what cloudpickle makes of some kinds of classes: `arguments` make the empty class, `state` is its content."""
-    content = state[0]
-    if "__slots__" in vars(cls) and isinstance(arguments[3], dict):
-        arguments[3]["__slots__"] = vars(cls)["__slots__"]  # only what a class is made with has an effect
-    fields = vars(cls).get("_fields_")
-    if isinstance(fields, list | tuple) and (ctypes := sys.modules.get("ctypes")) is not None:
-        if issubclass(cls, (ctypes.Structure, ctypes.Union)):
-            for name, *_ in fields:
-                content.pop(name, None)  # made by `_fields_`, which comes last: it depends on the rest
-            content["_fields_"] = content.pop("_fields_")
-
-
-def _of_members(cls: Any) -> dict[str, dict[str, Any]]:
-    """The attributes that an enumeration's own constructor has given its members."""
-    enum = sys.modules.get("enum")
-    if enum is None or not isinstance(cls, enum.EnumMeta):
-        return {}
-    return {
-        name: {key: value for key, value in vars(member).items() if not key.startswith("_")}
-        for name, member in cls.__members__.items()
-    }
-
-
-def _reduce_dispatching_method(method: Any) -> Any:
-    return functools.singledispatchmethod, (method.func,), {"dispatcher": method.dispatcher}
-
-
-def _reduce_cached_property(prop: functools.cached_property[Any]) -> Any:
-    # Up to 3.11 it has a lock, which cannot be pickled.
-    return functools.cached_property, (prop.func,), {"attrname": prop.attrname}
-
-
 def _reduce_cell(cell: CellType) -> Any:
     try:
         content = cell.cell_contents
@@ -193,6 +162,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         # On a second try: whether the value by this id can be sent, as None or the reason why not.
         self._verdicts = verdicts
         self._reached: dict[int, dict[str, Any]] = {}
+        #: what of `__main__` the pickle takes along or names, and may mean something else later
+        self.uses: Uses = {}
         reduction._look_for_reducers()
         own = {kind: how for kind, how in reduction._standard._extra_reducers.items() if kind is not MethodType}
         # Read when the pickler is made, and only then.
@@ -202,8 +173,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             io.TextIOWrapper: _refuse_file,
             memoryview: _refuse_view,
             CellType: _reduce_cell,
-            functools.cached_property: _reduce_cached_property,
-            functools.singledispatchmethod: _reduce_dispatching_method,
+            **REDUCERS,
         }
         super().__init__(stream, 5, buffers)
 
@@ -214,7 +184,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             return self._class(obj)
         if type(obj) is _lru_cache_wrapper and obj.__module__ in MAIN_NAMES:
             return self._cached(obj)
+        if getattr(obj, "__module__", None) in MAIN_NAMES and type(obj).__module__ == "typing":
+            return self._named(obj)
         return super().reducer_override(obj)
+
+    def _named(self, thing: Any) -> Any:
+        """Something of `typing` that pickle sends by its name."""
+        name = getattr(thing, "__name__", "")
+        if getattr(sys.modules["__main__"], name, None) is thing and self._main.has(name, thing):
+            return NotImplemented
+        return reduce_named(thing)
 
     def _goes_by_name(self, thing: Any) -> bool | None:
         """Whether the reader finds this function or class by its name; None: ask cloudpickle."""
@@ -227,11 +206,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             return False
         # Something that has been defined anew since goes along with those that use it.
         definition = getattr(main, top)
-        return self._main.has(top, definition) and all(
-            self._main.has(name, value)
-            for name, value in self._uses_of(definition, vars(main)).items()
-            if _defines(value)
-        )
+        used = {top: definition, **self._uses_of(definition, vars(main))}
+        used = {name: value for name, value in used.items() if _defines(value)}
+        self.uses.update((name, hold(value)) for name, value in used.items())
+        return all(self._main.has(name, value) for name, value in used.items())
 
     def _uses_of(self, definition: Any, space: dict[str, Any]) -> dict[str, Any]:
         if not self._main.changes:
@@ -253,16 +231,27 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         if not isinstance(reduced, tuple) or len(reduced) != 6:  # by name after all
             return reduced
         make, arguments, state, _, _, fill = reduced
-        _mend(cls, arguments, state)
+        arguments = mend(cls, arguments, state)
+        if self._verdicts is not None:
+            self._look_at_members(cls, state[0])
         key, how = registry.key_of(cls), dispatch_table.get(cls)
         return (
             make_class,
             (key, make, arguments),
-            (fill, state, key, self._name_to_bind(cls), how, _of_members(cls)),
+            (fill, state, key, self._name_to_bind(cls), how, of_members(cls)),
             None,
             None,
             fill_class,
         )
+
+    def _look_at_members(self, cls: type, content: dict[str, Any]) -> None:
+        """On a second try: say which member of a class cannot be sent."""
+        for name, member in content.items():
+            if not isinstance(member, DEFINITIONS) and (reason := self._reason_against(member)) is not None:
+                raise TypeError(
+                    f"the class {cls.__qualname__!r} of {cls.__module__} goes by value, since the process {self._main.why_not()}, "
+                    f"and its attribute {name!r} cannot be sent: {reason}"
+                )
 
     def _name_to_bind(self, thing: Any) -> str:
         """The name that `thing` has at the top of `__main__`, if it has one there."""
@@ -328,11 +317,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             home = space_key(space), about
             wanted = [name for name in names if name in space]
         missing: dict[str, str] = {}
-        for name in wanted:
+        while wanted:
+            name = wanted.pop()
             value, key = space[name], NEWEST if _defines(space[name]) else None
             if home == "__main__":
                 value = self._main.value_to_send(name, value)
-                key, value = self._as_sent(name, value)
+                if value is space[name]:
+                    self.uses[name] = hold(value)
+                key, value, rebound = self._as_sent(name, value)
+                wanted += [other for other in rebound if other not in self.uses]
             if isinstance(stream := _referred_to(value), _Stream):
                 lacking.append((name, stream, key))
                 continue
@@ -346,17 +339,23 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                 lacking.extend(("", sys.modules[name], None) for name in _submodules(value, func.__code__))
         return home, lacking, missing
 
-    def _as_sent(self, name: str, value: Any) -> tuple[Any, Any]:
-        """The key by which the reader tells this value of `__main__` from others, and what goes in its stead."""
+    def _as_sent(self, name: str, value: Any) -> tuple[Any, Any, list[str]]:
+        """The key by which the reader tells this value of `__main__` from others; what goes in its stead; and other names that this
+        uses, and that have been bound anew since it was pickled."""
         if _defines(value):
-            return NEWEST, value
+            return NEWEST, value, []
         if self._sent is None or isinstance(value, ModuleType):
-            return None, value
-        return self._sent.look_up(name, value, self._dump_apart)
+            return None, value, []
+        key, value, uses = self._sent.look_up(name, value, self._dump_apart)
+        self.uses.update((other, held) for other, held in uses.items() if other not in self.uses)
+        space = vars(sys.modules["__main__"])
+        return key, value, [other for other, held in uses.items() if other in space and space[other] is not held()]
 
-    def _dump_apart(self, value: Any, stream: Sized) -> None:
+    def _dump_apart(self, value: Any, stream: Sized) -> Uses:
+        pickler = _ApartPickler(stream, self._main, stream.take, {})
         with _no_descriptors():
-            _ApartPickler(stream, self._main, stream.take, {}).dump(value)
+            pickler.dump(value)
+        return pickler.uses
 
     def _reason_against(self, value: Any) -> str | None:
         """Why `value` cannot be sent; None where it can.  Only asked after a first try has failed."""
@@ -431,8 +430,15 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
 
 def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None) -> bytes:
     stream = io.BytesIO()
-    _Pickler(stream, main, buffers, verdicts).dump(value)
+    pickler = _Pickler(stream, main, buffers, verdicts)
+    pickler.dump(value)
+    if type(value) is FunctionType:
+        _latest.dumped = value, pickler.uses
     return stream.getvalue()
+
+
+#: the function that this thread has pickled last, and what it uses
+_latest = threading.local()
 
 
 def definitions(main: WorkerMain) -> dict[str, bytes]:
@@ -471,10 +477,10 @@ class _Short:
 class _Sketcher(_Pickler):
     """Pickles definitions, and of the data that they use only what is small."""
 
-    _SMALL = 4096
+    _SMALL = 256 * 1024
 
-    def _as_sent(self, name: str, value: Any) -> tuple[Any, Any]:
-        return NEWEST if _defines(value) else None, value
+    def _as_sent(self, name: str, value: Any) -> tuple[Any, Any, list[str]]:
+        return NEWEST if _defines(value) else None, value, []
 
     def _reason_against(self, value: Any) -> str | None:
         if not _defines(value) and not isinstance(value, ModuleType):
@@ -504,24 +510,19 @@ def can_be_sent(value: Any) -> bool:
 
 
 class Freshness:
-    """Tells whether a function means what it did, with all of `__main__` that it reaches and that `main` says may change."""
+    """Tells whether a function that this thread has just pickled means what it did, with all of `__main__` that it reaches."""
 
-    def __init__(self, func: FunctionType, main: WorkerMain) -> None:
+    def __init__(self, func: FunctionType) -> None:
         reached = reached_from(func, vars(sys.modules["__main__"]))
-        self._seen = {
-            name: hold(value)
-            for name, value in reached.items()
-            if _defines(value) or (not main.has(name, value) and main.value_to_send(name, _ANOTHER) is _ANOTHER)
-        }
+        self._seen = {name: hold(value) for name, value in reached.items() if _defines(value)}
+        pickled, uses = vars(_latest).pop("dumped", (None, {}))
+        if pickled is func:
+            self._seen.update(uses)
 
     def __call__(self) -> bool:
         """Whether nothing has been defined or set anew since."""
         space = vars(sys.modules["__main__"])
         return all(held() is space.get(name) for name, held in self._seen.items())
-
-
-#: stands for a value that a name may get
-_ANOTHER = object()
 
 
 def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
@@ -537,8 +538,40 @@ def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _codes_of(thing: Any, space: dict[str, Any]) -> list[CodeType]:
-    """The code of a function, or of a class's functions, that has `space` for its globals."""
-    members = list(vars(thing).values()) if isinstance(thing, type) else [thing]
-    functions = [getattr(member, "__func__", getattr(member, "__wrapped__", member)) for member in members]
-    return [func.__code__ for func in functions if isinstance(func, FunctionType) and func.__globals__ is space]
+def _codes_of(thing: Any, space: dict[str, Any], depth: int = 0) -> list[CodeType]:
+    """The code of the functions with the globals `space` that `thing` is or leads to: by its class, its bases, what it wraps or holds."""
+    if isinstance(thing, FunctionType):
+        codes = [thing.__code__] if thing.__globals__ is space else []
+        held = [
+            *(thing.__defaults__ or ()),
+            *(thing.__kwdefaults__ or {}).values(),
+            *_contents(thing.__closure__ or ()),
+        ]
+        held.append(getattr(thing, "__wrapped__", None))
+    elif isinstance(thing, type):
+        codes = []
+        held = [*vars(thing).values(), *thing.__bases__] if thing.__module__ in MAIN_NAMES else []
+    elif isinstance(thing, dict):
+        codes, held = [], list(thing.values())[:_FEW]
+    elif isinstance(thing, tuple | list | set | frozenset):
+        codes, held = [], list(thing)[:_FEW]
+    else:
+        held = [getattr(thing, name, None) for name in ("__func__", "__wrapped__", "func", "fget", "fset")]
+        codes = []
+        if type(thing).__module__ in MAIN_NAMES:
+            held.append(type(thing))
+    if depth < _DEEP:
+        for part in held:
+            if part is not None and not isinstance(part, str | bytes | int | float):
+                codes += _codes_of(part, space, depth + 1)
+    return codes
+
+
+#: so far, and among so many members of a container, it is looked what a function leads to
+_DEEP, _FEW = 4, 100
+
+
+def _contents(cells: tuple[CellType, ...]) -> Iterator[Any]:
+    for cell in cells:
+        with suppress(ValueError):  # not bound yet
+            yield cell.cell_contents

@@ -79,7 +79,7 @@ def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
         return None
     from . import _by_value
 
-    return _by_value.Freshness(func, main)
+    return _by_value.Freshness(func)
 
 
 # ---- in the worker ----

@@ -1,7 +1,8 @@
 """The values of `__main__` that go by value to the workers of one pool.
 
-Each has a number, so that a worker tells a newer value from the one that it has.  A large one is written into shared memory once,
-and only its place goes along with every call that needs it; the segment lives as long as the pool.
+Each has a number, so that a worker tells a newer value from the one that it has.  A large one is written once, into a nameless file of
+shared memory, and only its place goes along with every call that needs it.  The file lives as long as the pool, or until the name has
+been bound anew and no call is under way that may still read it.
 """
 
 from __future__ import annotations
@@ -10,22 +11,24 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from struct import pack
 
-from . import resource_tracker, util
 from ._arrivals import Place, hold, registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["SentValues", "Sized"]
+__all__ = ["SentValues", "Sized", "Uses"]
 
 #: A value whose pickle has at least so many bytes is written down once.
 LARGE = 64 * 1024
 #: A list or text with fewer items is not large, unless its items are.
 _MANY = 1000
+
+#: globals of `__main__` that a pickle took along or names: name -> what returns the value as long as it is there
+Uses = dict[str, Callable[[], "Any"]]
 
 
 class Sized(io.BytesIO):
@@ -58,70 +61,96 @@ class _Sent:
         self.held = hold(value)
         self.key = registry.new_key()
         #: None: it goes along each time
-        self.place: Place | None = None
+        self.file: _File | None = None
+        #: what its pickle uses
+        self.uses: Uses = {}
+
+
+class _File:
+    """A nameless file with the pickle of a value."""
+
+    _close = staticmethod(os.close)
+
+    def __init__(self, stream: Sized) -> None:
+        self._fd = os.memfd_create("maniple-value")
+        found = os.fstat(self._fd)
+        self._identity = found.st_dev, found.st_ino
+        sizes = [stream.tell(), *(view.nbytes for view in stream.buffers)]
+        for part in (pack(f"<{len(sizes)}Q", *sizes), stream.getbuffer(), *stream.buffers):
+            rest = memoryview(part).cast("B")
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        path = f"/proc/{os.getpid()}/fd/{self._fd}"
+        if not os.path.exists(path):
+            raise FileNotFoundError(path)
+        self.place = Place(path, self._identity, len(sizes), [view.readonly for view in stream.buffers])
+
+    def close(self) -> None:
+        """Give the memory back."""
+        fd, self._fd = getattr(self, "_fd", -1), -1
+        if fd >= 0:
+            try:
+                found = os.fstat(fd)
+                if (
+                    found.st_dev,
+                    found.st_ino,
+                ) == self._identity:  # else the program has closed it, and has another file there
+                    self._close(fd)
+            except OSError:
+                pass
+
+    __del__ = close
 
 
 class SentValues:
     """What has gone to the workers of one pool, by name."""
 
     def __init__(self, is_idle: Callable[[], bool]) -> None:
-        # Whether no call of the pool is under way.
+        # Whether no call of the pool is under way but this thread's.
         self._is_idle = is_idle
         self._sent: dict[str, _Sent] = {}
-        #: the names of the segments, the oldest first
-        self._segments: list[str] = []
-        self._replaced: list[str] = []
+        self._replaced: list[_File] = []
         #: threads, each with the name whose value it is looking at
         self._under_way: set[tuple[int, str]] = set()
-        self._free = util.Finalize(self, _remove, (self._segments,), exitpriority=0)
 
-    def look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], None]) -> tuple[Any, Any]:
-        """The key of this value, and what goes in its stead: the place of its pickle, or the value itself.
+    def look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
+        """The key of this value; what goes in its stead, the place of its pickle or the value itself; and what the former uses.
 
-        `pickled` pickles into a `Sized`, or raises.
+        `pickled` pickles into a `Sized` and returns what that uses, or raises.
         """
         sent = self._sent.get(name)
         if sent is None or sent.held() is not value:
             sent = _Sent(value)
             if _may_be_large(value):
-                sent.place = self._write_down(name, value, pickled)
+                self._write_down(name, value, sent, pickled)
             before, self._sent[name] = self._sent.get(name), sent
-            if before is not None and before.place is not None:
-                self._replace(before.place.segment)
-        return sent.key, value if sent.place is None else sent.place
-
-    def _replace(self, segment: str) -> None:
-        # Calls under way may still need it, and so may one that another thread makes just now: it goes at the next time.
-        if self._is_idle():
-            while self._replaced:
-                with suppress(ValueError, IndexError):  # another thread does the same
-                    earlier = self._replaced.pop()
-                    self._segments.remove(earlier)
-                    _remove([earlier])
-        self._replaced.append(segment)
+            if before is not None and before.file is not None:
+                self._replaced.append(before.file)
+            if self._is_idle():
+                self._replaced.clear()
+        return sent.key, value if sent.file is None else sent.file.place, sent.uses
 
     def end(self) -> None:
-        """Remove all: the pool has ended."""
+        """Forget all: the pool has ended."""
         self._sent.clear()
-        self._free()
+        self._replaced.clear()
 
-    def _write_down(self, name: str, value: Any, pickled: Callable[[Any, Sized], None]) -> Place | None:
+    def _write_down(self, name: str, value: Any, sent: _Sent, pickled: Callable[[Any, Sized], Uses]) -> None:
         with self._looking_at(name) as first:
             if not first:  # the value refers to itself through a function that is pickled with it
-                return None
+                return
             stream = Sized()
             try:
-                pickled(value, stream)
+                uses = pickled(value, stream)
             except Exception:  # it cannot be pickled, or goes to one process only: the pickle of the call will tell
-                return None
+                return
             if stream.size() < LARGE:
-                return None
+                return
             try:
-                place = _write(stream)
-            except OSError:  # there is no room for a segment
-                return None
-            self._segments.append(place.segment)
-            return place
+                sent.file = _File(stream)
+            except (OSError, AttributeError):  # there is no room, no descriptor, or no such file on this system
+                return
+            sent.uses = uses
 
     @contextmanager
     def _looking_at(self, name: str) -> Iterator[bool]:
@@ -147,33 +176,3 @@ def _is_small(value: Any) -> bool:
     if isinstance(value, str | bytes | bytearray):
         return len(value) < _MANY
     return value is None or isinstance(value, int | float | complex)
-
-
-def _write(stream: Sized) -> Place:
-    """Write a pickle into a segment of its own."""
-    from .shared_memory import new_segment
-
-    sizes = [stream.tell(), *(view.nbytes for view in stream.buffers)]
-    fd, segment = new_segment()
-    try:
-        for part in (pack(f"<{len(sizes)}Q", *sizes), stream.getbuffer(), *stream.buffers):
-            rest = memoryview(part).cast("B")
-            while rest:  # by writing, which reports that there is no room; a mapping would kill the process
-                rest = rest[os.write(fd, rest) :]
-    except BaseException:
-        _remove([segment])
-        raise
-    finally:
-        os.close(fd)
-    return Place(segment, len(sizes), [view.readonly for view in stream.buffers])
-
-
-def _remove(segments: list[str]) -> None:
-    """Remove the segments."""
-    from ._maniple import shm_unlink
-
-    while segments:
-        segment = segments.pop()
-        with suppress(OSError):
-            shm_unlink(segment)
-        resource_tracker.unregister(segment, "shared_memory")

@@ -94,7 +94,7 @@ class Workers:
 
         def is_idle() -> bool:
             workers = own()
-            return workers is None or not workers.hub.open_jobs()
+            return workers is None or workers.hub.is_idle()
 
         self._main = main.for_pool(is_idle)
         self.hub = Hub(processes, maxtasksperchild, self._main)

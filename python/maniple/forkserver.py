@@ -313,7 +313,7 @@ def _read_setting(source: int) -> tuple[bytes, dict[str, Any]]:
     with open(source, "rb") as pipe:
         key = pipe.read(_AUTHKEY_LEN)
         if len(key) < _AUTHKEY_LEN:
-            raise EOFError("the fork server was given no key: its client is gone")
+            raise SystemExit(0)  # its client is gone
         (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
         return key, pickle.loads(pipe.read(size))
 

@@ -386,6 +386,10 @@ def _code_of(leaving: SystemExit) -> int:
 def _report_failure(name: str) -> int:
     from traceback import print_exc
 
+    error = sys.exc_info()[1]
+    if isinstance(error, NameError) and (arrivals := sys.modules.get(f"{__package__}._arrivals")) is not None:
+        arrivals.explain(error)
+
     def report() -> None:
         sys.stderr.write(f"Process {name}:\n")
         print_exc()

@@ -63,24 +63,6 @@ def _make_filename() -> str:
     return _SHM_NAME_PREFIX + token_hex(room // 2)
 
 
-def new_segment() -> tuple[int, str]:
-    """The descriptor and the path of a new, empty segment, of which the resource tracker knows."""
-    while True:
-        path = _make_filename()
-        try:
-            fd = shm_open(path, _O_CREX | os.O_RDWR, mode=0o600)
-        except FileExistsError:
-            continue
-        break
-    try:
-        resource_tracker.register(path, "shared_memory")
-    except BaseException:
-        os.close(fd)
-        shm_unlink(path)
-        raise
-    return fd, path
-
-
 class _Unsaid(int):
     """The default of ``track``: like True, and yet told apart from a True that the caller has written."""
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
-
-SEGMENTS = Path("/dev/shm")
 
 
 def run(method: str, program: str) -> str:
@@ -138,69 +133,181 @@ def test_what_cannot_be_sent_is_told_by_who_needs_it(method: str) -> None:
     assert run(method, program) == "100000\nTrue True\n"
 
 
+FILES = """
+def files(): return sum('maniple-value' in os.readlink(entry.path) for entry in os.scandir('/proc/self/fd') if os.path.islink(entry.path))
+"""
+
+
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_segments_go_with_their_values_and_with_the_pool(method: str) -> None:
-    program = """
-        def segments(): return len([name for name in os.listdir('/dev/shm') if name.startswith('psm_')])
-        before = segments()
+def test_memory_goes_with_its_value_and_with_the_pool(method: str) -> None:
+    program = FILES + textwrap.dedent("""
         pool, other = Pool(1), Pool(1)
         counts = []
         for size in range(6):
             data = bytes(100_000 + size)
             print(other.apply(lambda: len(data)), pool.apply(lambda: len(data)), end=' ')
-            counts.append(segments() - before)
+            counts.append(files())
         print(max(counts) <= 4, end=' ')  # the newest and the one before, of each pool
         pool.terminate()
-        print(segments() - before <= 2, end=' ')
+        print(files() <= 2, end=' ')
         other.close()
         other.join()
-        print(segments() <= before)
-    """
-    sizes = " ".join(f"{size} {size}" for size in range(100_000, 100_006))
-    assert run(method, program) == f"{sizes} True True True\n"
-
-
-@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
-def test_segments_go_when_the_program_is_killed() -> None:
-    program = textwrap.dedent("""
-        import maniple, os
-        maniple.set_start_method('spawn')
-        before = set(os.listdir('/dev/shm'))
-        data = bytes(123_457)
-        pool = maniple.Pool(1)
-        pool.apply(lambda: len(data))
-        print(*(name for name in set(os.listdir('/dev/shm')) - before if os.path.getsize('/dev/shm/' + name) > 123_457), flush=True)
-        input()
+        print(files())
     """)
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as running:
-        assert running.stdout is not None
-        names = running.stdout.readline().split()
-        os.kill(running.pid, signal.SIGKILL)
-    assert names
-    deadline = time.monotonic() + 20
-    while any((SEGMENTS / name).exists() for name in names):
-        assert time.monotonic() < deadline, f"{names} are still there"
-        time.sleep(0.05)
+    sizes = " ".join(f"{size} {size}" for size in range(100_000, 100_006))
+    assert run(method, program) == f"{sizes} True True 0\n"
 
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
-def test_without_room_for_a_segment_the_value_goes_along() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_that_ends_at_once_complains_of_nothing(method: str) -> None:
     program = """
+        data = bytes(100_000)
+        pool = Pool(1)
+        print(pool.apply(lambda: len(data)), flush=True)
+        os._exit(0)
+    """
+    assert run(method, program) == "100000\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_closed_descriptor_is_told_and_no_other_file_is_read(method: str, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(bytes(200_000))
+    program = f"""
+        data = list(range(30_000))
+        def use(): return len(data)
+        with Pool(1, maxtasksperchild=1) as pool:
+            print(pool.apply(use))
+            own = [int(name) for name in os.listdir('/proc/self/fd')
+                   if os.path.islink('/proc/self/fd/' + name) and 'maniple-value' in os.readlink('/proc/self/fd/' + name)]
+            os.close(own[0])
+            file = os.open({str(other)!r}, os.O_RDONLY)
+            try:
+                print(file == own[0], pool.apply(use))
+            except LookupError as error:
+                print(error)
+        print(os.fstat(file).st_size)
+    """
+    told = "a value of __main__ that goes with this task is not there any more: its pool has ended, or the program has closed "
+    assert run(method, program) == f"30000\n{told}descriptors that are not its own\n200000\n"
+
+
+REACHED = """
+import functools
+def g(_=0): return new[0]
+table = [g] * {count}
+class K:
+    def m(self): return new[0]
+    @classmethod
+    def c(cls): return new[0]
+class Sub(K): pass
+thing, part = K(), functools.partial(g)
+def wrapped(f):
+    @functools.wraps(f)
+    def wrapper(x): return f(x) + new[0]
+    return wrapper
+@wrapped
+def by_wrapper(x): return 0
+def by_name(x): return new[0]
+def by_table(x): return table[0]()
+def by_thing(x): return thing.m()
+def by_partial(x): return part()
+def by_default(x, h=g): return h()
+def by_base(x): return Sub.c()
+with Pool(1, maxtasksperchild=3) as pool:
+    for f in (by_wrapper, by_name, by_table, by_thing, by_partial, by_default, by_base):
+        for number in range(4):
+            new = [number] * {size}
+            print(pool.map(f, [1])[0], pool.apply(g), end=' ')
+"""
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (1, 60_000), (30_000, 1), (30_000, 60_000)])
+def test_a_newer_value_is_used_however_it_is_reached(method: str, count: int, size: int) -> None:
+    assert run(method, REACHED.format(count=count, size=size)) == "0 0 1 1 2 2 3 3 " * 7
+
+
+@pytest.mark.better_than_standard("knows no data that is defined after the pool")
+def test_newer_values_reach_forked_workers_likewise() -> None:
+    program = """
+        with Pool(1) as pool:
+            exec("table = [lambda: value]\\ndef f(x): return table[0]()")
+            for value in range(3):
+                print(pool.map(f, [1])[0], end=' ')
+    """
+    assert run("fork", program) == "0 1 2 "
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_call_that_is_still_being_pickled_keeps_its_values(method: str) -> None:
+    program = """
+        import threading
+        class Slow:
+            def __reduce__(self):
+                begun.set()
+                assert go_on.wait(30)
+                return int, (7,)
+        begun, go_on = threading.Event(), threading.Event()
+        def use(x): return new[0]
+        def first(): print(pool.apply(lambda x: (new[0], x), (Slow(),)))
+        with Pool(2) as pool:
+            new = [0] * 60_000
+            print(pool.apply(use, (1,)))
+            thread = threading.Thread(target=first)
+            thread.start()
+            assert begun.wait(30)
+            for number in range(1, 6):
+                new = [number] * 60_000
+                print(pool.apply(use, (1,)), end=' ')
+            go_on.set()
+            thread.join()
+    """
+    assert run(method, program) == "0\n1 2 3 4 5 (0, 7)\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_data_of_some_size_reaches_processes_and_executors(method: str) -> None:
+    program = f"""
+        from concurrent.futures import ProcessPoolExecutor
+        context = maniple.get_context({method!r})
+        data = list(range(20_000))
+        class K:
+            def go(self): return len(data)
+        def score(number): return len(data)
+        def child(queue, answers): answers.put(queue.get().go())
+        with ProcessPoolExecutor(1, mp_context=context) as executor:
+            print(list(executor.map(score, range(2))))
+        queue, answers = context.Queue(), context.Queue()
+        process = context.Process(target=child, args=(queue, answers))
+        process.start()
+        queue.put(K())
+        print(answers.get(timeout=30))
+        process.join()
+    """
+    assert run(method, program) == "[20000, 20000]\n20000\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+def test_without_room_the_value_goes_along() -> None:
+    program = FILES + textwrap.dedent("""
         import errno
-        def segments(): return {name for name in os.listdir('/dev/shm') if name.startswith('psm_')}
-        data, before, write = list(range(100_000)), segments(), os.write
+        data, write = list(range(100_000)), os.write
         def full(fd, block):
             if len(block) < 100_000: return write(fd, block)
             tried.append(fd)
             raise OSError(errno.ENOSPC, 'No space left on device')
         tried, os.write = [], full
         with Pool(1) as pool:
-            print([pool.apply(lambda: sum(data)) for _ in range(3)], len(tried), segments() <= before)
-    """
-    assert run("spawn", program) == "[4999950000, 4999950000, 4999950000] 1 True\n"
+            print([pool.apply(lambda: sum(data)) for _ in range(3)], len(tried), files())
+    """)
+    assert run("spawn", program) == "[4999950000, 4999950000, 4999950000] 1 0\n"
 
 
 @pytest.mark.better_than_standard("knows no data that is defined after the pool")

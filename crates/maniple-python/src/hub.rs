@@ -18,6 +18,7 @@ use slotmap::{Key, KeyData};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,17 @@ pub struct PyHub {
     known: Mutex<FxHashMap<usize, Known>>,
     // What the workers have of the program's main module: a `WorkerMain`.
     main: Py<PyAny>,
+    // How many calls are being pickled, or have been and are not submitted yet.
+    making: AtomicUsize,
+}
+
+/// One call that is being made.
+struct Making<'h>(&'h AtomicUsize);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Known {
@@ -99,6 +111,11 @@ impl PyHub {
         Ok(fresh.call0(py)?.is_truthy(py)?.then_some(found))
     }
 
+    fn make(&self) -> Making<'_> {
+        self.making.fetch_add(1, Ordering::Relaxed);
+        Making(&self.making)
+    }
+
     fn known(&self) -> MutexGuard<'_, FxHashMap<usize, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +143,7 @@ impl PyHub {
     fn new(processes: usize, maxtasksperchild: Option<u64>, main: Py<PyAny>, tap_stderr: bool) -> PyResult<Self> {
         let max = max_tasks(maxtasksperchild)?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
-        Ok(PyHub { hub, known: Mutex::default(), main })
+        Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0) })
     }
 
     // ---- workers ----
@@ -229,6 +246,7 @@ impl PyHub {
         notify: bool,
     ) -> PyResult<PyTicket> {
         let py = func.py();
+        let _making = self.make();
         let (func, name) = self.func(func)?;
         let mut encoder = Encoder::new(self.hub.packer());
         if kwds.is_empty() {
@@ -259,6 +277,7 @@ impl PyHub {
         notify: bool,
     ) -> PyResult<PyTicket> {
         let kept = kept(func)?;
+        let _making = self.make();
         let (func, name) = self.func(func)?;
         let (source, count) = self.inline(items, star)?;
         let chunk = chunksize.map_or(Chunk::Adaptive, Chunk::Fixed);
@@ -281,6 +300,7 @@ impl PyHub {
         ordered: bool,
     ) -> PyResult<PyStream> {
         let kept = kept(func)?;
+        let _making = self.make();
         let (func, name) = self.func(func)?;
         let (source, count) = if external {
             (SourceKind::External, None)
@@ -292,6 +312,11 @@ impl PyHub {
         let chunk = Chunk::Fixed(chunksize);
         let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW_BYTES)), notify: false };
         Ok(PyStream::new(self.submit(spec, source)?, window, chunksize, name).keeping(kept))
+    }
+
+    /// Whether no call is under way, but for one that the asking thread is making.
+    fn is_idle(&self, py: Python<'_>) -> bool {
+        self.making.load(Ordering::Relaxed) <= 1 && self.open_jobs(py).is_empty()
     }
 
     /// Feeds a stream from an iterator, until it is exhausted or the job is over. For a thread of its own: the iterator may

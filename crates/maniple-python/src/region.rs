@@ -6,6 +6,7 @@ use maniple_engine::shm::inbox::Region;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes};
 use std::ffi::{c_int, c_void};
 
 /// Memory that arrived with a payload. Supports the buffer protocol, and nothing else.
@@ -16,6 +17,12 @@ pub struct PyRegion(pub Region);
 impl PyRegion {
     fn __len__(&self) -> usize {
         self.0.len()
+    }
+
+    /// As a `bytearray`, which is what stands for such memory where it is sent on.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+        let bytes = PyBytes::new(slf.py(), slf.get().0.as_slice());
+        Ok((slf.py().get_type::<PyByteArray>().into_any(), (bytes,)))
     }
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {

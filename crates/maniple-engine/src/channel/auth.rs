@@ -52,10 +52,10 @@ const FAILURE: &[u8] = b"#FAILURE#";
 #[non_exhaustive]
 pub enum Refusal {
     /// Its response to our challenge was wrong.
-    #[error("the peer's key is another one than ours; both ends need the same")]
+    #[error("digest received was wrong: the peer's key is another one than ours; both ends need the same")]
     WrongKey,
     /// It did not take our response to its challenge.
-    #[error("the peer refused our key; both ends need the same (it said {0})")]
+    #[error("digest sent was rejected: the peer's key is another one than ours; both ends need the same (it said {0})")]
     Rejected(Quoted),
     /// Something else came first.
     #[error("the peer sent {0} where a challenge was due; has it been given a key, too?")]
