@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import io
 import os
 import pickle
 import sys
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 __all__ = [
     "NEWEST",
     "Place",
+    "Referring",
     "explain",
     "fill_cell",
     "fill_class",
     "fill_dispatching",
     "fill_function",
     "hold",
+    "load_referring",
     "make_cached",
     "make_class",
     "make_dispatching",
@@ -181,6 +184,35 @@ def fill_function(func: FunctionType, state: dict[str, Any]) -> None:
     _missing.update(state["missing"])
 
 
+#: the values that were read from files, by key
+_loaded: dict[tuple[bytes, int], Callable[[], Any]] = {}
+
+
+def _nothing() -> None:
+    return None
+
+
+class _ReferringUnpickler(pickle.Unpickler):
+    """Reads pickles that name values by their places."""
+
+    def persistent_load(self, place: Any) -> Any:
+        return place.load()
+
+
+def load_referring(stream: bytes, buffers: list[Any]) -> Any:
+    return _ReferringUnpickler(io.BytesIO(stream), buffers=buffers).load()
+
+
+class Referring:
+    """Stands for the pickled value: its stream names other values by their places, and `buffers` are those beside it."""
+
+    def __init__(self, stream: bytes, buffers: list[Any]) -> None:
+        self._stream, self._buffers = stream, buffers
+
+    def __reduce__(self) -> Any:
+        return load_referring, (self._stream, self._buffers)
+
+
 #: A key for what is always bound: a function or a class, of which the newest counts.
 NEWEST = (b"", 0)
 #: what has come for `__main__` by value, and by which key: name -> (the value as long as it is there, key)
@@ -199,6 +231,7 @@ def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] |
         held, known = _came.get(name, (None, None))
         if held is None or key is None or known == key or held() is not space[name]:
             return
+        _loaded.pop(known, None)
     if isinstance(value, Place):
         value = value.load()
     space[name] = value
@@ -227,14 +260,23 @@ class Place:
     #: how many are being loaded now
     loading = 0
 
-    def __init__(self, path: str, identity: tuple[int, int], parts: int, constant: list[bool]) -> None:
-        self._path, self._identity, self._parts, self._constant = path, identity, parts, constant
+    def __init__(
+        self, key: tuple[bytes, int], path: str, identity: tuple[int, int], parts: int, constant: list[bool]
+    ) -> None:
+        self._key, self._path, self._identity, self._parts, self._constant = key, path, identity, parts, constant
 
     def __reduce__(self) -> Any:
-        return Place, (self._path, self._identity, self._parts, self._constant)
+        return Place, (self._key, self._path, self._identity, self._parts, self._constant)
 
     def load(self) -> Any:
-        """A copy of the value, for this process."""
+        """The value: this process's own copy, which is one for all who name it."""
+        value = _loaded.get(self._key, _nothing)()
+        if value is None:
+            value = self._read()
+            _loaded[self._key] = hold(value)
+        return value
+
+    def _read(self) -> Any:
         try:
             file = open(self._path, "rb")
         except OSError as error:
@@ -255,7 +297,7 @@ class Place:
                 buffers.append(memoryview(buffer).toreadonly() if constant else buffer)
         Place.loading += 1
         try:
-            return pickle.loads(stream, buffers=buffers)
+            return load_referring(stream, buffers)
         finally:
             Place.loading -= 1
 

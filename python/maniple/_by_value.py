@@ -38,6 +38,8 @@ import cloudpickle
 from . import context, reduction
 from ._arrivals import (
     NEWEST,
+    Place,
+    Referring,
     fill_cell,
     fill_class,
     fill_dispatching,
@@ -52,7 +54,7 @@ from ._arrivals import (
     space_key,
 )
 from ._class_kinds import REDUCERS, mend, of_members, reduce_named
-from ._sent_values import Sized, Uses
+from ._sent_values import Sized, Uses, is_large
 from ._worker_main import DEFINITIONS, MAIN_NAMES, WorkerMain
 
 TYPE_CHECKING = False
@@ -317,6 +319,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             home = space_key(space), about
             wanted = [name for name in names if name in space]
         missing: dict[str, str] = {}
+        # What is large itself comes first: others may hold it.
+        wanted.sort(key=lambda name: is_large(space[name]))
         while wanted:
             name = wanted.pop()
             value, key = space[name], NEWEST if _defines(space[name]) else None
@@ -371,14 +375,26 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         return verdicts[id(value)]  # type: ignore[no-any-return]
 
 
-class _ApartPickler(_Pickler):
+class _ReferringPickler(_Pickler):
+    """Names a value that was written down for the pool by its place, wherever it stands: it is one object in the reader, too."""
+
+    #: whether there is such a value in the pickle, which takes a `ReferringUnpickler` to read it
+    refers = False
+
+    def persistent_id(self, obj: Any) -> Any:
+        place = None if self._sent is None else self._sent.place_of(obj)
+        self.refers |= place is not None
+        return place
+
+
+class _ApartPickler(_ReferringPickler):
     """Pickles a value that any process may read, any number of times."""
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         package, _, _ = kind.__module__.partition(".")
         if package in (__package__, "multiprocessing") or kind in reduction._standard._extra_reducers:
-            if not isinstance(obj, type | FunctionType | MethodType):
+            if not isinstance(obj, type | FunctionType | MethodType | Place | _Stream):
                 # A descriptor, say, which is handed over once.
                 raise TypeError(f"{kind.__name__!r} object goes to one process at a time")
         return super().reducer_override(obj)
@@ -429,12 +445,37 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
 
 
 def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None) -> bytes:
-    stream = io.BytesIO()
-    pickler = _Pickler(stream, main, buffers, verdicts)
+    sent = main.sent_values()
+    kind = _ReferringPickler if sent is not None and sent.has_places() else _Pickler
+    stream, beside = io.BytesIO(), _Beside(buffers)
+    pickler = kind(stream, main, None if buffers is None else beside, verdicts)
     pickler.dump(value)
+    if kind is _Pickler and sent is not None and sent.has_places():
+        # The first was written down only now, and may stand elsewhere in the pickle as well.
+        if (clear := getattr(buffers, "clear", None)) is not None:
+            clear()
+        return _dump(value, main, buffers, verdicts)
     if type(value) is FunctionType:
         _latest.dumped = value, pickler.uses
-    return stream.getvalue()
+    if not getattr(pickler, "refers", False):
+        return stream.getvalue()
+    whole = io.BytesIO()
+    reduction._standard(whole, 5, True, _leave_out).dump(Referring(stream.getvalue(), beside.taken))
+    return whole.getvalue()
+
+
+class _Beside:
+    """A `buffer_callback` that asks another one, and notes what that has taken."""
+
+    def __init__(self, ask: Any) -> None:
+        self._ask = ask
+        self.taken: list[Any] = []
+
+    def __call__(self, buffer: Any) -> Any:
+        stays = self._ask(buffer)
+        if not stays:
+            self.taken.append(buffer)
+        return stays
 
 
 #: the function that this thread has pickled last, and what it uses

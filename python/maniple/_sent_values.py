@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["SentValues", "Sized", "Uses"]
+__all__ = ["SentValues", "Sized", "Uses", "is_large"]
 
 #: A value whose pickle has at least so many bytes is written down once.
 LARGE = 64 * 1024
@@ -71,7 +71,7 @@ class _File:
 
     _close = staticmethod(os.close)
 
-    def __init__(self, stream: Sized) -> None:
+    def __init__(self, key: tuple[bytes, int], stream: Sized) -> None:
         self._fd = os.memfd_create("maniple-value")
         found = os.fstat(self._fd)
         self._identity = found.st_dev, found.st_ino
@@ -83,7 +83,7 @@ class _File:
         path = f"/proc/{os.getpid()}/fd/{self._fd}"
         if not os.path.exists(path):
             raise FileNotFoundError(path)
-        self.place = Place(path, self._identity, len(sizes), [view.readonly for view in stream.buffers])
+        self.place = Place(key, path, self._identity, len(sizes), [view.readonly for view in stream.buffers])
 
     def close(self) -> None:
         """Give the memory back."""
@@ -110,6 +110,8 @@ class SentValues:
         self._is_idle = is_idle
         self._sent: dict[str, _Sent] = {}
         self._replaced: list[_File] = []
+        #: those that have a file, by the number of their value
+        self._written: dict[int, _Sent] = {}
         #: threads, each with the name whose value it is looking at
         self._under_way: set[tuple[int, str]] = set()
 
@@ -120,18 +122,36 @@ class SentValues:
         """
         sent = self._sent.get(name)
         if sent is None or sent.held() is not value:
-            sent = _Sent(value)
-            if _may_be_large(value):
-                self._write_down(name, value, sent, pickled)
+            sent = self._written.get(id(value))  # under another name
+            if sent is None or sent.held() is not value:
+                sent = _Sent(value)
+                if _may_be_large(value):
+                    self._write_down(name, value, sent, pickled)
             before, self._sent[name] = self._sent.get(name), sent
-            if before is not None and before.file is not None:
-                self._replaced.append(before.file)
-            if self._is_idle():
-                self._replaced.clear()
+            if before is not None and before not in self._sent.values():
+                self._replace(before)
         return sent.key, value if sent.file is None else sent.file.place, sent.uses
+
+    def _replace(self, sent: _Sent) -> None:
+        if sent.file is not None:
+            self._replaced.append(sent.file)
+            for number in [number for number, written in self._written.items() if written is sent]:
+                del self._written[number]
+        if self._is_idle():
+            self._replaced.clear()
+
+    def has_places(self) -> bool:
+        """Whether any value has been written down."""
+        return bool(self._written)
+
+    def place_of(self, value: Any) -> Place | None:
+        """Where this value has been written down; None: nowhere, or it is being written."""
+        sent = self._written.get(id(value))
+        return None if sent is None or sent.file is None or sent.held() is not value else sent.file.place
 
     def end(self) -> None:
         """Forget all: the pool has ended."""
+        self._written.clear()
         self._sent.clear()
         self._replaced.clear()
 
@@ -147,10 +167,11 @@ class SentValues:
             if stream.size() < LARGE:
                 return
             try:
-                sent.file = _File(stream)
+                sent.file = _File(sent.key, stream)
             except (OSError, AttributeError):  # there is no room, no descriptor, or no such file on this system
                 return
             sent.uses = uses
+            self._written[id(value)] = sent
 
     @contextmanager
     def _looking_at(self, name: str) -> Iterator[bool]:
@@ -162,6 +183,16 @@ class SentValues:
         finally:
             if first:
                 self._under_way.discard(mark)
+
+
+def is_large(value: Any) -> bool:
+    """Whether it is plain that the value is large, whatever stands in it."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value) >= LARGE
+    if type(value) in (tuple, list, dict, set, frozenset):
+        return len(value) >= _MANY
+    size = getattr(value, "nbytes", 0)
+    return isinstance(size, int) and size >= LARGE
 
 
 def _may_be_large(value: Any) -> bool:
