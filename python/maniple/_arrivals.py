@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEWEST",
+    "Known",
     "Place",
     "Referring",
     "explain",
@@ -43,10 +44,12 @@ __all__ = [
     "make_new_type",
     "make_partial_method",
     "make_type_alias",
+    "note_inherited",
     "registry",
     "returned",
     "space_key",
     "take",
+    "take_along",
 ]
 
 # ---------------------------------------------------------------- keys
@@ -166,25 +169,42 @@ def _forget_oldest(spaces: dict[Any, Any]) -> None:
 # What pickles call, with what `_by_value` has put into them.
 
 
-def make_function(home: Any, code: CodeType, name: str, closure: tuple[CellType, ...] | None) -> FunctionType:
-    return FunctionType(code, _space(home), name, None, closure)
+def make_function(
+    home: Any, code: CodeType, name: str, closure: tuple[CellType, ...] | None, key: tuple[bytes, int]
+) -> FunctionType:
+    """The function, empty; one that came before stays what it is, with its state, unless its closure may be another now."""
+    known = registry.find(key)
+    if closure is None and isinstance(known, FunctionType):
+        return known
+    func = FunctionType(code, _space(home), name, None, closure)
+    func.__dict__[_EMPTY] = key
+    return func
+
+
+#: what a function has until it is filled: the key that it will have
+_EMPTY = "maniple is to fill this function"
 
 
 def fill_function(func: FunctionType, state: dict[str, Any]) -> None:
+    if (key := func.__dict__.pop(_EMPTY, None)) is not None:
+        _fill_first(func, state)
+        registry.note(func, key)
+    for name, value, came in state["globals"]:
+        if name:  # the rest had only to be imported
+            _bind(func.__globals__, name, value, came)
+    _missing.update(state["missing"])
+
+
+def _fill_first(func: FunctionType, state: dict[str, Any]) -> None:
     func.__qualname__, func.__module__ = state["qualname"], state["module"]
     func.__defaults__, func.__kwdefaults__ = state["defaults"], state["kwdefaults"]
     func.__annotations__, func.__doc__ = state["annotations"], state["doc"]
     func.__dict__.update(state["dict"])
     if state["type_params"]:
         func.__type_params__ = state["type_params"]  # type: ignore[attr-defined]  # 3.12
-    registry.note(func, state["key"])
-    for name, value, key in state["globals"]:
-        if name:  # the rest had only to be imported
-            _bind(func.__globals__, name, value, key)
-    _missing.update(state["missing"])
 
 
-#: the values that were read from files, by key
+#: the values that came by a key of theirs
 _loaded: dict[tuple[bytes, int], Callable[[], Any]] = {}
 
 
@@ -203,6 +223,13 @@ def load_referring(stream: bytes, buffers: list[Any]) -> Any:
     return _ReferringUnpickler(io.BytesIO(stream), buffers=buffers).load()
 
 
+def take_along(value: Any, entries: list[tuple[str, Any, Any]]) -> Any:
+    """The value; first the names that it uses are bound."""
+    for name, bound, key in entries:
+        _bind(vars(sys.modules["__main__"]), name, bound, key)
+    return value
+
+
 class Referring:
     """Stands for the pickled value: its stream names other values by their places, and `buffers` are those beside it."""
 
@@ -219,21 +246,33 @@ NEWEST = (b"", 0)
 _came: dict[str, tuple[Callable[[], Any], tuple[bytes, int]]] = {}
 
 
+def note_inherited(names: list[str]) -> None:
+    """Let what this process was forked with under these names of `__main__` be replaced by what comes."""
+    space = vars(sys.modules["__main__"])
+    for name in names:
+        _came[name] = hold(space[name]), (b"", 1)
+
+
 def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] | None) -> None:
     """Bind a global that has come.
 
     A value takes the place of one that came before under another key.  What this process has had from its beginning, or has set
-    itself, stays.  What a file brings may be older than what is here.
+    itself, stays.  What stands in a value that was pickled for all calls may be older than what is here.
     """
-    if name in space and (key != NEWEST or Place.loading):
-        if Place.loading:
+    if name in space and (key != NEWEST or Known.reading):
+        came = _came.get(name)
+        if came is None or key is None or came[1] == key or came[0]() is not space[name]:
             return
-        held, known = _came.get(name, (None, None))
-        if held is None or key is None or known == key or held() is not space[name]:
+        if Known.reading and (key == NEWEST or key < came[1]):
             return
-        _loaded.pop(known, None)
-    if isinstance(value, Place):
-        value = value.load()
+        _loaded.pop(came[1], None)
+    if isinstance(value, Known):
+        try:
+            value = value.load()
+        except LookupError:
+            if Known.reading:  # it has been replaced since, and the newer value goes along
+                return
+            raise
     space[name] = value
     _missing.pop(name, None)
     if key is not None and key != NEWEST and space is vars(sys.modules["__main__"]):
@@ -250,15 +289,40 @@ def hold(value: Any) -> Callable[[], Any]:
         return lambda: value
 
 
-class Place:
-    """Where the pickle of a value stands: in a nameless file of the process that sent it.
+class Known:
+    """A value by its key, with its pickle for a process that does not know it yet."""
+
+    #: how many are being read now
+    reading = 0
+
+    def __init__(self, key: tuple[bytes, int], stream: bytes) -> None:
+        self._key, self._stream = key, stream
+
+    def __reduce__(self) -> Any:
+        return Known, (self._key, self._stream)
+
+    def load(self) -> Any:
+        """The value: this process's own copy, which is one for all who name it."""
+        value = _loaded.get(self._key, _nothing)()
+        if value is None:
+            Known.reading += 1
+            try:
+                value = self._read()
+            finally:
+                Known.reading -= 1
+            _loaded[self._key] = hold(value)
+        return value
+
+    def _read(self) -> Any:
+        return load_referring(self._stream, [])
+
+
+class Place(Known):
+    """A value by its key, and where its pickle stands: in a nameless file of the process that sent it.
 
     `identity` is the file's device and number, `parts` how many buffers the pickle has, itself included, and `constant` tells which of
     the others are constant.
     """
-
-    #: how many are being loaded now
-    loading = 0
 
     def __init__(
         self, key: tuple[bytes, int], path: str, identity: tuple[int, int], parts: int, constant: list[bool]
@@ -267,14 +331,6 @@ class Place:
 
     def __reduce__(self) -> Any:
         return Place, (self._key, self._path, self._identity, self._parts, self._constant)
-
-    def load(self) -> Any:
-        """The value: this process's own copy, which is one for all who name it."""
-        value = _loaded.get(self._key, _nothing)()
-        if value is None:
-            value = self._read()
-            _loaded[self._key] = hold(value)
-        return value
 
     def _read(self) -> Any:
         try:
@@ -295,11 +351,7 @@ class Place:
                 buffer = bytearray(size)
                 file.readinto(buffer)
                 buffers.append(memoryview(buffer).toreadonly() if constant else buffer)
-        Place.loading += 1
-        try:
-            return load_referring(stream, buffers)
-        finally:
-            Place.loading -= 1
+        return load_referring(stream, buffers)
 
 
 def make_class(key: tuple[bytes, int], make: Callable[..., type], arguments: tuple[Any, ...]) -> type:

@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copyreg import dispatch_table
 from functools import _lru_cache_wrapper
+from itertools import islice
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from weakref import WeakKeyDictionary
 
@@ -38,7 +39,7 @@ import cloudpickle
 from . import context, reduction
 from ._arrivals import (
     NEWEST,
-    Place,
+    Known,
     Referring,
     fill_cell,
     fill_class,
@@ -52,10 +53,11 @@ from ._arrivals import (
     registry,
     returned,
     space_key,
+    take_along,
 )
-from ._class_kinds import REDUCERS, mend, of_members, reduce_named
+from ._class_kinds import REDUCERS, mend, of_members, reduce_c_type, reduce_named
 from ._sent_values import Sized, Uses, is_large
-from ._worker_main import DEFINITIONS, MAIN_NAMES, WorkerMain
+from ._worker_main import DEFINITIONS, MAIN_NAMES, OF_MODULES, WorkerMain, parts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,11 +184,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is FunctionType:
             return self._function(obj)
-        if isinstance(obj, type):
+        if issubclass(type(obj), type):
             return self._class(obj)
         if type(obj) is _lru_cache_wrapper and obj.__module__ in MAIN_NAMES:
             return self._cached(obj)
-        if getattr(obj, "__module__", None) in MAIN_NAMES and type(obj).__module__ == "typing":
+        if type(obj).__module__ == "typing" and obj.__module__ in MAIN_NAMES:
             return self._named(obj)
         return super().reducer_override(obj)
 
@@ -225,6 +227,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         by_name = self._goes_by_name(cls)
         if by_name:
             return NotImplemented
+        if (made_of := reduce_c_type(cls)) is not None:
+            return made_of
         if cls.__module__ == "_ctypes" and (ctypes := sys.modules.get("ctypes")) is not None:
             for base in (ctypes.Structure, ctypes.Union):
                 if type(base) is cls:  # which no module has by its name
@@ -288,9 +292,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             "type_params": getattr(func, "__type_params__", ()),
             "globals": lacking,
             "missing": missing,
-            "key": registry.key_of(func),
         }
-        arguments = home, func.__code__, func.__name__, func.__closure__
+        arguments = home, func.__code__, func.__name__, func.__closure__, registry.key_of(func)
         return make_function, arguments, state, None, None, fill_function
 
     def _annotations_of(self, func: FunctionType) -> dict[str, Any]:
@@ -309,7 +312,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         lacking: list[tuple[str, Any, Any]] = []
         if main is not None and space is vars(main):
             home = "__main__"
-            wanted = [name for name in names if name in space and not name.startswith("__")]
+            wanted = [name for name in names if name in space and name not in OF_MODULES]
             wanted = [name for name in wanted if not self._main.has(name, space[name])]
         elif module is not None and space is vars(module) and self._main.has_module(home):
             return home, [], {}
@@ -319,17 +322,19 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             home = space_key(space), about
             wanted = [name for name in names if name in space]
         missing: dict[str, str] = {}
-        # What is large itself comes first: others may hold it.
-        wanted.sort(key=lambda name: is_large(space[name]))
+        seen: set[str] = set()
         while wanted:
             name = wanted.pop()
+            if name in seen:
+                continue
+            seen.add(name)
             value, key = space[name], NEWEST if _defines(space[name]) else None
             if home == "__main__":
                 value = self._main.value_to_send(name, value)
                 if value is space[name]:
                     self.uses[name] = hold(value)
                 key, value, rebound = self._as_sent(name, value)
-                wanted += [other for other in rebound if other not in self.uses]
+                wanted += rebound
             if isinstance(stream := _referred_to(value), _Stream):
                 lacking.append((name, stream, key))
                 continue
@@ -339,7 +344,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                 )
                 continue
             lacking.append((name, value, key))
-            if isinstance(value, ModuleType):
+            if issubclass(type(value), ModuleType):
                 lacking.extend(("", sys.modules[name], None) for name in _submodules(value, func.__code__))
         return home, lacking, missing
 
@@ -348,7 +353,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         uses, and that have been bound anew since it was pickled."""
         if _defines(value):
             return NEWEST, value, []
-        if self._sent is None or isinstance(value, ModuleType):
+        if self._sent is None or issubclass(type(value), ModuleType):
             return None, value, []
         key, value, uses = self._sent.look_up(name, value, self._dump_apart)
         self.uses.update((other, held) for other, held in uses.items() if other not in self.uses)
@@ -356,7 +361,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         return key, value, [other for other, held in uses.items() if other in space and space[other] is not held()]
 
     def _dump_apart(self, value: Any, stream: Sized) -> Uses:
-        pickler = _ApartPickler(stream, self._main, stream.take, {})
+        pickler = _ApartPickler(stream, self._main, stream.take, {}, value)
         with _no_descriptors():
             pickler.dump(value)
         return pickler.uses
@@ -376,15 +381,44 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
 
 
 class _ReferringPickler(_Pickler):
-    """Names a value that was written down for the pool by its place, wherever it stands: it is one object in the reader, too."""
+    """Names a value that the pool's workers were sent, wherever it stands: it is one object in the reader, too."""
 
-    #: whether there is such a value in the pickle, which takes a `ReferringUnpickler` to read it
+    #: whether there is such a value in the pickle
     refers = False
 
+    def __init__(self, stream: Any, main: WorkerMain, buffers: Any, verdicts: Any = None, root: Any = None) -> None:
+        self._root = root
+        #: names that such values use, and that have been bound anew since those were pickled
+        self.rebound: set[str] = set()
+        super().__init__(stream, main, buffers, verdicts)
+
     def persistent_id(self, obj: Any) -> Any:
-        place = None if self._sent is None else self._sent.place_of(obj)
-        self.refers |= place is not None
-        return place
+        if self._sent is None or (name := self._sent.name_of(obj)) is None or obj is self._root:
+            return None
+        _, stand_in, rebound = self._as_sent(name, obj)
+        if not issubclass(type(stand_in), Known):
+            return None
+        self.refers = True
+        self.rebound.update(rebound)
+        return stand_in
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is _Along:
+            return take_along, (obj.value, [self._entry(name) for name in obj.names])
+        return super().reducer_override(obj)
+
+    def _entry(self, name: str) -> tuple[str, Any, Any]:
+        value = vars(sys.modules["__main__"])[name]
+        self.uses[name] = hold(value)
+        key, value, _ = self._as_sent(name, value)
+        return name, value, key
+
+
+class _Along:
+    """A value, and names of `__main__` that go along with it."""
+
+    def __init__(self, value: Any, names: set[str]) -> None:
+        self.value, self.names = value, names
 
 
 class _ApartPickler(_ReferringPickler):
@@ -394,7 +428,7 @@ class _ApartPickler(_ReferringPickler):
         kind = type(obj)
         package, _, _ = kind.__module__.partition(".")
         if package in (__package__, "multiprocessing") or kind in reduction._standard._extra_reducers:
-            if not isinstance(obj, type | FunctionType | MethodType | Place | _Stream):
+            if not issubclass(kind, (type, FunctionType, MethodType, Known, _Stream)):
                 # A descriptor, say, which is handed over once.
                 raise TypeError(f"{kind.__name__!r} object goes to one process at a time")
         return super().reducer_override(obj)
@@ -418,7 +452,7 @@ def _leave_out(buffer: Any) -> bool:
 
 def _defines(value: Any) -> bool:
     """Whether it is a function or a class of `__main__`, of which there may be a newer one."""
-    return isinstance(value, DEFINITIONS) and value.__module__ in MAIN_NAMES
+    return issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES
 
 
 def _attribute(of: Any, path: str) -> Any:
@@ -446,17 +480,18 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
 
 def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None) -> bytes:
     sent = main.sent_values()
-    kind = _ReferringPickler if sent is not None and sent.has_places() else _Pickler
+    kind = _ReferringPickler if sent is not None and sent.look_around() else _Pickler
     stream, beside = io.BytesIO(), _Beside(buffers)
     pickler = kind(stream, main, None if buffers is None else beside, verdicts)
     pickler.dump(value)
-    if kind is _Pickler and sent is not None and sent.has_places():
-        # The first was written down only now, and may stand elsewhere in the pickle as well.
+    if type(value) is not _Along and (rebound := getattr(pickler, "rebound", None)):
+        # Values go by what workers may know already, and use names that have been bound anew since: these go along.
         if (clear := getattr(buffers, "clear", None)) is not None:
             clear()
-        return _dump(value, main, buffers, verdicts)
-    if type(value) is FunctionType:
-        _latest.dumped = value, pickler.uses
+        return _dump(_Along(value, rebound), main, buffers, verdicts)
+    func = value.value if type(value) is _Along else value
+    if type(func) is FunctionType:
+        _latest.dumped = func, pickler.uses
     if not getattr(pickler, "refers", False):
         return stream.getvalue()
     whole = io.BytesIO()
@@ -524,8 +559,8 @@ class _Sketcher(_Pickler):
         return NEWEST if _defines(value) else None, value, []
 
     def _reason_against(self, value: Any) -> str | None:
-        if not _defines(value) and not isinstance(value, ModuleType):
-            if getattr(value, "__len__", None) is not None and len(value) > self._SMALL:
+        if not _defines(value) and not issubclass(type(value), ModuleType):
+            if is_large(value) and len(value) > self._SMALL:
                 return "it is too large to be sent beforehand"
             try:
                 reduction._standard(_Short(self._SMALL), 5).dump(value)
@@ -573,7 +608,7 @@ def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
     while pending:
         for code in _codes_of(pending.pop(), space):
             for name in used_globals(code):
-                if name in space and name not in found and not name.startswith("__"):
+                if name in space and name not in found and name not in OF_MODULES:
                     found[name] = space[name]
                     pending.append(space[name])
     return found
@@ -581,29 +616,29 @@ def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
 
 def _codes_of(thing: Any, space: dict[str, Any], depth: int = 0) -> list[CodeType]:
     """The code of the functions with the globals `space` that `thing` is or leads to: by its class, its bases, what it wraps or holds."""
-    if isinstance(thing, FunctionType):
+    kind = type(thing)
+    if kind is FunctionType:
         codes = [thing.__code__] if thing.__globals__ is space else []
         held = [
             *(thing.__defaults__ or ()),
             *(thing.__kwdefaults__ or {}).values(),
             *_contents(thing.__closure__ or ()),
         ]
-        held.append(getattr(thing, "__wrapped__", None))
-    elif isinstance(thing, type):
+        held.append(vars(thing).get("__wrapped__"))
+    elif issubclass(kind, type):
         codes = []
         held = [*vars(thing).values(), *thing.__bases__] if thing.__module__ in MAIN_NAMES else []
-    elif isinstance(thing, dict):
-        codes, held = [], list(thing.values())[:_FEW]
-    elif isinstance(thing, tuple | list | set | frozenset):
-        codes, held = [], list(thing)[:_FEW]
+    elif kind is dict:
+        codes, held = [], list(islice(thing.values(), _FEW))
+    elif kind in (tuple, list, set, frozenset):
+        codes, held = [], list(islice(thing, _FEW))
     else:
-        held = [getattr(thing, name, None) for name in ("__func__", "__wrapped__", "func", "fget", "fset")]
-        codes = []
+        codes, held = [], [*parts_of(thing)]
         if type(thing).__module__ in MAIN_NAMES:
             held.append(type(thing))
     if depth < _DEEP:
         for part in held:
-            if part is not None and not isinstance(part, str | bytes | int | float):
+            if part is not None and type(part) not in (str, bytes, int, float):
                 codes += _codes_of(part, space, depth + 1)
     return codes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from operator import mul
 
 from ._arrivals import make_new_type, make_partial_method, make_type_alias
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["REDUCERS", "mend", "of_members", "reduce_named"]
+__all__ = ["REDUCERS", "mend", "of_members", "reduce_c_type", "reduce_named"]
 
 
 def mend(cls: type, arguments: tuple[Any, ...], state: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -68,6 +69,23 @@ def reduce_named(thing: Any) -> Any:
     if kind == "TypeAliasType":
         return make_type_alias, (thing.__name__, thing.__value__, thing.__type_params__)
     return NotImplemented
+
+
+def reduce_c_type(cls: Any) -> Any:
+    """How to send a type that ctypes has made of others; None: it is none."""
+    ctypes = sys.modules.get("ctypes")
+    if ctypes is None or getattr(ctypes, cls.__name__, None) is cls:
+        return None
+    kind = type(cls).__name__
+    if kind == "PyCArrayType" and cls.__mro__[1] is ctypes.Array:
+        return mul, (cls._type_, cls._length_)
+    if kind == "PyCPointerType" and cls.__mro__[1] is ctypes._Pointer:
+        return ctypes.POINTER, (cls._type_,)
+    if kind == "PyCFuncPtrType" and cls.__mro__[1] is ctypes._CFuncPtr:
+        options = {"use_errno": bool(cls._flags_ & 8), "use_last_error": bool(cls._flags_ & 16)}
+        make = ctypes.PYFUNCTYPE if cls._flags_ & 4 else functools.partial(ctypes.CFUNCTYPE, **options)
+        return make, (cls._restype_, *cls._argtypes_)
+    return None
 
 
 def _reduce_dispatching_method(method: Any) -> Any:

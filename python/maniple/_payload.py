@@ -272,10 +272,11 @@ def lost(
     if pid == 0:
         message = "no worker process can be started, the pool is given up"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")
-    message = (
-        f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)}"
-        " while it started (does its initializer fail, or the import of the main module?)"
-    )
+    message = f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)} while it started"
+    if told is None:
+        message += " (could it import the main module?)"
+    else:
+        message += f", since its initializer raised {told[0]}: {told[1]}"
     error = WorkerLostError(message, pid, exitcode, "", stderr_tail)
     if told is not None:
         error.__cause__ = raised(told)

@@ -1,7 +1,8 @@
 """The values of `__main__` that go by value to the workers of one pool.
 
-Each has a number, so that a worker tells a newer value from the one that it has.  A large one is written once, into a nameless file of
-shared memory, and only its place goes along with every call that needs it.  The file lives as long as the pool, or until the name has
+Each has a number, so that a worker tells a newer value from the one that it has, and finds the one object wherever it stands.  A
+value is pickled once, as it is then.  A large one is written into a nameless file of shared memory, and only its place goes along
+with every call that needs it.  The file lives as long as the pool, or until the name has
 been bound anew and no call is under way that may still read it.
 """
 
@@ -9,16 +10,21 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from struct import pack
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
 
-from ._arrivals import Place, hold, registry
+from ._arrivals import Known, Place, hold, registry
+from ._worker_main import OF_MODULES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ._worker_main import WorkerMain
 
 __all__ = ["SentValues", "Sized", "Uses", "is_large"]
 
@@ -60,7 +66,8 @@ class _Sent:
     def __init__(self, value: Any) -> None:
         self.held = hold(value)
         self.key = registry.new_key()
-        #: None: it goes along each time
+        #: what goes in its stead; None: it goes itself
+        self.stand_in: Known | None = None
         self.file: _File | None = None
         #: what its pickle uses
         self.uses: Uses = {}
@@ -105,12 +112,16 @@ class _File:
 class SentValues:
     """What has gone to the workers of one pool, by name."""
 
-    def __init__(self, is_idle: Callable[[], bool]) -> None:
+    def __init__(self, main: WorkerMain, is_idle: Callable[[], bool]) -> None:
+        self._main = main
+        #: the values of `__main__` that workers may lack, and that are more than plain: by number, the name and what holds the value
+        self._names: dict[int, tuple[str, Callable[[], Any]]] = {}
+        self._size = -1
         # Whether no call of the pool is under way but this thread's.
         self._is_idle = is_idle
         self._sent: dict[str, _Sent] = {}
         self._replaced: list[_File] = []
-        #: those that have a file, by the number of their value
+        #: those that something goes in the stead of, by the number of their value
         self._written: dict[int, _Sent] = {}
         #: threads, each with the name whose value it is looking at
         self._under_way: set[tuple[int, str]] = set()
@@ -122,35 +133,51 @@ class SentValues:
         """
         sent = self._sent.get(name)
         if sent is None or sent.held() is not value:
+            if not _is_plain(value):
+                self._names[id(value)] = name, hold(value)
             sent = self._written.get(id(value))  # under another name
             if sent is None or sent.held() is not value:
                 sent = _Sent(value)
-                if _may_be_large(value):
+                if not _is_plain(value):
                     self._write_down(name, value, sent, pickled)
             before, self._sent[name] = self._sent.get(name), sent
             if before is not None and before not in self._sent.values():
                 self._replace(before)
-        return sent.key, value if sent.file is None else sent.file.place, sent.uses
+        return sent.key, value if sent.stand_in is None else sent.stand_in, sent.uses
 
     def _replace(self, sent: _Sent) -> None:
+        for number in [number for number, written in self._written.items() if written is sent]:
+            del self._written[number]
         if sent.file is not None:
             self._replaced.append(sent.file)
-            for number in [number for number, written in self._written.items() if written is sent]:
-                del self._written[number]
         if self._is_idle():
             self._replaced.clear()
 
-    def has_places(self) -> bool:
-        """Whether any value has been written down."""
-        return bool(self._written)
+    def look_around(self) -> bool:
+        """Look which values of `__main__` may stand in others.  Whether there are any."""
+        space = vars(sys.modules["__main__"])
+        if len(space) != self._size:
+            self._size = len(space)
+            for name, value in list(space.items()):
+                if name not in OF_MODULES and not _is_plain(value) and not self._main.has(name, value):
+                    value = self._main.value_to_send(name, value)
+                    if not _is_plain(value):
+                        self._names[id(value)] = name, hold(value)
+        return bool(self._names)
 
-    def place_of(self, value: Any) -> Place | None:
-        """Where this value has been written down; None: nowhere, or it is being written."""
-        sent = self._written.get(id(value))
-        return None if sent is None or sent.file is None or sent.held() is not value else sent.file.place
+    def name_of(self, value: Any) -> str | None:
+        """The name that the value has in `__main__`, if workers may lack it."""
+        found = self._names.get(id(value))
+        if found is None:
+            return None
+        if found[1]() is value:
+            return found[0]
+        del self._names[id(value)]
+        return None
 
     def end(self) -> None:
         """Forget all: the pool has ended."""
+        self._names.clear()
         self._written.clear()
         self._sent.clear()
         self._replaced.clear()
@@ -165,11 +192,13 @@ class SentValues:
             except Exception:  # it cannot be pickled, or goes to one process only: the pickle of the call will tell
                 return
             if stream.size() < LARGE:
-                return
-            try:
-                sent.file = _File(sent.key, stream)
-            except (OSError, AttributeError):  # there is no room, no descriptor, or no such file on this system
-                return
+                sent.stand_in = Known(sent.key, stream.getvalue())
+            else:
+                try:
+                    sent.file = _File(sent.key, stream)
+                except (OSError, AttributeError):  # there is no room, no descriptor, or no such file on this system
+                    return
+                sent.stand_in = sent.file.place
             sent.uses = uses
             self._written[id(value)] = sent
 
@@ -187,23 +216,28 @@ class SentValues:
 
 def is_large(value: Any) -> bool:
     """Whether it is plain that the value is large, whatever stands in it."""
-    if isinstance(value, str | bytes | bytearray):
+    if type(value) in (str, bytes, bytearray):
         return len(value) >= LARGE
     if type(value) in (tuple, list, dict, set, frozenset):
         return len(value) >= _MANY
-    size = getattr(value, "nbytes", 0)
-    return isinstance(size, int) and size >= LARGE
+    if not any(
+        "nbytes" in vars(kind) for kind in type(value).__mro__
+    ):  # asking the object might run code of the program's
+        return False
+    try:
+        return int(value.nbytes) >= LARGE
+    except Exception:
+        return False
 
 
-def _may_be_large(value: Any) -> bool:
-    """Whether it is worth while to pickle the value only to see how large it is."""
-    if type(value) in (tuple, list, dict, set, frozenset):
-        items = value.values() if type(value) is dict else value
-        return len(value) >= _MANY or not all(_is_small(item) for item in items)
-    return not _is_small(value)
+def _is_plain(value: Any) -> bool:
+    """Whether it may as well be copied: it is short, and cannot be changed."""
+    if type(value) in (str, bytes):
+        return len(value) < LARGE
+    if type(value) is tuple:
+        return len(value) < _MANY and all(_is_plain(item) for item in value)
+    return issubclass(type(value), _PLAIN)
 
 
-def _is_small(value: Any) -> bool:
-    if isinstance(value, str | bytes | bytearray):
-        return len(value) < _MANY
-    return value is None or isinstance(value, int | float | complex)
+#: types of values that pickle sends as they are, or by their name
+_PLAIN = (NoneType, bool, int, float, complex, FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)

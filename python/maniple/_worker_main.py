@@ -16,8 +16,8 @@ the same, no file    it has nothing: a notebook, an interactive session, ``-c``,
 from __future__ import annotations
 
 import sys
-from functools import _lru_cache_wrapper
-from types import FunctionType, ModuleType
+from functools import _lru_cache_wrapper, cached_property, partial, partialmethod, singledispatchmethod
+from types import FunctionType, MethodType, ModuleType
 from weakref import ref
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ._sent_values import SentValues
 
-__all__ = ["DEFINITIONS", "MAIN_NAMES", "WorkerMain", "worker_main"]
+__all__ = ["DEFINITIONS", "MAIN_NAMES", "OF_MODULES", "WorkerMain", "parts_of", "worker_main"]
 
 #: what a definition makes: a function, a class, a function with a cache
 DEFINITIONS = (FunctionType, type, _lru_cache_wrapper)
@@ -35,6 +35,13 @@ DEFINITIONS = (FunctionType, type, _lru_cache_wrapper)
 _PROMPTS = ("<stdin", "<python-input", "<ipython-input", "<console>", "<input>")
 #: the names that the main module goes by: children that load it know it by the second, too
 MAIN_NAMES = ("__main__", "__mp_main__")
+#: the names that each module has for itself
+OF_MODULES = frozenset(
+    f"__{name}__"
+    for name in (
+        "annotate annotations builtins cached conditional_annotations doc file loader name package path spec warningregistry"
+    ).split()
+)
 
 
 def worker_main(method: str | None) -> WorkerMain:
@@ -62,7 +69,7 @@ def _is_interactive(main: ModuleType) -> bool:
 def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
     """The functions and classes that `main` itself defines, by the names that they have there."""
     for name, value in list(vars(main).items()):
-        if isinstance(value, DEFINITIONS) and value.__module__ in MAIN_NAMES:
+        if issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES:
             yield name, value
 
 
@@ -90,7 +97,7 @@ class WorkerMain:
         if self._sent is None and self._is_idle is not None:
             from ._sent_values import SentValues
 
-            self._sent = SentValues(self._is_idle)
+            self._sent = SentValues(self, self._is_idle)
         return self._sent
 
     def end_pool(self) -> None:
@@ -115,6 +122,9 @@ class WorkerMain:
         """Whether the process can import the module."""
         module = sys.modules.get(name)
         return module is not None and _is_found_by_name(module, name)
+
+    def settle_in(self) -> None:
+        """In a process that is a copy of the one that made this: note what it has that is newer than its pool."""
 
     def given_at_start(self) -> dict[str, Any]:
         """What of `__main__` the process is given when it is started: for what can travel at no other time."""
@@ -143,10 +153,17 @@ class ForkedMain(WorkerMain):
     def has(self, name: str, value: Any) -> bool:
         if not self.is_current():
             return False
-        if isinstance(value, DEFINITIONS) and value.__module__ in MAIN_NAMES:
+        if issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES:
             known = self._defined.get(name)
             return known is not None and known() is value
         return name in self._names
+
+    def settle_in(self) -> None:
+        main = vars(sys.modules["__main__"])
+        if len(main) != self._size:
+            from ._arrivals import note_inherited
+
+            note_inherited([name for name in main if name not in self._names])
 
     def may_lack(self) -> bool:
         if not self.is_current():
@@ -229,7 +246,7 @@ class LoadedMain(WorkerMain):
         if name in only_main:
             return False
         # A definition may have been made in ways that the text does not show.  Other values do no harm where they are not needed.
-        return loaded is None or name in loaded or (isinstance(value, DEFINITIONS) and not self.changes)
+        return loaded is None or name in loaded or (issubclass(type(value), DEFINITIONS) and not self.changes)
 
     def may_lack(self) -> bool:
         if not self.is_current():
@@ -273,8 +290,11 @@ class NoMain(WorkerMain):
         self._given_known = False
         # A process that begins now has the values of now, as a forked one would.
         self._values = {
-            name: value for name, value in list(vars(sys.modules["__main__"]).items()) if not name.startswith("__")
+            name: value for name, value in list(vars(sys.modules["__main__"]).items()) if name not in OF_MODULES
         }
+
+    def settle_in(self) -> None:
+        """In a process that is a copy of the one that made this: note what it has that is newer than its pool."""
 
     def given_at_start(self) -> dict[str, Any]:
         if not self._given_known:
@@ -285,7 +305,7 @@ class NoMain(WorkerMain):
         return self._given
 
     def value_to_send(self, name: str, value: Any) -> Any:
-        return value if isinstance(value, DEFINITIONS) else self._values.get(name, value)
+        return value if issubclass(type(value), DEFINITIONS) else self._values.get(name, value)
 
     def has(self, name: str, value: Any) -> bool:
         return self._given.get(name, self) is value
@@ -305,7 +325,9 @@ def _goes_at_start_only(value: Any) -> bool:
     """Whether `value` is a lock, a queue, a shared value or the like, and the process that is being started may have it."""
     own = {f"{__package__}.{name}" for name in _AT_START} | {f"multiprocessing.{name}" for name in _AT_START}
     kinds = type(value).__mro__
-    if not (hasattr(value, "_wrapper") or any(kind.__module__ in own for kind in kinds)) or isinstance(value, type):
+    if issubclass(type(value), type) or not (
+        _has_own(value, "_wrapper") or any(kind.__module__ in own for kind in kinds)
+    ):
         return False
     from . import _by_value
 
@@ -316,10 +338,40 @@ def _is_typed_in(value: Any) -> bool:
     """Whether a function or class comes from a prompt rather than from the program's file."""
     members = list(vars(value).values()) if isinstance(value, type) else [value]
     for member in members:
-        member = getattr(member, "__func__", getattr(member, "__wrapped__", member))
-        if isinstance(member, FunctionType) and member.__code__.co_filename.startswith(_PROMPTS):
-            return True
+        for part in (member, *parts_of(member)):
+            if type(part) is FunctionType and part.__code__.co_filename.startswith(_PROMPTS):
+                return True
     return False
+
+
+#: where objects of some types, and of their subclasses, have the functions that they stand for
+_PARTS = (
+    (MethodType, ("__func__",)),
+    (classmethod, ("__func__",)),
+    (staticmethod, ("__func__",)),
+    (property, ("fget", "fset", "fdel")),
+    (partial, ("func",)),
+    (partialmethod, ("func",)),
+    (cached_property, ("func",)),
+    (singledispatchmethod, ("func",)),
+    (_lru_cache_wrapper, ("__wrapped__",)),
+)
+
+
+def parts_of(thing: Any) -> list[Any]:
+    """The functions that `thing` stands for, if it is a method, a property or the like.  Asks nothing of other objects."""
+    for kind, names in _PARTS:
+        if issubclass(type(thing), kind):
+            return [getattr(thing, name, None) for name in names]
+    return []
+
+
+def _has_own(value: Any, name: str) -> bool:
+    """Whether the object itself has the attribute, without a look at what its class computes."""
+    try:
+        return name in object.__getattribute__(value, "__dict__")
+    except (AttributeError, TypeError):
+        return False
 
 
 def _is_found_by_name(module: ModuleType, name: str) -> bool:

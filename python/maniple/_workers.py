@@ -35,10 +35,10 @@ class Line:
     """The descriptors of a worker's link, on their way into its process: inherited, or passed by the start method."""
 
     def __init__(self, fds: list[int], main: WorkerMain) -> None:
-        self.fds, self._main = fds, main
+        self.fds, self.main = fds, main
 
     def __reduce__(self) -> Any:
-        return _arrived, ([DupFd(fd) for fd in self.fds], self._main.given_at_start())
+        return _arrived, ([DupFd(fd) for fd in self.fds], self.main.given_at_start())
 
     def close(self) -> None:
         fds, self.fds = self.fds, []
@@ -63,6 +63,7 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
     # A worker dies with its parent, and so do the workers of its own pools: there is no reason to refuse it children.
     current_process()._config["may_have_children"] = True
     fds, line.fds = line.fds, []
+    line.main.settle_in()
 
     def prepare() -> None:
         if initializer is not None:

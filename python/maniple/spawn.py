@@ -229,8 +229,16 @@ def _main_module_data() -> dict[str, str]:
     if process.ORIGINAL_DIR is not None:  # without effect on an absolute path
         path = os.path.join(process.ORIGINAL_DIR, path)
     path = os.path.normpath(path)
-    # A session's input, or a program whose file was removed.
-    return {"init_main_from_path": path} if os.path.exists(path) else {}
+    # Else a session's input, a pipe, or a program whose file was removed.
+    return {"init_main_from_path": path} if os.path.isfile(path) else {}
+
+
+def _about_main() -> dict[str, Any]:
+    """What a child is to know of a main module that it does not load: where it is, and what relative imports begin from."""
+    main = sys.modules["__main__"]
+    about = {name: getattr(main, name, None) for name in ("__doc__", "__file__", "__package__")}
+    about["__spec__"] = getattr(getattr(main, "__spec__", None), "name", None)
+    return {name: value for name, value in about.items() if isinstance(value, str)}
 
 
 def _directory_data() -> dict[str, Any]:
@@ -265,7 +273,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         **(main := _main_module_data()),
     )
     if not main and not getattr(sys, "frozen", False):  # a frozen program runs its main module in each child by itself
-        told["init_main_empty"] = True
+        told["init_main_empty"] = _about_main()
     if (log := util._logger) is not None:
         told["log_level"] = log.getEffectiveLevel()
     return told
@@ -304,10 +312,13 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_name(data["init_main_from_name"])
     elif "init_main_from_path" in data:
         _fixup_main_from_path(data["init_main_from_path"])
-    elif data.get("init_main_empty"):
+    elif "init_main_empty" in data:
         # What this interpreter began with is no part of the program; what comes by value finds its globals here.
         fresh = types.ModuleType("__mp_main__")
         vars(fresh)["__builtins__"] = sys.modules["builtins"]  # as the import system gives it
+        vars(fresh).update(data["init_main_empty"])
+        if (name := data["init_main_empty"].get("__spec__")) is not None:
+            fresh.__spec__ = type(sys.__spec__)(name, None, origin=getattr(fresh, "__file__", None))
         _install_main(fresh)
     if data.get("main_definitions"):
         _resolve_late(sys.modules["__main__"], data["main_definitions"])

@@ -166,3 +166,54 @@ def test_the_main_module_is_found_again(kind: str, method: str, mp_package: str,
     wanted = "[2, 4] [True] 10 0\n"
     assert out == wanted or (kind == "debugger" and wanted in out)
     assert err == ""
+
+
+PACKAGE_MAIN = """
+import importlib.resources, os, sys
+import {mp_package} as mp
+
+def relative(number):
+    from . import helper
+    return helper.double(number)
+def file(_): return os.path.basename(__file__)
+def resource(_): return importlib.resources.files(__package__).joinpath("helper.py").is_file()
+def by_import(_):
+    import __main__
+    return os.path.basename(__main__.__file__)
+def nested(number):
+    with mp.Pool(1) as pool:
+        return pool.map(relative, [number])
+__version__, __table = "1.2", {{"a": 1}}
+def __helper(number): return number + 1
+class __Private:
+    def go(self): return 5
+def dunders(number): return __version__, __table["a"], __helper(number), __Private().go()
+
+if __name__ == "__main__":
+    mp.set_start_method(sys.argv[1])
+    with mp.Pool(1) as pool:
+        for function in (relative, file, resource, by_import, nested, dunders):
+            print(*pool.map(function, [3]))
+"""
+
+
+@pytest.mark.better_than_standard("does not load a package's __main__ in children")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_main_module_of_a_package_knows_where_it_is(method: str, mp_package: str, tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "helper.py").write_text("def double(number): return 2 * number\n")
+    (package / "__main__.py").write_text(PACKAGE_MAIN.format(mp_package=mp_package))
+    expected = "6\n__main__.py\nTrue\n__main__.py\n[6]\n('1.2', 1, 4, 5)\n"
+    assert run("-m", "package", method, cwd=tmp_path) == (expected, "")
+
+
+@pytest.mark.better_than_standard("cannot load a main module from a pipe in children")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_may_come_by_a_pipe(method: str, mp_package: str) -> None:
+    program = f"import {mp_package} as mp\ndef double(n): return 2 * n\nif __name__ == '__main__':\n"
+    program += f"    with mp.get_context('{method}').Pool(1) as pool: print(pool.map(double, [4]))"
+    command = ["bash", "-c", '"$0" <(echo "$1")', sys.executable, program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[8]\n", "")

@@ -334,3 +334,43 @@ def test_standard_streams_as_arguments_are_refused(method: str) -> None:
     """
     refused = "cannot pickle '_io.TextIOWrapper' object\n" * 3
     assert run(method, program) == refused + "(True, True)\n"
+
+
+SHARED = """
+first = bytearray({size})
+second, table = first, {{"a": first}}
+class Kept: items = table
+holder = {{"go": lambda: len(first), "pad": bytes({size})}}
+def change(_):
+    first[0] = 5
+    return first is second, table["a"] is first, second[0], Kept.items is table
+def look(_): return second[0], table["a"][0], holder["go"]() == {size}
+with Pool(1) as pool:
+    print(pool.map(look, [1]), pool.map(change, [1]), pool.map(look, [1]))
+"""
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("method", ["fork", *METHODS])
+def test_one_object_under_several_names_stays_one(method: str, size: int) -> None:
+    expected = "[(0, 0, True)] [(True, True, 5, True)] [(5, 5, True)]\n"
+    assert run(method, SHARED.format(size=size)) == expected
+
+
+@pytest.mark.better_than_standard("knows no data that is defined after the pool")
+@pytest.mark.parametrize("method", ["fork", *METHODS])
+def test_workers_that_are_started_later_use_the_newest_values(method: str) -> None:
+    program = """
+        import time
+        pool = Pool(2, maxtasksperchild=3)
+        pool.map(abs, range(2))
+        value = 0
+        def use(_):
+            time.sleep(0.01)
+            return value
+        for value in range(1, 6):
+            print(set(pool.map(use, range(6), chunksize=1)), end=' ')
+        pool.terminate()
+    """
+    assert run(method, program) == "{1} {2} {3} {4} {5} "
