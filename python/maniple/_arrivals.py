@@ -30,12 +30,14 @@ __all__ = [
     "Known",
     "Place",
     "Referring",
+    "bind_along",
     "explain",
     "fill_cell",
     "fill_class",
     "fill_dispatching",
     "fill_function",
     "hold",
+    "known_value",
     "load_referring",
     "make_cached",
     "make_class",
@@ -44,6 +46,7 @@ __all__ = [
     "make_new_type",
     "make_partial_method",
     "make_type_alias",
+    "named",
     "note_inherited",
     "registry",
     "returned",
@@ -230,6 +233,18 @@ def take_along(value: Any, entries: list[tuple[str, Any, Any]]) -> Any:
     return value
 
 
+def named(name: str) -> Any:
+    """What this process has under a name in `__main__`."""
+    found: Any = sys.modules["__main__"]
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def bind_along(thing: Any, entries: list[tuple[str, Any, Any]]) -> None:
+    take_along(thing, entries)
+
+
 class Referring:
     """Stands for the pickled value: its stream names other values by their places, and `buffers` are those beside it."""
 
@@ -370,7 +385,15 @@ def fill_class(cls: Any, state: tuple[Callable[..., Any], Any, tuple[bytes, int]
         if reducer is not None:
             copyreg.pickle(cls, reducer)
     if name:
-        _bind(vars(sys.modules["__main__"]), name, cls, NEWEST)
+        space = vars(sys.modules["__main__"])
+        bound = registry.known_key(space.get(name)) if Known.reading else None
+        if bound is None or bound[0] != key[0] or bound <= key:  # else a newer class has come before
+            space[name] = cls
+            _missing.pop(name, None)
+
+
+def known_value(known: Known) -> Any:
+    return known.load()
 
 
 def make_cached(key: tuple[bytes, int], func: FunctionType, parameters: dict[str, Any], name: str) -> Any:

@@ -21,18 +21,14 @@ The functions that the pickles call are in `_arrivals`.
 
 from __future__ import annotations
 
-import dis
 import functools
 import io
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copyreg import dispatch_table
 from functools import _lru_cache_wrapper
-from itertools import islice
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from weakref import WeakKeyDictionary
 
 import cloudpickle
 
@@ -41,29 +37,33 @@ from ._arrivals import (
     NEWEST,
     Known,
     Referring,
+    bind_along,
     fill_cell,
     fill_class,
     fill_dispatching,
     fill_function,
     hold,
+    known_value,
     make_cached,
     make_class,
     make_dispatching,
     make_function,
+    named,
     registry,
     returned,
     space_key,
     take_along,
 )
 from ._class_kinds import REDUCERS, mend, of_members, reduce_c_type, reduce_named
-from ._sent_values import Sized, Uses, is_large
-from ._worker_main import DEFINITIONS, MAIN_NAMES, OF_MODULES, WorkerMain, parts_of
+from ._sent_values import Sized
+from ._uses import Uses, defines, note_uses, reached_from, used_globals
+from ._worker_main import DEFINITIONS, MAIN_NAMES, OF_MODULES, WorkerMain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Freshness", "can_be_sent", "definitions", "dump", "dump_back"]
+__all__ = ["ByValuePickler", "dump", "dump_back", "leave_out", "no_descriptors", "refuse_what_is_handed_over"]
 
 # ---------------------------------------------------------------- going back
 
@@ -84,22 +84,7 @@ def dump_back(value: Any, buffers: Any = None) -> bytes:
     return stream.getvalue()
 
 
-# ---------------------------------------------------------------- what a function uses
-
-_USES = ("LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
-_uses: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
-
-
-def used_globals(code: CodeType) -> frozenset[str]:
-    """The global names that the code reads, with those of the functions and classes in it."""
-    names = _uses.get(code)
-    if names is None:
-        found = {str(step.argval) for step in dis.get_instructions(code) if step.opname in _USES}
-        for constant in code.co_consts:
-            if isinstance(constant, CodeType):
-                found |= used_globals(constant)
-        names = _uses[code] = frozenset(found)
-    return names
+# ---------------------------------------------------------------- writing
 
 
 def _submodules(module: ModuleType, code: CodeType) -> list[str]:
@@ -157,11 +142,15 @@ def _reduce_cell(cell: CellType) -> Any:
     return CellType, (), (_referred_to(content),), None, None, fill_cell
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
+class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
     """Pickles for a process of which `main` says what it has."""
 
-    def __init__(self, stream: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None = None) -> None:
+    def __init__(
+        self, stream: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None = None, root: Any = None
+    ) -> None:
         self._main = main
+        #: a value that is pickled apart
+        self._root = root
         self._sent = main.sent_values()
         # On a second try: whether the value by this id can be sent, as None or the reason why not.
         self._verdicts = verdicts
@@ -199,8 +188,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             return NotImplemented
         return reduce_named(thing)
 
-    def _goes_by_name(self, thing: Any) -> bool | None:
-        """Whether the reader finds this function or class by its name; None: ask cloudpickle."""
+    def _by_name(self, thing: Any) -> Any:
+        """How to send a function or class by its name; None: not by its name in `__main__`, ask cloudpickle; False: by value."""
         module = getattr(thing, "__module__", None)
         if module not in MAIN_NAMES:
             return None
@@ -208,12 +197,24 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         top, _, _ = thing.__qualname__.partition(".")
         if main is None or _attribute(main, thing.__qualname__) is not thing:
             return False
-        # Something that has been defined anew since goes along with those that use it.
         definition = getattr(main, top)
         used = {top: definition, **self._uses_of(definition, vars(main))}
-        used = {name: value for name, value in used.items() if _defines(value)}
+        used = {name: value for name, value in used.items() if defines(value)}
         self.uses.update((name, hold(value)) for name, value in used.items())
-        return all(self._main.has(name, value) for name, value in used.items())
+        lacking = [name for name, value in used.items() if not self._main.has(name, value)]
+        if top in lacking:
+            return False
+        if not lacking:
+            return NotImplemented
+        # It is what the reader has, but uses something that has been defined anew since, which goes along.
+        return named, (thing.__qualname__,), [self._entry(name) for name in lacking], None, None, bind_along
+
+    def _entry(self, name: str) -> tuple[str, Any, Any]:
+        """A name of `__main__` that goes along, as a function's globals do."""
+        value = vars(sys.modules["__main__"])[name]
+        self.uses[name] = hold(value)
+        key, value, _ = self._as_sent(name, value)
+        return name, value, key
 
     def _uses_of(self, definition: Any, space: dict[str, Any]) -> dict[str, Any]:
         if not self._main.changes:
@@ -224,9 +225,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         return uses
 
     def _class(self, cls: type) -> Any:
-        by_name = self._goes_by_name(cls)
-        if by_name:
-            return NotImplemented
+        by_name = self._by_name(cls)
+        if by_name is not None and by_name is not False:
+            return by_name
         if (made_of := reduce_c_type(cls)) is not None:
             return made_of
         if cls.__module__ == "_ctypes" and (ctypes := sys.modules.get("ctypes")) is not None:
@@ -236,6 +237,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         reduced = super().reducer_override(cls)
         if not isinstance(reduced, tuple) or len(reduced) != 6:  # by name after all
             return reduced
+        if (apart := self._class_apart(cls)) is not None:
+            return apart
         make, arguments, state, _, _, fill = reduced
         arguments = mend(cls, arguments, state)
         if self._verdicts is not None:
@@ -249,6 +252,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             None,
             fill_class,
         )
+
+    def _class_apart(self, cls: type) -> Any:
+        """How to send a class that is pickled once for all calls of a pool; None: it goes along."""
+        if self._sent is None or cls is self._root or not self._name_to_bind(cls):
+            return None
+        _, stand_in, uses = self._sent.look_up(f"class {cls.__name__}", cls, self._dump_apart)
+        if not issubclass(type(stand_in), Known):
+            return None
+        return known_value, (stand_in,), [self._entry(name) for name in self._rebound(uses)], None, None, bind_along
 
     def _look_at_members(self, cls: type, content: dict[str, Any]) -> None:
         """On a second try: say which member of a class cannot be sent."""
@@ -265,15 +277,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         return name if thing.__module__ in MAIN_NAMES and getattr(sys.modules["__main__"], name, None) is thing else ""
 
     def _cached(self, func: Any) -> Any:
-        if self._goes_by_name(func):
-            return NotImplemented
+        by_name = self._by_name(func)
+        if by_name is not None and by_name is not False:
+            return by_name
         arguments = registry.key_of(func), func.__wrapped__, func.cache_parameters(), self._name_to_bind(func)
         return make_cached, arguments
 
     def _function(self, func: FunctionType) -> Any:
-        by_name = self._goes_by_name(func)
-        if by_name:
-            return NotImplemented
+        by_name = self._by_name(func)
+        if by_name is not None and by_name is not False:
+            return by_name
         if by_name is None:
             reduced = super().reducer_override(func)
             if not isinstance(reduced, tuple):
@@ -312,8 +325,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         lacking: list[tuple[str, Any, Any]] = []
         if main is not None and space is vars(main):
             home = "__main__"
-            wanted = [name for name in names if name in space and name not in OF_MODULES]
-            wanted = [name for name in wanted if not self._main.has(name, space[name])]
+            at_start = self._main.values_at_start
+            if deleted := {name: at_start[name] for name in names if name in at_start and name not in space}:
+                space = {**space, **deleted}
+            wanted = self._wanted(names, space)
         elif module is not None and space is vars(module) and self._main.has_module(home):
             return home, [], {}
         else:
@@ -328,7 +343,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             if name in seen:
                 continue
             seen.add(name)
-            value, key = space[name], NEWEST if _defines(space[name]) else None
+            value, key = space[name], NEWEST if defines(space[name]) else None
             if home == "__main__":
                 value = self._main.value_to_send(name, value)
                 if value is space[name]:
@@ -348,21 +363,30 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                 lacking.extend(("", sys.modules[name], None) for name in _submodules(value, func.__code__))
         return home, lacking, missing
 
+    def _wanted(self, names: Iterable[str], space: dict[str, Any]) -> list[str]:
+        """Which of a function's globals go along."""
+        found = [name for name in names if name in space and name not in OF_MODULES]
+        return [name for name in found if not self._main.has(name, space[name])]
+
     def _as_sent(self, name: str, value: Any) -> tuple[Any, Any, list[str]]:
         """The key by which the reader tells this value of `__main__` from others; what goes in its stead; and other names that this
         uses, and that have been bound anew since it was pickled."""
-        if _defines(value):
+        if defines(value):
             return NEWEST, value, []
         if self._sent is None or issubclass(type(value), ModuleType):
             return None, value, []
         key, value, uses = self._sent.look_up(name, value, self._dump_apart)
-        self.uses.update((other, held) for other, held in uses.items() if other not in self.uses)
+        return key, value, self._rebound(uses)
+
+    def _rebound(self, uses: Uses) -> list[str]:
+        """Take note of what a value uses that was pickled earlier.  The names that have been bound anew since."""
+        self.uses.update((name, held) for name, held in uses.items() if name not in self.uses)
         space = vars(sys.modules["__main__"])
-        return key, value, [other for other, held in uses.items() if other in space and space[other] is not held()]
+        return [name for name, held in uses.items() if name in space and space[name] is not held()]
 
     def _dump_apart(self, value: Any, stream: Sized) -> Uses:
         pickler = _ApartPickler(stream, self._main, stream.take, {}, value)
-        with _no_descriptors():
+        with no_descriptors():
             pickler.dump(value)
         return pickler.uses
 
@@ -372,25 +396,24 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         if id(value) in verdicts:
             return verdicts[id(value)]  # type: ignore[no-any-return]
         verdicts[id(value)] = None  # while it is looked at: what names itself is judged by the rest
-        with _no_descriptors():
+        with no_descriptors():
             try:
-                type(self)(io.BytesIO(), self._main, _leave_out, verdicts).dump(value)
+                type(self)(io.BytesIO(), self._main, leave_out, verdicts).dump(value)
             except Exception as refusal:
                 verdicts[id(value)] = f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
         return verdicts[id(value)]  # type: ignore[no-any-return]
 
 
-class _ReferringPickler(_Pickler):
+class _ReferringPickler(ByValuePickler):
     """Names a value that the pool's workers were sent, wherever it stands: it is one object in the reader, too."""
 
     #: whether there is such a value in the pickle
     refers = False
 
-    def __init__(self, stream: Any, main: WorkerMain, buffers: Any, verdicts: Any = None, root: Any = None) -> None:
-        self._root = root
+    def __init__(self, *arguments: Any) -> None:
         #: names that such values use, and that have been bound anew since those were pickled
         self.rebound: set[str] = set()
-        super().__init__(stream, main, buffers, verdicts)
+        super().__init__(*arguments)
 
     def persistent_id(self, obj: Any) -> Any:
         if self._sent is None or (name := self._sent.name_of(obj)) is None or obj is self._root:
@@ -407,12 +430,6 @@ class _ReferringPickler(_Pickler):
             return take_along, (obj.value, [self._entry(name) for name in obj.names])
         return super().reducer_override(obj)
 
-    def _entry(self, name: str) -> tuple[str, Any, Any]:
-        value = vars(sys.modules["__main__"])[name]
-        self.uses[name] = hold(value)
-        key, value, _ = self._as_sent(name, value)
-        return name, value, key
-
 
 class _Along:
     """A value, and names of `__main__` that go along with it."""
@@ -425,17 +442,21 @@ class _ApartPickler(_ReferringPickler):
     """Pickles a value that any process may read, any number of times."""
 
     def reducer_override(self, obj: Any) -> Any:
-        kind = type(obj)
-        package, _, _ = kind.__module__.partition(".")
-        if package in (__package__, "multiprocessing") or kind in reduction._standard._extra_reducers:
-            if not issubclass(kind, (type, FunctionType, MethodType, Known, _Stream)):
-                # A descriptor, say, which is handed over once.
-                raise TypeError(f"{kind.__name__!r} object goes to one process at a time")
+        refuse_what_is_handed_over(obj)
         return super().reducer_override(obj)
 
 
+def refuse_what_is_handed_over(obj: Any) -> None:
+    """Raise TypeError for what goes to one process at a time: a lock, a connection, whatever has a descriptor."""
+    kind = type(obj)
+    package, _, _ = kind.__module__.partition(".")
+    if package in (__package__, "multiprocessing") or kind in reduction._standard._extra_reducers:
+        if not issubclass(kind, (type, FunctionType, MethodType, Known, _Stream)):
+            raise TypeError(f"{kind.__name__!r} object goes to one process at a time")
+
+
 @contextmanager
-def _no_descriptors() -> Iterator[None]:
+def no_descriptors() -> Iterator[None]:
     """Let a child that is being started have no descriptors for what is pickled in the block, which is thrown away."""
     noted: list[int] = getattr(context.get_spawning_popen(), "_fds", [])
     before = len(noted)
@@ -445,14 +466,9 @@ def _no_descriptors() -> Iterator[None]:
         del noted[before:]
 
 
-def _leave_out(buffer: Any) -> bool:
+def leave_out(buffer: Any) -> bool:
     """A `buffer_callback` that drops each large buffer: only whether it can be pickled is asked."""
     return False
-
-
-def _defines(value: Any) -> bool:
-    """Whether it is a function or a class of `__main__`, of which there may be a newer one."""
-    return issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES
 
 
 def _attribute(of: Any, path: str) -> Any:
@@ -480,7 +496,7 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
 
 def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None) -> bytes:
     sent = main.sent_values()
-    kind = _ReferringPickler if sent is not None and sent.look_around() else _Pickler
+    kind = _ReferringPickler if sent is not None and sent.look_around() else ByValuePickler
     stream, beside = io.BytesIO(), _Beside(buffers)
     pickler = kind(stream, main, None if buffers is None else beside, verdicts)
     pickler.dump(value)
@@ -491,11 +507,11 @@ def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] |
         return _dump(_Along(value, rebound), main, buffers, verdicts)
     func = value.value if type(value) is _Along else value
     if type(func) is FunctionType:
-        _latest.dumped = func, pickler.uses
+        note_uses(func, pickler.uses)
     if not getattr(pickler, "refers", False):
         return stream.getvalue()
     whole = io.BytesIO()
-    reduction._standard(whole, 5, True, _leave_out).dump(Referring(stream.getvalue(), beside.taken))
+    reduction._standard(whole, 5, True, leave_out).dump(Referring(stream.getvalue(), beside.taken))
     return whole.getvalue()
 
 
@@ -511,143 +527,3 @@ class _Beside:
         if not stays:
             self.taken.append(buffer)
         return stays
-
-
-#: the function that this thread has pickled last, and what it uses
-_latest = threading.local()
-
-
-def definitions(main: WorkerMain) -> dict[str, bytes]:
-    """The functions and classes of `__main__` that a process lacks, each by its name as a pickle.
-
-    The process resolves a name when something that it reads asks for it.  Data that they use comes along where it is small.
-    """
-    pickles = {}
-    for name, value in list(vars(sys.modules["__main__"]).items()):
-        if _defines(value) and not main.has(name, value):
-            with _no_descriptors(), suppress(Exception):  # what cannot be sent is missed only by who asks for it
-                stream = io.BytesIO()
-                _Sketcher(stream, main, None, {}).dump(value)
-                pickles[name] = stream.getvalue()
-    return pickles
-
-
-class _TooLong(Exception):
-    """A pickle has more bytes than it may have."""
-
-
-class _Short:
-    """A file that takes so many bytes and forgets them."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-
-    def write(self, data: Any) -> int:
-        size = len(data)
-        self._left -= size
-        if self._left < 0:
-            raise _TooLong
-        return size
-
-
-class _Sketcher(_Pickler):
-    """Pickles definitions, and of the data that they use only what is small."""
-
-    _SMALL = 256 * 1024
-
-    def _as_sent(self, name: str, value: Any) -> tuple[Any, Any, list[str]]:
-        return NEWEST if _defines(value) else None, value, []
-
-    def _reason_against(self, value: Any) -> str | None:
-        if not _defines(value) and not issubclass(type(value), ModuleType):
-            if is_large(value) and len(value) > self._SMALL:
-                return "it is too large to be sent beforehand"
-            try:
-                reduction._standard(_Short(self._SMALL), 5).dump(value)
-            except _TooLong:
-                return "it is too large to be sent beforehand"
-            except Exception as refusal:
-                return f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
-            return None
-        return super()._reason_against(value)
-
-
-def can_be_sent(value: Any) -> bool:
-    """Whether `value` can be pickled now."""
-    with _no_descriptors():
-        try:
-            reduction._standard(io.BytesIO(), 5, True, _leave_out).dump(value)
-        except Exception:
-            return False
-    return True
-
-
-# ---------------------------------------------------------------- whether it is still the same
-
-
-class Freshness:
-    """Tells whether a function that this thread has just pickled means what it did, with all of `__main__` that it reaches."""
-
-    def __init__(self, func: FunctionType) -> None:
-        reached = reached_from(func, vars(sys.modules["__main__"]))
-        self._seen = {name: hold(value) for name, value in reached.items() if _defines(value)}
-        pickled, uses = vars(_latest).pop("dumped", (None, {}))
-        if pickled is func:
-            self._seen.update(uses)
-
-    def __call__(self) -> bool:
-        """Whether nothing has been defined or set anew since."""
-        space = vars(sys.modules["__main__"])
-        return all(held() is space.get(name) for name, held in self._seen.items())
-
-
-def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
-    """The values in the namespace `space` that a function or class reaches by name, by itself or through others there."""
-    found: dict[str, Any] = {}
-    pending = [definition]
-    while pending:
-        for code in _codes_of(pending.pop(), space):
-            for name in used_globals(code):
-                if name in space and name not in found and name not in OF_MODULES:
-                    found[name] = space[name]
-                    pending.append(space[name])
-    return found
-
-
-def _codes_of(thing: Any, space: dict[str, Any], depth: int = 0) -> list[CodeType]:
-    """The code of the functions with the globals `space` that `thing` is or leads to: by its class, its bases, what it wraps or holds."""
-    kind = type(thing)
-    if kind is FunctionType:
-        codes = [thing.__code__] if thing.__globals__ is space else []
-        held = [
-            *(thing.__defaults__ or ()),
-            *(thing.__kwdefaults__ or {}).values(),
-            *_contents(thing.__closure__ or ()),
-        ]
-        held.append(vars(thing).get("__wrapped__"))
-    elif issubclass(kind, type):
-        codes = []
-        held = [*vars(thing).values(), *thing.__bases__] if thing.__module__ in MAIN_NAMES else []
-    elif kind is dict:
-        codes, held = [], list(islice(thing.values(), _FEW))
-    elif kind in (tuple, list, set, frozenset):
-        codes, held = [], list(islice(thing, _FEW))
-    else:
-        codes, held = [], [*parts_of(thing)]
-        if type(thing).__module__ in MAIN_NAMES:
-            held.append(type(thing))
-    if depth < _DEEP:
-        for part in held:
-            if part is not None and type(part) not in (str, bytes, int, float):
-                codes += _codes_of(part, space, depth + 1)
-    return codes
-
-
-#: so far, and among so many members of a container, it is looked what a function leads to
-_DEEP, _FEW = 4, 100
-
-
-def _contents(cells: tuple[CellType, ...]) -> Iterator[Any]:
-    for cell in cells:
-        with suppress(ValueError):  # not bound yet
-            yield cell.cell_contents

@@ -31,7 +31,7 @@ def mend(cls: type, arguments: tuple[Any, ...], state: tuple[Any, ...]) -> tuple
         # That would make the class anew from its annotations.  It is a tuple with some attributes.
         bases = tuple(tuple if base is typing.NamedTuple else base for base in bases)
         subscript = getattr(content.get("__class_getitem__"), "__func__", None)
-        if subscript is typing.Generic.__class_getitem__.__func__:
+        if subscript is not None and subscript is getattr(typing.Generic.__class_getitem__, "__func__", None):
             del content["__class_getitem__"]  # which it inherits
     elif typing is not None and constructor is typing._TypedDictMeta:
         bases = tuple(base for base in bases if type(base) is constructor or base is typing.Generic)

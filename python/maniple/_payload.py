@@ -77,9 +77,9 @@ def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
     """For a function that was sent to the workers once: what says whether that still is what a call needs; None: for ever."""
     if getattr(func, "__module__", None) not in MAIN_NAMES or not (main.changes or main.may_lack()):
         return None
-    from . import _by_value
+    from ._uses import Freshness
 
-    return _by_value.Freshness(func)
+    return Freshness(func)
 
 
 # ---- in the worker ----

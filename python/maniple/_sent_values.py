@@ -18,6 +18,7 @@ from struct import pack
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
 
 from ._arrivals import Known, Place, hold, registry
+from ._uses import Uses
 from ._worker_main import OF_MODULES
 
 TYPE_CHECKING = False
@@ -26,15 +27,14 @@ if TYPE_CHECKING:
 
     from ._worker_main import WorkerMain
 
-__all__ = ["SentValues", "Sized", "Uses", "is_large"]
+__all__ = ["SentValues", "Sized", "is_large"]
 
 #: A value whose pickle has at least so many bytes is written down once.
 LARGE = 64 * 1024
+#: For so many seconds a thread waits for another that pickles a value.
+_PATIENCE = 10.0
 #: A list or text with fewer items is not large, unless its items are.
 _MANY = 1000
-
-#: globals of `__main__` that a pickle took along or names: name -> what returns the value as long as it is there
-Uses = dict[str, Callable[[], "Any"]]
 
 
 class Sized(io.BytesIO):
@@ -114,6 +114,7 @@ class SentValues:
 
     def __init__(self, main: WorkerMain, is_idle: Callable[[], bool]) -> None:
         self._main = main
+        self._lock = threading.RLock()
         #: the values of `__main__` that workers may lack, and that are more than plain: by number, the name and what holds the value
         self._names: dict[int, tuple[str, Callable[[], Any]]] = {}
         self._size = -1
@@ -131,6 +132,15 @@ class SentValues:
 
         `pickled` pickles into a `Sized` and returns what that uses, or raises.
         """
+        # One thread at a time, or a value would get two keys; but a program's own pickling may wait for another thread.
+        alone = self._lock.acquire(timeout=_PATIENCE)
+        try:
+            return self._look_up(name, value, pickled)
+        finally:
+            if alone:
+                self._lock.release()
+
+    def _look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
         sent = self._sent.get(name)
         if sent is None or sent.held() is not value:
             if not _is_plain(value):
@@ -138,7 +148,7 @@ class SentValues:
             sent = self._written.get(id(value))  # under another name
             if sent is None or sent.held() is not value:
                 sent = _Sent(value)
-                if not _is_plain(value):
+                if not _is_plain(value) or issubclass(type(value), type):
                     self._write_down(name, value, sent, pickled)
             before, self._sent[name] = self._sent.get(name), sent
             if before is not None and before not in self._sent.values():

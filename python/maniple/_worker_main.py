@@ -76,6 +76,9 @@ def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
 class WorkerMain:
     """What a process has of `__main__`."""
 
+    #: the values that a process is to have by its names, whatever becomes of them here
+    values_at_start: dict[str, Any] = {}
+
     def __init__(self) -> None:
         main = sys.modules["__main__"]
         # Weakly: what holds the main module keeps its globals alive until the interpreter has taken all other modules apart.
@@ -289,7 +292,7 @@ class NoMain(WorkerMain):
         self._given: dict[str, Any] = {}
         self._given_known = False
         # A process that begins now has the values of now, as a forked one would.
-        self._values = {
+        self.values_at_start = {
             name: value for name, value in list(vars(sys.modules["__main__"]).items()) if name not in OF_MODULES
         }
 
@@ -305,7 +308,7 @@ class NoMain(WorkerMain):
         return self._given
 
     def value_to_send(self, name: str, value: Any) -> Any:
-        return value if issubclass(type(value), DEFINITIONS) else self._values.get(name, value)
+        return value if issubclass(type(value), DEFINITIONS) else self.values_at_start.get(name, value)
 
     def has(self, name: str, value: Any) -> bool:
         return self._given.get(name, self) is value
@@ -329,9 +332,9 @@ def _goes_at_start_only(value: Any) -> bool:
         _has_own(value, "_wrapper") or any(kind.__module__ in own for kind in kinds)
     ):
         return False
-    from . import _by_value
+    from ._sketches import can_be_sent
 
-    return _by_value.can_be_sent(value)
+    return can_be_sent(value)
 
 
 def _is_typed_in(value: Any) -> bool:

@@ -59,11 +59,17 @@ INIT = "INIT"
 WINDOW = 1000
 
 
+_cpu_count = os.cpu_count
+
+
 def default_processes() -> int:
     """How many workers a pool has unless told: the processors that this process may use, by its affinity and its control group.
 
-    What Python was told (`-X cpu_count`, `PYTHON_CPU_COUNT`) counts for more.
+    What Python was told (`-X cpu_count`, `PYTHON_CPU_COUNT`), and a function that the program has put into the place of `os.cpu_count`, counts
+    for more.
     """
+    if os.cpu_count is not _cpu_count:
+        return os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     told = getattr(os, "process_cpu_count", lambda: None)()
     if told not in (None, allowed):
@@ -118,7 +124,7 @@ class Pool(QueueParts):
         if processes is None:
             processes = default_processes()
         if processes < 1:
-            raise ValueError("a pool needs at least one process: processes must be 1 or more")
+            raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):

@@ -45,7 +45,7 @@ class ToldPopen(popen_fork.Popen):
             main = worker_main(self.method)
             told = spawn.get_preparation_data(process_obj.name)
             if main.may_lack():
-                from ._by_value import definitions
+                from ._sketches import definitions
 
                 told["main_definitions"] = definitions(main)
             reduction.dump(told, out)
@@ -72,6 +72,8 @@ class ToldPopen(popen_fork.Popen):
             if refusal is None:
                 raise
             raise refusal from None
+        finally:
+            refusal = None  # it refers to this frame, and so to `out`, of which there will be a view
         out.seek(start)
         out.truncate()
         out.write(pickled)

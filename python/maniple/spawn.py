@@ -321,19 +321,21 @@ def prepare(data: dict[str, Any]) -> None:
             fresh.__spec__ = type(sys.__spec__)(name, None, origin=getattr(fresh, "__file__", None))
         _install_main(fresh)
     if data.get("main_definitions"):
-        _resolve_late(sys.modules["__main__"], data["main_definitions"])
+        _resolve_late(sys.modules["__main__"], *data["main_definitions"])
 
 
-def _resolve_late(main: types.ModuleType, pickles: dict[str, bytes]) -> None:
+def _resolve_late(main: types.ModuleType, names: frozenset[str], pickled: bytes) -> None:
     """Let the main module have definitions of the parent's that loading it did not give, once somebody looks for them."""
+    unread = [pickled]
 
     def resolve(name: str) -> Any:
-        pickled = pickles.get(name)
-        if pickled is None:
-            raise AttributeError(f"module {main.__name__!r} has no attribute {name!r}")
-        found = loads(pickled)
-        vars(main).setdefault(name, found)
-        return vars(main)[name]
+        if name in names:
+            while unread:
+                for other, value in loads(unread.pop()).items():
+                    vars(main).setdefault(other, value)
+            if name in vars(main):
+                return vars(main)[name]
+        raise AttributeError(f"module {main.__name__!r} has no attribute {name!r}")
 
     vars(main).setdefault("__getattr__", resolve)
 

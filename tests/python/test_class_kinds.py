@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +151,134 @@ def test_a_process_says_why_it_lacks_a_value(method: str) -> None:
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
     assert "NameError: name 'large' is not defined: 'large' of __main__ did not come along" in done.stderr
     assert "too large to be sent beforehand" in done.stderr
+
+
+@typed_in
+@methods
+def test_types_that_ctypes_makes_of_others(method: str) -> None:
+    definitions = """
+        import ctypes
+        row = (ctypes.c_double * 3)(1, 2, 3)
+        Callback, Pointer = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int), ctypes.POINTER(ctypes.c_int)
+        def f(_): return row[1], Callback(lambda v: v + 1)(2), Pointer(ctypes.c_int(4))[0]
+    """
+    assert outcome(method, definitions, "print(pool.map(f, [1]))") == "[(2.0, 3, 4)]"
+
+
+@typed_in
+@methods
+def test_functions_keep_their_identity_and_state(method: str) -> None:
+    definitions = """
+        def count(_): count.calls += 1; return count.calls
+        count.calls = 0
+        def gather(x, seen=[]): seen.append(x); return len(seen)
+        def other(_): return 0
+        class K:
+            def m(self, seen=[]): seen.append(1); return len(seen)
+        table, hooks = {count: "count", other: "other"}, [count]
+        def look(func): return table.get(func), func in hooks, func is count
+        def method(m): return m.__func__ is K.m
+    """
+    calls = """
+        print([pool.apply(count, (1,)), pool.apply(lambda: count(1)), pool.apply(functools.partial(count), (1,))])
+        print([pool.apply(lambda: gather(1)) for _ in range(3)], [pool.apply(K().m) for _ in range(3)])
+        print(pool.apply(look, (count,)), pool.apply(look, (other,)), pool.apply(method, (K().m,)))
+    """
+    expected = "[1, 2, 3]\n[1, 2, 3] [1, 2, 3]\n('count', True, True) ('other', False, False) True"
+    assert outcome(method, definitions, calls) == expected
+
+
+@typed_in
+@methods
+def test_a_newer_function_makes_no_other_class_of_those_that_use_it(method: str) -> None:
+    definitions = """
+        def helper(): return "old"
+        class P:
+            n = 0
+            def m(self): return helper()
+            @classmethod
+            def inc(cls): cls.n += 1; return cls.n
+        class Q(P): pass
+        def tool(): return helper()
+        origin, sub, table = P(), Q(), {P: "p", tool: "tool"}
+        def work(o):
+            same = isinstance(origin, P), type(o) is type(origin), isinstance(sub, P), issubclass(Q, P)
+            return all(same), table.get(type(o)), table.get(tool), P.inc(), o.m(), tool()
+    """
+    calls = """
+        print(pool.map(work, [P()])[0])
+        def helper(): return "new"
+        print(pool.map(work, [P()])[0])
+    """
+    assert (
+        outcome(method, definitions, calls)
+        == "(True, 'p', 'tool', 1, 'old', 'old')\n(True, 'p', 'tool', 2, 'new', 'new')"
+    )
+
+
+@typed_in
+@pytest.mark.parametrize("how", ["script", "typed in"])
+@methods
+def test_objects_that_answer_every_question_with_an_error(how: str, method: str, tmp_path: Path) -> None:
+    text = f"""if True:
+        import maniple
+        class Lazy:
+            def __getattr__(self, name): raise RuntimeError("no " + name)
+            def __len__(self): raise RuntimeError("no length")
+            @property
+            def nbytes(self): raise RuntimeError("no bytes")
+            def __reduce__(self): return Lazy, ()
+        client, hooks = Lazy(), [Lazy()]
+        class K:
+            own = client
+            def go(self): return 5
+        def work(x): return x if client is None else x + 1
+        if __name__ == "__main__":
+            with maniple.get_context({method!r}).Pool(1) as pool:
+                for step in (work, lambda x: work(x)):
+                    print(pool.map(step, [1]))
+                print(pool.apply(lambda k: k.go(), (K(),)), pool.apply(K().go))
+    """
+    program = tmp_path / "program.py"
+    program.write_text(text)
+    command = [sys.executable, *(["-c", text] if how == "typed in" else [str(program)])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[2]\n[2]\n5 5\n", "")
+
+
+@typed_in
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_many_definitions_do_not_slow_a_start_beyond_measure(method: str) -> None:
+    # Each of them leads to all others: one pickle for each would hold all of them.
+    text = f"""if True:
+        import maniple, maniple._by_value as by_value
+        count = 60
+        for i in range(count):
+            exec(f"class C{{i}}:\\n    def m(self): return C{{(i + 1) % count}}, f{{i * 7 % count}}")
+            exec(f"def f{{i}}(): return f{{(i + 1) % count}}, C{{i}}")
+        seen, function = [], by_value.ByValuePickler._function
+        def counted(self, func):
+            seen.append(func)
+            return function(self, func)
+        by_value.ByValuePickler._function = counted
+        process = maniple.get_context({method!r}).Process(target=abs, args=(1,))
+        process.start()
+        process.join()
+        print(process.exitcode, len(seen) < 10 * count)
+    """
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")
+
+
+@typed_in
+def test_starting_a_process_leaves_nothing_to_complain_of() -> None:
+    text = """if True:
+        import gc, maniple
+        process = maniple.get_context("spawn").Process(target=lambda: None)
+        process.start()
+        process.join()
+        del process
+        gc.collect()
+    """
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

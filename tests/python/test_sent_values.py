@@ -374,3 +374,58 @@ def test_workers_that_are_started_later_use_the_newest_values(method: str) -> No
         pool.terminate()
     """
     assert run(method, program) == "{1} {2} {3} {4} {5} "
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_name_that_is_deleted_stays_in_the_workers(method: str) -> None:
+    program = """
+        value = 5
+        def use(): return value
+        with Pool(1) as pool:
+            del value
+            print(pool.apply(use))
+    """
+    assert run(method, program) == "5\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_that_use_a_value_first_at_once_send_one(method: str) -> None:
+    program = """
+        import threading
+        cache = {number: str(number) for number in range(50_000)}
+        def one(): cache["n"] = cache.get("n", 0) + 1; return cache["n"]
+        def two(): cache["n"] = cache.get("n", 0) + 1; return cache["n"]
+        with Pool(1) as pool:
+            out, barrier = [], threading.Barrier(3)
+            def go(func):
+                barrier.wait()
+                out.append(pool.apply(func))
+            threads = [threading.Thread(target=go, args=(func,)) for func in (one, two, one)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            print(sorted(out), pool.apply(one))
+    """
+    assert run(method, program) == "[1, 2, 3] 4\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_is_pickled_once_with_its_data(method: str) -> None:
+    program = """
+        class Table:
+            def __init__(self): self.cells = list(range(50_000))
+            def __getstate__(self):
+                pickled.append(1)
+                return self.__dict__
+        class Model:
+            table = Table()
+            def predict(self, at): return self.table.cells[at]
+        pickled = []
+        with Pool(2) as pool:
+            pool.apply(Model().predict, (0,))
+            pickled.clear()
+            print(pool.map(Model().predict, range(5), chunksize=1), [pool.apply(Model().predict, (at,)) for at in range(5)], pickled)
+    """
+    assert run(method, program) == "[0, 1, 2, 3, 4] [0, 1, 2, 3, 4] []\n"
