@@ -2,12 +2,17 @@
 //!
 //! ```text
 //! definition   identity of `make` · what the call wrote of itself
-//! chunk        count: u32 · (length: u32 · encoded value) …          values: the items, or Result<value, Failure>
+//! chunk        count: u32 · (length: u32 · encoded value) …          values: the items
+//! answer       task: u64 · chunk                                     values: Result<value, Failure>
+//! failure      task: u64 · length: u32 · encoded Failure
 //! ```
+//! `task` is the number of the task that an answer was made for; an answer to another one is an error. Values bring their types'
+//! fingerprints with them (`codec`).
+//!
 //! Every value has its length before it, so that one that cannot be decoded does not take those behind it along. Large buffers
 //! in values go beside the bytes, as blobs, and so do descriptors.
 
-use crate::baggage::{self, Sink, Source};
+use crate::baggage::{self, Mark, Sink, Source};
 use crate::codec::Postcard;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
@@ -51,8 +56,19 @@ impl Output {
         Output { packer: None, bytes: Vec::new(), sink: Sink::handles(), count: 0, counted: None }
     }
 
+    /// Says which of two things follows.
+    pub(crate) fn choice(&mut self, first: bool) {
+        self.bytes.push(first.into());
+    }
+
     pub(crate) fn identity(&mut self, identity: Identity) {
         self.bytes.extend_from_slice(&identity.encode());
+    }
+
+    /// Forgets all that is in it: what is written next belongs to the task of this number.
+    pub(crate) fn begin_task(&mut self, task: u64) {
+        self.clear();
+        self.bytes.extend_from_slice(&task.to_le_bytes());
     }
 
     /// From here on values are counted.
@@ -115,19 +131,20 @@ impl Output {
         self.sink.take_handles()
     }
 
-    /// Makes a packet of it, and starts afresh.
+    /// Makes a packet of it, and starts afresh, whether that worked or not.
     pub(crate) fn pack(&mut self) -> Result<Packet> {
-        let blobs = self.sink.take_blobs();
+        let (blobs, handles) = (self.sink.take_blobs(), self.sink.take_handles());
         self.bytes();
-        let packet = match &self.packer {
-            Some(packer) => packer.pack(&self.bytes, blobs)?.with_handles(self.sink.take_handles()),
-            None => Packet::default(),
+        let packed = match &self.packer {
+            Some(packer) => packer.pack(&self.bytes, blobs),
+            None => Ok(Packet::default()),
         };
         self.clear();
-        Ok(packet)
+        Ok(packed?.with_handles(handles))
     }
 
     fn clear(&mut self) {
+        self.sink.rewind(Mark::default());
         // A huge payload's memory is not kept for small ones.
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
@@ -163,6 +180,13 @@ impl<'a> Input<'a> {
         Input { bytes, source: Source::new(handles) }
     }
 
+    /// Which of two things follows.
+    pub(crate) fn choice(&mut self) -> Result<bool> {
+        let (&choice, rest) = self.bytes.split_first().ok_or_else(cut_short)?;
+        self.bytes = rest;
+        Ok(choice == 1)
+    }
+
     pub(crate) fn identity(&mut self) -> Result<Identity> {
         Identity::decode(&mut self.bytes)
     }
@@ -171,6 +195,13 @@ impl<'a> Input<'a> {
         let (head, rest) = self.bytes.split_first_chunk::<LENGTH>().ok_or_else(cut_short)?;
         self.bytes = rest;
         Ok(u32::from_le_bytes(*head))
+    }
+
+    /// The number of the task that this was made for.
+    pub(crate) fn task(&mut self) -> Result<u64> {
+        let (head, rest) = self.bytes.split_first_chunk().ok_or_else(cut_short)?;
+        self.bytes = rest;
+        Ok(u64::from_le_bytes(*head))
     }
 
     /// How many values follow.

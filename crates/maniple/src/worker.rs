@@ -92,6 +92,7 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                 let _ = panic::caught(|| drop(gone));
             }
             Message::Task(task) => {
+                output.begin_task(task.number);
                 let ran = open(task.content, |input| match functions.get(&task.func) {
                     Some(Ok(function)) => function.run(input, &mut output),
                     Some(Err(error)) => Err(Error::from(Failure::from(error))),
@@ -101,6 +102,7 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                 let ok = packed.is_ok();
                 let packet = packed.or_else(|error| {
                     let mut why = Output::new(packer);
+                    why.begin_task(task.number);
                     why.item(&Failure::from(error))?;
                     why.pack()
                 })?;

@@ -1,9 +1,19 @@
 //! How values become bytes and back. Everything that travels goes through the [`Codec`] trait; [`Postcard`] is the one used unless
 //! another is asked for.
 
+mod fingerprint;
+mod names;
+mod read;
+mod refusal;
+mod write;
+
 use crate::error::{Error, Result};
+pub(crate) use fingerprint::short;
+use read::Reader;
+use refusal::Refused;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use write::Writer;
 
 /// Values to bytes and back. A connection that is to speak with programs of another kind is given a codec that they know.
 ///
@@ -56,7 +66,7 @@ pub trait Codec: 'static {
     /// # fn main() -> maniple::Result<()> {
     /// let mut out = b"before".to_vec();
     /// Postcard::encode(&7u8, &mut out)?;
-    /// assert_eq!(out, b"before\x07");
+    /// assert!(out.starts_with(b"before\x07"));
     /// # Ok(())
     /// # }
     /// ```
@@ -65,15 +75,18 @@ pub trait Codec: 'static {
     /// [`Error::codec`] if the value has no form in this codec.
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()>;
 
-    /// Takes a value from the front of `bytes`.
+    /// Takes the value that `bytes` hold, as [`encode`](Codec::encode) appended it, and leaves what it did not read. What is left of a
+    /// message is an error of its receiver.
     ///
     /// ```
     /// use maniple::{Codec, Postcard};
     ///
     /// # fn main() -> maniple::Result<()> {
-    /// let mut bytes = &[7u8, 8][..];
+    /// let mut out = Vec::new();
+    /// Postcard::encode(&7u8, &mut out)?;
+    /// let mut bytes = &out[..];
     /// assert_eq!(Postcard::decode::<u8>(&mut bytes)?, 7);
-    /// assert_eq!(bytes, [8]);
+    /// assert!(bytes.is_empty());
     /// # Ok(())
     /// # }
     /// ```
@@ -83,7 +96,10 @@ pub trait Codec: 'static {
     fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T>;
 }
 
-/// The compact binary form of the `postcard` crate: numbers of variable length, no names, no type information.
+/// The compact binary form of the `postcard` crate, with what it takes to notice that two ends do not mean the same.
+///
+/// Numbers have variable lengths, and values follow one another without names or types. Behind them stands what keeps a value from being
+/// read as another one: a fingerprint of its type, and once for each kind of struct and variant in it their names.
 ///
 /// ```
 /// use maniple::{Codec, Postcard};
@@ -91,26 +107,71 @@ pub trait Codec: 'static {
 /// # fn main() -> maniple::Result<()> {
 /// let mut out = Vec::new();
 /// Postcard::encode(&(7u64, "seven"), &mut out)?;
-/// assert_eq!(out, b"\x07\x05seven");
+/// assert!(out.starts_with(b"\x07\x05seven"));
 /// assert_eq!(Postcard::decode::<(u64, String)>(&mut &out[..])?, (7, "seven".into()));
+/// // Another type is an error, also where its bytes would be the same.
+/// assert!(Postcard::decode::<(u32, String)>(&mut &out[..]).is_err());
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # What serde's attributes do
+/// A value arrives as it was sent, or there is an error.
+///
+/// | | |
+/// | --- | --- |
+/// | `skip`, `default`, `rename`, `alias`, `with`, `from`, `into`, `transparent`, `other`, adjacently tagged enums | as everywhere |
+/// | `skip_serializing_if`, `skip_serializing` | the field is missing for the reader: `None`, its `default`, or an error if it has none |
+/// | the same in tuple structs and tuple variants | an error if a field was left out, because it has no name |
+/// | `skip_deserializing` without `skip_serializing`; a name to write that is not one to read | an error |
+/// | `untagged`, `flatten`, internally tagged enums (`tag` alone); `serde_json::Value` | an error |
+///
+/// # Types
+/// Two ends mean the same type if it has the same name, apart from its module and from what serde does not write: `&str` and `String`, `[T]`
+/// and `Vec<T>`, `Box`, `Rc`, `Arc`, `Cow`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Postcard;
+
+/// Bytes of the fingerprint, behind everything else. Its highest bit says that names are before it, and before it their length.
+const TAIL: usize = 4;
+const NAMED: u32 = 1 << 31;
 
 impl Codec for Postcard {
     const BESIDE: bool = true;
 
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
-        postcard::serialize_with_flavor(value, Append(out)).map_err(|e| codec_error::<T>("encoded", e))
+        let mut writer = Writer::new(out);
+        let written = value.serialize(&mut writer).and_then(|()| writer.finish());
+        let named = written.map_err(|why| Error::codec::<T>("encoded", why))?;
+        let tail = fingerprint::of::<T>() | if named { NAMED } else { 0 };
+        out.extend_from_slice(&tail.to_le_bytes());
+        Ok(())
     }
 
     fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T> {
-        let (value, rest) = postcard::take_from_bytes(bytes).map_err(|e| codec_error::<T>("decoded", e))?;
-        *bytes = rest;
-        Ok(value)
+        read(std::mem::take(bytes), fingerprint::of::<T>()).map_err(|why| Error::codec::<T>("decoded", why))
     }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8], fingerprint: u32) -> Result<T, Refused> {
+    let cut_short = || Refused::new("its bytes end too early");
+    let (mut body, tail) = bytes.split_last_chunk::<TAIL>().ok_or_else(cut_short)?;
+    let tail = u32::from_le_bytes(*tail);
+    if tail & !NAMED != fingerprint {
+        return Err(Refused::new("what was sent is a value of another type; both ends have to name the same one"));
+    }
+    let mut names = names::Read::default();
+    if tail & NAMED != 0 {
+        let (rest, len) = body.split_last_chunk::<TAIL>().ok_or_else(cut_short)?;
+        let at = rest.len().checked_sub(u32::from_le_bytes(*len) as usize).ok_or_else(cut_short)?;
+        let (values, section) = rest.split_at(at);
+        names = names::Read::open(section)?;
+        body = values;
+    }
+    let mut reader = Reader::new(body, names);
+    let value = T::deserialize(&mut reader)?;
+    reader.finish()?;
+    Ok(value)
 }
 
 /// Text that nearly every language can read and write. With the feature `json`.
@@ -166,21 +227,6 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
     }
 }
 
-#[cold]
-fn codec_error<T: ?Sized>(what: &'static str, error: postcard::Error) -> Error {
-    // serde hands an error of our own types on as text, which postcard drops; it was noted on the way.
-    let why = crate::baggage::take_error().unwrap_or_else(|| match error {
-        postcard::Error::WontImplement => "its form depends on what the input says (an untagged enum, a \
-            `serde_json::Value`, a skipped field), which a format without type information cannot carry"
-            .to_owned(),
-        postcard::Error::SerdeSerCustom | postcard::Error::SerdeDeCustom => {
-            "its own Serialize or Deserialize implementation refused".to_owned()
-        }
-        other => other.to_string(),
-    });
-    Error::Codec { what, type_name: std::any::type_name::<T>(), why }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,14 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn values_follow_each_other_in_one_buffer() {
+    fn what_is_left_of_the_bytes_or_missing_is_an_error() {
         let mut out = Vec::new();
-        Postcard::encode(&7u64, &mut out).unwrap();
-        Postcard::encode("seven", &mut out).unwrap();
-        let mut bytes = &out[..];
-        assert_eq!(Postcard::decode::<u64>(&mut bytes).unwrap(), 7);
-        assert_eq!(Postcard::decode::<String>(&mut bytes).unwrap(), "seven");
-        assert!(bytes.is_empty());
-        assert!(matches!(Postcard::decode::<u64>(&mut bytes), Err(Error::Codec { what: "decoded", .. })));
+        Postcard::encode(&(7u64, "seven"), &mut out).unwrap();
+        assert_eq!(Postcard::decode::<(u64, String)>(&mut &out[..]).unwrap(), (7, "seven".into()));
+        for wrong in [&out[1..], &out[..out.len() - 1], &[&[1], &out[..]].concat(), &[]] {
+            let result = Postcard::decode::<(u64, String)>(&mut &wrong[..]);
+            assert!(matches!(result, Err(Error::Codec { what: "decoded", .. })), "{result:?}");
+        }
     }
 }
