@@ -120,11 +120,11 @@ pub trait Codec: 'static {
 ///
 /// | | |
 /// | --- | --- |
-/// | `skip`, `default`, `rename`, `alias`, `with`, `from`, `into`, `transparent`, `other`, adjacently tagged enums | as everywhere |
+/// | `skip`, `default`, `rename`, `alias`, `with`, `from`, `into`, `transparent`, `other`, adjacently tagged enums (`tag` and `content`) | as everywhere |
 /// | `skip_serializing_if`, `skip_serializing` | the field is missing for the reader: `None`, its `default`, or an error if it has none |
 /// | the same in tuple structs and tuple variants | an error if a field was left out, because it has no name |
 /// | `skip_deserializing` without `skip_serializing`; a name to write that is not one to read | an error |
-/// | `untagged`, `flatten`, internally tagged enums (`tag` alone); `serde_json::Value` | an error |
+/// | `untagged`, `flatten`, internally tagged enums (`tag` alone); adjacently tagged variants with named fields; `serde_json::Value` | an error |
 ///
 /// # Types
 /// Two ends mean the same type if it has the same name, apart from its module and from what serde does not write: `&str` and `String`, `[T]`

@@ -2,95 +2,143 @@
 //!
 //! A *list of keys* is that of one kind of struct: all of its fields, in order, those included that serde's `skip_serializing_if` left out
 //! of some value. Values tell which list is theirs, so that reading goes by names where writer and reader do not have the same fields.
-//! Fields are counted as they come, throughout the value; which of them were left out is told by these counts.
+//! Fields and variants are counted as they come, throughout the value; which fields were left out is told by these counts.
+//!
+//! ```text
+//! names     events · count (length in bytes · count of keys · key …) … · count (index · name) … · count event …
+//! ```
+//! with lists of keys, variants, and fields that were left out, all in postcard's encoding.
 
+use super::Append;
 use super::refusal::Refused;
-use serde::{Deserialize, Serialize};
+use postcard::de_flavors::Slice;
+use serde::{Deserialize, Serializer};
+use std::cell::Cell;
 
 /// Results are what a pool's workers answer with, so these have numbers that need no entry.
 const KNOWN: [(u32, &str); 2] = [(0, "Ok"), (1, "Err")];
 
 /// How many lists of keys one value can have.
 const MOST: usize = 1 << 15;
+/// How many lists and variants are remembered from one value to the next.
+const KEPT: usize = 1 << 10;
 
-/// What is noted while a value is written.
+thread_local! {
+    // None: in use, or not needed yet.
+    static SPARE: Cell<Option<Box<Written>>> = const { Cell::new(None) };
+}
+
+type Out<'a> = postcard::Serializer<Append<'a>>;
+
+/// What is noted while a value is written. What is known of types stays for the next value of this thread.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     keys: Vec<&'static str>,
     lists: Vec<List>,
-    // The list that was looked for last.
-    last: usize,
-    // Those of structs under way whose list is not known yet, one behind the other.
+    variants: Vec<Variant>,
+    // Where those with such a name were found last.
+    list_hints: [u16; HINTS],
+    variant_hints: [u16; HINTS],
+    // Keys of structs under way whose list is not known yet, one behind the other.
     gathered: Vec<&'static str>,
-    variants: Vec<(u32, &'static str)>,
+    // Of this value: the lists and variants in it, by their numbers; fields that were left out; how many fields and variants there were.
+    used_lists: Vec<u16>,
+    used_variants: Vec<u16>,
     left_out: Vec<u32>,
-    /// Fields and variants so far.
-    pub events: u32,
+    events: u32,
 }
+
+const HINTS: usize = 16;
+/// Not in the value at hand.
+const UNUSED: u16 = u16::MAX;
 
 #[derive(Debug)]
 struct List {
     name: &'static str,
-    start: usize,
-    len: usize,
+    start: u32,
+    len: u32,
+    // As it is written down: the count of keys, and the keys.
+    bytes: Box<[u8]>,
+    number: u16,
+}
+
+#[derive(Debug)]
+struct Variant {
+    index: u32,
+    name: &'static str,
+    number: u16,
 }
 
 /// The keys of a struct under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys {
     name: &'static str,
-    // The list that it seems to have, and how many keys were as they are there; or where its own begin in `gathered`.
-    expected: Result<(usize, usize), usize>,
+    // The list that it seems to have, or NONE.
+    list: u32,
+    // The next of its keys and their end; or where its own begin in `gathered`.
+    at: u32,
+    end: u32,
 }
 
-/// How it is written down.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Section<'a> {
-    events: u32,
-    lengths: Vec<u32>,
-    #[serde(borrow)]
-    keys: Vec<&'a str>,
-    #[serde(borrow)]
-    variants: Vec<(u32, &'a str)>,
-    left_out: Vec<u32>,
+const NONE: u32 = u32::MAX;
+
+#[inline]
+fn hint(name: &'static str) -> usize {
+    (name.as_ptr().addr() ^ name.len()) % HINTS
+}
+
+#[inline]
+fn same(a: &str, b: &str) -> bool {
+    std::ptr::eq(a, b) || a == b
 }
 
 impl Written {
+    pub(super) fn take() -> Box<Written> {
+        SPARE.take().unwrap_or_default()
+    }
+
+    #[inline]
     pub(super) fn begin(&mut self, name: &'static str) -> Keys {
-        let is = |list: &List| std::ptr::eq(list.name, name);
-        if !self.lists.get(self.last).is_some_and(is)
-            && let Some(found) = self.lists.iter().rposition(is)
-        {
-            self.last = found;
+        let at = usize::from(self.list_hints[hint(name)]);
+        match self.lists.get(at) {
+            Some(list) if std::ptr::eq(list.name, name) => {
+                Keys { name, list: at as u32, at: list.start, end: list.start + list.len }
+            }
+            _ => self.find(name),
         }
-        let expected = match self.lists.get(self.last).is_some_and(is) {
-            true => Ok((self.last, 0)),
-            false => Err(self.gathered.len()),
-        };
-        Keys { name, expected }
+    }
+
+    #[inline(never)]
+    fn find(&mut self, name: &'static str) -> Keys {
+        match self.lists.iter().rposition(|list| std::ptr::eq(list.name, name)) {
+            Some(at) => {
+                self.list_hints[hint(name)] = at as u16;
+                let List { start, len, .. } = self.lists[at];
+                Keys { name, list: at as u32, at: start, end: start + len }
+            }
+            None => Keys { name, list: NONE, at: self.gathered.len() as u32, end: 0 },
+        }
     }
 
     #[inline]
     pub(super) fn key(&mut self, keys: &mut Keys, key: &'static str) {
         self.events += 1;
-        if let Ok((list, at)) = &mut keys.expected {
-            let List { start, len, .. } = self.lists[*list];
-            if *at < len && same(self.keys[start + *at], key) {
-                *at += 1;
-                return;
-            }
+        if keys.at < keys.end && same(self.keys[keys.at as usize], key) {
+            keys.at += 1;
+        } else {
+            self.gather(keys);
+            self.gathered.push(key);
         }
-        self.gather(keys);
-        self.gathered.push(key);
     }
 
-    /// The struct's keys are not those of the list that it seemed to have.
-    #[cold]
+    /// From here on the struct's own keys are noted: they are not those of the list that it seemed to have.
+    #[inline(never)]
     fn gather(&mut self, keys: &mut Keys) {
-        if let Ok((list, at)) = keys.expected {
-            let start = self.lists[list].start;
-            keys.expected = Err(self.gathered.len());
-            self.gathered.extend_from_slice(&self.keys[start..start + at]);
+        if keys.list != NONE {
+            let from = self.gathered.len() as u32;
+            let start = self.lists[keys.list as usize].start;
+            self.gathered.extend_from_slice(&self.keys[start as usize..keys.at as usize]);
+            *keys = Keys { list: NONE, at: from, end: 0, ..*keys };
         }
     }
 
@@ -99,75 +147,133 @@ impl Written {
         self.key(keys, key);
     }
 
-    /// The number of its list.
-    pub(super) fn end(&mut self, mut keys: Keys) -> Result<u16, Refused> {
-        if let Ok((list, at)) = keys.expected
-            && at == self.lists[list].len
-        {
-            return Ok(list as u16);
+    /// The number of its list in this value.
+    #[inline]
+    pub(super) fn end(&mut self, keys: Keys) -> Result<u16, Refused> {
+        let at = if keys.list != NONE && keys.at == keys.end { keys.list as usize } else { self.settle(keys)? };
+        match self.lists[at].number {
+            UNUSED => self.first_use(at),
+            number => Ok(number),
         }
+    }
+
+    #[inline(never)]
+    fn first_use(&mut self, at: usize) -> Result<u16, Refused> {
+        if self.used_lists.len() == MOST {
+            return Err(too_many());
+        }
+        let number = self.used_lists.len() as u16;
+        self.used_lists.push(at as u16);
+        self.lists[at].number = number;
+        Ok(number)
+    }
+
+    /// Finds the list of a struct that had none, or makes it.
+    #[inline(never)]
+    fn settle(&mut self, mut keys: Keys) -> Result<usize, Refused> {
         self.gather(&mut keys);
-        let from = keys.expected.err().unwrap_or_default();
+        let from = keys.at as usize;
         let mine = &self.gathered[from..];
-        let known = self.lists.iter().position(|list| self.keys[list.start..list.start + list.len] == *mine);
-        let number = match known {
-            Some(number) => number,
+        let range = |list: &List| list.start as usize..(list.start + list.len) as usize;
+        let at = match self.lists.iter().position(|list| self.keys[range(list)] == *mine) {
+            Some(at) => at,
             None => {
                 if self.lists.len() == MOST {
-                    return Err(Refused::new("it has 32768 kinds of structs; send it in parts"));
+                    return Err(too_many());
                 }
-                self.lists.push(List { name: keys.name, start: self.keys.len(), len: mine.len() });
+                let mut bytes = Vec::new();
+                let mut out = Out { output: Append(&mut bytes) };
+                (&mut out).serialize_u32(mine.len() as u32)?;
+                for key in mine {
+                    (&mut out).serialize_str(key)?;
+                }
+                let (start, len) = (self.keys.len() as u32, mine.len() as u32);
+                self.lists.push(List { name: keys.name, start, len, bytes: bytes.into(), number: UNUSED });
                 self.keys.extend_from_slice(mine);
                 self.lists.len() - 1
             }
         };
         self.gathered.truncate(from);
-        Ok(number as u16)
+        self.list_hints[hint(keys.name)] = at as u16;
+        Ok(at)
     }
 
-    fn is_empty(&self) -> bool {
-        self.lists.is_empty() && self.variants.is_empty()
-    }
-
-    /// The number of a variant.
-    pub(super) fn variant(&mut self, index: u32, name: &'static str) -> u32 {
+    /// The number of a variant in this value.
+    #[inline]
+    pub(super) fn variant(&mut self, index: u32, name: &'static str) -> Result<u32, Refused> {
         self.events += 1;
-        let is = |of: &(u32, &str)| of.0 == index && same(of.1, name);
-        let known = KNOWN.len();
-        if let Some(found) = self.variants.iter().position(is) {
-            return (known + found) as u32;
+        let at = usize::from(self.variant_hints[hint(name)]);
+        match self.variants.get(at) {
+            Some(v) if v.number != UNUSED && v.index == index && std::ptr::eq(v.name, name) => {
+                Ok(u32::from(v.number) + KNOWN.len() as u32)
+            }
+            _ => self.find_variant(index, name),
         }
-        if let Some(found) = KNOWN.iter().position(is) {
-            return found as u32;
-        }
-        self.variants.push((index, name));
-        (known + self.variants.len()) as u32 - 1
     }
 
-    /// Appends what a reader needs of it, if there is any, and forgets all. Gives whether there was.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<bool, Refused> {
-        let any = !self.is_empty();
-        if any {
-            let start = out.len();
-            let section = Section {
-                events: self.events,
-                lengths: self.lists.iter().map(|list| list.len as u32).collect(),
-                keys: std::mem::take(&mut self.keys),
-                variants: std::mem::take(&mut self.variants),
-                left_out: std::mem::take(&mut self.left_out),
-            };
-            postcard::serialize_with_flavor(&section, super::Append(out)).map_err(Refused::from)?;
-            let len = (out.len() - start) as u32;
-            out.extend_from_slice(&len.to_le_bytes());
+    #[inline(never)]
+    fn find_variant(&mut self, index: u32, name: &'static str) -> Result<u32, Refused> {
+        if let Some(known) = KNOWN.iter().position(|known| *known == (index, name)) {
+            return Ok(known as u32);
         }
-        *self = Written::default();
+        let at = self.variants.iter().position(|v| v.index == index && same(v.name, name)).unwrap_or_else(|| {
+            self.variants.push(Variant { index, name, number: UNUSED });
+            self.variants.len() - 1
+        });
+        if at >= MOST {
+            return Err(too_many());
+        }
+        self.variant_hints[hint(name)] = at as u16;
+        if self.variants[at].number == UNUSED {
+            self.variants[at].number = self.used_variants.len() as u16;
+            self.used_variants.push(at as u16);
+        }
+        Ok(u32::from(self.variants[at].number) + KNOWN.len() as u32)
+    }
+
+    /// Appends what a reader needs of it, and its length, if there is any. Gives whether there was.
+    pub(super) fn finish(mut self: Box<Self>, bytes: &mut Vec<u8>) -> Result<bool, Refused> {
+        let any = !(self.used_lists.is_empty() && self.used_variants.is_empty());
+        if any {
+            let from = bytes.len();
+            self.write(&mut Out { output: Append(bytes) })?;
+            let len = (bytes.len() - from) as u32;
+            bytes.extend_from_slice(&len.to_le_bytes());
+        }
+        self.left_out.clear();
+        self.events = 0;
+        if self.lists.len().max(self.variants.len()) < KEPT {
+            SPARE.set(Some(self));
+        }
         Ok(any)
+    }
+
+    /// Writes and forgets what is in this value.
+    fn write(&mut self, out: &mut Out<'_>) -> Result<(), Refused> {
+        out.serialize_u32(self.events)?;
+        out.serialize_u32(self.used_lists.len() as u32)?;
+        for at in self.used_lists.drain(..) {
+            let list = &mut self.lists[usize::from(at)];
+            list.number = UNUSED;
+            out.serialize_bytes(&list.bytes)?;
+        }
+        out.serialize_u32(self.used_variants.len() as u32)?;
+        for at in self.used_variants.drain(..) {
+            let variant = &mut self.variants[usize::from(at)];
+            variant.number = UNUSED;
+            out.serialize_u32(variant.index)?;
+            out.serialize_str(variant.name)?;
+        }
+        out.serialize_u32(self.left_out.len() as u32)?;
+        for event in &self.left_out {
+            out.serialize_u32(*event)?;
+        }
+        Ok(())
     }
 }
 
-#[inline]
-fn same(a: &str, b: &str) -> bool {
-    std::ptr::eq(a, b) || a == b
+fn too_many() -> Refused {
+    Refused::new("it has 32768 kinds of structs or variants; send it in parts")
 }
 
 /// What is known while a value is read.
@@ -182,53 +288,98 @@ pub(super) struct Read<'de> {
 }
 
 /// A list of keys.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Names<'de> {
-    keys: Box<[&'de str]>,
+    bytes: &'de [u8],
     // What it was last compared with, and the outcome.
-    compared: Option<(*const &'static str, bool)>,
+    compared: Option<(*const [&'static str], bool)>,
+}
+
+/// The keys of a list, one after the other.
+pub(super) struct Walk<'de> {
+    bytes: postcard::Deserializer<'de, Slice<'de>>,
+    pub left: usize,
+}
+
+impl<'de> Walk<'de> {
+    fn new(bytes: &'de [u8]) -> Result<Self, Refused> {
+        let mut bytes = postcard::Deserializer::from_bytes(bytes);
+        let left = u32::deserialize(&mut bytes)? as usize;
+        Ok(Walk { bytes, left })
+    }
+
+    fn next(&mut self) -> Result<Option<&'de str>, Refused> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        Ok(Some(<&str>::deserialize(&mut self.bytes)?))
+    }
 }
 
 impl<'de> Read<'de> {
     pub(super) fn open(section: &'de [u8]) -> Result<Self, Refused> {
-        let Section { events, lengths, keys, variants, left_out } = postcard::from_bytes(section)?;
-        let mut keys = keys.into_iter();
-        let mut lists = Vec::with_capacity(lengths.len());
-        for len in lengths {
-            let list: Box<[&str]> = keys.by_ref().take(len as usize).collect();
-            lists.push(Names { keys: list, compared: None });
+        let mut bytes = postcard::Deserializer::from_bytes(section);
+        let mut read = Read { expected: Some(u32::deserialize(&mut bytes)?), ..Read::default() };
+        // No count is believed before so much has come.
+        let count = |bytes: &mut _| u32::deserialize(bytes).map(|count| (count as usize).min(section.len()));
+        let lists = count(&mut bytes)?;
+        read.lists.reserve_exact(lists);
+        for _ in 0..lists {
+            read.lists.push(Names { bytes: <&[u8]>::deserialize(&mut bytes)?, compared: None });
         }
-        Ok(Read { lists, variants, left_out: left_out.into_iter(), events: 0, expected: Some(events) })
+        let variants = count(&mut bytes)?;
+        read.variants.reserve_exact(variants);
+        for _ in 0..variants {
+            read.variants.push((u32::deserialize(&mut bytes)?, <&str>::deserialize(&mut bytes)?));
+        }
+        let left_out = count(&mut bytes)?;
+        if left_out > 0 {
+            let events: Result<Vec<u32>, _> = (0..left_out).map(|_| u32::deserialize(&mut bytes)).collect();
+            read.left_out = events?.into_iter();
+        }
+        Ok(read)
     }
 
-    /// How many keys the list has, and whether they are `fields`, in this order.
+    /// Whether the keys of the list are `fields`, in this order.
     #[inline]
-    pub(super) fn compare(&mut self, list: u16, fields: &'static [&'static str]) -> Result<(usize, bool), Refused> {
-        let Some(list) = self.lists.get_mut(usize::from(list)) else { return Err(damaged()) };
-        let alike = match list.compared {
-            Some((with, alike)) if std::ptr::eq(with, fields.as_ptr()) && list.keys.len() == fields.len() => alike,
-            _ => {
-                let alike = *list.keys == *fields;
-                list.compared = Some((fields.as_ptr(), alike));
-                alike
-            }
-        };
-        Ok((list.keys.len(), alike))
+    pub(super) fn is(&mut self, list: u16, fields: &'static [&'static str]) -> Result<bool, Refused> {
+        match self.lists.get(usize::from(list)).ok_or_else(damaged)?.compared {
+            Some((with, outcome)) if std::ptr::eq(with, fields) => Ok(outcome),
+            _ => self.compare(list, fields),
+        }
     }
 
-    /// Key number `at` of the list; `None`: this one was left out. It counts as read.
-    pub(super) fn key(&mut self, list: u16, at: usize) -> Result<Option<&'de str>, Refused> {
-        let key = self.lists.get(usize::from(list)).and_then(|list| list.keys.get(at)).ok_or_else(damaged)?;
-        let event = self.events;
-        self.events += 1;
-        let left_out = self.left_out.as_slice().first() == Some(&event);
-        if left_out {
+    #[inline(never)]
+    fn compare(&mut self, list: u16, fields: &'static [&'static str]) -> Result<bool, Refused> {
+        let mut keys = self.walk(list)?;
+        let mut alike = keys.left == fields.len();
+        for field in fields {
+            alike = alike && keys.next()? == Some(*field);
+        }
+        self.lists[usize::from(list)].compared = Some((fields, alike));
+        Ok(alike)
+    }
+
+    pub(super) fn walk(&self, list: u16) -> Result<Walk<'de>, Refused> {
+        Walk::new(self.lists.get(usize::from(list)).ok_or_else(damaged)?.bytes)
+    }
+
+    /// The next key of a struct that was not left out.
+    pub(super) fn key(&mut self, walk: &mut Walk<'de>) -> Result<Option<&'de str>, Refused> {
+        while let Some(key) = walk.next()? {
+            let event = self.events;
+            self.events += 1;
+            if self.left_out.as_slice().first() != Some(&event) {
+                return Ok(Some(key));
+            }
             self.left_out.next();
         }
-        Ok((!left_out).then_some(*key))
+        Ok(None)
     }
 
     /// Index and name of the variant with this number.
+    #[inline]
     pub(super) fn variant(&mut self, number: u32) -> Result<(u32, &'de str), Refused> {
         self.events += 1;
         let number = number as usize;
@@ -248,6 +399,7 @@ impl<'de> Read<'de> {
     }
 }
 
+#[cold]
 fn damaged() -> Refused {
     Refused::new(
         "its bytes do not belong to such a value; its Serialize and Deserialize do not agree, or it was damaged",

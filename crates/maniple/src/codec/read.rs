@@ -3,7 +3,7 @@
 //! A struct whose fields are, by name and order, those that the reader wants is read field by field. Any other is read like a map from
 //! names to values: fields that were left out are then what serde makes of missing ones (their default, `None`, or an error).
 
-use super::names::Read;
+use super::names::{Read, Walk};
 use super::refusal::Refused;
 use postcard::de_flavors::Slice;
 use serde::Deserialize;
@@ -67,24 +67,21 @@ impl<'de> Reader<'de> {
     }
 
     fn fields<V: Visitor<'de>>(&mut self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Refused> {
-        let [low, high] = self.plain()?;
-        let head = u16::from_le_bytes([low, high]);
+        let head = u16::from_le_bytes([self.plain()?, self.plain()?]);
         let (list, left_out) = (head / 2, head % 2 == 1);
-        let (len, alike) = self.names.compare(list, fields)?;
-        if alike && !left_out {
-            let mut plain = Fields { reader: self, left: len };
+        if self.names.is(list, fields)? && !left_out {
+            let mut plain = Fields { reader: self, left: fields.len() };
             let value = visitor.visit_seq(&mut plain)?;
             return all_read(plain.left, value);
         }
-        let mut named = Named { reader: self, list, at: 0, len };
+        let keys = self.names.walk(list)?;
+        let mut named = Named { reader: self, keys };
         let value = visitor.visit_map(&mut named)?;
-        while named.at < len {
-            if named.reader.names.key(list, named.at)?.is_some() {
-                return all_read(len - named.at, value);
-            }
-            named.at += 1;
+        // What is behind the last key that was asked for must have been left out.
+        match named.reader.names.key(&mut named.keys)? {
+            Some(_) => all_read(1 + named.keys.left, value),
+            None => Ok(value),
         }
-        Ok(value)
     }
 }
 
@@ -130,8 +127,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         Err(Refused::new(UNTYPED))
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Refused> {
-        Err(Refused::new(UNTYPED))
+    /// The name of a variant without anything in it: serde's adjacently tagged enums ask so.
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        let number = self.plain()?;
+        visitor.visit_borrowed_str(self.names.variant(number)?.1)
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Refused> {
@@ -291,24 +290,16 @@ impl<'de> de::SeqAccess<'de> for Fields<'_, 'de> {
 /// The fields of a struct, by their names.
 struct Named<'r, 'de> {
     reader: &'r mut Reader<'de>,
-    list: u16,
-    at: usize,
-    len: usize,
+    keys: Walk<'de>,
 }
 
 impl<'de> de::MapAccess<'de> for Named<'_, 'de> {
     type Error = Refused;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
-        while self.at < self.len {
-            let key = self.reader.names.key(self.list, self.at)?;
-            self.at += 1;
-            if let Some(key) = key {
-                self.reader.field = key;
-                return seed.deserialize(BorrowedStrDeserializer::new(key)).map(Some);
-            }
-        }
-        Ok(None)
+        let Some(key) = self.reader.names.key(&mut self.keys)? else { return Ok(None) };
+        self.reader.field = key;
+        seed.deserialize(BorrowedStrDeserializer::new(key)).map(Some)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Refused> {
@@ -367,7 +358,6 @@ impl<'de> Deserializer<'de> for Tag<'de> {
         visitor.visit_borrowed_str(self.name)
     }
 
-    // As the name of an enum without anything in it: serde's adjacently tagged enums ask so.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,

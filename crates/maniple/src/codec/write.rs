@@ -8,7 +8,8 @@ use serde::ser::{self, Serialize, Serializer};
 /// A value on its way into bytes.
 pub(super) struct Writer<'a> {
     out: postcard::Serializer<Append<'a>>,
-    names: Written,
+    // None: nothing in it had a name so far.
+    names: Option<Box<Written>>,
 }
 
 const LENGTH: &str = "its length is not known before its items are (serde's `flatten`, or an iterator); collect it first, or leave \
@@ -16,31 +17,40 @@ const LENGTH: &str = "its length is not known before its items are (serde's `fla
 
 impl<'a> Writer<'a> {
     pub(super) fn new(out: &'a mut Vec<u8>) -> Writer<'a> {
-        Writer { out: postcard::Serializer { output: Append(out) }, names: Written::default() }
+        Writer { out: postcard::Serializer { output: Append(out) }, names: None }
     }
 
     /// Appends the names, if there are any. Gives whether there are.
-    pub(super) fn finish(mut self) -> Result<bool, Refused> {
-        self.names.finish(self.out.output.0)
+    pub(super) fn finish(self) -> Result<bool, Refused> {
+        self.names.map_or(Ok(false), |names| names.finish(self.out.output.0))
     }
 
+    #[inline]
+    fn names(&mut self) -> &mut Written {
+        self.names.get_or_insert_with(Written::take)
+    }
+
+    #[inline]
     fn count(&mut self, len: usize) -> Result<(), Refused> {
         Ok((&mut self.out).serialize_u64(len as u64)?)
     }
 
+    #[inline]
     fn counted(&mut self, left: usize) -> Counted<'_, 'a> {
         Counted { writer: self, left }
     }
 
+    #[inline]
     fn fields(&mut self, name: &'static str) -> Fields<'_, 'a> {
         let head = self.out.output.0.len();
         self.out.output.0.extend_from_slice(&[0; 2]);
-        let keys = self.names.begin(name);
+        let keys = self.names().begin(name);
         Fields { writer: self, head, keys, left_out: false }
     }
 
+    #[inline]
     fn variant(&mut self, index: u32, name: &'static str) -> Result<(), Refused> {
-        let number = self.names.variant(index, name);
+        let number = self.names().variant(index, name)?;
         Ok((&mut self.out).serialize_u32(number)?)
     }
 }
@@ -250,17 +260,18 @@ pub(super) struct Fields<'w, 'a> {
 impl Fields<'_, '_> {
     #[inline]
     fn field<T: ?Sized + Serialize>(&mut self, key: &'static str, value: &T) -> Result<(), Refused> {
-        self.writer.names.key(&mut self.keys, key);
+        self.writer.names().key(&mut self.keys, key);
         value.serialize(&mut *self.writer)
     }
 
     fn skip(&mut self, key: &'static str) {
         self.left_out = true;
-        self.writer.names.left_out(&mut self.keys, key);
+        self.writer.names().left_out(&mut self.keys, key);
     }
 
+    #[inline]
     fn done(self) -> Result<(), Refused> {
-        let head = 2 * self.writer.names.end(self.keys)? + u16::from(self.left_out);
+        let head = 2 * self.writer.names().end(self.keys)? + u16::from(self.left_out);
         self.writer.out.output.0[self.head..self.head + 2].copy_from_slice(&head.to_le_bytes());
         Ok(())
     }
