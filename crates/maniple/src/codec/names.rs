@@ -39,6 +39,8 @@ pub(super) struct Written {
     // Where those with such a name were found last.
     list_hints: [u16; HINTS],
     variant_hints: [u16; HINTS],
+    // Structs under way, the innermost last.
+    open: Vec<Keys>,
     // Keys of structs under way whose list is not known yet, one behind the other.
     gathered: Vec<&'static str>,
     // Of this value: the lists and variants in it, by their numbers; fields that were left out; how many fields and variants there were.
@@ -69,15 +71,18 @@ struct Variant {
     number: u16,
 }
 
-/// The keys of a struct under way.
+/// The keys of a struct under way. Kept here and not by the serializer of its fields, which is moved about: that costs more.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Keys {
+struct Keys {
     name: &'static str,
     // The list that it seems to have, or NONE.
     list: u32,
     // The next of its keys and their end; or where its own begin in `gathered`.
     at: u32,
     end: u32,
+    // Where in the bytes its head goes.
+    head: usize,
+    left_out: bool,
 }
 
 const NONE: u32 = u32::MAX;
@@ -97,64 +102,78 @@ impl Written {
         SPARE.take().unwrap_or_default()
     }
 
+    /// A struct of that name begins; its head goes to that place of the bytes.
     #[inline]
-    pub(super) fn begin(&mut self, name: &'static str) -> Keys {
+    pub(super) fn begin(&mut self, name: &'static str, head: usize) {
         let at = usize::from(self.list_hints[hint(name)]);
         match self.lists.get(at) {
-            Some(list) if std::ptr::eq(list.name, name) => {
-                Keys { name, list: at as u32, at: list.start, end: list.start + list.len }
+            Some(&List { name: other, start, len, .. }) if std::ptr::eq(other, name) => {
+                self.open.push(Keys { name, list: at as u32, at: start, end: start + len, head, left_out: false });
             }
-            _ => self.find(name),
+            _ => self.find(name, head),
         }
     }
 
     #[inline(never)]
-    fn find(&mut self, name: &'static str) -> Keys {
-        match self.lists.iter().rposition(|list| std::ptr::eq(list.name, name)) {
+    fn find(&mut self, name: &'static str, head: usize) {
+        let found = self.lists.iter().rposition(|list| std::ptr::eq(list.name, name));
+        let (list, at, end) = match found {
             Some(at) => {
                 self.list_hints[hint(name)] = at as u16;
                 let List { start, len, .. } = self.lists[at];
-                Keys { name, list: at as u32, at: start, end: start + len }
+                (at as u32, start, start + len)
             }
-            None => Keys { name, list: NONE, at: self.gathered.len() as u32, end: 0 },
-        }
+            None => (NONE, self.gathered.len() as u32, 0),
+        };
+        self.open.push(Keys { name, list, at, end, head, left_out: false });
     }
 
+    /// The next field of the innermost struct.
     #[inline]
-    pub(super) fn key(&mut self, keys: &mut Keys, key: &'static str) {
+    pub(super) fn key(&mut self, key: &'static str) {
         self.events += 1;
-        if keys.at < keys.end && same(self.keys[keys.at as usize], key) {
-            keys.at += 1;
-        } else {
-            self.gather(keys);
-            self.gathered.push(key);
+        match self.open.last_mut() {
+            Some(keys) if keys.at < keys.end && same(self.keys[keys.at as usize], key) => keys.at += 1,
+            _ => self.gather(Some(key)),
         }
     }
 
-    /// From here on the struct's own keys are noted: they are not those of the list that it seemed to have.
+    /// From here on the innermost struct's own keys are noted: they are not those of the list that it seemed to have.
     #[inline(never)]
-    fn gather(&mut self, keys: &mut Keys) {
-        if keys.list != NONE {
+    fn gather(&mut self, key: Option<&'static str>) {
+        if let Some(keys) = self.open.last_mut()
+            && keys.list != NONE
+        {
             let from = self.gathered.len() as u32;
             let start = self.lists[keys.list as usize].start;
             self.gathered.extend_from_slice(&self.keys[start as usize..keys.at as usize]);
-            *keys = Keys { list: NONE, at: from, end: 0, ..*keys };
+            (keys.list, keys.at, keys.end) = (NONE, from, 0);
         }
+        self.gathered.extend(key);
     }
 
-    pub(super) fn left_out(&mut self, keys: &mut Keys, key: &'static str) {
+    /// The same for one that is left out.
+    pub(super) fn left_out(&mut self, key: &'static str) {
         self.left_out.push(self.events);
-        self.key(keys, key);
+        self.key(key);
+        if let Some(keys) = self.open.last_mut() {
+            keys.left_out = true;
+        }
     }
 
-    /// The number of its list in this value.
+    /// The innermost struct ends: gives its head, and where that goes.
     #[inline]
-    pub(super) fn end(&mut self, keys: Keys) -> Result<u16, Refused> {
-        let at = if keys.list != NONE && keys.at == keys.end { keys.list as usize } else { self.settle(keys)? };
-        match self.lists[at].number {
-            UNUSED => self.first_use(at),
-            number => Ok(number),
-        }
+    pub(super) fn end(&mut self) -> Result<(u16, usize), Refused> {
+        let at = match self.open.last() {
+            Some(keys) if keys.list != NONE && keys.at == keys.end => keys.list as usize,
+            _ => self.settle()?,
+        };
+        let number = match self.lists[at].number {
+            UNUSED => self.first_use(at)?,
+            number => number,
+        };
+        let Some(Keys { head, left_out, .. }) = self.open.pop() else { return Err(too_many()) };
+        Ok((2 * number + u16::from(left_out), head))
     }
 
     #[inline(never)]
@@ -170,9 +189,9 @@ impl Written {
 
     /// Finds the list of a struct that had none, or makes it.
     #[inline(never)]
-    fn settle(&mut self, mut keys: Keys) -> Result<usize, Refused> {
-        self.gather(&mut keys);
-        let from = keys.at as usize;
+    fn settle(&mut self) -> Result<usize, Refused> {
+        self.gather(None);
+        let (name, from) = self.open.last().map_or(("", 0), |keys| (keys.name, keys.at as usize));
         let mine = &self.gathered[from..];
         let range = |list: &List| list.start as usize..(list.start + list.len) as usize;
         let at = match self.lists.iter().position(|list| self.keys[range(list)] == *mine) {
@@ -188,13 +207,13 @@ impl Written {
                     (&mut out).serialize_str(key)?;
                 }
                 let (start, len) = (self.keys.len() as u32, mine.len() as u32);
-                self.lists.push(List { name: keys.name, start, len, bytes: bytes.into(), number: UNUSED });
+                self.lists.push(List { name, start, len, bytes: bytes.into(), number: UNUSED });
                 self.keys.extend_from_slice(mine);
                 self.lists.len() - 1
             }
         };
         self.gathered.truncate(from);
-        self.list_hints[hint(keys.name)] = at as u16;
+        self.list_hints[hint(name)] = at as u16;
         Ok(at)
     }
 

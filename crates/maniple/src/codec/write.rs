@@ -1,7 +1,7 @@
 //! The writing half of [`Postcard`](super::Postcard): postcard's own serializer, and around it what writes down names.
 
 use super::Append;
-use super::names::{Keys, Written};
+use super::names::Written;
 use super::refusal::Refused;
 use serde::ser::{self, Serialize, Serializer};
 
@@ -44,8 +44,8 @@ impl<'a> Writer<'a> {
     fn fields(&mut self, name: &'static str) -> Fields<'_, 'a> {
         let head = self.out.output.0.len();
         self.out.output.0.extend_from_slice(&[0; 2]);
-        let keys = self.names().begin(name);
-        Fields { writer: self, head, keys, left_out: false }
+        self.names().begin(name, head);
+        Fields { writer: self }
     }
 
     #[inline]
@@ -163,6 +163,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         self.serialize_seq(len)
     }
 
+    #[inline]
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self::SerializeStruct, Refused> {
         Ok(self.fields(name))
     }
@@ -251,28 +252,19 @@ impl ser::SerializeMap for Counted<'_, '_> {
 /// The fields of a struct, with their names.
 pub(super) struct Fields<'w, 'a> {
     writer: &'w mut Writer<'a>,
-    // Where the number of the list of keys goes.
-    head: usize,
-    keys: Keys,
-    left_out: bool,
 }
 
 impl Fields<'_, '_> {
     #[inline]
     fn field<T: ?Sized + Serialize>(&mut self, key: &'static str, value: &T) -> Result<(), Refused> {
-        self.writer.names().key(&mut self.keys, key);
+        self.writer.names().key(key);
         value.serialize(&mut *self.writer)
-    }
-
-    fn skip(&mut self, key: &'static str) {
-        self.left_out = true;
-        self.writer.names().left_out(&mut self.keys, key);
     }
 
     #[inline]
     fn done(self) -> Result<(), Refused> {
-        let head = 2 * self.writer.names().end(self.keys)? + u16::from(self.left_out);
-        self.writer.out.output.0[self.head..self.head + 2].copy_from_slice(&head.to_le_bytes());
+        let (head, at) = self.writer.names().end()?;
+        self.writer.out.output.0[at..at + 2].copy_from_slice(&head.to_le_bytes());
         Ok(())
     }
 }
@@ -290,10 +282,11 @@ macro_rules! fields {
                 }
 
                 fn skip_field(&mut self, key: &'static str) -> Result<(), Refused> {
-                    self.skip(key);
+                    self.writer.names().left_out(key);
                     Ok(())
                 }
 
+                #[inline]
                 fn end(self) -> Result<(), Refused> {
                     self.done()
                 }
