@@ -320,7 +320,7 @@ pub(crate) fn stays_on_this_machine() -> bool {
 /// Puts a large buffer beside the bytes. Gives its number; 0: it is to go into the bytes; `None`: nobody of maniple's is encoding.
 pub(crate) fn send_large<E: serde::ser::Error>(bytes: &[u8]) -> Result<Option<u32>, E> {
     let stored = SINK.with_borrow_mut(|sink| sink.as_mut().map(|sink| sink.store(bytes)));
-    stored.transpose().map_err(|why| E::custom(why))
+    stored.transpose().map_err(E::custom)
 }
 
 /// The large buffer of that number.
@@ -380,7 +380,7 @@ fn arrived<E: serde::de::Error>(
         let place = source.handles.get_mut(number as usize);
         place.ok_or("its descriptor did not come along").and_then(get).map_err(|why| format!("{what}: {why}"))
     });
-    got.map_err(|why| E::custom(why))
+    got.map_err(E::custom)
 }
 
 #[cfg(test)]

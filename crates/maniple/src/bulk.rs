@@ -398,7 +398,7 @@ impl<'de, T: Pod> Visitor<'de> for Numbers<T> {
         if number == 0 {
             return Ok(Bulk::from(inline.0));
         }
-        Bulk::from_lent(baggage::take_large(number)?).map_err(|why| A::Error::custom(why))
+        Bulk::from_lent(baggage::take_large(number)?).map_err(A::Error::custom)
     }
 }
 

@@ -4,18 +4,23 @@ use std::fmt::{self, Display};
 
 /// What stood in the way. As small as a pointer, because every step of encoding returns one or nothing.
 #[derive(Debug)]
-pub(super) struct Refused(Box<String>);
+pub(super) struct Refused(Box<Why>);
+
+#[derive(Debug)]
+struct Why {
+    text: String,
+}
 
 impl Refused {
     #[cold]
     pub(super) fn new(why: impl Display) -> Refused {
-        Refused(Box::new(why.to_string()))
+        Refused(Box::new(Why { text: why.to_string() }))
     }
 }
 
 impl Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.text)
     }
 }
 

@@ -146,7 +146,7 @@ macro_rules! sent {
         impl<$($type),*> Serialize for $name<$($type),*> {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let identity = Identity::of(self.0 as *const ());
-                identity.map_err(|e| serde::ser::Error::custom(e))?.encode().serialize(serializer)
+                identity.map_err(serde::ser::Error::custom)?.encode().serialize(serializer)
             }
         }
 
@@ -154,7 +154,7 @@ macro_rules! sent {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let bytes = <[u8; identity::LEN]>::deserialize(deserializer)?;
                 let address = Identity::decode(&mut &bytes[..]).and_then(Identity::address);
-                let address = address.map_err(|e| D::Error::custom(e))?;
+                let address = address.map_err(D::Error::custom)?;
                 // SAFETY: it was written by `serialize` of this very type: it is only used for arguments of doors and
                 // makers that have it in their type, and those came with it.
                 Ok($name(unsafe { std::mem::transmute::<*const (), $function>(address) }))

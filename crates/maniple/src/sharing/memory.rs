@@ -394,7 +394,7 @@ impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (handle, name) = <(u32, Option<String>)>::deserialize(deserializer)?;
         let handle: Handle = baggage::copy_handle::<D::Error>(WHAT, handle)?;
-        let segment = Segment::open(handle).map_err(|error| <D::Error as de::Error>::custom(error))?;
+        let segment = Segment::open(handle).map_err(<D::Error as de::Error>::custom)?;
         Ok(SharedMemory::around(segment, name, 0))
     }
 }
