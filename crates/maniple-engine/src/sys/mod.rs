@@ -9,6 +9,7 @@
 //! | `memory::{create, duplicate, close_on_exec, resize, release, read_at, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
 //! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
+//! | `standoff::{unread, Unread, Other, Said}` | what lies unreceived at both ends of a connection; saying that an end waits, and seeing that the other one says it |
 //! | `socket` | local and network sockets: listen, accept, connect, whether a listener has taken a client; random bytes |
 //! | `folder::Folder` | a folder for a socket that only this user can enter; swept out after its process was killed |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |

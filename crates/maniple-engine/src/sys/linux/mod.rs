@@ -10,6 +10,7 @@ pub mod named;
 pub mod process;
 pub mod ready;
 pub mod socket;
+pub mod standoff;
 pub mod stream;
 pub mod tap;
 pub mod wire;
