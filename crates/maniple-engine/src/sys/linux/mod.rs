@@ -27,6 +27,14 @@ pub mod clock {
     }
 }
 
+/// Whether the system lacked something that may be there again later: descriptors, memory, processes, room.
+pub fn is_shortage(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    const ALL: [Errno; 7] =
+        [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::FBIG, Errno::NOBUFS];
+    error.raw_os_error().is_some_and(|number| ALL.iter().any(|errno| errno.raw_os_error() == number))
+}
+
 /// Processors that this process may run on.
 pub fn cores() -> usize {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize).max(1)
