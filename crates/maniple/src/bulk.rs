@@ -276,7 +276,8 @@ impl From<Bulk<u8>> for bytes::Bytes {
 /// For `#[serde(with = "maniple::bulk")]`: see [`List`].
 ///
 /// ```
-/// struct Photo(Vec<u8>);
+/// #[derive(serde::Deserialize)]
+/// struct Photo(#[serde(deserialize_with = "maniple::bulk::deserialize")] Vec<u8>);
 ///
 /// impl serde::Serialize for Photo {
 ///     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -287,7 +288,7 @@ impl From<Bulk<u8>> for bytes::Bytes {
 /// # fn main() -> maniple::Result<()> {
 /// let (sender, receiver) = maniple::pipe::<Photo>()?;
 /// sender.send(&Photo(vec![7; 3]))?;
-/// assert_eq!(*receiver.cast::<maniple::Bytes, maniple::Postcard>().recv()?, [7; 3]);
+/// assert_eq!(receiver.recv()?.0, [7; 3]);
 /// # Ok(())
 /// # }
 /// ```
@@ -301,7 +302,8 @@ pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::O
 /// For `#[serde(with = "maniple::bulk")]`: see [`List`].
 ///
 /// ```
-/// struct Photo(Vec<u8>);
+/// #[derive(serde::Serialize)]
+/// struct Photo(#[serde(serialize_with = "maniple::bulk::serialize")] Vec<u8>);
 ///
 /// impl<'de> serde::Deserialize<'de> for Photo {
 ///     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -310,9 +312,9 @@ pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::O
 /// }
 ///
 /// # fn main() -> maniple::Result<()> {
-/// let (sender, receiver) = maniple::pipe::<maniple::Bytes>()?;
-/// sender.send(&vec![7; 3].into())?;
-/// assert_eq!(receiver.cast::<Photo, maniple::Postcard>().recv()?.0, [7; 3]);
+/// let (sender, receiver) = maniple::pipe::<Photo>()?;
+/// sender.send(&Photo(vec![7; 3]))?;
+/// assert_eq!(receiver.recv()?.0, [7; 3]);
 /// # Ok(())
 /// # }
 /// ```

@@ -5,7 +5,6 @@
 
 use super::names::{Read, Walk};
 use super::refusal::Refused;
-use postcard::de_flavors::Slice;
 use serde::Deserialize;
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
@@ -13,7 +12,7 @@ use std::fmt::Display;
 
 /// Bytes on their way into a value.
 pub(super) struct Reader<'de> {
-    bytes: postcard::Deserializer<'de, Slice<'de>>,
+    rest: &'de [u8],
     names: Read<'de>,
     // The field that is being read by its name.
     field: &'de str,
@@ -24,12 +23,12 @@ const UNTYPED: &str = "its form depends on what the input says (an untagged or i
 
 impl<'de> Reader<'de> {
     pub(super) fn new(bytes: &'de [u8], names: Read<'de>) -> Reader<'de> {
-        Reader { bytes: postcard::Deserializer::from_bytes(bytes), names, field: "" }
+        Reader { rest: bytes, names, field: "" }
     }
 
     /// Sees that all was read.
     pub(super) fn finish(self) -> Result<(), Refused> {
-        let left = self.bytes.finalize()?.len();
+        let left = self.rest.len();
         if left > 0 {
             return Err(Refused::new(format_args!(
                 "{left} bytes are left over; its Serialize and Deserialize do not agree"
@@ -40,7 +39,21 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn plain<T: Deserialize<'de>>(&mut self) -> Result<T, Refused> {
-        T::deserialize(&mut self.bytes).map_err(Refused::from)
+        let (value, rest) = postcard::take_from_bytes(self.rest)?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    /// As few calls as can be: a build without optimization makes each of them, for each byte.
+    #[inline]
+    fn byte(&mut self) -> Result<u8, Refused> {
+        match self.rest {
+            [first, rest @ ..] => {
+                self.rest = rest;
+                Ok(*first)
+            }
+            [] => Err(postcard::Error::DeserializeUnexpectedEnd.into()),
+        }
     }
 
     #[inline]
@@ -67,7 +80,7 @@ impl<'de> Reader<'de> {
     }
 
     fn fields<V: Visitor<'de>>(&mut self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Refused> {
-        let head = u16::from_le_bytes([self.plain()?, self.plain()?]);
+        let head = u16::from_le_bytes([self.byte()?, self.byte()?]);
         let (list, left_out) = (head / 2, head % 2 == 1);
         if self.names.is(list, fields)? && !left_out {
             let mut plain = Fields { reader: self, left: fields.len() };
@@ -112,11 +125,16 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         deserialize_bool visit_bool bool, deserialize_char visit_char char,
         deserialize_i8 visit_i8 i8, deserialize_i16 visit_i16 i16, deserialize_i32 visit_i32 i32, deserialize_i64 visit_i64 i64,
         deserialize_i128 visit_i128 i128,
-        deserialize_u8 visit_u8 u8, deserialize_u16 visit_u16 u16, deserialize_u32 visit_u32 u32, deserialize_u64 visit_u64 u64,
+        deserialize_u16 visit_u16 u16, deserialize_u32 visit_u32 u32, deserialize_u64 visit_u64 u64,
         deserialize_u128 visit_u128 u128,
         deserialize_f32 visit_f32 f32, deserialize_f64 visit_f64 f64,
         deserialize_str visit_borrowed_str &'de str, deserialize_string visit_borrowed_str &'de str,
         deserialize_bytes visit_borrowed_bytes &'de [u8], deserialize_byte_buf visit_borrowed_bytes &'de [u8],
+    }
+
+    #[inline]
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        visitor.visit_u8(self.byte()?)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -146,7 +164,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        match self.plain::<u8>()? {
+        match self.byte()? {
             0 => visitor.visit_none(),
             1 => visitor.visit_some(self),
             _ => Err(postcard::Error::DeserializeBadOption.into()),
@@ -221,24 +239,16 @@ struct Counted<'r, 'de> {
     left: usize,
 }
 
-impl Counted<'_, '_> {
-    #[inline]
-    fn take(&mut self) -> bool {
-        let any = self.left > 0;
-        self.left -= usize::from(any);
-        any
-    }
-}
-
 impl<'de> de::SeqAccess<'de> for Counted<'_, 'de> {
     type Error = Refused;
 
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refused> {
-        if !self.take() {
+        if self.left == 0 {
             return Ok(None);
         }
-        seed.deserialize(&mut *self.reader).map(Some)
+        self.left -= 1;
+        Ok(Some(seed.deserialize(&mut *self.reader)?))
     }
 
     #[inline]

@@ -80,8 +80,14 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     plain! {
         serialize_bool: bool, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
         serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128,
+        serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128,
         serialize_f32: f32, serialize_f64: f64,
+    }
+
+    #[inline]
+    fn serialize_u8(self, value: u8) -> Result<(), Refused> {
+        self.out.output.0.push(value);
+        Ok(())
     }
 
     fn is_human_readable(&self) -> bool {
@@ -189,7 +195,11 @@ pub(super) struct Counted<'w, 'a> {
 impl Counted<'_, '_> {
     #[inline]
     fn next<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Refused> {
-        self.left = self.left.checked_sub(1).ok_or_else(miscounted)?;
+        // As few calls as can be, here and for bytes: a build without optimization makes each of them, for each item.
+        if self.left == 0 {
+            return Err(miscounted());
+        }
+        self.left -= 1;
         value.serialize(&mut *self.writer)
     }
 

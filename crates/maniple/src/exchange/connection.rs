@@ -130,7 +130,8 @@ impl<T, C: Codec> Connection<T, C> {
         Connection { line, types: PhantomData }
     }
 
-    /// The same end for values of another type, or in another codec.
+    /// The same end for values of another type, or in another codec. What is on its way is received as what it was sent as, so both ends
+    /// have to change together; where they do not, there is an error, [what is borrowed](Postcard#types) excepted.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
