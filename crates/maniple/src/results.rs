@@ -63,15 +63,15 @@ impl Reader {
                 let mut read = 0;
                 let all = open(incoming, |input| {
                     check_task(input, number)?;
-                    if input.count()? as usize != items {
+                    if input.chunk::<R>()? as usize != items {
                         return Err(Error::Remote(
                             "a worker answered another number of items than it was given".into(),
                         ));
                     }
                     while read < items {
-                        let result = input.item::<Result<R, Failure>>()?;
+                        let result = input.outcome::<R>()?;
                         read += 1;
-                        each(result.and_then(|r| r.map_err(Error::from)));
+                        each(result);
                     }
                     Ok(())
                 });

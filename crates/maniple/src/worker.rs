@@ -73,8 +73,8 @@ fn initialize(setup: Vec<Handle>) -> Result<()> {
     let mut output = Output::plain();
     call::receive(&mut input)?.run(&mut input, &mut output)?;
     let mut result = Input::plain(output.bytes());
-    result.count()?;
-    result.item::<Result<(), Failure>>()??.map_err(Error::from)
+    result.chunk::<()>()?;
+    result.outcome::<()>()?
 }
 
 /// What tells of the failure of a whole task. A long text may need memory of its own, of which there may be none.

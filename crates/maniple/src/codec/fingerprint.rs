@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// The fingerprint of `T`, of 31 bits.
-pub(super) fn of<T: ?Sized>() -> u32 {
+pub(crate) fn of<T: ?Sized>() -> u32 {
     let name = type_name::<T>();
     // Names are constants: one in the same place is the same.
     let place = (name.as_ptr().addr() / 4 + name.len()) % KEPT;

@@ -140,28 +140,91 @@ impl Codec for Postcard {
     const BESIDE: bool = true;
 
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
-        let mut writer = Writer::new(out);
-        let written = value.serialize(&mut writer).and_then(|()| writer.finish());
-        let named = written.map_err(|why| Error::codec::<T>("encoded", why))?;
+        let named = write(value, out)?;
         let tail = fingerprint::of::<T>() | if named { NAMED } else { 0 };
         out.extend_from_slice(&tail.to_le_bytes());
         Ok(())
     }
 
     fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T> {
-        read(std::mem::take(bytes), fingerprint::of::<T>()).map_err(|why| Error::codec::<T>("decoded", why))
+        let read = || {
+            let (body, tail) = bytes.split_last_chunk::<TAIL>().ok_or_else(cut_short)?;
+            let tail = u32::from_le_bytes(*tail);
+            if tail & !NAMED != fingerprint::of::<T>() {
+                return Err(other_type());
+            }
+            read(body, tail & NAMED != 0)
+        };
+        let value = read().map_err(|why| Error::codec::<T>("decoded", why))?;
+        *bytes = &[];
+        Ok(value)
     }
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8], fingerprint: u32) -> Result<T, Refused> {
-    let cut_short = || Refused::new("its bytes end too early");
-    let (mut body, tail) = bytes.split_last_chunk::<TAIL>().ok_or_else(cut_short)?;
-    let tail = u32::from_le_bytes(*tail);
-    if tail & !NAMED != fingerprint {
-        return Err(Refused::new("what was sent is a value of another type; both ends have to name the same one"));
+/// The same for one of many values of a type, whose fingerprint stands elsewhere ([`check_type`]). The last byte is then one of
+/// [`marks`].
+#[derive(Debug)]
+pub(crate) struct Part;
+
+/// What the last byte of a [`Part`] says.
+pub(crate) mod marks {
+    /// Names are before it, and before it their length.
+    pub(super) const NAMED: u8 = 1;
+    /// For whoever has many: it is of the other of two types.
+    pub(crate) const OTHER: u8 = 2;
+}
+
+impl Codec for Part {
+    const BESIDE: bool = true;
+
+    #[inline]
+    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
+        let named = write(value, out)?;
+        out.push(if named { marks::NAMED } else { 0 });
+        Ok(())
     }
+
+    #[inline]
+    fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T> {
+        let read = || {
+            let (mark, body) = bytes.split_last().ok_or_else(cut_short)?;
+            read(body, mark & marks::NAMED != 0)
+        };
+        let value = read().map_err(|why| Error::codec::<T>("decoded", why))?;
+        *bytes = &[];
+        Ok(value)
+    }
+}
+
+pub(crate) use fingerprint::of as fingerprint_of;
+
+/// Sees that what follows are values of this type.
+pub(crate) fn check_type<T>(fingerprint: u32) -> Result<()> {
+    if fingerprint == fingerprint::of::<T>() { Ok(()) } else { Err(Error::codec::<T>("decoded", other_type())) }
+}
+
+#[cold]
+fn other_type() -> Refused {
+    Refused::new("what was sent is a value of another type; both ends have to name the same one")
+}
+
+#[cold]
+fn cut_short() -> Refused {
+    Refused::new("its bytes end too early")
+}
+
+/// Appends a value, and the names in it. Gives whether there are any.
+#[inline]
+fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<bool> {
+    let mut writer = Writer::new(out);
+    let written = value.serialize(&mut writer).and_then(|()| writer.finish());
+    written.map_err(|why| Error::codec::<T>("encoded", why))
+}
+
+#[inline]
+fn read<T: DeserializeOwned>(mut body: &[u8], named: bool) -> Result<T, Refused> {
     let mut names = names::Read::default();
-    if tail & NAMED != 0 {
+    if named {
         let (rest, len) = body.split_last_chunk::<TAIL>().ok_or_else(cut_short)?;
         let at = rest.len().checked_sub(u32::from_le_bytes(*len) as usize).ok_or_else(cut_short)?;
         let (values, section) = rest.split_at(at);
