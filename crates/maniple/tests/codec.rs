@@ -420,3 +420,37 @@ fn a_function_may_give_an_error_of_such_a_type() {
         Err(Error::Panicked(panicked)) if panicked.message == "as it is"
     ));
 }
+
+/// Each byte changed in some ways, each length, and some bytes moved.
+fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let one = |at: usize, to: u8| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] = to;
+        bytes
+    };
+    let changed = (0..bytes.len()).flat_map(move |at| {
+        [0, 1, 2, 0x7f, 0x80, 0xff, bytes[at].wrapping_add(1), bytes[at] ^ 0x80].map(|to| one(at, to))
+    });
+    let cut = (0..bytes.len()).map(|len| bytes[..len].to_vec());
+    let without = (0..bytes.len()).map(|at| [&bytes[..at], &bytes[at + 1..]].concat());
+    changed.chain(cut).chain(without)
+}
+
+#[test]
+fn damaged_bytes_are_an_error_or_some_value_and_never_a_panic() {
+    let _dog = watchdog();
+    fn all<T: Payload>(value: &T) {
+        let mut bytes = Vec::new();
+        Postcard::encode(value, &mut bytes).unwrap();
+        for bytes in damaged(&bytes) {
+            if let Err(error) = Postcard::decode::<T>(&mut &bytes[..]) {
+                assert!(!error.to_string().contains("panicked"), "{error}: {bytes:?}");
+            }
+        }
+    }
+    let plain = Skips { id: 1, rest: vec![2, 5, 6], ..Skips::default() };
+    all(&Skips { inner: vec![plain.clone(), plain.clone()], last: Some(Box::new(plain)), ..Skips::default() });
+    all(&vec![Shape::Unit, Shape::Pair(2, 3), Shape::Fields { a: None, b: 4 }, Shape::Renamed(vec![Shape::Last])]);
+    all(&(vec![(), ()], vec![Nothing; 3], BTreeMap::from([((1u8, Some(2i128)), "x".to_string())]), Adjacent::New(1)));
+    all(&(Three(1, 0, 2), Some(Some('x')), [1.5f64; 2], Ok::<u8, String>(3)));
+}

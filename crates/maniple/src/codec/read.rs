@@ -18,6 +18,9 @@ pub(super) struct Reader<'de> {
     field: &'de str,
 }
 
+/// Items that need no bytes, in one list.
+const MOST_EMPTY: usize = 1 << 32;
+
 const UNTYPED: &str = "its form depends on what the input says (an untagged or internally tagged enum, `flatten`, a \
                        `serde_json::Value`), which the bytes do not tell; use an enum as serde writes it by default, or another Codec";
 
@@ -58,7 +61,12 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn count(&mut self) -> Result<usize, Refused> {
-        self.plain()
+        let count: usize = self.plain()?;
+        // Items without a size take no bytes, so there may be more of them than bytes; but not so many that counting them takes long.
+        if count > self.rest.len().max(MOST_EMPTY) {
+            return Err(postcard::Error::DeserializeUnexpectedEnd.into());
+        }
+        Ok(count)
     }
 
     #[inline]

@@ -107,6 +107,11 @@ impl Shared {
 
     fn start_due(&self, due: &mut Due) {
         while due.count > 0 {
+            if self.crew().terminated {
+                // The hub no longer waits for them.
+                due.count = 0;
+                return;
+            }
             let unneeded = !self.hub.is_running() && self.hub.open_jobs().is_empty();
             let lasting = unneeded || due.is_hopeless() && self.crew().children.is_empty();
             if let Err(Error::Engine(error)) = self.try_start_worker(!lasting)
