@@ -41,6 +41,12 @@ pub enum Error {
     /// The other end of a connection was closed, as a rule by its process's death, in the middle of a message.
     #[error("got end of file during message")]
     CutOff,
+    /// Both ends of a connection send and wait for room, and neither receives.
+    #[error(
+        "both ends of this connection send and neither receives, so that each waits for the other; receive what has come before \
+         more is sent, or receive in a thread of its own"
+    )]
+    BothSend,
     /// What came over a connection is not the length of a message.
     #[error("bad message length")]
     BadLength,

@@ -7,6 +7,7 @@ use maniple_engine::channel::frame::{self, Until};
 use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet;
 use maniple_engine::channel::parcel::{self, Outbox};
+use maniple_engine::channel::room::Receivers;
 use maniple_engine::sys::stream;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -267,7 +268,7 @@ fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
         content.push(round);
         let mut handles = load.handles();
         handles.push(writer.as_fd());
-        assert!(stream::send_packet(a.as_fd(), &content, &handles, false).unwrap());
+        assert!(stream::send_packet(a.as_fd(), &content, &handles).unwrap());
         drop(writer);
         outbox.sent(load);
         let (mut bytes, mut came) = ([0; 1000], Vec::new());
@@ -292,7 +293,7 @@ fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
     assert_eq!(receive(Until::Now).unwrap(), None);
     assert_eq!(receive(Until::after(Duration::from_millis(1))).unwrap(), None);
     let mut sent = 0;
-    while packet::send(a.as_fd(), &vec![1; packet::MOST], &[], false).unwrap() {
+    while packet::send(a.as_fd(), &vec![1; packet::MOST], &[], Until::Now, Receivers::Myself).unwrap() {
         sent += 1;
     }
     assert!(sent >= 3, "{sent}");
@@ -300,8 +301,8 @@ fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
         assert_eq!(receive(Until::Ever).unwrap(), Some(packet::MOST));
     }
     // An end that closes with something unread resets the line; what it sent comes first all the same.
-    packet::send(b.as_fd(), b"unread", &[], true).unwrap();
-    packet::send(a.as_fd(), b"last", &[], true).unwrap();
+    packet::send(b.as_fd(), b"unread", &[], Until::Ever, Receivers::Myself).unwrap();
+    packet::send(a.as_fd(), b"last", &[], Until::Ever, Receivers::Myself).unwrap();
     drop(a);
     assert_eq!(receive(Until::Ever).unwrap(), Some(4));
     for until in [Until::Now, Until::Ever, Until::after(Duration::from_secs(60))] {

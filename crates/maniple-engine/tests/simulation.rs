@@ -123,6 +123,7 @@ fn every_task_and_job_ends_exactly_once_whatever_happens() {
         // A simulator that never meets trouble proves nothing.
         for what in [
             "start refused",
+            "start postponed",
             "start failed",
             "pool broken",
             "died idle",

@@ -336,7 +336,7 @@ impl PyStream {
                 }
                 outcome => {
                     self.report(py, items);
-                    let failed = Settled { index: settled.index, items, outcome };
+                    let failed = Settled { index: settled.index, number: settled.number, items, outcome };
                     return Err(failure(py, failed, &self.name, Some(first)));
                 }
             }

@@ -18,7 +18,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
 use std::cell::RefCell;
-use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::LocalKey;
@@ -62,7 +61,7 @@ struct Sent {
 }
 
 /// How much there was at some moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
     large: usize,
     handles: usize,
@@ -96,7 +95,6 @@ pub(crate) enum Lent {
 thread_local! {
     static SINK: RefCell<Option<Sink>> = const { RefCell::new(None) };
     static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
-    static ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Lays `*value` into `place` while `work` runs, and takes it out again, whatever happens.
@@ -309,18 +307,6 @@ impl Lent {
     }
 }
 
-/// What a value could not say through serde.
-pub(crate) fn take_error() -> Option<String> {
-    ERROR.take()
-}
-
-/// Remembers why a value refused: codecs may drop the text of serde's errors.
-pub(crate) fn note(why: impl fmt::Display) -> String {
-    let why = why.to_string();
-    ERROR.set(Some(why.clone()));
-    why
-}
-
 /// Whether a value is being decoded that may have something beside its bytes.
 pub(crate) fn is_decoding() -> bool {
     SOURCE.with_borrow(Option::is_some)
@@ -334,14 +320,14 @@ pub(crate) fn stays_on_this_machine() -> bool {
 /// Puts a large buffer beside the bytes. Gives its number; 0: it is to go into the bytes; `None`: nobody of maniple's is encoding.
 pub(crate) fn send_large<E: serde::ser::Error>(bytes: &[u8]) -> Result<Option<u32>, E> {
     let stored = SINK.with_borrow_mut(|sink| sink.as_mut().map(|sink| sink.store(bytes)));
-    stored.transpose().map_err(|why| E::custom(note(why)))
+    stored.transpose().map_err(E::custom)
 }
 
 /// The large buffer of that number.
 pub(crate) fn take_large<E: serde::de::Error>(number: u32) -> Result<Lent, E> {
     let place = (number as usize).wrapping_sub(1);
     let found = SOURCE.with_borrow_mut(|source| source.as_mut()?.large.get_mut(place)?.take());
-    found.ok_or_else(|| E::custom(note("its shared memory did not come along, or was taken before")))
+    found.ok_or_else(|| E::custom("its shared memory did not come along, or was taken before"))
 }
 
 /// Sends a copy of the descriptor along; gives its number. `what` has it: "a Connection".
@@ -358,8 +344,8 @@ fn send<E: serde::ser::Error>(what: &'static str, fd: BorrowedFd<'_>, shared: bo
     let sent = SINK.with_borrow_mut(|sink| sink.as_mut().map(|sink| sink.carry(fd, shared)));
     match sent {
         Some(Ok(number)) => Ok(number),
-        Some(Err(why)) => Err(E::custom(note(format_args!("{what}: {why}")))),
-        None => Err(E::custom(note(outside(what)))),
+        Some(Err(why)) => Err(E::custom(format_args!("{what}: {why}"))),
+        None => Err(E::custom(outside(what))),
     }
 }
 
@@ -394,7 +380,7 @@ fn arrived<E: serde::de::Error>(
         let place = source.handles.get_mut(number as usize);
         place.ok_or("its descriptor did not come along").and_then(get).map_err(|why| format!("{what}: {why}"))
     });
-    got.map_err(|why| E::custom(note(why)))
+    got.map_err(E::custom)
 }
 
 #[cfg(test)]
@@ -406,8 +392,10 @@ mod tests {
 
     #[test]
     fn a_blob_that_did_not_come_along_is_an_error() {
-        let sent = [1, 0];
-        let error = decode::<Postcard, Bytes>(&mut &sent[..], &mut Source::default()).unwrap_err();
+        let (mut bytes, mut sink) = (Vec::new(), Sink::parts());
+        encode::<Postcard, _>(&Bytes::from(vec![7; LARGE]), &mut bytes, &mut sink).unwrap();
+        assert_eq!(sink.take_parts().len(), 1);
+        let error = decode::<Postcard, Bytes>(&mut &bytes[..], &mut Source::default()).unwrap_err();
         assert!(error.to_string().contains("did not come along"), "{error}");
     }
 

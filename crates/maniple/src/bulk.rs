@@ -6,7 +6,7 @@
 //! How it gets beside the bytes: `baggage`. A `Bulk` that is serialized outside of maniple, by `serde_json` say, goes as an ordinary
 //! sequence.
 
-use crate::baggage::{self, Lent, note};
+use crate::baggage::{self, Lent};
 use bytemuck::Pod;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
@@ -276,7 +276,8 @@ impl From<Bulk<u8>> for bytes::Bytes {
 /// For `#[serde(with = "maniple::bulk")]`: see [`List`].
 ///
 /// ```
-/// struct Photo(Vec<u8>);
+/// #[derive(serde::Deserialize)]
+/// struct Photo(#[serde(deserialize_with = "maniple::bulk::deserialize")] Vec<u8>);
 ///
 /// impl serde::Serialize for Photo {
 ///     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -287,7 +288,7 @@ impl From<Bulk<u8>> for bytes::Bytes {
 /// # fn main() -> maniple::Result<()> {
 /// let (sender, receiver) = maniple::pipe::<Photo>()?;
 /// sender.send(&Photo(vec![7; 3]))?;
-/// assert_eq!(*receiver.cast::<maniple::Bytes, maniple::Postcard>().recv()?, [7; 3]);
+/// assert_eq!(receiver.recv()?.0, [7; 3]);
 /// # Ok(())
 /// # }
 /// ```
@@ -301,7 +302,8 @@ pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::O
 /// For `#[serde(with = "maniple::bulk")]`: see [`List`].
 ///
 /// ```
-/// struct Photo(Vec<u8>);
+/// #[derive(serde::Serialize)]
+/// struct Photo(#[serde(serialize_with = "maniple::bulk::serialize")] Vec<u8>);
 ///
 /// impl<'de> serde::Deserialize<'de> for Photo {
 ///     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -310,9 +312,9 @@ pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::O
 /// }
 ///
 /// # fn main() -> maniple::Result<()> {
-/// let (sender, receiver) = maniple::pipe::<maniple::Bytes>()?;
-/// sender.send(&vec![7; 3].into())?;
-/// assert_eq!(receiver.cast::<Photo, maniple::Postcard>().recv()?.0, [7; 3]);
+/// let (sender, receiver) = maniple::pipe::<Photo>()?;
+/// sender.send(&Photo(vec![7; 3]))?;
+/// assert_eq!(receiver.recv()?.0, [7; 3]);
 /// # Ok(())
 /// # }
 /// ```
@@ -367,7 +369,7 @@ struct Numbers<T>(PhantomData<T>);
 impl<T: Pod> Numbers<T> {
     fn copied<E: serde::de::Error>(bytes: &[u8]) -> Result<Vec<T>, E> {
         if !bytes.len().is_multiple_of(size_of::<T>()) {
-            return Err(E::custom(note("its bytes are not a whole number of elements")));
+            return Err(E::custom("its bytes are not a whole number of elements"));
         }
         Ok(bytemuck::pod_collect_to_vec(bytes))
     }
@@ -398,7 +400,7 @@ impl<'de, T: Pod> Visitor<'de> for Numbers<T> {
         if number == 0 {
             return Ok(Bulk::from(inline.0));
         }
-        Bulk::from_lent(baggage::take_large(number)?).map_err(|why| A::Error::custom(note(why)))
+        Bulk::from_lent(baggage::take_large(number)?).map_err(A::Error::custom)
     }
 }
 
@@ -457,15 +459,31 @@ mod tests {
     fn outside_of_maniple_it_is_plain_bytes() {
         let mut out = Vec::new();
         Postcard::encode(&Bulk::from(vec![0x0102u16]), &mut out).unwrap();
-        assert_eq!(out.len(), 3);
+        assert!(out.starts_with(&[2, 2, 1]));
         assert_eq!(*Postcard::decode::<Bulk<u16>>(&mut &out[..]).unwrap(), [0x0102]);
     }
 
     #[test]
     fn bytes_that_are_no_whole_number_of_elements_are_an_error() {
         let mut out = Vec::new();
-        Postcard::encode(&Bytes::from(vec![1, 2, 3]), &mut out).unwrap();
-        let error = Postcard::decode::<Bulk<u16>>(&mut &out[..]).unwrap_err();
+        // As if the other end had elements of one byte.
+        Postcard::encode::<Mislabelled>(&Mislabelled, &mut out).unwrap();
+        let error = Postcard::decode::<Mislabelled>(&mut &out[..]).unwrap_err();
         assert!(error.to_string().contains("whole number"), "{error}");
+    }
+
+    #[derive(Debug)]
+    struct Mislabelled;
+
+    impl Serialize for Mislabelled {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            Bytes::from(vec![1, 2, 3]).serialize(serializer)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Mislabelled {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Bulk::<u16>::deserialize(deserializer).map(|_| Mislabelled)
+        }
     }
 }

@@ -65,20 +65,20 @@ pub(crate) trait Run {
 impl<C: Call> Run for C {
     /// Each item by itself: one that panics, or that cannot be decoded, fails alone.
     fn run(&self, input: &mut Input<'_>, output: &mut Output) -> Result<()> {
-        let count = input.count()?;
+        let count = input.chunk::<C::Item>()?;
         output.begin_chunk();
         for _ in 0..count {
             let outcome = caught(|| {
-                let item = input.item::<C::Item>()??;
+                let item = input.part::<C::Item>()??;
                 let result = self.call(item);
-                Ok::<_, Error>(output.item(&Ok::<_, Failure>(result)))
+                Ok::<_, Error>(output.part(&result))
             });
             let failure = match outcome {
                 Ok(Ok(Ok(()))) => continue,
                 Ok(Ok(Err(error)) | Err(error)) => Failure::from(error),
                 Err(panicked) => Failure::Panicked(*panicked),
             };
-            output.item(&Err::<C::Out, _>(failure))?;
+            output.failed::<C::Out>(&failure)?;
         }
         Ok(())
     }

@@ -90,6 +90,13 @@ pub enum Error {
     /// The other end of a connection was closed in the middle of a message, as a rule because its process was killed.
     #[error("the other end was closed in the middle of a message; its process was probably killed")]
     CutOff,
+    /// Both ends of a connection send and wait for room, and neither receives: without this error they would wait for each other for ever.
+    /// The message is not sent.
+    #[error(
+        "both ends of this connection send and neither receives, so that each waits for the other; receive what has come before \
+         more is sent, receive in a thread of its own, or send with send_timeout or try_send"
+    )]
+    BothSend,
     /// A message cannot be sent or received in this way.
     #[error("this message: {0}")]
     Message(&'static str),
@@ -264,6 +271,7 @@ impl From<maniple_engine::Error> for Error {
     fn from(error: maniple_engine::Error) -> Self {
         match error {
             maniple_engine::Error::NotRunning => Error::NotRunning,
+            maniple_engine::Error::BothSend => Error::BothSend,
             maniple_engine::Error::Contact(why) if why.is_authentication() => Error::Authentication(why.to_string()),
             other => Error::Engine(other),
         }

@@ -131,13 +131,15 @@ pub fn serialize<T: AsFd, S: Serializer>(value: &T, serializer: S) -> Result<S::
 /// ```
 /// use std::os::fd::OwnedFd;
 ///
-/// #[derive(serde::Deserialize)]
-/// struct Owned(#[serde(deserialize_with = "maniple::handle::deserialize")] OwnedFd);
+/// #[derive(serde::Deserialize, serde::Serialize)]
+/// struct Owned(
+///     #[serde(deserialize_with = "maniple::handle::deserialize", serialize_with = "maniple::handle::serialize")] OwnedFd,
+/// );
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (sender, receiver) = maniple::pipe::<maniple::Handle<std::fs::File>>()?;
-/// sender.send(&std::fs::File::open("/dev/null")?.into())?;
-/// let Owned(fd) = receiver.cast::<Owned, maniple::Postcard>().recv()?;
+/// let (sender, receiver) = maniple::pipe::<Owned>()?;
+/// sender.send(&Owned(std::fs::File::open("/dev/null")?.into()))?;
+/// let Owned(fd) = receiver.recv()?;
 /// assert_eq!(std::fs::File::from(fd).metadata()?.len(), 0);
 /// # Ok(())
 /// # }

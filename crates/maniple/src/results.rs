@@ -57,25 +57,29 @@ impl Reader {
         mut each: impl FnMut(Result<R>),
     ) -> Option<CallersPanic> {
         let items = settled.items;
-        let task = settled.index;
+        let (task, number) = (settled.index, settled.number);
         match settled.outcome {
             Outcome::Done(incoming) => {
                 let mut read = 0;
                 let all = open(incoming, |input| {
-                    let count = input.count()? as usize;
-                    while read < count.min(items) {
-                        let result = input.item::<Result<R, Failure>>()?;
+                    check_task(input, number)?;
+                    if input.chunk::<R>()? as usize != items {
+                        return Err(Error::Remote(
+                            "a worker answered another number of items than it was given".into(),
+                        ));
+                    }
+                    while read < items {
+                        let result = input.outcome::<R>()?;
                         read += 1;
-                        each(result.and_then(|r| r.map_err(Error::from)));
+                        each(result);
                     }
                     Ok(())
                 });
-                let why = all
-                    .err()
-                    .unwrap_or_else(|| Error::Remote("a worker answered fewer items than it was given".into()));
-                same_for_all(items - read, why, each);
+                if let Err(why) = all {
+                    same_for_all(items - read, why, each);
+                }
             }
-            Outcome::Failed(incoming) => same_for_all(items, said(incoming), each),
+            Outcome::Failed(incoming) => same_for_all(items, said(incoming, number), each),
             Outcome::Unsent(why) => match why.downcast::<CallersPanic>() {
                 Ok(panic) => return Some(*panic),
                 Err(why) => same_for_all(items, unsent(why), each),
@@ -114,9 +118,23 @@ fn same_for_all<R>(items: usize, why: Error, mut each: impl FnMut(Result<R>)) {
     each(Err(why));
 }
 
+/// Sees that an answer was made for the task that it came for.
+fn check_task(input: &mut Input<'_>, number: u64) -> Result<()> {
+    match input.task()? {
+        task if task == number => Ok(()),
+        _ => Err(Error::Remote(
+            "a worker sent the answer to another task; please report it, this is a fault in maniple".into(),
+        )),
+    }
+}
+
 /// What a worker said of a failure.
-fn said(incoming: Incoming) -> Error {
-    match open(incoming, |input| input.item::<Failure>()) {
+fn said(incoming: Incoming, number: u64) -> Error {
+    let read = |input: &mut Input<'_>| {
+        check_task(input, number)?;
+        input.item::<Failure>()
+    };
+    match open(incoming, read) {
         Ok(Ok(failure)) => failure.into(),
         Ok(Err(error)) | Err(error) => error,
     }

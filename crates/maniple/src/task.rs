@@ -30,6 +30,7 @@
 #![cfg_attr(not(feature = "macros"), allow(dead_code))]
 
 use crate::call::{Payload, Plain, Run};
+use crate::codec::short;
 use crate::error::{Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
@@ -213,31 +214,9 @@ fn refused(name: &str, why: impl Into<String>) -> Error {
     Error::Task(Box::new((name.to_owned(), why.into())))
 }
 
-/// A type's name without the modules that its parts are in.
-fn short(name: &str) -> String {
-    let mut text = String::new();
-    let mut rest = name;
-    while let Some(at) = rest.find("::") {
-        text.push_str(&rest[..at]);
-        let module = text.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + 1);
-        text.truncate(module);
-        rest = &rest[at + 2..];
-    }
-    text + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn types_are_named_without_their_modules() {
-        struct Own;
-        assert_eq!(short(type_name::<fn(u8) -> u8>()), "fn(u8) -> u8");
-        let long = type_name::<fn((String, Own)) -> Result<Vec<Own>, std::io::Error>>();
-        assert!(long.contains("::"), "{long}");
-        assert_eq!(short(long), "fn((String, Own)) -> Result<Vec<Own>, Error>");
-    }
 
     #[test]
     fn a_function_that_was_not_registered_cannot_go_to_another_program() {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::events;
 use crate::frame::{Input, Output, open};
 use crate::panic;
-use maniple_engine::pool::{Message, Packer, WorkerLink, worker_handles};
+use maniple_engine::pool::{Message, Packer, Packet, WorkerLink, worker_handles};
 use maniple_engine::sys::{self, Handle};
 use std::collections::HashMap;
 use std::fs::File;
@@ -73,8 +73,20 @@ fn initialize(setup: Vec<Handle>) -> Result<()> {
     let mut output = Output::plain();
     call::receive(&mut input)?.run(&mut input, &mut output)?;
     let mut result = Input::plain(output.bytes());
-    result.count()?;
-    result.item::<Result<(), Failure>>()??.map_err(Error::from)
+    result.chunk::<()>()?;
+    result.outcome::<()>()?
+}
+
+/// What tells of the failure of a whole task. A long text may need memory of its own, of which there may be none.
+fn failed(packer: &Packer, task: u64, error: &Error) -> Result<Packet> {
+    let packed = |error: &Error| {
+        let mut why = Output::new(packer);
+        why.begin_task(task);
+        why.item(&Failure::from(error))?;
+        why.pack()
+    };
+    packed(error)
+        .or_else(|why| packed(&Error::Remote(format!("the task failed, and the reason is too long to be sent: {why}"))))
 }
 
 fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
@@ -92,6 +104,7 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                 let _ = panic::caught(|| drop(gone));
             }
             Message::Task(task) => {
+                output.begin_task(task.number);
                 let ran = open(task.content, |input| match functions.get(&task.func) {
                     Some(Ok(function)) => function.run(input, &mut output),
                     Some(Err(error)) => Err(Error::from(Failure::from(error))),
@@ -99,11 +112,7 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                 });
                 let packed = ran.and_then(|()| output.pack());
                 let ok = packed.is_ok();
-                let packet = packed.or_else(|error| {
-                    let mut why = Output::new(packer);
-                    why.item(&Failure::from(error))?;
-                    why.pack()
-                })?;
+                let packet = packed.or_else(|error| failed(packer, task.number, &error))?;
                 link.reply(task.number, ok, packet)?;
             }
             Message::Stop => return Ok(()),

@@ -153,6 +153,28 @@ fn an_object_lives_until_the_last_proxy_is_dropped_wherever_it_is() {
     eventually("the object goes with the killed child", || living() == 0);
 }
 
+mod this {
+    #[derive(serde::Serialize)]
+    pub(super) struct Same(pub maniple::Proxy<super::Counted>);
+}
+
+mod that {
+    #[derive(serde::Deserialize)]
+    pub(super) struct Same(pub maniple::Proxy<String>);
+}
+
+#[test]
+fn the_server_knows_that_an_object_is_of_another_type_than_its_proxy() {
+    let _dog = watchdog();
+    let manager = Manager::new().unwrap();
+    let mut bytes = Vec::new();
+    // The codec takes them for one type.
+    Postcard::encode(&this::Same(manager.serve(Counted::new, ()).unwrap()), &mut bytes).unwrap();
+    let that::Same(other) = Postcard::decode(&mut &bytes[..]).unwrap();
+    let error = other.call(|_, ()| (), ()).unwrap_err();
+    assert!(error.to_string().contains("another type"), "{error}");
+}
+
 #[test]
 fn a_proxy_can_be_decoded_twice_while_another_is_left() {
     let _dog = watchdog();
@@ -165,10 +187,9 @@ fn a_proxy_can_be_decoded_twice_while_another_is_left() {
     let second: Proxy<Counted> = Postcard::decode(&mut &bytes[..]).unwrap();
     drop((proxy, first));
     second.call(|_, ()| (), ()).unwrap();
-    let other: Proxy<String> = Postcard::decode(&mut &bytes[..]).unwrap();
-    let error = other.call(|_, ()| (), ()).unwrap_err();
+    let error = Postcard::decode::<Proxy<String>>(&mut &bytes[..]).unwrap_err();
     assert!(error.to_string().contains("another type"), "{error}");
-    drop((second, other));
+    drop(second);
     eventually("the object goes", || living() == 0);
     let error = Postcard::decode::<Proxy<Counted>>(&mut &bytes[..]).unwrap_err();
     assert!(error.to_string().contains("no longer has this object"), "{error}");

@@ -224,17 +224,21 @@ fn a_joinable_queue_waits_for_what_was_put_to_be_done() {
     assert_eq!(process.join().unwrap(), Exit::Code(0));
 }
 
+/// Another `Envelope` than that of the test below, which the codec takes for the same.
+mod wrong {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    pub struct Envelope(pub maniple::Queue<u32>);
+}
+
 #[test]
 fn a_value_of_another_type_is_an_error_and_the_next_one_is_not() {
     let _dog = watchdog();
     #[derive(Serialize, Deserialize)]
     struct Envelope(Queue<(u32, String)>);
-    #[derive(Serialize, Deserialize)]
-    struct Wrong(Queue<u32>);
     let (a, b) = pipe::<Envelope>().unwrap();
     let queue = Queue::new().unwrap();
     a.send(&Envelope(queue.clone())).unwrap();
-    let other = b.cast::<Wrong, maniple::Postcard>().recv().unwrap().0;
+    let other = b.cast::<wrong::Envelope, maniple::Postcard>().recv().unwrap().0;
     queue.put(&(1, "more".into())).unwrap();
     assert!(matches!(other.get(), Err(Error::Codec { what: "decoded", .. })));
     other.put(&9).unwrap();

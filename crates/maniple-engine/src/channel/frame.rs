@@ -7,6 +7,7 @@
 //! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
 
 pub use super::lookout::Lookout;
+use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
 use crate::sys::ready::{self, Interest};
 use crate::sys::{Handle, stream};
@@ -65,32 +66,62 @@ pub fn send(
     handles: &[BorrowedFd<'_>],
     interrupted: Interrupted<'_, '_>,
 ) -> Result<()> {
-    send_by(stream::write, fd, body, handles, interrupted)
+    let write = |parts: &[IoSlice<'_>], handles: &[BorrowedFd<'_>]| {
+        let write = || match (parts, handles) {
+            (parts, []) => stream::write(fd, parts),
+            (parts, _) => stream::write_with(fd, &parts[0], handles),
+        };
+        let sent = retry(interrupted, write, WHAT_SEND)?;
+        check(sent < parts.iter().map(|part| part.len()).sum(), interrupted)?;
+        Ok(Some(sent))
+    };
+    send_by(write, body, handles).map(|_| ())
 }
 
-/// The same over a socket, without the signal that a closed other end otherwise has for a process that does not ignore it.
+/// The same over a socket, without the signal that a closed other end otherwise has for a process that does not ignore it. Waits for
+/// the message's first room until then. False: there was none, and nothing is sent.
 ///
 /// # Errors
-/// As [`send`].
-pub fn send_quietly(
-    fd: BorrowedFd<'_>,
+/// [`Error::BothSend`] where the other end waits in the same way. In the middle of a message, the connection is of no more use, and is
+/// closed in this direction.
+pub fn send_until(
+    socket: BorrowedFd<'_>,
     body: &[u8],
     handles: &[BorrowedFd<'_>],
-    interrupted: Interrupted<'_, '_>,
-) -> Result<()> {
-    send_by(stream::write_quietly, fd, body, handles, interrupted)
+    until: Until,
+    receivers: Receivers,
+) -> Result<bool> {
+    let mut begun = false;
+    let mut waiting = Waiting::new(socket, until, receivers);
+    let write = |parts: &[IoSlice<'_>], handles: &[BorrowedFd<'_>]| {
+        loop {
+            if let Some(sent) = retry(&mut || false, || stream::write_now(socket, parts, handles), WHAT_SEND)? {
+                if !begun {
+                    begun = true;
+                    waiting.commit();
+                }
+                return Ok(Some(sent));
+            }
+            if !waiting.wait()? {
+                return Ok(None);
+            }
+        }
+    };
+    let sent = send_by(write, body, handles);
+    if begun && matches!(sent, Err(Error::BothSend)) {
+        let _ = stream::shut(socket, false);
+    }
+    sent
 }
 
-type Write = fn(BorrowedFd<'_>, &[IoSlice<'_>]) -> io::Result<usize>;
+const WHAT_SEND: &str = "send a message";
 
+/// Has `write` write it, piece by piece, the handles with the first one. False: `write` gave up.
 fn send_by(
-    write: Write,
-    fd: BorrowedFd<'_>,
+    mut write: impl FnMut(&[IoSlice<'_>], &[BorrowedFd<'_>]) -> Result<Option<usize>>,
     body: &[u8],
-    handles: &[BorrowedFd<'_>],
-    interrupted: Interrupted<'_, '_>,
-) -> Result<()> {
-    const WHAT: &str = "send a message";
+    mut handles: &[BorrowedFd<'_>],
+) -> Result<bool> {
     let (head, n) = prefix(body.len());
     let mut head = &head[..n];
     let mut body = body;
@@ -105,24 +136,21 @@ fn send_by(
         long = [head, body].concat();
         (head, body) = (&long, &[]);
     }
-    if !handles.is_empty() {
-        let sent = retry(interrupted, || stream::write_with(fd, head, handles), WHAT)?;
-        head = &head[sent..];
-    }
     while !(head.is_empty() && body.is_empty()) {
-        let sent = if body.is_empty() {
-            retry(interrupted, || write(fd, &[IoSlice::new(head)]), WHAT)?
+        let sent = if body.is_empty() || !handles.is_empty() {
+            write(&[IoSlice::new(head)], handles)?
         } else if head.is_empty() {
-            retry(interrupted, || write(fd, &[IoSlice::new(body)]), WHAT)?
+            write(&[IoSlice::new(body)], handles)?
         } else {
-            retry(interrupted, || write(fd, &[IoSlice::new(head), IoSlice::new(body)]), WHAT)?
+            write(&[IoSlice::new(head), IoSlice::new(body)], handles)?
         };
+        let Some(sent) = sent else { return Ok(false) };
+        handles = &[];
         let from_head = sent.min(head.len());
         head = &head[from_head..];
         body = &body[sent - from_head..];
-        check(!(head.is_empty() && body.is_empty()), interrupted)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a

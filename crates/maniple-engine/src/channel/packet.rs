@@ -5,6 +5,7 @@
 
 use super::frame::Until;
 pub use super::lookout::Lookout;
+use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
 use crate::sys::ready::{self, Interest};
 use crate::sys::{Handle, stream};
@@ -14,9 +15,26 @@ use std::os::fd::BorrowedFd;
 /// Bytes of a packet at most: several have room in the system's buffer, and up to here a system call is faster than shared memory.
 pub const MOST: usize = 48 * 1024;
 
-/// Sends a packet, waiting for room if `wait`; otherwise gives whether there was some.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>], wait: bool) -> Result<bool> {
-    stream::send_packet(socket, bytes, handles, wait).doing("send a message")
+/// Sends a packet, waiting for room. False: there was none until the time was up, and nothing is sent.
+///
+/// # Errors
+/// [`Error::BothSend`] where the other end waits in the same way.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    handles: &[BorrowedFd<'_>],
+    until: Until,
+    receivers: Receivers,
+) -> Result<bool> {
+    let mut waiting = None;
+    loop {
+        if stream::send_packet(socket, bytes, handles).doing("send a message")? {
+            return Ok(true);
+        }
+        if !waiting.get_or_insert_with(|| Waiting::new(socket, until, receivers)).wait()? {
+            return Ok(false);
+        }
+    }
 }
 
 /// Receives the next packet into the start of `bytes`, and the handles that come with it; gives its length. `None`: the time is up.

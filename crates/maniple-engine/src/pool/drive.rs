@@ -120,7 +120,7 @@ impl Inner {
                 }
                 Err(why) => {
                     if let Some(index) = st.sched.add_settled(job, items) {
-                        st.settle(job, Settled { index, items, outcome: Outcome::Unsent(why) });
+                        st.settle(job, Settled { index, number: 0, items, outcome: Outcome::Unsent(why) });
                     }
                 }
             }
@@ -260,7 +260,7 @@ impl Inner {
                                 let done = said.kind == kind::DONE;
                                 let outcome =
                                     if done { Outcome::Done(said.content) } else { Outcome::Failed(said.content) };
-                                st.settle(job, Settled { index, items, outcome });
+                                st.settle(job, Settled { index, number: said.number, items, outcome });
                                 Ok(())
                             }
                             // After a termination, or when the pool was given up, the scheduler knows nothing of what still runs.
@@ -359,7 +359,7 @@ impl Inner {
                     (Dropped::Lost(_), Some(loss), _) | (Dropped::Broken, _, Some(loss)) => Outcome::Lost(loss.clone()),
                     _ => Outcome::Cancelled,
                 };
-                st.settle(job, Settled { index, items, outcome });
+                st.settle(job, Settled { index, number: 0, items, outcome });
             }
             Command::Ended(job) => {
                 let Some(j) = st.jobs.get_mut(&job) else { return };
@@ -418,7 +418,7 @@ impl Inner {
                 // Not this worker's fault, and another would fare no better: the task ends here.
                 st.unplanned = true;
                 if let Some((job, index, items)) = sched.unsendable(worker, number) {
-                    st.settle(job, Settled { index, items, outcome: Outcome::Unsent(Box::new(error)) });
+                    st.settle(job, Settled { index, number: 0, items, outcome: Outcome::Unsent(Box::new(error)) });
                 }
             }
         }

@@ -61,6 +61,9 @@ pub enum LossCause {
 pub struct Settled {
     /// Its number in the job, from 0.
     pub index: u64,
+    /// Its number as the worker that answered knows it ([`Task::number`](super::Task::number)), so that a front can see whether the
+    /// content was made for this task; 0: no worker answered.
+    pub number: u64,
     /// How many items it had.
     pub items: usize,
     /// How it ended.

@@ -41,13 +41,22 @@ impl Hub {
     /// No shared memory or no descriptor left.
     pub fn create_link(&self) -> Result<(WorkerId, Vec<Handle>)> {
         self.check()?;
-        let (link, handles) = HubLink::create(&self.shared().desk, self.shared().tapped).inspect_err(|error| {
+        self.try_create_link().inspect_err(|error| {
             let mut st = self.lock();
             st.broken = Some(Arc::new(Loss::unstarted(error.to_string())));
             st.sched.start_failed();
             self.shared().advance(&mut st);
             self.shared().stir(&mut st);
-        })?;
+        })
+    }
+
+    /// The same for a front that tries again later if there is an error: the hub does not count it, and goes on to wait for the worker.
+    ///
+    /// # Errors
+    /// As [`Hub::create_link`].
+    pub fn try_create_link(&self) -> Result<(WorkerId, Vec<Handle>)> {
+        self.check()?;
+        let (link, handles) = HubLink::create(&self.shared().desk, self.shared().tapped)?;
         let mut st = self.lock();
         let worker = st.sched.worker_started();
         let peer = Peer {
@@ -110,6 +119,15 @@ impl Hub {
         st.broken.get_or_insert_with(|| Arc::new(Loss::unstarted(String::new())));
         st.peers.remove(worker);
         st.sched.worker_gone(worker, |_| false);
+        self.shared().advance(&mut st);
+        self.shared().stir(&mut st);
+    }
+
+    /// The same where the front tries again later, with another link: the hub does not count it, and goes on to wait for a worker.
+    pub fn postpone(&self, worker: WorkerId) {
+        let mut st = self.lock();
+        st.peers.remove(worker);
+        st.sched.worker_postponed(worker);
         self.shared().advance(&mut st);
         self.shared().stir(&mut st);
     }

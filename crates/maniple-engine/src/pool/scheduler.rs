@@ -164,6 +164,16 @@ impl<P> Scheduler<P> {
         }
     }
 
+    /// A worker could not be started for want of something; the outside will try again by itself.
+    pub fn worker_postponed(&mut self, worker: WorkerId) {
+        let Some(w) = self.workers.remove(worker) else { return };
+        // A terminated pool waits for nobody new.
+        self.asked += usize::from(self.state != State::Terminated);
+        for task in w.assigned.into_iter().rev() {
+            self.give_back(task);
+        }
+    }
+
     fn failed_start(&mut self) {
         self.failed_starts += 1;
         if self.failed_starts > self.config.processes.max(2) && self.state != State::Terminated {

@@ -9,6 +9,7 @@
 //! | `memory::{create, duplicate, close_on_exec, resize, release, read_at, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
 //! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
+//! | `standoff::{unread, Unread, Other, Said}` | what lies unreceived at both ends of a connection; saying that an end waits, and seeing that the other one says it |
 //! | `socket` | local and network sockets: listen, accept, connect, whether a listener has taken a client; random bytes |
 //! | `folder::Folder` | a folder for a socket that only this user can enter; swept out after its process was killed |
 //! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
@@ -18,6 +19,7 @@
 //! | `tap::{pair, redirect, drain}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
 //! | `process` | children: start, wait, signal, lifeline, ending after the maker (see [`crate::process`]) |
+//! | `is_shortage` | whether an error says that something ran out which may be there again later |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
 //! | `is_first_thread` | whether the calling thread is the process's first |
 

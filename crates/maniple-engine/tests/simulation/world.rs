@@ -194,6 +194,15 @@ impl World {
             return self.advance();
         }
         let worker = self.sched.worker_started();
+        if !self.ledger.terminated && self.rng.per_mille(self.traits.start_fails) {
+            note!(self, "{worker:?} cannot be started now, and is tried again later");
+            self.count("start postponed");
+            self.sched.worker_postponed(worker);
+            self.starts += 1;
+            let after = Traits::delay(&mut self.rng, self.traits.boot);
+            self.later(after, Event::Start);
+            return self.advance();
+        }
         note!(self, "{worker:?} is started");
         self.peers.insert(worker, Peer::new(self.traits.link));
         let boot = Traits::delay(&mut self.rng, self.traits.boot);

@@ -71,7 +71,7 @@ pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>)> {
 }
 
 impl<T: Serialize, C: Codec> Sender<T, C> {
-    /// Sends a value. Waits while there is no room for it.
+    /// Sends a value. Waits while there is no room for it: a channel holds what a [`pipe`](crate::pipe) does.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -85,7 +85,43 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// # Errors
     /// [`Error::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
-        self.line.send::<C, T>(value)
+        self.line.send::<C, T>(value, Until::Ever).map(|_| ())
+    }
+
+    /// Sends a value if there is room for it now. False: there is none, and nothing was sent.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// while sender.try_send(&1)? {}
+    /// assert_eq!(receiver.recv()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Sender::send).
+    pub fn try_send(&self, value: &T) -> Result<bool> {
+        self.line.send::<C, T>(value, Until::Now)
+    }
+
+    /// Sends a value, waiting at most `timeout` for room. False: there was none, and nothing was sent.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// while sender.send_timeout(&1, Duration::from_millis(1))? {}
+    /// assert_eq!(receiver.recv()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Sender::send).
+    pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<bool> {
+        self.line.send::<C, T>(value, Until::after(timeout))
     }
 
     /// The same as a future; see [`Connection::send_async`](crate::Connection::send_async).

@@ -51,10 +51,22 @@ const WHAT: &str = "a Connection";
 ///
 /// # The other end
 /// [`recv`](Connection::recv) gives [`Error::Closed`] when every copy of the other end is closed, its processes having ended counted in,
-/// and what it sent has been received; [`send`](Connection::send) at once. As long as nobody receives, `send` waits once the system's
-/// buffer is full (some hundred small messages). Of a pipe's message, nobody ever sees a part: one that was killed has sent it or not.
+/// and what it sent has been received; [`send`](Connection::send) at once. Of a pipe's message, nobody ever sees a part: one that was killed has sent it or not.
 /// Over a stream, [`Error::CutOff`] tells of one that was killed in the middle of a message; and a message that has begun is waited for to
 /// its end, by futures and calls with a time limit as well.
+///
+/// # When both ends send
+/// As long as nobody receives, `send` waits once the line is full. A [`pipe`] holds some 270 small messages in each direction, and fewer
+/// of more than 200 bytes: 200 kB in all. What is longer than 48 KiB lies in shared memory and counts as a small message there. A
+/// socket holds what its buffers do. [`try_send`](Connection::try_send) and [`send_timeout`](Connection::send_timeout) wait
+/// less.
+///
+/// Two ends that each send more than that before they receive anything would wait for each other for ever. Once both directions have
+/// been full for some seconds and nothing moves, `send` is an [`Error::BothSend`] instead, as a rule at both ends. A message that is not
+/// sent yet can be sent later, after what has come was received. (Of a stream, an end that was in the middle of a message is closed for
+/// sending.) A slow receiver is none of that: where another thread or a future receives from this end, `send` waits as long as it takes.
+/// Where the system does not say how full the other end is, or a copy of this end has gone to another process, it takes a minute.
+/// Between other machines too.
 ///
 /// Several threads may use one end, and so may several processes that have copies of a pipe's end. Over a stream these have to agree
 /// whose turn it is to receive, because a message does not arrive as one.
@@ -64,6 +76,9 @@ pub struct Connection<T, C: Codec = Postcard> {
 }
 
 /// Two ends of a new line. What is sent into one is received from the other.
+///
+/// Each direction holds some 270 small messages that nobody has received, 200 kB at most; then [`send`](Connection::send) waits. Both ends
+/// have to receive now and then: [when both only send](Connection#when-both-ends-send), that is an error.
 ///
 /// ```
 /// use maniple::Bytes;
@@ -115,7 +130,8 @@ impl<T, C: Codec> Connection<T, C> {
         Connection { line, types: PhantomData }
     }
 
-    /// The same end for values of another type, or in another codec.
+    /// The same end for values of another type, or in another codec. What is on its way is received as what it was sent as, so both ends
+    /// have to change together; where they do not, there is an error, [what is borrowed](Postcard#types) excepted.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -164,9 +180,28 @@ impl<T, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Closed`] if nobody can receive them.
+    /// [`Error::Closed`] if nobody can receive them, [`Error::BothSend`] as with [`send`](Connection::send).
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
-        self.line.send_bytes(bytes)
+        self.line.send_bytes(bytes, Until::Ever).map(|_| ())
+    }
+
+    /// The same, waiting at most `timeout` for room. False: there was none, and nothing was sent.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<()>()?;
+    /// while a.send_bytes_timeout(b"more", Duration::from_millis(1))? {}
+    /// assert_eq!(b.recv_bytes()?, b"more");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Connection::send_timeout).
+    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<bool> {
+        self.line.send_bytes(bytes, Until::after(timeout))
     }
 
     /// Receives a message as bytes.
@@ -240,7 +275,8 @@ impl<T, C: Codec> Connection<T, C> {
 }
 
 impl<T: Serialize, C: Codec> Connection<T, C> {
-    /// Sends a value. Waits while there is no room for it.
+    /// Sends a value. Waits while there is no room for it, but not for an end that waits for this one (see
+    /// [above](Connection#when-both-ends-send)).
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -254,12 +290,57 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
+    /// [`Error::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded, [`Error::BothSend`] if both ends send and
+    /// neither receives; nothing was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
-        self.line.send::<C, T>(value)
+        self.line.send::<C, T>(value, Until::Ever).map(|_| ())
     }
 
-    /// The same as a future, with any executor. One that is dropped has sent nothing.
+    /// Sends a value if there is room for it now. False: there is none, and nothing was sent.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u32>()?;
+    /// let mut held = 0;
+    /// while a.try_send(&held)? {
+    ///     held += 1;
+    /// }
+    /// assert!(held > 100);
+    /// assert_eq!(b.recv()?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Connection::send).
+    pub fn try_send(&self, value: &T) -> Result<bool> {
+        self.line.send::<C, T>(value, Until::Now)
+    }
+
+    /// Sends a value, waiting at most `timeout` for room. False: there was none, and nothing was sent.
+    ///
+    /// Over a stream ([`from_stream`](Connection::from_stream)) that is the limit for the beginning of the message.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// while a.send_timeout(&1, Duration::from_millis(1))? {}
+    /// while b.try_recv()?.is_some() {}
+    /// assert!(a.send_timeout(&2, Duration::from_secs(1))?);
+    /// assert_eq!(b.recv()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Connection::send).
+    pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<bool> {
+        self.line.send::<C, T>(value, Until::after(timeout))
+    }
+
+    /// The same as [`send`](Connection::send) as a future, with any executor. One that is dropped has sent nothing.
     ///
     /// Over a socket of somebody else's ([`from_stream`](Connection::from_stream)) it waits for the first room only: what of a long message
     /// does not fit then is written by the thread that polls.

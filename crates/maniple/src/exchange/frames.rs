@@ -4,6 +4,7 @@
 //! with large buffers or descriptors beside it is a *parcel* (the engine's `channel::parcel`), which only another end of this crate can
 //! take. A receiver marks its end, where that is a local socket's; a sender looks for the mark before it sends a large buffer so.
 
+use super::attendance::Attendance;
 use super::line::{beginning, continuing, decode, lock, sending};
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
@@ -11,15 +12,15 @@ use crate::error::{Error, Result};
 use maniple_engine::channel::frame::{self, Lookout, Until};
 use maniple_engine::channel::parcel::{self, Load, Outbox};
 use maniple_engine::sys::stream::{self, Kind};
-use maniple_engine::sys::wire;
+use maniple_engine::sys::{ready, wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-/// How long somebody with a time limit sleeps who finds another thread receiving.
+/// How long somebody with a time limit sleeps who finds another thread at work.
 const AGAIN: Duration = Duration::from_millis(1);
 
 /// One end.
@@ -33,6 +34,7 @@ pub(super) struct Frames {
     sending: Mutex<Option<Outbox>>,
     receiving: Mutex<()>,
     lookout: Lookout,
+    pub(super) attendance: Attendance,
 }
 
 /// A message as it came.
@@ -55,6 +57,7 @@ impl Frames {
             sending: Mutex::new(None),
             receiving: Mutex::new(()),
             lookout: Lookout::default(),
+            attendance: Attendance::default(),
         }
     }
 
@@ -76,27 +79,30 @@ impl Frames {
 
     // ---- sending ----
 
-    fn write(&self, content: &[u8], handles: &[BorrowedFd<'_>]) -> maniple_engine::Result<()> {
-        match self.kind {
-            Kind::Other => frame::send(self.end.as_fd(), content, handles, &mut || false),
-            _ => frame::send_quietly(self.end.as_fd(), content, handles, &mut || false),
+    /// False: there was no room for its beginning until then.
+    fn write(&self, content: &[u8], handles: &[BorrowedFd<'_>], until: Until) -> maniple_engine::Result<bool> {
+        let end = self.end.as_fd();
+        if self.kind == Kind::Other {
+            return Ok(room(end, until)? && frame::send(end, content, handles, &mut || false).map(|()| true)?);
         }
+        frame::send_until(end, content, handles, until, self.attendance.receivers())
     }
 
-    pub(super) fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
-        let _held = lock(&self.sending);
-        self.write(bytes, &[]).map_err(sending)
+    pub(super) fn send_bytes(&self, bytes: &[u8], until: Until) -> Result<bool> {
+        let Some(_held) = turn(&self.sending, until) else { return Ok(false) };
+        self.write(bytes, &[], until).map_err(sending)
     }
 
-    pub(super) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
-        let mut kept = lock(&self.sending);
+    /// Sends a value; false: there was no room for its beginning until then.
+    pub(super) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
+        let Some(mut kept) = turn(&self.sending, until) else { return Ok(false) };
         if !C::BESIDE || self.kind != Kind::Local {
             let mut bytes = Vec::with_capacity(128);
             baggage::encode::<C, T>(value, &mut bytes, &mut Sink::default())?;
-            return self.write(&bytes, &[]).map_err(sending);
+            return self.write(&bytes, &[], until).map_err(sending);
         }
         if !self.takes_parcels() {
-            return self.send_without_blocks::<C, T>(value);
+            return self.send_without_blocks::<C, T>(value, until);
         }
         let outbox = match kept.take() {
             Some(outbox) => outbox,
@@ -106,9 +112,11 @@ impl Frames {
         let mut sink = Sink::parcel(outbox);
         let encoded = baggage::encode::<C, T>(value, &mut bytes, &mut sink);
         let handles = sink.take_handles();
-        let Some((mut outbox, load)) = sink.take_parcel() else { return encoded };
+        let Some((mut outbox, load)) = sink.take_parcel() else {
+            return encoded.and(Err(Error::Message("its large buffers were lost while it was encoded")));
+        };
         let sent = match encoded {
-            Ok(()) => self.send_parcel(&load, &bytes, &handles),
+            Ok(()) => self.send_parcel(&load, &bytes, &handles, until),
             Err(error) => {
                 *kept = Some(outbox);
                 return Err(error);
@@ -118,7 +126,12 @@ impl Frames {
             Err(maniple_engine::Error::Os { source, .. }) if wire::is_crowded(&source) && !load.is_empty() => {
                 outbox.unsent(load);
                 *kept = Some(outbox);
-                self.send_without_blocks::<C, T>(value)
+                self.send_without_blocks::<C, T>(value, until)
+            }
+            Ok(false) => {
+                outbox.unsent(load);
+                *kept = Some(outbox);
+                Ok(false)
             }
             other => {
                 outbox.sent(load);
@@ -129,22 +142,28 @@ impl Frames {
     }
 
     /// Sends a value with its large buffers inside.
-    fn send_without_blocks<C: Codec, T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
+    fn send_without_blocks<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
         let (mut bytes, mut sink) = (Vec::with_capacity(128), Sink::handles());
         baggage::encode::<C, T>(value, &mut bytes, &mut sink)?;
-        self.send_parcel(&Load::default(), &bytes, &sink.take_handles()).map_err(sending)
+        self.send_parcel(&Load::default(), &bytes, &sink.take_handles(), until).map_err(sending)
     }
 
-    fn send_parcel(&self, load: &Load, bytes: &[u8], handles: &[OwnedFd]) -> maniple_engine::Result<()> {
+    fn send_parcel(
+        &self,
+        load: &Load,
+        bytes: &[u8],
+        handles: &[OwnedFd],
+        until: Until,
+    ) -> maniple_engine::Result<bool> {
         if load.is_empty() && handles.is_empty() {
-            return self.write(bytes, &[]);
+            return self.write(bytes, &[], until);
         }
         let mut content = Vec::with_capacity(load.head_len() + bytes.len());
         load.write_head(handles.len() as u32, &mut content);
         content.extend_from_slice(bytes);
         let mut going = load.handles();
         going.extend(handles.iter().map(AsFd::as_fd));
-        self.write(&content, &going)
+        self.write(&content, &going, until)
     }
 
     // ---- receiving ----
@@ -152,19 +171,8 @@ impl Frames {
     /// Waits for the next message. `None`: the time is up.
     fn receive(&self, until: Until, limit: u64) -> Result<Option<Message>> {
         let socket = self.kind != Kind::Other;
-        let _held = loop {
-            match until {
-                Until::Ever => break lock(&self.receiving),
-                _ => match self.receiving.try_lock() {
-                    Ok(held) => break held,
-                    Err(std::sync::TryLockError::Poisoned(held)) => break held.into_inner(),
-                    Err(std::sync::TryLockError::WouldBlock) => match until.left() {
-                        Some(Duration::ZERO) => return Ok(None),
-                        left => std::thread::sleep(left.map_or(AGAIN, |left| left.min(AGAIN))),
-                    },
-                },
-            }
-        };
+        self.attendance.receives();
+        let Some(_held) = turn(&self.receiving, until) else { return Ok(None) };
         let (mut content, mut handles) = (Vec::new(), Vec::new());
         let bring = (self.kind == Kind::Local).then_some(&mut handles);
         let length = frame::receive_length_until(self.end.as_fd(), socket, until, &self.lookout, bring, &mut || false)
@@ -200,6 +208,37 @@ impl Frames {
             (Source::parcel(opened.buffers, opened.others), opened.at)
         };
         decode::<C, T>(&content[at..], &mut source).map(Some)
+    }
+}
+
+/// This thread's turn; `None`: the time is up.
+fn turn<T>(mutex: &Mutex<T>, until: Until) -> Option<MutexGuard<'_, T>> {
+    loop {
+        match until {
+            Until::Ever => return Some(lock(mutex)),
+            _ => match mutex.try_lock() {
+                Ok(held) => return Some(held),
+                Err(TryLockError::Poisoned(held)) => return Some(held.into_inner()),
+                Err(TryLockError::WouldBlock) => match until.left() {
+                    Some(Duration::ZERO) => return None,
+                    left => std::thread::sleep(left.map_or(AGAIN, |left| left.min(AGAIN))),
+                },
+            },
+        }
+    }
+}
+
+/// Waits until something can be written.
+pub(super) fn room(end: BorrowedFd<'_>, until: Until) -> maniple_engine::Result<bool> {
+    let doing = |source| maniple_engine::Error::Os { doing: "wait for a pipe's room", source };
+    loop {
+        let left = until.left();
+        if left.is_none() || ready::wait(&mut [ready::Interest::room(end)], left).map_err(doing)? > 0 {
+            return Ok(true);
+        }
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(false);
+        }
     }
 }
 

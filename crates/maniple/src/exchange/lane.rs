@@ -74,7 +74,7 @@ impl Lane {
     /// Sends a note. The writers' lock is held. False: there is no room.
     pub(super) fn send(&self, position: u64, nonce: u64, handles: &[OwnedFd]) -> maniple_engine::Result<bool> {
         let handles: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
-        match stream::send_packet(self.into.as_fd(), &note(position, nonce), &handles, false) {
+        match stream::send_packet(self.into.as_fd(), &note(position, nonce), &handles) {
             Err(e) if wire::is_crowded(&e) => Ok(false),
             other => other.map_err(failed("put descriptors into a queue")),
         }

@@ -1,19 +1,20 @@
 //! One end of a line of messages, whatever their type and whichever way they travel.
 
-use super::frames::Frames;
+use super::attendance::Attendance;
+use super::frames::{Frames, room};
 use super::packets::Packets;
 use super::reactor::{until_done, until_some};
 use crate::baggage::{self, Source};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
+use maniple_engine::channel::room::Waiting;
 use maniple_engine::sys::ready;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// One end.
 #[derive(Debug)]
@@ -87,10 +88,18 @@ impl Line {
         }
     }
 
-    pub(crate) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
+    /// Sends a value. False: there was no room until then.
+    pub(crate) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
         match self {
-            Line::Packets(line) => line.send::<C, T>(value),
-            Line::Frames(line) => line.send::<C, T>(value),
+            Line::Packets(line) => line.send::<C, T>(value, until),
+            Line::Frames(line) => line.send::<C, T>(value, until),
+        }
+    }
+
+    fn attendance(&self) -> &Attendance {
+        match self {
+            Line::Packets(line) => &line.attendance,
+            Line::Frames(line) => &line.attendance,
         }
     }
 
@@ -99,26 +108,25 @@ impl Line {
         match self {
             Line::Packets(line) => {
                 let mut outgoing = line.prepare::<C, T>(value)?;
-                until_done(line.as_fd(), || line.post(&mut outgoing, false)).await
+                patiently(line.as_fd(), &line.attendance, || line.post(&mut outgoing, Until::Now)).await
             }
             Line::Frames(line) => {
-                let doing = |source| maniple_engine::Error::Os { doing: "wait for a pipe's room", source };
-                let room = || ready::wait(&mut [ready::Interest::room(line.as_fd())], Some(Duration::ZERO));
-                until_done(line.as_fd(), || Ok(room().map_err(doing)? > 0)).await?;
-                line.send::<C, T>(value)
+                patiently(line.as_fd(), &line.attendance, || Ok(room(line.as_fd(), Until::Now)?)).await?;
+                line.send::<C, T>(value, Until::Ever).map(|_| ())
             }
         }
     }
 
     /// The same as a future.
     pub(crate) async fn recv_async<C: Codec, T: DeserializeOwned>(&self) -> Result<T> {
+        self.attendance().receives_in_turns();
         until_some(self.as_fd(), || self.recv::<C, T>(Until::Now)).await
     }
 
-    pub(crate) fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn send_bytes(&self, bytes: &[u8], until: Until) -> Result<bool> {
         match self {
-            Line::Packets(line) => line.send_bytes(bytes),
-            Line::Frames(line) => line.send_bytes(bytes),
+            Line::Packets(line) => line.send_bytes(bytes, until),
+            Line::Frames(line) => line.send_bytes(bytes, until),
         }
     }
 
@@ -139,6 +147,7 @@ impl Line {
 
     /// Whether a message, or the end, can be had without waiting.
     pub(crate) fn poll(&self, until: Until) -> Result<bool> {
+        self.attendance().receives();
         loop {
             let left = until.left();
             let mut interest = [ready::Interest::new(self.as_fd())];
@@ -162,12 +171,30 @@ impl AsFd for Line {
     }
 }
 
+/// Tries until it is done, each time that `end` has room, but not where the other end waits in the same way.
+async fn patiently(
+    end: BorrowedFd<'_>,
+    attendance: &Attendance,
+    mut attempt: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let mut waiting = Waiting::new(end, Until::Ever, attendance.receivers());
+    let attempt = || {
+        let done = attempt()?;
+        if !done {
+            waiting.look()?;
+        }
+        Ok(done)
+    };
+    until_done(end, attempt).await
+}
+
 /// How an end goes into a value: what it is of, and its descriptor's number.
 pub(crate) fn serialize<S: serde::Serializer>(
     what: &'static str,
     line: &Line,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
+    line.attendance().give_away();
     (matches!(line, Line::Packets(_)), baggage::send_handle::<S::Error>(what, line.as_fd())?).serialize(serializer)
 }
 

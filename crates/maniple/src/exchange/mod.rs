@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `line` | one end of a line of messages, whatever their type; `packets`, `frames`: the two ways they travel |
+//! | `attendance` | who receives from an end, for a sender that waits |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel()`]: one direction |
 //! | `queue` | [`Queue`]: any number of processes on both sides; `queues`: [`JoinableQueue`], [`SimpleQueue`] |
@@ -15,6 +16,7 @@
 //! What may not be known here: who starts the processes, and what is called in them. An end travels as its descriptor.
 
 mod address;
+mod attendance;
 mod authkey;
 mod channel;
 mod connection;

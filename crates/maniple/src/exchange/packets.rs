@@ -8,6 +8,7 @@
 //! The first byte tells. A head is that of the engine's `channel::parcel`. A packet comes as one or not at all, so a death leaves nothing
 //! in pieces, and several processes can use copies of one end.
 
+use super::attendance::Attendance;
 use super::line::{beginning, decode, lock, sending};
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
@@ -33,6 +34,7 @@ pub(crate) struct Packets {
     outbox: Mutex<Option<Outbox>>,
     buffer: Mutex<Option<Box<[u8]>>>,
     lookout: Lookout,
+    pub(super) attendance: Attendance,
 }
 
 /// A message on its way out.
@@ -64,7 +66,13 @@ impl Packets {
     }
 
     pub(super) fn over(end: OwnedFd) -> Packets {
-        Packets { end, outbox: Mutex::new(None), buffer: Mutex::new(None), lookout: Lookout::default() }
+        Packets {
+            end,
+            outbox: Mutex::new(None),
+            buffer: Mutex::new(None),
+            lookout: Lookout::default(),
+            attendance: Attendance::default(),
+        }
     }
 
     pub(super) fn into_end(self) -> OwnedFd {
@@ -82,9 +90,20 @@ impl Packets {
         *lock(&self.outbox) = Some(outbox);
     }
 
-    pub(super) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
-        let mut outgoing = self.prepare::<C, T>(value)?;
-        self.post(&mut outgoing, true).map(|_| ())
+    /// Sends a value; false: there was no room until then.
+    pub(super) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
+        let outgoing = self.prepare::<C, T>(value)?;
+        self.post_whole(outgoing, until)
+    }
+
+    fn post_whole(&self, mut outgoing: Outgoing, until: Until) -> Result<bool> {
+        let posted = self.post(&mut outgoing, until);
+        if !(outgoing.load.is_empty() || matches!(posted, Ok(true))) {
+            let mut outbox = self.outbox()?;
+            outbox.unsent(outgoing.load);
+            self.keep(outbox);
+        }
+        posted
     }
 
     /// Makes a message of a value.
@@ -134,15 +153,16 @@ impl Packets {
         Ok(Outgoing { packet, load, handles })
     }
 
-    /// Sends it. False: there is no room now, and `wait` says not to wait for any.
-    pub(super) fn post(&self, outgoing: &mut Outgoing, wait: bool) -> Result<bool> {
+    /// Sends it. False: there was no room until then.
+    pub(super) fn post(&self, outgoing: &mut Outgoing, until: Until) -> Result<bool> {
+        let receivers = self.attendance.receivers();
         let Outgoing { packet, load, handles } = outgoing;
         if load.is_empty() && handles.is_empty() {
-            return packet::send(self.end.as_fd(), packet, &[], wait).map_err(sending);
+            return packet::send(self.end.as_fd(), packet, &[], until, receivers).map_err(sending);
         }
         let mut going = load.handles();
         going.extend(handles.iter().map(AsFd::as_fd));
-        match packet::send(self.end.as_fd(), packet, &going, wait) {
+        match packet::send(self.end.as_fd(), packet, &going, until, receivers) {
             Ok(true) => {
                 let mut outbox = self.outbox()?;
                 outbox.sent(std::mem::take(load));
@@ -156,10 +176,10 @@ impl Packets {
         }
     }
 
-    pub(super) fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn send_bytes(&self, bytes: &[u8], until: Until) -> Result<bool> {
         let mut packet = Vec::with_capacity(1 + bytes.len().min(packet::MOST));
         packet.push(PLAIN);
-        let mut outgoing = if bytes.len() < packet::MOST {
+        let outgoing = if bytes.len() < packet::MOST {
             packet.extend_from_slice(bytes);
             Outgoing { packet, load: Load::default(), handles: Vec::new() }
         } else {
@@ -171,13 +191,14 @@ impl Packets {
             load.write_head(0, &mut packet);
             Outgoing { packet, load, handles: Vec::new() }
         };
-        self.post(&mut outgoing, true).map(|_| ())
+        self.post_whole(outgoing, until)
     }
 
     // ---- receiving ----
 
     /// Waits for the next message and has `read` read it. `None`: the time is up.
     fn receive<R>(&self, until: Until, read: impl FnOnce(Incoming<'_>) -> Result<R>) -> Result<Option<R>> {
+        self.attendance.receives();
         let kept = lock(&self.buffer).take();
         let mut buffer = kept.unwrap_or_else(|| vec![0; packet::MOST].into());
         let mut handles = Vec::new();

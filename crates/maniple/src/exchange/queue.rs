@@ -478,7 +478,7 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
         let (counted, numbers) = <(bool, [u32; 4])>::deserialize(deserializer)?;
         let take = |place: usize| baggage::copy_handle::<D::Error>(WHAT, numbers[place]);
         let log = Log::open(take(0)?, take(1)?);
-        let log = log.map_err(|why| serde::de::Error::custom(baggage::note(why)))?;
+        let log = log.map_err(serde::de::Error::custom)?;
         Ok(Queue::over(Shared { log, lane: Lane::over(take(2)?, take(3)?) }, counted))
     }
 }

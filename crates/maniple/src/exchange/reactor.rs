@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How long the thread stays when there is nothing to do.
 const LINGER: Duration = Duration::from_millis(500);
+/// Who waits for room looks so often whether it will ever come.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What a future waits for, and takes back when it is dropped.
 #[derive(Debug, Default)]
@@ -105,7 +107,8 @@ fn run(kick: &Arc<Kick>) {
             true => Interest::room(fd.as_fd()),
             false => Interest::new(fd.as_fd()),
         }));
-        let limit = watched.is_empty().then_some(LINGER);
+        let room = watched.iter().any(|(.., room)| *room);
+        let limit = if watched.is_empty() { Some(LINGER) } else { room.then_some(LOOK) };
         let found = ready::wait(&mut interests, limit);
         if found.is_err() {
             // Out of memory, or more descriptors than may be polled: the futures try for themselves, and come back.
@@ -117,11 +120,15 @@ fn run(kick: &Arc<Kick>) {
         let done: Vec<u64> = watched
             .iter()
             .zip(&interests[1..])
-            .filter(|(_, interest)| found.is_err() || interest.ready())
+            .filter(|((.., room), interest)| match found {
+                Err(_) => true,
+                Ok(0) => *room && !interests[0].ready(),
+                Ok(_) => interest.ready(),
+            })
             .map(|((number, ..), _)| *number)
             .collect();
         let mut state = state();
-        if matches!(found, Ok(0)) && limit.is_some() && state.watched.is_empty() {
+        if matches!(found, Ok(0)) && watched.is_empty() && state.watched.is_empty() {
             state.running = None;
             return;
         }
@@ -144,7 +151,7 @@ pub(super) async fn until_some<T>(fd: BorrowedFd<'_>, mut attempt: impl FnMut() 
     .await
 }
 
-/// Tries until it is done, each time that `fd` has room.
+/// Tries until it is done, each time that `fd` has room, and twice a second.
 pub(super) async fn until_done(fd: BorrowedFd<'_>, mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
     let mut watch = Watch::default();
     std::future::poll_fn(|cx| match attempt() {

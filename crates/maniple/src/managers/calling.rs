@@ -26,7 +26,8 @@ impl Answer {
 
     /// The value.
     pub(super) fn give<R: Serialize + ?Sized>(&mut self, value: &R) -> Result<(), Trouble> {
-        Ok(self.output.item(&Ok::<&R, Trouble>(value))?)
+        self.output.choice(true);
+        Ok(self.output.item(&value)?)
     }
 
     /// What to do if the client cannot be told.
@@ -37,8 +38,9 @@ impl Answer {
     /// None, instead of what was given.
     pub(super) fn refuse(trouble: Trouble, given: Answer) -> Answer {
         let mut answer = Answer::new(false);
+        answer.output.choice(false);
         // A number or text: there is nothing in it that could not be encoded.
-        let _ = answer.output.item(&Err::<(), _>(trouble));
+        let _ = answer.output.item(&trouble);
         given.sent(false);
         answer
     }
@@ -59,7 +61,11 @@ impl Answer {
 
 /// Reads what an [`Answer`] says.
 pub(super) fn read<R: DeserializeOwned>(bytes: &[u8]) -> CallResult<R> {
-    Ok(Input::plain(bytes).item::<Result<R, Trouble>>()???)
+    let mut input = Input::plain(bytes);
+    match input.choice()? {
+        true => Ok(input.item()??),
+        false => Err(input.item::<Trouble>()??.into()),
+    }
 }
 
 /// Does something with an object's content, and answers.
@@ -140,7 +146,7 @@ macro_rules! sent {
         impl<$($type),*> Serialize for $name<$($type),*> {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let identity = Identity::of(self.0 as *const ());
-                identity.map_err(|e| serde::ser::Error::custom(crate::baggage::note(e)))?.encode().serialize(serializer)
+                identity.map_err(serde::ser::Error::custom)?.encode().serialize(serializer)
             }
         }
 
@@ -148,7 +154,7 @@ macro_rules! sent {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let bytes = <[u8; identity::LEN]>::deserialize(deserializer)?;
                 let address = Identity::decode(&mut &bytes[..]).and_then(Identity::address);
-                let address = address.map_err(|e| D::Error::custom(crate::baggage::note(e)))?;
+                let address = address.map_err(D::Error::custom)?;
                 // SAFETY: it was written by `serialize` of this very type: it is only used for arguments of doors and
                 // makers that have it in their type, and those came with it.
                 Ok($name(unsafe { std::mem::transmute::<*const (), $function>(address) }))

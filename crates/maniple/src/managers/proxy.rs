@@ -169,7 +169,7 @@ impl Reference {
 
 impl Serialize for Reference {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let travelling = self.set_out().map_err(|e| serde::ser::Error::custom(baggage::note(e)))?;
+        let travelling = self.set_out().map_err(serde::ser::Error::custom)?;
         travelling.serialize(serializer)
     }
 }
@@ -177,7 +177,7 @@ impl Serialize for Reference {
 impl<'de> Deserialize<'de> for Reference {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let travelling = Travelling::deserialize(deserializer)?;
-        Reference::arrive(travelling).map_err(|e| D::Error::custom(baggage::note(e)))
+        Reference::arrive(travelling).map_err(D::Error::custom)
     }
 }
 

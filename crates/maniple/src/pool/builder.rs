@@ -86,7 +86,7 @@ impl Builder {
                 true => Plain(function).send_name(&mut output)?,
             }
             output.begin_chunk();
-            output.item(&arguments)?;
+            output.part(&arguments)?;
             Ok(Initializer { bytes: output.bytes().to_vec(), handles: output.take_handles() })
         }));
         self

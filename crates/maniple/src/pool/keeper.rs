@@ -1,4 +1,8 @@
 //! The pool's chores: starting workers, seeing them out, and the thread that does so.
+//!
+//! Where a worker cannot be started because descriptors, memory or processes have run out, the thread tries again after a pause that grows.
+//! The hub does not get to know, so the pool goes on with the workers that it has. Without any worker it is told after some seconds, and
+//! in the end gives the pool up.
 
 use super::Shared;
 use crate::error::{Error, Result};
@@ -6,11 +10,11 @@ use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Chore, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
-use maniple_engine::sys::{Handle, memory};
+use maniple_engine::sys::{Handle, is_shortage, memory};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The processes of a pool.
 #[derive(Debug, Default)]
@@ -35,16 +39,53 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
+/// Pauses before a start is tried again.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(1);
+/// How long a pool without a worker waits for what has run out.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Workers that are still to be started.
+#[derive(Debug, Default)]
+struct Due {
+    count: usize,
+    // Since when something has run out, when it is tried again, and the pause before that.
+    short: Option<(Instant, Instant, Duration)>,
+}
+
+impl Due {
+    /// How long there is nothing to do.
+    fn pause(&self) -> Duration {
+        match self.short {
+            Some((_, again, _)) if self.count > 0 => again.saturating_duration_since(Instant::now()),
+            _ => Duration::from_secs(3600),
+        }
+    }
+
+    fn postpone(&mut self) {
+        let now = Instant::now();
+        let (since, pause) = self.short.map_or((now, SHORTEST), |(since, _, pause)| (since, LONGEST.min(2 * pause)));
+        self.short = Some((since, now + pause, pause));
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.short.is_some_and(|(since, ..)| since.elapsed() > PATIENCE)
+    }
+}
+
+fn is_short(error: &maniple_engine::Error) -> bool {
+    matches!(error, maniple_engine::Error::Os { source, .. } if is_shortage(source))
+}
+
 impl Shared {
     fn keep(&self) {
+        let mut due = Due::default();
         loop {
-            match self.hub.keep(Duration::from_secs(3600)) {
-                Chore::Start(count) => {
-                    for _ in 0..count {
-                        // A failure is counted by the hub, which gives up after some.
-                        let _ = self.start_worker();
-                    }
-                }
+            if due.count > 0 && due.short.is_none_or(|(_, again, _)| again <= Instant::now()) {
+                self.start_due(&mut due);
+            }
+            match self.hub.keep(due.pause()) {
+                Chore::Start(count) => due.count += count,
                 Chore::Reap(worker) => {
                     let child = self.crew().children.get(&worker).cloned();
                     let exit = child.and_then(|c| c.wait().ok());
@@ -64,17 +105,59 @@ impl Shared {
         drop(server);
     }
 
+    fn start_due(&self, due: &mut Due) {
+        while due.count > 0 {
+            if self.crew().terminated {
+                // The hub no longer waits for them.
+                due.count = 0;
+                return;
+            }
+            let unneeded = !self.hub.is_running() && self.hub.open_jobs().is_empty();
+            let lasting = unneeded || due.is_hopeless() && self.crew().children.is_empty();
+            if let Err(Error::Engine(error)) = self.try_start_worker(!lasting)
+                && !lasting
+                && is_short(&error)
+            {
+                due.postpone();
+                return;
+            }
+            // Started, or counted as failed by the hub, which gives up after some.
+            due.count -= 1;
+            if !lasting {
+                due.short = None;
+            }
+        }
+    }
+
     /// Starts one worker.
     pub(super) fn start_worker(&self) -> Result<()> {
-        let (worker, mut handles) = self.hub.create_link()?;
+        self.try_start_worker(false).map_err(|error| match error {
+            Error::Engine(error) => Error::Start(error.to_string()),
+            other => other,
+        })
+    }
+
+    /// The same; `again`: where something has run out, the hub is not told, because it will be tried again.
+    fn try_start_worker(&self, again: bool) -> Result<()> {
+        let link = if again { self.hub.try_create_link() } else { self.hub.create_link() };
+        let (worker, mut handles) = match link {
+            Err(error) if again && !is_short(&error) => self.hub.create_link().map_err(|_| error)?,
+            other => other?,
+        };
         let (relay, pipe, level) =
             events::relay().map_or((None, None, 0), |(relay, pipe, level)| (Some(relay), Some(pipe), level));
         let started = self.setup(level, pipe).and_then(|setup| {
             handles.extend(setup);
-            self.start_process(handles)
+            let child = self.start_process(handles)?;
+            // One that cannot be watched cannot be kept.
+            let watch = child.watch().try_clone().inspect_err(|_| {
+                let _ = child.kill();
+                let _ = child.wait();
+            })?;
+            Ok((child, watch))
         });
         match started {
-            Ok(child) => {
+            Ok((child, watch)) => {
                 let pid = child.pid();
                 let child = Arc::new(child);
                 {
@@ -88,13 +171,17 @@ impl Shared {
                         let _ = child.kill();
                     }
                 }
-                self.hub.adopt_watched(worker, pid, child.watch().try_clone()?);
+                self.hub.adopt_watched(worker, pid, watch);
                 Ok(())
             }
             Err(error) => {
                 self.crew().start_error = Some(error.to_string());
-                self.hub.disown(worker);
-                Err(Error::Start(error.to_string()))
+                if again && is_short(&error) {
+                    self.hub.postpone(worker);
+                } else {
+                    self.hub.disown(worker);
+                }
+                Err(error.into())
             }
         }
     }

@@ -39,7 +39,7 @@ impl Chunk {
     }
 
     fn add<A: Serialize>(&mut self, item: &A, most: usize) -> Added {
-        match self.0.item(item) {
+        match self.0.part(item) {
             Err(error) => Added::Refused(error),
             Ok(()) if self.0.count() >= most || self.0.volume() >= VOLUME || self.0.descriptors() >= DESCRIPTORS => {
                 Added::Full
@@ -224,6 +224,6 @@ impl std::fmt::Debug for Feeder {
 pub(super) fn single<A: Serialize>(item: &A, packer: &Packer) -> Result<Packet, Error> {
     let mut output = Output::new(packer);
     output.begin_chunk();
-    output.item(item)?;
+    output.part(item)?;
     output.pack()
 }

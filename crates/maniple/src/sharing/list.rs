@@ -438,7 +438,6 @@ impl Serialize for ShareableList {
 
 impl<'de> Deserialize<'de> for ShareableList {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        ShareableList::over(SharedMemory::deserialize(deserializer)?)
-            .map_err(|error| <D::Error as serde::de::Error>::custom(crate::baggage::note(error)))
+        ShareableList::over(SharedMemory::deserialize(deserializer)?).map_err(<D::Error as serde::de::Error>::custom)
     }
 }

@@ -1,7 +1,7 @@
 //! Bytes that processes share, nameless or under a name.
 #![allow(unsafe_code)]
 
-use crate::baggage::{self, note};
+use crate::baggage;
 use crate::error::{Error, Result};
 use maniple_engine::shm::segment::Segment;
 use maniple_engine::sys::{Handle, memory, named};
@@ -394,7 +394,7 @@ impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (handle, name) = <(u32, Option<String>)>::deserialize(deserializer)?;
         let handle: Handle = baggage::copy_handle::<D::Error>(WHAT, handle)?;
-        let segment = Segment::open(handle).map_err(|error| <D::Error as de::Error>::custom(note(error)))?;
+        let segment = Segment::open(handle).map_err(<D::Error as de::Error>::custom)?;
         Ok(SharedMemory::around(segment, name, 0))
     }
 }

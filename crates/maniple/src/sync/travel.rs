@@ -1,7 +1,7 @@
 //! How what lies in an arena goes to another process: the arena's descriptor, once for all that lies in it, and a
 //! number.
 
-use crate::baggage::{self, note};
+use crate::baggage;
 use maniple_engine::sync::arena::{Arena, Place, Ticket};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -37,7 +37,7 @@ fn passport<T: Travels, E: ser::Error>(value: &T) -> Result<Passport, E> {
 
 pub(crate) fn deserialize<'de, T: Travels, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let (arena, number, apart) = Passport::deserialize(deserializer)?;
-    let refused = |error: maniple_engine::Error| <D::Error as de::Error>::custom(note(error));
+    let refused = |error: maniple_engine::Error| <D::Error as de::Error>::custom(error);
     let arena = Arena::open(baggage::copy_handle::<D::Error>(T::WHAT, arena)?).map_err(refused)?;
     let apart = apart.map(|number| baggage::copy_handle::<D::Error>(T::WHAT, number)).transpose()?;
     T::open(Ticket { arena, number }, apart).map_err(refused)

@@ -13,6 +13,11 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const UDIAG_SHOW_PEER: u32 = 4;
 const UNIX_DIAG_PEER: u16 = 2;
+const UDIAG_SHOW_MEMINFO: u32 = 0x20;
+const UNIX_DIAG_MEMINFO: u16 = 5;
+const SK_MEMINFO_RCVBUF: usize = 1;
+const SK_MEMINFO_WMEM_ALLOC: usize = 2;
+const SK_MEMINFO_SNDBUF: usize = 3;
 const AF_UNIX: u8 = 1;
 const NETLINK_HEAD: usize = 16;
 const UNIX_DIAG_MSG: usize = 16;
@@ -21,6 +26,32 @@ const ATTRIBUTE_HEAD: usize = 4;
 /// The inode of the end that a local socket is connected to; 0 while no process has it. `None`: the kernel does not say.
 pub fn peer_inode(client: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     let inode = rustix::fs::fstat(client)?.st_ino as u32;
+    Ok(attribute(inode, UDIAG_SHOW_PEER, UNIX_DIAG_PEER)?.and_then(|value| u32_at(&value, 0)))
+}
+
+/// A socket's memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// The size of its receive buffer.
+    pub receive_buffer: u32,
+    /// What was sent from it and is not received.
+    pub sent: u32,
+    /// How much that may be before a sender has to wait.
+    pub most: u32,
+}
+
+/// That of the end that a local socket is connected to. `None`: the kernel does not say.
+pub fn peer_memory(socket: BorrowedFd<'_>) -> io::Result<Option<Memory>> {
+    let Some(peer) = peer_inode(socket)?.filter(|inode| *inode != 0) else { return Ok(None) };
+    let Some(memory) = attribute(peer, UDIAG_SHOW_MEMINFO, UNIX_DIAG_MEMINFO)? else { return Ok(None) };
+    let word = |place| u32_at(&memory, place);
+    let sizes = (word(SK_MEMINFO_RCVBUF), word(SK_MEMINFO_WMEM_ALLOC), word(SK_MEMINFO_SNDBUF));
+    let (Some(receive_buffer), Some(sent), Some(most)) = sizes else { return Ok(None) };
+    Ok(Some(Memory { receive_buffer, sent, most }))
+}
+
+/// What the kernel tells of the local socket with that inode in an attribute of this kind.
+fn attribute(inode: u32, show: u32, kind: u16) -> io::Result<Option<Vec<u8>>> {
     let diag = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -35,7 +66,7 @@ pub fn peer_inode(client: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     request.extend([AF_UNIX, 0, 0, 0]); // family, protocol, padding
     request.extend(u32::MAX.to_ne_bytes()); // sockets in any state
     request.extend(inode.to_ne_bytes());
-    request.extend(UDIAG_SHOW_PEER.to_ne_bytes());
+    request.extend(show.to_ne_bytes());
     request.extend([0xff; 8]); // any cookie
     rustix::net::send(&diag, &request, SendFlags::empty())?;
     let mut answer = [0; 1024];
@@ -46,12 +77,9 @@ pub fn peer_inode(client: BorrowedFd<'_>) -> io::Result<Option<u32>> {
         return Err(Errno::NOTSUP.into());
     }
     let mut rest = answer.get(NETLINK_HEAD + UNIX_DIAG_MSG..).unwrap_or_default();
-    while let (Some(len), Some(kind)) = (u16_at(rest, 0), u16_at(rest, 2)) {
-        if kind == UNIX_DIAG_PEER {
-            return Ok(rest
-                .get(ATTRIBUTE_HEAD..)
-                .and_then(<[u8]>::first_chunk)
-                .map(|inode| u32::from_ne_bytes(*inode)));
+    while let (Some(len), Some(found)) = (u16_at(rest, 0), u16_at(rest, 2)) {
+        if found == kind {
+            return Ok(rest.get(ATTRIBUTE_HEAD..usize::from(len)).map(<[u8]>::to_vec));
         }
         rest = rest.get(usize::from(len).next_multiple_of(4).max(ATTRIBUTE_HEAD)..).unwrap_or_default();
     }
@@ -60,6 +88,11 @@ pub fn peer_inode(client: BorrowedFd<'_>) -> io::Result<Option<u32>> {
 
 fn u16_at(bytes: &[u8], place: usize) -> Option<u16> {
     bytes.get(place..).and_then(<[u8]>::first_chunk).map(|chunk| u16::from_ne_bytes(*chunk))
+}
+
+/// Word number `place`.
+fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
+    bytes.get(4 * place..).and_then(<[u8]>::first_chunk).map(|chunk| u32::from_ne_bytes(*chunk))
 }
 
 /// The inode of the end of a TCP connection that has the address `local`, by a table of the form of `/proc/net/tcp`; 0

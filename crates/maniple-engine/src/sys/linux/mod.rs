@@ -10,6 +10,7 @@ pub mod named;
 pub mod process;
 pub mod ready;
 pub mod socket;
+pub mod standoff;
 pub mod stream;
 pub mod tap;
 pub mod wire;
@@ -24,6 +25,14 @@ pub mod clock {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
     }
+}
+
+/// Whether the system lacked something that may be there again later: descriptors, memory, processes, room.
+pub fn is_shortage(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    const ALL: [Errno; 7] =
+        [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::FBIG, Errno::NOBUFS];
+    error.raw_os_error().is_some_and(|number| ALL.iter().any(|errno| errno.raw_os_error() == number))
 }
 
 /// Processors that this process may run on.

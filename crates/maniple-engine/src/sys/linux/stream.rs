@@ -47,6 +47,11 @@ pub fn kind(fd: BorrowedFd<'_>) -> Kind {
     }
 }
 
+/// Whether it is a socket for packets.
+pub fn is_packets(socket: BorrowedFd<'_>) -> bool {
+    rustix::net::sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::SEQPACKET)
+}
+
 /// Has every call wait for what it needs.
 pub fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(fd, false)?)
@@ -87,11 +92,25 @@ pub fn write(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     })
 }
 
-/// The same on a socket, without a signal where the other end is closed.
-pub fn write_quietly(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    match parts {
-        [one] => Ok(rustix::net::send(socket, one, SendFlags::NOSIGNAL)?),
-        more => Ok(rustix::net::sendmsg(socket, more, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?),
+/// Writes what of the parts there is room for now, the handles with the first byte. `None`: there is none.
+pub fn write_now(
+    socket: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    handles: &[BorrowedFd<'_>],
+) -> io::Result<Option<usize>> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let sent = match (parts, handles) {
+        ([one], []) => rustix::net::send(socket, one, flags).map_err(io::Error::from),
+        (more, []) => {
+            rustix::net::sendmsg(socket, more, &mut SendAncillaryBuffer::default(), flags).map_err(io::Error::from)
+        }
+        ([one], _) => send_with(socket, one, handles, flags),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    };
+    match sent {
+        Ok(sent) => Ok(Some(sent)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -149,9 +168,9 @@ pub fn packet_pair() -> io::Result<(Handle, Handle)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Sends a packet, waiting for room if `wait`; otherwise gives whether there was some. Goes on after signal handlers.
-pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>], wait: bool) -> io::Result<bool> {
-    let flags = if wait { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
+/// Sends a packet, if there is room for it; gives whether there was. Goes on after signal handlers.
+pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<bool> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
         let sent = match handles {
             [] => rustix::net::send(fd, bytes, flags).map_err(io::Error::from),
@@ -160,7 +179,7 @@ pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>],
         match sent {
             Ok(_) => return Ok(true),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !wait => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(e) => return Err(e),
         }
     }

@@ -1,0 +1,144 @@
+//! Whether both ends of a connection wait for room.
+//!
+//! A local socket's receive buffer has a size that the kernel keeps and shows to everybody (`unix_diag`), and makes no use of: what is on
+//! its way is counted against the sender. So that size is where an end says that it waits.
+
+use super::diag;
+use super::stream::{self, Kind};
+use rustix::ioctl::{Getter, Opcode};
+use rustix::net::sockopt;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Bytes that were sent and not received, counted in some way (linux/sockios.h: `SIOCOUTQ`).
+const SIOCOUTQ: Opcode = 0x5411;
+/// The size of the receive buffer that says "waits"; the kernel doubles what it is told.
+const WAITS: usize = 31_337;
+
+/// What lies unreceived in a connection whose ends have both sent something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// At this end.
+    pub here: u64,
+    /// At the other one.
+    pub there: u64,
+    /// What is known of the other end.
+    pub other: Other,
+}
+
+/// What is known of the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// It says that it waits for room.
+    Waits,
+    /// It does not say so, and has room.
+    HasRoom,
+    /// It has no room, and would say so if it waited.
+    Ours,
+    /// It may have room, and may wait.
+    Unknown,
+}
+
+/// What lies unreceived at both ends. `None`: nothing at one of them.
+#[allow(unsafe_code)]
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<Option<Unread>> {
+    let here = rustix::io::ioctl_fionread(socket)?;
+    // SAFETY: the request writes an `int`.
+    let there = unsafe { rustix::ioctl::ioctl(socket, Getter::<SIOCOUTQ, i32>::new())? } as u64;
+    if here == 0 || there == 0 {
+        return Ok(None);
+    }
+    let memory = match stream::kind(socket) {
+        Kind::Local => diag::peer_memory(socket).ok().flatten(),
+        _ => None,
+    };
+    let other = match memory {
+        Some(memory) if memory.receive_buffer as usize == 2 * WAITS => Other::Waits,
+        Some(memory) if memory.sent < memory.most => Other::HasRoom,
+        // Packets go between ends of ours only.
+        Some(_) if stream::is_packets(socket) => Other::Ours,
+        _ => Other::Unknown,
+    };
+    Ok(Some(Unread { here, there, other }))
+}
+
+/// Says that this end waits for room, for as long as this is there.
+#[derive(Debug)]
+pub struct Said<'a> {
+    socket: BorrowedFd<'a>,
+    before: usize,
+}
+
+impl<'a> Said<'a> {
+    /// Says it. Fails on what is not a local socket.
+    pub fn new(socket: BorrowedFd<'a>) -> io::Result<Said<'a>> {
+        if stream::kind(socket) != Kind::Local {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let before = sockopt::socket_recv_buffer_size(socket)?;
+        sockopt::set_socket_recv_buffer_size(socket, WAITS)?;
+        Ok(Said { socket, before })
+    }
+}
+
+impl Drop for Said<'_> {
+    fn drop(&mut self) {
+        // Nothing depends on it.
+        let before = if self.before == 2 * WAITS { 3 * WAITS } else { self.before / 2 };
+        let _ = sockopt::set_socket_recv_buffer_size(self.socket, before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_full_end_that_waits_is_seen_at_the_other_one() {
+        for (a, b) in [stream::packet_pair().unwrap(), stream::pair().unwrap()] {
+            let (a, b) = (a.as_fd(), b.as_fd());
+            assert_eq!(unread(a).unwrap(), None);
+            while stream::send_packet(a, &[1; 100], &[]).unwrap() {}
+            assert_eq!(unread(a).unwrap(), None);
+            assert!(stream::send_packet(b, &[1; 100], &[]).unwrap());
+            let told = diag::peer_memory(a).is_ok_and(|memory| memory.is_some());
+            if told {
+                assert_eq!(unread(a).unwrap().unwrap().other, Other::HasRoom);
+            }
+            while stream::send_packet(b, &[1; 100], &[]).unwrap() {}
+            let other = || unread(a).unwrap().unwrap().other;
+            if told {
+                let silent = other();
+                assert_ne!(silent, Other::Waits);
+                let said = Said::new(b).unwrap();
+                assert_eq!(other(), Other::Waits);
+                drop(said);
+                assert_eq!(other(), silent);
+            }
+            let mut bytes = [0; 1000];
+            while stream::read_now(a, &mut bytes, None).unwrap().is_some() {}
+            assert_eq!(unread(a).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn saying_that_an_end_waits_does_not_change_what_it_can_receive() {
+        for (a, b) in [stream::packet_pair().unwrap(), stream::pair().unwrap()] {
+            let fill = || {
+                let mut sent = 0;
+                while stream::send_packet(a.as_fd(), &[1; 1000], &[]).unwrap() {
+                    sent += 1;
+                }
+                let mut bytes = [0; 1000];
+                while stream::read_now(b.as_fd(), &mut bytes, None).unwrap().is_some() {}
+                sent
+            };
+            let before = fill();
+            let said = Said::new(b.as_fd()).unwrap();
+            assert_eq!(fill(), before);
+            drop(said);
+            assert_eq!(fill(), before);
+        }
+    }
+}
