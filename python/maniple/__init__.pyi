@@ -1,6 +1,8 @@
 # The types of the package. At run time the names of classes below are bound methods of the default context, which make what
 # the classes describe and may stand for them in annotations (`_factories.py`).
 
+from typing import Literal, overload
+
 from . import context as context
 from . import process as process
 from . import reduction as reducer
@@ -85,7 +87,10 @@ freeze_support = context._default_context.freeze_support
 get_all_start_methods = context._default_context.get_all_start_methods
 get_context = context._default_context.get_context
 get_logger = context._default_context.get_logger
-get_start_method = context._default_context.get_start_method
+@overload
+def get_start_method(allow_none: Literal[False] = False) -> str: ...
+@overload
+def get_start_method(allow_none: bool) -> str | None: ...
 log_to_stderr = context._default_context.log_to_stderr
 set_executable = context._default_context.set_executable
 set_forkserver_preload = context._default_context.set_forkserver_preload

@@ -71,10 +71,11 @@ class BaseProxy:
         incref: bool = True,
         manager_owned: bool = False,
     ) -> None:
-        with BaseProxy._mutex:
-            shared = BaseProxy._address_to_local.get(token.address)
-            if shared is None:
-                shared = BaseProxy._address_to_local[token.address] = util.ForkAwareLocal(), ProcessLocalSet()
+        shared = BaseProxy._address_to_local.get(token.address)
+        if shared is None:
+            # In one step, without `_mutex`: a signal handler's exception would leave that locked.
+            new = util.ForkAwareLocal(), ProcessLocalSet()
+            shared = BaseProxy._address_to_local.setdefault(token.address, new)
         self._tls, self._idset = shared
         if MARK in token.id:  # it was unpickled: takes over what the pickle holds, below
             self._arriving, token.id = token.id, plain_id(token.id)

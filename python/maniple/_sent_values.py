@@ -133,11 +133,12 @@ class SentValues:
         `pickled` pickles into a `Sized` and returns what that uses, or raises.
         """
         # One thread at a time, or a value would get two keys; but a program's own pickling may wait for another thread.
-        alone = self._lock.acquire(timeout=_PATIENCE)
         try:
+            self._lock.acquire(timeout=_PATIENCE)
             return self._look_up(name, value, pickled)
         finally:
-            if alone:
+            # Asked, and not noted: a signal handler's exception may come between an acquisition and the note of it.
+            if self._lock._is_owned():  # type: ignore[attr-defined]
                 self._lock.release()
 
     def _look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
