@@ -18,6 +18,7 @@
 //! | `tap::{pair, redirect, drain}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
 //! | `process` | children: start, wait, signal, lifeline, ending after the maker (see [`crate::process`]) |
+//! | `most_handles` | how many descriptors this process may have |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
 //! | `is_first_thread` | whether the calling thread is the process's first |
 
