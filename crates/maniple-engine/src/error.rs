@@ -59,6 +59,18 @@ pub enum Error {
     HubGone,
 }
 
+impl Error {
+    /// This process has no memory left for what it was about to do.
+    pub(crate) fn out_of_memory(doing: &'static str) -> Error {
+        Error::Os { doing, source: crate::sys::memory::out_of_memory() }
+    }
+
+    /// Whether the system refused something, which says nothing about the other side.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Error::Os { .. })
+    }
+}
+
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -60,7 +60,10 @@ fn both_ends_get_to_know_that_their_keys_differ() {
     assert_eq!(refusal(listener), Refusal::WrongKey);
     let why = refusal(client);
     assert!(matches!(why, Refusal::Rejected(_)), "{why}");
-    assert_eq!(why.to_string(), "digest sent was rejected: the peer's key is another one than ours; both ends need the same (it said \"#FAILURE#\")");
+    assert_eq!(
+        why.to_string(),
+        "digest sent was rejected: the peer's key is another one than ours; both ends need the same (it said \"#FAILURE#\")"
+    );
 }
 
 /// Signatures by Python's own `hmac`.

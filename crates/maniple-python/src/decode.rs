@@ -77,7 +77,7 @@ impl<'a> Decoder<'a> {
             }
             tag::PICKLE => {
                 static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-                let len = self.count()?;
+                let len = usize::try_from(u64::from_le_bytes(self.eight()?)).map_err(|_| damaged())?;
                 let stream = PyBytes::new(py, self.take(len)?);
                 let load = helper(py, &LOAD, "load")?;
                 if self.regions.len() == 0 {

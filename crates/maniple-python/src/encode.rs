@@ -12,7 +12,7 @@
 //! sequence := LEAN n value*n | value     (a value that is a list or tuple)
 //! call     := APPLY sequence | KEYWORDS value | MAP sequence | STARMAP sequence
 //! ```
-//! Numbers are little-endian; `len` and `n` are 32 bits.
+//! Numbers are little-endian; `len` and `n` are 32 bits, but for a pickle's, which are 64.
 #![allow(unsafe_code)]
 
 use crate::error::{helper, python};
@@ -46,7 +46,7 @@ pub mod tag {
 }
 
 /// Buffers of at least so many bytes travel in blocks of their own.
-pub const LARGE: usize = 64 * 1024;
+pub const LARGE: usize = 16 * 1024;
 /// Buffers of one payload that travel in blocks; those beyond stay in the stream. Each block is a descriptor on its way.
 const MOST: usize = 100;
 /// Longer strings and byte strings than this are left to pickle (which is as fast there) or to a block.
@@ -127,7 +127,7 @@ impl<'a> Encoder<'a> {
 
     /// The payload.
     pub fn packet(self) -> PyResult<Packet> {
-        self.packer.pack(&self.out, self.blobs).map_err(python)
+        self.packer.pack_owned(self.out, self.blobs).map_err(python)
     }
 
     fn count(&mut self, n: usize) -> PyResult<()> {
@@ -204,7 +204,7 @@ impl<'a> Encoder<'a> {
         };
         let stream = PyBuffer::<u8>::get(&stream)?;
         self.out.push(tag::PICKLE);
-        self.count(stream.item_count())?;
+        self.out.extend_from_slice(&(stream.item_count() as u64).to_le_bytes());
         let at = self.out.len();
         self.out.resize(at + stream.item_count(), 0);
         stream.copy_to_slice(py, &mut self.out[at..])?;

@@ -1,7 +1,7 @@
 //! Engine errors as Python exceptions, and the Python helpers that the native code calls.
 
 use maniple_engine::Error;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -10,6 +10,9 @@ pub fn python(error: Error) -> PyErr {
     match error {
         Error::Os { doing, source } => {
             let text = format!("could not {doing}: {source}");
+            if source.kind() == std::io::ErrorKind::OutOfMemory {
+                return PyMemoryError::new_err(text);
+            }
             match source.raw_os_error() {
                 Some(number) => PyOSError::new_err((number, text)),
                 None => PyOSError::new_err(text),

@@ -84,6 +84,7 @@ fn failure(py: Python<'_>, settled: Settled, name: &Py<PyAny>, first: Option<usi
             Ok(error) => Err(*error),
             Err(why) => Err(why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |e| python(*e))),
         },
+        Outcome::Unreceived(why) => Err(python(*why)),
         Outcome::Lost(loss) => {
             let report = match &loss.cause {
                 LossCause::Unfit(Some(said)) => Some(said),

@@ -46,7 +46,7 @@ pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> P
         let message = if link.has_news() { link.next() } else { py.detach(|| link.next()) };
         match message.map_err(python)? {
             Message::Define(number, content) => {
-                functions.insert(number, Function::Raw(content));
+                functions.insert(number, content.map_or_else(|e| Function::Broken(python(e)), Function::Raw));
             }
             Message::Forget(number) => {
                 functions.remove(&number);
@@ -72,16 +72,25 @@ fn run(py: Python<'_>, link: &mut WorkerLink, functions: &mut HashMap<u32, Funct
         Ok(packet) => (true, packet),
         Err(Failed { error, value }) => (false, report(py, link, &error, value)?),
     };
-    py_reply(py, link, number, ok, packet)
+    match reply(py, link, number, ok, packet) {
+        Err(error) if error.is_local() => {
+            // The answer needs something that was not to be had: the answer is that, which is short.
+            let packet = report(py, link, &python(error), None)?;
+            reply(py, link, number, false, packet).map_err(python)
+        }
+        sent => sent.map_err(python),
+    }
 }
 
-fn py_reply(py: Python<'_>, link: &mut WorkerLink, number: u64, ok: bool, packet: Packet) -> PyResult<()> {
+fn reply(
+    py: Python<'_>,
+    link: &mut WorkerLink,
+    number: u64,
+    ok: bool,
+    packet: Packet,
+) -> Result<(), maniple_engine::Error> {
     // A large packet may have to wait for room; a small one hardly ever does.
-    if packet.size() > 4096 {
-        py.detach(|| link.reply(number, ok, packet)).map_err(python)
-    } else {
-        link.reply(number, ok, packet).map_err(python)
-    }
+    if packet.size() > 4096 { py.detach(|| link.reply(number, ok, packet)) } else { link.reply(number, ok, packet) }
 }
 
 /// How a task failed; `value`: it had a result, which could not be pickled.
@@ -103,7 +112,7 @@ fn attempt(
     task: Task,
 ) -> Result<Packet, Failed> {
     let func = function(py, functions, task.func)?;
-    let mut content = task.content;
+    let mut content = task.content.map_err(python)?;
     let (regions, bytes) = open(&mut content);
     let mut decoder = Decoder::new(regions, bytes);
     let mut results = Vec::new();

@@ -84,6 +84,7 @@ impl Reader {
                 Ok(panic) => return Some(*panic),
                 Err(why) => same_for_all(items, unsent(why), each),
             },
+            Outcome::Unreceived(why) => same_for_all(items, Error::from(*why), each),
             Outcome::Lost(loss) => {
                 for _ in 0..items {
                     each(Err(lost(&loss, self.describe(task, items), pool)));

@@ -96,7 +96,8 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
     loop {
         match link.next()? {
             Message::Define(number, incoming) => {
-                functions.insert(number, open(incoming, call::receive));
+                functions
+                    .insert(number, incoming.map_err(Error::from).and_then(|incoming| open(incoming, call::receive)));
             }
             Message::Forget(number) => {
                 let gone = functions.remove(&number);
@@ -104,16 +105,20 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                 let _ = panic::caught(|| drop(gone));
             }
             Message::Task(task) => {
-                output.begin_task(task.number);
-                let ran = open(task.content, |input| match functions.get(&task.func) {
-                    Some(Ok(function)) => function.run(input, &mut output),
-                    Some(Err(error)) => Err(Error::from(Failure::from(error))),
-                    None => Err(Error::Remote("a task came without its function".into())),
+                let number = task.number;
+                output.begin_task(number);
+                let ran = task.content.map_err(Error::from).and_then(|content| {
+                    open(content, |input| match functions.get(&task.func) {
+                        Some(Ok(function)) => function.run(input, &mut output),
+                        Some(Err(error)) => Err(Error::from(Failure::from(error))),
+                        None => Err(Error::Remote("a task came without its function".into())),
+                    })
                 });
-                let packed = ran.and_then(|()| output.pack());
-                let ok = packed.is_ok();
-                let packet = packed.or_else(|error| failed(packer, task.number, &error))?;
-                link.reply(task.number, ok, packet)?;
+                let sent = ran.and_then(|()| output.pack()).and_then(|packet| Ok(link.reply(number, true, packet)?));
+                if let Err(error) = sent {
+                    // It failed, or its answer needs something that is not to be had: the answer is that, which is short.
+                    link.reply(number, false, failed(packer, number, &error)?)?;
+                }
             }
             Message::Stop => return Ok(()),
             Message::Interrupted => {}

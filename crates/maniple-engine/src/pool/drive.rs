@@ -5,7 +5,7 @@
 use super::hub::{Inner, State};
 use super::job::{Cell, Feed, Outcome, Settled};
 use super::link::{kind, level};
-use super::packet::Packet;
+use super::packet::{Incoming, Packet};
 use super::scheduler::{Command, Dropped, JobId, WorkerId};
 use super::spec::{Filling, NewTask};
 use crate::error::Error;
@@ -243,7 +243,11 @@ impl Inner {
                         Ok(())
                     }
                     kind::UNFIT => {
-                        peer.unfit = Some(said.content);
+                        peer.unfit = said.content.ok();
+                        Ok(())
+                    }
+                    kind::MISSED => {
+                        peer.link.functions.remove(&said.aux);
                         Ok(())
                     }
                     kind::TAKEN => {
@@ -254,12 +258,19 @@ impl Inner {
                         Ok(())
                     }
                     kind::DONE | kind::FAILED => {
-                        match st.sched.finished(worker, said.number, said.nanos, *now.get_or_insert_with(clock::now)) {
+                        match st.sched.finished(
+                            worker,
+                            said.number,
+                            u64::from(said.aux),
+                            *now.get_or_insert_with(clock::now),
+                        ) {
                             Some((job, index, items)) => {
-                                st.weigh(job, items, said.content.size());
-                                let done = said.kind == kind::DONE;
-                                let outcome =
-                                    if done { Outcome::Done(said.content) } else { Outcome::Failed(said.content) };
+                                st.weigh(job, items, said.content.as_ref().map_or(0, Incoming::size));
+                                let outcome = match said.content {
+                                    Ok(content) if said.kind == kind::DONE => Outcome::Done(content),
+                                    Ok(content) => Outcome::Failed(content),
+                                    Err(why) => Outcome::Unreceived(Box::new(why)),
+                                };
                                 st.settle(job, Settled { index, number: said.number, items, outcome });
                                 Ok(())
                             }
@@ -337,7 +348,7 @@ impl Inner {
                     if !sender.revoke(task.payload.position) {
                         break;
                     }
-                    sender.release(&task.payload);
+                    sender.release(task.payload.position);
                     peer.untaken.retain(|&number| number != task.number);
                     taken += 1;
                 }

@@ -21,6 +21,8 @@ pub enum Outcome {
     Failed(Incoming),
     /// It never ran, because its payload could not be made or sent; the value is the front's own (or an [`crate::Error`]).
     Unsent(Box<dyn Any + Send>),
+    /// It was answered, but this process lacked memory or descriptors to take the answer.
+    Unreceived(Box<crate::Error>),
     /// Its worker died while it ran, or no worker could be started.
     Lost(Arc<Loss>),
     /// It was cancelled before it ran.

@@ -4,10 +4,12 @@
 //! while nobody drives the hub, for what they say. Whatever needs the front (starting and reaping processes, callbacks) it is
 //! handed as a [`Chore`].
 
-use super::hub::{Hub, State};
+use super::hub::{Hub, Inner, State};
 use super::link::level;
+use super::packet::IDLE;
 use super::rush::PATROL;
 use super::scheduler::{JobId, WorkerId};
+use crate::shm::buffers;
 use crate::sys::ready::{self, Interest};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, MutexGuard};
@@ -65,9 +67,12 @@ impl Hub {
                 return Chore::Idle;
             }
             quiet = if news { 0 } else { quiet + 1 };
-            let timeout = self.settle_to_sleep(&mut st, quiet).min(limit);
+            let mut timeout = self.settle_to_sleep(&mut st, quiet).min(limit);
             if timeout.is_zero() {
                 continue;
+            }
+            if inner.keeps_memory(&st) {
+                timeout = timeout.min(IDLE);
             }
             let watched: Vec<Watched> = st
                 .peers
@@ -82,6 +87,12 @@ impl Hub {
                 .collect();
             drop(st);
             self.sleep_on(&watched, timeout);
+            inner.packer.arena().trim(IDLE);
+            let mut st = self.lock();
+            if st.sched.open_jobs() == 0 {
+                st.peers.values_mut().for_each(|p| p.link.sender().trim());
+                buffers::trim();
+            }
         }
     }
 
@@ -151,6 +162,13 @@ impl Hub {
                 peer.reap_due = true;
             }
         }
+    }
+}
+
+impl Inner {
+    /// Whether memory is kept for the next calls, though there may be none.
+    fn keeps_memory(&self, st: &State) -> bool {
+        self.packer.arena().idle_bytes() > 0 || buffers::kept() > 0 || st.peers.values().any(|p| p.link.keeps_memory())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A link: the private line between the hub and one worker. Its layout in shared memory, its frames, and the hub's end.
 //!
-//! A link is a segment (two rings, the worker's bell, slots for blobs under way), a wire, a lifeline and, where wanted, a
+//! A link is a segment (two rings, two bays, the worker's bell, slots for blocks under way), a wire, a lifeline and, where wanted, a
 //! tap on the worker's standard error. All links of a pool share one more page, the *desk*, with the hub's bell. A worker
 //! that goes mad can spoil its own link, which dies with it, and ring the hub's bell too often.
 #![allow(unsafe_code)]
@@ -9,12 +9,14 @@ use super::packet::{Along, Incoming, Packet};
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::count_forks;
 use crate::process::lifeline;
+use crate::shm::bay::{Bay, BayReader, BayWriter};
 use crate::shm::bell::Bell;
 use crate::shm::blocks::{Arena, Blob};
 use crate::shm::cursor::Cursors;
-use crate::shm::inbox::{BLOB_REF, BlobRef, HANDLES, Inbox, NO_SLOT, SLOTS, Slot, Slots, tag};
+use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, Inbox, NO_SLOT, SLOTS, Slot, Slots, tag};
 use crate::shm::ring::{Consumer, Frame, Full, Head, Place, Producer};
-use crate::shm::segment::Segment;
+use crate::shm::segment::{Segment, create_mapped, open_mapped};
+use crate::sys::memory::Mapping;
 use crate::sys::wire::{self, Wire};
 use crate::sys::{Handle, tap};
 use rustc_hash::FxHashSet;
@@ -42,6 +44,8 @@ pub(crate) mod kind {
     pub const UNFIT: u16 = 19;
     /// The handles of task `number` have arrived: the hub need not keep its own open.
     pub const TAKEN: u16 = 20;
+    /// The function `aux` did not get through, for want of memory or descriptors: the next task that needs it brings it again.
+    pub const MISSED: u16 = 21;
     /// Flag: the first blob is the body.
     pub const BODY_IN_BLOB: u16 = 0x100;
 }
@@ -68,9 +72,15 @@ const DOWN_AT: usize = 2 * LINE;
 const UP_AT: usize = DOWN_AT + size_of::<Cursors>();
 const DOWN_SLOTS_AT: usize = UP_AT + size_of::<Cursors>();
 const UP_SLOTS_AT: usize = DOWN_SLOTS_AT + Slots::BYTES;
-const DOWN_DATA_AT: usize = UP_SLOTS_AT + Slots::BYTES;
+const DOWN_BAY_AT: usize = UP_SLOTS_AT + Slots::BYTES;
+const UP_BAY_AT: usize = DOWN_BAY_AT + LINE;
+const DOWN_DATA_AT: usize = UP_BAY_AT + LINE;
 const UP_DATA_AT: usize = DOWN_DATA_AT + RING;
-const LINK_BYTES: usize = UP_DATA_AT + RING;
+// A multiple of any system's pages.
+const BAYS_AT: usize = (UP_DATA_AT + RING).next_multiple_of(BAY_STEP);
+const BAY_STEP: usize = 64 * 1024;
+/// Bytes in a bay, as a rule. Where a file may not be so large, the least that does.
+const BAY_BYTES: [usize; 2] = [2 << 20, BAY_STEP];
 const DOWN: Place = Place { cursors: DOWN_AT, data: DOWN_DATA_AT, capacity: RING };
 const UP: Place = Place { cursors: UP_AT, data: UP_DATA_AT, capacity: RING };
 
@@ -135,15 +145,32 @@ impl Desk {
 
 /// What both ends see of a link's segment.
 #[derive(Debug, Clone)]
-pub(crate) struct Board(Arc<Segment>);
+pub(crate) struct Board(Arc<Mapping>);
 
 impl Board {
+    /// A new one, and the handle by which the worker opens it.
+    fn create() -> Result<(Board, Handle)> {
+        let [large, small] = BAY_BYTES.map(|bytes| move || create_mapped("maniple-link", BAYS_AT + 2 * bytes));
+        let (memory, handle) = large().or_else(|_| small())?;
+        Ok((Board(Arc::new(memory)), handle))
+    }
+
     pub fn open(handle: Handle) -> Result<Board> {
-        let segment = Segment::open(handle)?;
-        if segment.len() != LINK_BYTES {
+        let memory = open_mapped(handle)?;
+        if !memory.len().checked_sub(BAYS_AT).is_some_and(|bays| bays > 0 && bays.is_multiple_of(2 * BAY_STEP)) {
             return Err(Error::BadHandles("the link has another size; was the worker started by another version?"));
         }
-        Ok(Board(Arc::new(segment)))
+        Ok(Board(Arc::new(memory)))
+    }
+
+    fn down_bay(&self) -> Bay {
+        let capacity = (self.0.len() - BAYS_AT) / 2;
+        Bay { word: DOWN_BAY_AT, data: BAYS_AT, capacity }
+    }
+
+    fn up_bay(&self) -> Bay {
+        let Bay { data, capacity, .. } = self.down_bay();
+        Bay { word: UP_BAY_AT, data: data + capacity, capacity }
     }
 
     /// The worker's bell: level 1 while it sleeps.
@@ -158,165 +185,205 @@ impl Board {
         unsafe { AtomicU64::from_ptr(self.0.start().add(HALFWAY_AT).cast().as_ptr()) }
     }
 
-    pub fn worker_side(&self) -> (Consumer, Producer, Slots, Slots) {
+    pub fn worker_side(&self) -> (Reader, Sender) {
         (
-            Consumer::new(&self.0, DOWN),
-            Producer::new(&self.0, UP),
-            Slots::new(&self.0, DOWN_SLOTS_AT),
-            Slots::new(&self.0, UP_SLOTS_AT),
+            Reader::new(Consumer::new(&self.0, DOWN), Slots::new(&self.0, DOWN_SLOTS_AT), self.down_bay(), &self.0),
+            Sender::new(Producer::new(&self.0, UP), Slots::new(&self.0, UP_SLOTS_AT), self.up_bay(), &self.0),
         )
     }
 
-    fn hub_side(&self) -> (Producer, Consumer, Slots, Slots) {
+    fn hub_side(&self) -> (Reader, Sender) {
         (
-            Producer::new(&self.0, DOWN),
-            Consumer::new(&self.0, UP),
-            Slots::new(&self.0, DOWN_SLOTS_AT),
-            Slots::new(&self.0, UP_SLOTS_AT),
+            Reader::new(Consumer::new(&self.0, UP), Slots::new(&self.0, UP_SLOTS_AT), self.up_bay(), &self.0),
+            Sender::new(Producer::new(&self.0, DOWN), Slots::new(&self.0, DOWN_SLOTS_AT), self.down_bay(), &self.0),
         )
     }
 }
 
-/// The sending half of either end: frames, and the blobs and handles that they refer to.
+/// The sending half of either end: frames, and the buffers and handles that they refer to.
 ///
-/// Handles go over the wire as a *batch* under a number of its own, ahead of the frame that names the number, so whoever reads a frame
-/// finds its batch. The frame's room in the ring is made sure of first. A batch of several notes may get stuck half-way: it is sent
-/// anew under another number, and the reader throws the first part away when it comes to the next batch. A reader that passes over a
-/// frame that was taken back throws its batch away. Whatever else is on the wire or with the reader dies with them.
+/// Handles, those of blocks and the front's, go over the wire as a *batch* under a number of its own, ahead of the frame that names the
+/// number, so whoever reads a frame finds its batch. The frame's room in the ring is made sure of first. A batch of several notes may
+/// get stuck half-way: it is sent anew under another number, and the reader throws the first part away when it comes to the next
+/// batch. A reader that passes over a frame that was taken back throws its batch away. Whatever else is on the wire or with the reader
+/// dies with them.
 #[derive(Debug)]
 pub(crate) struct Sender {
     ring: Producer,
     slots: Slots,
+    bay: BayWriter,
     free_slots: Vec<u16>,
-    held: Vec<(u16, Blob)>,
-    known: FxHashSet<u32>,
-    evictions: u64,
+    held: Vec<Held>,
     batch: u32,
 }
 
+/// A block that a reader may still use.
+#[derive(Debug)]
+struct Held {
+    slot: u16,
+    /// None: left to the reader.
+    blob: Option<Blob>,
+    /// Where the frame that names it stands in the ring.
+    frame: u64,
+}
+
+/// Why nothing was sent.
+enum Unsent {
+    /// No room now.
+    Full,
+    Refused(Error),
+}
+
+impl From<Error> for Unsent {
+    fn from(error: Error) -> Self {
+        Unsent::Refused(error)
+    }
+}
+
 impl Sender {
-    pub fn new(ring: Producer, slots: Slots) -> Sender {
+    fn new(ring: Producer, slots: Slots, bay: Bay, memory: &Arc<Mapping>) -> Sender {
         let free_slots = (0..SLOTS as u16).rev().collect();
-        Sender { ring, slots, free_slots, held: Vec::new(), known: FxHashSet::default(), evictions: 0, batch: 0 }
+        Sender { ring, slots, bay: BayWriter::new(memory, bay), free_slots, held: Vec::new(), batch: 0 }
     }
 
     /// Sends a frame. `Ok(Err(Full))`: no room now; nothing was sent.
+    ///
+    /// # Errors
+    /// A block is needed, and there is no memory or descriptor for it; or the reader has damaged the link.
     pub fn send(&mut self, head: Head, packet: &Packet, wire: &Wire, arena: &Arena) -> Result<Result<u64, Full>> {
-        let count = packet.blobs.len() + usize::from(!packet.handles.is_empty());
-        if count == 0 {
+        if packet.blobs.is_empty() && packet.handles.is_empty() {
             return Ok(self.ring.push(head, &[packet.bytes.as_slice()]));
         }
+        let count = packet.blobs.len() + usize::from(!packet.handles.is_empty());
         if !self.ring.has_room(count * BLOB_REF + packet.bytes.as_slice().len()) {
             return Ok(Err(Full));
         }
         self.sweep();
-        self.tell_evicted(wire, arena);
-        // A reader that keeps more buffers than there are slots is given blocks that never come back.
-        let giving_away = self.free_slots.len() < packet.blobs.len();
-        for blob in &packet.blobs {
-            if giving_away || !self.known.contains(&blob.id()) {
-                match wire.send(tag::BLOCK | u64::from(blob.id()), blob.handle().as_slice()) {
-                    Ok(()) => {}
-                    // Full, or the other end is gone, whose death is reported by other means.
-                    Err(e) if is_passing(&e) => return Ok(Err(Full)),
-                    Err(source) => return Err(Error::Os { doing: "send a handle on a shared-memory block", source }),
-                }
-                if !giving_away {
-                    self.known.insert(blob.id());
-                }
-            }
-        }
-        let batch = match self.send_handles(&packet.handles, wire)? {
-            Ok(batch) => batch,
-            Err(full) => return Ok(Err(full)),
-        };
-        let slots: Vec<u16> = if giving_away {
-            packet.blobs.iter().for_each(Blob::give_away);
-            vec![NO_SLOT; packet.blobs.len()]
-        } else {
-            self.free_slots.split_off(self.free_slots.len() - packet.blobs.len())
-        };
-        let mut refs = Vec::with_capacity(count * BLOB_REF);
-        for (blob, &slot) in packet.blobs.iter().zip(&slots) {
-            if slot != NO_SLOT {
-                self.slots.take(slot);
-            }
-            let reference = BlobRef { block: blob.id(), slot, len: blob.len() as u64 };
-            refs.extend_from_slice(&reference.encode());
-        }
-        refs.extend(batch.into_iter().flat_map(BlobRef::encode));
-        let flag = if packet.body_in_blob { kind::BODY_IN_BLOB } else { 0 };
-        let mut head = head;
-        head.kind |= flag;
-        head.blobs = count as u16;
-        match self.ring.push(head, &[&refs, packet.bytes.as_slice()]) {
+        let (slots, tail) = (self.free_slots.len(), self.bay.tail());
+        let sent = self.send_beside(head, packet, wire, arena);
+        let taken = self.held.len() - (slots - self.free_slots.len());
+        match sent {
             Ok(position) => {
-                self.held.extend(slots.into_iter().zip(packet.blobs.iter().cloned()).filter(|(s, _)| *s != NO_SLOT));
+                self.held[taken..].iter_mut().for_each(|held| held.frame = position);
                 Ok(Ok(position))
             }
-            Err(full) => {
-                self.free_slots.extend(slots.into_iter().filter(|&s| s != NO_SLOT));
-                Ok(Err(full))
+            Err(why) => {
+                // What was written ahead of the frame is not named by any.
+                self.bay.rewind(tail);
+                self.free_slots.extend(self.held.drain(taken..).map(|held| held.slot));
+                match why {
+                    Unsent::Full => Ok(Err(Full)),
+                    Unsent::Refused(error) => Err(error),
+                }
             }
         }
     }
 
-    /// Gives the reference to them, if there are any.
-    fn send_handles(&mut self, handles: &[Handle], wire: &Wire) -> Result<Result<Option<BlobRef>, Full>> {
-        if handles.is_empty() {
-            return Ok(Ok(None));
+    /// As `send`, for a packet with buffers or handles beside its bytes.
+    fn send_beside(&mut self, mut head: Head, packet: &Packet, wire: &Wire, arena: &Arena) -> Result<u64, Unsent> {
+        let mut in_bay: usize = 0;
+        let goes_by_bay = |blob: &Blob, in_bay: &mut usize, bay: &BayWriter| {
+            let fits = blob.bytes().is_some_and(|b| b.len() <= bay.longest() && *in_bay + b.len() <= bay.capacity());
+            *in_bay += if fits { blob.len() } else { 0 };
+            fits
+        };
+        let by_bay: Vec<bool> = packet.blobs.iter().map(|blob| goes_by_bay(blob, &mut in_bay, &self.bay)).collect();
+        if in_bay > 0 && !self.bay.has_room(in_bay)? {
+            return Err(Unsent::Full);
         }
         self.batch = self.batch.wrapping_add(1);
-        for part in handles.chunks(wire::MOST) {
-            let part: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
-            match wire.send(tag::HANDLES | u64::from(self.batch), &part) {
-                Ok(()) => {}
-                Err(e) if is_passing(&e) => return Ok(Err(Full)),
-                Err(source) => return Err(Error::Os { doing: "send the descriptors in a value", source }),
-            }
+        let mut refs = Vec::with_capacity((packet.blobs.len() + 1) * BLOB_REF);
+        for (blob, by_bay) in packet.blobs.iter().zip(by_bay) {
+            let len = blob.len() as u64;
+            let reference = match blob.bytes() {
+                Some(bytes) if by_bay => BlobRef { place: self.bay.write(bytes), slot: BAY, len },
+                Some(bytes) => {
+                    let block = self.block(arena, bytes)?;
+                    BlobRef { place: self.batch, slot: self.send_block(&block, wire)?, len }
+                }
+                None => BlobRef { place: self.batch, slot: self.send_block(blob, wire)?, len },
+            };
+            refs.extend_from_slice(&reference.encode());
         }
-        Ok(Ok(Some(BlobRef { block: self.batch, slot: HANDLES, len: handles.len() as u64 })))
+        for part in packet.handles.chunks(wire::MOST) {
+            let part: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
+            self.note(wire, tag::HANDLES, &part, "send the descriptors in a value")?;
+        }
+        if !packet.handles.is_empty() {
+            let reference = BlobRef { place: self.batch, slot: HANDLES, len: packet.handles.len() as u64 };
+            refs.extend_from_slice(&reference.encode());
+        }
+        head.kind |= if packet.body_in_blob { kind::BODY_IN_BLOB } else { 0 };
+        head.blobs = (refs.len() / BLOB_REF) as u16;
+        self.ring.push(head, &[&refs, packet.bytes.as_slice()]).map_err(|Full| Unsent::Full)
     }
 
-    /// Lets go of blobs whose readers are done with them.
+    /// A block with these bytes.
+    fn block(&mut self, arena: &Arena, bytes: &[u8]) -> Result<Blob> {
+        arena.block(&[bytes]).or_else(|_| {
+            // Blocks that the reader has need no descriptor here, if they are left to it.
+            for blob in self.held.iter_mut().filter_map(|held| held.blob.take()) {
+                blob.give_away();
+            }
+            arena.block(&[bytes])
+        })
+    }
+
+    /// Sends a block's handle. Gives the slot that its reader puts back, if the block is to be used again.
+    fn send_block(&mut self, blob: &Blob, wire: &Wire) -> Result<u16, Unsent> {
+        self.note(wire, tag::BLOCK, blob.handle().as_slice(), "send a large buffer")?;
+        // A reader that keeps more buffers than there are slots is given blocks that never come back.
+        let Some(slot) = self.free_slots.pop() else {
+            blob.give_away();
+            return Ok(NO_SLOT);
+        };
+        self.slots.take(slot);
+        self.held.push(Held { slot, blob: Some(blob.clone()), frame: 0 });
+        Ok(slot)
+    }
+
+    fn note(&self, wire: &Wire, tag: u64, handles: &[BorrowedFd<'_>], doing: &'static str) -> Result<(), Unsent> {
+        match wire.send(tag | u64::from(self.batch), handles) {
+            Ok(()) => Ok(()),
+            // Nothing is on its way that would make room.
+            Err(source) if wire::is_crowded(&source) && self.ring.backlog() == 0 => {
+                Err(Unsent::Refused(Error::Os { doing, source }))
+            }
+            Err(source) if is_passing(&source) => Err(Unsent::Full),
+            Err(source) => Err(Unsent::Refused(Error::Os { doing, source })),
+        }
+    }
+
+    /// Lets go of blocks whose readers are done with them.
     pub fn sweep(&mut self) {
         let (slots, free) = (&self.slots, &mut self.free_slots);
-        self.held.retain(|(slot, blob)| match slots.look(*slot) {
+        self.held.retain(|held| match slots.look(held.slot) {
             Slot::Used => true,
             now => {
-                if now == Slot::Spent {
+                if let (Slot::Spent, Some(blob)) = (now, &held.blob) {
                     blob.give_away();
                 }
-                free.push(*slot);
+                free.push(held.slot);
                 false
             }
         });
     }
 
-    /// Lets go of the blobs of a task that was taken back, which the reader will never open.
-    pub fn release(&mut self, packet: &Packet) {
-        for blob in &packet.blobs {
-            if let Some(at) = self.held.iter().position(|(_, held)| held.id() == blob.id()) {
-                let (slot, _) = self.held.swap_remove(at);
-                self.free_slots.push(slot);
+    /// Lets go of the blocks of a frame that was taken back, which the reader will never open.
+    pub fn release(&mut self, frame: u64) {
+        let free = &mut self.free_slots;
+        self.held.retain(|held| {
+            if held.frame == frame {
+                free.push(held.slot);
             }
-        }
+            held.frame != frame
+        });
     }
 
-    fn tell_evicted(&mut self, wire: &Wire, arena: &Arena) {
-        let (evicted, seen) = arena.evicted_since(self.evictions);
-        self.evictions = seen;
-        let evicted = evicted.unwrap_or_else(|| {
-            // Too many to have heard of each. Whatever is not under way can be sent anew.
-            let held = |block: &u32| self.held.iter().any(|(_, blob)| blob.id() == *block);
-            self.known.iter().copied().filter(|block| !held(block)).collect()
-        });
-        for block in evicted {
-            if self.known.remove(&block) {
-                // Full or gone: the reader keeps a mapping that it does not need, no more.
-                let _ = wire.send(tag::FORGET | u64::from(block), &[]);
-            }
-        }
+    /// Gives memory back that is not in use.
+    pub fn trim(&mut self) {
+        self.sweep();
+        self.bay.trim();
     }
 
     pub fn claimed(&self, position: u64) -> bool {
@@ -328,7 +395,7 @@ impl Sender {
     }
 
     pub fn is_half_full(&self) -> bool {
-        self.ring.backlog() > RING as u64 / 2
+        self.ring.backlog() > RING as u64 / 2 || self.bay.is_half_full()
     }
 }
 
@@ -338,25 +405,77 @@ fn is_passing(e: &std::io::Error) -> bool {
     matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused) || crate::sys::wire::is_crowded(e)
 }
 
-/// What a frame refers to.
-pub(crate) fn open_blobs(frame: &Frame<'_>, inbox: &mut Inbox, wire: &Wire, slots: &Slots) -> Result<Along> {
-    let mut along = Along::default();
-    if frame.head.blobs == 0 {
-        return Ok(along);
-    }
-    for bytes in references(frame)? {
-        along.inline += BLOB_REF;
-        match BlobRef::decode(bytes) {
-            reference if reference.slot == HANDLES => along.handles = inbox.take_handles(reference, wire)?,
-            reference => along.regions.push(inbox.open(reference, wire, slots)?),
-        }
-    }
-    Ok(along)
+/// The reading half of either end.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    ring: Consumer,
+    slots: Slots,
+    bay: BayReader,
+    pub inbox: Inbox,
 }
 
-/// Lets go of what a frame refers to that was taken back.
-pub(crate) fn pass_over(frame: &Frame<'_>, inbox: &mut Inbox, wire: &Wire) -> Result<()> {
-    references(frame)?.iter().try_for_each(|bytes| inbox.discard(BlobRef::decode(bytes), wire))
+/// A frame as it was read. The content is an error where this process lacked something for it, which harms no other frame.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub kind: u16,
+    pub aux: u32,
+    pub number: u64,
+    pub content: Result<Incoming>,
+}
+
+impl Reader {
+    fn new(ring: Consumer, slots: Slots, bay: Bay, memory: &Arc<Mapping>) -> Reader {
+        Reader { ring, slots, bay: BayReader::new(memory, bay), inbox: Inbox::default() }
+    }
+
+    pub fn has_news(&mut self) -> bool {
+        self.ring.has_news()
+    }
+
+    /// The next frame. Those of the kind `claimed` are claimed first, and passed over where they were taken back.
+    ///
+    /// # Errors
+    /// The link is damaged.
+    pub fn take(&mut self, claimed: Option<u16>, wire: &Wire) -> Result<Option<Said>> {
+        let Reader { ring, slots, bay, inbox } = self;
+        loop {
+            let Some(frame) = ring.peek()? else { return Ok(None) };
+            let Head { len, aux, number, .. } = frame.head;
+            let kind = frame.head.kind & !kind::BODY_IN_BLOB;
+            if claimed == Some(kind) && !frame.claim() {
+                references(&frame)?.iter().try_for_each(|r| passable(inbox.discard(BlobRef::decode(r), wire, bay)))?;
+                ring.pop(len);
+                continue;
+            }
+            let mut along = Along::default();
+            if frame.head.blobs > 0 {
+                for bytes in references(&frame)? {
+                    along.inline += BLOB_REF;
+                    let reference = BlobRef::decode(bytes);
+                    let read = match reference.slot {
+                        HANDLES => inbox.take_handles(reference, wire).map(|handles| along.handles = handles),
+                        _ => inbox.open(reference, wire, slots, bay).map(|region| along.regions.push(region)),
+                    };
+                    match read {
+                        Err(error) if error.is_local() => along.missing = Some(error),
+                        other => other?,
+                    }
+                }
+            }
+            let in_blob = frame.head.kind & kind::BODY_IN_BLOB != 0;
+            let content = Incoming::new(&frame.body[along.inline..], along, in_blob);
+            ring.pop(len);
+            return Ok(Some(Said { kind, aux, number, content }));
+        }
+    }
+}
+
+/// Nothing is lost with a buffer that nobody wants.
+fn passable(discarded: Result<()>) -> Result<()> {
+    match discarded {
+        Err(error) if error.is_local() => Ok(()),
+        other => other,
+    }
 }
 
 fn references<'a>(frame: &Frame<'a>) -> Result<&'a [[u8; BLOB_REF]]> {
@@ -370,10 +489,8 @@ fn references<'a>(frame: &Frame<'a>) -> Result<&'a [[u8; BLOB_REF]]> {
 pub(crate) struct HubLink {
     pub board: Board,
     sender: Sender,
-    up: Consumer,
-    up_slots: Slots,
+    reader: Reader,
     wire: Arc<Wire>,
-    inbox: Inbox,
     // Held for as long as the worker may live.
     _lifeline: lifeline::LifelineHub,
     pub stderr: Option<Arc<Handle>>,
@@ -383,20 +500,11 @@ pub(crate) struct HubLink {
     pub dirty: bool,
 }
 
-/// What a worker said.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub kind: u16,
-    pub nanos: u64,
-    pub number: u64,
-    pub content: Incoming,
-}
-
 impl HubLink {
     pub fn create(desk: &Desk, tapped: bool) -> Result<(HubLink, Handles)> {
         count_forks().doing("count forks")?;
-        let board = Board(Arc::new(Segment::create("maniple-link", LINK_BYTES)?));
-        let (down, up, down_slots, up_slots) = board.hub_side();
+        let (board, link) = Board::create()?;
+        let (reader, sender) = board.hub_side();
         let (wire, far) = Wire::pair().doing("make a socket pair")?;
         let (lifeline, worker_lifeline) = lifeline::pair()?;
         let (stderr, worker_stderr) = if tapped {
@@ -406,7 +514,7 @@ impl HubLink {
             (None, None)
         };
         let handles = Handles {
-            link: board.0.share()?,
+            link,
             desk: desk.share()?,
             wire: far.into_handle(),
             lifeline: worker_lifeline,
@@ -414,11 +522,9 @@ impl HubLink {
         };
         let link = HubLink {
             board,
-            sender: Sender::new(down, down_slots),
-            up,
-            up_slots,
+            sender,
+            reader,
             wire: Arc::new(wire),
-            inbox: Inbox::default(),
             _lifeline: lifeline,
             stderr: stderr.map(Arc::new),
             functions: FxHashSet::default(),
@@ -450,31 +556,26 @@ impl HubLink {
 
     /// The next thing that the worker said.
     pub fn hear(&mut self) -> Result<Option<Said>> {
-        let Some(frame) = self.up.peek()? else { return Ok(None) };
-        let along = open_blobs(&frame, &mut self.inbox, &self.wire, &self.up_slots)?;
-        let in_blob = frame.head.kind & kind::BODY_IN_BLOB != 0;
-        let said = Said {
-            kind: frame.head.kind & !kind::BODY_IN_BLOB,
-            nanos: u64::from(frame.head.aux),
-            number: frame.head.number,
-            content: Incoming::new(&frame.body[along.inline..], along, in_blob),
-        };
-        let len = frame.head.len;
-        self.up.pop(len);
-        if !self.sender.held.is_empty() {
+        let said = self.reader.take(None, &self.wire)?;
+        if said.is_some() && !self.sender.held.is_empty() {
             // The worker is done with the task's buffers, as a rule: the next task can have their blocks.
             self.sender.sweep();
         }
-        Ok(Some(said))
+        Ok(said)
     }
 
     pub fn has_news(&mut self) -> bool {
-        self.up.has_news()
+        self.reader.has_news()
+    }
+
+    /// Whether memory is kept for what is sent next.
+    pub fn keeps_memory(&self) -> bool {
+        self.sender.bay.is_touched() || !self.sender.held.is_empty()
     }
 
     /// Takes notes off the wire. False: the worker's end is gone.
     pub fn drain_wire(&mut self) -> Result<bool> {
-        self.inbox.drain(&self.wire)
+        self.reader.inbox.drain(&self.wire)
     }
 
     pub fn wire(&self) -> &Arc<Wire> {

@@ -1,9 +1,10 @@
-//! Payloads on their way: short bytes inline, everything large in blocks, handles beside them.
+//! Payloads on their way: short bytes inline, large buffers and handles beside them.
 
-use crate::error::Result;
-use crate::shm::blocks::{Arena, Blob};
+use crate::error::{Error, Result};
+use crate::shm::blocks::{Arena, Blob, LONG};
 use crate::shm::inbox::Region;
 use crate::sys::Handle;
+use std::time::Duration;
 
 /// Bytes without an allocation where they are few.
 #[derive(Debug)]
@@ -68,14 +69,17 @@ impl Packet {
         !self.handles.is_empty()
     }
 
-    /// Bytes of content, inline and in blocks.
+    /// Bytes of content, with those of its large buffers.
     pub fn size(&self) -> usize {
         self.bytes.as_slice().len() + self.blobs.iter().map(Blob::len).sum::<usize>()
     }
 }
 
-/// Bytes that still travel inside a frame; more go into a block of their own.
+/// Bytes that still travel inside a frame; more are a buffer of their own.
 pub(crate) const INLINE: usize = 16 * 1024;
+
+/// For how long memory is kept for the next packets when there are none.
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
 /// Turns bytes and large buffers into packets.
 #[derive(Debug, Clone)]
@@ -90,17 +94,36 @@ impl Packer {
         &self.0
     }
 
-    /// Copies one large buffer into a block.
+    /// Copies one large buffer.
+    ///
+    /// # Errors
+    /// No memory, or no descriptor.
     pub fn blob(&self, parts: &[&[u8]]) -> Result<Blob> {
         self.0.store(parts)
     }
 
     /// A packet of `bytes` and the blobs that belong to it.
+    ///
+    /// # Errors
+    /// No memory, or no descriptor.
     pub fn pack(&self, bytes: &[u8], mut blobs: Vec<Blob>) -> Result<Packet> {
         if bytes.len() <= INLINE {
             return Ok(Packet { bytes: Bytes::copy(bytes), blobs, ..Packet::default() });
         }
-        blobs.insert(0, self.0.store(&[bytes])?);
+        let body = self.0.store(&[bytes])?;
+        blobs.insert(0, body);
+        Ok(Packet { blobs, body_in_blob: true, ..Packet::default() })
+    }
+
+    /// As `pack`, of bytes that need not be copied.
+    ///
+    /// # Errors
+    /// No memory, or no descriptor.
+    pub fn pack_owned(&self, bytes: Vec<u8>, mut blobs: Vec<Blob>) -> Result<Packet> {
+        if bytes.len() <= INLINE || bytes.len() >= LONG {
+            return self.pack(&bytes, blobs);
+        }
+        blobs.insert(0, Blob::plain(bytes));
         Ok(Packet { blobs, body_in_blob: true, ..Packet::default() })
     }
 }
@@ -112,6 +135,8 @@ pub(crate) struct Along {
     pub handles: Vec<Handle>,
     /// Where its inline bytes begin.
     pub inline: usize,
+    /// Why a region or some handles are missing.
+    pub missing: Option<Error>,
 }
 
 /// A payload that arrived.
@@ -126,13 +151,16 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(bytes: &[u8], along: Along, body_in_blob: bool) -> Incoming {
-        let Along { mut regions, handles, .. } = along;
+    pub(crate) fn new(bytes: &[u8], along: Along, body_in_blob: bool) -> Result<Incoming> {
+        let Along { mut regions, handles, missing, .. } = along;
+        if let Some(error) = missing {
+            return Err(error);
+        }
         let body = (body_in_blob && !regions.is_empty()).then(|| regions.remove(0));
-        Incoming { bytes: Bytes::copy(bytes), body, regions, handles }
+        Ok(Incoming { bytes: Bytes::copy(bytes), body, regions, handles })
     }
 
-    /// Bytes of content, inline and in blocks.
+    /// Bytes of content, with those of its large buffers.
     pub fn size(&self) -> usize {
         self.bytes().len() + self.regions.iter().map(Region::len).sum::<usize>()
     }

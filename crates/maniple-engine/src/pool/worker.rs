@@ -1,12 +1,13 @@
 //! The worker's end of a link.
 
-use super::link::{Board, Desk, Handles, Sender, kind, level, open_blobs, pass_over};
-use super::packet::{Incoming, Packer, Packet};
+use super::link::{Board, Desk, Handles, Reader, Sender, kind, level};
+use super::packet::{IDLE, Incoming, Packer, Packet};
 use super::spin::Spin;
 use crate::error::{Doing, Error, Result};
 use crate::process::lifeline;
-use crate::shm::inbox::{Inbox, Slots, tag};
-use crate::shm::ring::{Consumer, Head};
+use crate::shm::buffers;
+use crate::shm::inbox::tag;
+use crate::shm::ring::Head;
 use crate::sys::futex::Woken;
 use crate::sys::wire::Wire;
 use crate::sys::{self, Handle, clock};
@@ -25,11 +26,9 @@ const DOZE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_se
 pub struct WorkerLink {
     board: Board,
     desk: Desk,
-    down: Consumer,
-    down_slots: Slots,
+    reader: Reader,
     sender: Sender,
     wire: Wire,
-    inbox: Inbox,
     packer: Packer,
     spin: Spin,
     may_spin: bool,
@@ -43,8 +42,8 @@ pub struct WorkerLink {
 /// What the hub says.
 #[derive(Debug)]
 pub enum Message {
-    /// A function, for tasks that name it by this number.
-    Define(u32, Incoming),
+    /// A function, for tasks that name it by this number; an error where this process lacked something for it.
+    Define(u32, Result<Incoming>),
     /// No task will name this function any more.
     Forget(u32),
     /// A task, claimed: it is now this worker's, and must be answered with [`WorkerLink::reply`].
@@ -62,8 +61,8 @@ pub struct Task {
     pub number: u64,
     /// The function to call.
     pub func: u32,
-    /// What to call it with.
-    pub content: Incoming,
+    /// What to call it with; an error where this process lacked something for it.
+    pub content: Result<Incoming>,
 }
 
 impl WorkerLink {
@@ -81,15 +80,13 @@ impl WorkerLink {
         crate::process::epoch::count_forks().doing("count forks")?;
         let board = Board::open(handles.link)?;
         let desk = Desk::open(handles.desk)?;
-        let (down, up, down_slots, up_slots) = board.worker_side();
+        let (reader, sender) = board.worker_side();
         Ok(WorkerLink {
             board,
             desk,
-            down,
-            down_slots,
-            sender: Sender::new(up, up_slots),
+            reader,
+            sender,
             wire: Wire::from_handle(handles.wire),
-            inbox: Inbox::default(),
             packer: Packer::new(KEPT),
             spin: Spin::default(),
             may_spin: sys::cores() > 1,
@@ -116,7 +113,7 @@ impl WorkerLink {
 
     /// Whether something can be taken without waiting.
     pub fn has_news(&mut self) -> bool {
-        self.down.has_news()
+        self.reader.has_news()
     }
 
     /// The next message; waits until there is one.
@@ -130,17 +127,17 @@ impl WorkerLink {
                 self.doze = DOZE.0;
                 return Ok(message);
             }
-            let down = &mut self.down;
-            if self.spin.until(self.may_spin, || down.has_news()) {
+            let reader = &mut self.reader;
+            if self.spin.until(self.may_spin, || reader.has_news()) {
                 continue;
             }
             self.sender.sweep();
             if std::mem::take(&mut self.unrung) {
                 // What was left in the ring had been revoked.
-                self.ring_hub(u64::MAX, true);
+                self.ring_hub(u64::MAX, true, false);
             }
             self.board.bell().arm(1);
-            if self.down.has_news() {
+            if self.reader.has_news() {
                 self.board.bell().disarm();
                 continue;
             }
@@ -148,42 +145,45 @@ impl WorkerLink {
             self.board.bell().disarm();
             if woken == Woken::TimedOut {
                 self.doze = (self.doze * 2).min(DOZE.1);
+                if self.doze == DOZE.1 {
+                    self.sender.trim();
+                    self.packer.arena().trim(IDLE);
+                    buffers::trim();
+                }
             }
-            if woken != Woken::Rung || !self.down.has_news() {
+            if woken != Woken::Rung || !self.reader.has_news() {
                 return Ok(Message::Interrupted);
             }
         }
     }
 
     fn take(&mut self) -> Result<Option<Message>> {
-        loop {
-            let Some(frame) = self.down.peek()? else { return Ok(None) };
-            let (head, len) = (frame.head, frame.head.len);
-            if head.kind & !kind::BODY_IN_BLOB == kind::TASK && !frame.claim() {
-                pass_over(&frame, &mut self.inbox, &self.wire)?;
-                self.down.pop(len);
-                continue;
-            }
-            let along = open_blobs(&frame, &mut self.inbox, &self.wire, &self.down_slots)?;
-            let content = Incoming::new(&frame.body[along.inline..], along, head.kind & kind::BODY_IN_BLOB != 0);
-            self.down.pop(len);
-            if head.kind & !kind::BODY_IN_BLOB == kind::TASK && !content.handles.is_empty() {
-                self.say(Head::new(kind::TAKEN, 0, head.number), Packet::default())?;
-            }
-            return Ok(Some(match head.kind & !kind::BODY_IN_BLOB {
-                kind::DEFINE => Message::Define(head.aux, content),
-                kind::FORGET => Message::Forget(head.aux),
-                kind::TASK => {
-                    self.began = clock::now();
-                    Message::Task(Task { number: head.number, func: head.aux, content })
+        let Some(said) = self.reader.take(Some(kind::TASK), &self.wire)? else { return Ok(None) };
+        Ok(Some(match said.kind {
+            kind::DEFINE => {
+                if said.content.is_err() {
+                    self.say(Head::new(kind::MISSED, said.aux, 0), Packet::default())?;
                 }
-                kind::STOP => Message::Stop,
-                _ => return Err(Error::Damaged("a frame of a kind that does not exist")),
-            }));
-        }
+                Message::Define(said.aux, said.content)
+            }
+            kind::FORGET => Message::Forget(said.aux),
+            kind::TASK => {
+                if said.content.as_ref().is_ok_and(|content| !content.handles.is_empty()) {
+                    self.say(Head::new(kind::TAKEN, 0, said.number), Packet::default())?;
+                }
+                self.began = clock::now();
+                Message::Task(Task { number: said.number, func: said.aux, content: said.content })
+            }
+            kind::STOP => Message::Stop,
+            _ => return Err(Error::Damaged("a frame of a kind that does not exist")),
+        }))
     }
 
     /// Answers the task: with its result, or with how it failed.
+    ///
+    /// # Errors
+    /// One for which [`Error::is_local`] is true: the answer needs memory or a descriptor that this process has not. The task is not
+    /// answered yet, and a smaller answer may get through. Any other: the link is damaged, and the worker should end.
     pub fn reply(&mut self, number: u64, ok: bool, packet: Packet) -> Result<()> {
         let nanos = clock::now().saturating_sub(self.began).min(u64::from(u32::MAX)) as u32;
         let kind = if ok { kind::DONE } else { kind::FAILED };
@@ -194,23 +194,23 @@ impl WorkerLink {
         let mut nap = Duration::from_micros(20);
         while self.sender.send(head, &packet, &self.wire, self.packer.arena())?.is_err() {
             // The hub has not kept up. It is woken, whatever it wanted to be woken for, and given time.
-            self.ring_hub(head.number, true);
+            self.ring_hub(head.number, true, true);
             std::thread::sleep(nap);
             nap = (nap * 2).min(Duration::from_millis(5));
         }
-        let idle = !self.down.has_news();
+        let idle = !self.reader.has_news();
         self.unrung = !idle;
-        self.ring_hub(head.number, idle);
+        self.ring_hub(head.number, idle, false);
         Ok(())
     }
 
-    fn ring_hub(&self, number: u64, urgent: bool) {
+    fn ring_hub(&self, number: u64, urgent: bool, stuck: bool) {
         let rung = self.desk.bell().ring(|wanted| match wanted {
             level::CALLER | level::KEEPER => true,
             level::CALLER_HALF | level::KEEPER_HALF => {
                 urgent || number >= self.board.halfway().load(Ordering::Relaxed) || self.sender.is_half_full()
             }
-            level::KEEPER_FULL => self.sender.is_half_full(),
+            level::KEEPER_FULL => stuck || self.sender.is_half_full(),
             _ => false,
         });
         match rung {

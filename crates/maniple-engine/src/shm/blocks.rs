@@ -1,22 +1,38 @@
-//! Blocks: shared memory for large buffers, recycled by the side that made them.
+//! Large buffers on their way: in blocks of shared memory, which the side that made them uses again, or in plain memory.
 //!
-//! Life of a block: its owner's [`Arena`] makes it (or takes it from its free list) and fills it: now it is a [`Blob`]. A
-//! link sends a reference to it, marks one of its *slots* as used, and holds the blob. The reader maps the block, and when
-//! the last user of the reader's [`Region`](super::inbox::Region) is gone, the slot is marked free again, from whatever
-//! thread that happens in. The owner notices at its next look at the slots, lets go of its blob, and with the last hold the
-//! block goes back to the free list. A reader that dies takes its link, and so its slots, with it.
+//! A [`Blob`] is a filled buffer. A short one is plain memory, which a link's [bay](super::bay) carries. A long one is a *block*: its
+//! owner's [`Arena`] makes it, or takes it from its free list, and fills it. A link sends its handle with each frame that names it,
+//! marks one of its *slots* as used, and holds the blob. The reader maps the block and closes the handle; when the last user of the
+//! reader's [`Region`](super::inbox::Region) is gone, the slot is marked free, from whatever thread that happens in. The
+//! owner notices at its next look at the slots, lets go of its blob, and with the last hold the block goes back to the free list. A
+//! reader that dies takes its link, and so its slots, with it.
+//!
+//! Each block costs its owner a descriptor. An arena that has many has the next buffers wait in plain memory, until they are sent.
 
+use super::buffers::Buffer;
 use crate::error::{Doing, Result};
-use crate::sys::{Handle, memory};
-use std::collections::VecDeque;
+use crate::sys::{self, Handle, memory};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-/// Free blocks that are kept at most: each holds a descriptor.
-const MOST: usize = 64;
-/// Evictions that are remembered.
-const REMEMBERED: usize = 1024;
+/// Buffers from this size on travel in blocks: below it, copying twice costs less than a mapping.
+pub const LONG: usize = 128 * 1024;
+/// Free blocks that an arena keeps at most.
+const MOST_FREE: usize = 64;
+/// Of the descriptors that this process may have, blocks take one in so many at most, free ones and others together; and never more than
+/// `MOST`. Beyond that, buffers wait in plain memory.
+const SHARE: usize = 4;
+const MOST: usize = 512;
+
+/// All blocks of this process that have a descriptor.
+static BLOCKS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether another block may have a descriptor.
+fn is_room() -> bool {
+    BLOCKS.load(Ordering::Relaxed) < (sys::most_handles() / SHARE).min(MOST)
+}
 
 /// Where blocks come from and return to.
 #[derive(Debug, Clone)]
@@ -24,32 +40,43 @@ pub struct Arena(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    next: AtomicU32,
     limit: usize,
-    free: Mutex<Free>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
+struct State {
+    // The longest unused first.
+    free: Vec<Free>,
+    free_bytes: usize,
+}
+
+#[derive(Debug)]
 struct Free {
-    blocks: Vec<Block>,
-    bytes: usize,
-    // The latest blocks that were let go of for good: readers may unmap them.
-    evicted: VecDeque<u32>,
-    evictions: u64,
+    block: Block,
+    since: Instant,
 }
 
 #[derive(Debug)]
 struct Block {
-    id: u32,
     handle: Handle,
     capacity: usize,
 }
 
-/// A filled block, or rather one hold on it.
+impl Drop for Block {
+    fn drop(&mut self) {
+        BLOCKS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A filled buffer, or rather one hold on it.
 #[derive(Debug, Clone)]
-pub struct Blob {
-    hold: Arc<Hold>,
-    len: usize,
+pub struct Blob(Content);
+
+#[derive(Debug, Clone)]
+enum Content {
+    Plain(Arc<Buffer>),
+    Block(Arc<Hold>, usize),
 }
 
 #[derive(Debug)]
@@ -68,111 +95,154 @@ fn rounded(len: usize) -> usize {
 impl Arena {
     /// An arena that keeps at most `limit` bytes of free blocks for reuse.
     pub fn new(limit: usize) -> Arena {
-        Arena(Arc::new(Inner { next: AtomicU32::new(1), limit, free: Mutex::default() }))
+        Arena(Arc::new(Inner { limit, state: Mutex::default() }))
+    }
+
+    /// Copies `parts`, one after the other, into a buffer.
+    ///
+    /// # Errors
+    /// No memory, or no descriptor.
+    pub fn store(&self, parts: &[&[u8]]) -> Result<Blob> {
+        let len: usize = parts.iter().map(|p| p.len()).sum();
+        // Where a block is not to be had now, there may be one when the buffer is sent.
+        if len >= LONG
+            && (is_room() || !self.lock().free.is_empty())
+            && let Ok(block) = self.block(parts)
+        {
+            return Ok(block);
+        }
+        let mut buffer = Buffer::with_capacity(len)?;
+        parts.iter().for_each(|part| buffer.bytes_mut().extend_from_slice(part));
+        Ok(Blob(Content::Plain(Arc::new(buffer))))
     }
 
     /// Copies `parts`, one after the other, into a block.
-    pub fn store(&self, parts: &[&[u8]]) -> Result<Blob> {
+    ///
+    /// # Errors
+    /// No memory, or no descriptor.
+    pub fn block(&self, parts: &[&[u8]]) -> Result<Blob> {
         let len: usize = parts.iter().map(|p| p.len()).sum();
         let block = match self.take(len) {
             Some(block) => block,
             None => self.make(rounded(len))?,
         };
+        // From here on dropping it counts it out.
+        let hold = Hold { block: Some(block), arena: Arc::downgrade(&self.0), given_away: AtomicBool::new(false) };
         let mut at = 0;
         for part in parts {
-            memory::write_at(block.handle.as_fd(), part, at).doing("copy a large buffer into shared memory")?;
+            if let Some(block) = &hold.block {
+                memory::write_at(block.handle.as_fd(), part, at).doing("copy a large buffer into shared memory")?;
+            }
             at += part.len() as u64;
         }
-        let hold = Hold { block: Some(block), arena: Arc::downgrade(&self.0), given_away: AtomicBool::new(false) };
-        Ok(Blob { hold: Arc::new(hold), len })
+        Ok(Blob(Content::Block(Arc::new(hold), len)))
     }
 
     fn take(&self, len: usize) -> Option<Block> {
-        let mut free = self.lock();
-        let fits = |b: &Block| b.capacity >= len && b.capacity <= rounded(len).saturating_mul(2);
+        let mut state = self.lock();
+        let fits = |b: &Free| b.block.capacity >= len && b.block.capacity <= rounded(len).saturating_mul(2);
         let best =
-            (0..free.blocks.len()).filter(|&i| fits(&free.blocks[i])).min_by_key(|&i| free.blocks[i].capacity)?;
-        let block = free.blocks.swap_remove(best);
-        free.bytes -= block.capacity;
-        Some(block)
+            (0..state.free.len()).filter(|&i| fits(&state.free[i])).min_by_key(|&i| state.free[i].block.capacity)?;
+        let free = state.free.remove(best);
+        state.free_bytes -= free.block.capacity;
+        Some(free.block)
     }
 
     fn make(&self, capacity: usize) -> Result<Block> {
-        let handle = memory::create("maniple-block", capacity).doing("make a shared-memory block")?;
-        Ok(Block { id: self.0.next.fetch_add(1, Ordering::Relaxed), handle, capacity })
+        let handle = match memory::create("maniple-block", capacity) {
+            Ok(handle) => handle,
+            // What is kept for later may be what is missing now.
+            Err(_) if self.trim(Duration::ZERO) => {
+                memory::create("maniple-block", capacity).doing("make a shared-memory block")?
+            }
+            Err(error) => return Err(error).doing("make a shared-memory block"),
+        };
+        BLOCKS.fetch_add(1, Ordering::Relaxed);
+        Ok(Block { handle, capacity })
     }
 
-    /// The blocks that were let go of since `seen` evictions, and how many evictions there were up to now. `None` for the blocks: too
-    /// many to remember, it may be any.
-    pub fn evicted_since(&self, seen: u64) -> (Option<Vec<u32>>, u64) {
-        let free = self.lock();
-        let unseen = free.evictions.saturating_sub(seen) as usize;
-        let blocks = free.evicted.len().checked_sub(unseen).map(|from| free.evicted.range(from..).copied().collect());
-        (blocks, free.evictions)
+    /// Lets go of the free blocks that have not been used for so long. Whether there were any.
+    pub fn trim(&self, unused: Duration) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let stay = state.free.iter().position(|f| now.duration_since(f.since) < unused).unwrap_or(state.free.len());
+        let gone: Vec<Free> = state.free.drain(..stay).collect();
+        state.free_bytes -= gone.iter().map(|f| f.block.capacity).sum::<usize>();
+        drop(state);
+        !gone.is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Free> {
-        self.0.free.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes in free blocks.
     pub fn idle_bytes(&self) -> usize {
-        self.lock().bytes
-    }
-}
-
-impl Free {
-    fn evict(&mut self, block: u32) {
-        if self.evicted.len() == REMEMBERED {
-            self.evicted.pop_front();
-        }
-        self.evicted.push_back(block);
-        self.evictions += 1;
+        self.lock().free_bytes
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         let (Some(block), Some(arena)) = (self.block.take(), self.arena.upgrade()) else { return };
-        let mut free = arena.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = Vec::new();
+        let mut state = arena.state.lock().unwrap_or_else(PoisonError::into_inner);
         if block.capacity > arena.limit || *self.given_away.get_mut() {
-            free.evict(block.id);
-            return;
+            gone.push(block);
+        } else {
+            state.free_bytes += block.capacity;
+            state.free.push(Free { block, since: Instant::now() });
+            while state.free_bytes > arena.limit || state.free.len() > MOST_FREE {
+                let oldest = state.free.remove(0).block;
+                state.free_bytes -= oldest.capacity;
+                gone.push(oldest);
+            }
         }
-        free.bytes += block.capacity;
-        free.blocks.push(block);
-        while free.bytes > arena.limit || free.blocks.len() > MOST {
-            let oldest = free.blocks.remove(0);
-            free.bytes -= oldest.capacity;
-            free.evict(oldest.id);
-        }
+        // Freeing memory takes a while: not under the lock.
+        drop(state);
     }
 }
 
 impl Blob {
-    /// The block's number, unique in its arena.
-    pub fn id(&self) -> u32 {
-        self.hold.block.as_ref().map_or(0, |b| b.id)
+    /// A buffer in plain memory.
+    pub fn plain(bytes: Vec<u8>) -> Blob {
+        Blob(Content::Plain(Arc::new(Buffer::from_vec(bytes))))
     }
 
     /// Bytes of content.
     pub fn len(&self) -> usize {
-        self.len
+        match &self.0 {
+            Content::Plain(buffer) => buffer.bytes().len(),
+            Content::Block(_, len) => *len,
+        }
     }
 
     /// Whether it has no content.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// The content, if it is in plain memory.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Content::Plain(buffer) => Some(buffer.bytes()),
+            Content::Block(..) => None,
+        }
     }
 
     /// Leaves the block to its reader for good: it is not used again here.
     pub fn give_away(&self) {
-        self.hold.given_away.store(true, Ordering::Relaxed);
+        if let Content::Block(hold, _) = &self.0 {
+            hold.given_away.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The block's handle, to be sent to a reader.
     pub fn handle(&self) -> Option<BorrowedFd<'_>> {
-        self.hold.block.as_ref().map(|b| b.handle.as_fd())
+        match &self.0 {
+            Content::Plain(_) => None,
+            Content::Block(hold, _) => hold.block.as_ref().map(|b| b.handle.as_fd()),
+        }
     }
 }
 
@@ -180,40 +250,48 @@ impl Blob {
 mod tests {
     use super::*;
 
+    fn block(arena: &Arena) -> Blob {
+        arena.block(&[&[1; 4096]]).unwrap()
+    }
+
+    fn identity(blob: &Blob) -> u64 {
+        rustix::fs::fstat(blob.handle().unwrap()).unwrap().st_ino
+    }
+
     #[test]
     fn a_block_is_used_again_once_nobody_holds_it() {
         let arena = Arena::new(1 << 20);
-        let first = arena.store(&[b"abc"]).unwrap();
-        let id = first.id();
+        let first = block(&arena);
+        let inode = identity(&first);
         let again = first.clone();
         drop(first);
-        assert_ne!(arena.store(&[b"x"]).unwrap().id(), id);
+        assert_ne!(identity(&block(&arena)), inode);
         drop(again);
-        let ids = [arena.store(&[b"x"]).unwrap(), arena.store(&[b"y"]).unwrap()].map(|b| b.id());
-        assert!(ids.contains(&id));
+        let inodes = [block(&arena), block(&arena)].map(|b| identity(&b));
+        assert!(inodes.contains(&inode));
     }
 
     #[test]
-    fn free_blocks_beyond_the_limit_are_let_go_of() {
+    fn free_blocks_are_bounded_and_go_when_they_are_not_used() {
         let arena = Arena::new(10_000);
-        let blobs: Vec<_> = (0..4).map(|_| arena.store(&[&[1; 4096]]).unwrap()).collect();
+        let blobs: Vec<_> = (0..4).map(|_| block(&arena)).collect();
         drop(blobs);
-        assert!(arena.idle_bytes() <= 10_000);
-        let (evicted, count) = arena.evicted_since(0);
-        assert_eq!((evicted.unwrap().len(), count), (2, 2));
-        assert_eq!(arena.evicted_since(2), (Some(vec![]), 2));
+        assert!(arena.idle_bytes() > 0 && arena.idle_bytes() <= 10_000);
+        assert!(!arena.trim(Duration::from_secs(60)));
+        assert!(arena.trim(Duration::ZERO));
+        assert_eq!(arena.idle_bytes(), 0);
     }
 
     #[test]
-    fn evictions_are_not_remembered_for_ever() {
-        let arena = Arena::new(0);
-        for _ in 0..REMEMBERED + 10 {
-            drop(arena.store(&[&[1; 8]]).unwrap());
-        }
-        let count = REMEMBERED as u64 + 10;
-        assert_eq!(arena.evicted_since(0), (None, count));
-        assert_eq!(arena.evicted_since(count - 3).0.unwrap().len(), 3);
-        assert_eq!(arena.lock().evicted.len(), REMEMBERED);
+    fn many_large_buffers_do_not_take_a_descriptor_each() {
+        let arena = Arena::new(1 << 30);
+        let large = vec![7u8; LONG];
+        let blobs: Vec<_> = (0..MOST + 20).map(|_| arena.store(&[&large]).unwrap()).collect();
+        let blocks = blobs.iter().filter(|b| b.handle().is_some()).count();
+        assert!(blocks > 0 && blocks <= (sys::most_handles() / SHARE).min(MOST));
+        assert!(blobs.iter().all(|b| b.len() == LONG));
+        drop(blobs);
+        assert!(arena.lock().free.len() <= MOST_FREE);
     }
 
     #[test]

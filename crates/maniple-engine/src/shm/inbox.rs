@@ -1,35 +1,41 @@
-//! The reader's side of blocks: handles that came over the wire, and regions, which tell the owner when they are gone.
+//! The reader's side of large buffers: what came over the wire or lies in the bay, and regions, which tell the owner of a block when
+//! they are gone.
 //!
-//! Regions are mapped copy-on-write. Their user may write to them as to memory of its own, several readers may look at one
-//! block, and a `fork()` gives parent and child independent contents, as with any other private memory.
+//! A block is mapped as soon as its handle has come, and the handle is closed: what is kept costs memory alone. The mapping is
+//! copy-on-write: its user may write to it as to memory of its own, several readers may look at one block, and a `fork()`
+//! gives parent and child independent contents, as with any other private memory.
 #![allow(unsafe_code)]
 
-use super::segment::Segment;
+use super::bay::BayReader;
+use super::buffers::Buffer;
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since};
-use crate::sys::wire::{Note, Wire, out_of_handles};
-use crate::sys::{Handle, memory};
-use std::collections::{HashMap, VecDeque};
-use std::os::fd::AsFd;
+use crate::sys::Handle;
+use crate::sys::memory::{self, Mapping};
+use crate::sys::wire::{Note, Wire, out_of_handles, with_spare};
+use std::collections::VecDeque;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
-/// How many references one direction of a link can have under way.
-pub const SLOTS: usize = 256;
+/// How many blocks one direction of a link can have under way that are to be used again.
+pub const SLOTS: usize = 64;
 
 /// The slot of a block that its owner will never use again: whoever maps it last frees it.
 pub const NO_SLOT: u16 = u16::MAX;
 
-/// The slot of a reference that names no block: `block` is the number of a batch of handles, `len` how many there are.
+/// The slot of a reference that names handles of the front's: `place` is the number of their batch, `len` how many there are.
 pub const HANDLES: u16 = u16::MAX - 1;
 
-/// A frame's reference to a block.
+/// The slot of a reference to a body in the bay: `place` is where it lies.
+pub const BAY: u16 = u16::MAX - 2;
+
+/// A frame's reference to a buffer, or to handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobRef {
-    /// The block's number in its owner's arena.
-    pub block: u32,
-    /// The slot to mark when the region is gone.
+    /// Where it is: of a block, the number of the batch with which its handle came.
+    pub place: u32,
+    /// The slot to mark when the region is gone; or one of the constants above.
     pub slot: u16,
     /// Bytes of content.
     pub len: u64,
@@ -39,11 +45,11 @@ pub struct BlobRef {
 pub const BLOB_REF: usize = 16;
 
 impl BlobRef {
-    /// Its form in a frame: length, block, slot, two bytes of nothing.
+    /// Its form in a frame: length, place, slot, two bytes of nothing.
     pub fn encode(self) -> [u8; BLOB_REF] {
         let mut bytes = [0; BLOB_REF];
         bytes[..8].copy_from_slice(&self.len.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.block.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.place.to_le_bytes());
         bytes[12..14].copy_from_slice(&self.slot.to_le_bytes());
         bytes
     }
@@ -51,14 +57,14 @@ impl BlobRef {
     /// From its form in a frame.
     pub fn decode(bytes: &[u8; BLOB_REF]) -> BlobRef {
         let number = |at: std::ops::Range<usize>| bytes[at].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
-        BlobRef { len: number(0..8), block: number(8..12) as u32, slot: number(12..14) as u16 }
+        BlobRef { len: number(0..8), place: number(8..12) as u32, slot: number(12..14) as u16 }
     }
 }
 
 /// One direction's slots, in a link's segment.
 #[derive(Debug, Clone)]
 pub struct Slots {
-    segment: Arc<Segment>,
+    segment: Arc<Mapping>,
     offset: usize,
 }
 
@@ -82,7 +88,7 @@ impl Slots {
     pub const BYTES: usize = SLOTS * 4;
 
     /// The slots at `offset` of a segment.
-    pub fn new(segment: &Arc<Segment>, offset: usize) -> Slots {
+    pub fn new(segment: &Arc<Mapping>, offset: usize) -> Slots {
         assert!(offset.is_multiple_of(4) && offset + Self::BYTES <= segment.len());
         Slots { segment: segment.clone(), offset }
     }
@@ -108,14 +114,32 @@ impl Slots {
         }
     }
 
-    fn put_back(&self, slot: u16, since: Since) {
-        let word = match since {
+    /// Reader: what puts the slot back when it is dropped.
+    fn on_drop(&self, slot: u16) -> PutBack {
+        PutBack { slots: Arc::downgrade(&self.segment), offset: self.offset, slot, epoch: Epoch::now() }
+    }
+}
+
+/// The slot of a block that is in use here. It does not keep the link: a block whose owner is gone is nobody's.
+#[derive(Debug)]
+struct PutBack {
+    slots: Weak<Mapping>,
+    offset: usize,
+    slot: u16,
+    epoch: Epoch,
+}
+
+impl Drop for PutBack {
+    fn drop(&mut self) {
+        let word = match self.epoch.since() {
             Since::Nothing => FREE,
             Since::Forked => SPENT,
             Since::Born => return,
         };
-        // Partner: `look`.
-        self.word(slot).store(word, Ordering::Release);
+        if let Some(segment) = self.slots.upgrade() {
+            // Partner: `look`.
+            Slots { segment, offset: self.offset }.word(self.slot).store(word, Ordering::Release);
+        }
     }
 }
 
@@ -123,145 +147,184 @@ impl Slots {
 pub mod tag {
     /// A ring of the hub's keeper.
     pub const BELL: u64 = 0;
-    /// The handle of the block whose number is in the low half.
+    /// The handle of a block, in the batch whose number is in the low half.
     pub const BLOCK: u64 = 1 << 32;
-    /// The block in the low half will not come again.
-    pub const FORGET: u64 = 2 << 32;
-    /// Handles of the batch whose number is in the low half; a large batch comes in several notes.
+    /// Handles of the front's, in the batch whose number is in the low half; many come in several notes.
     pub const HANDLES: u64 = 3 << 32;
 }
 
-/// Blocks of the other side that this side knows, and handles that came ahead of their frames.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    known: HashMap<u32, Handle>,
-    // In the order of their frames. One that no frame names any more was begun in vain, and goes with the next that is taken.
-    batches: VecDeque<(u32, Vec<Handle>)>,
+#[derive(Debug)]
+enum Arrived {
+    Block(Result<Mapping>),
+    /// And whether some were lost, because this process had no descriptors left.
+    Handles(Vec<Handle>, bool),
 }
 
+/// What came over the wire ahead of the frames that name it, in the order of the frames, by the number of its batch.
+///
+/// A frame's sender may begin a batch in vain, and begins another then. What no frame names goes when a later batch is taken.
+#[derive(Debug, Default)]
+pub struct Inbox(VecDeque<(u32, Arrived)>);
+
 impl Inbox {
-    /// Takes in a note from the wire.
-    fn accept(&mut self, tag: u64, mut handles: Vec<Handle>) {
-        let number = tag as u32;
-        match tag & !0xffff_ffff {
-            tag::BLOCK => drop(handles.pop().and_then(|handle| self.known.insert(number, handle))),
-            tag::FORGET => drop(self.known.remove(&number)),
-            tag::HANDLES => match self.batches.back_mut() {
-                Some((last, batch)) if *last == number => batch.append(&mut handles),
-                _ => self.batches.push_back((number, handles)),
-            },
-            _ => {}
-        }
+    /// Takes one note off the wire. False: there is none.
+    fn receive(&mut self, wire: &Wire) -> Result<bool, End> {
+        // With a descriptor to spare, a block can be mapped even where the program has none left.
+        with_spare(|| {
+            let (tag, mut handles, cut) = match wire.receive().doing("receive a descriptor from another process") {
+                Ok(Note::Tag(tag, handles)) => (tag, handles, false),
+                Ok(Note::Cut(tag, handles)) => (tag, handles, true),
+                Ok(Note::Nothing) => return Ok(false),
+                Ok(Note::Closed) => return Err(End::Closed),
+                Err(error) => return Err(End::Refused(error)),
+            };
+            let arrived = match tag & !0xffff_ffff {
+                tag::BLOCK => Arrived::Block(match handles.pop() {
+                    Some(handle) => map(&handle),
+                    None => Err(out_of_handles()).doing("receive a large buffer from another process"),
+                }),
+                tag::HANDLES => Arrived::Handles(handles, cut),
+                _ => return Ok(true),
+            };
+            self.0.push_back((tag as u32, arrived));
+            Ok(true)
+        })
     }
 
     /// Takes in all that is on the wire now. False: the other end is gone.
     pub fn drain(&mut self, wire: &Wire) -> Result<bool> {
         loop {
-            match wire.receive().doing("receive a handle on a shared-memory block")? {
-                Note::Tag(tag, handles) => self.accept(tag, handles),
-                // Of the user's handles those that came are delivered: it is the values with the others that fail.
-                Note::Cut(tag, handles) if tag & !0xffff_ffff == tag::HANDLES => self.accept(tag, handles),
-                Note::Cut(..) => {
-                    return Err(out_of_handles()).doing("receive a handle on a shared-memory block");
-                }
-                Note::Closed => return Ok(false),
-                Note::Nothing => return Ok(true),
+            match self.receive(wire) {
+                Ok(true) => {}
+                Ok(false) => return Ok(true),
+                Err(End::Closed) => return Ok(false),
+                Err(End::Refused(error)) => return Err(error),
             }
         }
     }
 
-    /// The batch of handles that `reference` names. They were sent before the reference was.
-    pub fn take_handles(&mut self, reference: BlobRef, wire: &Wire) -> Result<Vec<Handle>> {
-        let is_all =
-            |(last, batch): &(u32, Vec<Handle>)| *last == reference.block && batch.len() as u64 == reference.len;
-        if !self.batches.back().is_some_and(is_all) {
-            self.drain(wire)?;
-        }
-        while let Some((number, handles)) = self.batches.pop_front() {
-            if number == reference.block {
-                return Ok(handles);
+    /// The next thing of a batch, which was sent before the frame that names it.
+    fn next(&mut self, batch: u32, wire: &Wire) -> Result<Arrived> {
+        const UNSENT: Error = Error::Damaged("a buffer was named but never sent");
+        loop {
+            match self.0.pop_front() {
+                Some((number, arrived)) if number == batch => return Ok(arrived),
+                // Begun in vain.
+                Some((number, _)) if (number.wrapping_sub(batch) as i32) < 0 => {}
+                Some(later) => {
+                    self.0.push_front(later);
+                    return Err(UNSENT);
+                }
+                None => match self.receive(wire) {
+                    Ok(true) => {}
+                    Ok(false) | Err(End::Closed) => return Err(UNSENT),
+                    Err(End::Refused(error)) => return Err(error),
+                },
             }
         }
-        Err(Error::Damaged("handles were named but never sent"))
+    }
+
+    /// The handles that `reference` names. The last are missing where this process had no descriptors left for them.
+    pub fn take_handles(&mut self, reference: BlobRef, wire: &Wire) -> Result<Vec<Handle>> {
+        let mut all = Vec::new();
+        let mut cut = false;
+        while !cut && (all.len() as u64) < reference.len {
+            match self.next(reference.place, wire)? {
+                Arrived::Handles(mut handles, incomplete) => {
+                    all.append(&mut handles);
+                    cut = incomplete;
+                }
+                Arrived::Block(_) => return Err(Error::Damaged("handles were named, and a block was sent")),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The buffer that `reference` names, as a region. Even where this fails for want of something, the frames that follow can be read.
+    pub fn open(&mut self, reference: BlobRef, wire: &Wire, slots: &Slots, bay: &mut BayReader) -> Result<Region> {
+        let len = reference.len as usize;
+        if reference.slot == BAY {
+            return bay.take(reference.place, len).map(|bytes| Region(Content::Plain(bytes)));
+        }
+        let back = (reference.slot != NO_SLOT).then(|| slots.on_drop(reference.slot));
+        let Arrived::Block(mapping) = self.next(reference.place, wire)? else {
+            return Err(Error::Damaged("a block was named, and handles were sent"));
+        };
+        let mapping = mapping?;
+        if len > mapping.len() {
+            return Err(Error::Damaged("a buffer is longer than its block"));
+        }
+        Ok(Region(Content::Mapped { mapping, len, _back: back }))
     }
 
     /// Lets go of what came for a frame that was taken back.
-    pub fn discard(&mut self, reference: BlobRef, wire: &Wire) -> Result<()> {
+    pub fn discard(&mut self, reference: BlobRef, wire: &Wire, bay: &mut BayReader) -> Result<()> {
         match reference.slot {
-            HANDLES => drop(self.take_handles(reference, wire)?),
-            NO_SLOT => {
-                self.drain(wire)?;
-                self.known.remove(&reference.block);
-            }
-            _ => {}
+            BAY => bay.release(reference.place, reference.len as usize),
+            HANDLES => self.take_handles(reference, wire).map(drop),
+            _ => self.next(reference.place, wire).map(drop),
         }
-        Ok(())
-    }
-
-    /// The block that `reference` names, as a region. Its handle was sent before the reference was.
-    pub fn open(&mut self, reference: BlobRef, wire: &Wire, slots: &Slots) -> Result<Region> {
-        if !self.known.contains_key(&reference.block) {
-            self.drain(wire)?;
-        }
-        let handle = self.known.get(&reference.block).ok_or(Error::Damaged("a block was named but never sent"))?;
-        let len = reference.len as usize;
-        if len > memory::len(handle).doing("measure a shared-memory block")? {
-            return Err(Error::Damaged("a blob is longer than its block"));
-        }
-        let mapping =
-            memory::Mapping::new(handle.as_fd(), len, memory::Share::CopyOnWrite).doing("map a shared-memory block")?;
-        let slot = if reference.slot == NO_SLOT {
-            self.known.remove(&reference.block);
-            None
-        } else {
-            Some((slots.clone(), reference.slot))
-        };
-        Ok(Region { mapping, slot, epoch: Epoch::now() })
     }
 }
 
-/// The content of a block, in a view of this process's own: it may be written to, and nobody else sees what is written.
-/// Dropping it lets the block be used again.
+enum End {
+    Closed,
+    Refused(Error),
+}
+
+fn map(handle: &Handle) -> Result<Mapping> {
+    let len = memory::len(handle).doing("measure a large buffer from another process")?;
+    Mapping::new(handle, len, memory::Share::CopyOnWrite).doing("map a large buffer from another process")
+}
+
+/// A buffer that arrived, in memory of this process's own: it may be written to, and nobody else sees what is written.
+/// Dropping it lets its block be used again.
 #[derive(Debug)]
-pub struct Region {
-    mapping: memory::Mapping,
-    slot: Option<(Slots, u16)>,
-    epoch: Epoch,
+pub struct Region(Content);
+
+#[derive(Debug)]
+enum Content {
+    Plain(Buffer),
+    // In this order: the mapping goes before the slot is put back.
+    Mapped { mapping: Mapping, len: usize, _back: Option<PutBack> },
 }
 
 impl Region {
     /// The first byte.
     pub fn start(&self) -> NonNull<u8> {
-        self.mapping.start()
+        match &self.0 {
+            Content::Plain(buffer) => NonNull::from(buffer.bytes()).cast(),
+            Content::Mapped { mapping, .. } => mapping.start(),
+        }
     }
 
     /// Bytes.
     pub fn len(&self) -> usize {
-        self.mapping.len()
+        match &self.0 {
+            Content::Plain(buffer) => buffer.bytes().len(),
+            Content::Mapped { len, .. } => *len,
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.mapping.is_empty()
+        self.len() == 0
     }
 
     /// The content.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: they are mapped, and the owner leaves the block alone until the slot is put back.
+        // SAFETY: they are this process's own or mapped, and the owner of a block leaves it alone until the slot is put back.
         unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
     }
 
     /// The content, to be changed in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as in `as_slice`, and `&mut self` is the only borrow.
-        unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len()) }
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        if let Some((slots, slot)) = self.slot.take() {
-            slots.put_back(slot, self.epoch.since());
+        match &mut self.0 {
+            Content::Plain(buffer) => buffer.bytes_mut(),
+            // SAFETY: as in `as_slice`, and `&mut self` is the only borrow.
+            Content::Mapped { mapping, len, .. } => unsafe {
+                std::slice::from_raw_parts_mut(mapping.start().as_ptr(), *len)
+            },
         }
     }
 }
@@ -269,9 +332,15 @@ impl Drop for Region {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
+
+    fn bay() -> BayReader {
+        let memory = Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0);
+        BayReader::new(&memory, crate::shm::bay::Bay { word: 0, data: 4096, capacity: 4096 })
+    }
 
     fn batch(number: u32, len: u64) -> BlobRef {
-        BlobRef { block: number, slot: HANDLES, len }
+        BlobRef { place: number, slot: HANDLES, len }
     }
 
     /// Sends a note of a batch with so many write ends of a pipe; gives the read end, at its end once all are closed.
@@ -291,7 +360,7 @@ mod tests {
         let (here, there) = Wire::pair().unwrap();
         let mut inbox = Inbox::default();
         let (revoked, begun, wanted) = (send(&here, 1, 2), send(&here, 2, 3), send(&here, 3, 4));
-        inbox.discard(batch(1, 2), &there).unwrap();
+        inbox.discard(batch(1, 2), &there, &mut bay()).unwrap();
         assert!(is_closed(&revoked) && !is_closed(&begun));
         let handles = inbox.take_handles(batch(3, 4), &there).unwrap();
         assert_eq!(handles.len(), 4);
@@ -314,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_reference_survives_its_encoding() {
-        let r = BlobRef { block: 0xdead_beef, slot: 1023, len: (1 << 40) + 7 };
+        let r = BlobRef { place: 0xdead_beef, slot: 1023, len: (1 << 40) + 7 };
         assert_eq!(BlobRef::decode(&r.encode()), r);
     }
 }

@@ -5,9 +5,13 @@
 //! atomics only, so that what needs an operating system is left out of its build.
 
 pub mod atomic;
+#[cfg(not(loom))]
+pub mod bay;
 pub mod bell;
 #[cfg(not(loom))]
 pub mod blocks;
+#[cfg(not(loom))]
+pub mod buffers;
 pub mod claim;
 pub mod crowd;
 pub mod cursor;

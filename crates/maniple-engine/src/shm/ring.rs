@@ -10,8 +10,8 @@
 
 use super::claim::{Claim, WAITING};
 use super::cursor::{Cursors, ReadSide, WriteSide};
-use super::segment::Segment;
 use crate::error::Error;
+use crate::sys::memory::Mapping;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub struct Place {
 #[derive(Debug, Clone)]
 struct Memory {
     // Keeps the mapping alive for as long as a side uses it.
-    _segment: Arc<Segment>,
+    _segment: Arc<Mapping>,
     cursors: NonNull<Cursors>,
     data: NonNull<u8>,
     capacity: usize,
@@ -72,7 +72,7 @@ struct Memory {
 unsafe impl Send for Memory {}
 
 impl Memory {
-    fn new(segment: &Arc<Segment>, place: Place) -> Memory {
+    fn new(segment: &Arc<Mapping>, place: Place) -> Memory {
         assert!(place.capacity.is_power_of_two() && place.capacity >= 4096, "a ring's capacity is a power of two");
         assert!(place.cursors.is_multiple_of(128) && place.data.is_multiple_of(8));
         assert!(place.cursors + size_of::<Cursors>() <= segment.len() && place.data + place.capacity <= segment.len());
@@ -115,7 +115,7 @@ pub struct Producer {
 
 impl Producer {
     /// The writing side of a fresh ring.
-    pub fn new(segment: &Arc<Segment>, place: Place) -> Producer {
+    pub fn new(segment: &Arc<Mapping>, place: Place) -> Producer {
         Producer { memory: Memory::new(segment, place), side: WriteSide::new(place.capacity as u64) }
     }
 
@@ -210,7 +210,7 @@ impl Frame<'_> {
 
 impl Consumer {
     /// The reading side of a fresh ring.
-    pub fn new(segment: &Arc<Segment>, place: Place) -> Consumer {
+    pub fn new(segment: &Arc<Mapping>, place: Place) -> Consumer {
         Consumer { memory: Memory::new(segment, place), side: ReadSide::new(place.capacity as u64) }
     }
 
@@ -284,7 +284,7 @@ mod tests {
 
     fn pair(capacity: usize) -> (Producer, Consumer) {
         let place = Place { cursors: 0, data: 256, capacity };
-        let segment = Arc::new(Segment::create("ring-test", 256 + capacity).unwrap());
+        let segment = Arc::new(crate::shm::segment::create_mapped("ring-test", 256 + capacity).unwrap().0);
         (Producer::new(&segment, place), Consumer::new(&segment, place))
     }
 

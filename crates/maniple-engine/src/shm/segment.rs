@@ -1,29 +1,41 @@
-//! A piece of shared memory: its handle, to give to others, and its mapping.
+//! A piece of shared memory: its handle, to give to others, and its mapping. Where no handle is needed any more, the mapping alone.
 
 use crate::error::{Doing, Result};
+use crate::sys::memory::Mapping;
 use crate::sys::{Handle, memory};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
+
+/// `len` zeroed bytes of shared memory, mapped here, and the handle by which another process maps them. Neither needs the other.
+pub fn create_mapped(label: &str, len: usize) -> Result<(Mapping, Handle)> {
+    let Segment { handle, mapping } = Segment::create(label, len)?;
+    Ok((mapping, handle))
+}
+
+/// The memory behind a handle that another process made; the handle is closed.
+pub fn open_mapped(handle: Handle) -> Result<Mapping> {
+    Ok(Segment::open(handle)?.mapping)
+}
 
 /// Shared memory that is mapped here and can be handed to another process.
 #[derive(Debug)]
 pub struct Segment {
     handle: Handle,
-    mapping: memory::Mapping,
+    mapping: Mapping,
 }
 
 impl Segment {
     /// `len` zeroed bytes.
     pub fn create(label: &str, len: usize) -> Result<Segment> {
         let handle = memory::create(label, len).doing("make shared memory")?;
-        let mapping = memory::Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
+        let mapping = Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
         Ok(Segment { handle, mapping })
     }
 
     /// The memory behind a handle that another process made.
     pub fn open(handle: Handle) -> Result<Segment> {
         let len = memory::len(&handle).doing("measure shared memory")?;
-        let mapping = memory::Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
+        let mapping = Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
         Ok(Segment { handle, mapping })
     }
 

@@ -20,6 +20,7 @@
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
 //! | `process` | children: start, wait, signal, lifeline, ending after the maker (see [`crate::process`]) |
 //! | `is_shortage` | whether an error says that something ran out which may be there again later |
+//! | `most_handles` | how many descriptors this process may have |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
 //! | `is_first_thread` | whether the calling thread is the process's first |
 

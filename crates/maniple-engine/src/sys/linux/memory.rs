@@ -15,6 +15,11 @@ pub fn create(label: &str, len: usize) -> io::Result<Handle> {
     Ok(fd)
 }
 
+/// What is said where no memory is left.
+pub fn out_of_memory() -> io::Error {
+    rustix::io::Errno::NOMEM.into()
+}
+
 /// A second handle on the same memory.
 pub fn duplicate(handle: impl AsFd) -> io::Result<Handle> {
     Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
@@ -117,6 +122,16 @@ impl Mapping {
         };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { start, len })
+    }
+
+    /// Frees the pages of `len` bytes from `offset` on (whole pages), for all who map them; they read as zeros afterwards.
+    pub fn release(&self, offset: usize, len: usize) {
+        if offset.checked_add(len).is_some_and(|end| end <= self.len) {
+            // SAFETY: inside the mapping; that its bytes turn into zeros is what the caller asks for.
+            let _ = unsafe {
+                rustix::mm::madvise(self.start.as_ptr().add(offset).cast(), len, rustix::mm::Advice::LinuxRemove)
+            };
+        }
     }
 
     /// Has the system make all pages ready to be written to, where it can: one by one, at first touch, is slower.

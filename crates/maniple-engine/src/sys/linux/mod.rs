@@ -40,6 +40,11 @@ pub fn cores() -> usize {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize).max(1)
 }
 
+/// How many descriptors this process may have.
+pub fn most_handles() -> usize {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map_or(usize::MAX, |n| n as usize)
+}
+
 /// This process.
 pub fn process_id() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get() as u32

@@ -9,7 +9,9 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How many handles one note carries at most: the kernel takes no more.
 pub const MOST: usize = 253;
@@ -101,6 +103,9 @@ impl Wire {
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
                 handles.extend(came);
+                if let Some(last) = handles.last() {
+                    LAST.store(last.as_raw_fd() as u32, Ordering::Relaxed);
+                }
             }
         }
         if got.bytes != 8 {
@@ -108,13 +113,40 @@ impl Wire {
         }
         let tag = u64::from_ne_bytes(bytes);
         // The kernel drops a handle that this process has no descriptor number left for.
-        Ok(if got.flags.contains(ReturnFlags::CTRUNC) { Note::Cut(tag, handles) } else { Note::Tag(tag, handles) })
+        if got.flags.contains(ReturnFlags::CTRUNC) {
+            LAST.store(u32::MAX, Ordering::Relaxed);
+            return Ok(Note::Cut(tag, handles));
+        }
+        Ok(Note::Tag(tag, handles))
     }
 
     /// Waits until something can be taken (or the other end is gone).
     pub fn wait(&self, timeout: Option<std::time::Duration>) -> io::Result<()> {
         super::ready::wait(&mut [super::ready::Interest::new(self.0.as_fd())], timeout).map(|_| ())
     }
+}
+
+/// A descriptor that is given up for a moment where one is needed, so that a program without any left can still take what comes.
+static SPARE: Mutex<Option<Handle>> = Mutex::new(None);
+
+/// The number of the descriptor that came last: the system gives the lowest that is free.
+static LAST: AtomicU32 = AtomicU32::new(u32::MAX);
+/// With so many numbers above it there is no need to spare one.
+const ROOM: u64 = 256;
+
+/// Runs `with` with one descriptor more to spare, as a rule.
+pub fn with_spare<R>(with: impl FnOnce() -> R) -> R {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let last = u64::from(LAST.load(Ordering::Relaxed));
+    if last + ROOM < limit {
+        return with();
+    }
+    // Not waited for: another thread takes something in just now, or did so when this process was forked.
+    let Ok(mut spare) = SPARE.try_lock() else { return with() };
+    drop(spare.take());
+    let outcome = with();
+    *spare = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok();
+    outcome
 }
 
 /// What receiving a handle says where no descriptor is left for it.
