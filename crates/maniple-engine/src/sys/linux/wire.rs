@@ -42,11 +42,13 @@ impl Wire {
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             None,
         )?;
+        note_number(&b);
         Ok((Wire(a), Wire(b)))
     }
 
     /// An end that came from another process.
     pub fn from_handle(handle: Handle) -> Wire {
+        note_number(&handle);
         Wire(handle)
     }
 
@@ -103,9 +105,7 @@ impl Wire {
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
                 handles.extend(came);
-                if let Some(last) = handles.last() {
-                    LAST.store(last.as_raw_fd() as u32, Ordering::Relaxed);
-                }
+                handles.iter().for_each(note_number);
             }
         }
         if got.bytes != 8 {
@@ -131,6 +131,11 @@ static SPARE: Mutex<Option<Handle>> = Mutex::new(None);
 
 /// The number of the descriptor that came last: the system gives the lowest that is free.
 static LAST: AtomicU32 = AtomicU32::new(u32::MAX);
+
+fn note_number(handle: &Handle) {
+    LAST.store(handle.as_raw_fd() as u32, Ordering::Relaxed);
+}
+
 /// With so many numbers above it there is no need to spare one.
 const ROOM: u64 = 256;
 
