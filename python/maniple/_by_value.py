@@ -26,7 +26,7 @@ import functools
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copyreg import dispatch_table
 from functools import _lru_cache_wrapper
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -50,6 +50,7 @@ from ._arrivals import (
     returned,
     space_key,
 )
+from ._maniple import interrupts
 from ._sent_values import Sized
 from ._worker_main import DEFINITIONS, MAIN_NAMES, WorkerMain
 
@@ -305,7 +306,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
     def _annotations_of(self, func: FunctionType) -> dict[str, Any]:
         try:
             annotations = func.__annotations__
-        except Exception:  # 3.14 evaluates them only now
+        except Exception as problem:  # 3.14 evaluates them only now
+            if interrupts(problem):
+                raise
             return {}
         return annotations if self._verdicts is None or self._reason_against(annotations) is None else {}
 
@@ -368,6 +371,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             try:
                 type(self)(io.BytesIO(), self._main, _leave_out, verdicts).dump(value)
             except Exception as refusal:
+                if interrupts(refusal):
+                    raise
                 verdicts[id(value)] = f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
         return verdicts[id(value)]  # type: ignore[no-any-return]
 
@@ -421,7 +426,9 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
     before = len(noted)
     try:
         return _dump(value, main, buffers, None)
-    except Exception:
+    except Exception as refusal:
+        if interrupts(refusal):
+            raise
         # Something that a function names cannot be sent: look which, and leave it out.
         del noted[before:]
         if (clear := getattr(buffers, "clear", None)) is not None:
@@ -443,9 +450,14 @@ def definitions(main: WorkerMain) -> dict[str, bytes]:
     pickles = {}
     for name, value in list(vars(sys.modules["__main__"]).items()):
         if _defines(value) and not main.has(name, value):
-            with _no_descriptors(), suppress(Exception):  # what cannot be sent is missed only by who asks for it
+            with _no_descriptors():
                 stream = io.BytesIO()
-                _Sketcher(stream, main, None, {}).dump(value)
+                try:
+                    _Sketcher(stream, main, None, {}).dump(value)
+                except Exception as refusal:  # what cannot be sent is missed only by who asks for it
+                    if interrupts(refusal):
+                        raise
+                    continue
                 pickles[name] = stream.getvalue()
     return pickles
 
@@ -485,6 +497,8 @@ class _Sketcher(_Pickler):
             except _TooLong:
                 return "it is too large to be sent beforehand"
             except Exception as refusal:
+                if interrupts(refusal):
+                    raise
                 return f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
             return None
         return super()._reason_against(value)
@@ -495,7 +509,9 @@ def can_be_sent(value: Any) -> bool:
     with _no_descriptors():
         try:
             reduction._standard(io.BytesIO(), 5, True, _leave_out).dump(value)
-        except Exception:
+        except Exception as refusal:
+            if interrupts(refusal):
+                raise
             return False
     return True
 

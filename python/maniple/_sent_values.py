@@ -15,6 +15,7 @@ from struct import pack
 
 from . import resource_tracker, util
 from ._arrivals import Place, hold, registry
+from ._maniple import interrupts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +113,11 @@ class SentValues:
             stream = Sized()
             try:
                 pickled(value, stream)
-            except Exception:  # it cannot be pickled, or goes to one process only: the pickle of the call will tell
+            except (
+                Exception
+            ) as refusal:  # it cannot be pickled, or goes to one process only: the pickle of the call will tell
+                if interrupts(refusal):
+                    raise
                 return None
             if stream.size() < LARGE:
                 return None

@@ -14,7 +14,7 @@ from weakref import ref
 from . import util
 from ._greenlets import threads_are_real
 from ._loose_tasks import LooseTasks
-from ._maniple import Hub, serve
+from ._maniple import Hub, interrupts, serve
 from ._payload import cancelled
 from ._results import tell
 from ._worker_main import WorkerMain
@@ -157,6 +157,8 @@ class Workers:
         try:
             key, process = self._start_one()
         except Exception as error:
+            if interrupts(error):
+                raise
             util.sub_warning("could not start a worker: %s", error)
             return
         self._adopt(key, process)

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Popen"]
 
 
+def _pass_on_interrupt(problem: BaseException) -> None:
+    """Raise what is no refusal to be pickled, but comes from a signal's handler."""
+    from ._maniple import interrupts
+
+    if interrupts(problem):
+        raise problem
+
+
 class ToldPopen(popen_fork.Popen):
     """A child that inherits nothing and is told everything through a pipe."""
 
@@ -60,6 +68,7 @@ class ToldPopen(popen_fork.Popen):
         try:
             reduction.dump(process_obj, out)
         except (PicklingError, AttributeError, TypeError) as problem:
+            _pass_on_interrupt(problem)
             refusal = problem
         if refusal is None and (not main.may_lack() or b"_main__" not in out.getvalue()[start:]):
             return
@@ -68,7 +77,8 @@ class ToldPopen(popen_fork.Popen):
         del self._fds[descriptors:]
         try:
             pickled = _by_value.dump(process_obj, main)
-        except Exception:
+        except Exception as problem:
+            _pass_on_interrupt(problem)
             if refusal is None:
                 raise
             raise refusal from None

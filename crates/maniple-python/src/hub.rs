@@ -3,7 +3,8 @@
 use crate::encode::{Encoder, Pickler, tag};
 use crate::error::{helper, python};
 use crate::function::{is_plain, name_of};
-use crate::source::{self, Items};
+use crate::signals::detached;
+use crate::source::{self, Filled, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
 use maniple_engine::pool::{
     Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
@@ -107,7 +108,7 @@ impl PyHub {
         let count = items.len()?;
         let mode = if star { tag::STARMAP } else { tag::MAP };
         let iterator = items.try_iter()?.unbind();
-        let source = Items { iterator, left: count, mode, main: self.main.clone_ref(items.py()) };
+        let source = Items::new(iterator, count, mode, self.main.clone_ref(items.py()));
         if count == 0 {
             return Ok((SourceKind::Ready(Vec::new()), 0));
         }
@@ -207,14 +208,14 @@ impl PyHub {
     }
 
     /// The jobs that have not ended: `{job: items that have an outcome}`.
-    fn open_jobs(&self, py: Python<'_>) -> BTreeMap<u64, usize> {
-        let open = py.detach(|| self.hub.open_jobs());
-        open.into_iter().map(|(job, done)| (job.data().as_ffi(), done)).collect()
+    fn open_jobs(&self, py: Python<'_>) -> PyResult<BTreeMap<u64, usize>> {
+        let open = detached(py, || self.hub.open_jobs())?;
+        Ok(open.into_iter().map(|(job, done)| (job.data().as_ffi(), done)).collect())
     }
 
     /// How many jobs wait that no worker was given a task of, and how many tasks wait behind others at their worker.
-    fn waiting(&self, py: Python<'_>) -> (usize, usize) {
-        py.detach(|| self.hub.waiting())
+    fn waiting(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
+        detached(py, || self.hub.waiting())
     }
 
     // ---- calls ----
@@ -306,7 +307,15 @@ impl PyHub {
             let mut ended = false;
             for _ in 0..tasks {
                 let mut filling = Filling::new(self.hub.packer());
-                ended = source::fill_from(iterator, mode, self.main.bind(py), None, 1, items, &mut filling);
+                let mut next = || iterator.clone().next();
+                ended = match source::fill_from(&mut next, mode, self.main.bind(py), 1, items, &mut filling) {
+                    Filled::Ended => true,
+                    Filled::Partly => false,
+                    Filled::Broken(batch, error) => {
+                        filling.unsent(batch.len(), Box::new(error));
+                        batch.len() < items
+                    }
+                };
                 if ended {
                     self.hub.feed(job, filling, true);
                     break;

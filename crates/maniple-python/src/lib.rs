@@ -77,6 +77,8 @@ mod _maniple {
     #[pymodule_export]
     use crate::region::PyRegion;
     #[pymodule_export]
+    use crate::signals::py_interrupts;
+    #[pymodule_export]
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
     use crate::sync_wait::{PyCondition, PyEvent};

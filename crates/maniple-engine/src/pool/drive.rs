@@ -32,6 +32,9 @@ impl Seat<'_> {
         let Some(mut st) = self.state.take() else { return Woken::Rung };
         let outcome = loop {
             st = inner.drive_once(st);
+            if std::mem::take(&mut st.interrupted) {
+                break Woken::Signal;
+            }
             if cell.is_ready() {
                 break Woken::Rung;
             }
@@ -78,8 +81,9 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in all news, acts on it, and asks sources for what is wanted. The caller holds the seat.
+    /// Takes in all news, acts on it, and asks sources for what is wanted, unless one sends this thread back. The caller holds the seat.
     pub(super) fn drive_once<'a>(&'a self, mut st: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        st.interrupted = false;
         loop {
             self.listen(&mut st);
             self.advance(&mut st);
@@ -90,7 +94,7 @@ impl Inner {
             drop(st);
             let mut filling = Filling::new(&self.packer);
             let ended = source.fill(tasks, items, &mut filling);
-            let tasks = filling.tasks;
+            let (tasks, interrupted) = (filling.tasks, filling.interrupted);
             st = self.lock();
             let over = match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
                 Some(Feed::Inline(place)) if !ended => {
@@ -107,6 +111,11 @@ impl Inner {
                 drop(st);
                 drop(over);
                 st = self.lock();
+            }
+            if interrupted {
+                self.advance(&mut st);
+                st.interrupted = true;
+                return st;
             }
         }
     }

@@ -126,6 +126,8 @@ pub(super) struct State {
     pub(super) rush: Rush,
     /// The front wants the keeper back ([`Hub::kick`]).
     pub(super) front_called: bool,
+    /// A source sends its thread back to the front ([`Filling::interrupt`]).
+    pub(super) interrupted: bool,
 }
 
 impl Hub {
@@ -163,6 +165,7 @@ impl Hub {
             watched: 0,
             rush: Rush::default(),
             front_called: false,
+            interrupted: false,
         };
         let inner = Inner {
             owner: sys::process_id(),
