@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from _signal import SIGTERM, getsignal, raise_signal
 from collections.abc import Callable
 from weakref import ref
 
@@ -17,7 +18,7 @@ from ._loose_tasks import LooseTasks
 from ._maniple import Hub, interrupts, serve
 from ._payload import cancelled
 from ._results import tell
-from ._worker_main import WorkerMain
+from ._worker_main import ForkedMain, WorkerMain
 from .process import current_process
 from .reduction import DupFd
 
@@ -29,6 +30,8 @@ __all__ = ["Workers", "worker"]
 
 # How long a terminated worker has for its own clean-up before it is killed, in seconds.
 GRACE = 2.0
+# How long one has that is still starting to learn from its link that it is to end, where a signal would run a handler of the parent's.
+_NOTICE = 0.3
 
 
 class Line:
@@ -63,14 +66,19 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
     # A worker dies with its parent, and so do the workers of its own pools: there is no reason to refuse it children.
     current_process()._config["may_have_children"] = True
     fds, line.fds = line.fds, []
+    inherited = getsignal(SIGTERM)
 
     def prepare() -> None:
         if initializer is not None:
             initializer(*initargs)
 
     try:
-        if not serve(fds, prepare):
+        ended = serve(fds, prepare)
+        if ended == "unfit":
             raise SystemExit(1)
+        if ended == "terminated" and not (callable(inherited) and getsignal(SIGTERM) is inherited):
+            # As if the parent had sent it. A handler that came with a fork is the parent's and has nothing to do here.
+            raise_signal(SIGTERM)
     except KeyboardInterrupt:
         # The parent got the same Ctrl-C and decides.
         raise SystemExit(1) from None
@@ -112,6 +120,8 @@ class Workers:
         self._keys: dict[int, Any] = {}
         self._terminated_at: float | None = None
         self._killed = False
+        # Workers that are sent SIGTERM when they have not ended in time.
+        self._noticed: list[int] = []
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
 
     def _free_lock(self) -> None:
@@ -217,11 +227,14 @@ class Workers:
             elif chore == "done":
                 self._main.end_pool()
                 return
-            elif (
-                self._terminated_at is not None and not self._killed and time.monotonic() - self._terminated_at > GRACE
-            ):
-                self._killed = True
-                self._signal_all("kill")
+            elif self._terminated_at is not None:
+                waited = time.monotonic() - self._terminated_at
+                if self._noticed and waited > _NOTICE:
+                    noticed, self._noticed = self._noticed, []
+                    self._signal(noticed, "terminate")
+                if waited > GRACE and not self._killed:
+                    self._killed = True
+                    self._signal(None, "kill")
 
     def _reap(self, key: int) -> None:
         with self.lock:
@@ -247,18 +260,22 @@ class Workers:
             # A forked child inherits the object, not the pool.
             return
         util.debug("terminating pool")
-        self.hub.terminate()
+        unsettled = self.hub.terminate()
         if self._terminated_at is None:
             self._terminated_at = time.monotonic()
-        self._signal_all("terminate")
+        if isinstance(self._main, ForkedMain) and callable(getsignal(SIGTERM)):
+            self._noticed = [key for key, starting in unsettled if starting]
+        self._signal([key for key, _ in unsettled if key not in self._noticed], "terminate")
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
             self.keeper.join()
         self.loose.end(cancelled())
 
-    def _signal_all(self, how: str) -> None:
+    def _signal(self, workers: list[int] | None, how: str) -> None:
+        """Terminate or kill some workers, or (None) all."""
         with self.lock:
-            processes = list(self.processes)
+            keys = list(self._keys) if workers is None else workers
+            processes = [self._keys[key] for key in keys if key in self._keys]
         for process in processes:
             if process.exitcode is None:
                 getattr(process, how)()

@@ -336,3 +336,50 @@ def test_a_signal_leaves_calls_of_other_threads_alone(mp: ModuleType) -> None:
             time.sleep(30)
         thread.join(30)
         assert results == [list(range(80))]
+
+
+# -- SIGTERM, in workers that inherit a handler
+
+
+@contextmanager
+def flag_of_the_program(path: str) -> Iterator[None]:
+    """A handler for SIGTERM that ends nothing, as frameworks have it; it notes who runs it."""
+
+    def note(*_: object) -> None:
+        with open(path, "a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 20])
+def test_idle_workers_end_without_the_handler_that_they_inherit(mp: ModuleType, tmp_path: Any, calls: int) -> None:
+    path = str(tmp_path / "ran")
+    with flag_of_the_program(path):
+        pool = mp.get_context("fork").Pool(2)
+        assert pool.map(abs, range(calls)) == list(range(calls))
+        workers = list(pool._pool)
+        pool.terminate()
+        pool.join()
+    # None was killed for being late, none was sent a signal.
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert not os.path.exists(path)
+
+
+def test_tasks_that_wait_behind_others_do_not_begin_once_the_pool_is_terminated(mp: ModuleType, tmp_path: Any) -> None:
+    path = str(tmp_path / "ran")
+    with flag_of_the_program(path):
+        pool = mp.get_context("fork").Pool(1)
+        worker = pool._pool[0]
+        pool.apply(abs, (1,))
+        for _ in range(50):
+            pool.apply_async(time.sleep, (0.3,))
+        time.sleep(0.1)
+        pool.terminate()
+        pool.join()
+    # The one that it was at is the last.
+    assert worker.exitcode == 0

@@ -188,11 +188,12 @@ impl PyHub {
         py.detach(|| self.hub.close());
     }
 
-    /// Drops all that has not ended.
-    fn terminate(&self, py: Python<'_>) {
-        py.detach(|| self.hub.terminate());
+    /// Drops all that has not ended. Gives the workers that do not end by themselves now, since they are busy or still starting (true).
+    fn terminate(&self, py: Python<'_>) -> Vec<(u64, bool)> {
+        let unsettled = py.detach(|| self.hub.terminate());
         let known = std::mem::take(&mut *self.known());
         drop(known);
+        unsettled.into_iter().map(|(worker, starting)| (worker.data().as_ffi(), starting)).collect()
     }
 
     /// How many workers there should be from now on. Gives how many should be started now; the caller must start them.

@@ -25,14 +25,14 @@ enum Function {
 
 /// Runs tasks until the hub says that there are no more. `handles` are the descriptors that `Hub.create_link` gave, which from here
 /// on belong to this call; `prepare` is called first, and what it raises is reported as the reason why this worker is unfit.
-/// False: it was unfit.
+/// Gives how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`.
 #[pyfunction]
-pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
     let mut link = WorkerLink::open(adopt(handles)).map_err(python)?;
     if let Err(error) = prepare.call0() {
         let packet = report(py, &link, &error, None)?;
         link.unfit(packet).map_err(python)?;
-        return Ok(false);
+        return Ok("unfit");
     }
     link.hello().map_err(python)?;
     let mut functions = HashMap::new();
@@ -54,7 +54,7 @@ pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> P
             }
             Message::Task(task) => run(py, &mut link, &mut functions, task)?,
             Message::Interrupted => look_for_signals(py)?,
-            Message::Stop => return Ok(true),
+            Message::Stop => return Ok(if link.terminated() { "terminated" } else { "closed" }),
         }
     }
 }

@@ -312,16 +312,38 @@ impl Inner {
             }
         }
         st.commands = commands;
-        let State { peers, sched, .. } = st;
+        let State { peers, sched, terminated, .. } = st;
         for (worker, peer) in peers.iter_mut() {
             if peer.stop_due {
-                peer.stop_due = !peer.link.signal(kind::STOP, 0);
+                peer.stop_due = !peer.link.signal(kind::STOP, u32::from(*terminated));
             }
             if peer.link.dirty {
                 peer.link.set_halfway(sched.halfway(worker).unwrap_or(0));
                 peer.link.ring();
             }
         }
+    }
+
+    /// Takes back what no worker has begun. Gives the workers that are at work, and those that are not ready yet (true).
+    pub(super) fn take_back_all(&self, st: &mut State) -> Vec<(WorkerId, bool)> {
+        let State { peers, sched, .. } = st;
+        let mut unsettled = Vec::new();
+        for (worker, peer) in peers.iter_mut() {
+            let sender = peer.link.sender();
+            let mut busy = false;
+            for task in sched.assigned(worker).rev() {
+                if !sender.revoke(task.payload.position) {
+                    busy = true;
+                    break;
+                }
+                sender.release(&task.payload);
+            }
+            let starting = !sched.is_up(worker);
+            if busy || starting {
+                unsettled.push((worker, starting));
+            }
+        }
+        unsettled
     }
 
     fn execute(&self, st: &mut State, command: Command) {

@@ -117,6 +117,8 @@ pub(super) struct State {
     /// Why no worker could be started.
     pub broken: Option<Arc<Loss>>,
     pub terminated: bool,
+    /// Workers that were busy or starting when the pool was terminated; true: starting.
+    pub(super) unsettled: Vec<(WorkerId, bool)>,
     /// Jobs that have not ended and whose end the front wants to be told of.
     pub(super) watched: usize,
     /// Somebody's outcome came since the driver last looked.
@@ -160,6 +162,7 @@ impl Hub {
             loss: None,
             broken: None,
             terminated: false,
+            unsettled: Vec::new(),
             attended: false,
             called: false,
             watched: 0,
@@ -371,16 +374,28 @@ impl Hub {
         self.inner.kick.kick();
     }
 
-    /// Drops all that has not ended. The front ends the workers.
-    pub fn terminate(&self) {
+    /// Drops all that has not ended, and tells the workers to stop. A worker that waits for tasks stops by itself. Gives the others,
+    /// which the front has to end, and whether each is still starting; asked again, those of the first time that are left.
+    pub fn terminate(&self) -> Vec<(WorkerId, bool)> {
         let mut st = self.lock();
-        st.terminated = true;
-        st.starts = 0;
+        if !st.terminated {
+            st.terminated = true;
+            st.starts = 0;
+            st.unsettled = self.inner.take_back_all(&mut st);
+            for peer in st.peers.values_mut() {
+                peer.stop_due = true;
+                peer.link.dirty = true;
+            }
+        }
         st.sched.terminate();
         self.inner.advance(&mut st);
         self.inner.stir(&mut st);
+        let State { unsettled, peers, .. } = &mut *st;
+        unsettled.retain(|(worker, _)| peers.contains_key(*worker));
+        let left = unsettled.clone();
         drop(st);
         self.inner.kick.kick();
+        left
     }
 
     /// Whether the pool takes jobs.

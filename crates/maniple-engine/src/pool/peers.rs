@@ -60,7 +60,7 @@ impl Hub {
             reaping: false,
             reap_due: false,
             wire_open: true,
-            stop_due: false,
+            stop_due: st.terminated,
             untaken: Vec::new(),
             extra: None,
             extra_due: false,
