@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from _signal import SIGTERM, getsignal, raise_signal
 from collections.abc import Callable
+from signal import SIGTERM, getsignal, raise_signal
 from weakref import ref
 
 from . import util
@@ -193,11 +193,7 @@ class Workers:
         with self.lock:
             self.processes.append(process)
             self._keys[key] = process
-        try:
-            self.hub.adopt(key, process.pid)
-        except OSError:
-            # It is gone already, and somebody reaped it.
-            self._reap(key)
+        self.hub.adopt(key, process.pid, process.sentinel)
 
     # ---- keeping ----
 

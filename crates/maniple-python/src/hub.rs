@@ -3,6 +3,7 @@
 use crate::encode::{Encoder, Pickler, tag};
 use crate::error::{helper, python};
 use crate::function::{is_plain, name_of};
+use crate::handles::borrow;
 use crate::signals::detached;
 use crate::source::{self, Filled, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
@@ -138,9 +139,9 @@ impl PyHub {
         Ok((worker.data().as_ffi(), handles.into_iter().map(IntoRawFd::into_raw_fd).collect()))
     }
 
-    /// The worker's process runs.
-    fn adopt(&self, worker: u64, pid: u32) -> PyResult<()> {
-        self.hub.adopt(key(worker), pid).map_err(python)
+    /// The worker's process runs; its `sentinel` is readable from its end on.
+    fn adopt(&self, worker: u64, pid: u32, sentinel: i32) -> PyResult<()> {
+        self.hub.adopt_by(key(worker), pid, borrow(&sentinel)?).map_err(python)
     }
 
     /// The worker's process could not be started.

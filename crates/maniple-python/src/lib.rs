@@ -61,6 +61,8 @@ mod _maniple {
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
+    use crate::handles::exit_told;
+    #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::line::PyLine;

@@ -52,7 +52,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The memory grows by so many bytes.
 const STEP: u64 = 1 << 20;
@@ -315,8 +315,12 @@ impl Log {
     fn keep_pace(&self, total: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         let mut spin = Spin::default();
+        let (mut seen_head, mut since) = (None, Instant::now());
         loop {
             let head = header.readers.at.load(Ordering::Acquire);
+            if seen_head != Some(head) {
+                (seen_head, since) = (Some(head), Instant::now());
+            }
             let tail = header.writers.at.load(Ordering::Acquire);
             let lap = tail.saturating_sub(header.base.load(Ordering::Relaxed));
             if head == tail || lap + total <= LAP || self.stalled.load(Ordering::Relaxed) == head {
@@ -331,10 +335,11 @@ impl Log {
             fence(Ordering::SeqCst);
             if !self.is_empty() {
                 let woken = futex::wait(&header.calls.room, seen, Some(PATIENCE));
-                if woken == Woken::TimedOut && header.readers.at.load(Ordering::Relaxed) == head {
+                // Not by how the sleep ended: signals may come more often than it is long.
+                if since.elapsed() >= PATIENCE && header.readers.at.load(Ordering::Relaxed) == head {
                     self.stalled.store(head, Ordering::Relaxed);
                 }
-                if woken == Woken::Signal && interrupted() {
+                if woken != Woken::Rung && interrupted() {
                     return Err(Error::Interrupted);
                 }
             }

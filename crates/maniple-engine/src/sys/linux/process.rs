@@ -182,28 +182,60 @@ pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
             pointers(&environment).as_ptr(),
         )
     })?;
-    let pid = pid as u32;
-    // Its number cannot have passed to another process: that takes a wait for it, which comes later.
-    Ok((pid, open(pid)?))
+    watched(pid as u32)
 }
 
-/// A handle on process `pid`.
+/// Our new child with a handle on it. Its number has not passed to another process yet: that takes a wait for it, which comes later, or
+/// that this process ignores SIGCHLD, and then all numbers would have to be given out once.
+fn watched(pid: u32) -> io::Result<(u32, Handle)> {
+    match open(pid) {
+        Ok(handle) => Ok((pid, handle)),
+        Err(error) => {
+            // Nobody could ever wait for it.
+            // SAFETY: no pointers but that to the status, which lives. The child is not reaped, so the number is its own.
+            unsafe {
+                libc::kill(pid as i32, libc::SIGKILL);
+                libc::waitpid(pid as i32, &mut 0, 0);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A handle on process `pid`: readable from its end on.
 pub fn open(pid: u32) -> io::Result<Handle> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        // It has ended and was reaped, by the kernel where SIGCHLD is ignored. A pipe without a writer says as much.
+        Err(rustix::io::Errno::SRCH) => Ok(lifeline()?.0),
+        other => Ok(other?),
+    }
 }
 
-/// Sends a signal; a process that has ended is left in peace.
-pub fn signal(handle: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+/// Sends a signal; a process that has ended is left in peace. Where the handle is no handle on a process, or the system refuses to
+/// signal by such, it goes by the number (0: not known), which has to be that of a child that is not reaped.
+pub fn signal(handle: BorrowedFd<'_>, pid: u32, number: i32) -> io::Result<()> {
     let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
-    match rustix::process::pidfd_send_signal(handle, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(e) => Err(e.into()),
+    let error = match rustix::process::pidfd_send_signal(handle, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => error,
+    };
+    if pid == 0 || hung_up(handle)? {
+        return if pid == 0 { Err(error.into()) } else { Ok(()) };
+    }
+    // SAFETY: no pointers.
+    match unsafe { libc::kill(pid as i32, number) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            gone if gone.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            refused => Err(refused),
+        },
     }
 }
 
 /// How our child ended, if it has.
-pub fn reap(handle: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
+pub fn reap(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> {
+    use rustix::io::Errno;
     loop {
         match rustix::process::waitid(WaitId::PidFd(handle), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Ok(None) => return Ok(None),
@@ -211,11 +243,60 @@ pub fn reap(handle: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
                 let signal = status.terminating_signal().map(Exit::Signal);
                 return Ok(Some(status.exit_status().map(Exit::Code).or(signal).unwrap_or(Exit::Unknown)));
             }
-            Err(rustix::io::Errno::CHILD) => return Ok(Some(Exit::Unknown)),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::CHILD) => return Ok(Some(exit_told(handle).unwrap_or(Exit::Unknown))),
+            Err(Errno::INTR) => {}
+            // The handle is no pidfd; the kernel is older than 5.4; a sandbox refuses the call.
+            Err(Errno::BADF | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => return reap_by_number(pid),
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+fn reap_by_number(pid: u32) -> io::Result<Option<Exit>> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the pointer is to a live value.
+        match unsafe { libc::waitpid(pid as i32, &mut status, libc::WNOHANG) } {
+            0 => return Ok(None),
+            -1 => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Some(Exit::Unknown)),
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+            _ if libc::WIFSIGNALED(status) => return Ok(Some(Exit::Signal(libc::WTERMSIG(status)))),
+            _ => return Ok(Some(Exit::Code(libc::WEXITSTATUS(status)))),
+        }
+    }
+}
+
+/// How a process ended that somebody else has reaped, where the kernel still knows (6.15 and later).
+pub fn exit_told(handle: BorrowedFd<'_>) -> Option<Exit> {
+    /// `struct pidfd_info` of `linux/pidfd.h`, in its first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        control_group: u64,
+        numbers: [u32; 11],
+        exit_code: i32,
+    }
+    /// `PIDFD_INFO_EXIT`.
+    const EXIT: u64 = 1 << 3;
+    /// `PIDFD_GET_INFO`: read and write, the size of the structure, number 11 of 0xFF.
+    const GET_INFO: libc::c_ulong = 3 << 30 | (size_of::<Info>() as libc::c_ulong) << 16 | 0xFF << 8 | 11;
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // SAFETY: the kernel reads and writes as many bytes as the request's number says, which is the structure's size.
+    let failed = unsafe { libc::ioctl(handle.as_raw_fd(), GET_INFO as _, &mut info) } != 0;
+    if failed || info.mask & EXIT == 0 {
+        return None;
+    }
+    // As `waitpid` gives it.
+    let status = info.exit_code;
+    Some(if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    })
 }
 
 /// Which side of a fork this is.
@@ -232,7 +313,7 @@ pub fn fork() -> io::Result<Forked> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),
-        pid => Ok(Forked::Parent(Child::ours(pid as u32, open(pid as u32)?))),
+        pid => watched(pid as u32).map(|(pid, handle)| Forked::Parent(Child::ours(pid, handle))),
     }
 }
 

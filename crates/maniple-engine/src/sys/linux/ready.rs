@@ -46,9 +46,11 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
     Ok(n)
 }
 
-/// Waits until one is ready. False: a signal handler ran.
+/// Waits until one is ready. False: a signal handler may have run. (One that runs just before the wait begins does not end it, so it ends
+/// now and then by itself.)
 pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
-    match rustix::event::poll(&mut [interest.0], None) {
+    const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    match rustix::event::poll(&mut [interest.0], Some(&LOOK_UP)) {
         Ok(n) => Ok(n > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(e) => Err(e.into()),
