@@ -25,6 +25,7 @@ from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
 from . import _forked, _imports_under_way, process, util
+from ._descriptors import Mark, above_stdio, close_own, mark, pipe
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
 
@@ -39,26 +40,24 @@ for _name in ("context", "util", "_neighbour"):
     process._sibling(_name)
 
 # Write ends held by this process that a forked child has no business with.
-_lifelines: set[int] = set()
+_lifelines: dict[int, Mark] = {}
 
 
 def _hold(fd: int) -> None:
     """Note a descriptor that forked children are to close."""
-    _lifelines.add(fd)
+    _lifelines[fd] = mark(fd)
 
 
-def _release(watched: int, lifeline: int) -> None:
+def _release(watched: int, lifeline: int, watched_file: Mark) -> None:
     """Close both descriptors that a parent keeps for a child."""
-    _lifelines.discard(lifeline)
-    close_fds(watched, lifeline)
+    lifeline_file = _lifelines.pop(lifeline, None)
+    close_own(watched, watched_file)
+    close_own(lifeline, lifeline_file)
 
 
 def _drop_inherited_lifelines() -> None:
-    for fd in _lifelines:
-        try:
-            os.close(fd)
-        except OSError:
-            pass
+    for fd, file in _lifelines.items():
+        close_own(fd, file)
     _lifelines.clear()
 
 
@@ -91,7 +90,7 @@ def _have_pidfds() -> bool:
 def _watch(pid: int) -> int:
     """Return a descriptor that becomes readable when our child ``pid`` ends."""
     try:
-        return os.pidfd_open(pid)
+        return above_stdio(os.pidfd_open(pid))
     except OSError as problem:
         if problem.errno != errno.ESRCH:
             # No descriptor left.  Nobody could ever wait for this child.
@@ -101,7 +100,7 @@ def _watch(pid: int) -> int:
             raise
     # Reaped already: SIGCHLD is ignored, or another thread waits for any child.
     # A pipe without a writer says "ended" just as well.
-    ended, writer = os.pipe()
+    ended, writer = pipe()
     os.close(writer)
     return ended
 
@@ -115,13 +114,13 @@ class Wires:
     """The descriptors between this process and a child that is about to be started."""
 
     def __init__(self) -> None:
-        self.lifeline_r, self.lifeline_w = os.pipe()
+        self.lifeline_r, self.lifeline_w = pipe()
         _hold(self.lifeline_w)
         # The second pipe stands in where there are no pidfds.
         self.ended: tuple[int, ...] = ()
         if not _have_pidfds():
             try:
-                self.ended = os.pipe()
+                self.ended = pipe()
             except BaseException:
                 self.abandon()
                 raise
@@ -155,7 +154,7 @@ class Wires:
         close_fds(*self.ended[:1], *self.for_child())
 
     def _let_go(self) -> None:
-        _lifelines.discard(self.lifeline_w)
+        _lifelines.pop(self.lifeline_w, None)
         os.close(self.lifeline_w)
 
 
@@ -289,7 +288,7 @@ class Popen:
         # What can be done before the fork is done before it: afterwards each page written to has to be copied.
         wires = Wires()
         lifeline = wires.lifeline_w
-        held = [-1, lifeline]  # the first is to be the sentinel
+        held: list[Any] = [-1, lifeline, None]  # the first is to be the sentinel, the last what that is
         finalizer = Finalize(self, _release, held)
 
         def life() -> int:
@@ -311,7 +310,8 @@ class Popen:
             _fork_intent.preserve_fd = False
         self.pid: int = pid
         try:
-            held[0] = self.sentinel = wires.become_parent(pid)[0]
+            held[0] = self.sentinel = sentinel = wires.become_parent(pid)[0]
+            held[2] = mark(sentinel)
         except BaseException:  # everything is closed
             finalizer.cancel()
             raise
@@ -321,7 +321,7 @@ class Popen:
         """Hold on to both until this object is closed or dies."""
         self.sentinel = sentinel
         _hold(lifeline)
-        self.finalizer = Finalize(self, _release, (sentinel, lifeline))
+        self.finalizer = Finalize(self, _release, (sentinel, lifeline, mark(sentinel)))
 
     def close(self) -> None:
         """Close the descriptors."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from signal import SIGKILL
 
 from . import _launch, popen_fork, spawn, util  # noqa: F401
+from ._descriptors import above_stdio
 from ._worker_main import WorkerMain, worker_main
 from .context import reduction, set_spawning_popen
 from .popen_fork import Wires
@@ -110,6 +111,10 @@ class Popen(ToldPopen):
 
     def duplicate_for_child(self, fd: int) -> int:
         """Have the child inherit ``fd``; return its number there."""
+        if fd <= 2:
+            # There it would be taken for a standard stream.
+            fd = above_stdio(os.dup(fd))
+            self._to_close += [fd]
         self._fds += [fd]
         return fd
 

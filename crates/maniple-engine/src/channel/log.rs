@@ -46,6 +46,7 @@ use crate::pool::spin::Spin;
 use crate::process::epoch;
 use crate::sys::futex::{self, Woken};
 use crate::sys::mutex::{Found, Mutex as Lock};
+use crate::sys::own::Own;
 use crate::sys::ready::Kick;
 use crate::sys::{self, Handle, memory};
 use std::marker::PhantomData;
@@ -88,7 +89,7 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Shared {
-    memory: Handle,
+    memory: Own,
     event: Kick,
     head: memory::Mapping,
     cores: usize,
@@ -190,7 +191,7 @@ impl Log {
             Lock::init(&raw mut (*header).readers.lock).doing("make a queue's lock")?;
             (*header).magic.store(MAGIC, Ordering::Relaxed);
         }
-        Log::over(Shared { memory, event, head, cores: sys::cores() })
+        Log::over(Shared { memory: Own::new(memory), event, head, cores: sys::cores() })
     }
 
     /// The one whose handles another process gave.
@@ -199,7 +200,7 @@ impl Log {
             return Err(Error::BadHandles("the memory is too short for a queue"));
         }
         let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
-        let shared = Shared { memory, event: Kick::from_handle(event), head, cores: sys::cores() };
+        let shared = Shared { memory: Own::new(memory), event: Kick::from_handle(event), head, cores: sys::cores() };
         if shared.header().magic.load(Ordering::Relaxed) != MAGIC {
             return Err(Error::BadHandles("the memory is not a queue's, or is that of another version"));
         }

@@ -5,6 +5,7 @@ use super::server::Statuses;
 use crate::error::{Doing, Result};
 use crate::sys;
 use crate::sys::Handle;
+use crate::sys::own::Own;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 /// be waited for together with other things.
 #[derive(Debug)]
 pub struct ExitWatch {
-    handle: Handle,
+    handle: Own,
     // 0: not known. Where the descriptor is no handle on the process, a signal goes by this number.
     pid: u32,
 }
@@ -24,22 +25,22 @@ impl ExitWatch {
     /// # Errors
     /// No descriptor is left, or the kernel (before 5.3) or a sandbox refuses handles on processes. A process that has ended is no error.
     pub fn of(pid: u32) -> Result<ExitWatch> {
-        Ok(ExitWatch { handle: sys::process::open(pid).doing(WATCH)?, pid })
+        Ok(ExitWatch { handle: Own::new(sys::process::open(pid).doing(WATCH)?), pid })
     }
 
     /// A watch on child `pid` by whatever its parent has that is readable from the child's end on.
     pub fn by(pid: u32, handle: Handle) -> ExitWatch {
-        ExitWatch { handle, pid }
+        ExitWatch { handle: Own::new(handle), pid }
     }
 
     /// A watch that came from another process, where it was [`ExitWatch::into_handle`].
     pub fn from_inherited(handle: Handle) -> ExitWatch {
-        ExitWatch { handle, pid: 0 }
+        ExitWatch { handle: Own::new(handle), pid: 0 }
     }
 
     /// The descriptor, to be sent to another process.
     pub fn into_handle(self) -> Handle {
-        self.handle
+        self.handle.into_handle()
     }
 
     /// A second watch on the same process.
@@ -47,7 +48,7 @@ impl ExitWatch {
     /// # Errors
     /// No descriptor left.
     pub fn try_clone(&self) -> Result<ExitWatch> {
-        Ok(ExitWatch { handle: self.handle.try_clone().doing("watch a process twice")?, pid: self.pid })
+        Ok(ExitWatch::by(self.pid, self.as_fd().try_clone_to_owned().doing("watch a process twice")?))
     }
 
     /// Whether the process has ended.
@@ -113,7 +114,7 @@ pub struct Child {
 
 impl Child {
     pub(crate) fn ours(pid: u32, handle: Handle) -> Child {
-        Child { pid, watch: ExitWatch { handle, pid }, parent: Parent::Us, exit: Mutex::new(None) }
+        Child { pid, watch: ExitWatch::by(pid, handle), parent: Parent::Us, exit: Mutex::new(None) }
     }
 
     pub(super) fn of_server(pid: u32, watch: ExitWatch, serial: u64, statuses: Arc<Statuses>) -> Child {

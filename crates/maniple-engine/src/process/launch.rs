@@ -126,9 +126,9 @@ impl Launch {
     /// The program cannot be run, or there are too many processes or descriptors.
     pub fn start(mut self) -> Result<Child> {
         // The child gets a handle under its own number, which must not be that of a standard stream.
-        for handle in &mut self.handles {
-            sys::process::above_stdio(handle).doing("move a handle out of the way of the standard streams")?;
-        }
+        let handles = std::mem::take(&mut self.handles).into_iter().map(sys::own::above_stdio);
+        self.handles =
+            handles.collect::<Result<_, _>>().doing("move a handle out of the way of the standard streams")?;
         self.changes.push(match &self.role {
             Some(role) => (inherit::VARIABLE.into(), Some(inherit::announce(role, &self.handles))),
             None => (inherit::VARIABLE.into(), None),

@@ -1,6 +1,7 @@
 //! A piece of shared memory: its handle, to give to others, and its mapping.
 
 use crate::error::{Doing, Result};
+use crate::sys::own::Own;
 use crate::sys::{Handle, memory};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -8,7 +9,7 @@ use std::ptr::NonNull;
 /// Shared memory that is mapped here and can be handed to another process.
 #[derive(Debug)]
 pub struct Segment {
-    handle: Handle,
+    handle: Own,
     mapping: memory::Mapping,
 }
 
@@ -17,19 +18,24 @@ impl Segment {
     pub fn create(label: &str, len: usize) -> Result<Segment> {
         let handle = memory::create(label, len).doing("make shared memory")?;
         let mapping = memory::Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
-        Ok(Segment { handle, mapping })
+        Ok(Segment { handle: Own::new(handle), mapping })
     }
 
     /// The memory behind a handle that another process made.
     pub fn open(handle: Handle) -> Result<Segment> {
         let len = memory::len(&handle).doing("measure shared memory")?;
         let mapping = memory::Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
-        Ok(Segment { handle, mapping })
+        Ok(Segment { handle: Own::new(handle), mapping })
+    }
+
+    /// Whether it can be handed to another process: the program has not closed its handle.
+    pub fn is_there(&self) -> bool {
+        self.handle.is_there()
     }
 
     /// Gives up the mapping and keeps the handle.
     pub fn into_handle(self) -> Handle {
-        self.handle
+        self.handle.into_handle()
     }
 
     /// A second handle on it, for another process.

@@ -5,6 +5,7 @@
 //! | item | meaning |
 //! | --- | --- |
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
+//! | `own::{Own, File}` | a handle that knows what it was opened for, and leaves alone what is no longer that |
 //! | `named::{open, create, find, leads_to, unlink}` | shared memory under a name, for programs that ask for one |
 //! | `memory::{create, duplicate, close_on_exec, resize, release, read_at, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |

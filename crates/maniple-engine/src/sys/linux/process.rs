@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::Handle;
+use super::own::{above_stdio, both_above_stdio};
 use crate::process::{Child, Exit, Launch, Stdio};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::ffi::{CString, OsStr, OsString};
@@ -158,6 +159,8 @@ pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
     let mut plan = Plan::new()?;
     for (to, stdio) in (0..).zip(&launch.stdio) {
         match stdio {
+            // Where there is none, or one that does not go along, what the child opens first must not take its place.
+            Stdio::Inherit if !goes_along(to) => plan.give_nothing(to)?,
             Stdio::Inherit => {}
             Stdio::Null => plan.give_nothing(to)?,
             Stdio::Handle(handle) => plan.give(handle.as_raw_fd(), to)?,
@@ -185,6 +188,13 @@ pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
     watched(pid as u32)
 }
 
+/// Whether a descriptor is open and is not closed in programs that are started.
+fn goes_along(number: RawFd) -> bool {
+    // SAFETY: asks for flags of a number; changes nothing.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags != -1 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Our new child with a handle on it. Its number has not passed to another process yet: that takes a wait for it, which comes later, or
 /// that this process ignores SIGCHLD, and then all numbers would have to be given out once.
 fn watched(pid: u32) -> io::Result<(u32, Handle)> {
@@ -208,7 +218,7 @@ pub fn open(pid: u32) -> io::Result<Handle> {
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         // It has ended and was reaped, by the kernel where SIGCHLD is ignored. A pipe without a writer says as much.
         Err(rustix::io::Errno::SRCH) => Ok(lifeline()?.0),
-        other => Ok(other?),
+        other => above_stdio(other?),
     }
 }
 
@@ -331,7 +341,7 @@ pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "
 
 /// Closes a descriptor by its number. Async-signal-safe.
 pub fn close_number(fd: RawFd) {
-    // SAFETY: only the fork table calls this, with a number that it took out of a slot: whoever takes it closes it.
+    // SAFETY: whoever calls this owns the number: the fork table took it out of a slot, an `Own` or the like has seen whose it is.
     unsafe { libc::close(fd) };
 }
 
@@ -347,14 +357,6 @@ pub fn claim(number: RawFd) -> Option<Handle> {
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
     // SAFETY: the parent opened it for this process, and the announcement that names it was taken away: nobody else owns it.
     Some(unsafe { Handle::from_raw_fd(number) })
-}
-
-/// Gives `handle` another number if it has a standard stream's.
-pub fn above_stdio(handle: &mut Handle) -> io::Result<()> {
-    if handle.as_raw_fd() <= 2 {
-        *handle = rustix::io::fcntl_dupfd_cloexec(&*handle, 3)?;
-    }
-    Ok(())
 }
 
 /// Takes a variable out of the environment. For a process with one thread.
@@ -441,7 +443,7 @@ pub fn take_name() {
 
 /// A pipe for a lifeline: the worker's end and the hub's.
 pub fn lifeline() -> io::Result<(Handle, Handle)> {
-    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+    both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
 /// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can hold up.

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::Handle;
+use super::own::both_above_stdio;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -60,7 +61,7 @@ pub fn shut(fd: BorrowedFd<'_>, incoming: bool) -> io::Result<()> {
 
 /// Two connected ends for messages in both directions.
 pub fn pair() -> io::Result<(Handle, Handle)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+    both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Appends at most `len` bytes to `bytes`. Gives how many; 0 at the end of the stream.
@@ -146,7 +147,7 @@ fn receive_with(
 
 /// Two connected ends for *packets*: each some bytes and some handles, which come as one or not at all.
 pub fn packet_pair() -> io::Result<(Handle, Handle)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends a packet, waiting for room if `wait`; otherwise gives whether there was some. Goes on after signal handlers.

@@ -40,6 +40,7 @@ impl Wire {
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             None,
         )?;
+        let (a, b) = super::own::both_above_stdio((a, b))?;
         Ok((Wire(a), Wire(b)))
     }
 
