@@ -236,13 +236,21 @@ class Workers:
         with self.lock:
             process = self._keys.pop(key, None)
         if process is None:
-            self.hub.exited(key, None)
+            self._bury(key, None)
             return
         process.join()
         with self.lock:
             if process in self.processes:
                 self.processes.remove(process)
-        self.hub.exited(key, process.exitcode)
+        self._bury(key, process.exitcode)
+
+    def _bury(self, key: int, exitcode: int | None) -> None:
+        late = self.hub.exited(key, exitcode)
+        if late is not None:
+            # A program that one of its tasks has started still writes to the worker's standard error.
+            from ._late_output import forward
+
+            forward(late)
 
     # ---- ending ----
 

@@ -20,7 +20,7 @@ use slotmap::{Key, KeyData};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::os::fd::IntoRawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Functions that are remembered across calls.
@@ -149,11 +149,14 @@ impl PyHub {
         self.hub.disown(key(worker));
     }
 
-    /// The worker's process has ended; `exitcode` as in `Process.exitcode`.
+    /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Gives the pipe that was its standard error where something
+    /// still writes there; the caller owns it.
     #[pyo3(signature = (worker, exitcode))]
-    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) {
+    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Option<i32> {
         let exit = exitcode.map(|code| if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) });
-        py.detach(|| self.hub.exited(key(worker), exit));
+        let late = py.detach(|| self.hub.exited(key(worker), exit))?;
+        // Without a descriptor for a copy it is closed.
+        Arc::try_unwrap(late).or_else(|shared| shared.try_clone()).ok().map(IntoRawFd::into_raw_fd)
     }
 
     /// How many workers should be started now. The caller must start them.

@@ -131,6 +131,7 @@ impl Hub {
         inner.kick.clear();
         // The first is the kick.
         let mut at = interests.iter().skip(1).map(Interest::ready);
+        let mut written = Vec::new();
         let mut st = self.lock();
         for w in watched {
             let wire = w.wire.is_some() && at.next().unwrap_or(false);
@@ -140,7 +141,7 @@ impl Hub {
             let Some(peer) = st.peers.get_mut(w.worker) else { continue };
             peer.extra_due |= extra;
             if wrote {
-                peer.forward_stderr();
+                peer.take_stderr(&mut written);
             }
             if wire {
                 // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
@@ -151,6 +152,8 @@ impl Hub {
                 peer.reap_due = true;
             }
         }
+        drop(st);
+        crate::sys::tap::forward(&written);
     }
 }
 

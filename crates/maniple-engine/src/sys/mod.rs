@@ -16,7 +16,7 @@
 //! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
 //! | `wire::{Wire, MOST}` | a local line that carries small notes, each with up to so many handles, and shows when its other end is gone |
 //! | `ready::{wait, wait_for, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
-//! | `tap::{pair, redirect, drain}` | a worker's standard error, seen by the hub on its way to the hub's own |
+//! | `tap::{pair, redirect, drain, forward, forward_until_closed}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
 //! | `process` | children: start, wait, signal, lifeline, ending after the maker (see [`crate::process`]) |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |

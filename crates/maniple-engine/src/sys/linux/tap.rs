@@ -62,3 +62,15 @@ pub fn forward(mut bytes: &[u8]) {
         }
     }
 }
+
+/// [`drain`]s and [`forward`]s until all who can write have closed their end.
+pub fn forward_until_closed(handle: BorrowedFd<'_>) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match drain(handle, &mut buffer) {
+            Ok(Some(0)) => drop(super::ready::wait_for(super::ready::Interest::new(handle))),
+            Ok(Some(n)) => forward(&buffer[..n]),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
