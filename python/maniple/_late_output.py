@@ -43,7 +43,8 @@ class _Forwarder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pipes: dict[int, Mark] = {}
-        self._wake_r, self._wake_w = pipe()
+        # While there is a thread: what makes it look again.
+        self._wake_r = self._wake_w = -1
         self._thread: threading.Thread | None = None
         atexit.register(self._leave_to_program)
 
@@ -51,6 +52,7 @@ class _Forwarder:
         with self._lock:
             self._pipes[fd] = mark(fd)
             if self._thread is None:
+                self._wake_r, self._wake_w = pipe()
                 self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
                 self._thread.start()
             else:
@@ -63,6 +65,7 @@ class _Forwarder:
             with self._lock:
                 if not self._pipes:
                     self._thread = None
+                    util.close_fds(self._wake_r, self._wake_w)
                     return
                 for fd in self._pipes:
                     poller.register(fd, select.POLLIN)
@@ -124,6 +127,8 @@ def _forget() -> None:
         atexit.unregister(forwarder._leave_to_program)
         for fd, file in forwarder._pipes.items():
             close_own(fd, file)
+        if forwarder._thread is not None:
+            util.close_fds(forwarder._wake_r, forwarder._wake_w)
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -29,7 +29,9 @@ pub fn encode_items(
 }
 
 /// Items that are all there: a list, tuple or range, whose iteration runs nobody's code.
-pub struct Items {
+pub struct Items(Option<Left>);
+
+struct Left {
     iterator: Py<PyIterator>,
     left: usize,
     mode: u8,
@@ -41,14 +43,22 @@ pub struct Items {
 
 impl Items {
     pub fn new(iterator: Py<PyIterator>, left: usize, mode: u8, main: Py<PyAny>) -> Self {
-        Items { iterator, left, mode, main, again: VecDeque::new() }
+        Items(Some(Left { iterator, left, mode, main, again: VecDeque::new() }))
+    }
+}
+
+impl Drop for Items {
+    fn drop(&mut self) {
+        // Without the interpreter, the items would live until some thread next comes here from it.
+        let left = self.0.take();
+        let _ = Python::try_attach(move |_| drop(left));
     }
 }
 
 impl Source for Items {
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
         Python::attach(|py| {
-            let Items { iterator, left, mode, main, again } = self;
+            let Some(Left { iterator, left, mode, main, again }) = &mut self.0 else { return true };
             let mut iterator = iterator.bind(py).clone();
             let mut next = || {
                 *left = left.checked_sub(1)?;

@@ -390,6 +390,7 @@ impl PyStream {
     }
 
     fn report(&self, py: Python<'_>, items: usize) {
+        self.ticket.begin();
         let mut taken = self.lock();
         taken.unreported += items;
         taken.given += items;

@@ -2,8 +2,8 @@
 //!
 //! Everything here runs with the hub's lock held, but for a source's code and sleep.
 
-use super::hub::{Inner, State};
-use super::job::{Cell, Feed, Outcome, Settled};
+use super::hub::{Inner, Locked, State};
+use super::job::{Cell, Feed, Gone, Outcome, Settled};
 use super::link::{kind, level};
 use super::packet::Packet;
 use super::scheduler::{Command, Dropped, JobId, WorkerId};
@@ -13,7 +13,7 @@ use crate::shm::bell::AWAKE;
 use crate::shm::ring::Head;
 use crate::sys::clock;
 use crate::sys::futex::Woken;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// How long a driver sleeps at most when it asked to be woken late, or when waiting tasks might need another worker.
@@ -22,7 +22,7 @@ const NAP: Duration = Duration::from_micros(400);
 /// The right to drive, and the duty to hand it on.
 pub(crate) struct Seat<'a> {
     pub(super) inner: &'a Inner,
-    pub(super) state: Option<MutexGuard<'a, State>>,
+    pub(super) state: Option<Locked<'a>>,
 }
 
 impl Seat<'_> {
@@ -77,12 +77,8 @@ impl Seat<'_> {
 }
 
 impl Inner {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes in all news, acts on it, and asks sources for what is wanted, unless one sends this thread back. The caller holds the seat.
-    pub(super) fn drive_once<'a>(&'a self, mut st: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    pub(super) fn drive_once<'a>(&'a self, mut st: Locked<'a>) -> Locked<'a> {
         st.interrupted = false;
         loop {
             self.listen(&mut st);
@@ -155,7 +151,7 @@ impl Inner {
     }
 
     /// Hands the seat on: to somebody who waits, or to nobody.
-    pub(super) fn leave_seat(&self, mut st: MutexGuard<'_, State>) {
+    pub(super) fn leave_seat(&self, mut st: Locked<'_>) {
         st.driving = false;
         let next = loop {
             match st.parked.pop() {
@@ -217,7 +213,7 @@ impl Inner {
 
     fn may_have_news(&self) -> bool {
         // The lock is free for a moment at a time; a spinner that finds it taken looks again.
-        self.state.try_lock().is_ok_and(|mut st| self.has_news(&mut st))
+        self.try_lock().is_some_and(|mut st| self.has_news(&mut st))
     }
 
     pub(super) fn has_news(&self, st: &mut State) -> bool {
@@ -394,19 +390,17 @@ impl Inner {
             }
             Command::Ended(job) => {
                 let Some(j) = st.jobs.get_mut(&job) else { return };
-                if let Feed::External { cell, .. } = &j.feed {
-                    cell.call();
-                }
-                j.end();
+                let gone = j.end();
                 j.cell.call();
                 st.called = true;
+                st.gone.push(gone);
                 let Some(j) = st.jobs.get(&job) else { return };
                 if j.notify {
                     st.watched -= 1;
                     st.notices.push_back(job);
                     self.kick.kick();
                 } else if j.orphaned {
-                    st.jobs.remove(&job);
+                    st.discard(job);
                 }
             }
         }
@@ -473,12 +467,19 @@ impl Inner {
 
 impl State {
     fn settle(&mut self, job: JobId, settled: Settled) {
-        if let Some(j) = self.jobs.get_mut(&job)
-            && j.settle(settled)
-        {
-            j.cell.call();
-            self.called = true;
+        match self.jobs.get_mut(&job).map(|j| (j.settle(settled), &j.cell)) {
+            Some((Ok(true), cell)) => {
+                cell.call();
+                self.called = true;
+            }
+            Some((Err(unwanted), _)) => self.gone.push(Gone::One(unwanted)),
+            Some((Ok(false), _)) | None => {}
         }
+    }
+
+    /// Forgets a job.
+    pub(super) fn discard(&mut self, job: JobId) {
+        self.gone.extend(self.jobs.remove(&job).map(|job| Gone::Job(Box::new(job))));
     }
 
     /// Narrows the window of a job whose payloads are large.

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::drive::Seat;
-use super::job::{Cell, Feed, Job, Loss, Settled};
+use super::job::{Cell, Feed, Gone, Job, Loss, Settled};
 use super::link::Desk;
 use super::packet::{Packer, Packet};
 use super::peers::Peer;
@@ -27,6 +27,7 @@ use slotmap::SecondaryMap;
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -128,8 +129,48 @@ pub(super) struct State {
     pub(super) rush: Rush,
     /// The front wants the keeper back ([`Hub::kick`]).
     pub(super) front_called: bool,
+    /// What is to be dropped once the lock is free.
+    pub(super) gone: Vec<Gone>,
     /// A source sends its thread back to the front ([`Filling::interrupt`]).
     pub(super) interrupted: bool,
+}
+
+/// The hub's state, locked. Values of the front's that come to their end meanwhile are dropped after the lock is free: that may run
+/// anybody's code.
+pub(super) struct Locked<'a>(ManuallyDrop<MutexGuard<'a, State>>);
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let gone = std::mem::take(&mut self.0.gone);
+        // SAFETY: the guard is not used after this.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+        drop(gone);
+    }
+}
+
+impl Inner {
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked(ManuallyDrop::new(self.state.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The same, if nobody has it.
+    pub(super) fn try_lock(&self) -> Option<Locked<'_>> {
+        self.state.try_lock().ok().map(|guard| Locked(ManuallyDrop::new(guard)))
+    }
 }
 
 impl Hub {
@@ -169,6 +210,7 @@ impl Hub {
             rush: Rush::default(),
             front_called: false,
             interrupted: false,
+            gone: Vec::new(),
         };
         let inner = Inner {
             owner: sys::process_id(),
@@ -290,7 +332,7 @@ impl Hub {
         let over = j.ended && j.is_empty();
         if over && !j.notify {
             // The ticket knows; there is nothing to come back for.
-            st.jobs.remove(&job);
+            st.discard(job);
         }
         (taken, over)
     }
@@ -316,18 +358,38 @@ impl Hub {
         self.inner.stir(&mut st);
     }
 
-    pub(crate) fn orphan(&self, job: JobId) {
+    /// Nobody collects the outcomes. `begun`: somebody had begun to, one by one, and does not go on; what has not begun does not begin.
+    /// Otherwise all of the work is done, as far as its input goes, and without a window, which nobody would move.
+    pub(crate) fn orphan(&self, job: JobId, begun: bool) {
         if self.check().is_err() {
             return;
         }
         let mut st = self.lock();
         let Some(j) = st.jobs.get_mut(&job) else { return };
         j.orphaned = true;
-        if j.ended && !j.notify {
-            let gone = st.jobs.remove(&job);
-            drop(st);
-            drop(gone);
+        if j.ended {
+            if !j.notify {
+                st.discard(job);
+            }
+            return;
         }
+        if j.window_bytes.is_none() {
+            return;
+        }
+        let mut gone = vec![j.drop_settled()];
+        if begun {
+            // Not only with the last task that still runs, of whose end nobody is told.
+            gone.push(j.drop_feed());
+        }
+        st.gone.append(&mut gone);
+        if begun {
+            st.sched.cancel(job);
+        } else {
+            st.sched.unbound(job);
+        }
+        self.inner.advance(&mut st);
+        let driven = st.driving;
+        self.inner.settle_down(&mut st, driven);
     }
 
     // ---- how things stand ----
@@ -472,7 +534,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> Locked<'_> {
         self.inner.lock()
     }
 

@@ -10,7 +10,7 @@ use super::rush::PATROL;
 use super::scheduler::{JobId, WorkerId};
 use crate::sys::ready::{self, Interest};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Something that the front must do.
@@ -86,7 +86,7 @@ impl Hub {
     }
 
     /// Arms the hub's bell as far as it is this thread's to arm, and says how long to sleep.
-    fn settle_to_sleep(&self, st: &mut MutexGuard<'_, State>, quiet: u32) -> Duration {
+    fn settle_to_sleep(&self, st: &mut State, quiet: u32) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
         let inner = self.shared();
         if st.driving {
@@ -177,7 +177,7 @@ fn next_chore(st: &mut State) -> Option<Chore> {
         if let Some(j) = st.jobs.get_mut(&job) {
             j.notify = false;
             if j.orphaned {
-                st.jobs.remove(&job);
+                st.discard(job);
             }
         }
         return Some(Chore::Completed(job));
