@@ -12,7 +12,7 @@ from collections.abc import Callable
 from signal import SIGTERM, getsignal, raise_signal
 from weakref import ref
 
-from . import util
+from . import _imports_under_way, util
 from ._greenlets import threads_are_real
 from ._loose_tasks import LooseTasks
 from ._maniple import Hub, interrupts, serve
@@ -105,6 +105,7 @@ class Workers:
             return workers is None or not workers.hub.open_jobs()
 
         self._main = main.for_pool(is_idle)
+        self._imports = _imports_under_way.of_this_thread()
         self.hub = Hub(processes, maxtasksperchild, self._main)
         self.make_process = make_process
         self._owner = os.getpid()
@@ -198,6 +199,13 @@ class Workers:
     # ---- keeping ----
 
     def _keep(self) -> None:
+        _imports_under_way.keep(self._imports)
+        try:
+            self._do_chores()
+        finally:
+            _imports_under_way.keep(frozenset())
+
+    def _do_chores(self) -> None:
         alone = threads_are_real()
         while True:
             patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else 3600.0
