@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
-from . import _imports_under_way, get_context, util
+from . import get_context, util
 from ._queue_pool import QueueParts, ThreadQueueParts, end_processes
 from ._queue_pool_board import Board, InitArgs
 from ._queue_pool_choice import fitting, is_standard, warn_of_misfits
@@ -101,18 +101,8 @@ def _is_our_process(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseProcess)
 
 
-def _run(imports: frozenset[str], run: Callable[..., Any], *args: Any) -> None:
-    """What a handler's thread does; the workers that it starts find what the pool's maker was importing."""
-    _imports_under_way.keep(imports)
-    try:
-        run(*args)
-    finally:
-        _imports_under_way.keep(frozenset())
-
-
 def _handler(run: Callable[..., Any], *args: Any) -> threading.Thread:
-    imports = _imports_under_way.of_this_thread()
-    thread = threading.Thread(target=_run, args=(imports, run, *args), daemon=True)
+    thread = threading.Thread(target=run, args=args, daemon=True)
     vars(thread)["_state"] = "RUN"
     thread.start()
     return thread
