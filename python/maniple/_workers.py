@@ -294,5 +294,10 @@ class Workers:
 
     def join(self) -> None:
         """Wait until all processes have ended."""
+        if self._terminated_at is None and self.hub.is_making_tasks():
+            raise RuntimeError(
+                "join() would wait for ever: this signal handler has interrupted the pickling of a call's items, which goes on when it "
+                "returns; terminate() the pool, or join it after the handler"
+            )
         if threading.current_thread() is not self.keeper:
             self.keeper.join()

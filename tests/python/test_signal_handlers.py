@@ -383,3 +383,51 @@ def test_tasks_that_wait_behind_others_do_not_begin_once_the_pool_is_terminated(
         pool.join()
     # The one that it was at is the last.
     assert worker.exitcode == 0
+
+
+# -- handlers that use the pool whose call they interrupt
+
+
+def test_a_handler_may_call_a_pool_while_its_thread_pickles_a_call(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        pool.map(abs, range(4))
+        seen: list[Any] = []
+
+        def call(*_: object) -> None:
+            seen.append((pool.apply(abs, (-1,)), pool.map(abs, [-2, -3]), list(pool.imap(abs, [-4]))))
+
+        with handler(call):
+            assert pool.map(identity, [SlowToPickle(n) for n in range(60)]) == list(range(60))
+        assert seen == [(1, [2, 3], [4])]
+
+
+def test_a_handler_may_terminate_a_pool_while_its_thread_pickles_a_call(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        pool.map(abs, range(4))
+
+        def end(*_: object) -> None:
+            pool.terminate()
+            pool.join()
+
+        with handler(end), pytest.raises(ValueError, match="terminated"):
+            pool.map(identity, [SlowToPickle(n) for n in range(100)])
+
+
+def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_is_told_so(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        pool.map(abs, range(4))
+
+        def end(number: int, frame: Any) -> None:
+            names = set()
+            while frame is not None:
+                names.add(frame.f_code.co_name)
+                frame = frame.f_back
+            if "__reduce__" in names:
+                pool.close()
+                pool.join()
+            else:  # another thread is at it
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+        with handler(end), pytest.raises(RuntimeError, match="wait for ever"):
+            for _ in range(100):
+                pool.map(identity, [SlowToPickle(n) for n in range(20)], 20)

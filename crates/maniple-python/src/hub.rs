@@ -177,6 +177,11 @@ impl PyHub {
         }
     }
 
+    /// Whether this thread was interrupted, by the signal handler that it runs, while it pickled a call's items.
+    fn is_making_tasks(&self) -> bool {
+        self.hub.is_in_source()
+    }
+
     /// How things stand, for people.
     fn describe(&self) -> String {
         self.hub.describe()

@@ -13,6 +13,7 @@ use crate::shm::bell::AWAKE;
 use crate::shm::ring::Head;
 use crate::sys::clock;
 use crate::sys::futex::Woken;
+use std::cell::Cell as Counter;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,17 @@ const NAP: Duration = Duration::from_micros(400);
 pub(crate) struct Seat<'a> {
     pub(super) inner: &'a Inner,
     pub(super) state: Option<Locked<'a>>,
+    /// The seat is this thread's already: it waits in the middle of a source's code, as in a signal's handler.
+    pub(super) nested: bool,
+}
+
+thread_local! {
+    static IN_SOURCES: Counter<u32> = const { Counter::new(0) };
+}
+
+/// Whether this thread is in the middle of a source's code, asked by the hub that it drives.
+pub(super) fn is_in_source() -> bool {
+    IN_SOURCES.get() > 0
 }
 
 impl Seat<'_> {
@@ -71,7 +83,11 @@ impl Seat<'_> {
                 break Woken::Signal;
             }
         };
-        inner.leave_seat(st);
+        if self.nested {
+            drop(st);
+        } else {
+            inner.leave_seat(st);
+        }
         outcome
     }
 }
@@ -89,7 +105,9 @@ impl Inner {
             let Some(mut source) = source.take() else { continue };
             drop(st);
             let mut filling = Filling::new(&self.packer);
+            IN_SOURCES.set(IN_SOURCES.get() + 1);
             let ended = source.fill(tasks, items, &mut filling);
+            IN_SOURCES.set(IN_SOURCES.get() - 1);
             let (tasks, interrupted) = (filling.tasks, filling.interrupted);
             st = self.lock();
             let over = match st.jobs.get_mut(&job).map(|j| &mut j.feed) {

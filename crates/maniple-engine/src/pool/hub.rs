@@ -9,7 +9,7 @@
 //! * the keeper, when there is something to do and nobody waits.
 #![allow(unsafe_code)]
 
-use super::drive::Seat;
+use super::drive::{Seat, is_in_source};
 use super::job::{Cell, Feed, Gone, Job, Loss, Settled};
 use super::link::Desk;
 use super::packet::{Packer, Packet};
@@ -460,6 +460,12 @@ impl Hub {
         left
     }
 
+    /// Whether this thread is in the middle of making tasks for a call, as a signal's handler may be: what it waits for must not be that
+    /// call's end.
+    pub fn is_in_source(&self) -> bool {
+        is_in_source()
+    }
+
     /// Whether the pool takes jobs.
     pub fn is_running(&self) -> bool {
         self.lock().sched.is_running()
@@ -497,7 +503,8 @@ impl Hub {
     /// The driver's seat, if it is free; otherwise what to sleep on until it may be.
     pub(crate) fn take_seat(&self, cell: &Arc<Cell>) -> Result<Seat<'_>, u32> {
         let mut st = self.lock();
-        if st.driving {
+        let nested = st.driving && is_in_source();
+        if st.driving && !nested {
             if !st.parked.iter().any(|c| Arc::ptr_eq(c, cell)) {
                 st.parked.push(cell.clone());
             }
@@ -508,7 +515,7 @@ impl Hub {
         st.driving = true;
         // Whatever the keeper wanted to be woken for is this thread's business now.
         self.inner.desk.bell().disarm();
-        Ok(Seat { inner: &self.inner, state: Some(st) })
+        Ok(Seat { inner: &self.inner, state: Some(st), nested })
     }
 
     /// Takes in what workers have said, if nobody else does.
