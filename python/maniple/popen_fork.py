@@ -25,7 +25,7 @@ from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
 from . import _forked, _imports_under_way, process, util
-from ._descriptors import Mark, above_stdio, close_own, mark, pipe
+from ._descriptors import Mark, above_stdio, mark, pipe
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
 
@@ -48,25 +48,34 @@ def _hold(fd: int) -> None:
     _lifelines[fd] = mark(fd)
 
 
-def _release(watched: int, lifeline: int, watched_file: Mark) -> None:
+def _release(watched: int, lifeline: int) -> None:
     """Close both descriptors that a parent keeps for a child."""
-    lifeline_file = _lifelines.pop(lifeline, None)
-    close_own(watched, watched_file)
-    close_own(lifeline, lifeline_file)
+    # Each look costs a start some pages: a program that has closed one of the two, as one that becomes a daemon, has closed both.
+    file = _lifelines.pop(lifeline, None)
+    if file is not None and mark(lifeline) == file:
+        close_fds(watched, lifeline)
 
 
 def _drop_inherited_lifelines() -> None:
+    # The last was made for this very child, and the first tells whether the program has closed what was open before.
     for fd, file in _lifelines.items():
-        close_own(fd, file)
+        if len(_lifelines) == 1 or mark(fd) == file:
+            break
+        _lifelines[fd] = None
+    for fd, file in _lifelines.items():
+        if file is not None:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
     _lifelines.clear()
 
 
 # What is told of a child whose exit code nobody can learn any more.
 _UNKNOWN_EXIT = 255
 
-# Held while a child is reaped by its number, and never for long.
-_reaping: Any = Lock()
-os.register_at_fork(after_in_child=_reaping._at_fork_reinit)
+# Of each process its own: held while a child is reaped by its number.  (One for all would have to be freed in each forked child.)
+_reaping: dict[int, Any] = {}
 
 # An interpreter that was built on an old system has neither, whatever the kernel can do.
 _send = getattr(signal, "pidfd_send_signal", None)
@@ -210,7 +219,7 @@ class Popen:
                 from . import connection
 
                 connection.wait([self.sentinel])
-        with _reaping:
+        with _reaping.setdefault(os.getpid(), Lock()):
             if (code := self.returncode) is not None:
                 return code
             try:
@@ -288,7 +297,7 @@ class Popen:
         # What can be done before the fork is done before it: afterwards each page written to has to be copied.
         wires = Wires()
         lifeline = wires.lifeline_w
-        held: list[Any] = [-1, lifeline, None]  # the first is to be the sentinel, the last what that is
+        held = [-1, lifeline]  # the first is to be the sentinel
         finalizer = Finalize(self, _release, held)
 
         def life() -> int:
@@ -310,8 +319,7 @@ class Popen:
             _fork_intent.preserve_fd = False
         self.pid: int = pid
         try:
-            held[0] = self.sentinel = sentinel = wires.become_parent(pid)[0]
-            held[2] = mark(sentinel)
+            held[0] = self.sentinel = wires.become_parent(pid)[0]
         except BaseException:  # everything is closed
             finalizer.cancel()
             raise
@@ -321,7 +329,7 @@ class Popen:
         """Hold on to both until this object is closed or dies."""
         self.sentinel = sentinel
         _hold(lifeline)
-        self.finalizer = Finalize(self, _release, (sentinel, lifeline, mark(sentinel)))
+        self.finalizer = Finalize(self, _release, (sentinel, lifeline))
 
     def close(self) -> None:
         """Close the descriptors."""

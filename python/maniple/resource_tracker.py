@@ -328,7 +328,8 @@ def _forget_after_fork(tracker_ref: ref[ResourceTracker]) -> None:
         tracker = tracker_ref()
         if tracker is None:
             return
-        if tracker._touched or tracker._fd is not None:
+        own = tracker.__dict__
+        if own["_touched"] or own["_fd"] is not None:
             tracker._after_fork_in_child()
         else:  # a child's start is kept short
             tracker._lock._at_fork_reinit()

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Reads one payload.
 pub struct Decoder<'a> {
     rest: &'a [u8],
-    regions: std::vec::IntoIter<Arc<Region>>,
+    regions: std::slice::Iter<'a, Arc<Region>>,
 }
 
 /// What arrived. It can be read more than once: reading may be interrupted.
@@ -33,7 +33,7 @@ impl From<Incoming> for Payload {
 impl Payload {
     /// Reads it from its beginning. Values share its regions.
     pub fn decoder(&self) -> Decoder<'_> {
-        Decoder { rest: self.content.bytes(), regions: self.regions.clone().into_iter() }
+        Decoder::new(self.content.bytes(), &self.regions)
     }
 }
 
@@ -44,9 +44,9 @@ fn damaged() -> PyErr {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads bytes that came without regions.
-    pub fn plain(rest: &'a [u8]) -> Self {
-        Decoder { rest, regions: Vec::new().into_iter() }
+    /// Reads bytes and the large buffers that came with them, which values share.
+    pub fn new(rest: &'a [u8], regions: &'a [Arc<Region>]) -> Self {
+        Decoder { rest, regions: regions.iter() }
     }
 
     /// The next byte, which says what follows.
@@ -99,7 +99,7 @@ impl<'a> Decoder<'a> {
                 if self.regions.len() == 0 {
                     load.call1((stream,))?
                 } else {
-                    let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r)));
+                    let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r.clone())));
                     let regions = regions.collect::<PyResult<Vec<_>>>()?;
                     load.call1((stream, PyList::new(py, regions)?))?
                 }

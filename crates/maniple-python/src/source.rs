@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const BATCH: usize = 8 << 20;
 /// How long tasks are made at a time: whoever makes them has answers to take in, and may have to stop.
 const TURN: Duration = Duration::from_millis(5);
+/// After how many small tasks the clock is looked at.
+const LOOK: usize = 8;
 
 /// One task of `items`.
 pub fn encode_items(
@@ -107,8 +109,9 @@ pub fn fill_from<'py>(
     let packer = out.packer;
     let began = Instant::now();
     let mut bytes = 0;
-    for _ in 0..tasks {
-        let mut batch = Vec::with_capacity(items.min(4096));
+    let mut batch = Vec::with_capacity(items.min(4096));
+    for made in 1..=tasks {
+        batch.clear();
         while batch.len() < items {
             match next() {
                 None => break,
@@ -133,7 +136,7 @@ pub fn fill_from<'py>(
         if batch.len() < items {
             return Filled::Ended;
         }
-        if bytes > BATCH || began.elapsed() > TURN {
+        if bytes > BATCH || (made % LOOK == 0 || items > LOOK) && began.elapsed() > TURN {
             break;
         }
     }

@@ -1,16 +1,18 @@
 //! Outcomes, decoded in the thread that wants them.
 
-use crate::decode::{Decoder, Payload};
+use crate::decode::Decoder;
 use crate::error::{helper, python};
 use crate::signals::{detached, held, interrupts, look_for_signals};
 use maniple_engine::Error;
-use maniple_engine::pool::{Loss, LossCause, Outcome, Settled, Ticket};
+use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
+use maniple_engine::shm::inbox::Region;
 use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTimeoutError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
+use rustc_hash::FxHashMap;
 use slotmap::Key;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -32,13 +34,13 @@ pub struct PyTicket {
     shape: Shape,
     name: Py<PyAny>,
     // What arrived, from when it is taken out of the hub until it is decoded.
-    arrived: Mutex<Option<Arc<[Piece]>>>,
+    arrived: Mutex<Option<Arc<Arrived>>>,
     // Decoded by whoever asks first, in as many attempts as it takes: the value, or the exception.
     outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
     kept: Kept,
 }
 
-/// A task's outcome as it arrived.
+/// A task's outcome as it arrived. As large as what it is made from, so that a list of them takes no new memory.
 struct Piece {
     index: u64,
     items: usize,
@@ -46,9 +48,9 @@ struct Piece {
 }
 
 enum Kind {
-    Done(Payload),
-    Failed(Payload),
-    Unsent(PyErr),
+    Done(Incoming),
+    Failed(Incoming),
+    Unsent(Box<PyErr>),
     Lost(Arc<Loss>),
     Cancelled,
 }
@@ -56,16 +58,50 @@ enum Kind {
 impl From<Settled> for Piece {
     fn from(Settled { index, items, outcome }: Settled) -> Self {
         let kind = match outcome {
-            Outcome::Done(content) => Kind::Done(content.into()),
-            Outcome::Failed(content) => Kind::Failed(content.into()),
-            Outcome::Unsent(why) => Kind::Unsent(match why.downcast::<PyErr>() {
-                Ok(error) => *error,
-                Err(why) => why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |e| python(*e)),
-            }),
+            Outcome::Done(content) => Kind::Done(content),
+            Outcome::Failed(content) => Kind::Failed(content),
+            Outcome::Unsent(why) => Kind::Unsent(why.downcast::<PyErr>().unwrap_or_else(|why| {
+                Box::new(why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |error| python(*error)))
+            })),
             Outcome::Lost(loss) => Kind::Lost(loss),
             Outcome::Cancelled => Kind::Cancelled,
         };
         Piece { index, items, kind }
+    }
+}
+
+impl Piece {
+    /// Takes its large buffers out, for values to share: it may be read more than once.
+    fn share(&mut self) -> Regions {
+        match &mut self.kind {
+            Kind::Done(content) | Kind::Failed(content) => {
+                std::mem::take(&mut content.regions).into_iter().map(Arc::new).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+type Regions = Vec<Arc<Region>>;
+
+/// The outcomes of a call's tasks, and the large buffers of those that have some.
+struct Arrived {
+    pieces: Vec<Piece>,
+    regions: FxHashMap<usize, Regions>,
+}
+
+impl From<Vec<Settled>> for Arrived {
+    fn from(settled: Vec<Settled>) -> Self {
+        let mut pieces: Vec<Piece> = settled.into_iter().map(Piece::from).collect();
+        let shared = pieces.iter_mut().map(Piece::share).enumerate();
+        let regions = shared.filter(|(_, regions)| !regions.is_empty()).collect();
+        Arrived { pieces, regions }
+    }
+}
+
+impl Arrived {
+    fn regions(&self, at: usize) -> &[Arc<Region>] {
+        self.regions.get(&at).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -109,16 +145,24 @@ fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<
 }
 
 /// The exception that a failed task of the function `name` raises in the caller. `first` is the number of its first item, for those who count.
-fn failure(py: Python<'_>, piece: &Piece, name: &Py<PyAny>, first: Option<usize>) -> Result<PyErr, Interrupt> {
+fn failure(
+    py: Python<'_>,
+    piece: &Piece,
+    regions: &[Arc<Region>],
+    name: &Py<PyAny>,
+    first: Option<usize>,
+) -> Result<PyErr, Interrupt> {
     static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static REMOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let raised = (|| match &piece.kind {
-        Kind::Failed(content) => helper(py, &REMOTE, "raised")?.call1((content.decoder().value(py)?,)),
+        Kind::Failed(content) => {
+            helper(py, &REMOTE, "raised")?.call1((Decoder::new(content.bytes(), regions).value(py)?,))
+        }
         Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
         Kind::Lost(loss) => {
             let said = match &loss.cause {
-                LossCause::Unfit(Some(said)) => Decoder::plain(said.bytes()).value(py).ok(),
+                LossCause::Unfit(Some(said)) => Decoder::new(said.bytes(), &[]).value(py).ok(),
                 _ => None,
             };
             let started = matches!(loss.cause, LossCause::Died);
@@ -138,11 +182,12 @@ fn failure(py: Python<'_>, piece: &Piece, name: &Py<PyAny>, first: Option<usize>
 /// Hands each result of a task to `each`. An error: they cannot be decoded.
 fn results<'py>(
     py: Python<'py>,
-    content: &Payload,
+    content: &Incoming,
+    regions: &[Arc<Region>],
     each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
 ) -> Result<PyResult<()>, Interrupt> {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    match content.decoder().sequence(py, each) {
+    match Decoder::new(content.bytes(), regions).sequence(py, each) {
         Ok(()) => Ok(Ok(())),
         Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
         Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error))),
@@ -167,39 +212,41 @@ impl PyTicket {
     }
 
     /// The outcome, which is there, as it arrived. `None`: it has been decoded meanwhile.
-    fn arrived(&self) -> Option<Arc<[Piece]>> {
+    fn arrived(&self) -> Option<Arc<Arrived>> {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         if arrived.is_none() && self.outcome.get().is_none() {
-            *arrived = Some(self.ticket.take(usize::MAX).0.into_iter().map(Piece::from).collect());
+            *arrived = Some(Arc::new(self.ticket.take(usize::MAX).0.into()));
         }
         arrived.clone()
     }
 
-    fn decode<'py>(&self, py: Python<'py>, pieces: &[Piece]) -> Decoded<'py> {
+    fn decode<'py>(&self, py: Python<'py>, arrived: &Arrived) -> Decoded<'py> {
         let missing = || python(Error::Damaged("a job without an outcome"));
         match self.shape {
-            Shape::One => match pieces.first() {
+            Shape::One => match arrived.pieces.first() {
                 Some(Piece { kind: Kind::Done(content), .. }) => {
                     let mut value = None;
-                    let read = results(py, content, |v| {
+                    let read = results(py, content, arrived.regions(0), |v| {
                         value = Some(v);
                         Ok(())
                     })?;
                     let none = || python(Error::Damaged("a result without a value"));
                     Ok(read.and_then(|()| value.ok_or_else(none)))
                 }
-                Some(piece) => Ok(Err(failure(py, piece, &self.name, None)?)),
+                Some(piece) => Ok(Err(failure(py, piece, arrived.regions(0), &self.name, None)?)),
                 None => Ok(Err(missing())),
             },
             Shape::Many { count } => {
-                if let Some(at) = pieces.iter().position(|piece| !matches!(piece.kind, Kind::Done(_))) {
-                    let first = pieces[..at].iter().map(|piece| piece.items).sum();
-                    return Ok(Err(failure(py, &pieces[at], &self.name, Some(first))?));
+                let is_done = |one: &Piece| matches!(one.kind, Kind::Done(_));
+                if let Some(at) = arrived.pieces.iter().position(|one| !is_done(one)) {
+                    let first = arrived.pieces[..at].iter().map(|one| one.items).sum();
+                    let (one, regions) = (&arrived.pieces[at], arrived.regions(at));
+                    return Ok(Err(failure(py, one, regions, &self.name, Some(first))?));
                 }
                 let list = PyList::empty(py);
-                for piece in pieces {
-                    if let Kind::Done(content) = &piece.kind
-                        && let Err(error) = results(py, content, |value| list.append(value))?
+                for (at, one) in arrived.pieces.iter().enumerate() {
+                    if let Kind::Done(content) = &one.kind
+                        && let Err(error) = results(py, content, arrived.regions(at), |value| list.append(value))?
                     {
                         return Ok(Err(error));
                     }
@@ -220,13 +267,13 @@ impl PyTicket {
             if let Some(outcome) = self.outcome.get() {
                 return Ok(outcome);
             }
-            let Some(pieces) = self.arrived() else { continue };
-            let decoded = self.decode(py, &pieces).map_err(|Interrupt(error)| error)?;
+            let Some(arrived) = self.arrived() else { continue };
+            let decoded = self.decode(py, &arrived).map_err(|Interrupt(error)| error)?;
             // Where two threads were at it, the first has made the outcome.
             let second = self.outcome.set(decoded.map(Bound::unbind).map_err(|error| error.into_value(py)));
             drop(self.arrived.lock().unwrap_or_else(PoisonError::into_inner).take());
             self.kept.forget();
-            drop((second, pieces));
+            drop((second, arrived));
         }
     }
 }
@@ -297,7 +344,8 @@ fn timed_out(py: Python<'_>) -> PyErr {
 }
 
 struct Taken {
-    settled: VecDeque<Piece>,
+    // Each with its large buffers, once somebody has begun to decode it.
+    settled: VecDeque<(Piece, Regions)>,
     values: VecDeque<Py<PyAny>>,
     unreported: usize,
     given: usize,
@@ -349,10 +397,10 @@ impl PyStream {
             }
             if taken.settled.is_empty() {
                 let (settled, over) = self.ticket.take(4 * self.batch);
-                taken.settled.extend(settled.into_iter().map(Piece::from));
+                taken.settled.extend(settled.into_iter().map(|settled| (settled.into(), Vec::new())));
                 taken.over = over;
             }
-            let Some(piece) = taken.settled.pop_front() else {
+            let Some((mut piece, mut regions)) = taken.settled.pop_front() else {
                 let over = taken.over;
                 drop(taken);
                 if over {
@@ -361,7 +409,8 @@ impl PyStream {
                 return Ok(None);
             };
             drop(taken);
-            match self.decode(py, &piece) {
+            regions.append(&mut piece.share());
+            match self.decode(py, &piece, &regions) {
                 Ok(Ok(mut values)) => self.lock().values.append(&mut values),
                 Ok(Err(error)) => {
                     self.report(py, piece.items);
@@ -369,20 +418,25 @@ impl PyStream {
                 }
                 Err(Interrupt(error)) => {
                     // It is the next one still.
-                    self.lock().settled.push_front(piece);
+                    self.lock().settled.push_front((piece, regions));
                     return Err(error);
                 }
             }
         }
     }
 
-    fn decode(&self, py: Python<'_>, piece: &Piece) -> Result<PyResult<VecDeque<Py<PyAny>>>, Interrupt> {
+    fn decode(
+        &self,
+        py: Python<'_>,
+        piece: &Piece,
+        regions: &[Arc<Region>],
+    ) -> Result<PyResult<VecDeque<Py<PyAny>>>, Interrupt> {
         let Kind::Done(content) = &piece.kind else {
             let first = piece.index as usize * self.chunksize;
-            return Ok(Err(failure(py, piece, &self.name, Some(first))?));
+            return Ok(Err(failure(py, piece, regions, &self.name, Some(first))?));
         };
         let mut values = VecDeque::with_capacity(piece.items);
-        let read = results(py, content, |value| {
+        let read = results(py, content, regions, |value| {
             values.push_back(value.unbind());
             Ok(())
         })?;

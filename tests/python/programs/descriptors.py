@@ -115,10 +115,10 @@ def became_daemon(mp: Any, ctx: Any, what: str) -> None:
     assert queue.get(timeout=20) == "queue"
     process.join(20)
     assert process.exitcode == 0, process.exitcode
-    if not os.fork():
+    if not (pid := os.fork()):
         # What is closed in forked children is not theirs either.
         leave(" ".join(str(file) for file in files if not is_file(file, inode)) or "child ok")
-    os.wait()
+    os.waitpid(pid, 0)
     changed = [file for file in files if not is_file(file, inode)]
     assert not changed, f"files {changed} are closed or others now"
 

@@ -140,6 +140,10 @@ fn file_at(fd: RawFd) -> u64 {
 
 extern "C" fn in_child() {
     visit(|slot| {
+        // Looked at first: what is written to in a child has to be copied.
+        if slot.fd.load(Ordering::Relaxed) == FREE {
+            return false;
+        }
         let file = slot.file.load(Ordering::Relaxed);
         let fd = slot.fd.swap(FREE, Ordering::AcqRel);
         if fd >= 0 && file_at(fd) == file {
