@@ -143,7 +143,6 @@ fn attempt(
         }
         _ => return Err(PyRuntimeError::new_err("a task of an unknown kind").into()),
     }
-    drop(decoder);
     drop(content);
     let mut encoder = Encoder::new(link.packer());
     let encoded = encoder
