@@ -206,6 +206,15 @@ impl Drop for HubOnly {
     }
 }
 
+/// Keeps a descriptor open until this process ends, and its forked children and programs from having it.
+///
+/// # Errors
+/// As [`register`].
+pub fn hold_until_the_end(handle: Handle) -> io::Result<()> {
+    std::mem::forget(making(|| HubOnly::new(handle))?);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

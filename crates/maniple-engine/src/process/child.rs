@@ -1,5 +1,6 @@
 //! A child process, and a watch on any process.
 
+use super::atfork;
 use super::exit::Exit;
 use super::server::Statuses;
 use crate::error::{Doing, Result};
@@ -25,7 +26,10 @@ impl ExitWatch {
     /// # Errors
     /// No descriptor is left, or the kernel (before 5.3) or a sandbox refuses handles on processes. A process that has ended is no error.
     pub fn of(pid: u32) -> Result<ExitWatch> {
-        Ok(ExitWatch { handle: Own::new(sys::process::open(pid).doing(WATCH)?), pid })
+        if pid == sys::process_id() && !sys::process::has_handles() {
+            return of_this_process(pid);
+        }
+        Ok(ExitWatch::by(pid, sys::process::open(pid).doing(WATCH)?))
     }
 
     /// A watch on child `pid` by whatever its parent has that is readable from the child's end on.
@@ -84,6 +88,24 @@ impl ExitWatch {
     pub fn signal(&self, number: i32) -> Result<()> {
         sys::process::signal(self.handle.as_fd(), self.pid, number).doing("signal a process")
     }
+}
+
+/// Without handles on processes: a pipe's end, readable when this process closes the other one, which it holds until its own end.
+fn of_this_process(pid: u32) -> Result<ExitWatch> {
+    static MADE: Mutex<Option<(u32, Handle)>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    // A forked child has its parent's, which does not tell of the child.
+    let watch = match made.take() {
+        Some((maker, watch)) if maker == pid => watch,
+        _ => {
+            let (watch, held) = sys::process::lifeline().doing(WATCH)?;
+            atfork::hold_until_the_end(held).doing(WATCH)?;
+            watch
+        }
+    };
+    let copy = watch.try_clone().doing(WATCH);
+    *made = Some((pid, watch));
+    Ok(ExitWatch::by(pid, copy?))
 }
 
 impl AsFd for ExitWatch {

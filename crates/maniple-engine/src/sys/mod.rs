@@ -18,7 +18,7 @@
 //! | `ready::{wait, wait_for, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
 //! | `tap::{pair, redirect, drain, forward, forward_until_closed}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
-//! | `process` | children: start, wait, signal, lifeline, ending after the maker (see [`crate::process`]) |
+//! | `process` | children: start, wait (by handles on them where the system has such), signal, lifeline, ending after the maker (see [`crate::process`]) |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
 //! | `is_first_thread` | whether the calling thread is the process's first |
 

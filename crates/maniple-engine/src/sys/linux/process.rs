@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
+use std::sync::OnceLock;
 
 pub mod image;
 pub mod maker;
@@ -142,8 +143,24 @@ impl Drop for Attributes {
     }
 }
 
-/// Starts what `launch` says: the child's number and a handle on it.
-pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
+/// Whether the kernel gives handles on processes. Linux does so since 5.3; sandboxes may refuse it.
+pub fn has_handles() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let refused = matches!(
+            rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()),
+            Err(rustix::io::Errno::NOSYS
+                | rustix::io::Errno::PERM
+                | rustix::io::Errno::ACCESS
+                | rustix::io::Errno::INVAL)
+        );
+        !refused
+    })
+}
+
+/// Starts what `launch` says: the child's number and a handle on it, which is `watch` where there is one: something that is readable
+/// from the child's end on.
+pub fn start(launch: &Launch, watch: Option<Handle>) -> io::Result<(u32, Handle)> {
     let program = c_string(launch.program.clone().unwrap_or_else(this_program).into_os_string())?;
     let arguments = launch.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
     let environment = launch.environment().into_iter().map(|(mut name, value)| {
@@ -185,7 +202,7 @@ pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
             pointers(&environment).as_ptr(),
         )
     })?;
-    watched(pid as u32)
+    watch.map_or_else(|| watched(pid as u32), |watch| Ok((pid as u32, watch)))
 }
 
 /// Whether a descriptor is open and is not closed in programs that are started.
@@ -256,18 +273,29 @@ pub fn reap(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> {
             Err(Errno::CHILD) => return Ok(Some(exit_told(handle).unwrap_or(Exit::Unknown))),
             Err(Errno::INTR) => {}
             // The handle is no pidfd; the kernel is older than 5.4; a sandbox refuses the call.
-            Err(Errno::BADF | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => return reap_by_number(pid),
+            Err(Errno::BADF | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => {
+                return reap_by_number(handle, pid);
+            }
             Err(e) => return Err(e.into()),
         }
     }
 }
 
-fn reap_by_number(pid: u32) -> io::Result<Option<Exit>> {
+fn reap_by_number(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> {
+    /// A process closes its descriptors a moment before it can be waited for.
+    const MOMENT: std::time::Duration = std::time::Duration::from_millis(200);
     let mut status = 0;
+    let mut since = None;
     loop {
         // SAFETY: the pointer is to a live value.
         match unsafe { libc::waitpid(pid as i32, &mut status, libc::WNOHANG) } {
-            0 => return Ok(None),
+            0 => {
+                let since = *since.get_or_insert_with(std::time::Instant::now);
+                if since.elapsed() > MOMENT || !hung_up(handle)? {
+                    return Ok(None);
+                }
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
             -1 => match io::Error::last_os_error() {
                 error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Some(Exit::Unknown)),
                 error if error.kind() == io::ErrorKind::Interrupted => {}
@@ -319,11 +347,22 @@ pub enum Forked {
 
 /// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
 pub fn fork() -> io::Result<Forked> {
+    use crate::process::atfork;
+    // The child holds the other end for as long as it lives, and its own children do not.
+    let mut ends = if has_handles() { None } else { Some(lifeline()?) };
     // SAFETY: the child goes on with a copy of everything; that no lock is held by another thread is the caller's care.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Forked::Child),
-        pid => watched(pid as u32).map(|(pid, handle)| Forked::Parent(Child::ours(pid, handle))),
+        0 => {
+            if let Some((_, held)) = ends.take() {
+                atfork::hold_until_the_end(held)?;
+            }
+            Ok(Forked::Child)
+        }
+        pid => match ends {
+            Some((watch, _)) => Ok(Forked::Parent(Child::ours(pid as u32, watch))),
+            None => watched(pid as u32).map(|(pid, handle)| Forked::Parent(Child::ours(pid, handle))),
+        },
     }
 }
 
