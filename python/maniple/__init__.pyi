@@ -87,10 +87,12 @@ freeze_support = context._default_context.freeze_support
 get_all_start_methods = context._default_context.get_all_start_methods
 get_context = context._default_context.get_context
 get_logger = context._default_context.get_logger
+
 @overload
 def get_start_method(allow_none: Literal[False] = False) -> str: ...
 @overload
 def get_start_method(allow_none: bool) -> str | None: ...
+
 log_to_stderr = context._default_context.log_to_stderr
 set_executable = context._default_context.set_executable
 set_forkserver_preload = context._default_context.set_forkserver_preload

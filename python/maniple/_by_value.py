@@ -55,6 +55,7 @@ from ._arrivals import (
     take_along,
 )
 from ._class_kinds import REDUCERS, mend, of_members, reduce_c_type, reduce_named
+from ._maniple import interrupts
 from ._sent_values import Sized
 from ._uses import Uses, defines, note_uses, reached_from, used_globals
 from ._worker_main import DEFINITIONS, MAIN_NAMES, OF_MODULES, WorkerMain
@@ -312,7 +313,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
     def _annotations_of(self, func: FunctionType) -> dict[str, Any]:
         try:
             annotations = func.__annotations__
-        except Exception:  # 3.14 evaluates them only now
+        except Exception as problem:  # 3.14 evaluates them only now
+            if interrupts(problem):
+                raise
             return {}
         return annotations if self._verdicts is None or self._reason_against(annotations) is None else {}
 
@@ -400,6 +403,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             try:
                 type(self)(io.BytesIO(), self._main, leave_out, verdicts).dump(value)
             except Exception as refusal:
+                if interrupts(refusal):
+                    raise
                 verdicts[id(value)] = f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
         return verdicts[id(value)]  # type: ignore[no-any-return]
 
@@ -486,7 +491,9 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
     before = len(noted)
     try:
         return _dump(value, main, buffers, None)
-    except Exception:
+    except Exception as refusal:
+        if interrupts(refusal):
+            raise
         # Something that a function names cannot be sent: look which, and leave it out.
         del noted[before:]
         if (clear := getattr(buffers, "clear", None)) is not None:

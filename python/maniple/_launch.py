@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from . import _alias
+from ._descriptors import above_stdio, mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ def _inheritable_strays(keep: set[int]) -> list[int]:
                 if os.get_inheritable(number):
                     strays.append(number)
     return strays
+
+
+def _goes_along(number: int) -> bool:
+    """Whether a descriptor is open and would be handed on by an exec."""
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -84,18 +93,30 @@ def start_program(
     under the same numbers, and no other.  It begins with ``blocked_signals``
     blocked on top of this thread's mask.
     """
-    wanted = sorted(set(map(int, passfds)))
+    # A stream object may name a standard stream that the program has closed.
+    wanted = [fd for fd in sorted(set(map(int, passfds))) if fd > 2 or mark(fd) is not None]
     argv = [os.fsencode(arg) for arg in args]
     if not hasattr(os, "posix_spawn") or _is_watched():
         with _blocking(set(blocked_signals)):
             return _start_by_subprocess(path, argv, wanted)
+    strays = _inheritable_strays(set(wanted))
+    if max((2, *strays, *wanted)) >= (os.sysconf("SC_OPEN_MAX") & 0x7FFFFFFF):
+        # The C library takes no number above the limit, though descriptors from before it was lowered may have such.
+        with _blocking(set(blocked_signals)):
+            return _start_by_subprocess(path, argv, wanted)
     # A descriptor that is copied onto itself keeps its close-on-exec flag under
     # older C libraries; a detour over a scratch number clears it everywhere.
-    scratch = os.open(os.devnull, os.O_RDONLY)
+    scratch = above_stdio(os.open(os.devnull, os.O_RDONLY))
     try:
-        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_strays({scratch, *wanted})]
+        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in strays]
+        # Where a standard stream is missing, what the child opens first must not be taken for it.
+        actions += [
+            (os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0)
+            for fd in range(3)
+            if fd not in wanted and not _goes_along(fd)
+        ]
         for fd in wanted:
-            if fd > 2:
+            if fd > 2 or not _goes_along(fd):
                 actions += [(os.POSIX_SPAWN_DUP2, fd, scratch), (os.POSIX_SPAWN_DUP2, scratch, fd)]
         actions.append((os.POSIX_SPAWN_CLOSE, scratch))
         extra: dict[str, Any] = {}
@@ -111,9 +132,12 @@ def start_program(
 
 def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -> int:
     """For the few platforms whose C library has no posix_spawn, and under debuggers."""
-    from subprocess import Popen
+    from subprocess import DEVNULL, Popen
 
-    started = Popen(argv, executable=path, pass_fds=fds, restore_signals=False)
+    stdin, stdout, stderr = (None if fd in fds or _goes_along(fd) else DEVNULL for fd in range(3))
+    started = Popen(
+        argv, executable=path, pass_fds=fds, restore_signals=False, stdin=stdin, stdout=stdout, stderr=stderr
+    )
     started.returncode = 0  # ours to wait for: not to be reaped or warned about there
     return started.pid
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from signal import Signals
 
 from . import reduction
+from ._maniple import interrupts
 from ._worker_main import MAIN_NAMES, WorkerMain
 from .context import TimeoutError
 from .reduction import _standard
@@ -56,12 +57,16 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
     try:
         data = dump(value, buffers)
     except _REFUSALS as refusal:
+        if interrupts(refusal):
+            raise
         from . import _by_value
 
         buffers.clear()
         try:
             return _by_value.dump(value, main, buffers)
         except Exception as problem:
+            if interrupts(problem):
+                raise
             if str(problem) != str(refusal):
                 refusal.add_note(f"It cannot be sent by value either: {type(problem).__name__}: {problem}")
             raise refusal from None
@@ -89,8 +94,8 @@ def dump_result(value: Any, buffers: Any) -> bytes:
     """As `dump`, for what goes back; a class or function that came by value goes back as the caller's own."""
     try:
         return dump(value, buffers)
-    except _REFUSALS:
-        if f"{__package__}._arrivals" not in sys.modules:  # nothing came by value
+    except _REFUSALS as refusal:
+        if f"{__package__}._arrivals" not in sys.modules or interrupts(refusal):  # nothing came by value
             raise
         from . import _by_value
 
@@ -224,7 +229,9 @@ def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
         error = pickle.loads(pickled)
         if not isinstance(error, BaseException):
             why, error = f"its pickle gave {_text(error)}, which is no exception", None
-    except BaseException as failure:
+    except Exception as failure:
+        if interrupts(failure):
+            raise
         why = f"unpickling it failed with {type(failure).__name__}: {failure}"
     if error is None:
         error = ResultDecodeError(f"the task raised {kind}: {message}; the exception itself did not get through: {why}")
@@ -235,8 +242,6 @@ def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
 
 def unreadable(failure: BaseException) -> BaseException:
     """What to raise for a result that cannot be unpickled."""
-    if isinstance(failure, KeyboardInterrupt):
-        return failure
     error = ResultDecodeError(f"the task's result cannot be unpickled here: {type(failure).__name__}: {failure}")
     error.__cause__ = failure
     return error

@@ -96,8 +96,10 @@ def _jobs_of(handle: Any) -> Any:
 def _value_of(result: ApplyResult[Any]) -> Any:
     if not result._ticket.ready():
         return result._unknown("_value")
-    try:
+    if result._ticket.successful():
         return result._ticket.get()
+    try:
+        result._ticket.get()
     except BaseException as error:
         return error
 
@@ -205,14 +207,14 @@ class ApplyResult(Handle[Result]):
         callback, error_callback = self._callbacks
         assert self._called is not None
         try:
-            if self._ticket.successful():
-                if callback:
-                    callback(self._ticket.get())
-            elif error_callback:
-                try:
-                    self._ticket.get()
-                except BaseException as error:
+            try:
+                value = self._ticket.get()
+            except BaseException as error:
+                if error_callback:
                     error_callback(error)
+            else:
+                if callback:
+                    callback(value)
         finally:
             self._callbacks = NONE
             self._pool = None

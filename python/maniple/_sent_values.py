@@ -18,6 +18,7 @@ from struct import pack
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
 
 from ._arrivals import Known, Place, hold, registry
+from ._maniple import interrupts
 from ._uses import Uses
 from ._worker_main import OF_MODULES
 
@@ -200,7 +201,11 @@ class SentValues:
             stream = Sized()
             try:
                 uses = pickled(value, stream)
-            except Exception:  # it cannot be pickled, or goes to one process only: the pickle of the call will tell
+            except (
+                Exception
+            ) as refusal:  # it cannot be pickled, or goes to one process only: the pickle of the call will tell
+                if interrupts(refusal):
+                    raise
                 return
             if stream.size() < LARGE:
                 sent.stand_in = Known(sent.key, stream.getvalue())

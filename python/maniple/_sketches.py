@@ -10,6 +10,7 @@ from types import ModuleType
 from . import reduction
 from ._arrivals import NEWEST
 from ._by_value import ByValuePickler, leave_out, no_descriptors, refuse_what_is_handed_over
+from ._maniple import interrupts
 from ._sent_values import is_large
 from ._uses import defines
 
@@ -37,12 +38,16 @@ def definitions(main: WorkerMain) -> tuple[frozenset[str], bytes] | None:
     with no_descriptors():
         try:
             pickled = _sketch(all_of_them, main)
-        except Exception:
+        except Exception as refusal:
+            if interrupts(refusal):
+                raise
             # What cannot be sent is missed only by who asks for it.
             all_of_them = {name: value for name, value in all_of_them.items() if _can_be_sketched(name, value, main)}
             try:
                 pickled = _sketch(all_of_them, main)
-            except Exception:
+            except Exception as refusal:
+                if interrupts(refusal):
+                    raise
                 return None
     return frozenset(all_of_them), pickled
 
@@ -56,7 +61,9 @@ def _sketch(definitions: dict[str, Any], main: WorkerMain) -> bytes:
 def _can_be_sketched(name: str, value: Any, main: WorkerMain) -> bool:
     try:
         _sketch({name: value}, main)
-    except Exception:
+    except Exception as refusal:
+        if interrupts(refusal):
+            raise
         return False
     return True
 
@@ -108,6 +115,8 @@ class _Sketcher(ByValuePickler):
             except _TooLong:
                 return "it is too large to be sent beforehand"
             except Exception as refusal:
+                if interrupts(refusal):
+                    raise
                 return f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
             return None
         return super()._reason_against(value)
@@ -118,6 +127,8 @@ def can_be_sent(value: Any) -> bool:
     with no_descriptors():
         try:
             reduction._standard(io.BytesIO(), 5, True, leave_out).dump(value)
-        except Exception:
+        except Exception as refusal:
+            if interrupts(refusal):
+                raise
             return False
     return True

@@ -44,6 +44,8 @@ class Job:
         self.input_open = True
         self.under_way = 0
         self.told = False
+        # Nobody takes the outcomes; and what has not begun does not begin.
+        self.abandoned = self.cancelled = False
 
     @property
     def over(self) -> bool:
@@ -160,7 +162,7 @@ class ThreadHub:
                 if not self.tasks:
                     return
                 job, index, chunk = self.tasks.popleft()
-            outcome = job.run(chunk)
+            outcome = (False, None) if job.cancelled else job.run(chunk)
             with self.changed:
                 self._note(job, index, outcome)
                 job.items_done += len(chunk)
@@ -170,9 +172,22 @@ class ThreadHub:
             del job
 
     def _note(self, job: Job, index: int, outcome: tuple[bool, Any]) -> None:
-        job.outcomes[index] = outcome
-        job.arrivals.append(index)
         job.ended += 1
+        if not job.abandoned:
+            job.outcomes[index] = outcome
+            job.arrivals.append(index)
+
+    def abandon(self, job: Job, begun: bool) -> None:
+        """Nobody takes the outcomes any more; where somebody had begun to, nobody wants what has not begun."""
+        if isinstance(self.changed, _Elsewhere):
+            return
+        with self.changed:
+            job.abandoned, job.window = True, None
+            job.outcomes.clear()
+            if begun:
+                job.cancelled, job.input_open = True, False
+            self.changed.notify_all()
+            self._forget_if_over(job)
 
     def _end_if_over(self, job: Job) -> None:
         with self.changed:
@@ -288,6 +303,10 @@ class ThreadStream:
         self._at = 0
         self._given = 0
         self._values: collections.deque[Any] = collections.deque()
+
+    def __del__(self) -> None:
+        if not self._job.over:
+            self._hub.abandon(self._job, self._given > 0)
 
     def progress(self) -> tuple[int, int, bool]:
         """How many items have an outcome, how many of those were taken, and whether no more will have one."""

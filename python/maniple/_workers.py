@@ -9,15 +9,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from signal import SIGTERM, getsignal, raise_signal
 from weakref import ref
 
-from . import util
+from . import _imports_under_way, util
 from ._greenlets import threads_are_real
 from ._loose_tasks import LooseTasks
-from ._maniple import Hub, serve
+from ._maniple import Hub, interrupts, serve
 from ._payload import cancelled
 from ._results import tell
-from ._worker_main import WorkerMain
+from ._worker_main import ForkedMain, WorkerMain
 from .process import current_process
 from .reduction import DupFd
 
@@ -29,6 +30,8 @@ __all__ = ["Workers", "worker"]
 
 # How long a terminated worker has for its own clean-up before it is killed, in seconds.
 GRACE = 2.0
+# How long one has that is still starting to learn from its link that it is to end, where a signal would run a handler of the parent's.
+_NOTICE = 0.3
 
 
 class Line:
@@ -64,14 +67,19 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
     current_process()._config["may_have_children"] = True
     fds, line.fds = line.fds, []
     line.main.settle_in()
+    inherited = getsignal(SIGTERM)
 
     def prepare() -> None:
         if initializer is not None:
             initializer(*initargs)
 
     try:
-        if not serve(fds, prepare):
+        ended = serve(fds, prepare)
+        if ended == "unfit":
             raise SystemExit(1)
+        if ended == "terminated" and not (callable(inherited) and getsignal(SIGTERM) is inherited):
+            # As if the parent had sent it. A handler that came with a fork is the parent's and has nothing to do here.
+            raise_signal(SIGTERM)
     except KeyboardInterrupt:
         # The parent got the same Ctrl-C and decides.
         raise SystemExit(1) from None
@@ -98,6 +106,7 @@ class Workers:
             return workers is None or workers.hub.is_idle()
 
         self._main = main.for_pool(is_idle)
+        self._imports = _imports_under_way.of_this_thread()
         self.hub = Hub(processes, maxtasksperchild, self._main)
         self.make_process = make_process
         self._owner = os.getpid()
@@ -113,6 +122,8 @@ class Workers:
         self._keys: dict[int, Any] = {}
         self._terminated_at: float | None = None
         self._killed = False
+        # Workers that are sent SIGTERM when they have not ended in time.
+        self._noticed: list[int] = []
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
 
     def _free_lock(self) -> None:
@@ -158,6 +169,8 @@ class Workers:
         try:
             key, process = self._start_one()
         except Exception as error:
+            if interrupts(error):
+                raise
             util.sub_warning("could not start a worker: %s", error)
             return
         self._adopt(key, process)
@@ -182,15 +195,18 @@ class Workers:
         with self.lock:
             self.processes.append(process)
             self._keys[key] = process
-        try:
-            self.hub.adopt(key, process.pid)
-        except OSError:
-            # It is gone already, and somebody reaped it.
-            self._reap(key)
+        self.hub.adopt(key, process.pid, process.sentinel)
 
     # ---- keeping ----
 
     def _keep(self) -> None:
+        _imports_under_way.keep(self._imports)
+        try:
+            self._do_chores()
+        finally:
+            _imports_under_way.keep(frozenset())
+
+    def _do_chores(self) -> None:
         alone = threads_are_real()
         while True:
             patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else 3600.0
@@ -216,23 +232,34 @@ class Workers:
             elif chore == "done":
                 self._main.end_pool()
                 return
-            elif (
-                self._terminated_at is not None and not self._killed and time.monotonic() - self._terminated_at > GRACE
-            ):
-                self._killed = True
-                self._signal_all("kill")
+            elif self._terminated_at is not None:
+                waited = time.monotonic() - self._terminated_at
+                if self._noticed and waited > _NOTICE:
+                    noticed, self._noticed = self._noticed, []
+                    self._signal(noticed, "terminate")
+                if waited > GRACE and not self._killed:
+                    self._killed = True
+                    self._signal(None, "kill")
 
     def _reap(self, key: int) -> None:
         with self.lock:
             process = self._keys.pop(key, None)
         if process is None:
-            self.hub.exited(key, None)
+            self._bury(key, None)
             return
         process.join()
         with self.lock:
             if process in self.processes:
                 self.processes.remove(process)
-        self.hub.exited(key, process.exitcode)
+        self._bury(key, process.exitcode)
+
+    def _bury(self, key: int, exitcode: int | None) -> None:
+        late = self.hub.exited(key, exitcode)
+        if late is not None:
+            # A program that one of its tasks has started still writes to the worker's standard error.
+            from ._late_output import forward
+
+            forward(late)
 
     # ---- ending ----
 
@@ -246,23 +273,32 @@ class Workers:
             # A forked child inherits the object, not the pool.
             return
         util.debug("terminating pool")
-        self.hub.terminate()
+        unsettled = self.hub.terminate()
         if self._terminated_at is None:
             self._terminated_at = time.monotonic()
-        self._signal_all("terminate")
+        if isinstance(self._main, ForkedMain) and callable(getsignal(SIGTERM)):
+            self._noticed = [key for key, starting in unsettled if starting]
+        self._signal([key for key, _ in unsettled if key not in self._noticed], "terminate")
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
             self.keeper.join()
         self.loose.end(cancelled())
 
-    def _signal_all(self, how: str) -> None:
+    def _signal(self, workers: list[int] | None, how: str) -> None:
+        """Terminate or kill some workers, or (None) all."""
         with self.lock:
-            processes = list(self.processes)
+            keys = list(self._keys) if workers is None else workers
+            processes = [self._keys[key] for key in keys if key in self._keys]
         for process in processes:
             if process.exitcode is None:
                 getattr(process, how)()
 
     def join(self) -> None:
         """Wait until all processes have ended."""
+        if self._terminated_at is None and self.hub.is_making_tasks():
+            raise RuntimeError(
+                "join() would wait for ever: this signal handler has interrupted the pickling of a call's items, which goes on when it "
+                "returns; terminate() the pool, or join it after the handler"
+            )
         if threading.current_thread() is not self.keeper:
             self.keeper.join()

@@ -18,6 +18,7 @@ from operator import index
 
 from . import _annotations, util
 from ._connection_parts import Parts, go_through_parts
+from ._descriptors import above_stdio, pipe
 from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
 from .reduction import ForkingPickler as _StandardPickler
@@ -117,7 +118,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     memory.  A one-way pipe is a pipe of the system's, which takes many more small messages before anyone reads.
     """
     if not duplex:
-        reader, writer = os.pipe()
+        reader, writer = pipe()
         return Connection(reader, writable=False), Connection(writer, readable=False)
     ends = tuple(map(_connection_over, socket.socketpair()))
     for end in ends:
@@ -130,7 +131,7 @@ def _connection_over(sock: socket.socket) -> Connection:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # A message is written whole; waiting for another one to fill the packet only costs time.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    descriptor = sock.detach()
+    descriptor = above_stdio(sock.detach())
     # Whatever socket.setdefaulttimeout() said, and where sockets are gevent's, which never block.
     os.set_blocking(descriptor, True)
     return Connection(descriptor)

@@ -35,6 +35,7 @@ from time import monotonic
 from warnings import warn
 
 from . import _forked, _launch, _preload, connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
+from ._descriptors import HeldDescriptor, Mark, mark, pipe
 from ._maniple import Greeting, get_in
 from ._preload import preload_all as _handle_preload
 from .context import AuthenticationError, reduction
@@ -69,7 +70,7 @@ class _Pipe:
     """A pipe of which nothing is open at the end of the block but what was kept."""
 
     def __enter__(self) -> _Pipe:
-        self.r, self.w = os.pipe()
+        self.r, self.w = pipe()
         self._to_close = {self.r, self.w}
         return self
 
@@ -97,15 +98,18 @@ def _has_data(fd: int) -> bool:
 class ForkServer:
     """This process's access to its fork server."""
 
+    _forkserver_alive_fd = HeldDescriptor()
+
     def __init__(self) -> None:
         self._lock: Any = Lock()
         self._forkserver_pid: int | None = None
         self._forkserver_address: Any = None
-        self._forkserver_alive_fd: int | None = None
+        self._forkserver_alive_fd = None
         self._forkserver_authkey: bytes | None = None
         self._owner: int | None = None  # whose child the server is
         self._line: net.socket | None = None  # to the server, both sides known
         self._line_key: bytes | None = None  # that was used to get there
+        self._line_file: Mark = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules = _PRELOADED
         self._preload_on_error = "ignore"
@@ -170,7 +174,7 @@ class ForkServer:
     def _known_line(self) -> net.socket:
         """Return a line over which both sides have shown that they know the key."""
         key: Any = self._forkserver_authkey
-        if self._line is None or self._line_key != key:
+        if self._line is None or self._line_key != key or mark(self._line.fileno()) != self._line_file:
             line = net.socket(net.AF_UNIX)
             try:
                 line.settimeout(None)  # whatever the program's default is
@@ -180,7 +184,7 @@ class ForkServer:
                 line.close()
                 raise
             self._hang_up()
-            self._line, self._line_key = line, key
+            self._line, self._line_key, self._line_file = line, key, mark(line.fileno())
             # Or the interpreter complains at its end that it was left open.
             atexit.unregister(self._hang_up)
             atexit.register(self._hang_up)
@@ -188,7 +192,10 @@ class ForkServer:
 
     def _hang_up(self) -> None:
         if self._line is not None:
-            self._line.close()
+            if mark(self._line.fileno()) == self._line_file:
+                self._line.close()
+            else:
+                self._line.detach()  # the number leads to a file of the program's
             self._line = None
 
     def _was_killed(self) -> bool:
@@ -219,7 +226,8 @@ class ForkServer:
 
     def _assure(self) -> None:
         resource_tracker.getfd()
-        if self._owner is not None and not self._lives():
+        # A program that has closed all descriptors has ended the server by that.
+        if self._owner is not None and not (self._lives() and ForkServer._forkserver_alive_fd.is_there(self)):
             self._forget()
         if self._owner is None:
             self._launch()
@@ -286,8 +294,8 @@ class ForkServer:
         """Close and clear what belongs to a server that is gone, or is not ours."""
         address, mine = self._forkserver_address, self._owner == os.getpid()
         self._hang_up()
-        if self._forkserver_alive_fd is not None:
-            util.close_fds(self._forkserver_alive_fd)
+        if ForkServer._forkserver_alive_fd.is_there(self):
+            os.close(self._forkserver_alive_fd)
         if mine and not util.is_abstract_socket_namespace(address):
             with suppress(OSError):
                 os.unlink(address)
@@ -373,7 +381,7 @@ class _Server:
         self._lines: set[net.socket] = set()  # to clients that know the key
         self._guests: dict[net.socket, float] = {}  # to others -> when they are closed
         self._to_import = ["synchronize", "queues", "popen_forkserver", "_payload", "_workers"]
-        self._wake_r, self._wake_w = os.pipe()
+        self._wake_r, self._wake_w = pipe()
         for fd in (self._wake_r, self._wake_w):
             os.set_blocking(fd, False)
 

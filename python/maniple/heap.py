@@ -21,6 +21,7 @@ import tempfile
 import threading
 
 from . import util
+from ._descriptors import MAP_ALONE, above_stdio, close_own, mark
 from .context import assert_spawning, reduction  # noqa: F401  # programs look for the first here
 
 TYPE_CHECKING = False
@@ -37,14 +38,14 @@ class Arena:
 
     def __init__(self, size: int, fd: int = -1) -> None:
         self.size, self.fd = size, (self._fresh_fd(size) if fd == -1 else fd)
-        util.Finalize(self, os.close, (self.fd,))
-        self.buffer = mmap.mmap(self.fd, size)
+        util.Finalize(self, close_own, (self.fd, mark(self.fd)))
+        self.buffer = mmap.mmap(self.fd, size, **MAP_ALONE)
 
     @staticmethod
     def _fresh_fd(size: int) -> int:
         """An open file of `size` bytes that no directory knows."""
         if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("maniple-heap", os.MFD_CLOEXEC)
+            fd = above_stdio(os.memfd_create("maniple-heap", os.MFD_CLOEXEC))
         else:
             fd, path = tempfile.mkstemp(prefix=f"pym-{os.getpid()}-", dir=util.get_temp_dir())
             os.unlink(path)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from . import _annotations, get_context, util
-from ._maniple import usable_cores
+from ._maniple import interrupts, usable_cores
 from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._pool_names import (
     ExceptionWithTraceback,
@@ -82,6 +82,8 @@ def _iterator(iterable: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(iterable)
     except Exception as error:
+        if interrupts(error):
+            raise
         return _raising(error)
 
 

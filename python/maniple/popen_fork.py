@@ -18,11 +18,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+from _thread import allocate_lock as Lock
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
 from . import _forked, _imports_under_way, process, util
+from ._descriptors import Mark, above_stdio, mark, pipe
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
 
@@ -37,28 +40,46 @@ for _name in ("context", "util", "_neighbour"):
     process._sibling(_name)
 
 # Write ends held by this process that a forked child has no business with.
-_lifelines: set[int] = set()
+_lifelines: dict[int, Mark] = {}
 
 
 def _hold(fd: int) -> None:
     """Note a descriptor that forked children are to close."""
-    _lifelines.add(fd)
+    _lifelines[fd] = mark(fd)
 
 
 def _release(watched: int, lifeline: int) -> None:
     """Close both descriptors that a parent keeps for a child."""
-    _lifelines.discard(lifeline)
-    close_fds(watched, lifeline)
+    # Each look costs a start some pages: a program that has closed one of the two, as one that becomes a daemon, has closed both.
+    file = _lifelines.pop(lifeline, None)
+    if file is not None and mark(lifeline) == file:
+        close_fds(watched, lifeline)
 
 
 def _drop_inherited_lifelines() -> None:
-    for fd in _lifelines:
-        try:
-            os.close(fd)
-        except OSError:
-            pass
+    # The last was made for this very child, and the first tells whether the program has closed what was open before.
+    for fd, file in _lifelines.items():
+        if len(_lifelines) == 1 or mark(fd) == file:
+            break
+        _lifelines[fd] = None
+    for fd, file in _lifelines.items():
+        if file is not None:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
     _lifelines.clear()
 
+
+# What is told of a child whose exit code nobody can learn any more.
+_UNKNOWN_EXIT = 255
+
+# Of each process its own: held while a child is reaped by its number.  (One for all would have to be freed in each forked child.)
+_reaping: dict[int, Any] = {}
+
+# An interpreter that was built on an old system has neither, whatever the kernel can do.
+_send = getattr(signal, "pidfd_send_signal", None)
+_P_PIDFD = getattr(os, "P_PIDFD", None)
 
 _pidfds_work: bool | None = None
 
@@ -78,31 +99,37 @@ def _have_pidfds() -> bool:
 def _watch(pid: int) -> int:
     """Return a descriptor that becomes readable when our child ``pid`` ends."""
     try:
-        return os.pidfd_open(pid)
+        return above_stdio(os.pidfd_open(pid))
     except OSError as problem:
         if problem.errno != errno.ESRCH:
             # No descriptor left.  Nobody could ever wait for this child.
-            os.kill(pid, SIGKILL)
-            os.waitpid(pid, 0)
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, SIGKILL)
+                os.waitpid(pid, 0)
             raise
     # Reaped already: SIGCHLD is ignored, or another thread waits for any child.
     # A pipe without a writer says "ended" just as well.
-    ended, writer = os.pipe()
+    ended, writer = pipe()
     os.close(writer)
     return ended
+
+
+def _id_of(popen: Popen) -> tuple[int, int]:
+    """What `os.waitid` is to be given for this child."""
+    return (_P_PIDFD, popen.sentinel) if _pidfds_work and _P_PIDFD is not None else (os.P_PID, popen.pid)
 
 
 class Wires:
     """The descriptors between this process and a child that is about to be started."""
 
     def __init__(self) -> None:
-        self.lifeline_r, self.lifeline_w = os.pipe()
+        self.lifeline_r, self.lifeline_w = pipe()
         _hold(self.lifeline_w)
         # The second pipe stands in where there are no pidfds.
         self.ended: tuple[int, ...] = ()
         if not _have_pidfds():
             try:
-                self.ended = os.pipe()
+                self.ended = pipe()
             except BaseException:
                 self.abandon()
                 raise
@@ -136,7 +163,7 @@ class Wires:
         close_fds(*self.ended[:1], *self.for_child())
 
     def _let_go(self) -> None:
-        _lifelines.discard(self.lifeline_w)
+        _lifelines.pop(self.lifeline_w, None)
         os.close(self.lifeline_w)
 
 
@@ -153,6 +180,7 @@ class Popen:
         # What is still buffered would otherwise be written by both.
         _flush_std_streams()
         self.returncode: int | None = None
+        self._maker = os.getpid()
         self.finalizer: Finalize | None = None
         self._launch(process_obj)
 
@@ -165,16 +193,56 @@ class Popen:
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None; with ``flag`` 0 wait for it."""
         code = self.returncode
-        if code is not None:
-            return code
+        return self._look(flag) if code is None else code
+
+    def _look(self, flag: int) -> int | None:
+        # First looked at, then noted, then reaped: any number of threads may do so at once.  Whoever finds no child any more finds the
+        # code that another has noted, or somebody else has reaped it.
+        kind, number = _id_of(self)
         try:
-            reaped, status = os.waitpid(self.pid, flag)
+            found = os.waitid(kind, number, os.WEXITED | os.WNOWAIT | flag)
         except ChildProcessError:
-            # Another thread reaped it just now and has set returncode, or is about to.
-            return self.returncode
-        if reaped:
-            self.returncode = code = os.waitstatus_to_exitcode(status)
+            return self._reaped_elsewhere(flag)
+        except OSError:
+            return self._look_by_number(flag)
+        if found is None:
+            return None
+        self.returncode = code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        with suppress(OSError):
+            os.waitid(kind, number, os.WEXITED | os.WNOHANG)
         return code
+
+    def _look_by_number(self, flag: int) -> int | None:
+        """The same where the system (a sandbox, a kernel before 5.4) does not take the call, or the program has closed the sentinel."""
+        if flag == 0:
+            with suppress(OSError):
+                from . import connection
+
+                connection.wait([self.sentinel])
+        with _reaping.setdefault(os.getpid(), Lock()):
+            if (code := self.returncode) is not None:
+                return code
+            try:
+                reaped, status = os.waitpid(self.pid, flag)
+            except ChildProcessError:
+                return self._reaped_elsewhere(flag)
+            if reaped:
+                self.returncode = code = os.waitstatus_to_exitcode(status)
+        return code
+
+    def _reaped_elsewhere(self, flag: int) -> int | None:
+        """The code of a child that is no child any more: SIGCHLD is ignored, or the program waits for any child by itself."""
+        if self.returncode is None and os.getpid() == self._maker:
+            from .connection import wait
+
+            if not wait([self.sentinel], 0 if flag else None):
+                return None
+            from ._maniple import exit_told
+
+            code = exit_told(self.sentinel)
+            if self.returncode is None:
+                self.returncode = _UNKNOWN_EXIT if code is None else code
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end, at most ``timeout`` seconds; return the exit code or None."""
@@ -193,6 +261,17 @@ class Popen:
         if self.returncode is not None:
             return
         with suppress(ProcessLookupError):
+            if _pidfds_work and _send is not None:
+                # By number, it would go to another process where this one has ended and was reaped elsewhere.
+                try:
+                    _send(self.sentinel, sig)
+                    return
+                except PermissionError:
+                    pass  # or a sandbox that refuses the call
+                except ProcessLookupError:
+                    return
+                except OSError:
+                    pass  # no pidfd: the child had ended before there was one, or the program has closed it
             try:
                 os.kill(self.pid, sig)
             except PermissionError:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from signal import SIGKILL
 
 from . import _launch, popen_fork, spawn, util  # noqa: F401
+from ._descriptors import above_stdio
 from ._worker_main import WorkerMain, worker_main
 from .context import reduction, set_spawning_popen
 from .popen_fork import Wires
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Popen"]
+
+
+def _pass_on_interrupt(problem: BaseException) -> None:
+    """Raise what is no refusal to be pickled, but comes from a signal's handler."""
+    from ._maniple import interrupts
+
+    if interrupts(problem):
+        raise problem
 
 
 class ToldPopen(popen_fork.Popen):
@@ -60,6 +69,7 @@ class ToldPopen(popen_fork.Popen):
         try:
             reduction.dump(process_obj, out)
         except (PicklingError, AttributeError, TypeError) as problem:
+            _pass_on_interrupt(problem)
             refusal = problem
         if refusal is None and (not main.may_lack() or b"_main__" not in out.getvalue()[start:]):
             return
@@ -68,7 +78,8 @@ class ToldPopen(popen_fork.Popen):
         del self._fds[descriptors:]
         try:
             pickled = _by_value.dump(process_obj, main)
-        except Exception:
+        except Exception as problem:
+            _pass_on_interrupt(problem)
             if refusal is None:
                 raise
             raise refusal from None
@@ -102,6 +113,10 @@ class Popen(ToldPopen):
 
     def duplicate_for_child(self, fd: int) -> int:
         """Have the child inherit ``fd``; return its number there."""
+        if fd <= 2:
+            # There it would be taken for a standard stream.
+            fd = above_stdio(os.dup(fd))
+            self._to_close += [fd]
         self._fds += [fd]
         return fd
 

@@ -16,6 +16,7 @@ from functools import partial
 from threading import Lock, Thread
 
 from . import process, util
+from ._descriptors import above_stdio, close_own, mark
 from .context import reduction
 
 TYPE_CHECKING = False
@@ -54,12 +55,12 @@ else:
         """A file descriptor that another process can take over."""
 
         def __init__(self, fd: int) -> None:
-            kept = os.dup(fd)
+            kept = above_stdio(os.dup(fd))
 
             def send(conn: Any, pid: int) -> None:
                 reduction.send_handle(conn, kept, pid)
 
-            self._id = _resource_sharer.register(send, partial(os.close, kept))
+            self._id = _resource_sharer.register(send, partial(close_own, kept, mark(kept)))
 
         def detach(self) -> int:
             """Fetch the descriptor; to be called once."""

@@ -33,6 +33,8 @@ from threading import RLock, local
 from warnings import warn
 from weakref import ref
 
+from ._descriptors import HeldDescriptor, pipe
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -119,9 +121,12 @@ class ReentrantCallError(RuntimeError):
 class ResourceTracker:
     """This process's access to a tracker, which it starts when it has inherited none."""
 
+    #: write end of the pipe
+    _fd = HeldDescriptor()
+
     def __init__(self) -> None:
         self._lock: Any = RLock()
-        self._fd: int | None = None  # write end of the pipe
+        self._fd = None
         self._pid: int | None = None  # None where a relative started it
         self._exitcode: int | None = None
         self._waitpid_timed_out = False
@@ -187,7 +192,11 @@ class ResourceTracker:
 
     def _write(self, msg: bytes) -> None:
         """Write one message to a tracker that runs; OSError where it does not."""
-        os.write(-1 if self._fd is None else self._fd, msg)
+        # A program that has closed it may have another file under the number.
+        os.write(self._fd if self._has_pipe() else -1, msg)
+
+    def _has_pipe(self) -> bool:
+        return bool(type(self)._fd.is_there(self))
 
     # ------------------------------------------------------------ the tracker process
 
@@ -196,7 +205,7 @@ class ResourceTracker:
         self.ensure_running()
         if self._fd is None:  # stopped by another thread just now
             raise RuntimeError("the resource tracker is not running")
-        return self._fd
+        return int(self._fd)
 
     def ensure_running(self) -> None:
         """Start the tracker unless it is running; a dead one is replaced, with a warning."""
@@ -216,7 +225,7 @@ class ResourceTracker:
     def _teardown_dead_process(self) -> None:
         """Clear away a tracker that died; what it had on its list is forgotten."""
         fd, pid = self._fd, self._pid
-        if fd is not None:
+        if self._has_pipe():
             os.close(fd)
         if pid is not None:
             with suppress(ChildProcessError):
@@ -229,7 +238,7 @@ class ResourceTracker:
         from . import _launch, spawn
 
         spawn._take_over_if_frozen()
-        reader, writer = os.pipe()
+        reader, writer = pipe()
         try:
             passed = [reader]
             with suppress(Exception):  # none, or not a file's
@@ -274,8 +283,10 @@ class ResourceTracker:
         pid, fd = self._pid, self._fd
         if pid is None or fd is None:
             return
+        owned = self._has_pipe()
         self._pid = self._fd = None
-        close(fd)
+        if owned:
+            close(fd)
         # A relative that still holds the pipe keeps the tracker alive: then it
         # must not keep us as well.
         deadline = None if wait_timeout is None else monotonic() + wait_timeout
@@ -306,8 +317,9 @@ class ResourceTracker:
         # Whether shared or not: it is not our child.
         fd, self._pid = self._fd, None
         if fd is not None and not getattr(_fork_intent, "preserve_fd", False):
+            owned = self._has_pipe()
             self._fd = None
-            with suppress(OSError):
+            if owned:
                 os.close(fd)
 
 
@@ -316,7 +328,8 @@ def _forget_after_fork(tracker_ref: ref[ResourceTracker]) -> None:
         tracker = tracker_ref()
         if tracker is None:
             return
-        if tracker._touched or tracker._fd is not None:
+        own = tracker.__dict__
+        if own["_touched"] or own["_fd"] is not None:
             tracker._after_fork_in_child()
         else:  # a child's start is kept short
             tracker._lock._at_fork_reinit()

@@ -164,3 +164,31 @@ if __name__ == "__main__":
     )
     done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("5\n", "")
+
+
+POOL_AT_IMPORT = """
+import importlib
+ctx = importlib.import_module({package!r}).get_context("fork")
+
+def double(number):
+    return 2 * number
+
+SEEN = []
+for tasks in (None, 1):
+    with ctx.Pool(2, maxtasksperchild=tasks) as pool:
+        SEEN.append(pool.map_async(double, range(6), 1).get(20))
+"""
+
+
+@pytest.mark.better_than_standard("a worker that takes another's place waits for the import for ever")
+@pytest.mark.parametrize("name", ["at_import", "package.at_import"])
+def test_a_module_may_use_a_pool_that_renews_its_workers_while_it_is_imported(
+    mp_package: str, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+    path.parent.mkdir(exist_ok=True)
+    path.with_name("__init__.py").touch()
+    path.write_text(POOL_AT_IMPORT.format(package=mp_package))
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport {name} as module\nprint(*module.SEEN)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=80)
+    assert done.stdout.split("\n")[0] == " ".join([str([0, 2, 4, 6, 8, 10])] * 2), done.stderr

@@ -21,6 +21,7 @@
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
 use crate::sys::Handle;
+use crate::sys::own::Own;
 use crate::sys::ready::{self, Interest};
 use crate::sys::stream::{Received, receive, send};
 use std::io;
@@ -41,7 +42,7 @@ const LONG_LENGTH: usize = 12;
 /// One end.
 #[derive(Debug)]
 pub struct Dialogue {
-    socket: Handle,
+    socket: Own,
     spin: Spin,
     /// Came, and has not been handed out; the message handed out last is at its beginning, `heard` bytes long.
     inbox: Vec<u8>,
@@ -55,7 +56,7 @@ pub type GoOn<'a> = &'a mut dyn FnMut() -> bool;
 impl Dialogue {
     /// Over a connected stream socket in blocking mode.
     pub fn new(socket: Handle) -> Dialogue {
-        Dialogue { socket, spin: Spin::default(), inbox: Vec::new(), heard: 0, outbox: Vec::new() }
+        Dialogue { socket: Own::new(socket), spin: Spin::default(), inbox: Vec::new(), heard: 0, outbox: Vec::new() }
     }
 
     /// Sends one message.
@@ -132,7 +133,7 @@ impl AsFd for Dialogue {
     }
 }
 
-fn send_all(socket: &Handle, mut bytes: &[u8], more: bool, go_on: GoOn<'_>) -> Result<()> {
+fn send_all(socket: &Own, mut bytes: &[u8], more: bool, go_on: GoOn<'_>) -> Result<()> {
     while !bytes.is_empty() {
         match send(socket.as_fd(), bytes, more) {
             Ok(0) if !go_on() => return Err(Error::Interrupted),

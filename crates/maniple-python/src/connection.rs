@@ -6,6 +6,7 @@ use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, r
 use maniple_engine::Error;
 use maniple_engine::channel::frame;
 use maniple_engine::channel::parcel::{self, Outbox, Packed};
+use maniple_engine::sys::own::File;
 use maniple_engine::sys::ready::{self, Interest};
 use maniple_engine::sys::{Handle, stream, wire};
 use pyo3::buffer::PyBuffer;
@@ -15,8 +16,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::os::fd::{BorrowedFd, FromRawFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Up to here a message is received into a buffer of its own before it becomes an object.
@@ -27,6 +28,8 @@ const SMALL: u64 = 4096;
 #[pyclass(name = "Channel", module = "maniple._maniple", subclass, frozen)]
 pub struct PyChannel {
     handle: AtomicI32,
+    // What it leads to.
+    file: Mutex<Option<File>>,
     readable: AtomicBool,
     writable: AtomicBool,
     parcels: AtomicBool,
@@ -123,7 +126,9 @@ impl PyChannel {
         if let Ok(mut outbox) = self.outbox.try_lock() {
             *outbox = None;
         }
-        if number >= 0 {
+        // A program that has closed it may have another file under the number.
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if number >= 0 && file.is_some() && File::at(number) == file {
             // SAFETY: the descriptor was given to this object, which forgets it here.
             drop(unsafe { Handle::from_raw_fd(number) });
         }
@@ -177,6 +182,7 @@ impl PyChannel {
     fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
         PyChannel {
             handle: AtomicI32::new(-1),
+            file: Mutex::new(None),
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
             parcels: AtomicBool::new(false),
@@ -195,6 +201,7 @@ impl PyChannel {
 
     #[setter(_handle)]
     fn set_handle(&self, number: Option<i32>) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = number.and_then(File::at);
         self.handle.store(number.unwrap_or(-1), Ordering::Relaxed);
         self.looked.store(false, Ordering::Relaxed);
         self.peer_marked.store(false, Ordering::Relaxed);

@@ -9,17 +9,32 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyFloat, PyList, PyString, PyTuple};
+use std::sync::Arc;
 
 /// Reads one payload.
 pub struct Decoder<'a> {
     rest: &'a [u8],
-    regions: std::vec::IntoIter<Region>,
+    regions: std::slice::Iter<'a, Arc<Region>>,
 }
 
-/// Splits a payload into its bytes and its regions, which values take over.
-pub fn open(incoming: &mut Incoming) -> (std::vec::IntoIter<Region>, &[u8]) {
-    let regions = std::mem::take(&mut incoming.regions).into_iter();
-    (regions, incoming.bytes())
+/// What arrived. It can be read more than once: reading may be interrupted.
+pub struct Payload {
+    content: Incoming,
+    regions: Vec<Arc<Region>>,
+}
+
+impl From<Incoming> for Payload {
+    fn from(mut content: Incoming) -> Self {
+        let regions = std::mem::take(&mut content.regions).into_iter().map(Arc::new).collect();
+        Payload { content, regions }
+    }
+}
+
+impl Payload {
+    /// Reads it from its beginning. Values share its regions.
+    pub fn decoder(&self) -> Decoder<'_> {
+        Decoder::new(self.content.bytes(), &self.regions)
+    }
 }
 
 fn damaged() -> PyErr {
@@ -29,8 +44,9 @@ fn damaged() -> PyErr {
 }
 
 impl<'a> Decoder<'a> {
-    pub fn new(regions: std::vec::IntoIter<Region>, rest: &'a [u8]) -> Self {
-        Decoder { rest, regions }
+    /// Reads bytes and the large buffers that came with them, which values share.
+    pub fn new(rest: &'a [u8], regions: &'a [Arc<Region>]) -> Self {
+        Decoder { rest, regions: regions.iter() }
     }
 
     /// The next byte, which says what follows.
@@ -83,7 +99,7 @@ impl<'a> Decoder<'a> {
                 if self.regions.len() == 0 {
                     load.call1((stream,))?
                 } else {
-                    let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r)));
+                    let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r.clone())));
                     let regions = regions.collect::<PyResult<Vec<_>>>()?;
                     load.call1((stream, PyList::new(py, regions)?))?
                 }

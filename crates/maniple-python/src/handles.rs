@@ -1,12 +1,31 @@
 //! Descriptor numbers from Python as owned handles.
 #![allow(unsafe_code)]
 
-use maniple_engine::sys::Handle;
-use std::os::fd::FromRawFd;
+use maniple_engine::process::Exit;
+use maniple_engine::sys::{self, Handle};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use std::os::fd::{BorrowedFd, FromRawFd};
 
 /// Takes the descriptors over: from here on they are closed by whoever holds the handles.
 pub fn adopt(numbers: Vec<i32>) -> Vec<Handle> {
     // SAFETY: `_workers.worker`, the only caller of `serve`, gives its descriptors away with this call and forgets them; so does
     // `_manager_wire.quick_line`, the only caller of `Line`, with the duplicate that it makes.
     numbers.into_iter().map(|number| unsafe { Handle::from_raw_fd(number) }).collect()
+}
+
+/// A descriptor that its owner keeps open meanwhile.
+pub fn borrow(number: &i32) -> PyResult<BorrowedFd<'_>> {
+    if *number < 0 {
+        return Err(PyValueError::new_err("a descriptor is not negative"));
+    }
+    // SAFETY: what is done with it is done by the kernel, which refuses a number that is not open.
+    Ok(unsafe { BorrowedFd::borrow_raw(*number) })
+}
+
+/// `exit_told(pidfd)`: the exit code of a process that somebody else has reaped, as `Process.exitcode` has it; None where the kernel does
+/// not tell.
+#[pyfunction]
+pub fn exit_told(pidfd: i32) -> PyResult<Option<i32>> {
+    Ok(sys::process::exit_told(borrow(&pidfd)?).and_then(Exit::number))
 }

@@ -3,7 +3,9 @@
 use crate::encode::{Encoder, Pickler, tag};
 use crate::error::{helper, python};
 use crate::function::{is_plain, name_of};
-use crate::source::{self, Items};
+use crate::handles::borrow;
+use crate::signals::detached;
+use crate::source::{self, Filled, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
 use maniple_engine::pool::{
     Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
@@ -19,7 +21,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Functions that are remembered across calls.
@@ -124,7 +126,7 @@ impl PyHub {
         let count = items.len()?;
         let mode = if star { tag::STARMAP } else { tag::MAP };
         let iterator = items.try_iter()?.unbind();
-        let source = Items { iterator, left: count, mode, main: self.main.clone_ref(items.py()) };
+        let source = Items::new(iterator, count, mode, self.main.clone_ref(items.py()));
         if count == 0 {
             return Ok((SourceKind::Ready(Vec::new()), 0));
         }
@@ -154,9 +156,9 @@ impl PyHub {
         Ok((worker.data().as_ffi(), handles.into_iter().map(IntoRawFd::into_raw_fd).collect()))
     }
 
-    /// The worker's process runs.
-    fn adopt(&self, worker: u64, pid: u32) -> PyResult<()> {
-        self.hub.adopt(key(worker), pid).map_err(python)
+    /// The worker's process runs; its `sentinel` is readable from its end on.
+    fn adopt(&self, worker: u64, pid: u32, sentinel: i32) -> PyResult<()> {
+        self.hub.adopt_by(key(worker), pid, borrow(&sentinel)?).map_err(python)
     }
 
     /// The worker's process could not be started.
@@ -164,11 +166,14 @@ impl PyHub {
         self.hub.disown(key(worker));
     }
 
-    /// The worker's process has ended; `exitcode` as in `Process.exitcode`.
+    /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Gives the pipe that was its standard error where something
+    /// still writes there; the caller owns it.
     #[pyo3(signature = (worker, exitcode))]
-    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) {
+    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Option<i32> {
         let exit = exitcode.map(|code| if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) });
-        py.detach(|| self.hub.exited(key(worker), exit));
+        let late = py.detach(|| self.hub.exited(key(worker), exit))?;
+        // Without a descriptor for a copy it is closed.
+        Arc::try_unwrap(late).or_else(|shared| shared.try_clone()).ok().map(IntoRawFd::into_raw_fd)
     }
 
     /// How many workers should be started now. The caller must start them.
@@ -189,6 +194,11 @@ impl PyHub {
         }
     }
 
+    /// Whether this thread was interrupted, by the signal handler that it runs, while it pickled a call's items.
+    fn is_making_tasks(&self) -> bool {
+        self.hub.is_in_source()
+    }
+
     /// How things stand, for people.
     fn describe(&self) -> String {
         self.hub.describe()
@@ -204,11 +214,12 @@ impl PyHub {
         py.detach(|| self.hub.close());
     }
 
-    /// Drops all that has not ended.
-    fn terminate(&self, py: Python<'_>) {
-        py.detach(|| self.hub.terminate());
+    /// Drops all that has not ended. Gives the workers that do not end by themselves now, since they are busy or still starting (true).
+    fn terminate(&self, py: Python<'_>) -> Vec<(u64, bool)> {
+        let unsettled = py.detach(|| self.hub.terminate());
         let known = std::mem::take(&mut *self.known());
         drop(known);
+        unsettled.into_iter().map(|(worker, starting)| (worker.data().as_ffi(), starting)).collect()
     }
 
     /// How many workers there should be from now on. Gives how many should be started now; the caller must start them.
@@ -224,14 +235,14 @@ impl PyHub {
     }
 
     /// The jobs that have not ended: `{job: items that have an outcome}`.
-    fn open_jobs(&self, py: Python<'_>) -> BTreeMap<u64, usize> {
-        let open = py.detach(|| self.hub.open_jobs());
-        open.into_iter().map(|(job, done)| (job.data().as_ffi(), done)).collect()
+    fn open_jobs(&self, py: Python<'_>) -> PyResult<BTreeMap<u64, usize>> {
+        let open = detached(py, || self.hub.open_jobs())?;
+        Ok(open.into_iter().map(|(job, done)| (job.data().as_ffi(), done)).collect())
     }
 
     /// How many jobs wait that no worker was given a task of, and how many tasks wait behind others at their worker.
-    fn waiting(&self, py: Python<'_>) -> (usize, usize) {
-        py.detach(|| self.hub.waiting())
+    fn waiting(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
+        detached(py, || self.hub.waiting())
     }
 
     // ---- calls ----
@@ -315,8 +326,8 @@ impl PyHub {
     }
 
     /// Whether no call is under way, but for one that the asking thread is making.
-    fn is_idle(&self, py: Python<'_>) -> bool {
-        self.making.load(Ordering::Relaxed) <= 1 && self.open_jobs(py).is_empty()
+    fn is_idle(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.making.load(Ordering::Relaxed) <= 1 && self.open_jobs(py)?.is_empty())
     }
 
     /// Feeds a stream from an iterator, until it is exhausted or the job is over. For a thread of its own: the iterator may
@@ -331,7 +342,15 @@ impl PyHub {
             let mut ended = false;
             for _ in 0..tasks {
                 let mut filling = Filling::new(self.hub.packer());
-                ended = source::fill_from(iterator, mode, self.main.bind(py), None, 1, items, &mut filling);
+                let mut next = || iterator.clone().next();
+                ended = match source::fill_from(&mut next, mode, self.main.bind(py), 1, items, &mut filling) {
+                    Filled::Ended => true,
+                    Filled::Partly => false,
+                    Filled::Broken(batch, error) => {
+                        filling.unsent(batch.len(), Box::new(error));
+                        batch.len() < items
+                    }
+                };
                 if ended {
                     self.hub.feed(job, filling, true);
                     break;

@@ -61,6 +61,8 @@ mod _maniple {
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
+    use crate::handles::exit_told;
+    #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::line::PyLine;
@@ -76,6 +78,8 @@ mod _maniple {
     use crate::reception::{PyGreeting, PyReception, auth_name_and_payload, auth_respond, auth_verify, get_in};
     #[pymodule_export]
     use crate::region::PyRegion;
+    #[pymodule_export]
+    use crate::signals::py_interrupts;
     #[pymodule_export]
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]

@@ -4,11 +4,12 @@ use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::memory::PyMemory;
 use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
+use crate::signals::interrupts;
 use crate::truth::Truth;
 use maniple_engine::Error;
 use maniple_engine::channel::log::{Log, MOST_PARTS, Put, Terms};
 use maniple_engine::process::epoch::{Epoch, Since};
-use pyo3::exceptions::{PyEOFError, PyException, PyOSError};
+use pyo3::exceptions::{PyEOFError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes};
@@ -202,7 +203,7 @@ impl PyLog {
         }
         let pickled = match dump(obj, &OF_QUEUES, || true) {
             Ok(pickled) => pickled,
-            Err(error) if error.is_instance_of::<PyException>(py) => {
+            Err(error) if !interrupts(py, &error) => {
                 return Ok(error.into_value(py).into_bound(py).into_any());
             }
             Err(error) => return Err(error),

@@ -8,10 +8,11 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 use std::ffi::{c_int, c_void};
+use std::sync::Arc;
 
 /// Memory that arrived with a payload. Supports the buffer protocol, and nothing else.
 #[pyclass(name = "Region", module = "maniple._maniple", frozen)]
-pub struct PyRegion(pub Region);
+pub struct PyRegion(pub Arc<Region>);
 
 #[pymethods]
 impl PyRegion {

@@ -1,12 +1,20 @@
 //! The items of a call, made into tasks when there is room for them.
 
 use crate::encode::{Encoder, Pickler};
+use crate::signals;
 use maniple_engine::pool::{Filling, Packer, Packet, Source};
+use maniple_engine::sys;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// Payload bytes after which a batch of tasks is large enough.
 const BATCH: usize = 8 << 20;
+/// How long tasks are made at a time: whoever makes them has answers to take in, and may have to stop.
+const TURN: Duration = Duration::from_millis(5);
+/// After how many small tasks the clock is looked at.
+const LOOK: usize = 8;
 
 /// One task of `items`.
 pub fn encode_items(
@@ -23,69 +31,114 @@ pub fn encode_items(
 }
 
 /// Items that are all there: a list, tuple or range, whose iteration runs nobody's code.
-pub struct Items {
-    pub iterator: Py<PyIterator>,
-    pub left: usize,
-    pub mode: u8,
-    /// What the workers have of the main module.
-    pub main: Py<PyAny>,
+pub struct Items(Option<Left>);
+
+struct Left {
+    iterator: Py<PyIterator>,
+    left: usize,
+    mode: u8,
+    // What the workers have of the main module.
+    main: Py<PyAny>,
+    // Items of a task whose making was interrupted.
+    again: VecDeque<Py<PyAny>>,
+}
+
+impl Items {
+    pub fn new(iterator: Py<PyIterator>, left: usize, mode: u8, main: Py<PyAny>) -> Self {
+        Items(Some(Left { iterator, left, mode, main, again: VecDeque::new() }))
+    }
+}
+
+impl Drop for Items {
+    fn drop(&mut self) {
+        // Without the interpreter, the items would live until some thread next comes here from it.
+        let left = self.0.take();
+        let _ = Python::try_attach(move |_| drop(left));
+    }
 }
 
 impl Source for Items {
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
         Python::attach(|py| {
-            fill_from(self.iterator.bind(py), self.mode, self.main.bind(py), Some(&mut self.left), tasks, items, out)
+            let Some(Left { iterator, left, mode, main, again }) = &mut self.0 else { return true };
+            let mut iterator = iterator.bind(py).clone();
+            let mut next = || {
+                *left = left.checked_sub(1)?;
+                again.pop_front().map(|item| Ok(item.into_bound(py))).or_else(|| iterator.next())
+            };
+            match fill_from(&mut next, *mode, main.bind(py), tasks, items, out) {
+                Filled::Ended => true,
+                Filled::Partly => *left == 0,
+                Filled::Broken(batch, error) if sys::is_first_thread() && signals::interrupts(py, &error) => {
+                    *left += batch.len();
+                    for item in batch.into_iter().rev() {
+                        again.push_front(item.unbind());
+                    }
+                    signals::hold(error);
+                    out.interrupt();
+                    false
+                }
+                Filled::Broken(batch, error) => {
+                    out.unsent(batch.len(), Box::new(error));
+                    *left == 0
+                }
+            }
         })
     }
 }
 
-/// Takes up to `tasks` tasks of `items` items from the iterator. True: it is exhausted, or failed (then the last task is its
-/// exception).
-pub fn fill_from(
-    iterator: &Bound<'_, PyIterator>,
+/// How a fill ended.
+pub enum Filled<'py> {
+    /// There are no more items, or the iterator has failed (then the last task is its exception).
+    Ended,
+    /// So much for now.
+    Partly,
+    /// No task could be made of these items.
+    Broken(Vec<Bound<'py, PyAny>>, PyErr),
+}
+
+/// Makes up to `tasks` tasks of `items` items, which `next` gives.
+pub fn fill_from<'py>(
+    next: &mut dyn FnMut() -> Option<PyResult<Bound<'py, PyAny>>>,
     mode: u8,
-    main: &Bound<'_, PyAny>,
-    mut left: Option<&mut usize>,
+    main: &Bound<'py, PyAny>,
     tasks: usize,
     items: usize,
     out: &mut Filling<'_>,
-) -> bool {
-    let mut iterator = iterator.clone();
-    let mut batch = Vec::with_capacity(items.min(4096));
+) -> Filled<'py> {
     let packer = out.packer;
+    let began = Instant::now();
     let mut bytes = 0;
-    for _ in 0..tasks {
+    let mut batch = Vec::with_capacity(items.min(4096));
+    for made in 1..=tasks {
         batch.clear();
-        while batch.len() < items && left.as_deref() != Some(&0) {
-            match iterator.next() {
+        while batch.len() < items {
+            match next() {
                 None => break,
                 Some(Ok(item)) => batch.push(item),
                 Some(Err(error)) => {
                     // Items of an unfinished chunk go down with it, as they would if the chunk had been made up first.
                     out.unsent(1, Box::new(error));
-                    return true;
+                    return Filled::Ended;
                 }
-            }
-            if let Some(left) = &mut left {
-                **left -= 1;
             }
         }
         if batch.is_empty() {
-            return true;
+            return Filled::Ended;
         }
         match encode_items(packer, mode, &batch, main) {
             Ok(packet) => {
                 bytes += packet.size();
                 out.task(batch.len(), packet);
             }
-            Err(error) => out.unsent(batch.len(), Box::new(error)),
+            Err(error) => return Filled::Broken(batch, error),
         }
-        if left.as_deref() == Some(&0) || batch.len() < items {
-            return true;
+        if batch.len() < items {
+            return Filled::Ended;
         }
-        if bytes > BATCH {
-            return false;
+        if bytes > BATCH || (made % LOOK == 0 || items > LOOK) && began.elapsed() > TURN {
+            break;
         }
     }
-    false
+    Filled::Partly
 }

@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+/// The error number of a bad descriptor.
+const EBADF: i32 = 9;
 const RECURSIVE_MUTEX: i32 = 0;
 const SEMAPHORE: i32 = 1;
 const SEM_VALUE_MAX: u32 = i32::MAX as u32;
@@ -44,8 +46,13 @@ impl PyArena {
 
     /// Its descriptor, to be duplicated by whoever sends it.
     #[getter]
-    fn fd(&self) -> i32 {
-        self.0.handle().as_raw_fd()
+    fn fd(&self) -> PyResult<i32> {
+        if !self.0.can_be_sent() {
+            let text = "the program has closed the descriptor of the shared memory that this lock lies in, so the lock cannot be sent to a process; \
+                        make it after the descriptors were closed, or keep them open";
+            return Err(PyOSError::new_err((EBADF, text)));
+        }
+        Ok(self.0.handle().as_raw_fd())
     }
 
     /// What tells it from all others.

@@ -1,19 +1,21 @@
 //! Outcomes, decoded in the thread that wants them.
 
-use crate::decode::{Decoder, open};
+use crate::decode::Decoder;
 use crate::error::{helper, python};
-use crate::signals::look_for_signals;
+use crate::signals::{detached, held, interrupts, look_for_signals};
 use maniple_engine::Error;
-use maniple_engine::pool::{Incoming, LossCause, Outcome, Settled, Ticket};
+use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
+use maniple_engine::shm::inbox::Region;
 use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTimeoutError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::{OnceLockExt, PyOnceLock};
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
+use rustc_hash::FxHashMap;
 use slotmap::Key;
 use std::collections::VecDeque;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a call's outcome looks like.
@@ -31,10 +33,85 @@ pub struct PyTicket {
     ticket: Ticket,
     shape: Shape,
     name: Py<PyAny>,
-    // Decoded by whoever asks first: the value, or the exception.
+    // What arrived, from when it is taken out of the hub until it is decoded.
+    arrived: Mutex<Option<Arc<Arrived>>>,
+    // Decoded by whoever asks first, in as many attempts as it takes: the value, or the exception.
     outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
     kept: Kept,
 }
+
+/// A task's outcome as it arrived. As large as what it is made from, so that a list of them takes no new memory.
+struct Piece {
+    index: u64,
+    items: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    Done(Incoming),
+    Failed(Incoming),
+    // It was not sent, or the answer did not fit in.
+    Unsent(Box<PyErr>),
+    Lost(Arc<Loss>),
+    Cancelled,
+}
+
+impl From<Settled> for Piece {
+    fn from(Settled { index, items, outcome, .. }: Settled) -> Self {
+        let kind = match outcome {
+            Outcome::Done(content) => Kind::Done(content),
+            Outcome::Failed(content) => Kind::Failed(content),
+            Outcome::Unsent(why) => Kind::Unsent(why.downcast::<PyErr>().unwrap_or_else(|why| {
+                Box::new(why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |error| python(*error)))
+            })),
+            Outcome::Unreceived(error) => Kind::Unsent(Box::new(python(*error))),
+            Outcome::Lost(loss) => Kind::Lost(loss),
+            Outcome::Cancelled => Kind::Cancelled,
+        };
+        Piece { index, items, kind }
+    }
+}
+
+impl Piece {
+    /// Takes its large buffers out, for values to share: it may be read more than once.
+    fn share(&mut self) -> Regions {
+        match &mut self.kind {
+            Kind::Done(content) | Kind::Failed(content) => {
+                std::mem::take(&mut content.regions).into_iter().map(Arc::new).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+type Regions = Vec<Arc<Region>>;
+
+/// The outcomes of a call's tasks, and the large buffers of those that have some.
+struct Arrived {
+    pieces: Vec<Piece>,
+    regions: FxHashMap<usize, Regions>,
+}
+
+impl From<Vec<Settled>> for Arrived {
+    fn from(settled: Vec<Settled>) -> Self {
+        let mut pieces: Vec<Piece> = settled.into_iter().map(Piece::from).collect();
+        let shared = pieces.iter_mut().map(Piece::share).enumerate();
+        let regions = shared.filter(|(_, regions)| !regions.is_empty()).collect();
+        Arrived { pieces, regions }
+    }
+}
+
+impl Arrived {
+    fn regions(&self, at: usize) -> &[Arc<Region>] {
+        self.regions.get(&at).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What a signal's handler raised while an outcome was decoded: the outcome is still to be decoded.
+struct Interrupt(PyErr);
+
+/// An outcome decoded: a value, or the exception that it consists of.
+type Decoded<'py> = Result<PyResult<Bound<'py, PyAny>>, Interrupt>;
 
 /// The function of a call, until its outcome is there: several workers, one after another, may unpickle it, and what it refers to
 /// in a manager is to live until then.
@@ -62,7 +139,7 @@ fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<
             raised.is_none()
         })
     });
-    match (waited, raised) {
+    match (waited, raised.or_else(held)) {
         (_, Some(error)) => Err(error),
         (Err(error), None) => Err(python(error)),
         (Ok(ready), None) => Ok(ready),
@@ -70,57 +147,53 @@ fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<
 }
 
 /// The exception that a failed task of the function `name` raises in the caller. `first` is the number of its first item, for those who count.
-fn failure(py: Python<'_>, settled: Settled, name: &Py<PyAny>, first: Option<usize>) -> PyErr {
+fn failure(
+    py: Python<'_>,
+    piece: &Piece,
+    regions: &[Arc<Region>],
+    name: &Py<PyAny>,
+    first: Option<usize>,
+) -> Result<PyErr, Interrupt> {
     static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static REMOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let items = settled.items;
-    let raised = (|| match settled.outcome {
-        Outcome::Failed(content) => {
-            let (name, report) = remote(py, content)?;
-            helper(py, &REMOTE, name)?.call1((report,))
+    let raised = (|| match &piece.kind {
+        Kind::Failed(content) => {
+            helper(py, &REMOTE, "raised")?.call1((Decoder::new(content.bytes(), regions).value(py)?,))
         }
-        Outcome::Unsent(why) => match why.downcast::<PyErr>() {
-            Ok(error) => Err(*error),
-            Err(why) => Err(why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |e| python(*e))),
-        },
-        Outcome::Unreceived(why) => Err(python(*why)),
-        Outcome::Lost(loss) => {
-            let report = match &loss.cause {
-                LossCause::Unfit(Some(said)) => Some(said),
+        Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
+        Kind::Lost(loss) => {
+            let said = match &loss.cause {
+                LossCause::Unfit(Some(said)) => Decoder::new(said.bytes(), &[]).value(py).ok(),
                 _ => None,
             };
-            let cause = report.and_then(|said| {
-                let bytes = said.bytes();
-                let mut decoder = Decoder::new(Vec::new().into_iter(), bytes);
-                decoder.value(py).ok()
-            });
             let started = matches!(loss.cause, LossCause::Died);
             let exitcode = loss.exit.and_then(Exit::number);
-            helper(py, &LOST, "lost")?.call1((loss.pid, exitcode, &loss.stderr, started, cause, name, first, items))
+            let lost = (loss.pid, exitcode, &loss.stderr, started, said, name, first, piece.items);
+            helper(py, &LOST, "lost")?.call1(lost)
         }
-        Outcome::Cancelled | Outcome::Done(_) => helper(py, &GONE, "cancelled")?.call0(),
+        Kind::Cancelled | Kind::Done(_) => helper(py, &GONE, "cancelled")?.call0(),
     })();
     match raised {
-        Ok(exception) => PyErr::from_value(exception),
-        Err(error) => error,
+        Ok(exception) => Ok(PyErr::from_value(exception)),
+        Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
+        Err(error) => Ok(error),
     }
 }
 
-fn remote(py: Python<'_>, mut content: Incoming) -> PyResult<(&'static str, Bound<'_, PyAny>)> {
-    let (regions, bytes) = open(&mut content);
-    Ok(("raised", Decoder::new(regions, bytes).value(py)?))
-}
-
-/// Hands each result of a task to `each`.
+/// Hands each result of a task to `each`. An error: they cannot be decoded.
 fn results<'py>(
     py: Python<'py>,
-    mut content: Incoming,
+    content: &Incoming,
+    regions: &[Arc<Region>],
     each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
-) -> PyResult<()> {
+) -> Result<PyResult<()>, Interrupt> {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let (regions, bytes) = open(&mut content);
-    Decoder::new(regions, bytes).sequence(py, each).map_err(|error| unreadable(py, &UNREADABLE, error))
+    match Decoder::new(content.bytes(), regions).sequence(py, each) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
+        Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error))),
+    }
 }
 
 fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr) -> PyErr {
@@ -132,7 +205,7 @@ fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr
 
 impl PyTicket {
     pub fn new(ticket: Ticket, shape: Shape, name: Py<PyAny>) -> Self {
-        PyTicket { ticket, shape, name, outcome: OnceLock::new(), kept: Kept::default() }
+        PyTicket { ticket, shape, name, arrived: Mutex::default(), outcome: OnceLock::new(), kept: Kept::default() }
     }
 
     /// Holds this function until the outcome is there.
@@ -140,53 +213,70 @@ impl PyTicket {
         PyTicket { kept: Kept(Mutex::new(function)), ..self }
     }
 
-    /// Takes the outcome, which is there, out of the hub.
-    fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (settled, _) = self.ticket.take(usize::MAX);
+    /// The outcome, which is there, as it arrived. `None`: it has been decoded meanwhile.
+    fn arrived(&self) -> Option<Arc<Arrived>> {
+        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        if arrived.is_none() && self.outcome.get().is_none() {
+            *arrived = Some(Arc::new(self.ticket.take(usize::MAX).0.into()));
+        }
+        arrived.clone()
+    }
+
+    fn decode<'py>(&self, py: Python<'py>, arrived: &Arrived) -> Decoded<'py> {
+        let missing = || python(Error::Damaged("a job without an outcome"));
         match self.shape {
-            Shape::One => {
-                let one = settled.into_iter().next();
-                match one {
-                    Some(Settled { outcome: Outcome::Done(content), .. }) => {
-                        let mut value = None;
-                        results(py, content, |v| {
-                            value = Some(v);
-                            Ok(())
-                        })?;
-                        value.ok_or_else(|| python(Error::Damaged("a result without a value")))
-                    }
-                    Some(settled) => Err(failure(py, settled, &self.name, None)),
-                    None => Err(python(Error::Damaged("a job without an outcome"))),
+            Shape::One => match arrived.pieces.first() {
+                Some(Piece { kind: Kind::Done(content), .. }) => {
+                    let mut value = None;
+                    let read = results(py, content, arrived.regions(0), |v| {
+                        value = Some(v);
+                        Ok(())
+                    })?;
+                    let none = || python(Error::Damaged("a result without a value"));
+                    Ok(read.and_then(|()| value.ok_or_else(none)))
                 }
-            }
+                Some(piece) => Ok(Err(failure(py, piece, arrived.regions(0), &self.name, None)?)),
+                None => Ok(Err(missing())),
+            },
             Shape::Many { count } => {
-                if let Some(at) = settled.iter().position(|s| !matches!(s.outcome, Outcome::Done(_))) {
-                    let first = settled[..at].iter().map(|s| s.items).sum();
-                    return settled.into_iter().nth(at).map_or_else(
-                        || Err(python(Error::Damaged("a job without an outcome"))),
-                        |failed| Err(failure(py, failed, &self.name, Some(first))),
-                    );
+                let is_done = |one: &Piece| matches!(one.kind, Kind::Done(_));
+                if let Some(at) = arrived.pieces.iter().position(|one| !is_done(one)) {
+                    let first = arrived.pieces[..at].iter().map(|one| one.items).sum();
+                    let (one, regions) = (&arrived.pieces[at], arrived.regions(at));
+                    return Ok(Err(failure(py, one, regions, &self.name, Some(first))?));
                 }
                 let list = PyList::empty(py);
-                for s in settled {
-                    if let Outcome::Done(content) = s.outcome {
-                        results(py, content, |value| list.append(value))?;
+                for (at, one) in arrived.pieces.iter().enumerate() {
+                    if let Kind::Done(content) = &one.kind
+                        && let Err(error) = results(py, content, arrived.regions(at), |value| list.append(value))?
+                    {
+                        return Ok(Err(error));
                     }
                 }
                 if list.len() != count {
-                    return Err(python(Error::Damaged("a job with fewer results than items")));
+                    return Ok(Err(python(Error::Damaged("a job with fewer results than items"))));
                 }
-                Ok(list.into_any())
+                Ok(Ok(list.into_any()))
             }
         }
     }
 
-    fn outcome(&self, py: Python<'_>) -> &Result<Py<PyAny>, Py<PyBaseException>> {
-        self.outcome.get_or_init_py_attached(py, || {
-            let collected = self.collect(py).map(Bound::unbind).map_err(|error| error.into_value(py));
+    /// The outcome, which is there. An error: a signal's handler raised it, and the outcome can be asked for again.
+    ///
+    /// No lock is held while it is decoded: that runs anybody's code, and a handler may ask for the very same outcome.
+    fn outcome(&self, py: Python<'_>) -> PyResult<&Result<Py<PyAny>, Py<PyBaseException>>> {
+        loop {
+            if let Some(outcome) = self.outcome.get() {
+                return Ok(outcome);
+            }
+            let Some(arrived) = self.arrived() else { continue };
+            let decoded = self.decode(py, &arrived).map_err(|Interrupt(error)| error)?;
+            // Where two threads were at it, the first has made the outcome.
+            let second = self.outcome.set(decoded.map(Bound::unbind).map_err(|error| error.into_value(py)));
+            drop(self.arrived.lock().unwrap_or_else(PoisonError::into_inner).take());
             self.kept.forget();
-            collected
-        })
+            drop((second, arrived));
+        }
     }
 }
 
@@ -199,25 +289,25 @@ impl PyTicket {
     }
 
     /// Whether the outcome is there.
-    fn ready(&self, py: Python<'_>) -> bool {
-        self.outcome.get().is_some() || py.detach(|| self.ticket.is_ready())
+    fn ready(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.outcome.get().is_some() || detached(py, || self.ticket.is_ready())?)
     }
 
     /// How many items have no outcome yet.
-    fn left(&self, py: Python<'_>) -> usize {
+    fn left(&self, py: Python<'_>) -> PyResult<usize> {
         let count = match self.shape {
             Shape::One => 1,
             Shape::Many { count } => count,
         };
-        match py.detach(|| self.ticket.progress()) {
+        Ok(match detached(py, || self.ticket.progress())? {
             (_, true) => 0,
             (done, false) => count.saturating_sub(done),
-        }
+        })
     }
 
     /// Whether the outcome, which must be there, is a value and not an exception.
-    fn successful(&self, py: Python<'_>) -> bool {
-        self.outcome(py).is_ok()
+    fn successful(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.outcome(py)?.is_ok())
     }
 
     /// Waits for the outcome, at most `timeout` seconds. Gives whether it is there.
@@ -232,7 +322,7 @@ impl PyTicket {
         if !self.wait(py, timeout)? {
             return Err(timed_out(py));
         }
-        match self.outcome(py) {
+        match self.outcome(py)? {
             Ok(value) => Ok(value.clone_ref(py)),
             Err(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
         }
@@ -256,7 +346,8 @@ fn timed_out(py: Python<'_>) -> PyErr {
 }
 
 struct Taken {
-    settled: VecDeque<Settled>,
+    // Each with its large buffers, once somebody has begun to decode it.
+    settled: VecDeque<(Piece, Regions)>,
     values: VecDeque<Py<PyAny>>,
     unreported: usize,
     given: usize,
@@ -308,10 +399,10 @@ impl PyStream {
             }
             if taken.settled.is_empty() {
                 let (settled, over) = self.ticket.take(4 * self.batch);
-                taken.settled.extend(settled);
+                taken.settled.extend(settled.into_iter().map(|settled| (settled.into(), Vec::new())));
                 taken.over = over;
             }
-            let Some(settled) = taken.settled.pop_front() else {
+            let Some((mut piece, mut regions)) = taken.settled.pop_front() else {
                 let over = taken.over;
                 drop(taken);
                 if over {
@@ -319,32 +410,43 @@ impl PyStream {
                 }
                 return Ok(None);
             };
-            let first = settled.index as usize * self.chunksize;
             drop(taken);
-            let items = settled.items;
-            match settled.outcome {
-                Outcome::Done(content) => {
-                    let mut values = VecDeque::with_capacity(items);
-                    let decoded = results(py, content, |value| {
-                        values.push_back(value.unbind());
-                        Ok(())
-                    });
-                    if let Err(error) = decoded {
-                        self.report(py, items);
-                        return Err(error);
-                    }
-                    self.lock().values.append(&mut values);
+            regions.append(&mut piece.share());
+            match self.decode(py, &piece, &regions) {
+                Ok(Ok(mut values)) => self.lock().values.append(&mut values),
+                Ok(Err(error)) => {
+                    self.report(py, piece.items);
+                    return Err(error);
                 }
-                outcome => {
-                    self.report(py, items);
-                    let failed = Settled { index: settled.index, number: settled.number, items, outcome };
-                    return Err(failure(py, failed, &self.name, Some(first)));
+                Err(Interrupt(error)) => {
+                    // It is the next one still.
+                    self.lock().settled.push_front((piece, regions));
+                    return Err(error);
                 }
             }
         }
     }
 
+    fn decode(
+        &self,
+        py: Python<'_>,
+        piece: &Piece,
+        regions: &[Arc<Region>],
+    ) -> Result<PyResult<VecDeque<Py<PyAny>>>, Interrupt> {
+        let Kind::Done(content) = &piece.kind else {
+            let first = piece.index as usize * self.chunksize;
+            return Ok(Err(failure(py, piece, regions, &self.name, Some(first))?));
+        };
+        let mut values = VecDeque::with_capacity(piece.items);
+        let read = results(py, content, regions, |value| {
+            values.push_back(value.unbind());
+            Ok(())
+        })?;
+        Ok(read.map(|()| values))
+    }
+
     fn report(&self, py: Python<'_>, items: usize) {
+        self.ticket.begin();
         let mut taken = self.lock();
         taken.unreported += items;
         taken.given += items;
@@ -355,6 +457,7 @@ impl PyStream {
         let over = taken.over;
         drop(taken);
         if consumed > 0 && !over {
+            // What a handler raises meanwhile waits for this thread's next look: the value that is given now would be lost.
             py.detach(|| self.ticket.consumed(consumed));
         }
     }
@@ -369,9 +472,9 @@ impl PyStream {
     }
 
     /// How many items have an outcome, how many of those were taken, and whether no more will have one.
-    fn progress(&self, py: Python<'_>) -> (usize, usize, bool) {
-        let (done, ended) = py.detach(|| self.ticket.progress());
-        (done, self.lock().given, ended)
+    fn progress(&self, py: Python<'_>) -> PyResult<(usize, usize, bool)> {
+        let (done, ended) = detached(py, || self.ticket.progress())?;
+        Ok((done, self.lock().given, ended))
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {

@@ -1,10 +1,11 @@
 //! The loop of a worker process.
 
-use crate::decode::{Decoder, open};
+use crate::decode::Payload;
 use crate::encode::{Encoder, Pickler, tag};
 use crate::error::{helper, python};
 use crate::handles::adopt;
-use maniple_engine::pool::{Incoming, Message, Packet, Task, WorkerLink};
+use crate::signals::{interrupts, leaves};
+use maniple_engine::pool::{Message, Packet, Task, WorkerLink};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -17,21 +18,21 @@ const STINT: u32 = 128;
 /// A function: as it came, as it is, or why it cannot be had. It is decoded by the first task that calls it, so that failing to
 /// is that task's failure, and that of each after it.
 enum Function {
-    Raw(Incoming),
+    Raw(Payload),
     Ready(Py<PyAny>),
     Broken(PyErr),
 }
 
 /// Runs tasks until the hub says that there are no more. `handles` are the descriptors that `Hub.create_link` gave, which from here
 /// on belong to this call; `prepare` is called first, and what it raises is reported as the reason why this worker is unfit.
-/// False: it was unfit.
+/// Gives how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`.
 #[pyfunction]
-pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
     let mut link = WorkerLink::open(adopt(handles)).map_err(python)?;
     if let Err(error) = prepare.call0() {
         let packet = report(py, &link, &error, None)?;
         link.unfit(packet).map_err(python)?;
-        return Ok(false);
+        return Ok("unfit");
     }
     link.hello().map_err(python)?;
     let mut functions = HashMap::new();
@@ -46,14 +47,15 @@ pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> P
         let message = if link.has_news() { link.next() } else { py.detach(|| link.next()) };
         match message.map_err(python)? {
             Message::Define(number, content) => {
-                functions.insert(number, content.map_or_else(|e| Function::Broken(python(e)), Function::Raw));
+                functions
+                    .insert(number, content.map_or_else(|e| Function::Broken(python(e)), |c| Function::Raw(c.into())));
             }
             Message::Forget(number) => {
                 functions.remove(&number);
             }
             Message::Task(task) => run(py, &mut link, &mut functions, task)?,
             Message::Interrupted => look_for_signals(py)?,
-            Message::Stop => return Ok(true),
+            Message::Stop => return Ok(if link.terminated() { "terminated" } else { "closed" }),
         }
     }
 }
@@ -70,6 +72,8 @@ fn run(py: Python<'_>, link: &mut WorkerLink, functions: &mut HashMap<u32, Funct
     let number = task.number;
     let (ok, packet) = match attempt(py, link, functions, task) {
         Ok(packet) => (true, packet),
+        // A handler has asked this process to end, and the task with it.
+        Err(Failed { error, .. }) if leaves(py, &error) => return Err(error),
         Err(Failed { error, value }) => (false, report(py, link, &error, value)?),
     };
     match reply(py, link, number, ok, packet) {
@@ -112,9 +116,8 @@ fn attempt(
     task: Task,
 ) -> Result<Packet, Failed> {
     let func = function(py, functions, task.func)?;
-    let mut content = task.content.map_err(python)?;
-    let (regions, bytes) = open(&mut content);
-    let mut decoder = Decoder::new(regions, bytes);
+    let content = Payload::from(task.content.map_err(python)?);
+    let mut decoder = content.decoder();
     let mut results = Vec::new();
     match decoder.mark()? {
         tag::APPLY => {
@@ -156,6 +159,9 @@ fn attempt(
         .sequence(&results, || Ok(pyo3::types::PyList::new(py, &results)?.into_any()), Pickler::Result)
         .and_then(|()| encoder.packet());
     encoded.map_err(|error| {
+        if interrupts(py, &error) {
+            return Failed::from(error);
+        }
         let value = if results.len() == 1 {
             results.swap_remove(0)
         } else {
@@ -169,10 +175,10 @@ fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number
     let place =
         functions.get_mut(&number).ok_or_else(|| PyRuntimeError::new_err("a task of a function that never came"))?;
     if let Function::Raw(content) = place {
-        let mut content = std::mem::take(content);
-        let (regions, bytes) = open(&mut content);
-        *place = match Decoder::new(regions, bytes).value(py) {
+        *place = match content.decoder().value(py) {
             Ok(func) => Function::Ready(func.unbind()),
+            // The next task tries again.
+            Err(error) if interrupts(py, &error) => return Err(error),
             Err(error) => Function::Broken(error),
         };
     }

@@ -46,13 +46,14 @@ use crate::pool::spin::Spin;
 use crate::process::epoch;
 use crate::sys::futex::{self, Woken};
 use crate::sys::mutex::{Found, Mutex as Lock};
+use crate::sys::own::Own;
 use crate::sys::ready::Kick;
 use crate::sys::{self, Handle, memory};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The memory grows by so many bytes.
 const STEP: u64 = 1 << 20;
@@ -88,7 +89,7 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Shared {
-    memory: Handle,
+    memory: Own,
     event: Kick,
     head: memory::Mapping,
     cores: usize,
@@ -190,7 +191,7 @@ impl Log {
             Lock::init(&raw mut (*header).readers.lock).doing("make a queue's lock")?;
             (*header).magic.store(MAGIC, Ordering::Relaxed);
         }
-        Log::over(Shared { memory, event, head, cores: sys::cores() })
+        Log::over(Shared { memory: Own::new(memory), event, head, cores: sys::cores() })
     }
 
     /// The one whose handles another process gave.
@@ -199,7 +200,7 @@ impl Log {
             return Err(Error::BadHandles("the memory is too short for a queue"));
         }
         let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
-        let shared = Shared { memory, event: Kick::from_handle(event), head, cores: sys::cores() };
+        let shared = Shared { memory: Own::new(memory), event: Kick::from_handle(event), head, cores: sys::cores() };
         if shared.header().magic.load(Ordering::Relaxed) != MAGIC {
             return Err(Error::BadHandles("the memory is not a queue's, or is that of another version"));
         }
@@ -315,8 +316,12 @@ impl Log {
     fn keep_pace(&self, total: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         let mut spin = Spin::default();
+        let (mut seen_head, mut since) = (None, Instant::now());
         loop {
             let head = header.readers.at.load(Ordering::Acquire);
+            if seen_head != Some(head) {
+                (seen_head, since) = (Some(head), Instant::now());
+            }
             let tail = header.writers.at.load(Ordering::Acquire);
             let lap = tail.saturating_sub(header.base.load(Ordering::Relaxed));
             if head == tail || lap + total <= LAP || self.stalled.load(Ordering::Relaxed) == head {
@@ -331,10 +336,11 @@ impl Log {
             fence(Ordering::SeqCst);
             if !self.is_empty() {
                 let woken = futex::wait(&header.calls.room, seen, Some(PATIENCE));
-                if woken == Woken::TimedOut && header.readers.at.load(Ordering::Relaxed) == head {
+                // Not by how the sleep ended: signals may come more often than it is long.
+                if since.elapsed() >= PATIENCE && header.readers.at.load(Ordering::Relaxed) == head {
                     self.stalled.store(head, Ordering::Relaxed);
                 }
-                if woken == Woken::Signal && interrupted() {
+                if woken != Woken::Rung && interrupted() {
                     return Err(Error::Interrupted);
                 }
             }

@@ -5,7 +5,7 @@ use super::job::{Loss, LossCause};
 use super::peers::Peer;
 use super::scheduler::WorkerId;
 use crate::process::Exit;
-use crate::sys::tap;
+use crate::sys::{Handle, tap};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -37,8 +37,9 @@ impl Tail {
 }
 
 impl Peer {
-    /// Passes on what the worker wrote to its standard error. False: it has closed it.
-    pub fn forward_stderr(&mut self) -> bool {
+    /// Takes what the worker wrote to its standard error, to be passed on with [`tap::forward`] once the hub's lock is free: whoever reads
+    /// there may be waiting for something that a holder of the lock has. False: the worker has closed it.
+    pub fn take_stderr(&mut self, out: &mut Vec<u8>) -> bool {
         let Some(handle) = self.link.stderr.clone() else { return false };
         let mut buffer = [0; 4096];
         // A worker that never stops writing must not keep the hub from everything else.
@@ -46,7 +47,7 @@ impl Peer {
             match tap::drain(handle.as_fd(), &mut buffer) {
                 Ok(Some(0)) => return true,
                 Ok(Some(n)) => {
-                    tap::forward(&buffer[..n]);
+                    out.extend_from_slice(&buffer[..n]);
                     self.tail.add(&buffer[..n]);
                 }
                 Ok(None) | Err(_) => {
@@ -61,13 +62,17 @@ impl Peer {
 
 impl Hub {
     /// A worker's process was reaped. Its running task, if there was one, ends; the others go to other workers.
-    pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) {
+    ///
+    /// Gives the pipe that was its standard error where something still has the other end, such as a program that a task has started.
+    /// Whatever that writes is to be read: it would be killed for writing to a pipe that is closed.
+    pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Option<Arc<Handle>> {
         let inner = self.shared();
         let mut st = self.lock();
         // What it had published before it died counts.
         inner.hear_out(&mut st, worker);
-        let Some(mut peer) = st.peers.remove(worker) else { return };
-        peer.forward_stderr();
+        let mut peer = st.peers.remove(worker)?;
+        let mut wrote = Vec::new();
+        let still_open = peer.take_stderr(&mut wrote);
         let was_up = st.sched.is_up(worker);
         let cause = match peer.unfit.take() {
             None if was_up => LossCause::Died,
@@ -84,8 +89,11 @@ impl Hub {
         inner.stir(&mut st);
         st.loss = None;
         drop(st);
+        let late = peer.link.stderr.take().filter(|_| still_open);
         drop(peer);
         self.kick();
+        tap::forward(&wrote);
+        late
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Everything here runs with the hub's lock held, but for a source's code and sleep.
 
-use super::hub::{Inner, State};
-use super::job::{Cell, Feed, Outcome, Settled};
+use super::hub::{Inner, Locked, State};
+use super::job::{Cell, Feed, Gone, Outcome, Settled};
 use super::link::{kind, level};
 use super::packet::{Incoming, Packet};
 use super::scheduler::{Command, Dropped, JobId, WorkerId};
@@ -13,7 +13,8 @@ use crate::shm::bell::AWAKE;
 use crate::shm::ring::Head;
 use crate::sys::clock;
 use crate::sys::futex::Woken;
-use std::sync::{MutexGuard, PoisonError};
+use std::cell::Cell as Counter;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// How long a driver sleeps at most when it asked to be woken late, or when waiting tasks might need another worker.
@@ -22,7 +23,18 @@ const NAP: Duration = Duration::from_micros(400);
 /// The right to drive, and the duty to hand it on.
 pub(crate) struct Seat<'a> {
     pub(super) inner: &'a Inner,
-    pub(super) state: Option<MutexGuard<'a, State>>,
+    pub(super) state: Option<Locked<'a>>,
+    /// The seat is this thread's already: it waits in the middle of a source's code, as in a signal's handler.
+    pub(super) nested: bool,
+}
+
+thread_local! {
+    static IN_SOURCES: Counter<u32> = const { Counter::new(0) };
+}
+
+/// Whether this thread is in the middle of a source's code, asked by the hub that it drives.
+pub(super) fn is_in_source() -> bool {
+    IN_SOURCES.get() > 0
 }
 
 impl Seat<'_> {
@@ -32,6 +44,9 @@ impl Seat<'_> {
         let Some(mut st) = self.state.take() else { return Woken::Rung };
         let outcome = loop {
             st = inner.drive_once(st);
+            if std::mem::take(&mut st.interrupted) {
+                break Woken::Signal;
+            }
             if cell.is_ready() {
                 break Woken::Rung;
             }
@@ -68,18 +83,19 @@ impl Seat<'_> {
                 break Woken::Signal;
             }
         };
-        inner.leave_seat(st);
+        if self.nested {
+            drop(st);
+        } else {
+            inner.leave_seat(st);
+        }
         outcome
     }
 }
 
 impl Inner {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes in all news, acts on it, and asks sources for what is wanted. The caller holds the seat.
-    pub(super) fn drive_once<'a>(&'a self, mut st: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    /// Takes in all news, acts on it, and asks sources for what is wanted, unless one sends this thread back. The caller holds the seat.
+    pub(super) fn drive_once<'a>(&'a self, mut st: Locked<'a>) -> Locked<'a> {
+        st.interrupted = false;
         loop {
             self.listen(&mut st);
             self.advance(&mut st);
@@ -89,8 +105,10 @@ impl Inner {
             let Some(mut source) = source.take() else { continue };
             drop(st);
             let mut filling = Filling::new(&self.packer);
+            IN_SOURCES.set(IN_SOURCES.get() + 1);
             let ended = source.fill(tasks, items, &mut filling);
-            let tasks = filling.tasks;
+            IN_SOURCES.set(IN_SOURCES.get() - 1);
+            let (tasks, interrupted) = (filling.tasks, filling.interrupted);
             st = self.lock();
             let over = match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
                 Some(Feed::Inline(place)) if !ended => {
@@ -107,6 +125,11 @@ impl Inner {
                 drop(st);
                 drop(over);
                 st = self.lock();
+            }
+            if interrupted {
+                self.advance(&mut st);
+                st.interrupted = true;
+                return st;
             }
         }
     }
@@ -146,7 +169,7 @@ impl Inner {
     }
 
     /// Hands the seat on: to somebody who waits, or to nobody.
-    pub(super) fn leave_seat(&self, mut st: MutexGuard<'_, State>) {
+    pub(super) fn leave_seat(&self, mut st: Locked<'_>) {
         st.driving = false;
         let next = loop {
             match st.parked.pop() {
@@ -208,7 +231,7 @@ impl Inner {
 
     fn may_have_news(&self) -> bool {
         // The lock is free for a moment at a time; a spinner that finds it taken looks again.
-        self.state.try_lock().is_ok_and(|mut st| self.has_news(&mut st))
+        self.try_lock().is_some_and(|mut st| self.has_news(&mut st))
     }
 
     pub(super) fn has_news(&self, st: &mut State) -> bool {
@@ -314,16 +337,38 @@ impl Inner {
             }
         }
         st.commands = commands;
-        let State { peers, sched, .. } = st;
+        let State { peers, sched, terminated, .. } = st;
         for (worker, peer) in peers.iter_mut() {
             if peer.stop_due {
-                peer.stop_due = !peer.link.signal(kind::STOP, 0);
+                peer.stop_due = !peer.link.signal(kind::STOP, u32::from(*terminated));
             }
             if peer.link.dirty {
                 peer.link.set_halfway(sched.halfway(worker).unwrap_or(0));
                 peer.link.ring();
             }
         }
+    }
+
+    /// Takes back what no worker has begun. Gives the workers that are at work, and those that are not ready yet (true).
+    pub(super) fn take_back_all(&self, st: &mut State) -> Vec<(WorkerId, bool)> {
+        let State { peers, sched, .. } = st;
+        let mut unsettled = Vec::new();
+        for (worker, peer) in peers.iter_mut() {
+            let sender = peer.link.sender();
+            let mut busy = false;
+            for task in sched.assigned(worker).rev() {
+                if !sender.revoke(task.payload.position) {
+                    busy = true;
+                    break;
+                }
+                sender.release(task.payload.position);
+            }
+            let starting = !sched.is_up(worker);
+            if busy || starting {
+                unsettled.push((worker, starting));
+            }
+        }
+        unsettled
     }
 
     fn execute(&self, st: &mut State, command: Command) {
@@ -374,19 +419,17 @@ impl Inner {
             }
             Command::Ended(job) => {
                 let Some(j) = st.jobs.get_mut(&job) else { return };
-                if let Feed::External { cell, .. } = &j.feed {
-                    cell.call();
-                }
-                j.end();
+                let gone = j.end();
                 j.cell.call();
                 st.called = true;
+                st.gone.push(gone);
                 let Some(j) = st.jobs.get(&job) else { return };
                 if j.notify {
                     st.watched -= 1;
                     st.notices.push_back(job);
                     self.kick.kick();
                 } else if j.orphaned {
-                    st.jobs.remove(&job);
+                    st.discard(job);
                 }
             }
         }
@@ -453,12 +496,19 @@ impl Inner {
 
 impl State {
     fn settle(&mut self, job: JobId, settled: Settled) {
-        if let Some(j) = self.jobs.get_mut(&job)
-            && j.settle(settled)
-        {
-            j.cell.call();
-            self.called = true;
+        match self.jobs.get_mut(&job).map(|j| (j.settle(settled), &j.cell)) {
+            Some((Ok(true), cell)) => {
+                cell.call();
+                self.called = true;
+            }
+            Some((Err(unwanted), _)) => self.gone.push(Gone::One(unwanted)),
+            Some((Ok(false), _)) | None => {}
         }
+    }
+
+    /// Forgets a job.
+    pub(super) fn discard(&mut self, job: JobId) {
+        self.gone.extend(self.jobs.remove(&job).map(|job| Gone::Job(Box::new(job))));
     }
 
     /// Narrows the window of a job whose payloads are large.

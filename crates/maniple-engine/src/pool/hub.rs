@@ -9,8 +9,8 @@
 //! * the keeper, when there is something to do and nobody waits.
 #![allow(unsafe_code)]
 
-use super::drive::Seat;
-use super::job::{Cell, Feed, Job, Loss, Settled};
+use super::drive::{Seat, is_in_source};
+use super::job::{Cell, Feed, Gone, Job, Loss, Settled};
 use super::link::Desk;
 use super::packet::{Packer, Packet};
 use super::peers::Peer;
@@ -27,6 +27,7 @@ use slotmap::SecondaryMap;
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,8 @@ pub(super) struct State {
     /// Why no worker could be started.
     pub broken: Option<Arc<Loss>>,
     pub terminated: bool,
+    /// Workers that were busy or starting when the pool was terminated; true: starting.
+    pub(super) unsettled: Vec<(WorkerId, bool)>,
     /// Jobs that have not ended and whose end the front wants to be told of.
     pub(super) watched: usize,
     /// Somebody's outcome came since the driver last looked.
@@ -126,6 +129,48 @@ pub(super) struct State {
     pub(super) rush: Rush,
     /// The front wants the keeper back ([`Hub::kick`]).
     pub(super) front_called: bool,
+    /// What is to be dropped once the lock is free.
+    pub(super) gone: Vec<Gone>,
+    /// A source sends its thread back to the front ([`Filling::interrupt`]).
+    pub(super) interrupted: bool,
+}
+
+/// The hub's state, locked. Values of the front's that come to their end meanwhile are dropped after the lock is free: that may run
+/// anybody's code.
+pub(super) struct Locked<'a>(ManuallyDrop<MutexGuard<'a, State>>);
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let gone = std::mem::take(&mut self.0.gone);
+        // SAFETY: the guard is not used after this.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+        drop(gone);
+    }
+}
+
+impl Inner {
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked(ManuallyDrop::new(self.state.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The same, if nobody has it.
+    pub(super) fn try_lock(&self) -> Option<Locked<'_>> {
+        self.state.try_lock().ok().map(|guard| Locked(ManuallyDrop::new(guard)))
+    }
 }
 
 impl Hub {
@@ -158,11 +203,14 @@ impl Hub {
             loss: None,
             broken: None,
             terminated: false,
+            unsettled: Vec::new(),
             attended: false,
             called: false,
             watched: 0,
             rush: Rush::default(),
             front_called: false,
+            interrupted: false,
+            gone: Vec::new(),
         };
         let inner = Inner {
             owner: sys::process_id(),
@@ -284,7 +332,7 @@ impl Hub {
         let over = j.ended && j.is_empty();
         if over && !j.notify {
             // The ticket knows; there is nothing to come back for.
-            st.jobs.remove(&job);
+            st.discard(job);
         }
         (taken, over)
     }
@@ -310,18 +358,38 @@ impl Hub {
         self.inner.stir(&mut st);
     }
 
-    pub(crate) fn orphan(&self, job: JobId) {
+    /// Nobody collects the outcomes. `begun`: somebody had begun to, one by one, and does not go on; what has not begun does not begin.
+    /// Otherwise all of the work is done, as far as its input goes, and without a window, which nobody would move.
+    pub(crate) fn orphan(&self, job: JobId, begun: bool) {
         if self.check().is_err() {
             return;
         }
         let mut st = self.lock();
         let Some(j) = st.jobs.get_mut(&job) else { return };
         j.orphaned = true;
-        if j.ended && !j.notify {
-            let gone = st.jobs.remove(&job);
-            drop(st);
-            drop(gone);
+        if j.ended {
+            if !j.notify {
+                st.discard(job);
+            }
+            return;
         }
+        if j.window_bytes.is_none() {
+            return;
+        }
+        let mut gone = vec![j.drop_settled()];
+        if begun {
+            // Not only with the last task that still runs, of whose end nobody is told.
+            gone.push(j.drop_feed());
+        }
+        st.gone.append(&mut gone);
+        if begun {
+            st.sched.cancel(job);
+        } else {
+            st.sched.unbound(job);
+        }
+        self.inner.advance(&mut st);
+        let driven = st.driving;
+        self.inner.settle_down(&mut st, driven);
     }
 
     // ---- how things stand ----
@@ -368,16 +436,34 @@ impl Hub {
         self.inner.kick.kick();
     }
 
-    /// Drops all that has not ended. The front ends the workers.
-    pub fn terminate(&self) {
+    /// Drops all that has not ended, and tells the workers to stop. A worker that waits for tasks stops by itself. Gives the others,
+    /// which the front has to end, and whether each is still starting; asked again, those of the first time that are left.
+    pub fn terminate(&self) -> Vec<(WorkerId, bool)> {
         let mut st = self.lock();
-        st.terminated = true;
-        st.starts = 0;
+        if !st.terminated {
+            st.terminated = true;
+            st.starts = 0;
+            st.unsettled = self.inner.take_back_all(&mut st);
+            for peer in st.peers.values_mut() {
+                peer.stop_due = true;
+                peer.link.dirty = true;
+            }
+        }
         st.sched.terminate();
         self.inner.advance(&mut st);
         self.inner.stir(&mut st);
+        let State { unsettled, peers, .. } = &mut *st;
+        unsettled.retain(|(worker, _)| peers.contains_key(*worker));
+        let left = unsettled.clone();
         drop(st);
         self.inner.kick.kick();
+        left
+    }
+
+    /// Whether this thread is in the middle of making tasks for a call, as a signal's handler may be: what it waits for must not be that
+    /// call's end.
+    pub fn is_in_source(&self) -> bool {
+        is_in_source()
     }
 
     /// Whether the pool takes jobs.
@@ -417,7 +503,8 @@ impl Hub {
     /// The driver's seat, if it is free; otherwise what to sleep on until it may be.
     pub(crate) fn take_seat(&self, cell: &Arc<Cell>) -> Result<Seat<'_>, u32> {
         let mut st = self.lock();
-        if st.driving {
+        let nested = st.driving && is_in_source();
+        if st.driving && !nested {
             if !st.parked.iter().any(|c| Arc::ptr_eq(c, cell)) {
                 st.parked.push(cell.clone());
             }
@@ -428,7 +515,7 @@ impl Hub {
         st.driving = true;
         // Whatever the keeper wanted to be woken for is this thread's business now.
         self.inner.desk.bell().disarm();
-        Ok(Seat { inner: &self.inner, state: Some(st) })
+        Ok(Seat { inner: &self.inner, state: Some(st), nested })
     }
 
     /// Takes in what workers have said, if nobody else does.
@@ -454,7 +541,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> Locked<'_> {
         self.inner.lock()
     }
 

@@ -160,6 +160,14 @@ pub(crate) enum Feed {
     External { wanted: Option<(usize, usize)>, cell: Arc<Cell> },
 }
 
+/// What has come to its end, and may hold values of the front's: to be dropped where the hub's lock is free.
+pub(crate) enum Gone {
+    Feed(#[allow(dead_code)] Feed),
+    Job(#[allow(dead_code)] Box<Job>),
+    Settled(#[allow(dead_code)] Vec<Settled>),
+    One(#[allow(dead_code)] Box<Settled>),
+}
+
 pub(crate) struct Job {
     pub cell: Arc<Cell>,
     pub collect: Collect,
@@ -196,22 +204,27 @@ impl Job {
         }
     }
 
-    /// Keeps a task's end. Gives whether callers have reason to look.
-    pub fn settle(&mut self, settled: Settled) -> bool {
+    /// Keeps a task's end. Gives whether callers have reason to look; or the end back, since nobody wants it.
+    pub fn settle(&mut self, settled: Settled) -> Result<bool, Box<Settled>> {
         self.cell.count(settled.items);
         if self.orphaned {
-            return false;
+            return Err(Box::new(settled));
         }
         if self.collect == Collect::Unordered {
             self.settled.push_back(Some(settled));
-            return self.refresh();
+            return Ok(self.refresh());
         }
         let place = (settled.index - self.first) as usize;
         while self.settled.len() <= place {
             self.settled.push_back(None);
         }
         self.settled[place] = Some(settled);
-        self.collect == Collect::Ordered && self.refresh()
+        Ok(self.collect == Collect::Ordered && self.refresh())
+    }
+
+    /// Gives what is there and will not be collected.
+    pub fn drop_settled(&mut self) -> Gone {
+        Gone::Settled(std::mem::take(&mut self.settled).into_iter().flatten().collect())
     }
 
     /// Takes a payload's size into account: gives how many items' payloads fit into the window, if that was limited.
@@ -222,13 +235,23 @@ impl Job {
         (each > 256).then(|| limit / each)
     }
 
-    /// No more will come.
-    pub fn end(&mut self) {
+    /// No more will come. Gives what the job needs no more.
+    pub fn end(&mut self) -> Gone {
         self.ended = true;
         self.func = None;
-        self.feed = Feed::None;
+        let feed = self.drop_feed();
         self.cell.ended.store(true, Ordering::Release);
         self.cell.set_ready(true);
+        feed
+    }
+
+    /// Ends the input. A thread that feeds it is told.
+    pub fn drop_feed(&mut self) -> Gone {
+        let feed = std::mem::replace(&mut self.feed, Feed::None);
+        if let Feed::External { cell, .. } = &feed {
+            cell.call();
+        }
+        Gone::Feed(feed)
     }
 
     fn refresh(&mut self) -> bool {

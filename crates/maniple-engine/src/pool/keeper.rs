@@ -12,7 +12,7 @@ use super::scheduler::{JobId, WorkerId};
 use crate::shm::buffers;
 use crate::sys::ready::{self, Interest};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Something that the front must do.
@@ -97,7 +97,7 @@ impl Hub {
     }
 
     /// Arms the hub's bell as far as it is this thread's to arm, and says how long to sleep.
-    fn settle_to_sleep(&self, st: &mut MutexGuard<'_, State>, quiet: u32) -> Duration {
+    fn settle_to_sleep(&self, st: &mut State, quiet: u32) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
         let inner = self.shared();
         if st.driving {
@@ -142,6 +142,7 @@ impl Hub {
         inner.kick.clear();
         // The first is the kick.
         let mut at = interests.iter().skip(1).map(Interest::ready);
+        let mut written = Vec::new();
         let mut st = self.lock();
         for w in watched {
             let wire = w.wire.is_some() && at.next().unwrap_or(false);
@@ -151,7 +152,7 @@ impl Hub {
             let Some(peer) = st.peers.get_mut(w.worker) else { continue };
             peer.extra_due |= extra;
             if wrote {
-                peer.forward_stderr();
+                peer.take_stderr(&mut written);
             }
             if wire {
                 // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
@@ -162,6 +163,8 @@ impl Hub {
                 peer.reap_due = true;
             }
         }
+        drop(st);
+        crate::sys::tap::forward(&written);
     }
 }
 
@@ -192,7 +195,7 @@ fn next_chore(st: &mut State) -> Option<Chore> {
         if let Some(j) = st.jobs.get_mut(&job) {
             j.notify = false;
             if j.orphaned {
-                st.jobs.remove(&job);
+                st.discard(job);
             }
         }
         return Some(Chore::Completed(job));

@@ -6,9 +6,10 @@ use super::job::Loss;
 use super::link::HubLink;
 use super::packet::Incoming;
 use super::scheduler::WorkerId;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::process::ExitWatch;
 use crate::sys::Handle;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 pub(super) struct Peer {
@@ -69,7 +70,7 @@ impl Hub {
             reaping: false,
             reap_due: false,
             wire_open: true,
-            stop_due: false,
+            stop_due: st.terminated,
             untaken: Vec::new(),
             extra: None,
             extra_due: false,
@@ -84,6 +85,16 @@ impl Hub {
     /// The operating system cannot watch it.
     pub fn adopt(&self, worker: WorkerId, pid: u32) -> Result<()> {
         self.adopt_watched(worker, pid, ExitWatch::of(pid)?);
+        Ok(())
+    }
+
+    /// The link's process runs, and the front has something that is readable from its end on.
+    ///
+    /// # Errors
+    /// No descriptor is left for a copy of it.
+    pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedFd<'_>) -> Result<()> {
+        let copy = sentinel.try_clone_to_owned().doing("copy a process's sentinel")?;
+        self.adopt_watched(worker, pid, ExitWatch::by(pid, copy));
         Ok(())
     }
 

@@ -319,6 +319,17 @@ impl<P> Scheduler<P> {
         }
     }
 
+    /// Nobody takes the job's results, so none has to wait until others were taken.
+    pub fn unbound(&mut self, job: JobId) {
+        if let Some(j) = self.jobs.get_mut(job) {
+            j.shape.window = None;
+            if !j.queued && j.input_open {
+                j.queued = true;
+                self.queue.push_back(job);
+            }
+        }
+    }
+
     /// The job's items are large: at most so many more under way than one for each worker.
     pub fn narrow(&mut self, job: JobId, window: usize) {
         let least = self.config.processes * 2;

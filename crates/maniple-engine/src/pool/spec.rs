@@ -46,12 +46,13 @@ pub struct Filling<'a> {
     /// Makes packets.
     pub packer: &'a Packer,
     pub(super) tasks: Vec<NewTask>,
+    pub(super) interrupted: bool,
 }
 
 impl<'a> Filling<'a> {
     /// An empty one.
     pub fn new(packer: &'a Packer) -> Self {
-        Filling { packer, tasks: Vec::new() }
+        Filling { packer, tasks: Vec::new(), interrupted: false }
     }
 
     /// A task of so many items.
@@ -62,6 +63,12 @@ impl<'a> Filling<'a> {
     /// A task that cannot be sent; `why` arrives as its [`Outcome::Unsent`](super::Outcome::Unsent).
     pub fn unsent(&mut self, items: usize, why: Box<dyn Any + Send>) {
         self.tasks.push((items, Err(why)));
+    }
+
+    /// This thread has something else to do, such as to pass on what a signal's handler raised: the hub comes back to the front, as it
+    /// does after a signal, and asks for the rest of the tasks later.
+    pub fn interrupt(&mut self) {
+        self.interrupted = true;
     }
 
     /// How many tasks there are.

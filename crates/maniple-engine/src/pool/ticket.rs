@@ -22,6 +22,8 @@ pub struct Ticket {
     pub(crate) cell: Arc<Cell>,
     // All was taken: the hub holds nothing for it any more.
     over: AtomicBool,
+    // Something was taken of a job whose results are taken one by one.
+    begun: AtomicBool,
 }
 
 /// Signals are looked for at least so often while waiting: one that arrives just before the wait begins does not end it.
@@ -29,7 +31,7 @@ const LOOK_UP: Duration = Duration::from_millis(200);
 
 impl Ticket {
     pub(crate) fn new(hub: Hub, job: JobId, cell: Arc<Cell>) -> Ticket {
-        Ticket { hub, job, cell, over: AtomicBool::new(false) }
+        Ticket { hub, job, cell, over: AtomicBool::new(false), begun: AtomicBool::new(false) }
     }
 
     /// The job.
@@ -98,8 +100,14 @@ impl Ticket {
         (taken, over)
     }
 
+    /// The user has begun to take results one by one: should the ticket be dropped before the last, what has not begun does not begin.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
     /// For a job with a window: so many items were handed to the user, so many more may come under way.
     pub fn consumed(&self, items: usize) {
+        self.begin();
         self.hub.consumed(self.job, items);
     }
 
@@ -112,7 +120,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !*self.over.get_mut() {
-            self.hub.orphan(self.job);
+            self.hub.orphan(self.job, *self.begun.get_mut());
         }
     }
 }

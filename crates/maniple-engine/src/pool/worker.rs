@@ -37,6 +37,7 @@ pub struct WorkerLink {
     unrung: bool,
     // How long the next sleep lasts at most.
     doze: Duration,
+    terminated: bool,
 }
 
 /// What the hub says.
@@ -93,12 +94,18 @@ impl WorkerLink {
             began: 0,
             unrung: false,
             doze: DOZE.0,
+            terminated: false,
         })
     }
 
     /// Makes packets for replies.
     pub fn packer(&self) -> &Packer {
         &self.packer
+    }
+
+    /// Whether the pool was terminated, and not closed, when [`Message::Stop`] came.
+    pub fn terminated(&self) -> bool {
+        self.terminated
     }
 
     /// Says that this worker is ready for tasks.
@@ -174,7 +181,10 @@ impl WorkerLink {
                 self.began = clock::now();
                 Message::Task(Task { number: said.number, func: said.aux, content: said.content })
             }
-            kind::STOP => Message::Stop,
+            kind::STOP => {
+                self.terminated = said.aux != 0;
+                Message::Stop
+            }
             _ => return Err(Error::Damaged("a frame of a kind that does not exist")),
         }))
     }

@@ -5,9 +5,10 @@
 //! the hub's ends are listed here, and a handler that runs in every forked child closes them.
 //!
 //! # The table
-//! Chunks of slots, linked, never freed; a slot holds a descriptor or `FREE`. Registering and unregistering are one
+//! Chunks of slots, linked, never freed; a slot holds a descriptor, `FREE`, or `TAKEN` while it is filled in. Taking and freeing one are a
 //! compare-and-swap each, so the handler, which runs while any thread may have been frozen anywhere, finds each slot
-//! whole. It does nothing but loads, swaps and `close`, all of which are async-signal-safe.
+//! whole. It does nothing but loads, swaps, `fstat` and `close`, all of which are async-signal-safe. Beside the number stands which file
+//! it led to: a program that has closed all its descriptors has files of its own under these numbers, which are left open.
 //!
 //! # The gate
 //! A fork between the making of a descriptor and its registration would let it slip through. So descriptors are made
@@ -16,25 +17,36 @@
 
 use crate::sys;
 use crate::sys::Handle;
+use crate::sys::own::{File, Own};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 const FREE: i32 = -1;
+const TAKEN: i32 = -2;
 const CHUNK: usize = 64;
 const FORKING: usize = usize::MAX;
 
+struct Slot {
+    fd: AtomicI32,
+    // `File::mixed`. Written before the number is, and read after it.
+    file: AtomicU64,
+}
+
 struct Chunk {
-    slots: [AtomicI32; CHUNK],
+    slots: [Slot; CHUNK],
     // Set once; a fork does not come while it is being set, as that happens inside `making`.
     next: OnceLock<Box<Chunk>>,
 }
 
 impl Chunk {
     const fn new() -> Chunk {
-        Chunk { slots: [const { AtomicI32::new(FREE) }; CHUNK], next: OnceLock::new() }
+        Chunk {
+            slots: [const { Slot { fd: AtomicI32::new(FREE), file: AtomicU64::new(0) } }; CHUNK],
+            next: OnceLock::new(),
+        }
     }
 }
 
@@ -42,7 +54,7 @@ static FIRST: Chunk = Chunk::new();
 static GATE: AtomicUsize = AtomicUsize::new(0);
 
 /// Calls `visit` with every slot until it says that it is done.
-fn visit(mut visit: impl FnMut(&AtomicI32) -> bool) -> Option<&'static Chunk> {
+fn visit(mut visit: impl FnMut(&Slot) -> bool) -> Option<&'static Chunk> {
     let mut chunk: &'static Chunk = &FIRST;
     loop {
         if chunk.slots.iter().any(&mut visit) {
@@ -89,8 +101,16 @@ pub fn hold_forks() -> io::Result<()> {
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn register(fd: BorrowedFd<'_>) -> io::Result<()> {
     hold_forks()?;
+    let file = File::of(fd).map_or(0, File::mixed);
     let fd = fd.as_raw_fd();
-    let take = |slot: &AtomicI32| slot.compare_exchange(FREE, fd, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let take = |slot: &Slot| {
+        let taken = slot.fd.compare_exchange(FREE, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if taken {
+            slot.file.store(file, Ordering::Relaxed);
+            slot.fd.store(fd, Ordering::Release);
+        }
+        taken
+    };
     while let Some(last) = visit(take) {
         last.next.get_or_init(|| Box::new(Chunk::new()));
     }
@@ -100,7 +120,7 @@ pub fn register(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Ends the registration of `fd`. `false`: it was not registered, as in a forked child, where it is closed and its number
 /// may by now be somebody else's; then it must not be closed.
 pub fn unregister(fd: RawFd) -> bool {
-    visit(|slot| slot.compare_exchange(fd, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()).is_none()
+    visit(|slot| slot.fd.compare_exchange(fd, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()).is_none()
 }
 
 extern "C" fn before_fork() {
@@ -113,10 +133,20 @@ extern "C" fn after_fork() {
     GATE.store(0, Ordering::Release);
 }
 
+/// What stands in a slot beside this number.
+fn file_at(fd: RawFd) -> u64 {
+    sys::own::File::at(fd).map_or(0, File::mixed)
+}
+
 extern "C" fn in_child() {
     visit(|slot| {
-        let fd = slot.swap(FREE, Ordering::AcqRel);
-        if fd != FREE {
+        // Looked at first: what is written to in a child has to be copied.
+        if slot.fd.load(Ordering::Relaxed) == FREE {
+            return false;
+        }
+        let file = slot.file.load(Ordering::Relaxed);
+        let fd = slot.fd.swap(FREE, Ordering::AcqRel);
+        if fd >= 0 && file_at(fd) == file {
             sys::process::close_number(fd);
         }
         false
@@ -128,7 +158,7 @@ extern "C" fn in_child() {
 /// forked child, where it is closed already.
 #[derive(Debug)]
 pub struct HubOnly {
-    handle: ManuallyDrop<Handle>,
+    handle: ManuallyDrop<Own>,
     // Where it is open. In a forked child its number may be another's by now, even one that is registered there.
     process: u32,
 }
@@ -140,7 +170,7 @@ impl HubOnly {
     /// As [`register`].
     pub fn new(handle: Handle) -> io::Result<HubOnly> {
         register(handle.as_fd())?;
-        Ok(HubOnly { handle: ManuallyDrop::new(handle), process: sys::process_id() })
+        Ok(HubOnly { handle: ManuallyDrop::new(Own::new(handle)), process: sys::process_id() })
     }
 
     /// What forked children may have from now on: another descriptor for the same.
@@ -166,10 +196,23 @@ impl Drop for HubOnly {
         // As one step: a fork in between would find it open and not registered.
         making(|| {
             if unregister(self.handle.as_raw_fd()) {
-                sys::process::close_number(self.handle.as_raw_fd());
+                // SAFETY: not used after this; elsewhere it is never dropped.
+                #[allow(unsafe_code)]
+                unsafe {
+                    ManuallyDrop::drop(&mut self.handle);
+                }
             }
         });
     }
+}
+
+/// Keeps a descriptor open until this process ends, and its forked children and programs from having it.
+///
+/// # Errors
+/// As [`register`].
+pub fn hold_until_the_end(handle: Handle) -> io::Result<()> {
+    std::mem::forget(making(|| HubOnly::new(handle))?);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! A child process, and a watch on any process.
 
+use super::atfork;
 use super::exit::Exit;
 use super::server::Statuses;
 use crate::error::{Doing, Result};
 use crate::sys;
 use crate::sys::Handle;
+use crate::sys::own::Own;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,25 +14,37 @@ use std::time::{Duration, Instant};
 /// Tells when a process has ended, whoever's child it is. Its descriptor is readable from then on, for ever, so that it can
 /// be waited for together with other things.
 #[derive(Debug)]
-pub struct ExitWatch(Handle);
+pub struct ExitWatch {
+    handle: Own,
+    // 0: not known. Where the descriptor is no handle on the process, a signal goes by this number.
+    pid: u32,
+}
 
 impl ExitWatch {
     /// Watches the process `pid`.
     ///
     /// # Errors
-    /// There is no such process any more.
+    /// No descriptor is left, or the kernel (before 5.3) or a sandbox refuses handles on processes. A process that has ended is no error.
     pub fn of(pid: u32) -> Result<ExitWatch> {
-        sys::process::open(pid).map(ExitWatch).doing("watch a process")
+        if pid == sys::process_id() && !sys::process::has_handles() {
+            return of_this_process(pid);
+        }
+        Ok(ExitWatch::by(pid, sys::process::open(pid).doing(WATCH)?))
+    }
+
+    /// A watch on child `pid` by whatever its parent has that is readable from the child's end on.
+    pub fn by(pid: u32, handle: Handle) -> ExitWatch {
+        ExitWatch { handle: Own::new(handle), pid }
     }
 
     /// A watch that came from another process, where it was [`ExitWatch::into_handle`].
     pub fn from_inherited(handle: Handle) -> ExitWatch {
-        ExitWatch(handle)
+        ExitWatch { handle: Own::new(handle), pid: 0 }
     }
 
     /// The descriptor, to be sent to another process.
     pub fn into_handle(self) -> Handle {
-        self.0
+        self.handle.into_handle()
     }
 
     /// A second watch on the same process.
@@ -38,7 +52,7 @@ impl ExitWatch {
     /// # Errors
     /// No descriptor left.
     pub fn try_clone(&self) -> Result<ExitWatch> {
-        self.0.try_clone().map(ExitWatch).doing("watch a process twice")
+        Ok(ExitWatch::by(self.pid, self.as_fd().try_clone_to_owned().doing("watch a process twice")?))
     }
 
     /// Whether the process has ended.
@@ -57,7 +71,7 @@ impl ExitWatch {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         loop {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            let mut interest = [sys::ready::Interest::new(self.0.as_fd())];
+            let mut interest = [sys::ready::Interest::new(self.handle.as_fd())];
             if sys::ready::wait(&mut interest, left).doing("wait for a process to end")? > 0 {
                 return Ok(true);
             }
@@ -72,15 +86,35 @@ impl ExitWatch {
     /// # Errors
     /// The signal does not exist, or this user may not send it.
     pub fn signal(&self, number: i32) -> Result<()> {
-        sys::process::signal(self.0.as_fd(), number).doing("signal a process")
+        sys::process::signal(self.handle.as_fd(), self.pid, number).doing("signal a process")
     }
+}
+
+/// Without handles on processes: a pipe's end, readable when this process closes the other one, which it holds until its own end.
+fn of_this_process(pid: u32) -> Result<ExitWatch> {
+    static MADE: Mutex<Option<(u32, Handle)>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    // A forked child has its parent's, which does not tell of the child.
+    let watch = match made.take() {
+        Some((maker, watch)) if maker == pid => watch,
+        _ => {
+            let (watch, held) = sys::process::lifeline().doing(WATCH)?;
+            atfork::hold_until_the_end(held).doing(WATCH)?;
+            watch
+        }
+    };
+    let copy = watch.try_clone().doing(WATCH);
+    *made = Some((pid, watch));
+    Ok(ExitWatch::by(pid, copy?))
 }
 
 impl AsFd for ExitWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.handle.as_fd()
     }
 }
+
+const WATCH: &str = "get a handle on a process (pidfd_open, which Linux has since 5.3)";
 
 /// Who gets to know how a child ended.
 #[derive(Debug)]
@@ -102,7 +136,7 @@ pub struct Child {
 
 impl Child {
     pub(crate) fn ours(pid: u32, handle: Handle) -> Child {
-        Child { pid, watch: ExitWatch(handle), parent: Parent::Us, exit: Mutex::new(None) }
+        Child { pid, watch: ExitWatch::by(pid, handle), parent: Parent::Us, exit: Mutex::new(None) }
     }
 
     pub(super) fn of_server(pid: u32, watch: ExitWatch, serial: u64, statuses: Arc<Statuses>) -> Child {
@@ -127,7 +161,7 @@ impl Child {
         let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
         if exit.is_none() {
             *exit = match &self.parent {
-                Parent::Us => sys::process::reap(self.watch.as_fd()).doing("reap a child")?,
+                Parent::Us => sys::process::reap(self.watch.as_fd(), self.pid).doing("reap a child")?,
                 Parent::Server(serial, statuses) if self.watch.ended()? => Some(statuses.take(*serial)?),
                 Parent::Server(..) => None,
             };

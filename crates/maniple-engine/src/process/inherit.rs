@@ -1,8 +1,10 @@
 //! What a started child finds: which part it plays, and the handles that came with it.
 //!
 //! They are announced in one environment variable, `MANIPLE_INHERITED=<role>:<number>,<number>,…`, which [`inherited`]
-//! takes away before the program's own code can see it or pass it on to programs that it starts.
+//! takes away before the program's own code can see it or pass it on to programs that it starts. Behind a semicolon stands the number of a
+//! pipe's end that the process only holds, so that its parent sees its end: where the kernel gives no handles on processes.
 
+use super::atfork;
 use crate::sys;
 use crate::sys::Handle;
 use std::ffi::OsString;
@@ -30,7 +32,14 @@ pub fn inherited() -> Option<Inherited> {
     if sys::process::privileged() {
         return None;
     }
-    let (role, numbers) = parse(value.to_str()?)?;
+    let (value, held) = match value.to_str()?.split_once(';') {
+        Some((value, held)) => (value.to_owned(), Some(held.parse().ok().filter(|&n| n > 2)?)),
+        None => (value.to_str()?.to_owned(), None),
+    };
+    if let Some(held) = held {
+        atfork::hold_until_the_end(sys::process::claim(held)?).ok()?;
+    }
+    let (role, numbers) = parse(&value)?;
     let handles = numbers.into_iter().map(sys::process::claim).collect::<Option<Vec<_>>>()?;
     Some(Inherited { role, handles })
 }
@@ -41,9 +50,10 @@ fn parse(value: &str) -> Option<(String, Vec<RawFd>)> {
     Some((role.to_owned(), numbers.collect::<Option<_>>()?))
 }
 
-pub(super) fn announce(role: &str, handles: &[Handle]) -> OsString {
+pub(super) fn announce(role: &str, handles: &[Handle], held: Option<&Handle>) -> OsString {
     let numbers: Vec<String> = handles.iter().map(|h| h.as_raw_fd().to_string()).collect();
-    format!("{role}:{}", numbers.join(",")).into()
+    let held = held.map(|held| format!(";{}", held.as_raw_fd())).unwrap_or_default();
+    format!("{role}:{}{held}", numbers.join(",")).into()
 }
 
 #[cfg(test)]

@@ -126,14 +126,20 @@ impl Launch {
     /// The program cannot be run, or there are too many processes or descriptors.
     pub fn start(mut self) -> Result<Child> {
         // The child gets a handle under its own number, which must not be that of a standard stream.
-        for handle in &mut self.handles {
-            sys::process::above_stdio(handle).doing("move a handle out of the way of the standard streams")?;
-        }
+        let handles = std::mem::take(&mut self.handles).into_iter().map(sys::own::above_stdio);
+        self.handles =
+            handles.collect::<Result<_, _>>().doing("move a handle out of the way of the standard streams")?;
+        // Without handles on processes, a pipe's end that the child holds tells of its end.
+        let (watch, held) = match sys::process::has_handles() {
+            true => (None, None),
+            false => sys::process::lifeline().map(|(watch, held)| (Some(watch), Some(held))).doing("make a pipe")?,
+        };
         self.changes.push(match &self.role {
-            Some(role) => (inherit::VARIABLE.into(), Some(inherit::announce(role, &self.handles))),
+            Some(role) => (inherit::VARIABLE.into(), Some(inherit::announce(role, &self.handles, held.as_ref()))),
             None => (inherit::VARIABLE.into(), None),
         });
-        let (pid, handle) = sys::process::start(&self).doing("start a process")?;
+        self.handles.extend(held);
+        let (pid, handle) = sys::process::start(&self, watch).doing("start a process")?;
         Ok(Child::ours(pid, handle))
     }
 

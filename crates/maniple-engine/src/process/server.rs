@@ -179,7 +179,7 @@ impl Server {
                     let (Some(watch), Ok(pid)) = (watch.pop(), u32::try_from(pid)) else {
                         return Err(io::Error::new(io::ErrorKind::InvalidData, "no watch came with a forked child"));
                     };
-                    return Ok(Child::of_server(pid, ExitWatch::from_inherited(watch), serial, statuses.clone()));
+                    return Ok(Child::of_server(pid, ExitWatch::by(pid, watch), serial, statuses.clone()));
                 }
                 Some([REFUSED, s, error]) if s == serial as i64 => {
                     return Err(io::Error::from_raw_os_error(error as i32));

@@ -2,6 +2,7 @@
 
 use crate::error::{Doing, Result};
 use crate::sys::memory::Mapping;
+use crate::sys::own::Own;
 use crate::sys::{Handle, memory};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -9,7 +10,7 @@ use std::ptr::NonNull;
 /// `len` zeroed bytes of shared memory, mapped here, and the handle by which another process maps them. Neither needs the other.
 pub fn create_mapped(label: &str, len: usize) -> Result<(Mapping, Handle)> {
     let Segment { handle, mapping } = Segment::create(label, len)?;
-    Ok((mapping, handle))
+    Ok((mapping, handle.into_handle()))
 }
 
 /// The memory behind a handle that another process made; the handle is closed.
@@ -20,7 +21,7 @@ pub fn open_mapped(handle: Handle) -> Result<Mapping> {
 /// Shared memory that is mapped here and can be handed to another process.
 #[derive(Debug)]
 pub struct Segment {
-    handle: Handle,
+    handle: Own,
     mapping: Mapping,
 }
 
@@ -29,19 +30,24 @@ impl Segment {
     pub fn create(label: &str, len: usize) -> Result<Segment> {
         let handle = memory::create(label, len).doing("make shared memory")?;
         let mapping = Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
-        Ok(Segment { handle, mapping })
+        Ok(Segment { handle: Own::new(handle), mapping })
     }
 
     /// The memory behind a handle that another process made.
     pub fn open(handle: Handle) -> Result<Segment> {
         let len = memory::len(&handle).doing("measure shared memory")?;
         let mapping = Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
-        Ok(Segment { handle, mapping })
+        Ok(Segment { handle: Own::new(handle), mapping })
+    }
+
+    /// Whether it can be handed to another process: the program has not closed its handle.
+    pub fn is_there(&self) -> bool {
+        self.handle.is_there()
     }
 
     /// Gives up the mapping and keeps the handle.
     pub fn into_handle(self) -> Handle {
-        self.handle
+        self.handle.into_handle()
     }
 
     /// A second handle on it, for another process.

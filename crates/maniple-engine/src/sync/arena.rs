@@ -195,6 +195,11 @@ impl Arena {
         self.id
     }
 
+    /// Whether the handle can be sent: the program has not closed it.
+    pub fn can_be_sent(&self) -> bool {
+        self.segment.is_there()
+    }
+
     /// The handle to send to a process, which then calls [`Arena::open`].
     pub fn handle(&self) -> BorrowedFd<'_> {
         self.segment.as_fd()
@@ -237,7 +242,9 @@ impl Table {
     /// So many cells in a row that nobody else uses.
     fn cut(&mut self, cells: u32) -> Result<(Arc<Arena>, u32)> {
         // What a forked child inherits is its parent's to hand out.
-        self.current = self.current.take().filter(|current| current.since.since() != Since::Born);
+        // And what the program has closed cannot be sent to anybody.
+        let is_good = |current: &Current| current.since.since() != Since::Born && current.arena.can_be_sent();
+        self.current = self.current.take().filter(is_good);
         if let Some(current) = &mut self.current {
             if let Some(number) = current.reuse(cells) {
                 return Ok((current.arena.clone(), number));

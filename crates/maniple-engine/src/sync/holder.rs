@@ -7,7 +7,8 @@
 //! Numbers of another pid namespace mean other processes or none. The first process of an arena writes its namespace into it, and any
 //! other that finds itself elsewhere, when it opens the arena or first uses it after a fork, marks the arena *mixed* before it takes
 //! anything there. In a mixed arena nobody judges anybody dead, and an abandoned lock stays locked, as it does in the standard
-//! package. The same where `/proc` does not tell us who we are.
+//! package. The same where neither `/proc` nor the kernel (6.11 and later) tells us who we are, and for processes of several time
+//! namespaces where birth is a time.
 
 use super::word::lock::Holder;
 use crate::process::atfork;

@@ -57,6 +57,8 @@ pub enum Nap {
 pub struct Patience<'a> {
     deadline: Option<u64>,
     slice: Duration,
+    // When the present slice is over. Whatever ends a sleep early, signals above all, does not put that off.
+    slice_end: Option<u64>,
     interrupt: Interrupt<'a>,
 }
 
@@ -68,7 +70,7 @@ impl<'a> Patience<'a> {
             Limit::For(time) => Some(clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))),
             Limit::Never => None,
         };
-        Patience { deadline, slice: FIRST_SLICE, interrupt }
+        Patience { deadline, slice: FIRST_SLICE, slice_end: None, interrupt }
     }
 
     /// What is left of the time, but not less than `least`.
@@ -79,23 +81,28 @@ impl<'a> Patience<'a> {
 
     /// Sleeps while the low half of `word` is `expected`, a slice at most.
     pub fn nap(&mut self, word: &AtomicU64, expected: u32) -> Nap {
-        let left = self.deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())));
-        if left.is_some_and(|left| left.is_zero()) {
+        let now = clock::now();
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Nap::TimedOut;
         }
-        let time = left.map_or(self.slice, |left| left.min(self.slice));
-        let woken = futex::wait(low_half(word), expected, Some(time));
-        if woken == Woken::Rung {
+        let slice = self.slice;
+        let slice_end = *self.slice_end.get_or_insert_with(|| now + slice.as_nanos() as u64);
+        let until = self.deadline.map_or(slice_end, |deadline| deadline.min(slice_end));
+        if until > now {
+            let woken = futex::wait(low_half(word), expected, Some(Duration::from_nanos(until - now)));
+            if woken == Woken::Rung {
+                return Nap::Look;
+            }
+            if !(self.interrupt)() {
+                return Nap::Interrupted;
+            }
+        }
+        if clock::now() < slice_end {
             return Nap::Look;
         }
-        if !(self.interrupt)() {
-            return Nap::Interrupted;
-        }
-        if woken == Woken::TimedOut && time == self.slice {
-            self.slice = (self.slice * 2).min(LONGEST_SLICE);
-            return Nap::Slice;
-        }
-        Nap::Look
+        self.slice = (slice * 2).min(LONGEST_SLICE);
+        self.slice_end = None;
+        Nap::Slice
     }
 }
 

@@ -5,6 +5,7 @@
 //! | item | meaning |
 //! | --- | --- |
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
+//! | `own::{Own, File}` | a handle that knows what it was opened for, and leaves alone what is no longer that |
 //! | `named::{open, create, find, leads_to, unlink}` | shared memory under a name, for programs that ask for one |
 //! | `memory::{create, duplicate, close_on_exec, resize, release, read_at, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
@@ -16,9 +17,9 @@
 //! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
 //! | `wire::{Wire, MOST}` | a local line that carries small notes, each with up to so many handles, and shows when its other end is gone |
 //! | `ready::{wait, wait_for, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
-//! | `tap::{pair, redirect, drain}` | a worker's standard error, seen by the hub on its way to the hub's own |
+//! | `tap::{pair, redirect, drain, forward, forward_until_closed}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
-//! | `process` | children: start, wait, signal, lifeline, ending after the maker (see [`crate::process`]) |
+//! | `process` | children: start, wait (by handles on them where the system has such), signal, lifeline, ending after the maker (see [`crate::process`]) |
 //! | `is_shortage` | whether an error says that something ran out which may be there again later |
 //! | `most_handles` | how many descriptors this process may have |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |

@@ -10,7 +10,7 @@ use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Chore, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
-use maniple_engine::sys::{Handle, is_shortage, memory};
+use maniple_engine::sys::{Handle, is_shortage, memory, tap};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
@@ -93,7 +93,11 @@ impl Shared {
                     self.deliver(worker);
                     self.crew().children.remove(&worker);
                     self.crew().relays.remove(&worker);
-                    self.hub.exited(worker, exit);
+                    if let Some(late) = self.hub.exited(worker, exit) {
+                        // A program that a task has started would be killed for writing to a closed pipe.
+                        let read = move || tap::forward_until_closed(late.as_fd());
+                        let _ = std::thread::Builder::new().name("maniple-late-output".into()).spawn(read);
+                    }
                 }
                 Chore::Heard(worker) => self.deliver(worker),
                 Chore::Completed(_) | Chore::Idle => {}

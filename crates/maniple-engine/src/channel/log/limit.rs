@@ -41,7 +41,7 @@ impl Log {
             }
             // A reader may be killed before it calls.
             let woken = futex::wait(&calls.room, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
-            if woken == Woken::Signal && interrupted() {
+            if woken != Woken::Rung && interrupted() {
                 return Err(Error::Interrupted);
             }
         }

@@ -39,7 +39,8 @@ impl Log {
             if self.has_news() {
                 return Ok(true);
             }
-            if woken == Woken::Signal && interrupted() {
+            // Also where the time was up: a signal that came just before the sleep does not end it.
+            if woken != Woken::Rung && interrupted() {
                 return Err(Error::Interrupted);
             }
         }
@@ -124,13 +125,14 @@ impl Log {
                 return Ok(false);
             }
             let woken = futex::wait(&header.calls.done, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
-            if woken == Woken::Signal && interrupted() {
+            if woken == Woken::Rung {
+                continue;
+            }
+            if interrupted() {
                 return Err(Error::Interrupted);
             }
-            if woken == Woken::TimedOut {
-                // A writer may have been killed after it counted its message and before it published it.
-                drop(hold_writers(header, None)?);
-            }
+            // A writer may have been killed after it counted its message and before it published it.
+            drop(hold_writers(header, None)?);
         }
     }
 }

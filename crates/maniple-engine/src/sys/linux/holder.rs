@@ -1,10 +1,14 @@
 //! Which process holds something, in words that another process can check.
 //!
-//! A process number alone is used again. With the time at which its process began (in the kernel's ticks since boot, as
-//! `/proc/<pid>/stat` tells) it means one process, for as long as those ticks take to go round in 32 bits (497 days at 100 Hz). Numbers
-//! mean something only within one pid namespace, so that is named, too.
+//! A process number alone is used again. With its *birth* it means one process. That is, where the kernel has it (6.9), the number of its
+//! pidfd's file, which is never used again; elsewhere the time at which the process began (in the kernel's ticks since boot, as
+//! `/proc/<pid>/stat` tells), which a process in another time namespace reads differently. The lowest bit says which of the two it is.
+//!
+//! Numbers mean something only within one pid namespace, and times only within one time namespace, so those are named, too: the *space*.
 
-use std::os::fd::AsFd;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -13,10 +17,25 @@ use std::time::Duration;
 pub struct Identity {
     /// Its number; below 2³⁰ (the kernel's own limit is 2²²).
     pub pid: u32,
-    /// When it began, modulo 2³²; 0 where that cannot be found out.
+    /// Its birth; 0 where that cannot be found out.
     pub born: u32,
-    /// Where its number is valid; 0 where that cannot be found out, and then nobody's death can be told from here.
+    /// Where its number and birth are valid; 0 where that cannot be found out, and then nobody's death can be told from here.
     pub space: u64,
+}
+
+/// Births of the two kinds.
+mod birth {
+    pub fn by_file(inode: u64) -> u32 {
+        (inode as u32) << 1 | 1
+    }
+
+    pub fn by_time(ticks: u64) -> u32 {
+        ((ticks as u32) << 1).max(2)
+    }
+
+    pub fn is_by_file(born: u32) -> bool {
+        born & 1 != 0
+    }
 }
 
 /// This process's. Reads files: to be kept by the caller, and asked for again after a fork.
@@ -24,34 +43,99 @@ pub fn identity() -> Identity {
     let pid = super::process_id();
     // A `/proc` that belongs to another namespace shows our numbers' owners under other numbers.
     let proc_is_ours = std::fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == pid.to_string().as_str());
-    let space = if proc_is_ours { std::fs::metadata("/proc/self/ns/pid").map_or(0, |found| found.ino()) } else { 0 };
-    Identity { pid, born: if space == 0 { 0 } else { born(pid).unwrap_or(0) }, space }
+    let named = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map_or(0, |found| found.ino());
+    let me = open(pid).ok();
+    if let Some((me, inode)) = me.as_ref().and_then(|me| Some((me, unique_file(me.as_fd())?))) {
+        let space = if proc_is_ours { named("pid") } else { namespace(me.as_fd()) };
+        return Identity {
+            pid,
+            born: birth::by_file(inode),
+            space: space << 1 & !(1 << 63) | u64::from(space != 0) << 63,
+        };
+    }
+    let space = if proc_is_ours { named("pid") } else { 0 };
+    if space == 0 {
+        return Identity { pid, born: 0, space };
+    }
+    // Before Linux 5.6 there are no time namespaces, and all times are one's.
+    let space = space << 1 ^ named("time").rotate_left(32) | 1;
+    Identity { pid, born: begun(pid).unwrap_or(0), space }
 }
 
-/// When process `pid` began: field 22 of its `stat`, counted from behind the name, which may contain anything.
-fn born(pid: u32) -> Option<u32> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let behind = stat.iter().rposition(|&byte| byte == b')')?;
-    let text = std::str::from_utf8(stat.get(behind + 2..)?).ok()?;
-    let ticks: u64 = text.split(' ').nth(19)?.parse().ok()?;
-    Some((ticks as u32).max(1))
+fn open(pid: u32) -> Result<OwnedFd, Errno> {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    rustix::process::pidfd_open(number, PidfdFlags::empty())
+}
+
+/// The number of a pidfd's file, where each process has one of its own.
+fn unique_file(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    /// `PID_FS_MAGIC` of `linux/magic.h`.
+    const PID_FS: u64 = 0x5049_4446;
+    (rustix::fs::fstatfs(pidfd).ok()?.f_type as u64 == PID_FS).then_some(())?;
+    Some(rustix::fs::fstat(pidfd).ok()?.st_ino)
+}
+
+/// The number of a process's pid namespace, from the kernel (6.11 and later); 0: it does not tell.
+#[allow(unsafe_code)]
+fn namespace(pidfd: BorrowedFd<'_>) -> u64 {
+    /// `PIDFD_GET_PID_NAMESPACE` of `linux/pidfd.h`.
+    const GET_PID_NAMESPACE: libc::c_ulong = 0xFF << 8 | 5;
+    // SAFETY: the request takes no argument; what it gives is a new descriptor, which nobody else owns.
+    let found = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_PID_NAMESPACE as _, 0) };
+    if found < 0 {
+        return 0;
+    }
+    // SAFETY: as above.
+    let found = unsafe { OwnedFd::from_raw_fd(found) };
+    rustix::fs::fstat(&found).map_or(0, |found| found.st_ino)
+}
+
+/// What `/proc` tells of a process: its state, and its birth by the time at which it began.
+fn told(pid: u32) -> std::io::Result<Option<(u8, u32)>> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
+    // From behind the name, which may contain anything: the state, and 19 fields later (it is the 22nd) the time.
+    let fields = || {
+        let behind = stat.iter().rposition(|&byte| byte == b')')?;
+        let mut fields = std::str::from_utf8(stat.get(behind + 2..)?).ok()?.split(' ');
+        let state = *fields.next()?.as_bytes().first()?;
+        Some((state, birth::by_time(fields.nth(18)?.parse().ok()?)))
+    };
+    Ok(fields())
+}
+
+fn begun(pid: u32) -> Option<u32> {
+    told(pid).ok().flatten().map(|(_, born)| born)
 }
 
 /// Whether the process of this number and birth has certainly ended, reaped or not. To be asked only by a process whose
 /// identity names the same space.
 pub fn is_gone(pid: u32, born_at: u32) -> bool {
-    use rustix::io::Errno;
-    let Some(number) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return false };
-    match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()) {
+    let handle = match open(pid) {
         // Nobody has the number, or it is by now the number of a thread.
-        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => true,
-        // A system without pidfds, a sandbox, no descriptor left: nothing can be said.
-        Err(_) => false,
-        Ok(handle) => {
-            let mut interest = [super::ready::Interest::new(handle.as_fd())];
-            let ended = super::ready::wait(&mut interest, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0);
-            ended || (born_at != 0 && born(pid).is_some_and(|found| found != born_at))
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return true,
+        // No descriptor left: nothing can be said now.
+        Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return false,
+        // A system without pidfds, or a sandbox.
+        Err(_) => return is_gone_by_name(pid, born_at),
+        Ok(handle) => handle,
+    };
+    let mut interest = [super::ready::Interest::new(handle.as_fd())];
+    if super::ready::wait(&mut interest, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0) {
+        return true;
+    }
+    let found = if birth::is_by_file(born_at) { unique_file(handle.as_fd()).map(birth::by_file) } else { begun(pid) };
+    born_at != 0 && found.is_some_and(|found| found != born_at)
+}
+
+fn is_gone_by_name(pid: u32, born_at: u32) -> bool {
+    match told(pid) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && super::process_id() != pid => {
+            // Not where there is no `/proc` at all, nor a process under this number.
+            std::path::Path::new("/proc/self/stat").exists()
         }
+        Err(_) | Ok(None) => false,
+        Ok(Some((b'Z' | b'X' | b'x', _))) => true,
+        Ok(Some((_, born))) => !birth::is_by_file(born_at) && born_at != 0 && born != born_at,
     }
 }
 
@@ -81,11 +165,28 @@ mod tests {
         match fork() {
             Forked::Child => leave(0),
             Forked::Parent(child) => {
-                let at = born(child.pid()).unwrap_or(0);
+                let at = begun(child.pid()).unwrap_or(0);
                 assert!(child.watch().wait(Some(Duration::from_secs(30))).unwrap());
                 assert!(is_gone(child.pid(), at));
                 child.wait().unwrap();
                 assert!(is_gone(child.pid(), at));
+            }
+        }
+    }
+
+    #[test]
+    fn processes_are_told_apart_without_handles_on_them() {
+        let me = identity();
+        let begun = begun(me.pid).unwrap();
+        assert!(!is_gone_by_name(me.pid, begun) && !is_gone_by_name(me.pid, me.born));
+        assert!(is_gone_by_name(me.pid, begun.wrapping_add(2)));
+        match fork() {
+            Forked::Child => leave(0),
+            Forked::Parent(child) => {
+                assert!(child.watch().wait(Some(Duration::from_secs(30))).unwrap());
+                assert!(is_gone_by_name(child.pid(), 0));
+                child.wait().unwrap();
+                assert!(is_gone_by_name(child.pid(), 0));
             }
         }
     }

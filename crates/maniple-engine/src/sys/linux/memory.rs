@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 pub fn create(label: &str, len: usize) -> io::Result<Handle> {
     let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC)?;
     rustix::fs::ftruncate(&fd, len as u64)?;
-    Ok(fd)
+    super::own::above_stdio(fd)
 }
 
 /// What is said where no memory is left.

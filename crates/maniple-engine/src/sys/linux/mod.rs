@@ -7,6 +7,7 @@ pub mod holder;
 pub mod memory;
 pub mod mutex;
 pub mod named;
+pub mod own;
 pub mod process;
 pub mod ready;
 pub mod socket;

@@ -4,6 +4,7 @@
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The lock. Lies in shared memory; any process that maps it can take it.
@@ -52,16 +53,29 @@ impl Mutex {
         self.found(unsafe { libc::pthread_mutex_trylock(self.0.get()) })
     }
 
-    /// Takes the lock, waiting for it at most so long (by the wall clock, which may be set: ask again where it matters).
+    /// Takes the lock, waiting for it at most so long.
     pub fn lock_within(&self, limit: Duration) -> io::Result<Found> {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let Some(lock) = clock_lock() else { return self.try_until(limit) };
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let nanos = now.tv_nsec as u64 + u64::from(limit.subsec_nanos());
         // SAFETY: all zeros is a timespec.
         let mut until: libc::timespec = unsafe { std::mem::zeroed() };
         until.tv_sec = (now.tv_sec as u64 + limit.as_secs() + nanos / 1_000_000_000) as libc::time_t;
         until.tv_nsec = (nanos % 1_000_000_000) as _;
         // SAFETY: as above; `until` outlives the call.
-        self.found(unsafe { libc::pthread_mutex_timedlock(self.0.get(), &raw const until) })
+        self.found(unsafe { lock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const until) })
+    }
+
+    /// The same where the C library waits by the wall clock only, which may be set meanwhile.
+    fn try_until(&self, limit: Duration) -> io::Result<Found> {
+        let until = std::time::Instant::now() + limit;
+        loop {
+            let found = self.try_lock()?;
+            if found != Found::Taken || std::time::Instant::now() >= until {
+                return Ok(found);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn found(&self, code: i32) -> io::Result<Found> {
@@ -85,6 +99,19 @@ impl Mutex {
         // SAFETY: as the caller promises.
         unsafe { libc::pthread_mutex_unlock(self.0.get()) };
     }
+}
+
+type ClockLock = unsafe extern "C" fn(*mut libc::pthread_mutex_t, libc::clockid_t, *const libc::timespec) -> i32;
+
+/// `pthread_mutex_clocklock`, which glibc has since 2.30 and musl has not.
+fn clock_lock() -> Option<ClockLock> {
+    static FOUND: OnceLock<Option<ClockLock>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        // SAFETY: looks a name up.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_mutex_clocklock".as_ptr()) };
+        // SAFETY: a function of this name has this signature (POSIX 2024).
+        (!found.is_null()).then(|| unsafe { std::mem::transmute::<*mut libc::c_void, ClockLock>(found) })
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::Handle;
+use super::own::{above_stdio, both_above_stdio};
 use crate::process::{Child, Exit, Launch, Stdio};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::ffi::{CString, OsStr, OsString};
@@ -11,6 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
+use std::sync::OnceLock;
 
 pub mod image;
 pub mod maker;
@@ -141,8 +143,24 @@ impl Drop for Attributes {
     }
 }
 
-/// Starts what `launch` says: the child's number and a handle on it.
-pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
+/// Whether the kernel gives handles on processes. Linux does so since 5.3; sandboxes may refuse it.
+pub fn has_handles() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let refused = matches!(
+            rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()),
+            Err(rustix::io::Errno::NOSYS
+                | rustix::io::Errno::PERM
+                | rustix::io::Errno::ACCESS
+                | rustix::io::Errno::INVAL)
+        );
+        !refused
+    })
+}
+
+/// Starts what `launch` says: the child's number and a handle on it, which is `watch` where there is one: something that is readable
+/// from the child's end on.
+pub fn start(launch: &Launch, watch: Option<Handle>) -> io::Result<(u32, Handle)> {
     let program = c_string(launch.program.clone().unwrap_or_else(this_program).into_os_string())?;
     let arguments = launch.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
     let environment = launch.environment().into_iter().map(|(mut name, value)| {
@@ -158,6 +176,8 @@ pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
     let mut plan = Plan::new()?;
     for (to, stdio) in (0..).zip(&launch.stdio) {
         match stdio {
+            // Where there is none, or one that does not go along, what the child opens first must not take its place.
+            Stdio::Inherit if !goes_along(to) => plan.give_nothing(to)?,
             Stdio::Inherit => {}
             Stdio::Null => plan.give_nothing(to)?,
             Stdio::Handle(handle) => plan.give(handle.as_raw_fd(), to)?,
@@ -182,28 +202,67 @@ pub fn start(launch: &Launch) -> io::Result<(u32, Handle)> {
             pointers(&environment).as_ptr(),
         )
     })?;
-    let pid = pid as u32;
-    // Its number cannot have passed to another process: that takes a wait for it, which comes later.
-    Ok((pid, open(pid)?))
+    watch.map_or_else(|| watched(pid as u32), |watch| Ok((pid as u32, watch)))
 }
 
-/// A handle on process `pid`.
+/// Whether a descriptor is open and is not closed in programs that are started.
+fn goes_along(number: RawFd) -> bool {
+    // SAFETY: asks for flags of a number; changes nothing.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags != -1 && flags & libc::FD_CLOEXEC == 0
+}
+
+/// Our new child with a handle on it. Its number has not passed to another process yet: that takes a wait for it, which comes later, or
+/// that this process ignores SIGCHLD, and then all numbers would have to be given out once.
+fn watched(pid: u32) -> io::Result<(u32, Handle)> {
+    match open(pid) {
+        Ok(handle) => Ok((pid, handle)),
+        Err(error) => {
+            // Nobody could ever wait for it.
+            // SAFETY: no pointers but that to the status, which lives. The child is not reaped, so the number is its own.
+            unsafe {
+                libc::kill(pid as i32, libc::SIGKILL);
+                libc::waitpid(pid as i32, &mut 0, 0);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A handle on process `pid`: readable from its end on.
 pub fn open(pid: u32) -> io::Result<Handle> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        // It has ended and was reaped, by the kernel where SIGCHLD is ignored. A pipe without a writer says as much.
+        Err(rustix::io::Errno::SRCH) => Ok(lifeline()?.0),
+        other => above_stdio(other?),
+    }
 }
 
-/// Sends a signal; a process that has ended is left in peace.
-pub fn signal(handle: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+/// Sends a signal; a process that has ended is left in peace. Where the handle is no handle on a process, or the system refuses to
+/// signal by such, it goes by the number (0: not known), which has to be that of a child that is not reaped.
+pub fn signal(handle: BorrowedFd<'_>, pid: u32, number: i32) -> io::Result<()> {
     let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
-    match rustix::process::pidfd_send_signal(handle, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(e) => Err(e.into()),
+    let error = match rustix::process::pidfd_send_signal(handle, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => error,
+    };
+    if pid == 0 || hung_up(handle)? {
+        return if pid == 0 { Err(error.into()) } else { Ok(()) };
+    }
+    // SAFETY: no pointers.
+    match unsafe { libc::kill(pid as i32, number) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            gone if gone.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            refused => Err(refused),
+        },
     }
 }
 
 /// How our child ended, if it has.
-pub fn reap(handle: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
+pub fn reap(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> {
+    use rustix::io::Errno;
     loop {
         match rustix::process::waitid(WaitId::PidFd(handle), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Ok(None) => return Ok(None),
@@ -211,11 +270,71 @@ pub fn reap(handle: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
                 let signal = status.terminating_signal().map(Exit::Signal);
                 return Ok(Some(status.exit_status().map(Exit::Code).or(signal).unwrap_or(Exit::Unknown)));
             }
-            Err(rustix::io::Errno::CHILD) => return Ok(Some(Exit::Unknown)),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::CHILD) => return Ok(Some(exit_told(handle).unwrap_or(Exit::Unknown))),
+            Err(Errno::INTR) => {}
+            // The handle is no pidfd; the kernel is older than 5.4; a sandbox refuses the call.
+            Err(Errno::BADF | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => {
+                return reap_by_number(handle, pid);
+            }
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+fn reap_by_number(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> {
+    /// A process closes its descriptors a moment before it can be waited for.
+    const MOMENT: std::time::Duration = std::time::Duration::from_millis(200);
+    let mut status = 0;
+    let mut since = None;
+    loop {
+        // SAFETY: the pointer is to a live value.
+        match unsafe { libc::waitpid(pid as i32, &mut status, libc::WNOHANG) } {
+            0 => {
+                let since = *since.get_or_insert_with(std::time::Instant::now);
+                if since.elapsed() > MOMENT || !hung_up(handle)? {
+                    return Ok(None);
+                }
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
+            -1 => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Some(Exit::Unknown)),
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+            _ if libc::WIFSIGNALED(status) => return Ok(Some(Exit::Signal(libc::WTERMSIG(status)))),
+            _ => return Ok(Some(Exit::Code(libc::WEXITSTATUS(status)))),
+        }
+    }
+}
+
+/// How a process ended that somebody else has reaped, where the kernel still knows (6.15 and later).
+pub fn exit_told(handle: BorrowedFd<'_>) -> Option<Exit> {
+    /// `struct pidfd_info` of `linux/pidfd.h`, in its first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        control_group: u64,
+        numbers: [u32; 11],
+        exit_code: i32,
+    }
+    /// `PIDFD_INFO_EXIT`.
+    const EXIT: u64 = 1 << 3;
+    /// `PIDFD_GET_INFO`: read and write, the size of the structure, number 11 of 0xFF.
+    const GET_INFO: libc::c_ulong = 3 << 30 | (size_of::<Info>() as libc::c_ulong) << 16 | 0xFF << 8 | 11;
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // SAFETY: the kernel reads and writes as many bytes as the request's number says, which is the structure's size.
+    let failed = unsafe { libc::ioctl(handle.as_raw_fd(), GET_INFO as _, &mut info) } != 0;
+    if failed || info.mask & EXIT == 0 {
+        return None;
+    }
+    // As `waitpid` gives it.
+    let status = info.exit_code;
+    Some(if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    })
 }
 
 /// Which side of a fork this is.
@@ -228,11 +347,22 @@ pub enum Forked {
 
 /// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
 pub fn fork() -> io::Result<Forked> {
+    use crate::process::atfork;
+    // The child holds the other end for as long as it lives, and its own children do not.
+    let mut ends = if has_handles() { None } else { Some(lifeline()?) };
     // SAFETY: the child goes on with a copy of everything; that no lock is held by another thread is the caller's care.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Forked::Child),
-        pid => Ok(Forked::Parent(Child::ours(pid as u32, open(pid as u32)?))),
+        0 => {
+            if let Some((_, held)) = ends.take() {
+                atfork::hold_until_the_end(held)?;
+            }
+            Ok(Forked::Child)
+        }
+        pid => match ends {
+            Some((watch, _)) => Ok(Forked::Parent(Child::ours(pid as u32, watch))),
+            None => watched(pid as u32).map(|(pid, handle)| Forked::Parent(Child::ours(pid, handle))),
+        },
     }
 }
 
@@ -250,7 +380,7 @@ pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "
 
 /// Closes a descriptor by its number. Async-signal-safe.
 pub fn close_number(fd: RawFd) {
-    // SAFETY: only the fork table calls this, with a number that it took out of a slot: whoever takes it closes it.
+    // SAFETY: whoever calls this owns the number: the fork table took it out of a slot, an `Own` or the like has seen whose it is.
     unsafe { libc::close(fd) };
 }
 
@@ -266,14 +396,6 @@ pub fn claim(number: RawFd) -> Option<Handle> {
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
     // SAFETY: the parent opened it for this process, and the announcement that names it was taken away: nobody else owns it.
     Some(unsafe { Handle::from_raw_fd(number) })
-}
-
-/// Gives `handle` another number if it has a standard stream's.
-pub fn above_stdio(handle: &mut Handle) -> io::Result<()> {
-    if handle.as_raw_fd() <= 2 {
-        *handle = rustix::io::fcntl_dupfd_cloexec(&*handle, 3)?;
-    }
-    Ok(())
 }
 
 /// Takes a variable out of the environment. For a process with one thread.
@@ -360,7 +482,7 @@ pub fn take_name() {
 
 /// A pipe for a lifeline: the worker's end and the hub's.
 pub fn lifeline() -> io::Result<(Handle, Handle)> {
-    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+    both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
 /// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can hold up.

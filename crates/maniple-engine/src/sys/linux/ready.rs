@@ -1,6 +1,7 @@
 //! Waiting for any of several handles, and for a kick by another thread.
 
 use super::Handle;
+use super::own::{Own, above_stdio};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -46,9 +47,11 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
     Ok(n)
 }
 
-/// Waits until one is ready. False: a signal handler ran.
+/// Waits until one is ready. False: a signal handler may have run. (One that runs just before the wait begins does not end it, so it ends
+/// now and then by itself.)
 pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
-    match rustix::event::poll(&mut [interest.0], None) {
+    const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    match rustix::event::poll(&mut [interest.0], Some(&LOOK_UP)) {
         Ok(n) => Ok(n > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(e) => Err(e.into()),
@@ -57,17 +60,18 @@ pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
 
 /// Wakes a thread of this process out of [`wait`].
 #[derive(Debug)]
-pub struct Kick(Handle);
+pub struct Kick(Own);
 
 impl Kick {
     /// A new, quiet one.
     pub fn new() -> io::Result<Kick> {
-        Ok(Kick(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        let made = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Kick(Own::new(above_stdio(made)?)))
     }
 
     /// One that came from another process: then it is that process's threads too that it wakes.
     pub fn from_handle(handle: Handle) -> Kick {
-        Kick(handle)
+        Kick(Own::new(handle))
     }
 
     /// Makes it ready, until the next [`Kick::clear`].

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::Handle;
+use super::own::both_above_stdio;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -65,7 +66,7 @@ pub fn shut(fd: BorrowedFd<'_>, incoming: bool) -> io::Result<()> {
 
 /// Two connected ends for messages in both directions.
 pub fn pair() -> io::Result<(Handle, Handle)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+    both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Appends at most `len` bytes to `bytes`. Gives how many; 0 at the end of the stream.
@@ -165,7 +166,7 @@ fn receive_with(
 
 /// Two connected ends for *packets*: each some bytes and some handles, which come as one or not at all.
 pub fn packet_pair() -> io::Result<(Handle, Handle)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends a packet, if there is room for it; gives whether there was. Goes on after signal handlers.

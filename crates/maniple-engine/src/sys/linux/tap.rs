@@ -2,20 +2,21 @@
 //! error that tells of its death, and native code writes it to descriptor 2 without asking anybody.
 
 use super::Handle;
+use super::own::both_above_stdio;
 use rustix::pipe::PipeFlags;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// The hub's end (never blocks) and the worker's end.
 pub fn pair() -> io::Result<(Handle, Handle)> {
-    let (hub, worker) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (hub, worker) = both_above_stdio(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)?;
     rustix::io::ioctl_fionbio(&hub, true)?;
     Ok((hub, worker))
 }
 
 /// The two ends of a pipe for records: neither blocks, and what is written in one go of at most [`RECORD`] bytes stays in one piece.
 pub fn records() -> io::Result<(Handle, Handle)> {
-    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let (reader, writer) = both_above_stdio(rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)?;
     // More than it is given by default; refused to a user who has many pipes, who then does with less.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
     Ok((reader, writer))
@@ -58,6 +59,18 @@ pub fn forward(mut bytes: &[u8]) {
             Ok(n) if n > 0 => bytes = &bytes[n..],
             Err(rustix::io::Errno::INTR) => {}
             _ => return,
+        }
+    }
+}
+
+/// [`drain`]s and [`forward`]s until all who can write have closed their end.
+pub fn forward_until_closed(handle: BorrowedFd<'_>) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match drain(handle, &mut buffer) {
+            Ok(Some(0)) => drop(super::ready::wait_for(super::ready::Interest::new(handle))),
+            Ok(Some(n)) => forward(&buffer[..n]),
+            Ok(None) | Err(_) => return,
         }
     }
 }

@@ -42,6 +42,7 @@ impl Wire {
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             None,
         )?;
+        let (a, b) = super::own::both_above_stdio((a, b))?;
         note_number(&b);
         Ok((Wire(a), Wire(b)))
     }

@@ -124,11 +124,18 @@ fn consider() {
     unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 }
 
-/// Whether a process has not ended; false where the system cannot say.
+/// Whether a process has not ended.
 fn runs(process: i32) -> bool {
     // SAFETY: no pointers; gives a descriptor, closed below.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
-    let Ok(pidfd @ 0..) = i32::try_from(pidfd) else { return false };
+    let Ok(pidfd @ 0..) = i32::try_from(pidfd) else {
+        // It has ended; or the system has no such handles to give. Then a parent that is still ours runs, and so does, as far as can be
+        // told, whatever has the number.
+        // SAFETY: no pointers.
+        return unsafe {
+            libc::getppid() == process || (*libc::__errno_location() != libc::ESRCH && libc::kill(process, 0) == 0)
+        };
+    };
     let mut look = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
     // SAFETY: one structure, which lives for the call; and a descriptor of our own.
     unsafe {

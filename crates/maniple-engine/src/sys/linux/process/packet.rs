@@ -1,6 +1,7 @@
 //! A local socket that carries whole packets with handles beside them; its calls wait.
 
 use super::Handle;
+use crate::sys::own::both_above_stdio;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -15,7 +16,7 @@ pub const MOST_HANDLES: usize = 253;
 
 /// A new socket's two ends.
 pub fn pair() -> io::Result<(Handle, Handle)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends one packet.

@@ -1,0 +1,155 @@
+//! Descriptors that are ours, and stay so.
+//!
+//! A descriptor is a number, and a program may take numbers away from whoever holds them: one that becomes a daemon closes all that are
+//! open, and the files that it opens next get the same numbers. So what is held for long knows which file it is, by device and inode,
+//! and leaves alone what is no longer that. (All event descriptors are one file to the kernel, so one is not told from another.)
+
+use super::Handle;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+/// Which file a descriptor leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    device: u64,
+    inode: u64,
+}
+
+impl File {
+    /// The file behind a descriptor. `None`: it is not open.
+    pub fn of(fd: BorrowedFd<'_>) -> Option<File> {
+        let found = rustix::fs::fstat(fd).ok()?;
+        Some(File { device: found.st_dev, inode: found.st_ino })
+    }
+
+    /// The file behind a number. `None`: it is not open.
+    pub fn at(number: RawFd) -> Option<File> {
+        // SAFETY: the kernel is asked about the number, which it refuses where it is not open.
+        #[allow(unsafe_code)]
+        (number >= 0).then(|| unsafe { BorrowedFd::borrow_raw(number) }).and_then(File::of)
+    }
+
+    /// Both in one number, for a table that signal handlers read.
+    pub fn mixed(self) -> u64 {
+        self.device.rotate_left(48) ^ self.inode
+    }
+}
+
+/// An owned descriptor that closes only what it was opened for.
+#[derive(Debug)]
+pub struct Own {
+    handle: ManuallyDrop<Handle>,
+    file: Option<File>,
+}
+
+impl Own {
+    /// Takes over a handle that was opened just now.
+    pub fn new(handle: Handle) -> Own {
+        let file = File::of(handle.as_fd());
+        Own { handle: ManuallyDrop::new(handle), file }
+    }
+
+    /// Whether the number still leads to the file that it was opened for.
+    pub fn is_there(&self) -> bool {
+        self.file.is_some() && self.file == File::of(self.handle.as_fd())
+    }
+
+    /// The handle, to be given away.
+    pub fn into_handle(self) -> Handle {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the handle is taken out of it once.
+        #[allow(unsafe_code)]
+        unsafe {
+            ManuallyDrop::take(&mut this.handle)
+        }
+    }
+}
+
+impl Deref for Own {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl AsFd for Own {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if self.is_there() {
+            super::process::close_number(self.handle.as_raw_fd());
+        }
+    }
+}
+
+/// The same file under a number above those of the standard streams, which a program may close and use anew, as may its children.
+pub fn above_stdio(handle: Handle) -> io::Result<Handle> {
+    if handle.as_raw_fd() > 2 { Ok(handle) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&handle, 3)?) }
+}
+
+/// [`above_stdio`] of two.
+pub fn both_above_stdio((one, two): (Handle, Handle)) -> io::Result<(Handle, Handle)> {
+    Ok((above_stdio(one)?, above_stdio(two)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memory;
+    use crate::sys::process::is_open;
+    use crate::sys::process::tests::in_forked_child;
+
+    #[test]
+    fn what_has_become_another_file_is_left_open() {
+        // In a child, where no other thread opens anything.
+        let code = in_forked_child(|| {
+            let own = Own::new(memory::create("one", 1).unwrap());
+            let number = own.as_fd().as_raw_fd();
+            crate::sys::process::close_number(number);
+            assert!(!own.is_there());
+            let other = memory::create("two", 1).unwrap();
+            assert_eq!(other.as_raw_fd(), number);
+            drop(own);
+            i32::from(!is_open(number))
+        });
+        assert_eq!(code, 0);
+    }
+
+    #[test]
+    fn what_is_still_the_file_is_closed() {
+        let code = in_forked_child(|| {
+            let own = Own::new(memory::create("one", 1).unwrap());
+            let number = own.as_fd().as_raw_fd();
+            assert!(own.is_there());
+            drop(own);
+            i32::from(is_open(number))
+        });
+        assert_eq!(code, 0);
+    }
+
+    #[test]
+    fn nothing_is_made_under_the_numbers_of_the_standard_streams() {
+        let code = in_forked_child(|| {
+            for number in 0..3 {
+                crate::sys::process::close_number(number);
+            }
+            let mut made =
+                vec![memory::create("one", 1).unwrap(), crate::sys::process::open(std::process::id()).unwrap()];
+            made.extend(<[Handle; 2]>::from(crate::sys::tap::pair().unwrap()));
+            made.extend(<[Handle; 2]>::from(crate::sys::process::lifeline().unwrap()));
+            made.extend(<[Handle; 2]>::from(crate::sys::stream::pair().unwrap()));
+            made.extend(<[Handle; 2]>::from(crate::sys::stream::packet_pair().unwrap()));
+            let (one, two) = crate::sys::wire::Wire::pair().unwrap();
+            made.extend([one.into_handle(), two.into_handle()]);
+            i32::from(made.iter().any(|handle| handle.as_raw_fd() <= 2))
+        });
+        assert_eq!(code, 0);
+    }
+}

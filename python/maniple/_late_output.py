@@ -1,0 +1,134 @@
+"""Standard error of programs that outlive the worker that started them.
+
+A worker's standard error is a pipe that the pool reads, and what the worker starts inherits it.  When the worker has ended, whatever
+still writes there is not to be killed for it, nor to wait for ever: the pipe is read until its last writer has closed it, by a thread
+that all pools share, and after this process's end by a small program.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import sys
+import threading
+from signal import SIGHUP, SIGINT, SIGQUIT
+
+from . import util
+from ._descriptors import Mark, close_own, mark, pipe
+
+__all__ = ["forward"]
+
+# What the program does that goes on when this process has ended.  Its arguments are the pipes.
+_GO_ON = """
+import os, select, sys
+pipes = set(map(int, sys.argv[1:]))
+poller = select.poll()
+for pipe in pipes: poller.register(pipe, select.POLLIN)
+while pipes:
+    for pipe, _ in poller.poll():
+        try: data = os.read(pipe, 65536)
+        except BlockingIOError: continue
+        except OSError: data = b""
+        try:
+            while data: data = data[os.write(2, data):] or None
+        except OSError: data = None
+        if data == b"":
+            poller.unregister(pipe)
+            pipes.discard(pipe)
+"""
+
+
+class _Forwarder:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pipes: dict[int, Mark] = {}
+        # While there is a thread: what makes it look again.
+        self._wake_r = self._wake_w = -1
+        self._thread: threading.Thread | None = None
+        atexit.register(self._leave_to_program)
+
+    def add(self, fd: int) -> None:
+        with self._lock:
+            self._pipes[fd] = mark(fd)
+            if self._thread is None:
+                self._wake_r, self._wake_w = pipe()
+                self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
+                self._thread.start()
+            else:
+                os.write(self._wake_w, b"!")
+
+    def _run(self) -> None:
+        while True:
+            poller = select.poll()
+            poller.register(self._wake_r, select.POLLIN)
+            with self._lock:
+                if not self._pipes:
+                    self._thread = None
+                    util.close_fds(self._wake_r, self._wake_w)
+                    return
+                for fd in self._pipes:
+                    poller.register(fd, select.POLLIN)
+            for fd, _ in poller.poll():
+                if fd == self._wake_r:
+                    os.read(fd, 512)
+                elif not _pass_on(fd):
+                    with self._lock:
+                        close_own(fd, self._pipes.pop(fd, None))
+
+    def _leave_to_program(self) -> None:
+        with self._lock:
+            pipes = [fd for fd, file in self._pipes.items() if mark(fd) == file]
+            if not pipes or getattr(sys, "frozen", False):
+                return
+            from . import _launch, spawn
+
+            argv: list[str | bytes] = [spawn._interpreter(), "-I", "-S", "-c", _GO_ON, *map(str, pipes)]
+            try:
+                _launch.start_program(argv[0], argv, pipes, blocked_signals=(SIGINT, SIGHUP, SIGQUIT))
+            except OSError as problem:
+                util.info("the standard error of programs that go on is closed: %s", problem)
+
+
+def _pass_on(fd: int) -> bool:
+    """Write on what can be read; False at the end."""
+    try:
+        data = os.read(fd, 65536)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    if not data:
+        return False
+    try:
+        while data:
+            data = data[os.write(2, data) :]
+    except OSError:
+        pass  # it is closed, or nobody reads it
+    return True
+
+
+_forwarder: _Forwarder | None = None
+
+
+def forward(fd: int) -> None:
+    """Pass on, from now on, what is written to the pipe whose read end is ``fd``; the descriptor is given away with this call."""
+    global _forwarder
+    if _forwarder is None:
+        _forwarder = _Forwarder()
+    _forwarder.add(fd)
+
+
+def _forget() -> None:
+    """In a forked child: the pipes are the parent's to read."""
+    global _forwarder
+    if (forwarder := _forwarder) is not None:
+        _forwarder = None
+        atexit.unregister(forwarder._leave_to_program)
+        for fd, file in forwarder._pipes.items():
+            close_own(fd, file)
+        if forwarder._thread is not None:
+            util.close_fds(forwarder._wake_r, forwarder._wake_w)
+
+
+os.register_at_fork(after_in_child=_forget)

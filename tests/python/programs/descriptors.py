@@ -1,0 +1,161 @@
+"""What becomes of descriptors that the package did not open, or that it opened and the program has closed.
+
+Arguments: package, start method, what. Writes its outcome to the descriptor that the variable OUTCOME names: the others may be closed.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+import threading
+from typing import Any
+
+OUTCOME = int(os.environ["OUTCOME"])
+
+
+def leave(said: str) -> None:
+    os.write(OUTCOME, said.encode())
+    os._exit(0)
+
+
+def put(queue: Any, lock: Any, connection: Any) -> None:
+    with lock:
+        queue.put("queue")
+    connection.send("pipe")
+    connection.close()
+
+
+def twice(number: int) -> int:
+    return 2 * number
+
+
+def use_all(mp: Any, ctx: Any) -> None:
+    queue, lock, (here, there) = ctx.Queue(), ctx.Lock(), ctx.Pipe()
+    process = ctx.Process(target=put, args=(queue, lock, there))
+    process.start()
+    there.close()
+    assert queue.get(timeout=20) == "queue"
+    assert here.recv() == "pipe"
+    process.join(20)
+    assert process.exitcode == 0, process.exitcode
+    value = ctx.Value("i", 3)
+    assert value.value == 3
+    with ctx.Pool(2) as pool:
+        assert pool.map_async(twice, [1, 2, 3], 1).get(20) == [2, 4, 6]
+        assert bytes(pool.apply_async(bytes, (100_000,)).get(20)) == bytes(100_000)
+    with ctx.Manager() as manager:
+        shared = manager.list([1])
+        shared.append(2)
+        assert list(shared) == [1, 2]
+
+
+def closed(mp: Any, ctx: Any, numbers: str) -> None:
+    """Some of the standard streams are closed: before anything is made, and after a process has been started."""
+    late = numbers.startswith("late")
+    if late:
+        process = ctx.Process(target=twice, args=(1,))
+        process.start()
+        process.join()
+    for number in numbers.removeprefix("late"):
+        os.close(int(number))
+    use_all(mp, ctx)
+
+
+MADE = {
+    "Lock": lambda mp, ctx: ctx.Lock(),
+    "RLock": lambda mp, ctx: ctx.RLock(),
+    "Semaphore": lambda mp, ctx: ctx.Semaphore(2),
+    "Condition": lambda mp, ctx: ctx.Condition(),
+    "Event": lambda mp, ctx: ctx.Event(),
+    "Barrier": lambda mp, ctx: ctx.Barrier(2),
+    "Queue": lambda mp, ctx: ctx.Queue(),
+    "JoinableQueue": lambda mp, ctx: ctx.JoinableQueue(3),
+    "SimpleQueue": lambda mp, ctx: ctx.SimpleQueue(),
+    "Pipe": lambda mp, ctx: ctx.Pipe(),
+    "one-way Pipe": lambda mp, ctx: ctx.Pipe(False),
+    "Value": lambda mp, ctx: ctx.Value("d", 1.5),
+    "Array": lambda mp, ctx: ctx.Array("i", 30),
+    "Process": lambda mp, ctx: started(ctx),
+    "SharedMemory": lambda mp, ctx: segment(),
+}
+
+
+def started(ctx: Any) -> Any:
+    process = ctx.Process(target=twice, args=(1,))
+    process.start()
+    process.join(20)
+    return process
+
+
+def segment() -> Any:
+    from maniple.shared_memory import SharedMemory
+
+    made = SharedMemory(create=True, size=100)
+    made.unlink()
+    return made
+
+
+def became_daemon(mp: Any, ctx: Any, what: str) -> None:
+    """All descriptors are closed while there is an object of ours; files of the program come in their place."""
+    made = MADE[what](mp, ctx)
+    os.closerange(3, OUTCOME)
+    files = [os.open(__file__, os.O_RDONLY) for _ in range(40)]
+    inode = os.stat(__file__).st_ino
+    del made
+    gc.collect()
+    queue = ctx.Queue()
+    queue.put(1)
+    assert queue.get(timeout=20) == 1
+    lock = ctx.Lock()
+    here, there = ctx.Pipe()
+    process = ctx.Process(target=put, args=(queue, lock, there))
+    process.start()
+    assert queue.get(timeout=20) == "queue"
+    process.join(20)
+    assert process.exitcode == 0, process.exitcode
+    if not (pid := os.fork()):
+        # What is closed in forked children is not theirs either.
+        leave(" ".join(str(file) for file in files if not is_file(file, inode)) or "child ok")
+    os.waitpid(pid, 0)
+    changed = [file for file in files if not is_file(file, inode)]
+    assert not changed, f"files {changed} are closed or others now"
+
+
+def is_file(number: int, inode: int) -> bool:
+    try:
+        return os.fstat(number).st_ino == inode
+    except OSError:
+        return False
+
+
+def above_the_limit(mp: Any, ctx: Any) -> None:
+    """A descriptor was inherited whose number is above what the limit allows by now."""
+    import resource
+
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 230, inheritable=True)
+    os.dup2(OUTCOME, 100)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+    use_all(mp, ctx)
+
+
+def main() -> None:
+    package, method, what, *more = sys.argv[1:]
+    mp = importlib.import_module(package)
+
+    def late() -> None:
+        leave("hangs")
+
+    timer = threading.Timer(40, late)
+    timer.daemon = True
+    timer.start()
+    try:
+        globals()[what](mp, mp.get_context(method), *more)
+    except BaseException as error:
+        leave(f"{type(error).__name__}: {error}")
+    leave("ok")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,433 @@
+"""What a signal's handler raises comes out of the call that it interrupted: it is no failure of an item, and is kept nowhere."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pools import METHODS, end_pool, identity, make_pool
+
+processes_only = pytest.mark.parametrize("kind", METHODS, indirect=True)
+
+
+class Late(Exception):
+    """The time is up."""
+
+
+class LateTypeError(TypeError):
+    """The same, as something that pickle itself raises."""
+
+
+class Stop(BaseException):
+    """The program is to do something else."""
+
+
+def _with_arguments(kind: type[BaseException], number: int, frame: object) -> None:
+    raise kind
+
+
+class _Callable:
+    def __init__(self, kind: type[BaseException]) -> None:
+        self._kind = kind
+
+    def __call__(self, number: int, frame: object) -> None:
+        raise self._kind
+
+    def method(self, number: int, frame: object) -> None:
+        raise self._kind
+
+
+def _starred(kind: type[BaseException]) -> Callable[..., None]:
+    def handler(*_: object) -> None:
+        raise kind
+
+    return handler
+
+
+def _without_arguments(kind: type[BaseException]) -> Callable[..., None]:
+    def handler(number: int, frame: object) -> None:
+        del number, frame
+        raise kind
+
+    return handler
+
+
+def _once(kind: type[BaseException]) -> Callable[..., None]:
+    def handler(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise kind
+
+    return handler
+
+
+HANDLERS: dict[str, Callable[[type[BaseException]], Any]] = {
+    "arguments": lambda kind: functools.partial(_with_arguments, kind),
+    "starred": _starred,
+    "without arguments": _without_arguments,
+    "once": _once,
+    "object": _Callable,
+    "method": lambda kind: _Callable(kind).method,
+}
+
+
+def spin(seconds: float) -> None:
+    """Python code for so long, in which a handler can run at any moment."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+class SlowToPickle:
+    def __init__(self, number: int = 0, seconds: float = 0.01) -> None:
+        self.number, self.seconds = number, seconds
+
+    def __reduce__(self) -> Any:
+        spin(self.seconds)
+        return int, (self.number,)
+
+
+class SlowToUnpickle:
+    """Takes its time in every process but the one that pickled it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return slowly, (os.getpid(), self.number)
+
+
+def slowly(maker: int, number: int) -> int:
+    if os.getpid() != maker:
+        spin(1)
+    return number
+
+
+class SlowError(Exception):
+    def __reduce__(self) -> Any:
+        return slow_error, (os.getpid(),)
+
+
+def slow_error(maker: int) -> Exception:
+    slowly(maker, 0)
+    return ValueError("the task's own")
+
+
+def slow_result(number: int) -> SlowToUnpickle:
+    return SlowToUnpickle(number)
+
+
+def slow_failure(_: int) -> None:
+    raise SlowError
+
+
+@contextmanager
+def handler(made: Any, seconds: float = 0.2) -> Iterator[None]:
+    """A handler that a timer calls in so many seconds."""
+    before = signal.signal(signal.SIGALRM, made)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def pool_of(mp: ModuleType, kind: str, processes: int = 2, **options: Any) -> Iterator[Any]:
+    pool = make_pool(mp, kind, processes, **options)
+    try:
+        yield pool
+    finally:
+        end_pool(pool)
+
+
+# -- queues
+
+
+@pytest.mark.parametrize("kind", [Late, LateTypeError, Stop, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("form", HANDLERS)
+def test_put_is_interrupted_while_it_pickles(mp: ModuleType, form: str, kind: type[BaseException]) -> None:
+    queue = mp.Queue()
+    with handler(HANDLERS[form](kind)), pytest.raises(kind):
+        queue.put([SlowToPickle() for _ in range(300)])
+    queue.put("next")
+    assert queue.get(timeout=10) == "next"
+
+
+def test_what_an_item_itself_raises_is_reported_as_before(mp: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    class Failing:
+        def __reduce__(self) -> Any:
+            raise Late("of the item")
+
+    queue = mp.Queue()
+    with handler(_starred(Stop), 60):
+        queue.put(Failing())
+    assert "Late: of the item" in capfd.readouterr().err
+
+
+# -- results
+
+
+@processes_only
+@pytest.mark.parametrize("raised", [SystemExit, Late])
+def test_get_is_interrupted_while_it_unpickles_and_can_be_called_again(
+    mp: ModuleType, kind: str, raised: type[BaseException]
+) -> None:
+    with pool_of(mp, kind) as pool:
+        result = pool.apply_async(slow_result, (5,))
+        result.wait(20)
+        with handler(_starred(raised)), pytest.raises(raised):
+            result.get(20)
+        assert result.get(20) == 5
+        assert result.get(20) is result.get(20)
+
+
+def test_get_is_interrupted_while_it_unpickles_the_tasks_exception(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        result = pool.apply_async(slow_failure, (5,))
+        result.wait(20)
+        with handler(_starred(SystemExit)), pytest.raises(SystemExit):
+            result.get(20)
+        with pytest.raises(ValueError, match="the task's own"):
+            result.get(20)
+
+
+def test_a_handler_may_ask_for_the_very_result_that_it_interrupts(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        result = pool.apply_async(slow_result, (7,))
+        result.wait(20)
+        seen: list[int] = []
+        with handler(lambda *_: seen.append(result.get(20))):
+            assert result.get(20) == 7
+        assert seen == [7]
+
+
+def test_map_is_interrupted_while_it_unpickles(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        results = pool.map_async(slow_result, range(3), 1)
+        results.wait(20)
+        with handler(_starred(Late)), pytest.raises(Late):
+            results.get(20)
+        assert results.get(20) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_a_loop_over_results_is_interrupted_and_loses_none(mp: ModuleType, way: str) -> None:
+    with pool_of(mp, "fork") as pool:
+        results = getattr(pool, way)(slow_result, range(3))
+        seen = [next(results)]
+        with handler(_starred(Late)), pytest.raises(Late):
+            next(results)
+        seen += results
+        assert sorted(seen) == [0, 1, 2]
+
+
+# -- calls
+
+
+@processes_only
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, Late, LateTypeError])
+def test_map_is_interrupted_while_it_pickles(mp: ModuleType, kind: str, raised: type[BaseException]) -> None:
+    with pool_of(mp, kind) as pool:
+        pool.map(abs, range(4))
+        began = time.monotonic()
+        with handler(_starred(raised)), pytest.raises(raised):
+            pool.map(identity, [SlowToPickle(n, 0.1) for n in range(100)], 1)
+        # All of them take ten seconds.
+        assert time.monotonic() - began < 9
+        assert pool.apply_async(abs, (-1,)).get(30) == 1
+
+
+def test_a_call_whose_items_are_pickled_after_an_interrupt_is_whole(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        results = pool.map_async(identity, [SlowToPickle(n) for n in range(60)], 4)
+        raised = 0
+        for _ in range(5):
+            try:
+                with handler(_starred(Late), 0.05):
+                    results.get(30)
+            except Late:
+                raised += 1
+        assert results.get(30) == list(range(60))
+        assert raised
+
+
+def test_apply_async_is_interrupted_while_it_pickles(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        for raised in (Late, LateTypeError):
+            with handler(_starred(raised)), pytest.raises(raised):
+                pool.apply_async(identity, (SlowToPickle(0, 2),))
+        assert pool.apply(abs, (-1,)) == 1
+
+
+def test_start_is_interrupted_while_it_pickles(mp: ModuleType) -> None:
+    process = mp.get_context("spawn").Process(target=identity, args=(SlowToPickle(0, 2),))
+    with handler(_starred(LateTypeError)), pytest.raises(LateTypeError):
+        process.start()
+
+
+# -- in workers
+
+
+def alarm(seconds: float, made: Any) -> None:
+    signal.signal(signal.SIGALRM, made)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def leave(*_: object) -> None:
+    sys.exit(7)
+
+
+def too_late(*_: object) -> None:
+    raise Late
+
+
+def test_a_handler_that_leaves_ends_the_worker_in_mid_task(mp: ModuleType) -> None:
+    with pool_of(mp, "fork", 1) as pool:
+        pid = pool.apply(os.getpid)
+        pool.apply(alarm, (0.2, leave))
+        with pytest.raises(mp.pool.WorkerLostError) as lost:
+            pool.apply_async(spin, (10,)).get(30)
+        assert (lost.value.pid, lost.value.exitcode) == (pid, 7)
+        assert pool.apply_async(abs, (-1,)).get(30) == 1
+
+
+class SlowToArrive:
+    """A function that takes a second to unpickle elsewhere."""
+
+    def __call__(self, number: int) -> int:
+        return number
+
+    def __reduce__(self) -> Any:
+        return arrive, (os.getpid(),)
+
+
+def arrive(maker: int) -> SlowToArrive:
+    slowly(maker, 0)
+    return SlowToArrive()
+
+
+def test_a_handler_that_interrupts_the_arrival_of_a_function_spoils_one_task_only(mp: ModuleType) -> None:
+    with pool_of(mp, "fork", 1) as pool:
+        pool.apply(alarm, (0.3, too_late))
+        results = pool.imap(SlowToArrive(), range(3))
+        with pytest.raises(Late):
+            results.next(30)
+        assert list(results) == [1, 2]
+
+
+def test_a_signal_leaves_calls_of_other_threads_alone(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        results: list[Any] = []
+        thread = threading.Thread(
+            target=lambda: results.append(pool.map(identity, [SlowToPickle(n) for n in range(80)]))
+        )
+        thread.start()
+        with handler(_starred(Late)), pytest.raises(Late):
+            time.sleep(30)
+        thread.join(30)
+        assert results == [list(range(80))]
+
+
+# -- SIGTERM, in workers that inherit a handler
+
+
+@contextmanager
+def flag_of_the_program(path: str) -> Iterator[None]:
+    """A handler for SIGTERM that ends nothing, as frameworks have it; it notes who runs it."""
+
+    def note(*_: object) -> None:
+        with open(path, "a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 20])
+def test_idle_workers_end_without_the_handler_that_they_inherit(mp: ModuleType, tmp_path: Any, calls: int) -> None:
+    path = str(tmp_path / "ran")
+    with flag_of_the_program(path):
+        pool = mp.get_context("fork").Pool(2)
+        assert pool.map(abs, range(calls)) == list(range(calls))
+        workers = list(pool._pool)
+        pool.terminate()
+        pool.join()
+    # None was killed for being late, none was sent a signal.
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert not os.path.exists(path)
+
+
+def test_tasks_that_wait_behind_others_do_not_begin_once_the_pool_is_terminated(mp: ModuleType, tmp_path: Any) -> None:
+    path = str(tmp_path / "ran")
+    with flag_of_the_program(path):
+        pool = mp.get_context("fork").Pool(1)
+        worker = pool._pool[0]
+        pool.apply(abs, (1,))
+        for _ in range(50):
+            pool.apply_async(time.sleep, (0.3,))
+        time.sleep(0.1)
+        pool.terminate()
+        pool.join()
+    # The one that it was at is the last.
+    assert worker.exitcode == 0
+
+
+# -- handlers that use the pool whose call they interrupt
+
+
+def test_a_handler_may_call_a_pool_while_its_thread_pickles_a_call(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        pool.map(abs, range(4))
+        seen: list[Any] = []
+
+        def call(*_: object) -> None:
+            seen.append((pool.apply(abs, (-1,)), pool.map(abs, [-2, -3]), list(pool.imap(abs, [-4]))))
+
+        with handler(call):
+            assert pool.map(identity, [SlowToPickle(n) for n in range(60)]) == list(range(60))
+        assert seen == [(1, [2, 3], [4])]
+
+
+def test_a_handler_may_terminate_a_pool_while_its_thread_pickles_a_call(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        pool.map(abs, range(4))
+
+        def end(*_: object) -> None:
+            pool.terminate()
+            pool.join()
+
+        with handler(end), pytest.raises(ValueError, match="terminated"):
+            pool.map(identity, [SlowToPickle(n) for n in range(100)])
+
+
+def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_is_told_so(mp: ModuleType) -> None:
+    with pool_of(mp, "fork") as pool:
+        pool.map(abs, range(4))
+
+        def end(number: int, frame: Any) -> None:
+            names = set()
+            while frame is not None:
+                names.add(frame.f_code.co_name)
+                frame = frame.f_back
+            if "__reduce__" in names:
+                pool.close()
+                pool.join()
+            else:  # another thread is at it
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+        with handler(end), pytest.raises(RuntimeError, match="wait for ever"):
+            for _ in range(100):
+                pool.map(identity, [SlowToPickle(n) for n in range(20)], 20)
