@@ -48,6 +48,10 @@ fn all_of_them_travel_within_one_value_and_are_the_same_there() {
     let others = (RLock::new().unwrap(), Semaphore::new(1).unwrap(), BoundedSemaphore::new(1).unwrap());
     let more = (Condition::new().unwrap(), Event::new().unwrap(), Barrier::new(2).unwrap(), Mutex::new(7).unwrap());
     let guards: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
+    // Before the process is there, which looks whether they are held.
+    let _held = others.0.lock().unwrap();
+    let _permit = others.2.acquire().unwrap();
+    others.1.acquire();
     let process = started(
         |(locks, (rlock, semaphore, bounded), (condition, event, barrier, mutex)): All| {
             assert!(locks.iter().all(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock))));
@@ -62,12 +66,8 @@ fn all_of_them_travel_within_one_value_and_are_the_same_there() {
         },
         (locks.clone(), others.clone(), more.clone()),
     );
-    let (rlock, semaphore, bounded) = others;
     let (condition, event, barrier, mutex) = more;
-    let _held = rlock.lock().unwrap();
-    let _permit = bounded.acquire().unwrap();
-    semaphore.acquire();
-    semaphore.acquire();
+    others.1.acquire();
     event.set();
     let guard = condition.wait_while(mutex.lock().unwrap(), |value| **value == 7).unwrap();
     assert_eq!(*guard, 8);
