@@ -61,6 +61,7 @@ pub enum Error {
 
 impl Error {
     /// This process has no memory left for what it was about to do.
+    #[cfg(not(loom))]
     pub(crate) fn out_of_memory(doing: &'static str) -> Error {
         Error::Os { doing, source: crate::sys::memory::out_of_memory() }
     }

@@ -11,6 +11,9 @@ import threading
 import time
 from typing import Any
 
+# Whatever the tests were started by.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 
 def nap(told: Any, place: str) -> None:
     told.send(os.getpid())
