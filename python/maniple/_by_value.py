@@ -8,7 +8,7 @@
 * What the reader lacks of `__main__` (`WorkerMain.has` says so) goes along, and is bound in the reader's `__main__`.  A newer
   definition of a function or class replaces an older one, and takes those along that use it.  Any other value is bound where the
   reader has nothing under that name, or has what came for it before: it keeps what it had when it began, and what it has set
-  itself.  `_sent_values` tells new values from old ones, and keeps large ones for all calls of a pool.
+  itself.  `_sent_values` tells new values from old ones, and keeps the pickle of each for all calls of a pool.
 * A function or class that came by value is known by a key.  When it goes back, alone or as the class of an object, it goes as that
   key, and arrives as what the first sender knows (`dump_back`).
 * What pickle refuses for a reason, such as an open file, is refused here too, where cloudpickle makes a copy of its text.
@@ -102,9 +102,6 @@ def _submodules(module: ModuleType, code: CodeType) -> list[str]:
         and sys.modules[name] is not None
         and words.issuperset(name[len(prefix) :].split("."))
     ]
-
-
-# ---------------------------------------------------------------- writing
 
 
 class _Stream:

@@ -2,8 +2,8 @@
 
 Each has a number, so that a worker tells a newer value from the one that it has, and finds the one object wherever it stands.  A
 value is pickled once, as it is then.  A large one is written into a nameless file of shared memory, and only its place goes along
-with every call that needs it.  The file lives as long as the pool, or until the name has
-been bound anew and no call is under way that may still read it.
+with every call that needs it.  The file lives as long as the pool, or until the name has been bound anew and no call is under way that
+may still read it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from struct import pack
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
 
 from ._arrivals import Known, Place, hold, registry
+from ._descriptors import above_stdio, close_own, mark
 from ._maniple import interrupts
 from ._uses import Uses
 from ._worker_main import OF_MODULES
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 
     from ._worker_main import WorkerMain
 
-__all__ = ["SentValues", "Sized", "is_large"]
+__all__ = ["SentValues", "Sized"]
 
 #: A value whose pickle has at least so many bytes is written down once.
 LARGE = 64 * 1024
 #: For so many seconds a thread waits for another that pickles a value.
 _PATIENCE = 10.0
-#: A list or text with fewer items is not large, unless its items are.
+#: A tuple of more items is not looked through.
 _MANY = 1000
 
 
@@ -77,37 +78,25 @@ class _Sent:
 class _File:
     """A nameless file with the pickle of a value."""
 
-    _close = staticmethod(os.close)
-
     def __init__(self, key: tuple[bytes, int], stream: Sized) -> None:
-        self._fd = os.memfd_create("maniple-value")
-        found = os.fstat(self._fd)
-        self._identity = found.st_dev, found.st_ino
+        self._fd = above_stdio(os.memfd_create("maniple-value"))
+        self._file = mark(self._fd)
         sizes = [stream.tell(), *(view.nbytes for view in stream.buffers)]
         for part in (pack(f"<{len(sizes)}Q", *sizes), stream.getbuffer(), *stream.buffers):
             rest = memoryview(part).cast("B")
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         path = f"/proc/{os.getpid()}/fd/{self._fd}"
-        if not os.path.exists(path):
+        if self._file is None or not os.path.exists(path):
             raise FileNotFoundError(path)
-        self.place = Place(key, path, self._identity, len(sizes), [view.readonly for view in stream.buffers])
+        self.place = Place(key, path, self._file, len(sizes), [view.readonly for view in stream.buffers])
 
-    def close(self) -> None:
-        """Give the memory back."""
-        fd, self._fd = getattr(self, "_fd", -1), -1
-        if fd >= 0:
-            try:
-                found = os.fstat(fd)
-                if (
-                    found.st_dev,
-                    found.st_ino,
-                ) == self._identity:  # else the program has closed it, and has another file there
-                    self._close(fd)
-            except OSError:
-                pass
-
-    __del__ = close
+    def __del__(self, close_own: Any = close_own) -> None:
+        # Its memory goes with it, and with the last process that reads it just now.
+        fd = getattr(self, "_fd", None)
+        if fd is not None:
+            with suppress(Exception):  # the interpreter ends, and modules are empty
+                close_own(fd, self._file)
 
 
 class SentValues:
@@ -201,9 +190,8 @@ class SentValues:
             stream = Sized()
             try:
                 uses = pickled(value, stream)
-            except (
-                Exception
-            ) as refusal:  # it cannot be pickled, or goes to one process only: the pickle of the call will tell
+            except Exception as refusal:
+                # It cannot be pickled, or goes to one process only: the pickle of the call will tell.
                 if interrupts(refusal):
                     raise
                 return
@@ -228,22 +216,6 @@ class SentValues:
         finally:
             if first:
                 self._under_way.discard(mark)
-
-
-def is_large(value: Any) -> bool:
-    """Whether it is plain that the value is large, whatever stands in it."""
-    if type(value) in (str, bytes, bytearray):
-        return len(value) >= LARGE
-    if type(value) in (tuple, list, dict, set, frozenset):
-        return len(value) >= _MANY
-    if not any(
-        "nbytes" in vars(kind) for kind in type(value).__mro__
-    ):  # asking the object might run code of the program's
-        return False
-    try:
-        return int(value.nbytes) >= LARGE
-    except Exception:
-        return False
 
 
 def _is_plain(value: Any) -> bool:

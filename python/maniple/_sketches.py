@@ -11,7 +11,6 @@ from . import reduction
 from ._arrivals import NEWEST
 from ._by_value import ByValuePickler, leave_out, no_descriptors, refuse_what_is_handed_over
 from ._maniple import interrupts
-from ._sent_values import is_large
 from ._uses import defines
 
 TYPE_CHECKING = False
@@ -108,8 +107,6 @@ class _Sketcher(ByValuePickler):
 
     def _reason_against(self, value: Any) -> str | None:
         if not defines(value) and not issubclass(type(value), ModuleType):
-            if is_large(value) and len(value) > self._SMALL:
-                return "it is too large to be sent beforehand"
             try:
                 _Judge(_Short(self._SMALL), 5).dump(value)
             except _TooLong:

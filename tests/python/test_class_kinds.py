@@ -282,3 +282,26 @@ def test_starting_a_process_leaves_nothing_to_complain_of() -> None:
     """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@typed_in
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_an_object_may_have_bytes_and_no_length(method: str) -> None:
+    text = f"""if True:
+        import maniple
+        class Image:
+            nbytes = 1 << 20
+            def __init__(self): self.data = list(range(10))
+        image = Image()
+        class Item:
+            def use(self): return len(image.data)
+        def child(queue): print(queue.get().use(), flush=True)
+        context = maniple.get_context({method!r})
+        queue = context.Queue()
+        process = context.Process(target=child, args=(queue,))
+        process.start()
+        queue.put(Item())
+        process.join()
+    """
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("10\n", "")

@@ -2,7 +2,7 @@
 //!
 //! Two ends that both send, and receive nothing meanwhile, fill both of their buffers and then wait for each other. A sender sees that its
 //! messages are not received, and that messages wait for itself; but a receiver that is slow looks the same from there. So a sender that
-//! waits without a limit, and knows of nobody else who would receive from its end, *says* so, in a place that belongs to the socket and
+//! waits without a limit, and knows of no other receiver at its end, *says* so, in a place that belongs to the socket and
 //! that the other end can see (`sys::standoff`). Where both say it and nothing changes, neither will ever go on, and an error takes the
 //! place of the wait ([`Error::BothSend`]). What a sender says is taken back when its wait ends, and with its socket.
 //!

@@ -167,7 +167,7 @@ impl Inner {
         Locked(ManuallyDrop::new(self.state.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// The same, if nobody has it.
+    /// The same, if no thread has it.
     pub(super) fn try_lock(&self) -> Option<Locked<'_>> {
         self.state.try_lock().ok().map(|guard| Locked(ManuallyDrop::new(guard)))
     }
@@ -359,7 +359,7 @@ impl Hub {
     }
 
     /// Nobody collects the outcomes. `begun`: somebody had begun to, one by one, and does not go on; what has not begun does not begin.
-    /// Otherwise all of the work is done, as far as its input goes, and without a window, which nobody would move.
+    /// Otherwise all of the work is done, as far as its input goes, and without a window, which no caller would move.
     pub(crate) fn orphan(&self, job: JobId, begun: bool) {
         if self.check().is_err() {
             return;
@@ -378,7 +378,7 @@ impl Hub {
         }
         let mut gone = vec![j.drop_settled()];
         if begun {
-            // Not only with the last task that still runs, of whose end nobody is told.
+            // Not only with the last task that still runs, of whose end no caller is told.
             gone.push(j.drop_feed());
         }
         st.gone.append(&mut gone);

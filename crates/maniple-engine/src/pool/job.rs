@@ -204,7 +204,7 @@ impl Job {
         }
     }
 
-    /// Keeps a task's end. Gives whether callers have reason to look; or the end back, since nobody wants it.
+    /// Keeps a task's end. Gives whether callers have reason to look; or the end back, since no caller wants it.
     pub fn settle(&mut self, settled: Settled) -> Result<bool, Box<Settled>> {
         self.cell.count(settled.items);
         if self.orphaned {
