@@ -1,8 +1,8 @@
 //! Python values to payloads.
 //!
 //! Small values of the commonest immutable types, and tuples of them, have a form of their own, so that a call with a few
-//! numbers costs nanoseconds; everything else is a pickle (protocol 5), its large buffers out of band, each copied once,
-//! straight into the block that its reader will map.
+//! numbers costs nanoseconds; everything else is a pickle (protocol 5), its large buffers out of band, the very large ones
+//! copied once, straight into the block that their reader will map.
 //!
 //! ```text
 //! value    := NONE | TRUE | FALSE | INT i64 | FLOAT f64 | STR len utf-8 | BYTES len bytes
@@ -45,11 +45,11 @@ pub mod tag {
     pub const STARMAP: u8 = b'*';
 }
 
-/// Buffers of at least so many bytes travel in blocks of their own.
+/// Buffers of at least so many bytes travel beside the stream.
 pub const LARGE: usize = 16 * 1024;
-/// Buffers of one payload that travel in blocks; those beyond stay in the stream. Each block is a descriptor on its way.
+/// Buffers of one payload that travel beside its stream; those beyond stay in it. A very large one is a descriptor on its way.
 const MOST: usize = 100;
-/// Longer strings and byte strings than this are left to pickle (which is as fast there) or to a block.
+/// Longer strings than this are left to pickle, which is as fast there. So are longer tuples.
 const SHORT: usize = 16 * 1024;
 const DEEP: u32 = 4;
 
@@ -180,8 +180,6 @@ impl<'a> Encoder<'a> {
                 self.out.push(tag::BLOB);
                 let blob = self.packer.blob(&[bytes]).map_err(python)?;
                 self.blobs.push(blob);
-            } else if bytes.len() > SHORT {
-                return Ok(false);
             } else {
                 self.out.push(tag::BYTES);
                 self.count(bytes.len())?;

@@ -37,7 +37,7 @@ impl Tail {
 }
 
 impl Peer {
-    /// Takes what the worker wrote to its standard error, to be passed on with [`tap::forward`] once the hub's lock is free: whoever reads
+    /// Takes what the worker wrote to its standard error, to be passed on with [`tap::forward`] once the hub's lock is free: the reader
     /// there may be waiting for something that a holder of the lock has. False: the worker has closed it.
     pub fn take_stderr(&mut self, out: &mut Vec<u8>) -> bool {
         let Some(handle) = self.link.stderr.clone() else { return false };
