@@ -14,7 +14,7 @@ __all__ = ["find"]
 
 # By module of ours: names of modules of the standard library, or of what is in them.
 _NAMES = {
-    "connection": "_multiprocessing errno io itertools selectors struct tempfile",
+    "connection": "_multiprocessing errno io itertools selectors socket struct tempfile",
     "context": "functools threading",
     "dummy": "threading weakref",
     "forkserver": "atexit errno selectors socket struct threading warnings",

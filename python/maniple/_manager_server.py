@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from os import fsdecode, getpid
-from traceback import format_exc
 
 from . import connection, process, util
 from ._greenlets import start_thread
@@ -34,6 +33,13 @@ except ImportError:  # no shared memory here: `managers` then offers no SharedMe
     shared_memory = None  # type: ignore[assignment]  # not to be made optional for all who can use it
 
 __all__ = ["Server", "SharedMemoryServer", "all_methods", "public_methods"]
+
+
+def _traceback() -> str:
+    """The traceback of the exception that is being handled, as text."""
+    from traceback import format_exc  # late: it imports much
+
+    return format_exc()
 
 
 @of_managers
@@ -150,7 +156,7 @@ class Server:
             connection.deliver_challenge(c, self.authkey)
             connection.answer_challenge(c, self.authkey)
         except Exception:
-            self._reply(c, ("#TRACEBACK", format_exc()))
+            self._reply(c, ("#TRACEBACK", _traceback()))
         else:
             self._answer_once(c)
 
@@ -169,7 +175,7 @@ class Server:
             assert funcname in self.public, f"{funcname!r} unrecognized"
             answer = "#RETURN", getattr(self, funcname)(c, *args, **kwds)
         except Exception:
-            answer = "#TRACEBACK", format_exc()
+            answer = "#TRACEBACK", _traceback()
         self._reply(c, answer)
 
     def _reply(self, c: Any, answer: tuple[str, Any]) -> None:
@@ -177,7 +183,7 @@ class Server:
             c.send(answer)
         except Exception as error:
             try:
-                c.send(("#TRACEBACK", format_exc()))
+                c.send(("#TRACEBACK", _traceback()))
             except Exception:
                 pass  # the usual case: a client which accept_connection() served, or that failed to authenticate, is gone
             util.info("Failure to send message: %r (%r)", answer[0], error)
@@ -191,7 +197,7 @@ class Server:
             util.debug("manager received shutdown message")
             c.send(("#RETURN", None))
         except Exception:
-            util.info("could not answer a shutdown message: %s", format_exc())
+            util.info("could not answer a shutdown message: %s", _traceback())
         finally:
             self.stop_event.set()
 
@@ -269,7 +275,7 @@ class Server:
                 assert order in self._in_sessions, f"{order!r} unrecognized"
                 answer = "#RETURN", getattr(self, order)(None, *args)
             except Exception:
-                answer = "#TRACEBACK", format_exc()
+                answer = "#TRACEBACK", _traceback()
             try:
                 line.send(answer)
             except Exception:  # it is gone, perhaps since the last message
@@ -340,7 +346,7 @@ class Server:
                 if conn.closed:  # by the client, or by what was no message
                     util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
                     break
-                answer = "#TRACEBACK", format_exc()
+                answer = "#TRACEBACK", _traceback()
             try:
                 try:
                     send(answer)
@@ -350,7 +356,7 @@ class Server:
                     if conn.closed:
                         self._take_back(request, answer)
                         raise
-                    send(("#UNSERIALIZABLE", format_exc()))
+                    send(("#UNSERIALIZABLE", _traceback()))
                 pickled.clear()
             except Exception as error:
                 util.info("exception in thread serving %r: %r", name, error)
@@ -390,7 +396,7 @@ class Server:
         except Exception as error:
             return "#ERROR", error
         except (SystemExit, KeyboardInterrupt):  # must neither end this thread nor, sent over, the client
-            return "#TRACEBACK", format_exc()
+            return "#TRACEBACK", _traceback()
         if methodname == "acquire" and result or methodname == "release":
             self._held.note(shared, methodname, self._session)
         method_to_typeid = shared.method_to_typeid

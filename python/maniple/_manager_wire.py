@@ -21,8 +21,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import pickle
-import pkgutil
+from _pickle import Unpickler
 from collections.abc import Iterator
 
 from . import connection, reduction
@@ -53,8 +52,10 @@ def of_managers(thing: Any) -> Any:
 
 def _resolve(path: str) -> Any:
     """`pkgutil.resolve_name`, with the standard package's names read as ours."""
+    from pkgutil import resolve_name
+
     module, _, name = path.partition(":")
-    return pkgutil.resolve_name(f"{_our_module(module)}:{name}")
+    return resolve_name(f"{_our_module(module)}:{name}")
 
 
 def _our_module(module: str) -> str:
@@ -70,11 +71,13 @@ class _WirePickler(reduction._standard):
             names = _SHARED_NAMES.get(getattr(obj, "__module__", None), ())
             name = getattr(obj, "__qualname__", "_")
             if names != () and (name in names if names else name[0] != "_"):
-                return pkgutil.resolve_name, (f"multiprocessing.{obj.__module__.rpartition('.')[2]}:{name}",)
+                from pkgutil import resolve_name  # late: it imports much
+
+                return resolve_name, (f"multiprocessing.{obj.__module__.rpartition('.')[2]}:{name}",)
         return NotImplemented
 
 
-class _WireUnpickler(pickle.Unpickler):
+class _WireUnpickler(Unpickler):
     """Reads the standard package's names, in either spelling, as our own."""
 
     def find_class(self, module: str, name: str) -> Any:

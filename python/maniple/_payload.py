@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copyreg
 import io
-import pickle
 import sys
-import traceback
+from _pickle import PicklingError, loads
 from collections.abc import Callable
 from signal import Signals
 
@@ -25,7 +24,7 @@ __all__ = ["MaybeEncodingError", "RemoteTraceback", "ResultDecodeError", "Timeou
 
 def load(stream: bytes, buffers: Any = None) -> Any:
     own = _program_s_pickler("loads")
-    return pickle.loads(stream, buffers=buffers) if own is None else own.loads(stream)
+    return loads(stream, buffers=buffers) if own is None else own.loads(stream)
 
 
 def _program_s_pickler(function: str) -> Any:
@@ -46,7 +45,7 @@ def dump(value: Any, buffers: Any) -> bytes:
 
 
 # What pickle raises for what it cannot pickle.
-_REFUSALS = (pickle.PicklingError, AttributeError, TypeError)
+_REFUSALS = (PicklingError, AttributeError, TypeError)
 
 
 def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
@@ -151,7 +150,9 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
     if unsendable:
         error, trace = MaybeEncodingError(error, value), None
     else:
-        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        from traceback import format_exception  # late: most workers never fail
+
+        lines = format_exception(type(error), error, error.__traceback__)
         trace = "".join(lines)
     try:
         error.__traceback__ = None
@@ -226,7 +227,7 @@ def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
     error: BaseException | None = None
     why = ""
     try:
-        error = pickle.loads(pickled)
+        error = loads(pickled)
         if not isinstance(error, BaseException):
             why, error = f"its pickle gave {_text(error)}, which is no exception", None
     except Exception as failure:

@@ -17,8 +17,8 @@ import itertools
 import sys
 import threading
 import time
+from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Iterable, Iterator
-from queue import Empty, SimpleQueue
 
 from . import util
 from ._payload import cancelled

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from .reduction import ForkingPickler as _StandardPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from socket import socket as Socket
     from typing import Any
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
@@ -49,7 +49,7 @@ MESSAGE_LENGTH = 40 if sys.version_info >= (3, 12) else 20
 #: seconds; how long a client keeps trying a busy Windows pipe
 CONNECTION_TIMEOUT = 20.0
 
-default_family = "AF_UNIX" if hasattr(socket, "AF_UNIX") else "AF_INET"
+default_family = "AF_UNIX" if os.name == "posix" else "AF_INET"
 families = list(dict.fromkeys(("AF_INET", default_family)))
 
 
@@ -120,14 +120,18 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     if not duplex:
         reader, writer = pipe()
         return Connection(reader, writable=False), Connection(writer, readable=False)
+    import socket
+
     ends = tuple(map(_connection_over, socket.socketpair()))
     for end in ends:
         end._parcels = True
     return ends  # type: ignore[return-value]  # two, as `socketpair` made them
 
 
-def _connection_over(sock: socket.socket) -> Connection:
+def _connection_over(sock: Socket) -> Connection:
     """A connection that takes over a connected socket."""
+    import socket
+
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # A message is written whole; waiting for another one to fill the packet only costs time.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -213,7 +217,7 @@ def address_type(address: Any) -> str:
 def _validate_family(family: str) -> None:
     """ValueError where this system has no such family."""
     windows_only = family == "AF_PIPE"
-    if windows_only and sys.platform != "win32" or family == "AF_UNIX" and not hasattr(socket, family):
+    if windows_only and sys.platform != "win32" or family == "AF_UNIX" and family not in families:
         raise ValueError(f"Family {family} is not recognized.")
 
 
@@ -343,6 +347,8 @@ class SocketListener:
     """A listening socket, as `Listener` uses it."""
 
     def __init__(self, address: Any, family: str, backlog: int = 1) -> None:
+        import socket
+
         self._family, self._last_accepted, self._unlink = family, None, None
         self._socket = sock = socket.socket(getattr(socket, family))
         try:
@@ -373,7 +379,7 @@ class SocketListener:
         taken = self._reception.admit(self._socket.fileno(), key, self._socket.gettimeout())
         if taken is None:
             raise TimeoutError("timed out")
-        sock = socket.socket(self._socket.family, self._socket.type, self._socket.proto, taken)
+        sock = type(self._socket)(self._socket.family, self._socket.type, self._socket.proto, taken)
         try:
             self._last_accepted = sock.getpeername()
         except OSError:  # it is gone already
@@ -393,6 +399,8 @@ class SocketListener:
 
 def SocketClient(address: Any, timeout: float | None = None) -> Connection:
     """A connection to the socket that listens at `address`; TimeoutError when `timeout` seconds have passed."""
+    import socket
+
     family = address_type(address)
     if family == "AF_INET" and (len(address) > 2 or ":" in address[0]):
         family = "AF_INET6"

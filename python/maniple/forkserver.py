@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import pickle
 import select
 import signal
 import socket as net
 import sys
+from _pickle import dumps, loads
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -312,7 +312,7 @@ class ForkServer:
 
 
 def _as_bytes(key: bytes, setting: dict[str, Any]) -> bytes:
-    pickled = pickle.dumps(setting)
+    pickled = dumps(setting)
     return key + SIGNED_STRUCT.pack(len(pickled)) + pickled
 
 
@@ -323,7 +323,7 @@ def _read_setting(source: int) -> tuple[bytes, dict[str, Any]]:
         if len(key) < _AUTHKEY_LEN:
             raise SystemExit(0)  # its client is gone
         (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
-        return key, pickle.loads(pipe.read(size))
+        return key, loads(pipe.read(size))
 
 
 def main(

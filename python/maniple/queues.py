@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import types
 from queue import Empty, Full  # noqa: F401
-from traceback import print_exception
 
 from . import _annotations, connection, context, reduction  # noqa: F401  # programs look for the first here
 from ._fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
@@ -129,6 +128,8 @@ class Queue(FedQueue):
         if problem is False:
             raise Full
         if self._reporter is None:
+            from traceback import print_exception
+
             print_exception(problem)
         else:
             self._reporter.report(self._on_queue_feeder_error, problem, obj)
@@ -224,6 +225,8 @@ class Queue(FedQueue):
 
         A subclass may override it; then it is called in a thread of the queue's.
         """
+        from traceback import print_exception
+
         print_exception(e)
 
     def __class_getitem__(cls, item: Any) -> types.GenericAlias:

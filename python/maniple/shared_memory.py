@@ -22,7 +22,6 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
-from secrets import token_hex
 from struct import calcsize, pack_into, unpack_from
 from types import GenericAlias
 from weakref import ref
@@ -61,7 +60,7 @@ _O_CREX = os.O_EXCL | os.O_CREAT
 def _make_filename() -> str:
     """A random name for a segment."""
     room = _SHM_SAFE_NAME_LENGTH - len(_SHM_NAME_PREFIX)
-    return _SHM_NAME_PREFIX + token_hex(room // 2)
+    return _SHM_NAME_PREFIX + os.urandom(room // 2).hex()
 
 
 class _Unsaid(int):

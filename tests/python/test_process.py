@@ -68,6 +68,18 @@ def test_a_childs_first_import_is_a_light_one() -> None:
     assert what(code) == "\n"
 
 
+@pytest.mark.parametrize("module", ["pool", "managers", "queues", "forkserver"])
+def test_modules_import_late_what_only_some_programs_need(module: str) -> None:
+    """Each of these takes longer than most modules of the package."""
+    slow = {"typing", "pickle", "re", "traceback", "pkgutil", "secrets", "subprocess", "logging", "inspect", "tempfile"}
+    if module != "forkserver":  # which is about sockets
+        slow.add("socket")
+    code = (
+        f"import sys; had = set(sys.modules); import maniple.{module}; print({slow!r} & (set(sys.modules) - had) or '')"
+    )
+    assert what(code) == "\n"
+
+
 def test_sockets_can_be_sent_that_were_imported_later() -> None:
     code = """
 import sys

@@ -162,7 +162,7 @@ pub fn load<'py>(
     {
         return Ok(value);
     }
-    let load = LOAD.get_or_try_init(py, || PyResult::Ok(py.import("pickle")?.getattr("loads")?.unbind()))?.bind(py);
+    let load = LOAD.get_or_try_init(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
     let stream = if stream.len() < 4096 {
         PyBytes::new(py, &stream).into_any()
     } else {
