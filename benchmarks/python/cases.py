@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import exchange
+import payloads
 import tasks
 from stage import LARGE, MEDIUM, Stage, doubled, expect, expect_array
 
@@ -205,11 +206,23 @@ CASES: tuple[Case, ...] = (
         for name in START_METHODS
     ),
 )
-BY_KEY = {case.key: case for case in CASES}
+#: one way that a payload goes, at one size
+PAYLOADS: tuple[Case, ...] = tuple(
+    Case(f"{way}-{name}", f"{title}, {name}", "us", make(size), payloads.floor(size))
+    for way, (title, make) in payloads.WAYS.items()
+    for name, size in payloads.SIZES.items()
+)
+#: what they are held against: the same in every library
+YARDSTICKS: tuple[Case, ...] = tuple(
+    Case(f"{key}-{name}", f"one {key}, {name}", "us", make(size))
+    for key, make in (("copy", payloads.copy), ("mapping", payloads.mapping))
+    for name, size in payloads.SIZES.items()
+)
+BY_KEY = {case.key: case for case in (*CASES, *PAYLOADS, *YARDSTICKS)}
 
 
 def chosen(patterns: list[str]) -> list[Case]:
-    """The cases that the patterns name, in the table's order: each a key, or the beginning of some."""
+    """The cases that the patterns name, in the table's order: each a key, or the beginning of some; `CASES` without patterns."""
     if not patterns:
         return list(CASES)
     keys: set[str] = set()
@@ -218,4 +231,4 @@ def chosen(patterns: list[str]) -> list[Case]:
         if not found:
             raise SystemExit(f"no case is called {pattern}; there are: {', '.join(BY_KEY)}")
         keys |= found
-    return [case for case in CASES if case.key in keys]
+    return [case for case in BY_KEY.values() if case.key in keys]

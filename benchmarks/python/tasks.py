@@ -13,6 +13,9 @@ from typing import Any
 # that a case which returns it measures the way back and not the making.
 _ready: dict[int, Any] = {}
 
+# What `keep` has kept.
+_kept: list[Any] = []
+
 
 def double(number: int) -> int:
     """Do as little as a task can: what is left is the pool's own cost."""
@@ -56,6 +59,18 @@ def forget_arrays() -> None:
     _ready.clear()
 
 
+def keep(array: Any) -> tuple[int, float, float]:
+    """`ends`, of an array that stays until this process is asked to `let_go`."""
+    _kept.append(array)
+    return ends(array)
+
+
+def let_go(number: int) -> int:
+    """Drop what `keep` kept in this process."""
+    _kept.clear()
+    return number
+
+
 def pick(array: Any, index: int) -> float:
     """One element of an array that travels inside a `functools.partial`."""
     return float(array[index])
@@ -81,6 +96,26 @@ def produce_arrays(queue: Any, gate: Any, count: int, length: int) -> None:
     gate.recv()
     for array in arrays:
         queue.put(array)
+
+
+def put_again_and_again(queue: Any, gate: Any, count: int, length: int, times: int) -> None:
+    """Put `ready_array(length)` so many times, each time that the gate says so."""
+    array = ready_array(length)
+    gate.send("up")
+    for _ in range(times):
+        gate.recv()
+        for _ in range(count):
+            queue.put(array)
+
+
+def send_again_and_again(gate: Any, count: int, length: int, times: int) -> None:
+    """The same, through the gate itself."""
+    array = ready_array(length)
+    gate.send("up")
+    for _ in range(times):
+        gate.recv()
+        for _ in range(count):
+            gate.send(array)
 
 
 def echo(pipe: Any) -> None:

@@ -178,19 +178,16 @@ impl BayReader {
     }
 
     fn copy(&self, place: u32, len: usize) -> Result<Buffer> {
-        let mut buffer = Buffer::with_capacity(len)?;
-        let copy = buffer.bytes_mut();
-        let mut to: *mut u8 = copy.as_mut_ptr();
+        let mut buffer = Buffer::default();
+        let mut to: *mut u8 = buffer.fill(len)?.as_mut_ptr();
         for (from, piece) in self.memory.pieces(self.position(place), len) {
-            // SAFETY: the piece lies inside the bay, `copy` has room for it, and the writer leaves these bytes alone until they are
+            // SAFETY: the piece lies inside the bay, the buffer has room for it, and the writer leaves these bytes alone until they are
             // given back. One that does not keep to that makes a mixture of bytes, no more.
             unsafe {
                 to.copy_from_nonoverlapping(from, piece);
                 to = to.add(piece);
             }
         }
-        // SAFETY: the two pieces have filled `len` bytes.
-        unsafe { copy.set_len(len) };
         Ok(buffer)
     }
 

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// Buffers from this size on travel in blocks: below it, copying twice costs less than a mapping.
-pub const LONG: usize = 128 * 1024;
+/// Buffers from this size on travel in blocks: below it, copying costs less than a mapping.
+pub const LONG: usize = (1 << 20) + 1;
 /// Free blocks that an arena keeps at most.
 const MOST_FREE: usize = 64;
 /// Of the descriptors that this process may have, blocks take one in so many at most, free ones and others together; and never more than
@@ -112,7 +112,7 @@ impl Arena {
             return Ok(block);
         }
         let mut buffer = Buffer::with_capacity(len)?;
-        parts.iter().for_each(|part| buffer.bytes_mut().extend_from_slice(part));
+        parts.iter().try_for_each(|part| buffer.extend(part))?;
         Ok(Blob(Content::Plain(Arc::new(buffer))))
     }
 

@@ -1,27 +1,200 @@
-//! Plain memory for buffers of middling size, used again while it is warm.
+//! Plain memory for what arrives and for what waits to be sent, used again while it is warm.
 //!
-//! The allocator gives such memory back to the system as soon as it is freed, and each page that comes anew costs a fault, which takes
-//! longer than the copy that fills it.
+//! The allocator of the system gives such memory back as soon as it is freed, and each page that comes anew costs a fault, which takes
+//! many times as long as the copy that fills it. So buffers of middling size are cut from *chunks*: a few megabytes each, for which the
+//! system is asked for huge pages. A chunk that is fresh then costs one fault instead of hundreds, and one whose buffers are gone is used
+//! again without any. Longer buffers have memory of their own, likewise in huge pages.
+//!
+//! A chunk knows by a *map*, one bit for each unit, what is in use. Only one thread at a time cuts, the one that holds the pool's lock;
+//! giving back is a store by any thread, and waits for nothing. A chunk without room is left to its buffers, until half of it is free
+//! again. [`trim`] gives back to the system what is free, also between buffers that stay.
+//!
+//! A forked child begins with chunks of its own: to write to its parent's would copy them page by page.
+#![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use std::sync::Mutex;
+use crate::process::epoch::{Epoch, Since};
+use crate::sys::plain::Plain;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-/// Buffers that are kept have between so many and so many bytes.
-const SIZES: std::ops::RangeInclusive<usize> = 8 * 1024..=256 * 1024;
-/// Bytes that are kept at most in this process.
-const KEPT: usize = 4 << 20;
+/// Shorter buffers come from the allocator, which has memory of that size at hand.
+const LEAST: usize = 16 * 1024;
+/// What is cut from chunks is cut in units of so many bytes.
+const UNIT: usize = 4096;
+/// Units in a chunk.
+const UNITS: usize = 64 * WORDS;
+const WORDS: usize = 16;
+/// The longest buffer that is cut from a chunk: several must have room.
+const LONGEST: usize = UNIT * UNITS / 2;
+/// Chunks without any buffer that are kept at most.
+const KEPT: usize = 2;
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), bytes: 0 });
-
+/// Chunks with room, the one that was used last at the end.
 #[derive(Debug)]
 struct Pool {
-    free: Vec<Vec<u8>>,
-    bytes: usize,
+    chunks: Vec<Arc<Chunk>>,
+    epoch: Option<Epoch>,
 }
 
-/// Bytes in memory that is used again.
-#[derive(Debug, Default)]
-pub struct Buffer(Vec<u8>);
+static POOL: Mutex<Pool> = Mutex::new(Pool { chunks: Vec::new(), epoch: None });
+/// Bytes of chunks that were given back by buffers since the last `trim`.
+static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug)]
+struct Chunk {
+    memory: Plain,
+    /// A bit for each unit: in use.
+    map: [AtomicU64; WORDS],
+    /// Whether the pool has it.
+    listed: AtomicBool,
+}
+
+impl Chunk {
+    fn new() -> Option<Chunk> {
+        let memory = Plain::new(UNIT * UNITS).ok()?;
+        Some(Chunk { memory, map: [const { AtomicU64::new(0) }; WORDS], listed: AtomicBool::new(true) })
+    }
+
+    /// The bits of word `word` among `units` units from `first` on.
+    fn mask(word: usize, first: usize, units: usize) -> u64 {
+        let from = first.saturating_sub(word * 64).min(64) as u32;
+        let to = (first + units).saturating_sub(word * 64).min(64) as u32;
+        let below = |end: u32| if end == 64 { u64::MAX } else { (1 << end) - 1 };
+        below(to) & !below(from)
+    }
+
+    /// Cuts `units` units off, where there are so many together. Only with the pool's lock.
+    fn cut(&self, units: usize) -> Option<usize> {
+        // Partner: `give_back`; the last access to what is free happened before.
+        let map: [u64; WORDS] = std::array::from_fn(|word| self.map[word].load(Ordering::Acquire));
+        let first = runs(&map).find(|&(_, len)| len >= units)?.0;
+        for word in first / 64..=(first + units - 1) / 64 {
+            self.map[word].fetch_or(Chunk::mask(word, first, units), Ordering::Relaxed);
+        }
+        Some(first)
+    }
+
+    fn give_back(&self, first: usize, units: usize) {
+        for word in first / 64..=(first + units - 1) / 64 {
+            // Partner: `cut`.
+            self.map[word].fetch_and(!Chunk::mask(word, first, units), Ordering::Release);
+        }
+    }
+
+    fn used(&self) -> usize {
+        self.map.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+}
+
+/// The runs of units that are free: the first of each, and how many.
+fn runs(map: &[u64; WORDS]) -> impl Iterator<Item = (usize, usize)> {
+    let next = |from: usize, used: bool| {
+        (from / 64..WORDS).find_map(|word| {
+            let bits = if used { map[word] } else { !map[word] };
+            let bits = if word == from / 64 { bits >> (from % 64) << (from % 64) } else { bits };
+            (bits != 0).then(|| word * 64 + bits.trailing_zeros() as usize)
+        })
+    };
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let first = if at < UNITS { next(at, false)? } else { return None };
+        at = next(first, true).unwrap_or(UNITS);
+        Some((first, at - first))
+    })
+}
+
+/// Bytes, and the room that they have.
+#[derive(Debug)]
+pub struct Buffer {
+    room: Room,
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Room {
+    Allocated(Vec<u8>),
+    Cut(Cut),
+    Own(Plain),
+}
+
+#[derive(Debug)]
+struct Cut {
+    chunk: Arc<Chunk>,
+    first: usize,
+    units: usize,
+}
+
+impl Cut {
+    fn start(&self) -> NonNull<u8> {
+        // SAFETY: the units lie inside the chunk.
+        unsafe { self.chunk.memory.start().add(self.first * UNIT) }
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        KEPT_BYTES.fetch_add(self.units * UNIT, Ordering::Relaxed);
+        self.chunk.give_back(self.first, self.units);
+        let used = self.chunk.used();
+        if used > UNITS / 2 || used > 0 && self.chunk.listed.load(Ordering::Relaxed) {
+            return;
+        }
+        // Not waited for: another thread is at it, or was when this process was forked. Then the chunk is found by a later buffer of it,
+        // or goes with the last.
+        let Ok(mut pool) = POOL.try_lock() else { return };
+        let mut gone = None;
+        if !self.chunk.listed.swap(true, Ordering::Relaxed) {
+            pool.chunks.insert(0, self.chunk.clone());
+        }
+        if used == 0 && pool.chunks.iter().filter(|chunk| chunk.used() == 0).count() > KEPT {
+            let at = pool.chunks.iter().position(|chunk| Arc::ptr_eq(chunk, &self.chunk));
+            gone = at.map(|at| pool.chunks.remove(at));
+            self.chunk.listed.store(false, Ordering::Relaxed);
+        }
+        // Freeing memory takes a while: not under the lock.
+        drop(pool);
+        drop(gone);
+    }
+}
+
+fn cut(len: usize) -> Option<Cut> {
+    let units = len.div_ceil(UNIT);
+    // Not waited for, as above.
+    let mut pool = POOL.try_lock().ok()?;
+    let pool = &mut *pool;
+    if pool.epoch.is_none_or(|epoch| epoch.since() == Since::Born) {
+        pool.chunks.clear();
+        pool.epoch = Some(Epoch::now());
+    }
+    while let Some(chunk) = pool.chunks.last() {
+        if let Some(first) = chunk.cut(units) {
+            return Some(Cut { chunk: chunk.clone(), first, units });
+        }
+        // It is nearly full, or in small pieces: others may have room for this one, too.
+        let other = pool.chunks.iter().rev().skip(1).take(KEPT).find_map(|c| c.cut(units).map(|first| (c.clone(), first)));
+        if let Some((chunk, first)) = other {
+            return Some(Cut { chunk, first, units });
+        }
+        if pool.chunks.len() <= KEPT {
+            break;
+        }
+        if let Some(full) = pool.chunks.pop() {
+            full.listed.store(false, Ordering::Relaxed);
+        }
+    }
+    let chunk = Arc::new(Chunk::new()?);
+    let first = chunk.cut(units)?;
+    pool.chunks.push(chunk.clone());
+    Some(Cut { chunk, first, units })
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Buffer::from_vec(Vec::new())
+    }
+}
 
 impl Buffer {
     /// Empty, with room for `len` bytes.
@@ -29,76 +202,200 @@ impl Buffer {
     /// # Errors
     /// No memory.
     pub fn with_capacity(len: usize) -> Result<Buffer> {
-        // Not waited for: another thread is at it, or was when this process was forked.
-        if SIZES.contains(&len)
-            && let Ok(mut pool) = POOL.try_lock()
-            && let Some(at) = pool.free.iter().rposition(|b| b.capacity() >= len && b.capacity() <= 2 * len)
-        {
-            let buffer = pool.free.remove(at);
-            pool.bytes -= buffer.capacity();
-            return Ok(Buffer(buffer));
-        }
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(len).map_err(|_| Error::out_of_memory("copy a large buffer"))?;
-        Ok(Buffer(buffer))
+        let room = match len {
+            LEAST..=LONGEST => cut(len).map(Room::Cut),
+            0..LEAST => None,
+            _ => Plain::new(len).ok().map(Room::Own),
+        };
+        let room = match room {
+            Some(room) => room,
+            None => {
+                let mut bytes = Vec::new();
+                bytes.try_reserve_exact(len).map_err(|_| Error::out_of_memory("copy a large buffer"))?;
+                Room::Allocated(bytes)
+            }
+        };
+        Ok(Buffer { room, len: 0 })
     }
 
     /// These bytes.
     pub fn from_vec(bytes: Vec<u8>) -> Buffer {
-        Buffer(bytes)
+        Buffer { len: bytes.len(), room: Room::Allocated(bytes) }
+    }
+
+    fn start(&self) -> NonNull<u8> {
+        match &self.room {
+            Room::Allocated(bytes) => NonNull::from(bytes.as_slice()).cast(),
+            Room::Cut(cut) => cut.start(),
+            Room::Own(memory) => memory.start(),
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match &self.room {
+            Room::Allocated(bytes) => bytes.capacity(),
+            Room::Cut(cut) => cut.units * UNIT,
+            Room::Own(memory) => memory.len(),
+        }
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        // SAFETY: the first `len` bytes are this buffer's own, and initialised.
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len) }
     }
 
     /// The bytes, to be changed.
-    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; `&mut self` is the only borrow.
+        unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len) }
     }
-}
 
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let size = self.0.capacity();
-        if SIZES.contains(&size)
-            && let Ok(mut pool) = POOL.try_lock()
-            && pool.bytes + size <= KEPT
-        {
-            self.0.clear();
-            pool.bytes += size;
-            pool.free.push(std::mem::take(&mut self.0));
+    /// Adds bytes at the end.
+    ///
+    /// # Errors
+    /// No memory, where there was not enough room.
+    pub fn extend(&mut self, bytes: &[u8]) -> Result<()> {
+        let len = self.len + bytes.len();
+        if len > self.capacity() {
+            let mut longer = Buffer::with_capacity(len)?;
+            longer.extend(self.bytes())?;
+            *self = longer;
+        }
+        match &mut self.room {
+            Room::Allocated(whole) => whole.extend_from_slice(bytes),
+            // SAFETY: there is room behind the first `len` bytes, in memory of this buffer's own.
+            _ => unsafe { self.start().add(self.len).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) },
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// Makes it `len` bytes long, whatever they are, and gives them, to be filled.
+    ///
+    /// # Errors
+    /// No memory, where there was not enough room.
+    pub fn fill(&mut self, len: usize) -> Result<&mut [u8]> {
+        if len > self.capacity() {
+            *self = Buffer::with_capacity(len)?;
+        }
+        if let Room::Allocated(bytes) = &mut self.room {
+            bytes.resize(len, 0);
+        }
+        // Memory of the system's is initialised from the first: with zeros, or with what a buffer left there.
+        self.len = len;
+        Ok(self.bytes_mut())
+    }
+
+    /// Keeps the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        if let Room::Allocated(bytes) = &mut self.room {
+            bytes.truncate(len);
         }
     }
 }
 
-/// Gives all that is kept back to the system.
+/// Gives back to the system what no buffer uses.
 pub fn trim() {
-    if let Ok(mut pool) = POOL.try_lock() {
-        pool.bytes = 0;
-        let free = std::mem::take(&mut pool.free);
-        drop(pool);
-        drop(free);
+    let Ok(mut pool) = POOL.try_lock() else { return };
+    KEPT_BYTES.store(0, Ordering::Relaxed);
+    let (used, gone): (Vec<_>, Vec<_>) = pool.chunks.drain(..).partition(|chunk| chunk.used() > 0);
+    for chunk in &used {
+        // With the lock: nothing is cut meanwhile.
+        let map: [u64; WORDS] = std::array::from_fn(|word| chunk.map[word].load(Ordering::Acquire));
+        for (first, units) in runs(&map) {
+            chunk.memory.forget(first * UNIT, units * UNIT);
+        }
     }
+    gone.iter().for_each(|chunk| chunk.listed.store(false, Ordering::Relaxed));
+    pool.chunks = used;
+    drop(pool);
+    drop(gone);
 }
 
-/// Bytes that are kept.
+/// Bytes that `trim` may give back.
 pub fn kept() -> usize {
-    POOL.try_lock().map_or(0, |pool| pool.bytes)
+    KEPT_BYTES.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn filled(len: usize, byte: u8) -> Buffer {
+        let mut buffer = Buffer::with_capacity(len).unwrap();
+        buffer.fill(len).unwrap().fill(byte);
+        buffer
+    }
 
     #[test]
-    fn memory_is_used_again_and_bounded() {
-        let mut first = Buffer::with_capacity(100_000).unwrap();
-        first.bytes_mut().extend_from_slice(&[1; 100_000]);
-        drop(first);
-        assert!(Buffer::with_capacity(90_000).unwrap().bytes().is_empty());
-        drop((0..100).map(|_| Buffer::with_capacity(100_000).unwrap()).collect::<Vec<_>>());
-        assert!(kept() <= KEPT);
+    fn a_chunk_cuts_again_what_was_given_back() {
+        let chunk = Chunk::new().unwrap();
+        let cuts = [100, 300, 64, 200].map(|units| chunk.cut(units).unwrap());
+        assert_eq!((cuts, chunk.used()), ([0, 100, 400, 464], 664));
+        assert_eq!(chunk.cut(361), None);
+        chunk.give_back(100, 300);
+        assert_eq!(chunk.cut(301), Some(664));
+        assert_eq!((chunk.cut(300), chunk.cut(60)), (Some(100), None));
+    }
+
+    #[test]
+    fn what_is_given_back_to_the_system_is_not_what_is_in_use() {
+        let buffers: Vec<_> = (0..100).map(|number| filled(100_000, number)).collect();
+        let stay: Vec<_> = buffers.into_iter().step_by(7).collect();
+        assert!(kept() > 0);
+        for _ in 0..10 {
+            trim();
+        }
+        assert!(stay.iter().zip((0..100).step_by(7)).all(|(b, number)| b.bytes().iter().all(|&byte| byte == number)));
+    }
+
+    #[test]
+    fn a_buffer_grows_and_shrinks() {
+        for step in [10, 20_000, 700_000] {
+            let mut buffer = Buffer::default();
+            for number in 0..6u8 {
+                buffer.extend(&vec![number; step]).unwrap();
+            }
+            assert_eq!(buffer.bytes().len(), 6 * step);
+            assert!(buffer.bytes().chunks(step).zip(0u8..).all(|(part, number)| part.iter().all(|&b| b == number)));
+            buffer.truncate(step);
+            buffer.extend(&[9]).unwrap();
+            assert_eq!((buffer.bytes()[step - 1], buffer.bytes()[step], buffer.bytes().len()), (0, 9, step + 1));
+        }
+    }
+
+    #[test]
+    fn runs_are_found_wherever_they_lie() {
+        let mut map = [u64::MAX; WORDS];
+        assert_eq!(runs(&map).count(), 0);
+        map[0] = !0b110;
+        map[3] = 1;
+        map[4] = u64::MAX << 1;
+        map[15] = u64::MAX >> 1;
+        assert_eq!(runs(&map).collect::<Vec<_>>(), [(1, 2), (3 * 64 + 1, 64), (UNITS - 1, 1)]);
+        assert_eq!(runs(&[0; WORDS]).collect::<Vec<_>>(), [(0, UNITS)]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_buffers_share_a_byte(steps in prop::collection::vec((1usize..3_000_000, 0usize..8), 1..60)) {
+            let mut held: Vec<Buffer> = Vec::new();
+            for (number, (len, what)) in steps.into_iter().enumerate() {
+                match what {
+                    0..5 => held.push(filled(len, number as u8)),
+                    5 => trim(),
+                    _ if held.is_empty() => {}
+                    _ => drop(held.swap_remove(len % held.len())),
+                }
+                for buffer in &held {
+                    let byte = buffer.bytes()[0];
+                    prop_assert!(buffer.bytes().iter().step_by(1000).all(|&b| b == byte));
+                    prop_assert_eq!(buffer.bytes()[buffer.bytes().len() - 1], byte);
+                }
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! | `own::{Own, File}` | a handle that knows what it was opened for, and leaves alone what is no longer that |
 //! | `named::{open, create, find, leads_to, unlink}` | shared memory under a name, for programs that ask for one |
 //! | `memory::{create, duplicate, close_on_exec, resize, release, read_at, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
+//! | `plain::Plain` | memory of this process's own, in huge pages where the system has them |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
 //! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
 //! | `standoff::{unread, Unread, Other, Said}` | what lies unreceived at both ends of a connection; saying that an end waits, and seeing that the other one says it |

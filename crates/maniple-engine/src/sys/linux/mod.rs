@@ -8,6 +8,7 @@ pub mod memory;
 pub mod mutex;
 pub mod named;
 pub mod own;
+pub mod plain;
 pub mod process;
 pub mod ready;
 pub mod socket;

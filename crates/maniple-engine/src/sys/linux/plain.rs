@@ -1,0 +1,116 @@
+//! Memory of this process's own, straight from the system, in huge pages where it has them.
+//!
+//! A fresh page costs a fault and the clearing of its 4 KiB, which takes longer than the copy that fills it; a page of 2 MiB costs
+//! little more than one of 4 KiB. Where the system gives no huge pages (they are switched off, or memory is in small pieces), this is
+//! ordinary memory.
+#![allow(unsafe_code)]
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::io;
+use std::ptr::NonNull;
+
+/// Bytes of a huge page.
+const HUGE: usize = 2 << 20;
+/// From so many bytes on, what is left at the end is a huge page as well.
+const WORTH_ONE: usize = HUGE / 4;
+
+/// A piece of memory, all zeros at first; given back when dropped.
+#[derive(Debug)]
+pub struct Plain {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is plain memory that belongs to whoever holds it; what may be done with it through a shared reference is argued where
+// that is done (buffers).
+unsafe impl Send for Plain {}
+// SAFETY: as above.
+unsafe impl Sync for Plain {}
+
+impl Plain {
+    /// At least `len` bytes.
+    ///
+    /// # Errors
+    /// No memory, or no address space.
+    pub fn new(len: usize) -> io::Result<Plain> {
+        let rest = len % HUGE;
+        let len = if rest >= WORTH_ONE { len - rest + HUGE } else { len.next_multiple_of(rustix::param::page_size()).max(1) };
+        let huge = len >= HUGE;
+        // Huge pages begin at multiples of their size: what is before the first is given back.
+        let whole = len.checked_add(if huge { HUGE } else { 0 }).ok_or(io::ErrorKind::OutOfMemory)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
+        let begin = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), whole, access, MapFlags::PRIVATE)? };
+        let begin = NonNull::new(begin.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        if !huge {
+            return Ok(Plain { start: begin, len });
+        }
+        let before = begin.as_ptr().align_offset(HUGE).min(whole - len);
+        // SAFETY: the three parts make up the mapping, and nobody else knows it.
+        unsafe {
+            let start = begin.add(before);
+            give_back(begin, before);
+            give_back(start.add(len), whole - len - before);
+            let _ = rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxHugepage);
+            Ok(Plain { start, len })
+        }
+    }
+
+    /// The first byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none (never).
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Lets the system have the pages of `len` bytes from `offset` on (whole pages), which nobody uses: they are zeros afterwards.
+    pub fn forget(&self, offset: usize, len: usize) {
+        if offset.checked_add(len).is_some_and(|end| end <= self.len) {
+            // SAFETY: inside the memory, and nobody uses these bytes.
+            let _ = unsafe { rustix::mm::madvise(self.start.as_ptr().add(offset).cast(), len, Advice::LinuxDontNeed) };
+        }
+    }
+}
+
+/// # Safety
+/// It is a part of a mapping that nobody uses any more.
+unsafe fn give_back(start: NonNull<u8>, len: usize) {
+    if len > 0 {
+        // SAFETY: as the caller says.
+        let _ = unsafe { rustix::mm::munmap(start.as_ptr().cast(), len) };
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        // SAFETY: nothing borrows from memory that is being dropped.
+        unsafe { give_back(self.start, self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_it_can_be_written_to_and_forgotten() {
+        for len in [1, 5000, HUGE - 1, HUGE, 2 * HUGE + 5000, 2 * HUGE + WORTH_ONE] {
+            let memory = Plain::new(len).unwrap();
+            assert!(memory.len() >= len);
+            // SAFETY: it is this test's alone.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(memory.start().as_ptr(), memory.len()) };
+            assert!(bytes.iter().step_by(999).all(|&byte| byte == 0));
+            bytes.fill(7);
+            memory.forget(0, memory.len());
+            assert!(bytes.iter().step_by(999).all(|&byte| byte == 0));
+        }
+    }
+}
