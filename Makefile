@@ -68,7 +68,7 @@ lint: ## formatting, clippy, the oldest Rust, documentation, ruff, mypy, the stu
 
 bench: build ## the short benchmarks: against the standard package, and against Rust peers
 	@$(setup) test
-	$(py) benchmarks/python/run.py --quick
+	$(py) benchmarks/python/run.py --quick --payloads
 	scripts/bench_rust.sh --quick
 
 clean: ## remove all that was built, the virtual environment included

@@ -65,6 +65,10 @@ class Row:
         ratios = [reference / own for reference, own in pairs]
         return min(ratios), max(ratios)
 
+    def ratio_base(self) -> float | None:
+        """The time that others are held against, of a case that is the same in every library: the shortest."""
+        return min((second for one in self.series.values() for second in one.seconds), default=None)
+
     def verdict(self) -> str:
         """ "ok" or "short" where there is a floor and a ratio to hold against it."""
         ratio = self.ratio(SUBJECT)
@@ -153,6 +157,32 @@ def floors_table(rows: Sequence[Row]) -> str:
                 f"{between[0]:.1f}..{between[1]:.1f}" if between else "",
                 f"{row.case.floor:g}x" if row.case.floor else "",
                 row.verdict(),
+            )
+        )
+    return align(head, lines)
+
+
+def payloads_table(rows: Sequence[Row], yardsticks: Sequence[Row]) -> str:
+    """maniple against the standard package, and against one copy of the bytes and one mapping of them that is read."""
+    yards = {row.case.key: row.ratio_base() for row in yardsticks}
+    head = ("payload", "standard", "maniple", "min..max", "ratio", "by round", "floor", "", "copies", "copy + mapping")
+    lines = []
+    for row in rows:
+        size = row.case.key.rpartition("-")[2]
+        own, between = row.series[SUBJECT].median, row.ratio_range(SUBJECT)
+        one_copy, one_mapping = yards.get(f"copy-{size}"), yards.get(f"mapping-{size}")
+        lines.append(
+            (
+                row.case.title,
+                cell(row, REFERENCE),
+                cell(row, SUBJECT),
+                spread(row, SUBJECT),
+                times(row.ratio(SUBJECT)),
+                f"{between[0]:.1f}..{between[1]:.1f}" if between else "",
+                f"{row.case.floor:g}x" if row.case.floor else "",
+                row.verdict(),
+                times(own / one_copy) if own and one_copy else "",
+                times(own / (one_copy + one_mapping)) if own and one_copy and one_mapping else "",
             )
         )
     return align(head, lines)

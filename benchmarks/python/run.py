@@ -19,7 +19,7 @@ from typing import Any
 import machine
 import report
 from adapters import NAMES, REFERENCE, SUBJECT
-from cases import START_METHODS, Case, chosen
+from cases import PAYLOADS, START_METHODS, YARDSTICKS, Case, chosen
 from crew import Agent
 from stage import Setting
 
@@ -31,6 +31,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only the standard package, 3 rounds")
     parser.add_argument("--cases", default="", help="keys or beginnings of keys, by comma (all)")
+    parser.add_argument(
+        "--payloads", action="store_true", help="also payloads of 1 KB to 64 MB through pools, queues and pipes"
+    )
     parser.add_argument("--peers", help=f"names by comma, or 'none' ({','.join(NAMES[2:])})")
     parser.add_argument("--rounds", type=int, help="how often each library runs each case (5; quick: 3)")
     parser.add_argument("--workers", type=int, default=2)
@@ -116,12 +119,18 @@ def main() -> int:
     log.write_text("")
     agents = [Agent(name, log) for name in libraries(options)]
     rows: list[report.Row] = []
+    payloads: list[report.Row] = []
+    yardsticks: list[report.Row] = []
+    pair = [agent for agent in agents if agent.name in (REFERENCE, SUBJECT)]
     try:
         for agent in agents:
             agent.start()
         print(header(about, setting, rounds, agents), flush=True)
         for case in cases:
             rows.append(measure(case, agents, setting, rounds, options))
+        if options.payloads:
+            yardsticks = [measure(case, pair, setting, rounds, options) for case in YARDSTICKS]
+            payloads = [measure(case, pair, setting, rounds, options) for case in PAYLOADS]
     finally:
         for agent in agents:
             agent.stop()
@@ -132,6 +141,10 @@ def main() -> int:
     if len(agents) > 2:
         print()
         print(report.peers_tables(rows, [agent.name for agent in agents if not agent.unavailable]))
+    if payloads:
+        print()
+        print(report.payloads_table(payloads, yardsticks))
+        rows += payloads
     print()
     for line in report.remarks(rows, unavailable):
         print(line)
@@ -143,7 +156,7 @@ def main() -> int:
         "rounds": rounds,
         "versions": {agent.name: agent.version for agent in agents},
         "unavailable": unavailable,
-        "cases": [row.as_json() for row in rows],
+        "cases": [row.as_json() for row in (*rows, *yardsticks)],
     }
     options.json.write_text(json.dumps(figures, indent=1) + "\n")
     wrong = any(row.series[SUBJECT].status in ("wrong", "hang", "died") for row in rows)
