@@ -315,6 +315,10 @@ class BaseContext:
     def _own(self) -> BaseContext:
         return self
 
+    @overload
+    def get_start_method(self, allow_none: Literal[False] = False) -> str: ...
+    @overload
+    def get_start_method(self, allow_none: bool) -> str | None: ...
     def get_start_method(self, allow_none: bool = False) -> str | None:
         """The name of the start method; it is never open here."""
         return self._name
@@ -396,6 +400,10 @@ class DefaultContext(BaseContext):
         open_again = method is None and force
         self._actual_context = None if open_again else self.get_context(method)
 
+    @overload
+    def get_start_method(self, allow_none: Literal[False] = False) -> str: ...
+    @overload
+    def get_start_method(self, allow_none: bool) -> str | None: ...
     def get_start_method(self, allow_none: bool = False) -> str | None:
         """The name of the start method; None where it is open and ``allow_none``."""
         if allow_none and self._actual_context is None:
