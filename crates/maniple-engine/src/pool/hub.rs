@@ -21,6 +21,7 @@ use super::spin::Spin;
 use super::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since, count_forks};
+use crate::process::lifeline::Lifelines;
 use crate::sys::{self, ready};
 use rustc_hash::FxHashMap;
 use slotmap::SecondaryMap;
@@ -83,6 +84,7 @@ pub(crate) struct Inner {
     pub(super) cores: usize,
     pub(super) tapped: bool,
     pub(super) desk: Desk,
+    pub(super) lifelines: Lifelines,
     pub(super) kick: ready::Kick,
     pub(super) packer: Packer,
     // Functions that nobody holds any more. A lock of its own: it is taken wherever a value is dropped.
@@ -218,6 +220,7 @@ impl Hub {
             cores: sys::cores(),
             tapped: config.tap_stderr,
             desk: Desk::create()?,
+            lifelines: Lifelines::new()?,
             kick: ready::Kick::new().doing("make the keeper's bell")?,
             packer: Packer::new(KEPT),
             unused: Mutex::default(),

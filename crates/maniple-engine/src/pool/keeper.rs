@@ -40,7 +40,7 @@ struct Watched {
     worker: WorkerId,
     wire: Option<Arc<crate::sys::wire::Wire>>,
     watch: Option<Arc<crate::process::ExitWatch>>,
-    stderr: Option<Arc<crate::sys::Handle>>,
+    stderr: Option<Arc<crate::process::atfork::HubOnly>>,
     extra: Option<Arc<crate::sys::Handle>>,
 }
 

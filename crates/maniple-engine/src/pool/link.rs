@@ -1,14 +1,15 @@
 //! A link: the private line between the hub and one worker. Its layout in shared memory, its frames, and the hub's end.
 //!
-//! A link is a segment (two rings, two bays, the worker's bell, slots for blocks under way), a wire, a lifeline and, where wanted, a
-//! tap on the worker's standard error. All links of a pool share one more page, the *desk*, with the hub's bell. A worker
-//! that goes mad can spoil its own link, which dies with it, and ring the hub's bell too often.
+//! A link is a segment (two rings, two bays, the worker's bell, slots for blocks under way), a wire and, where wanted, a
+//! tap on the worker's standard error. All links of a pool share a lifeline and one more page, the *desk*, with the hub's bell. So a worker
+//! costs the hub two descriptors, and its watch a third. A worker that goes mad can spoil its own link, which dies with it, and ring the hub's bell too often.
 #![allow(unsafe_code)]
 
 use super::packet::{Along, Incoming, Packet};
 use crate::error::{Doing, Error, Result};
+use crate::process::atfork::{self, HubOnly};
 use crate::process::epoch::count_forks;
-use crate::process::lifeline;
+use crate::process::lifeline::Lifelines;
 use crate::shm::bay::{Bay, BayReader, BayWriter};
 use crate::shm::bell::Bell;
 use crate::shm::blocks::{Arena, Blob};
@@ -491,9 +492,7 @@ pub(crate) struct HubLink {
     sender: Sender,
     reader: Reader,
     wire: Arc<Wire>,
-    // Held for as long as the worker may live.
-    _lifeline: lifeline::LifelineHub,
-    pub stderr: Option<Arc<Handle>>,
+    pub stderr: Option<Arc<HubOnly>>,
     // Functions that the worker knows.
     pub functions: FxHashSet<u32>,
     // Something was sent since the worker's bell was last rung.
@@ -501,31 +500,24 @@ pub(crate) struct HubLink {
 }
 
 impl HubLink {
-    pub fn create(desk: &Desk, tapped: bool) -> Result<(HubLink, Handles)> {
+    pub fn create(desk: &Desk, lifelines: &Lifelines, tapped: bool) -> Result<(HubLink, Handles)> {
         count_forks().doing("count forks")?;
         let (board, link) = Board::create()?;
         let (reader, sender) = board.hub_side();
-        let (wire, far) = Wire::pair().doing("make a socket pair")?;
-        let (lifeline, worker_lifeline) = lifeline::pair()?;
-        let (stderr, worker_stderr) = if tapped {
-            let (hub, worker) = tap::pair().doing("make a pipe for a worker's standard error")?;
-            (Some(hub), Some(worker))
-        } else {
-            (None, None)
+        let (wire, far) = atfork::making(Wire::for_worker).doing("make a socket pair")?;
+        let tap = || {
+            let (hub, worker) = tap::pair()?;
+            Ok::<_, std::io::Error>((HubOnly::new(hub)?, worker))
         };
-        let handles = Handles {
-            link,
-            desk: desk.share()?,
-            wire: far.into_handle(),
-            lifeline: worker_lifeline,
-            stderr: worker_stderr,
-        };
+        let tap = tapped.then(|| atfork::making(tap).doing("make a pipe for a worker's standard error")).transpose()?;
+        let (stderr, worker_stderr) = tap.unzip();
+        let handles =
+            Handles { link, desk: desk.share()?, wire: far, lifeline: lifelines.share()?, stderr: worker_stderr };
         let link = HubLink {
             board,
             sender,
             reader,
             wire: Arc::new(wire),
-            _lifeline: lifeline,
             stderr: stderr.map(Arc::new),
             functions: FxHashSet::default(),
             dirty: false,

@@ -157,6 +157,10 @@ impl WorkerLink {
                     self.packer.arena().trim(IDLE);
                     buffers::trim();
                 }
+                // The lifeline is the pool's. A worker that the hub has disowned finds its own link closed.
+                if self.wire.is_hung_up() {
+                    return Err(Error::HubGone);
+                }
             }
             if woken != Woken::Rung || !self.reader.has_news() {
                 return Ok(Message::Interrupted);
