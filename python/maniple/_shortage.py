@@ -31,7 +31,9 @@ def is_shortage(problem: BaseException) -> bool:
     """Whether something ran out: descriptors, memory, processes, threads, room for files."""
     if isinstance(problem, OSError):
         return problem.errno in _NUMBERS
-    return isinstance(problem, MemoryError) or (isinstance(problem, RuntimeError) and "start new thread" in str(problem))
+    return isinstance(problem, MemoryError) or (
+        isinstance(problem, RuntimeError) and "start new thread" in str(problem)
+    )
 
 
 def limit_of(name: str) -> str:

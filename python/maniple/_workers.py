@@ -172,7 +172,11 @@ class Workers:
         from ._shortage import advice, is_shortage
 
         if is_shortage(problem):
-            what = f"worker {started + 1} of {wanted} cannot be started" if started < wanted else "a pool's thread cannot be started"
+            what = (
+                f"worker {started + 1} of {wanted} cannot be started"
+                if started < wanted
+                else "a pool's thread cannot be started"
+            )
             problem.add_note(f"{what}: {advice(problem)}. A worker takes three descriptors of this process.")
 
     def repopulate(self, processes: int) -> None:
