@@ -9,13 +9,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from signal import SIGTERM, getsignal, raise_signal
+from signal import SIG_DFL, SIG_IGN, SIGTERM, getsignal, raise_signal, signal
 from weakref import ref
 
 from . import _imports_under_way, util
 from ._greenlets import threads_are_real
 from ._loose_tasks import LooseTasks
-from ._maniple import Hub, serve
+from ._maniple import Hub, pool_is_terminated, serve
 from ._payload import cancelled
 from ._results import tell
 from ._worker_main import ForkedMain, WorkerMain
@@ -70,6 +70,8 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
     fds, line.fds = line.fds, []
     line.main.settle_in()
     inherited = getsignal(SIGTERM)
+    if callable(inherited):
+        inherited = _end_after(inherited)
 
     def prepare() -> None:
         if initializer is not None:
@@ -86,6 +88,19 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
         # The parent got the same Ctrl-C and decides.
         raise SystemExit(1) from None
     util.debug("worker exiting")
+
+
+def _end_after(inherited: Callable[..., object]) -> Callable[..., object]:
+    """Have SIGTERM end this worker when its pool is terminated, after the handler that came with the fork, which may only note the signal."""
+
+    def handle(number: int, frame: object) -> None:
+        inherited(number, frame)
+        if pool_is_terminated():
+            signal(SIGTERM, SIG_DFL)
+            raise_signal(SIGTERM)
+
+    signal(SIGTERM, handle)
+    return handle
 
 
 class Workers:
@@ -130,6 +145,7 @@ class Workers:
         self._keys: dict[int, Any] = {}
         self._terminated_at: float | None = None
         self._killed = False
+        self._grace = GRACE
         # Workers that are sent SIGTERM when they have not ended in time.
         self._noticed: list[int] = []
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
@@ -277,7 +293,7 @@ class Workers:
                 if self._noticed and waited > _NOTICE:
                     noticed, self._noticed = self._noticed, []
                     self._signal(noticed, "terminate")
-                if waited > GRACE and not self._killed:
+                if waited > self._grace and not self._killed:
                     self._killed = True
                     self._signal(None, "kill")
 
@@ -327,6 +343,8 @@ class Workers:
             self._terminated_at = time.monotonic()
         if isinstance(self._main, ForkedMain) and callable(getsignal(SIGTERM)):
             self._noticed = [key for key, starting in unsettled if starting]
+        if getsignal(SIGTERM) == SIG_IGN:
+            self._grace = _NOTICE  # all workers have that from here
         self._signal([key for key, _ in unsettled if key not in self._noticed], "terminate")
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:

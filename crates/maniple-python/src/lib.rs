@@ -87,7 +87,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::ticket::{PyStream, PyTicket};
     #[pymodule_export]
-    use crate::worker::serve;
+    use crate::worker::{pool_is_terminated, serve};
 
     use super::*;
 

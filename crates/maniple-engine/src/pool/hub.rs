@@ -29,6 +29,7 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -450,6 +451,8 @@ impl Hub {
             for peer in st.peers.values_mut() {
                 peer.stop_due = true;
                 peer.link.dirty = true;
+                // Partner: `PoolEnd::is_terminated`; the signal that follows orders the two.
+                peer.link.board.terminated().store(1, Ordering::Release);
             }
         }
         st.sched.terminate();

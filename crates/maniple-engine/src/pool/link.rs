@@ -69,6 +69,7 @@ const RING: usize = 256 * 1024;
 const LINE: usize = 128;
 const BELL_AT: usize = 0;
 const HALFWAY_AT: usize = LINE;
+const TERMINATED_AT: usize = HALFWAY_AT + LINE / 2;
 const DOWN_AT: usize = 2 * LINE;
 const UP_AT: usize = DOWN_AT + size_of::<Cursors>();
 const DOWN_SLOTS_AT: usize = UP_AT + size_of::<Cursors>();
@@ -156,7 +157,7 @@ impl Board {
         Ok((Board(Arc::new(memory)), handle))
     }
 
-    pub fn open(handle: Handle) -> Result<Board> {
+    pub fn open(handle: &Handle) -> Result<Board> {
         let memory = open_mapped(handle)?;
         if !memory.len().checked_sub(BAYS_AT).is_some_and(|bays| bays > 0 && bays.is_multiple_of(2 * BAY_STEP)) {
             return Err(Error::BadHandles("the link has another size; was the worker started by another version?"));
@@ -184,6 +185,12 @@ impl Board {
     pub fn halfway(&self) -> &AtomicU64 {
         // SAFETY: aligned, inside the segment, touched only as an atomic.
         unsafe { AtomicU64::from_ptr(self.0.start().add(HALFWAY_AT).cast().as_ptr()) }
+    }
+
+    /// Not 0: the pool was terminated. For those who cannot read the ring, as in a signal's handler.
+    pub fn terminated(&self) -> &AtomicU64 {
+        // SAFETY: aligned, inside the segment, touched only as an atomic.
+        unsafe { AtomicU64::from_ptr(self.0.start().add(TERMINATED_AT).cast().as_ptr()) }
     }
 
     pub fn worker_side(&self) -> (Reader, Sender) {
