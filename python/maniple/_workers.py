@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from signal import SIG_DFL, SIG_IGN, SIGTERM, getsignal, raise_signal, signal
+from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
 from . import _imports_under_way, util
@@ -71,7 +71,9 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
     line.main.settle_in()
     inherited = getsignal(SIGTERM)
     if callable(inherited):
-        inherited = _end_after(inherited)
+        from ._forked import end_after
+
+        inherited = end_after(inherited, pool_is_terminated)
 
     def prepare() -> None:
         if initializer is not None:
@@ -88,19 +90,6 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
         # The parent got the same Ctrl-C and decides.
         raise SystemExit(1) from None
     util.debug("worker exiting")
-
-
-def _end_after(inherited: Callable[..., object]) -> Callable[..., object]:
-    """Have SIGTERM end this worker when its pool is terminated, after the handler that came with the fork, which may only note the signal."""
-
-    def handle(number: int, frame: object) -> None:
-        inherited(number, frame)
-        if pool_is_terminated():
-            signal(SIGTERM, SIG_DFL)
-            raise_signal(SIGTERM)
-
-    signal(SIGTERM, handle)
-    return handle
 
 
 class Workers:

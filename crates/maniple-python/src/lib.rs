@@ -67,7 +67,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::line::PyLine;
     #[pymodule_export]
-    use crate::maker::end_after;
+    use crate::maker::{end_after, end_with};
     #[pymodule_export]
     use crate::memory::PyMemory;
     #[pymodule_export]
