@@ -6,12 +6,9 @@ Apart from the modules that children load: most processes never need it.
 from __future__ import annotations
 
 import errno
+import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-__all__ = ["advice", "is_shortage", "limit_of"]
+__all__ = ["advice", "is_shortage"]
 
 # What `maniple_engine::sys::is_shortage` has, and what only this side's calls give.
 _NUMBERS = {
@@ -36,26 +33,27 @@ def is_shortage(problem: BaseException) -> bool:
     )
 
 
-def limit_of(name: str) -> str:
-    """This process's limit, for people."""
-    import resource
-
-    soft: Any = resource.getrlimit(getattr(resource, name))[0]
-    return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+def _limit(name: str) -> str:
+    """This process's limit, for people. Nothing is imported for it: that would take a descriptor."""
+    number = os.sysconf(name)
+    return str(number) if number >= 0 else "any number of"
 
 
 def advice(problem: BaseException) -> str:
     """Say what can be done about a shortage."""
     number = problem.errno if isinstance(problem, OSError) else None
     if number == errno.EMFILE:
-        return f"this process may have {limit_of('RLIMIT_NOFILE')} descriptors: raise the limit (ulimit -n), or ask for less"
+        return (
+            f"this process may have {_limit('SC_OPEN_MAX')} descriptors, of which a worker takes three: raise the limit (ulimit -n), "
+            "or ask for less"
+        )
     if number == errno.ENFILE:
         return "the system has no descriptor left (fs.file-max): close files, in whatever process"
     if number == errno.EAGAIN or isinstance(problem, RuntimeError):
         return (
-            f"this user may have {limit_of('RLIMIT_NPROC')} processes and threads (ulimit -u), and a container may have fewer (pids.max): "
+            f"this user may have {_limit('SC_CHILD_MAX')} processes and threads (ulimit -u), and a container may have fewer (pids.max): "
             "raise the limit, or ask for less"
         )
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"files, shared memory among them, may have {limit_of('RLIMIT_FSIZE')} bytes (ulimit -f), and there has to be room for them"
-    return f"memory is short; this process may have {limit_of('RLIMIT_AS')} bytes (ulimit -v)"
+        return "there has to be room for shared memory, which the limit on the size of files (ulimit -f) applies to as well"
+    return "memory is short, or limited (ulimit -v, a container's limit)"

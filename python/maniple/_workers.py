@@ -113,7 +113,11 @@ class Workers:
 
         self._main = main.for_pool(is_idle)
         self._imports = _imports_under_way.of_this_thread()
-        self.hub = Hub(processes, maxtasksperchild, self._main)
+        try:
+            self.hub = Hub(processes, maxtasksperchild, self._main)
+        except OSError as problem:
+            self._explain(problem, 0, processes)
+            raise
         self.make_process = make_process
         self._owner = os.getpid()
         self.initializer = initializer
@@ -182,7 +186,7 @@ class Workers:
                 if started < wanted
                 else "a pool's thread cannot be started"
             )
-            problem.add_note(f"{what}: {advice(problem)}. A worker takes three descriptors of this process.")
+            problem.add_note(f"{what}: {advice(problem)}")
 
     def repopulate(self, processes: int) -> None:
         """Start workers until there are so many."""

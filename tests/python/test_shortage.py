@@ -64,6 +64,12 @@ def test_room_for_no_process_then_for_one_more(mp_package: str, method: str, wha
     assert outcome(mp_package, method, "walk_processes", what) == "ok"
 
 
+@pytest.mark.better_than_standard("hangs")
+@pytest.mark.parametrize(("method", "what"), [("spawn", "Process"), *((method, "Pool") for method in METHODS)])
+def test_little_memory_then_a_little_more(mp_package: str, method: str, what: str) -> None:
+    assert outcome(mp_package, method, "walk_memory", what) == "ok"
+
+
 @pytest.mark.better_than_standard("its error says nothing")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pool_that_cannot_be_made_says_what_to_do(mp_package: str, method: str) -> None:
@@ -72,7 +78,7 @@ def test_a_pool_that_cannot_be_made_says_what_to_do(mp_package: str, method: str
 
 @pytest.mark.better_than_standard("its workers' keeper dies")
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("case", ["renewal", "all_die_meanwhile"])
+@pytest.mark.parametrize("case", ["renewal", "all_die_meanwhile", "no_room_for_files"])
 def test_a_pool_is_whole_again_when_the_shortage_ends(mp_package: str, method: str, case: str) -> None:
     assert outcome(mp_package, method, case) == "ok"
 

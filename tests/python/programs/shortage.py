@@ -268,6 +268,36 @@ def walk_processes(what: str) -> str:
     return walk(do, lambda count: only("RLIMIT_NPROC", running() + count), 20, works)
 
 
+def walk_memory(what: str) -> str:
+    get_ready()
+    do = start_process if what == "Process" else use_pool
+    base = 0
+    with open("/proc/self/statm") as statm:
+        base = int(statm.read().split()[0]) * resource.getpagesize()
+    before, refused, lost = state(), 0, 0
+    for count in range(40):
+        try:
+            with only("RLIMIT_AS", base + count * count * (1 << 18)):
+                do()
+        except (MemoryError, OSError, RuntimeError) as problem:
+            if isinstance(problem, mp.WorkerLostError):
+                lost += 1  # the worker met the limit, which it has as well
+            elif isinstance(problem, OSError) and problem.errno not in SHORTAGES:
+                return f"{count}: {problem!r}"
+            elif isinstance(problem, RuntimeError) and "start new thread" not in str(problem):
+                return f"{count}: {problem!r}"
+            refused += 1
+        except AssertionError as problem:
+            if "exit code" not in str(problem):
+                return f"{count}: {problem!r}"
+            lost += 1  # as above
+        else:
+            return (settled(before) or works() or "ok") if refused + lost else "nothing was ever short"
+        if wrong := settled(before) or works():
+            return f"{count}: {wrong}"
+    return "it never has what it needs"
+
+
 def running() -> int:
     """Processes and threads of this user."""
     user, count = os.getuid(), 0
@@ -332,6 +362,29 @@ def all_die_meanwhile() -> str:
         if waiting.get(30) != [2 * n for n in range(10)]:
             return "wrong answers"
     return "ok"
+
+
+def no_room_for_files() -> str:
+    """The limit on files, which shared memory is to the system, leaves none; the same without any worker."""
+    get_ready()
+    before = state()
+    with only("RLIMIT_FSIZE", 4096):
+        try:
+            ctx.Pool(2)
+            return "it was made"
+        except OSError as problem:
+            if problem.errno != errno.EFBIG or "ulimit -f" not in "".join(getattr(problem, "__notes__", ())):
+                return repr(problem)
+    if wrong := settled(before):
+        return wrong
+    with ctx.Pool(2) as pool:
+        pool.map(double, range(2))
+        with only("RLIMIT_FSIZE", 4096):
+            for process in pool._pool:
+                process.kill()
+            waiting = pool.map_async(double, range(4))
+            time.sleep(0.5)
+        return "ok" if waiting.get(30) == [0, 2, 4, 6] else "wrong answers"
 
 
 def never_back() -> str:
