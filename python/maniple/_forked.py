@@ -15,7 +15,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["live_and_exit"]
+__all__ = ["end_after", "live_and_exit"]
+
+
+def end_after(inherited: Callable[..., object], is_terminated: Callable[[], bool]) -> Callable[..., object]:
+    """Have SIGTERM end this worker of a pool that was terminated, after the handler that came with the fork, which may only note the signal.
+
+    Returns the handler that it installs.
+    """
+    from signal import SIG_DFL, SIGTERM, raise_signal, signal
+
+    def handle(number: int, frame: object) -> None:
+        inherited(number, frame)
+        if is_terminated():
+            signal(SIGTERM, SIG_DFL)
+            raise_signal(SIGTERM)
+
+    signal(SIGTERM, handle)
+    return handle
 
 
 def live_and_exit(life: Callable[[], int]) -> NoReturn:

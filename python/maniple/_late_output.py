@@ -54,7 +54,12 @@ class _Forwarder:
             if self._thread is None:
                 self._wake_r, self._wake_w = pipe()
                 self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except BaseException:
+                    self._thread = None
+                    util.close_fds(self._wake_r, self._wake_w)
+                    raise
             else:
                 os.write(self._wake_w, b"!")
 

@@ -19,6 +19,7 @@ import threading
 import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Iterable, Iterator
+from signal import SIG_IGN, SIGTERM, getsignal
 
 from . import util
 from ._payload import cancelled
@@ -310,6 +311,8 @@ class QueueParts:
             handler._state = "TERMINATE"
         watch = getattr(cache, "watch", None)
         if watch is not None:
+            if watch.board is not None:
+                watch.board.terminate()
             watch.end(cancelled())
         change_notifier.put(None)
         taskqueue.put(None)
@@ -378,7 +381,8 @@ def end_processes(pool: list[Any]) -> None:
     for process in processes:
         if process.exitcode is None:
             process.terminate()
-    limit = time.monotonic() + GRACE
+    # Where this process ignores SIGTERM, so do they.
+    limit = time.monotonic() + (GRACE if getsignal(SIGTERM) != SIG_IGN else 0.2)
     # What a context of a program's own gives for a process may have no more than the standard pool calls.
     for process in [process for process in processes if hasattr(process, "kill")]:
         if process.exitcode is None:

@@ -10,10 +10,10 @@ odd while one is made, so a reader sees whether it read in the middle of one; wh
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 
+from ._maniple import end_with
 from .heap import Arena
 from .process import parent_process
 from .synchronize import Lock
@@ -73,7 +73,8 @@ class Board:
     def __init__(self, ctx: Any, places: int) -> None:
         self.places = places
         self.lock = Lock(ctx=ctx)
-        self.memory = Arena(places * WORDS * 8)
+        # After the places a word that is not 0 once the pool is terminated.
+        self.memory = Arena(places * WORDS * 8 + 8)
 
     def _words(self) -> memoryview:
         return memoryview(self.memory.buffer).cast("q")
@@ -94,7 +95,19 @@ class Board:
             place[PHASE], place[SENT] = STARTING, 0
             place[PID] = os.getpid()
         _end_with_parent()
+        if callable(inherited := signal.getsignal(signal.SIGTERM)):
+            from ._forked import end_after
+
+            end_after(inherited, self.is_terminated)
         return Notes(place)
+
+    def terminate(self) -> None:
+        """Note that nobody waits for the outcome of a task any more."""
+        self._words()[self.places * WORDS] = 1
+
+    def is_terminated(self) -> bool:
+        """Whether the pool was terminated."""
+        return self._words()[self.places * WORDS] != 0
 
     def read(self, pid: int) -> Note | None:
         """What the worker `pid` has noted; None if it has no place, or changes it all the time."""
@@ -125,14 +138,9 @@ def _end_with_parent() -> None:
     """Have this process killed when the one that started it ends, however it does: its queue might never say so."""
     parent = parent_process()
     sentinel = getattr(parent, "_sentinel", None)
-    if sentinel is None or not hasattr(fcntl, "F_SETSIG"):
-        return
-    # The sentinel is a pipe's end which hangs up with the parent.
-    fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
-    if parent is not None and not parent.is_alive():
-        os._exit(1)
+    if sentinel is not None:
+        # A pipe's end, which hangs up with the parent.
+        end_with(sentinel)
 
 
 class Notes:

@@ -9,13 +9,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from signal import SIGTERM, getsignal, raise_signal
+from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
 from . import _imports_under_way, util
 from ._greenlets import threads_are_real
 from ._loose_tasks import LooseTasks
-from ._maniple import Hub, interrupts, serve
+from ._maniple import Hub, pool_is_terminated, serve
 from ._payload import cancelled
 from ._results import tell
 from ._worker_main import ForkedMain, WorkerMain
@@ -49,6 +49,8 @@ class Line:
             os.close(fd)
 
 
+# Seconds after which the keeper tries again what it lacked something for.
+_AGAIN = 0.05
 # Seconds that the keeper leaves to others at a time where threads are greenlets.
 _PAUSE = 0.01
 
@@ -68,6 +70,10 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
     fds, line.fds = line.fds, []
     line.main.settle_in()
     inherited = getsignal(SIGTERM)
+    if callable(inherited):
+        from ._forked import end_after
+
+        inherited = end_after(inherited, pool_is_terminated)
 
     def prepare() -> None:
         if initializer is not None:
@@ -107,13 +113,23 @@ class Workers:
 
         self._main = main.for_pool(is_idle)
         self._imports = _imports_under_way.of_this_thread()
-        self.hub = Hub(processes, maxtasksperchild, self._main)
+        try:
+            self.hub = Hub(processes, maxtasksperchild, self._main)
+        except OSError as problem:
+            self._explain(problem, 0, processes)
+            raise
         self.make_process = make_process
         self._owner = os.getpid()
         self.initializer = initializer
         self.initargs = initargs
         self.maxtasksperchild = maxtasksperchild
         self.processes: list[Any] = []
+        # Not at module level, because workers that were started anew load this module.
+        from ._starts import Starts
+
+        self._starts = Starts()
+        # Pipes to which programs still write that dead workers have started, and which are read by nobody yet.
+        self._late: list[int] = []
         # Jobs whose callbacks are still to be called.
         self.results: dict[int, Any] = {}
         self.lock = threading.RLock()
@@ -122,6 +138,7 @@ class Workers:
         self._keys: dict[int, Any] = {}
         self._terminated_at: float | None = None
         self._killed = False
+        self._grace = GRACE
         # Workers that are sent SIGTERM when they have not ended in time.
         self._noticed: list[int] = []
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
@@ -134,27 +151,49 @@ class Workers:
 
     def start(self) -> None:
         """Start the first workers, all or none, and then the keeper."""
-        started: list[tuple[int, Any]] = []
+        started: list[Any] = []
+        wanted = self.hub.missing()
         try:
-            for _ in range(self.hub.missing()):
-                started.append(self._start_one())
-        except BaseException:
-            for _, process in started:
-                if process.exitcode is None:
-                    process.terminate()
-            for _, process in started:
-                process.join()
+            for _ in range(wanted):
+                key, process = self.start_one(True)
+                started.append(process)
+                self.adopt(key, process)
+            self.keeper.start()
+        except BaseException as problem:
             self.hub.terminate()
+            # They have done nothing yet, and may have a handler for SIGTERM that only notes it.
+            for process in started:
+                process.kill()
+            for key, process in self._keys.items():
+                process.join()
+                late = self.hub.exited(key, process.exitcode)
+                if late is not None:
+                    os.close(late)
+            self.processes.clear()
+            self._keys.clear()
+            # The error refers to this frame, and is not to keep the pool's descriptors.
+            del self.hub, self.loose
+            self._explain(problem, len(started), wanted)
             raise
-        for key, process in started:
-            self._adopt(key, process)
-        self.keeper.start()
+
+    @staticmethod
+    def _explain(problem: BaseException, started: int, wanted: int) -> None:
+        from ._shortage import advice, is_shortage
+
+        if is_shortage(problem):
+            what = (
+                f"worker {started + 1} of {wanted} cannot be started"
+                if started < wanted
+                else "a pool's thread cannot be started"
+            )
+            problem.add_note(f"{what}: {advice(problem)}")
 
     def repopulate(self, processes: int) -> None:
         """Start workers until there are so many."""
         with self.lock:
-            for _ in range(self.hub.resize(processes)):
-                self._replace()
+            self._starts.count += self.hub.resize(processes)
+            self._starts.make(self)
+        self.hub.kick()  # the keeper tries again what was in vain
 
     def set_max_tasks(self, tasks: int | None) -> None:
         """After how many tasks a worker is replaced from now on."""
@@ -165,37 +204,39 @@ class Workers:
         """The threads that serve the pool in this process."""
         return [self.keeper]
 
-    def _replace(self) -> None:
-        try:
-            key, process = self._start_one()
-        except Exception as error:
-            if interrupts(error):
-                raise
-            util.sub_warning("could not start a worker: %s", error)
-            return
-        self._adopt(key, process)
-
-    def _start_one(self) -> tuple[int, Any]:
-        key, fds = self.hub.create_link()
+    def start_one(self, counted: bool) -> tuple[int, Any]:
+        """Start a worker. `counted`: an error counts as a failed start; otherwise the caller tries again where something is short."""
+        key, fds = self.hub.create_link(counted)
         line = Line(fds, self._main)
         try:
             process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             process.start()
-        except BaseException:
-            self.hub.disown(key)
+        except BaseException as problem:
+            from ._shortage import is_shortage
+
+            if not counted and is_shortage(problem):
+                self.hub.postpone(key)
+            else:
+                self.hub.disown(key)
             raise
         finally:
             line.close()
         util.debug("added worker")
         return key, process
 
-    def _adopt(self, key: int, process: Any) -> None:
+    def adopt(self, key: int, process: Any) -> None:
+        """Take a started worker into the pool."""
         with self.lock:
             self.processes.append(process)
             self._keys[key] = process
+        # Its sentinel is looked at until `exited` is said.
         self.hub.adopt(key, process.pid, process.sentinel)
+
+    def has_processes(self) -> bool:
+        """Whether there is any worker."""
+        return bool(self._keys)
 
     # ---- keeping ----
 
@@ -209,16 +250,22 @@ class Workers:
     def _do_chores(self) -> None:
         alone = threads_are_real()
         while True:
-            patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else 3600.0
+            if self._terminated_at is None and self._starts.is_due():
+                with self.lock:
+                    self._starts.make(self)
+            patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else self._starts.pause()
+            if self._late:
+                self._read_late()
+                patience = min(patience, _AGAIN)
             chore, number = self.hub.keep(patience)
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # the greenlets' way
             if chore == "start":
                 with self.lock:
-                    for _ in range(number if self._terminated_at is None else 0):
-                        self._replace()
+                    self._starts.count += number
             elif chore == "reap":
-                self._reap(number)
+                while not self._reap(number):
+                    time.sleep(_AGAIN)  # memory is short
             elif chore == "completed":
                 with self.lock:
                     result = self.results.pop(number, None)
@@ -230,6 +277,8 @@ class Workers:
                         tell(error)
                     del result
             elif chore == "done":
+                if self._late:
+                    self._read_late()
                 self._main.end_pool()
                 return
             elif self._terminated_at is not None:
@@ -237,29 +286,38 @@ class Workers:
                 if self._noticed and waited > _NOTICE:
                     noticed, self._noticed = self._noticed, []
                     self._signal(noticed, "terminate")
-                if waited > GRACE and not self._killed:
+                if waited > self._grace and not self._killed:
                     self._killed = True
                     self._signal(None, "kill")
 
-    def _reap(self, key: int) -> None:
-        with self.lock:
-            process = self._keys.pop(key, None)
-        if process is None:
-            self._bury(key, None)
-            return
-        process.join()
-        with self.lock:
-            if process in self.processes:
-                self.processes.remove(process)
-        self._bury(key, process.exitcode)
-
-    def _bury(self, key: int, exitcode: int | None) -> None:
-        late = self.hub.exited(key, exitcode)
+    def _reap(self, key: int) -> bool:
+        try:
+            process = self._keys.get(key)
+            if process is not None:
+                process.join()
+            with self.lock:
+                if process in self.processes:
+                    self.processes.remove(process)
+                late = self.hub.exited(key, None if process is None else process.exitcode)
+                self._keys.pop(key, None)
+        except (MemoryError, OSError) as problem:
+            util.sub_warning("could not see a worker out yet: %s", problem)
+            return False
         if late is not None:
-            # A program that one of its tasks has started still writes to the worker's standard error.
-            from ._late_output import forward
+            self._late.append(late)
+        return True
 
-            forward(late)
+    def _read_late(self) -> None:
+        """Have the standard error read of programs that tasks of dead workers have started."""
+        from ._late_output import forward
+
+        while self._late:
+            try:
+                forward(self._late[-1])
+            except (MemoryError, OSError, RuntimeError) as problem:
+                util.sub_warning("could not read a dead worker's standard error yet: %s", problem)
+                return
+            self._late.pop()
 
     # ---- ending ----
 
@@ -278,6 +336,8 @@ class Workers:
             self._terminated_at = time.monotonic()
         if isinstance(self._main, ForkedMain) and callable(getsignal(SIGTERM)):
             self._noticed = [key for key, starting in unsettled if starting]
+        if getsignal(SIGTERM) == SIG_IGN:
+            self._grace = _NOTICE  # all workers have that from here
         self._signal([key for key, _ in unsettled if key not in self._noticed], "terminate")
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:

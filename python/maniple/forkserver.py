@@ -9,7 +9,9 @@ request for one child, and consists of descriptors:
     end of the data pipe (read), status pipe (write), alive, resource tracker, the child's own …
 
 The server forks, and writes the child's pid, later its exit code, into the status
-pipe.  The child reads from the data pipe what to be, as in `maniple.spawn`.
+pipe.  The child reads from the data pipe what to be, as in `maniple.spawn`.  Where
+the server lacks something (descriptors, memory, processes) it writes the error's
+number into the line, closes the status pipe, and goes on.
 
 The server ends when nobody holds the "alive" pipe any more: its client and all
 children that came from it do.  It ignores SIGINT, so that Ctrl-C takes the
@@ -19,6 +21,7 @@ program's processes away but leaves it to report on them.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import select
 import signal
@@ -31,7 +34,7 @@ from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from struct import Struct
 from threading import Lock
-from time import monotonic
+from time import monotonic, sleep
 from warnings import warn
 
 from . import _forked, _launch, _preload, connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
@@ -52,6 +55,8 @@ SIGNED_STRUCT = Struct("q")
 _AUTHKEY_LEN = 32
 # Seconds that a client has to show that it knows the key.  It holds up no other.
 _PATIENCE = 10.0
+# Seconds that a server that lacks something waits before it looks again.
+_PAUSE = 0.05
 _ON_ERROR = ("ignore", "warn", "fail")
 # The standard package names the main module from the beginning, but up to 3.13 its server never imports it.
 _PRELOADED = ["__main__"] if sys.version_info >= (3, 14) else []
@@ -93,6 +98,15 @@ def _has_data(fd: int) -> bool:
     poller = connection.new_poller()
     poller.register(fd, select.POLLIN)
     return any(flags & select.POLLIN for _, flags in poller.poll())
+
+
+def _refusal(line: net.socket) -> int:
+    """The number of the error that the server met with a request; 0: it has hung up."""
+    if not _has_data(line.fileno()):
+        return 0
+    with suppress(OSError, EOFError):
+        return read_signed(line.fileno())
+    return 0
 
 
 class ForkServer:
@@ -164,6 +178,9 @@ class ForkServer:
         # was told nothing, and ends when it finds the data pipe closed.
         try:
             if not _has_data(ends[0]):
+                number = _refusal(line)
+                if number:
+                    raise OSError(number, f"the fork server could not fork: {os.strerror(number)}")
                 self._hang_up()
                 raise EOFError("the fork server did not answer")
         except BaseException:
@@ -180,8 +197,10 @@ class ForkServer:
                 line.settimeout(None)  # whatever the program's default is
                 line.connect(self._forkserver_address)
                 get_in(line.fileno(), key)
-            except BaseException:
+            except BaseException as problem:
                 line.close()
+                if isinstance(problem, EOFError) and self._lives():
+                    raise OSError(errno.EMFILE, "the fork server lacks something for one more client") from problem
                 raise
             self._hang_up()
             self._line, self._line_key, self._line_file = line, key, mark(line.fileno())
@@ -251,9 +270,13 @@ class ForkServer:
             numbers = {"listener_fd": listening.fileno(), "alive_r": alive.r, "authkey_r": secret.r}
             argv = _launch.helper_command_line("forkserver", **numbers)
             pid = _launch.run(argv[0], argv, list(numbers.values()), blocked_signals={signal.SIGINT})
-            with suppress(BrokenPipeError):  # dead already: the first request will tell
-                with open(secret.w, "wb", closefd=False) as line:
-                    line.write(_as_bytes(key, setting))
+            try:
+                with suppress(BrokenPipeError):  # dead already: the first request will tell
+                    with open(secret.w, "wb", closefd=False) as line:
+                        line.write(_as_bytes(key, setting))
+            except BaseException:
+                popen_fork.end_unwatched(pid)
+                raise
             self._forkserver_alive_fd = alive.keep_w()
         self._forkserver_address, self._forkserver_authkey = address, key
         self._forkserver_pid, self._owner = pid, os.getpid()
@@ -429,9 +452,11 @@ class _Server:
             line, _ = self._listener.accept()
             line.settimeout(None)
             greeting = Greeting(line.fileno(), self._key)
-        except (OSError, EOFError):
+        except (OSError, EOFError, MemoryError) as problem:
             if line is not None:
                 line.close()
+            elif not isinstance(problem, BlockingIOError):
+                sleep(_PAUSE)  # whoever waits to be taken goes on to wait
             return
         self._guests[line] = monotonic() + _PATIENCE
         self._selector.register(line, EVENT_READ, partial(self._greet, line, greeting))
@@ -459,19 +484,43 @@ class _Server:
             self._dismiss(line)
 
     def _serve(self, line: net.socket) -> None:
+        fds: list[int] = []
         try:
             fds = reduction.recvfds(line, MAXFDS_TO_SEND + 1)
-        except (OSError, EOFError, RuntimeError, AssertionError):
-            fds = []  # it hung up, or is confused
-        if 4 <= len(fds) <= MAXFDS_TO_SEND:
-            self._fork(*fds)
-            return
-        util.close_fds(*fds)
+            if 4 <= len(fds) <= MAXFDS_TO_SEND:
+                self._fork(*fds)
+                return
+        except (RuntimeError, AssertionError):
+            # Some were lost, because there is no descriptor left for them here.
+            if self._refuse(line, errno.EMFILE):
+                return
+        except MemoryError:
+            util.close_fds(*fds)
+            if self._refuse(line, errno.ENOMEM):
+                return
+        except (OSError, EOFError) as problem:
+            util.close_fds(*fds)
+            if fds and self._refuse(line, problem.errno or errno.EAGAIN):  # type: ignore[union-attr]  # EOFError comes without any
+                return
+            if isinstance(problem, OSError) and problem.errno in (errno.ENOMEM, errno.ENOBUFS, errno.ENFILE):
+                sleep(_PAUSE)
+                return
+            fds = []  # it hung up
         self._selector.unregister(line)
         self._lines.discard(line)
         line.close()
 
+    @staticmethod
+    def _refuse(line: net.socket, number: int) -> bool:
+        """Tell a client why there is no child. False: it is not there."""
+        try:
+            line.sendall(SIGNED_STRUCT.pack(number))
+        except OSError:
+            return False
+        return True
+
     def _fork(self, data_r: int, status_w: int, *fds: int) -> None:
+        """Fork a child. An OSError or a MemoryError leaves the descriptors open."""
         resource_tracker._fork_intent.preserve_fd = True
 
         def life() -> int:
@@ -492,8 +541,12 @@ class _Server:
 
     def _stock_up(self) -> None:
         """After the first child, which is not kept waiting by it: import what most children need of this package."""
-        while self._to_import:
-            __import__(f"{__package__}.{self._to_import.pop()}")
+        try:
+            while self._to_import:
+                __import__(f"{__package__}.{self._to_import[-1]}")
+                self._to_import.pop()
+        except (OSError, MemoryError, ImportError):
+            pass  # something is short: after the next child
 
 
 def _serve_one(child_r: int, fds: list[int], unused_fds: list[int], handlers: dict[int, Any]) -> int:
@@ -505,7 +558,7 @@ def _serve_one(child_r: int, fds: list[int], unused_fds: list[int], handlers: di
     # The first is only held: the server lives as long as anyone who came from it.
     _forkserver._forkserver_alive_fd, tracker_fd, *_forkserver._inherited_fds = fds
     resource_tracker._resource_tracker._fd = tracker_fd
-    return spawn._main(child_r, os.dup(child_r))
+    return spawn._main(child_r, None, _forkserver._inherited_fds)
 
 
 # ---------------------------------------------------------------- numbers over a pipe

@@ -7,11 +7,13 @@ that the parent ended.
   (exact: it does not matter what the child's own children inherited), elsewhere
   the read end of a pipe whose write end only the child holds.
 * The child learns it from the *lifeline*, a pipe whose write end only the parent
-  holds.  Children forked later would inherit that end and keep it open beyond
-  the parent's death, so each closes the lifelines of its elder siblings first.
+  holds.  One pipe serves all children of a process, whatever their start method.
+  A forked child inherits the write end, too, and closes it first.
   A daemonic child, and a manager's server, ask the kernel to end them then.  A
-  program that calls `os.fork` itself keeps the ends in both processes: if it
+  program that calls `os.fork` itself keeps the end in both processes: if it
   becomes a daemon that way, its children stay.
+
+So a child costs its parent one descriptor.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Popen"]
+__all__ = ["Lifeline", "Popen", "Wires", "end_unwatched", "let_go", "lifeline"]
 
 # What every forked child asks for first; found once, here.
 for _name in ("context", "util", "_neighbour"):
@@ -48,16 +50,54 @@ def _hold(fd: int) -> None:
     _lifelines[fd] = mark(fd)
 
 
-def _release(watched: int, lifeline: int) -> None:
-    """Close both descriptors that a parent keeps for a child."""
-    # Each look costs a start some pages: a program that has closed one of the two, as one that becomes a daemon, has closed both.
-    file = _lifelines.pop(lifeline, None)
-    if file is not None and mark(lifeline) == file:
-        close_fds(watched, lifeline)
+class Lifeline:
+    """This process's pipe for all of its children, and a descriptor to spare for a moment in which there is no other."""
+
+    def __init__(self) -> None:
+        self.maker = os.getpid()
+        self.r, self.w = pipe()
+        self.spare = -1
+        _hold(self.w)
+        self.file = _lifelines[self.w]
+
+    def is_there(self) -> bool:
+        """Whether the program has not closed it, as one does that becomes a daemon."""
+        return mark(self.w) == self.file
+
+    def have_spare(self) -> None:
+        """See to it that there is a descriptor for what follows a fork."""
+        if self.spare < 0:
+            self.spare = above_stdio(os.dup(self.r))
+
+    def give_spare(self) -> None:
+        """Give it up: the next descriptor that is made will be there."""
+        spare, self.spare = self.spare, -1
+        if mark(spare) == self.file:
+            os.close(spare)
+
+
+_lifeline: Lifeline | None = None
+
+
+def lifeline() -> Lifeline:
+    """Return what a child of this process is to hold on to."""
+    global _lifeline
+    line = _lifeline
+    if line is None or line.maker != os.getpid() or not line.is_there() or mark(line.r) != line.file:
+        line = _lifeline = Lifeline()
+    line.have_spare()
+    return line
+
+
+def _release(watched: int, line: Lifeline) -> None:
+    """Close the descriptor that a parent keeps for a child."""
+    # A program that has closed one of its descriptors without asking has closed the lifeline, too.
+    if line.is_there():
+        close_fds(watched)
 
 
 def _drop_inherited_lifelines() -> None:
-    # The last was made for this very child, and the first tells whether the program has closed what was open before.
+    # The first that is there was looked at just now; the program may have closed what was open before.
     for fd, file in _lifelines.items():
         if len(_lifelines) == 1 or mark(fd) == file:
             break
@@ -69,6 +109,13 @@ def _drop_inherited_lifelines() -> None:
             except OSError:
                 pass
     _lifelines.clear()
+
+
+def let_go(fd: int) -> None:
+    """Close a descriptor that forked children were to close."""
+    file = _lifelines.pop(fd, None)
+    if file is not None and mark(fd) == file:
+        os.close(fd)
 
 
 # What is told of a child whose exit code nobody can learn any more.
@@ -91,21 +138,41 @@ def _have_pidfds() -> bool:
         try:
             os.close(os.pidfd_open(os.getpid()))
             _pidfds_work = True
-        except (AttributeError, OSError):
+        except AttributeError:
+            _pidfds_work = False
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL):
+                raise  # no descriptor is left: that says nothing
             _pidfds_work = False
     return _pidfds_work
 
 
-def _watch(pid: int) -> int:
+def end_unwatched(pid: int) -> None:
+    """End our child ``pid``, which nobody could wait for."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, SIGKILL)
+    with suppress(ChildProcessError):
+        try:
+            os.waitpid(pid, 0)
+        except BaseException:  # from a signal's handler: the child is reaped all the same
+            os.waitpid(pid, 0)
+            raise
+
+
+def _watch(pid: int, line: Lifeline | None = None) -> int:
     """Return a descriptor that becomes readable when our child ``pid`` ends."""
     try:
-        return above_stdio(os.pidfd_open(pid))
+        try:
+            return above_stdio(os.pidfd_open(pid))
+        except OSError as problem:
+            if problem.errno != errno.EMFILE or line is None:
+                raise
+            line.give_spare()
+            return os.pidfd_open(pid)
     except OSError as problem:
         if problem.errno != errno.ESRCH:
-            # No descriptor left.  Nobody could ever wait for this child.
-            with suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, SIGKILL)
-                os.waitpid(pid, 0)
+            if line is not None:
+                end_unwatched(pid)
             raise
     # Reaped already: SIGCHLD is ignored, or another thread waits for any child.
     # A pipe without a writer says "ended" just as well.
@@ -123,48 +190,25 @@ class Wires:
     """The descriptors between this process and a child that is about to be started."""
 
     def __init__(self) -> None:
-        self.lifeline_r, self.lifeline_w = pipe()
-        _hold(self.lifeline_w)
-        # The second pipe stands in where there are no pidfds.
-        self.ended: tuple[int, ...] = ()
-        if not _have_pidfds():
-            try:
-                self.ended = pipe()
-            except BaseException:
-                self.abandon()
-                raise
+        self.line = lifeline()
+        # A pipe of the child's own stands in where there are no pidfds.
+        self.ended: tuple[int, ...] = () if _have_pidfds() else pipe()
 
-    def for_child(self) -> list[int]:
-        """The ends that the child has to keep open."""
-        return [self.lifeline_r, *self.ended[1:]]
+    def become_child(self) -> None:
+        """Called in a forked child that has dropped `_lifelines`, where `ended` is not empty: close the parent's end."""
+        os.close(self.ended[0])
+        _hold(self.ended[1])  # our own children must not keep us "alive"
 
-    def become_child(self) -> int:
-        """Called in a forked child that has dropped `_lifelines`: close the parent's other end, return the lifeline."""
-        if self.ended:  # asked for only then, too: a call less in every child
-            os.close(self.ended[0])
-            _hold(self.ended[1])  # our own children must not keep us "alive"
-        return self.lifeline_r
-
-    def become_parent(self, pid: int) -> tuple[int, int]:
-        """Called when the child runs: close its ends, return sentinel and lifeline."""
-        os.close(self.lifeline_r)
+    def become_parent(self, pid: int) -> int:
+        """Called when the child runs: close its ends, return the sentinel."""
         if self.ended:
             os.close(self.ended[1])
-            return self.ended[0], self.lifeline_w
-        try:
-            return _watch(pid), self.lifeline_w
-        except BaseException:
-            self._let_go()
-            raise
+            return self.ended[0]
+        return _watch(pid, self.line)
 
     def abandon(self) -> None:
-        """Close everything: no child was started."""
-        self._let_go()
-        close_fds(*self.ended[:1], *self.for_child())
-
-    def _let_go(self) -> None:
-        _lifelines.pop(self.lifeline_w, None)
-        os.close(self.lifeline_w)
+        """No child was started."""
+        close_fds(*self.ended)
 
 
 class Popen:
@@ -296,14 +340,15 @@ class Popen:
     def _launch(self, process_obj: Any) -> None:
         # What can be done before the fork is done before it: afterwards each page written to has to be copied.
         wires = Wires()
-        lifeline = wires.lifeline_w
-        held = [-1, lifeline]  # the first is to be the sentinel
+        held: list[Any] = [-1, wires.line]  # the first is to be the sentinel
         finalizer = Finalize(self, _release, held)
 
         def life() -> int:
             _imports_under_way.forget()
             _drop_inherited_lifelines()
-            code: int = process_obj._bootstrap(wires.become_child() if wires.ended else wires.lifeline_r)
+            if wires.ended:
+                wires.become_child()
+            code: int = process_obj._bootstrap(wires.line.r)
             return code
 
         _fork_intent.preserve_fd = True
@@ -319,22 +364,21 @@ class Popen:
             _fork_intent.preserve_fd = False
         self.pid: int = pid
         try:
-            held[0] = self.sentinel = wires.become_parent(pid)[0]
+            held[0] = self.sentinel = wires.become_parent(pid)
         except BaseException:  # everything is closed
             finalizer.cancel()
             raise
         self.finalizer = finalizer
 
-    def _keep(self, sentinel: int, lifeline: int) -> None:
-        """Hold on to both until this object is closed or dies."""
+    def _keep(self, sentinel: int, line: Lifeline) -> None:
+        """Hold on to the sentinel until this object is closed or dies."""
         self.sentinel = sentinel
-        _hold(lifeline)
-        self.finalizer = Finalize(self, _release, (sentinel, lifeline))
+        self.finalizer = Finalize(self, _release, (sentinel, line))
 
     def close(self) -> None:
-        """Close the descriptors."""
-        if (close_both := self.finalizer) is not None:
-            close_both()
+        """Close the descriptor."""
+        if (close := self.finalizer) is not None:
+            close()
 
 
 if not TYPE_CHECKING:

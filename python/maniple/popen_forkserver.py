@@ -48,18 +48,22 @@ class Popen(ToldPopen):
         return place
 
     def _launch(self, process_obj: Any) -> None:
-        speech = self._speech(process_obj)
+        line = popen_fork.lifeline()
+        speech = self._speech(process_obj, line)
         # The exit code can be read once, whichever thread asks.
         self._reading = Lock()
-        ends = status_r, lifeline = forkserver.connect_to_new_process(self._fds)
-        self._keep(*ends)
+        status_r, told_w = forkserver.connect_to_new_process(self._fds)
+        popen_fork._hold(told_w)
+        self._keep(status_r, line)
         try:
-            self._say(lifeline, speech)
             self.pid = forkserver.read_signed(status_r)
+            self._say(told_w, speech)
         except BaseException as problem:
             self.close()
             forkserver.explain(problem)
             raise
+        finally:
+            popen_fork.let_go(told_w)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None; with ``flag`` 0 wait for it."""

@@ -1,8 +1,8 @@
 """Start method ``spawn``: the child is a fresh interpreter that is told what to be.
 
-The child's command line names one pipe.  Through it come two pickles, how to set
-up the interpreter and the process object, and afterwards the same pipe is the
-child's lifeline: it ends when the parent does.
+The child's command line names one pipe.  Through it come two pickles: how to set
+up the interpreter, and with that the lifeline, which ends when the parent does;
+and the process object.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import io
 import os
 from _pickle import PicklingError
-from contextlib import suppress
-from signal import SIGKILL
 
 from . import _launch, popen_fork, spawn, util  # noqa: F401
-from ._descriptors import above_stdio
+from ._descriptors import above_stdio, pipe
 from ._worker_main import WorkerMain, worker_main
 from .context import reduction, set_spawning_popen
-from .popen_fork import Wires
+from .popen_fork import Lifeline, Wires
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,13 +44,14 @@ class ToldPopen(popen_fork.Popen):
         finally:
             util.close_fds(*self._to_close)
 
-    def _speech(self, process_obj: Any) -> memoryview:
+    def _speech(self, process_obj: Any, line: Lifeline) -> memoryview:
         """What the child has to hear: its preparation data, and what it is to be."""
         out = io.BytesIO()
         set_spawning_popen(self)
         try:
             main = worker_main(self.method)
             told = spawn.get_preparation_data(process_obj.name)
+            told["lifeline"] = self.duplicate_for_child(line.r)
             if main.may_lack():
                 from ._sketches import definitions
 
@@ -90,9 +89,9 @@ class ToldPopen(popen_fork.Popen):
         out.write(pickled)
 
     @staticmethod
-    def _say(lifeline: int, speech: memoryview) -> None:
-        with open(lifeline, "wb", closefd=False) as pipe:
-            pipe.write(speech)
+    def _say(line: int, speech: memoryview) -> None:
+        with open(line, "wb", closefd=False) as out:
+            out.write(speech)
 
 
 class _DupFd:
@@ -124,22 +123,31 @@ class Popen(ToldPopen):
         from . import resource_tracker as tracking
 
         tracker = tracking.getfd()
-        speech = self._speech(process_obj)
         wires = Wires()
         try:
-            line = _launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=wires.lifeline_r))
-            self._fds += [tracker, *wires.for_child()]
-            self.pid = _launch.run(spawn._interpreter(), line, self._fds)
+            speech = self._speech(process_obj, wires.line)
+            told_r, told_w = pipe()
         except BaseException:
             wires.abandon()
             raise
-        self._keep(*wires.become_parent(self.pid))
+        popen_fork._hold(told_w)  # the parent's end would hide from the child that it has been given up
         try:
-            self._say(wires.lifeline_w, speech)
-        except BaseException:
-            # It died at once, or we are interrupted: leave no half-told child.
-            self.close()
-            with suppress(ProcessLookupError, ChildProcessError):
-                os.kill(self.pid, SIGKILL)
-                os.waitpid(self.pid, 0)
-            raise
+            try:
+                line = _launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=told_r))
+                self._fds += [tracker, told_r, *wires.ended[1:]]
+                self.pid = _launch.run(spawn._interpreter(), line, self._fds)
+            except BaseException:
+                wires.abandon()
+                raise
+            finally:
+                os.close(told_r)
+            self._keep(wires.become_parent(self.pid), wires.line)
+            try:
+                self._say(told_w, speech)
+            except BaseException:
+                # It died at once, or we are interrupted: leave no half-told child.
+                self.close()
+                popen_fork.end_unwatched(self.pid)
+                raise
+        finally:
+            popen_fork.let_go(told_w)

@@ -175,8 +175,11 @@ def _take_over_windows(pipe_handle: int, parent_pid: int | None) -> tuple[int, A
     return msvcrt.open_osfhandle(mine, os.O_RDONLY), parent
 
 
-def _main(fd: int, parent_sentinel: int | None) -> int:
-    """Read from ``fd`` what to be, and be it; return the exit code."""
+def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) -> int:
+    """Read from ``fd`` what to be, and be it; return the exit code.
+
+    ``row``: the descriptors that came along, where they are known by their places.
+    """
     me = process.current_process()
     with open(fd, "rb") as from_parent:
         if not from_parent.peek(1):
@@ -184,10 +187,18 @@ def _main(fd: int, parent_sentinel: int | None) -> int:
         # Whoever starts a process now does so from the top level of the main module.
         vars(me)["_inheriting"] = True
         try:
-            prepare(load(from_parent))
+            told = load(from_parent)
+            if (line := told.get("lifeline")) is not None:
+                line = line if row is None else row[line]
+                os.set_inheritable(line, False)
+            prepare(told)
             becoming: Any = load(from_parent)
         finally:
             del vars(me)["_inheriting"]
+    if line is not None:
+        if parent_sentinel is not None:
+            os.close(parent_sentinel)
+        parent_sentinel = line
     code: int = becoming._bootstrap(parent_sentinel)
     return code
 

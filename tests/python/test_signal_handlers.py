@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -370,19 +371,57 @@ def test_idle_workers_end_without_the_handler_that_they_inherit(mp: ModuleType, 
     assert not os.path.exists(path)
 
 
+def note_and_sleep_deaf(path: str) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    with open(path, "a") as file:
+        file.write("!")
+    time.sleep(0.3)
+
+
 def test_tasks_that_wait_behind_others_do_not_begin_once_the_pool_is_terminated(mp: ModuleType, tmp_path: Any) -> None:
-    path = str(tmp_path / "ran")
+    path, begun = str(tmp_path / "ran"), tmp_path / "begun"
     with flag_of_the_program(path):
         pool = mp.get_context("fork").Pool(1)
         worker = pool._pool[0]
         pool.apply(abs, (1,))
         for _ in range(50):
-            pool.apply_async(time.sleep, (0.3,))
+            pool.apply_async(note_and_sleep_deaf, (str(begun),))
         time.sleep(0.1)
         pool.terminate()
         pool.join()
     # The one that it was at is the last.
     assert worker.exitcode == 0
+    assert begun.read_text() == "!"
+
+
+@pytest.mark.better_than_standard("waits for the task's end")
+@pytest.mark.parametrize("kind", ["engine", "queues"])
+def test_busy_workers_end_after_the_handler_that_they_inherit(mp: ModuleType, tmp_path: Any, kind: str) -> None:
+    path, begun = str(tmp_path / "ran"), tmp_path / "begun"
+    classes = importlib.import_module(f"{mp.__name__}.pool")
+
+    class ByQueues(classes.Pool):  # type: ignore[name-defined,misc]
+        def _setup_queues(self) -> None:
+            super()._setup_queues()
+
+    with flag_of_the_program(path):
+        context = mp.get_context("fork")
+        pool = context.Pool(1) if kind == "engine" else ByQueues(1, context=context)
+        worker = pool._pool[0]
+        pool.apply_async(note_and_sleep, (str(begun),))
+        while not begun.exists():
+            time.sleep(0.01)
+        pool.terminate()
+        pool.join()
+    assert worker.exitcode == -signal.SIGTERM
+    with open(path) as ran:
+        assert ran.read() == f"{worker.pid}\n"
+
+
+def note_and_sleep(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("!")
+    time.sleep(60)
 
 
 # -- handlers that use the pool whose call they interrupt

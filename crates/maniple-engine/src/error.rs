@@ -70,6 +70,12 @@ impl Error {
     pub fn is_local(&self) -> bool {
         matches!(self, Error::Os { .. })
     }
+
+    /// Whether something ran out that may be there again later: descriptors, memory, processes.
+    #[cfg(not(loom))]
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Error::Os { source, .. } if crate::sys::is_shortage(source))
+    }
 }
 
 /// The engine's result.

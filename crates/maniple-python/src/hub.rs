@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Functions that are remembered across calls.
@@ -150,15 +150,18 @@ impl PyHub {
 
     // ---- workers ----
 
-    /// A new worker's key, and the descriptors that its process must be given. The caller owns them.
-    fn create_link(&self) -> PyResult<(u64, Vec<i32>)> {
-        let (worker, handles) = self.hub.create_link().map_err(python)?;
+    /// A new worker's key, and the descriptors that its process must be given. The caller owns them. `counted`: an error counts as a start
+    /// that has failed; otherwise the caller tries again.
+    fn create_link(&self, counted: bool) -> PyResult<(u64, Vec<i32>)> {
+        let link = if counted { self.hub.create_link() } else { self.hub.try_create_link() };
+        let (worker, handles) = link.map_err(python)?;
         Ok((worker.data().as_ffi(), handles.into_iter().map(IntoRawFd::into_raw_fd).collect()))
     }
 
-    /// The worker's process runs; its `sentinel` is readable from its end on.
+    /// The worker's process runs; its `sentinel` is readable from its end on, and stays open until `exited` was called.
     fn adopt(&self, worker: u64, pid: u32, sentinel: i32) -> PyResult<()> {
-        self.hub.adopt_by(key(worker), pid, borrow(&sentinel)?).map_err(python)
+        self.hub.adopt_by(key(worker), pid, borrow(&sentinel)?);
+        Ok(())
     }
 
     /// The worker's process could not be started.
@@ -166,14 +169,32 @@ impl PyHub {
         self.hub.disown(key(worker));
     }
 
+    /// The same where the caller tries again later: the hub goes on to wait for a worker.
+    fn postpone(&self, worker: u64) {
+        self.hub.postpone(key(worker));
+    }
+
+    /// No worker is left and none can be started, which `why` explains: what is open ends so. The pool goes on.
+    fn give_up_jobs(&self, py: Python<'_>, why: String) {
+        py.detach(|| self.hub.give_up_jobs(why));
+    }
+
+    /// Whether workers end before they are ready, time and again: the next start should wait a little.
+    fn starts_fail(&self) -> bool {
+        self.hub.starts_fail()
+    }
+
+    /// Whether the pool takes calls, or has some that have not ended: a worker that is due is needed.
+    fn needs_workers(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.hub.is_running() || !self.hub.open_jobs().is_empty())
+    }
+
     /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Gives the pipe that was its standard error where something
     /// still writes there; the caller owns it.
     #[pyo3(signature = (worker, exitcode))]
     fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Option<i32> {
         let exit = exitcode.map(|code| if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) });
-        let late = py.detach(|| self.hub.exited(key(worker), exit))?;
-        // Without a descriptor for a copy it is closed.
-        Arc::try_unwrap(late).or_else(|shared| shared.try_clone()).ok().map(IntoRawFd::into_raw_fd)
+        py.detach(|| self.hub.exited(key(worker), exit)).map(IntoRawFd::into_raw_fd)
     }
 
     /// How many workers should be started now. The caller must start them.

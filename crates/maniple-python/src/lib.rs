@@ -67,7 +67,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::line::PyLine;
     #[pymodule_export]
-    use crate::maker::end_after;
+    use crate::maker::{end_after, end_with};
     #[pymodule_export]
     use crate::memory::PyMemory;
     #[pymodule_export]
@@ -87,7 +87,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::ticket::{PyStream, PyTicket};
     #[pymodule_export]
-    use crate::worker::serve;
+    use crate::worker::{pool_is_terminated, serve};
 
     use super::*;
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::python;
+use crate::handles::borrow;
 use maniple_engine::process::lifeline;
 use maniple_engine::sys::stream;
 use pyo3::prelude::*;
@@ -16,4 +17,13 @@ pub fn end_after(lifeline: i32, maker: i32, grace: u32) -> PyResult<()> {
     // SAFETY: `process._bootstrap`, the only caller, keeps its parent's sentinel open to the end.
     let pipe = unsafe { stream::borrow(lifeline) };
     lifeline::arm_gently(pipe, maker, Duration::from_millis(grace.into())).map_err(python)
+}
+
+/// end_with(lifeline)
+///
+/// Kill this process when the pipe `lifeline` hangs up, which the caller may close. OSError where the system cannot do it.
+#[pyfunction]
+pub fn end_with(lifeline: i32) -> PyResult<()> {
+    let copy = borrow(&lifeline)?.try_clone_to_owned()?;
+    lifeline::arm(copy).map_err(python)
 }

@@ -5,12 +5,13 @@ use crate::encode::{Encoder, Pickler, tag};
 use crate::error::{helper, python};
 use crate::handles::adopt;
 use crate::signals::{interrupts, leaves};
-use maniple_engine::pool::{Message, Packet, Task, WorkerLink};
+use maniple_engine::pool::{Message, Packet, PoolEnd, Task, WorkerLink};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 /// How many tasks in a row may run without a look at signals and other threads.
 const STINT: u32 = 128;
@@ -29,6 +30,7 @@ enum Function {
 #[pyfunction]
 pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
     let mut link = WorkerLink::open(adopt(handles)).map_err(python)?;
+    *POOL.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.pool_end());
     if let Err(error) = prepare.call0() {
         let packet = report(py, &link, &error, None)?;
         link.unfit(packet).map_err(python)?;
@@ -58,6 +60,15 @@ pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> P
             Message::Stop => return Ok(if link.terminated() { "terminated" } else { "closed" }),
         }
     }
+}
+
+/// The pool that this process is a worker of.
+static POOL: Mutex<Option<PoolEnd>> = Mutex::new(None);
+
+/// Whether this process is a worker of a pool that was terminated.
+#[pyfunction]
+pub fn pool_is_terminated() -> bool {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(PoolEnd::is_terminated)
 }
 
 /// Between tasks a Ctrl-C is the parent's business: it is swallowed. Whatever else a handler raises ends the worker.

@@ -3,11 +3,11 @@
 
 mod support;
 
-use maniple::{Error, Pool};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use maniple::{Error, Pool, StartMethod};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::time::Duration;
-use support::{METHODS, apart, eventually, pool, watchdog};
+use support::{METHODS, apart, descriptors, eventually, pool, watchdog};
 
 /// The processes of a pool of two.
 fn workers(pool: &Pool) -> Vec<u32> {
@@ -109,10 +109,75 @@ fn what_never_comes_back_is_an_error_in_the_end() {
     apart(|()| {
         let pool = Pool::new(1).unwrap();
         few_files();
-        let _files = take_all();
+        let files = take_all();
         let lost = pool.apply(|()| std::process::abort(), ()).map(|()| "never");
         assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
         let error = pool.apply(u64::count_ones, 7).unwrap_err();
         assert!(matches!(&error, Error::Start(why) if why.contains("Too many open files")), "{error}");
+        // That was the end of the call, and not of the pool.
+        drop(files);
+        eventually("calls are answered again", || pool.apply(u64::count_ones, 7).is_ok_and(|ones| ones == 3));
+    });
+}
+
+#[test]
+fn a_worker_costs_the_pool_three_descriptors() {
+    let _dog = watchdog();
+    apart(|()| {
+        for method in METHODS {
+            let two = pool(method, 2);
+            two.map(u64::count_ones, 0..4).unwrap();
+            let before = descriptors();
+            let ten = pool(method, 10);
+            ten.map(u64::count_ones, 0..40).unwrap();
+            let ten_cost = descriptors() - before;
+            let before = descriptors();
+            let four = pool(method, 4);
+            four.map(u64::count_ones, 0..16).unwrap();
+            let each = (ten_cost - (descriptors() - before)) as f64 / 6.0;
+            assert!(each <= 3.0, "{each} descriptors for a worker by {method:?}");
+        }
+    });
+}
+
+#[test]
+fn three_hundred_workers_fit_into_the_usual_limit() {
+    let _dog = watchdog();
+    apart(|()| {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(1024), maximum: Some(1024) }).unwrap();
+        let pool = pool(StartMethod::ForkServer, 300);
+        assert_eq!(pool.chunksize(1).map(u64::count_ones, [7; 300]).unwrap(), [3; 300]);
+    });
+}
+
+/// The children of this process.
+fn children() -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn a_fork_server_without_descriptors_refuses_and_lives_on() {
+    let _dog = watchdog();
+    apart(|()| {
+        let pool = pool(StartMethod::ForkServer, 2);
+        workers(&pool);
+        let [server] = children()[..] else { panic!("more children than the fork server: {:?}", children()) };
+        let open = std::fs::read_dir(format!("/proc/{server}/fd")).unwrap().count() as u64;
+        let usual = getrlimit(Resource::Nofile);
+        for room in 0..6 {
+            let low = Rlimit { current: Some(open + room), ..usual.clone() };
+            let pid = rustix::process::Pid::from_raw(server);
+            rustix::process::prlimit(pid, Resource::Nofile, low).unwrap();
+            let lost = pool.apply(|()| std::process::abort(), ()).map(|()| "never");
+            assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
+            // The other worker goes on.
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
+            rustix::process::prlimit(pid, Resource::Nofile, usual.clone()).unwrap();
+            eventually("there are two workers again", || workers(&pool).len() == 2);
+            assert_eq!(children(), [server], "the server was replaced");
+        }
     });
 }

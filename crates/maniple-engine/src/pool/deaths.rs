@@ -65,7 +65,7 @@ impl Hub {
     ///
     /// Gives the pipe that was its standard error where something still has the other end, such as a program that a task has started.
     /// Whatever that writes is to be read: it would be killed for writing to a pipe that is closed.
-    pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Option<Arc<Handle>> {
+    pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Option<Handle> {
         let inner = self.shared();
         let mut st = self.lock();
         // What it had published before it died counts.
@@ -93,7 +93,7 @@ impl Hub {
         drop(peer);
         self.kick();
         tap::forward(&wrote);
-        late
+        late.and_then(|pipe| Arc::into_inner(pipe)?.into_handle().ok())
     }
 }
 

@@ -21,6 +21,7 @@ use super::spin::Spin;
 use super::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since, count_forks};
+use crate::process::lifeline::Lifelines;
 use crate::sys::{self, ready};
 use rustc_hash::FxHashMap;
 use slotmap::SecondaryMap;
@@ -28,6 +29,7 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -83,6 +85,7 @@ pub(crate) struct Inner {
     pub(super) cores: usize,
     pub(super) tapped: bool,
     pub(super) desk: Desk,
+    pub(super) lifelines: Lifelines,
     pub(super) kick: ready::Kick,
     pub(super) packer: Packer,
     // Functions that nobody holds any more. A lock of its own: it is taken wherever a value is dropped.
@@ -218,6 +221,7 @@ impl Hub {
             cores: sys::cores(),
             tapped: config.tap_stderr,
             desk: Desk::create()?,
+            lifelines: Lifelines::new()?,
             kick: ready::Kick::new().doing("make the keeper's bell")?,
             packer: Packer::new(KEPT),
             unused: Mutex::default(),
@@ -447,6 +451,8 @@ impl Hub {
             for peer in st.peers.values_mut() {
                 peer.stop_due = true;
                 peer.link.dirty = true;
+                // Partner: `PoolEnd::is_terminated`; the signal that follows orders the two.
+                peer.link.board.terminated().store(1, Ordering::Release);
             }
         }
         st.sched.terminate();

@@ -36,11 +36,14 @@ pub enum Chore {
 /// While tasks are short and many, how often an unattended hub is looked after.
 const BRISK: Duration = Duration::from_micros(200);
 
+/// How long a keeper that lacks something for what workers send waits before it looks again.
+const SHORT: Duration = Duration::from_millis(10);
+
 struct Watched {
     worker: WorkerId,
     wire: Option<Arc<crate::sys::wire::Wire>>,
     watch: Option<Arc<crate::process::ExitWatch>>,
-    stderr: Option<Arc<crate::sys::Handle>>,
+    stderr: Option<Arc<crate::process::atfork::HubOnly>>,
     extra: Option<Arc<crate::sys::Handle>>,
 }
 
@@ -142,7 +145,7 @@ impl Hub {
         inner.kick.clear();
         // The first is the kick.
         let mut at = interests.iter().skip(1).map(Interest::ready);
-        let mut written = Vec::new();
+        let (mut written, mut short) = (Vec::new(), false);
         let mut st = self.lock();
         for w in watched {
             let wire = w.wire.is_some() && at.next().unwrap_or(false);
@@ -155,8 +158,12 @@ impl Hub {
                 peer.take_stderr(&mut written);
             }
             if wire {
-                // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
-                peer.wire_open &= peer.link.drain_wire().unwrap_or(false);
+                // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts. What is short
+                // here may be there again when it is next looked at.
+                peer.wire_open &= peer.link.drain_wire().unwrap_or_else(|error| {
+                    short |= error.is_shortage();
+                    error.is_shortage()
+                });
             }
             if ended {
                 peer.reaping = true;
@@ -165,6 +172,9 @@ impl Hub {
         }
         drop(st);
         crate::sys::tap::forward(&written);
+        if short {
+            std::thread::sleep(SHORT);
+        }
     }
 }
 

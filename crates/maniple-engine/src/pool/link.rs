@@ -1,14 +1,15 @@
 //! A link: the private line between the hub and one worker. Its layout in shared memory, its frames, and the hub's end.
 //!
-//! A link is a segment (two rings, two bays, the worker's bell, slots for blocks under way), a wire, a lifeline and, where wanted, a
-//! tap on the worker's standard error. All links of a pool share one more page, the *desk*, with the hub's bell. A worker
-//! that goes mad can spoil its own link, which dies with it, and ring the hub's bell too often.
+//! A link is a segment (two rings, two bays, the worker's bell, slots for blocks under way), a wire and, where wanted, a
+//! tap on the worker's standard error. All links of a pool share a lifeline and one more page, the *desk*, with the hub's bell. So a worker
+//! costs the hub two descriptors, and its watch a third. A worker that goes mad can spoil its own link, which dies with it, and ring the hub's bell too often.
 #![allow(unsafe_code)]
 
 use super::packet::{Along, Incoming, Packet};
 use crate::error::{Doing, Error, Result};
+use crate::process::atfork::{self, HubOnly};
 use crate::process::epoch::count_forks;
-use crate::process::lifeline;
+use crate::process::lifeline::Lifelines;
 use crate::shm::bay::{Bay, BayReader, BayWriter};
 use crate::shm::bell::Bell;
 use crate::shm::blocks::{Arena, Blob};
@@ -68,6 +69,7 @@ const RING: usize = 256 * 1024;
 const LINE: usize = 128;
 const BELL_AT: usize = 0;
 const HALFWAY_AT: usize = LINE;
+const TERMINATED_AT: usize = HALFWAY_AT + LINE / 2;
 const DOWN_AT: usize = 2 * LINE;
 const UP_AT: usize = DOWN_AT + size_of::<Cursors>();
 const DOWN_SLOTS_AT: usize = UP_AT + size_of::<Cursors>();
@@ -155,7 +157,7 @@ impl Board {
         Ok((Board(Arc::new(memory)), handle))
     }
 
-    pub fn open(handle: Handle) -> Result<Board> {
+    pub fn open(handle: &Handle) -> Result<Board> {
         let memory = open_mapped(handle)?;
         if !memory.len().checked_sub(BAYS_AT).is_some_and(|bays| bays > 0 && bays.is_multiple_of(2 * BAY_STEP)) {
             return Err(Error::BadHandles("the link has another size; was the worker started by another version?"));
@@ -183,6 +185,12 @@ impl Board {
     pub fn halfway(&self) -> &AtomicU64 {
         // SAFETY: aligned, inside the segment, touched only as an atomic.
         unsafe { AtomicU64::from_ptr(self.0.start().add(HALFWAY_AT).cast().as_ptr()) }
+    }
+
+    /// Not 0: the pool was terminated. For those who cannot read the ring, as in a signal's handler.
+    pub fn terminated(&self) -> &AtomicU64 {
+        // SAFETY: aligned, inside the segment, touched only as an atomic.
+        unsafe { AtomicU64::from_ptr(self.0.start().add(TERMINATED_AT).cast().as_ptr()) }
     }
 
     pub fn worker_side(&self) -> (Reader, Sender) {
@@ -491,9 +499,7 @@ pub(crate) struct HubLink {
     sender: Sender,
     reader: Reader,
     wire: Arc<Wire>,
-    // Held for as long as the worker may live.
-    _lifeline: lifeline::LifelineHub,
-    pub stderr: Option<Arc<Handle>>,
+    pub stderr: Option<Arc<HubOnly>>,
     // Functions that the worker knows.
     pub functions: FxHashSet<u32>,
     // Something was sent since the worker's bell was last rung.
@@ -501,31 +507,24 @@ pub(crate) struct HubLink {
 }
 
 impl HubLink {
-    pub fn create(desk: &Desk, tapped: bool) -> Result<(HubLink, Handles)> {
+    pub fn create(desk: &Desk, lifelines: &Lifelines, tapped: bool) -> Result<(HubLink, Handles)> {
         count_forks().doing("count forks")?;
         let (board, link) = Board::create()?;
         let (reader, sender) = board.hub_side();
-        let (wire, far) = Wire::pair().doing("make a socket pair")?;
-        let (lifeline, worker_lifeline) = lifeline::pair()?;
-        let (stderr, worker_stderr) = if tapped {
-            let (hub, worker) = tap::pair().doing("make a pipe for a worker's standard error")?;
-            (Some(hub), Some(worker))
-        } else {
-            (None, None)
+        let (wire, far) = atfork::making(Wire::for_worker).doing("make a socket pair")?;
+        let tap = || {
+            let (hub, worker) = tap::pair()?;
+            Ok::<_, std::io::Error>((HubOnly::new(hub)?, worker))
         };
-        let handles = Handles {
-            link,
-            desk: desk.share()?,
-            wire: far.into_handle(),
-            lifeline: worker_lifeline,
-            stderr: worker_stderr,
-        };
+        let tap = tapped.then(|| atfork::making(tap).doing("make a pipe for a worker's standard error")).transpose()?;
+        let (stderr, worker_stderr) = tap.unzip();
+        let handles =
+            Handles { link, desk: desk.share()?, wire: far, lifeline: lifelines.share()?, stderr: worker_stderr };
         let link = HubLink {
             board,
             sender,
             reader,
             wire: Arc::new(wire),
-            _lifeline: lifeline,
             stderr: stderr.map(Arc::new),
             functions: FxHashSet::default(),
             dirty: false,

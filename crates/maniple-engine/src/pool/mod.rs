@@ -48,4 +48,4 @@ pub use packet::{Bytes, Incoming, Packer, Packet};
 pub use scheduler::{Chunk, JobId, WorkerId};
 pub use spec::{Filling, JobSpec, Source, SourceKind};
 pub use ticket::Ticket;
-pub use worker::{Message, Task, WorkerLink};
+pub use worker::{Message, PoolEnd, Task, WorkerLink};

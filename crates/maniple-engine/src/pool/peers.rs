@@ -6,8 +6,9 @@ use super::job::Loss;
 use super::link::HubLink;
 use super::packet::Incoming;
 use super::scheduler::WorkerId;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::process::ExitWatch;
+use crate::process::atfork::NotForChildren;
 use crate::sys::Handle;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub(super) struct Peer {
     pub link: HubLink,
     pub pid: u32,
     pub watch: Option<Arc<ExitWatch>>,
+    /// Where the watch is by something of the front's.
+    pub _sentinel: Option<NotForChildren>,
     pub tail: Tail,
     /// What it said when it could not get ready.
     pub unfit: Option<Incoming>,
@@ -57,13 +60,14 @@ impl Hub {
     /// As [`Hub::create_link`].
     pub fn try_create_link(&self) -> Result<(WorkerId, Vec<Handle>)> {
         self.check()?;
-        let (link, handles) = HubLink::create(&self.shared().desk, self.shared().tapped)?;
+        let (link, handles) = HubLink::create(&self.shared().desk, &self.shared().lifelines, self.shared().tapped)?;
         let mut st = self.lock();
         let worker = st.sched.worker_started();
         let peer = Peer {
             link,
             pid: 0,
             watch: None,
+            _sentinel: None,
             tail: Tail::default(),
             unfit: None,
             damaged: false,
@@ -84,26 +88,29 @@ impl Hub {
     /// # Errors
     /// The operating system cannot watch it.
     pub fn adopt(&self, worker: WorkerId, pid: u32) -> Result<()> {
-        self.adopt_watched(worker, pid, ExitWatch::of(pid)?);
+        self.adopt_watched(worker, pid, Arc::new(ExitWatch::of(pid)?));
         Ok(())
     }
 
-    /// The link's process runs, and the front has something that is readable from its end on.
-    ///
-    /// # Errors
-    /// No descriptor is left for a copy of it.
-    pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedFd<'_>) -> Result<()> {
-        let copy = sentinel.try_clone_to_owned().doing("copy a process's sentinel")?;
-        self.adopt_watched(worker, pid, ExitWatch::by(pid, copy));
-        Ok(())
+    /// The link's process runs, and the front has something that is readable from its end on. It stays the front's, who keeps it open until
+    /// [`Hub::exited`] was said; forked children do not have it.
+    pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedFd<'_>) {
+        // Where that fails, children have one descriptor more.
+        let kept = NotForChildren::new(sentinel).ok();
+        self.take_up(worker, pid, Arc::new(ExitWatch::by_lent(pid, sentinel)), kept);
     }
 
     /// The link's process runs, and the front watches it already.
-    pub fn adopt_watched(&self, worker: WorkerId, pid: u32, watch: ExitWatch) {
+    pub fn adopt_watched(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>) {
+        self.take_up(worker, pid, watch, None);
+    }
+
+    fn take_up(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>, sentinel: Option<NotForChildren>) {
         let mut st = self.lock();
         if let Some(peer) = st.peers.get_mut(worker) {
             peer.pid = pid;
-            peer.watch = Some(Arc::new(watch));
+            peer.watch = Some(watch);
+            peer._sentinel = sentinel;
         }
         drop(st);
         self.shared().kick.kick();
@@ -141,6 +148,22 @@ impl Hub {
         st.sched.worker_postponed(worker);
         self.shared().advance(&mut st);
         self.shared().stir(&mut st);
+    }
+
+    /// Nobody can be started for want of something, and there is no worker: what is open ends with an error that says `why`. The pool is not
+    /// given up: later calls have their answer once a worker was started.
+    pub fn give_up_jobs(&self, why: String) {
+        let mut st = self.lock();
+        let before = st.broken.replace(Arc::new(Loss::unstarted(why)));
+        st.sched.drop_open_jobs();
+        self.shared().advance(&mut st);
+        st.broken = before;
+        self.shared().stir(&mut st);
+    }
+
+    /// Whether so many workers in a row have died before they were ready that the next one should be started a little later.
+    pub fn starts_fail(&self) -> bool {
+        self.lock().sched.starts_fail()
     }
 
     /// The processes of the pool's workers, as far as they were adopted.

@@ -176,8 +176,17 @@ impl<P> Scheduler<P> {
 
     fn failed_start(&mut self) {
         self.failed_starts += 1;
-        if self.failed_starts > self.config.processes.max(2) && self.state != State::Terminated {
+        // A pool with a worker that became ready is not given up, whatever becomes of the others.
+        let alone = self.workers.values().all(|w| w.phase == Phase::Starting);
+        if self.starts_fail() && alone && self.state != State::Terminated {
             self.state = State::Broken;
+            self.drop_all(Dropped::Broken);
+        }
+    }
+
+    /// Nobody can be started for want of something, and nobody is left: what is open ends as if the pool were given up, which it is not.
+    pub fn drop_open_jobs(&mut self) {
+        if self.workers.is_empty() && matches!(self.state, State::Running | State::Closing) {
             self.drop_all(Dropped::Broken);
         }
     }

@@ -40,6 +40,18 @@ pub struct WorkerLink {
     terminated: bool,
 }
 
+/// Tells, whatever the worker is doing, whether its pool was terminated.
+#[derive(Clone, Debug)]
+pub struct PoolEnd(Board);
+
+impl PoolEnd {
+    /// Whether the pool was terminated, so that nobody waits for a task's outcome.
+    pub fn is_terminated(&self) -> bool {
+        // Partner: `Hub::terminate`.
+        self.0.terminated().load(Ordering::Acquire) != 0
+    }
+}
+
 /// What the hub says.
 #[derive(Debug)]
 pub enum Message {
@@ -66,6 +78,18 @@ pub struct Task {
     pub content: Result<Incoming>,
 }
 
+/// Tries again for some seconds where something is short: the hub would only start another worker in this one's place.
+fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut nap = Duration::from_millis(10);
+    loop {
+        match work() {
+            Err(error) if error.is_shortage() && nap < Duration::from_secs(4) => std::thread::sleep(nap),
+            other => return other,
+        }
+        nap *= 2;
+    }
+}
+
 impl WorkerLink {
     /// Takes up the worker's end, given the handles that the hub made, in their order. From here on this process dies when the hub
     /// does, and its standard error is seen by the hub.
@@ -79,7 +103,7 @@ impl WorkerLink {
             sys::tap::redirect(stderr).doing("redirect standard error to the hub")?;
         }
         crate::process::epoch::count_forks().doing("count forks")?;
-        let board = Board::open(handles.link)?;
+        let board = patiently(|| Board::open(&handles.link))?;
         let desk = Desk::open(handles.desk)?;
         let (reader, sender) = board.worker_side();
         Ok(WorkerLink {
@@ -106,6 +130,11 @@ impl WorkerLink {
     /// Whether the pool was terminated, and not closed, when [`Message::Stop`] came.
     pub fn terminated(&self) -> bool {
         self.terminated
+    }
+
+    /// What tells of the pool's end.
+    pub fn pool_end(&self) -> PoolEnd {
+        PoolEnd(self.board.clone())
     }
 
     /// Says that this worker is ready for tasks.
@@ -156,6 +185,10 @@ impl WorkerLink {
                     self.sender.trim();
                     self.packer.arena().trim(IDLE);
                     buffers::trim();
+                }
+                // The lifeline is the pool's. A worker that the hub has disowned finds its own link closed.
+                if self.wire.is_hung_up() {
+                    return Err(Error::HubGone);
                 }
             }
             if woken != Woken::Rung || !self.reader.has_news() {

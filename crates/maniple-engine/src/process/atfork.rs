@@ -173,12 +173,45 @@ impl HubOnly {
         Ok(HubOnly { handle: ManuallyDrop::new(Own::new(handle)), process: sys::process_id() })
     }
 
-    /// What forked children may have from now on: another descriptor for the same.
+    /// The handle, which forked children may have from now on.
     ///
     /// # Errors
-    /// No descriptor is left.
+    /// This is the copy of a forked child, or the program has closed the descriptor.
     pub fn into_handle(self) -> io::Result<Handle> {
-        self.handle.try_clone()
+        let mut this = ManuallyDrop::new(self);
+        let ours = this.process == sys::process_id() && unregister(this.handle.as_raw_fd());
+        if !ours {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // SAFETY: `this` is not dropped, so the handle is taken out of it once.
+        #[allow(unsafe_code)]
+        Ok(unsafe { ManuallyDrop::take(&mut this.handle) }.into_handle())
+    }
+}
+
+/// Another owner's descriptor that forked children are not to have. Whoever owns it closes it after this was dropped.
+#[derive(Debug)]
+pub struct NotForChildren {
+    number: RawFd,
+    process: u32,
+}
+
+impl NotForChildren {
+    /// Registers `fd`.
+    ///
+    /// # Errors
+    /// As [`register`].
+    pub fn new(fd: BorrowedFd<'_>) -> io::Result<NotForChildren> {
+        making(|| register(fd))?;
+        Ok(NotForChildren { number: fd.as_raw_fd(), process: sys::process_id() })
+    }
+}
+
+impl Drop for NotForChildren {
+    fn drop(&mut self) {
+        if self.process == sys::process_id() {
+            unregister(self.number);
+        }
     }
 }
 

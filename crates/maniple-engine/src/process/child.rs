@@ -6,7 +6,7 @@ use super::server::Statuses;
 use crate::error::{Doing, Result};
 use crate::sys;
 use crate::sys::Handle;
-use crate::sys::own::Own;
+use crate::sys::own::{Lent, Own};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,9 +15,16 @@ use std::time::{Duration, Instant};
 /// be waited for together with other things.
 #[derive(Debug)]
 pub struct ExitWatch {
-    handle: Own,
+    handle: Held,
     // 0: not known. Where the descriptor is no handle on the process, a signal goes by this number.
     pid: u32,
+}
+
+/// A descriptor of the watch's own, or one of somebody else's that stays open for longer.
+#[derive(Debug)]
+enum Held {
+    Own(Own),
+    Lent(Lent),
 }
 
 impl ExitWatch {
@@ -34,17 +41,28 @@ impl ExitWatch {
 
     /// A watch on child `pid` by whatever its parent has that is readable from the child's end on.
     pub fn by(pid: u32, handle: Handle) -> ExitWatch {
-        ExitWatch { handle: Own::new(handle), pid }
+        ExitWatch { handle: Held::Own(Own::new(handle)), pid }
+    }
+
+    /// The same by something that stays its owner's, who keeps it open for as long as this watch is used.
+    pub fn by_lent(pid: u32, handle: BorrowedFd<'_>) -> ExitWatch {
+        ExitWatch { handle: Held::Lent(Lent::new(handle)), pid }
     }
 
     /// A watch that came from another process, where it was [`ExitWatch::into_handle`].
     pub fn from_inherited(handle: Handle) -> ExitWatch {
-        ExitWatch { handle: Own::new(handle), pid: 0 }
+        ExitWatch { handle: Held::Own(Own::new(handle)), pid: 0 }
     }
 
     /// The descriptor, to be sent to another process.
-    pub fn into_handle(self) -> Handle {
-        self.handle.into_handle()
+    ///
+    /// # Errors
+    /// It is somebody else's, and there is none left for a copy.
+    pub fn into_handle(self) -> Result<Handle> {
+        match self.handle {
+            Held::Own(own) => Ok(own.into_handle()),
+            Held::Lent(lent) => lent.as_fd().try_clone_to_owned().doing("copy a handle on a process"),
+        }
     }
 
     /// A second watch on the same process.
@@ -71,7 +89,7 @@ impl ExitWatch {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         loop {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            let mut interest = [sys::ready::Interest::new(self.handle.as_fd())];
+            let mut interest = [sys::ready::Interest::new(self.as_fd())];
             if sys::ready::wait(&mut interest, left).doing("wait for a process to end")? > 0 {
                 return Ok(true);
             }
@@ -86,7 +104,7 @@ impl ExitWatch {
     /// # Errors
     /// The signal does not exist, or this user may not send it.
     pub fn signal(&self, number: i32) -> Result<()> {
-        sys::process::signal(self.handle.as_fd(), self.pid, number).doing("signal a process")
+        sys::process::signal(self.as_fd(), self.pid, number).doing("signal a process")
     }
 }
 
@@ -110,7 +128,10 @@ fn of_this_process(pid: u32) -> Result<ExitWatch> {
 
 impl AsFd for ExitWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
+        match &self.handle {
+            Held::Own(own) => own.as_fd(),
+            Held::Lent(lent) => lent.as_fd(),
+        }
     }
 }
 
@@ -129,18 +150,18 @@ enum Parent {
 #[derive(Debug)]
 pub struct Child {
     pid: u32,
-    watch: ExitWatch,
+    watch: Arc<ExitWatch>,
     parent: Parent,
     exit: Mutex<Option<Exit>>,
 }
 
 impl Child {
     pub(crate) fn ours(pid: u32, handle: Handle) -> Child {
-        Child { pid, watch: ExitWatch::by(pid, handle), parent: Parent::Us, exit: Mutex::new(None) }
+        Child { pid, watch: Arc::new(ExitWatch::by(pid, handle)), parent: Parent::Us, exit: Mutex::new(None) }
     }
 
     pub(super) fn of_server(pid: u32, watch: ExitWatch, serial: u64, statuses: Arc<Statuses>) -> Child {
-        Child { pid, watch, parent: Parent::Server(serial, statuses), exit: Mutex::new(None) }
+        Child { pid, watch: Arc::new(watch), parent: Parent::Server(serial, statuses), exit: Mutex::new(None) }
     }
 
     /// Its process number. Free to be used again by the system once the child is reaped.
@@ -149,7 +170,7 @@ impl Child {
     }
 
     /// What tells when it has ended.
-    pub fn watch(&self) -> &ExitWatch {
+    pub fn watch(&self) -> &Arc<ExitWatch> {
         &self.watch
     }
 

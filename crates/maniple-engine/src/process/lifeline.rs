@@ -1,9 +1,10 @@
 //! The lifeline: a pipe whose write end only the hub holds. When the hub dies, of whatever cause, the kernel closes that
-//! end, and the worker, which holds the other, ends at once.
+//! end, and all workers, which hold the other, end at once. One pipe serves all workers of a hub.
 //!
-//! The worker need not look: [`arm`] asks the kernel to kill it when the pipe hangs up. So a worker that computes, sleeps,
-//! or is stuck in foreign code dies all the same, and no thread watches. Where the system cannot do that, a thread that
-//! reads from the pipe does it.
+//! A worker need not look: [`arm`] asks the kernel to kill it when the pipe hangs up. So a worker that computes, sleeps,
+//! or is stuck in foreign code dies all the same, and no thread watches. What the kernel is asked belongs to an open file and not to a
+//! descriptor, so each worker opens the pipe's end anew (by `/proc/self/fd`). Where the system cannot do that, a thread that
+//! waits at the pipe does it.
 //!
 //! A worker's work is lost with its hub, so it is killed. A process that is more than a worker gets SIGTERM first, and a
 //! grace to clean up in: [`arm_gently`].
@@ -19,10 +20,38 @@ use crate::sys::Handle;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// The hub's end. As long as it lives, the worker may.
+/// The hub's end. As long as it lives, the workers may.
 #[derive(Debug)]
 pub struct LifelineHub {
     _end: HubOnly,
+}
+
+/// A hub's lifeline, with the end of which each of its workers gets a copy.
+#[derive(Debug)]
+pub struct Lifelines {
+    _hub: LifelineHub,
+    workers: HubOnly,
+}
+
+impl Lifelines {
+    /// A new one.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn new() -> Result<Lifelines> {
+        atfork::making(|| {
+            let (hub, workers) = pair()?;
+            Ok(Lifelines { _hub: hub, workers: HubOnly::new(workers).doing("make the workers' lifeline")? })
+        })
+    }
+
+    /// The end for one more worker.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn share(&self) -> Result<Handle> {
+        sys::memory::duplicate(&self.workers).doing("copy the workers' lifeline")
+    }
 }
 
 /// A new lifeline: the hub's end, and the end to be passed to the worker.
@@ -45,21 +74,22 @@ pub fn pair() -> Result<(LifelineHub, Handle)> {
 /// # Errors
 /// `handle` is no lifeline, or neither the kernel's help nor a thread is to be had.
 pub fn arm(handle: Handle) -> Result<()> {
-    if sys::process::die_when_hung_up(handle.as_fd()).is_ok() {
-        if sys::process::hung_up(handle.as_fd()).doing("look at the lifeline")? {
-            sys::process::die();
+    match sys::process::die_when_hung_up(handle.as_fd()) {
+        Ok(own) => {
+            if sys::process::hung_up(own.as_fd()).doing("look at the lifeline")? {
+                sys::process::die();
+            }
+            // Until this process ends: closing it would disarm it.
+            atfork::hold_until_the_end(own).doing("hold the lifeline")
         }
-        // Held until this process ends: closing it would disarm it.
-        std::mem::forget(handle);
-        return Ok(());
+        Err(_) => watch(handle),
     }
-    watch(handle)
 }
 
 /// Ties this process's life to its maker's, whose pid is `maker` here: when the last holder of the maker's end has closed it,
 /// and the maker has ended, this process gets SIGTERM, and SIGKILL after `grace`. At once if that has happened before.
 ///
-/// The pipe stays the caller's, who keeps it open: closing it unties the two.
+/// The pipe stays the caller's. Closing all descriptors of this process unties the two.
 ///
 /// # Errors
 /// `pipe` is no lifeline, or neither the kernel's help nor a thread is to be had.
@@ -72,6 +102,9 @@ pub fn arm_gently(pipe: BorrowedFd<'_>, maker: i32, grace: Duration) -> Result<(
         .name("maniple-lifeline".into())
         .spawn(move || {
             sys::process::until_hung_up(copy.as_fd());
+            while sys::process::maker::runs(maker) {
+                std::thread::sleep(LOOK);
+            }
             sys::process::send_to_itself(sys::process::TERMINATE);
             std::thread::sleep(grace);
             sys::process::die();
@@ -79,6 +112,9 @@ pub fn arm_gently(pipe: BorrowedFd<'_>, maker: i32, grace: Duration) -> Result<(
         .map(drop)
         .doing("start the thread that watches the lifeline")
 }
+
+/// How often a thread looks whether a maker still runs that has closed its end.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The same as [`arm`] by a thread that waits for the pipe to hang up.
 fn watch(handle: Handle) -> Result<()> {
@@ -141,8 +177,7 @@ mod tests {
     #[test]
     fn the_kernel_does_it_without_a_thread() {
         fn kernel_only(handle: Handle) -> Result<()> {
-            sys::process::die_when_hung_up(handle.as_fd()).doing("arm")?;
-            std::mem::forget(handle);
+            std::mem::forget(sys::process::die_when_hung_up(handle.as_fd()).doing("arm")?);
             Ok(())
         }
         assert_eq!(killed_worker(kernel_only, busy), Exit::Signal(9));
@@ -166,6 +201,36 @@ mod tests {
             Forked::Parent(child) => child,
         };
         assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Signal(9)));
+    }
+
+    #[test]
+    fn one_lifeline_ends_all_workers() {
+        let hub = Lifelines::new().unwrap();
+        let (told, tell) = sys::process::lifeline().unwrap();
+        let children: Vec<_> = (0..3)
+            .map(|number| {
+                // The second forks from a process that has armed nothing; each is on its own.
+                let worker = hub.share().unwrap();
+                match fork() {
+                    Forked::Child => {
+                        if arm(worker).is_ok() {
+                            let _ = rustix::io::write(&tell, b"!");
+                            if number == 1 { idle() } else { busy() }
+                        }
+                        sys::process::tests::leave(1);
+                    }
+                    Forked::Parent(child) => child,
+                }
+            })
+            .collect();
+        let mut armed = 0;
+        while armed < 3 {
+            armed += rustix::io::read(&told, &mut [0u8; 3]).unwrap();
+        }
+        drop(hub);
+        for child in children {
+            assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Signal(9)));
+        }
     }
 
     /// A pid that was a process's a moment ago.

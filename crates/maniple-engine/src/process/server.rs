@@ -27,9 +27,10 @@ use crate::sys::Handle;
 use crate::sys::process::{Forked, packet};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 const FORK: i64 = 1;
 const STARTED: i64 = 2;
@@ -39,7 +40,10 @@ const ENDED: i64 = 4;
 /// What the server is asked for, and what it answers.
 type Packet = [i64; 3];
 
-fn send(socket: impl AsFd, packet: Packet, handles: &[Handle]) -> io::Result<()> {
+/// How long a server that lacks something waits before it looks again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+fn send(socket: impl AsFd, packet: Packet, handles: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut bytes = [0; 24];
     for (place, number) in bytes.chunks_exact_mut(8).zip(packet) {
         place.copy_from_slice(&number.to_ne_bytes());
@@ -47,17 +51,19 @@ fn send(socket: impl AsFd, packet: Packet, handles: &[Handle]) -> io::Result<()>
     packet::send(socket.as_fd(), &bytes, handles)
 }
 
-/// `None`: the other side is gone.
-fn receive(socket: impl AsFd, handles: &mut Vec<Handle>) -> io::Result<Option<Packet>> {
+/// A packet, and whether all of its handles have come: those for which this process has no descriptor left are lost. `None`: the other side
+/// is gone.
+fn receive(socket: impl AsFd, handles: &mut Vec<Handle>) -> io::Result<Option<(Packet, bool)>> {
     let mut bytes = [0; 24];
-    match packet::receive(socket.as_fd(), &mut bytes, handles)? {
+    let (len, whole) = packet::receive(socket.as_fd(), &mut bytes, handles)?;
+    match len {
         0 => Ok(None),
         24 => {
             let mut packet = [0; 3];
             for (number, place) in packet.iter_mut().zip(bytes.as_chunks::<8>().0) {
                 *number = i64::from_ne_bytes(*place);
             }
-            Ok(Some(packet))
+            Ok(Some((packet, whole)))
         }
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a packet of the fork server that is not 24 bytes long")),
     }
@@ -97,11 +103,11 @@ impl Statuses {
     fn step(&self, ended: &mut Ended<'_>, handles: &mut Vec<Handle>) -> io::Result<Option<Packet>> {
         match receive(&self.socket, handles)? {
             None => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the fork server is gone")),
-            Some([ENDED, serial, exit]) => {
+            Some(([ENDED, serial, exit], _)) => {
                 ended.insert(serial as u64, decode(exit));
                 Ok(None)
             }
-            Some(packet) => Ok(Some(packet)),
+            Some((packet, _)) => Ok(Some(packet)),
         }
     }
 
@@ -171,13 +177,18 @@ impl Server {
         let Some(statuses) = &self.statuses else { return Err(io::ErrorKind::NotConnected.into()) };
         let serial = self.next.fetch_add(1, Ordering::Relaxed);
         let mut ended = statuses.lock();
-        send(&statuses.socket, [FORK, serial as i64, 0], handles)?;
+        let handles: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
+        send(&statuses.socket, [FORK, serial as i64, 0], &handles)?;
         let mut watch = Vec::new();
         loop {
             match statuses.step(&mut ended, &mut watch)? {
                 Some([STARTED, s, pid]) if s == serial as i64 => {
-                    let (Some(watch), Ok(pid)) = (watch.pop(), u32::try_from(pid)) else {
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, "no watch came with a forked child"));
+                    let Ok(pid) = u32::try_from(pid) else { return Err(io::ErrorKind::InvalidData.into()) };
+                    // Where no descriptor was left for the watch, one on the number is as good: the server has not reaped the child, or it
+                    // is about to tell of its end. What cannot be watched at all is ended, for nobody would know of it.
+                    let watch = match watch.pop() {
+                        Some(watch) => watch,
+                        None => sys::process::open(pid).inspect_err(|_| sys::process::end_by_number(pid))?,
                     };
                     return Ok(Child::of_server(pid, ExitWatch::by(pid, watch), serial, statuses.clone()));
                 }
@@ -213,7 +224,13 @@ pub fn serve(handles: Vec<Handle>) -> Result<Vec<Handle>> {
     loop {
         let mut interests = vec![sys::ready::Interest::new(socket.as_fd())];
         interests.extend(children.iter().map(|(_, child)| sys::ready::Interest::new(child.watch().as_fd())));
-        sys::ready::wait(&mut interests, None).doing("wait for the hub")?;
+        match sys::ready::wait(&mut interests, None) {
+            Err(error) if sys::is_shortage(&error) => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            other => other.doing("wait for the hub")?,
+        };
         let ready: Vec<bool> = interests.iter().map(sys::ready::Interest::ready).collect();
         let mut told = Ok(());
         let mut number = 0;
@@ -237,19 +254,22 @@ pub fn serve(handles: Vec<Handle>) -> Result<Vec<Handle>> {
         }
         let mut handles = Vec::new();
         match receive(&socket, &mut handles) {
-            Ok(Some([FORK, serial, _])) => match sys::process::fork() {
-                Ok(Forked::Child) => return Ok(handles),
-                Ok(Forked::Parent(child)) => {
-                    let watch = child.watch().try_clone()?;
-                    let packet = [STARTED, serial, i64::from(child.pid())];
-                    children.push((serial, child));
-                    let _ = send(&socket, packet, &[watch.into_handle()]);
+            Ok(Some(([FORK, serial, _], whole))) => {
+                let forked = if whole { sys::process::fork() } else { Err(sys::wire::out_of_handles()) };
+                match forked {
+                    Ok(Forked::Child) => return Ok(handles),
+                    Ok(Forked::Parent(child)) => {
+                        let packet = [STARTED, serial, i64::from(child.pid())];
+                        let _ = send(&socket, packet, &[child.watch().as_fd()]);
+                        children.push((serial, child));
+                    }
+                    Err(error) => {
+                        let number = error.raw_os_error().unwrap_or_default();
+                        let _ = send(&socket, [REFUSED, serial, i64::from(number)], &[]);
+                    }
                 }
-                Err(error) => {
-                    let number = error.raw_os_error().unwrap_or_default();
-                    let _ = send(&socket, [REFUSED, serial, i64::from(number)], &[]);
-                }
-            },
+            }
+            Err(error) if sys::is_shortage(&error) => std::thread::sleep(PAUSE),
             Ok(None) | Err(_) => std::process::exit(0),
             Ok(Some(_)) => {}
         }

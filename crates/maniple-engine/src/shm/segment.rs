@@ -13,9 +13,10 @@ pub fn create_mapped(label: &str, len: usize) -> Result<(Mapping, Handle)> {
     Ok((mapping, handle.into_handle()))
 }
 
-/// The memory behind a handle that another process made; the handle is closed.
-pub fn open_mapped(handle: Handle) -> Result<Mapping> {
-    Ok(Segment::open(handle)?.mapping)
+/// The memory behind a handle that another process made, which is not needed any more then.
+pub fn open_mapped(handle: &Handle) -> Result<Mapping> {
+    let len = memory::len(handle).doing("measure shared memory")?;
+    Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")
 }
 
 /// Shared memory that is mapped here and can be handed to another process.

@@ -222,7 +222,9 @@ impl World {
             return;
         }
         self.failed_in_row += 1;
-        if self.failed_in_row > self.traits.config.processes.max(2) && !self.ledger.broken {
+        // A pool with a worker that has become ready is not given up.
+        let up = self.peers.values().any(|peer| peer.greeted || peer.retired);
+        if self.failed_in_row > self.traits.config.processes.max(2) && !up && !self.ledger.broken {
             self.ledger.broken = true;
             self.count("pool broken");
         }

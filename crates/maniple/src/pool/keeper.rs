@@ -1,8 +1,9 @@
 //! The pool's chores: starting workers, seeing them out, and the thread that does so.
 //!
 //! Where a worker cannot be started because descriptors, memory or processes have run out, the thread tries again after a pause that grows.
-//! The hub does not get to know, so the pool goes on with the workers that it has. Without any worker it is told after some seconds, and
-//! in the end gives the pool up.
+//! The hub does not get to know, so the pool goes on with the workers that it has. Without any worker, calls end with an error after some
+//! seconds, and the thread goes on to try: the pool is whole again when there is enough of what was short. Where workers end before they
+//! are ready, and others work, the pause grows as well.
 
 use super::Shared;
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Chore, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
-use maniple_engine::sys::{Handle, is_shortage, memory, tap};
+use maniple_engine::sys::{Handle, memory, tap};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
@@ -42,46 +43,47 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
 /// Pauses before a start is tried again.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
-/// How long a pool without a worker waits for what has run out.
+/// How long the calls of a pool without a worker wait for what has run out.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Workers that are still to be started.
 #[derive(Debug, Default)]
 struct Due {
     count: usize,
-    // Since when something has run out, when it is tried again, and the pause before that.
-    short: Option<(Instant, Instant, Duration)>,
+    /// When the next is started, and the pause before that.
+    later: Option<(Instant, Duration)>,
+    /// Since when something has run out.
+    lacking: Option<Instant>,
 }
 
 impl Due {
     /// How long there is nothing to do.
     fn pause(&self) -> Duration {
-        match self.short {
-            Some((_, again, _)) if self.count > 0 => again.saturating_duration_since(Instant::now()),
+        match self.later {
+            Some((again, _)) if self.count > 0 => again.saturating_duration_since(Instant::now()),
             _ => Duration::from_secs(3600),
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.count > 0 && self.later.is_none_or(|(again, _)| again <= Instant::now())
+    }
+
     fn postpone(&mut self) {
-        let now = Instant::now();
-        let (since, pause) = self.short.map_or((now, SHORTEST), |(since, _, pause)| (since, LONGEST.min(2 * pause)));
-        self.short = Some((since, now + pause, pause));
+        let pause = self.later.map_or(SHORTEST, |(_, pause)| LONGEST.min(2 * pause));
+        self.later = Some((Instant::now() + pause, pause));
     }
 
     fn is_hopeless(&self) -> bool {
-        self.short.is_some_and(|(since, ..)| since.elapsed() > PATIENCE)
+        self.lacking.is_some_and(|since| since.elapsed() > PATIENCE)
     }
-}
-
-fn is_short(error: &maniple_engine::Error) -> bool {
-    matches!(error, maniple_engine::Error::Os { source, .. } if is_shortage(source))
 }
 
 impl Shared {
     fn keep(&self) {
         let mut due = Due::default();
         loop {
-            if due.count > 0 && due.short.is_none_or(|(_, again, _)| again <= Instant::now()) {
+            if due.is_due() {
                 self.start_due(&mut due);
             }
             match self.hub.keep(due.pause()) {
@@ -116,20 +118,27 @@ impl Shared {
                 due.count = 0;
                 return;
             }
-            let unneeded = !self.hub.is_running() && self.hub.open_jobs().is_empty();
-            let lasting = unneeded || due.is_hopeless() && self.crew().children.is_empty();
-            if let Err(Error::Engine(error)) = self.try_start_worker(!lasting)
-                && !lasting
-                && is_short(&error)
+            let needed = self.hub.is_running() || !self.hub.open_jobs().is_empty();
+            let paced = self.hub.starts_fail();
+            if let Err(Error::Engine(error)) = self.try_start_worker(needed)
+                && needed
+                && error.is_shortage()
             {
                 due.postpone();
+                due.lacking.get_or_insert_with(Instant::now);
+                if due.is_hopeless() && self.crew().children.is_empty() {
+                    self.hub.give_up_jobs(error.to_string());
+                }
                 return;
             }
             // Started, or counted as failed by the hub, which gives up after some.
             due.count -= 1;
-            if !lasting {
-                due.short = None;
+            due.lacking = None;
+            if paced {
+                due.postpone();
+                return;
             }
+            due.later = None;
         }
     }
 
@@ -145,24 +154,18 @@ impl Shared {
     fn try_start_worker(&self, again: bool) -> Result<()> {
         let link = if again { self.hub.try_create_link() } else { self.hub.create_link() };
         let (worker, mut handles) = match link {
-            Err(error) if again && !is_short(&error) => self.hub.create_link().map_err(|_| error)?,
+            Err(error) if again && !error.is_shortage() => self.hub.create_link().map_err(|_| error)?,
             other => other?,
         };
         let (relay, pipe, level) =
             events::relay().map_or((None, None, 0), |(relay, pipe, level)| (Some(relay), Some(pipe), level));
         let started = self.setup(level, pipe).and_then(|setup| {
             handles.extend(setup);
-            let child = self.start_process(handles)?;
-            // One that cannot be watched cannot be kept.
-            let watch = child.watch().try_clone().inspect_err(|_| {
-                let _ = child.kill();
-                let _ = child.wait();
-            })?;
-            Ok((child, watch))
+            self.start_process(handles)
         });
         match started {
-            Ok((child, watch)) => {
-                let pid = child.pid();
+            Ok(child) => {
+                let (pid, watch) = (child.pid(), child.watch().clone());
                 let child = Arc::new(child);
                 {
                     let mut crew = self.crew();
@@ -180,7 +183,7 @@ impl Shared {
             }
             Err(error) => {
                 self.crew().start_error = Some(error.to_string());
-                if again && is_short(&error) {
+                if again && error.is_shortage() {
                     self.hub.postpone(worker);
                 } else {
                     self.hub.disown(worker);
@@ -225,10 +228,12 @@ impl Shared {
             StartMethod::Spawn => self.launch().role(startup::WORKER).handles(handles).start(),
             StartMethod::ForkServer => {
                 let mut crew = self.crew();
-                if let Some(server) = &crew.server
-                    && let Ok(child) = server.fork(&handles)
-                {
-                    return Ok(child);
+                if let Some(server) = &crew.server {
+                    match server.fork(&handles) {
+                        Err(error) if error.is_shortage() && server.is_alive() => return Err(error),
+                        Err(_) => {}
+                        child => return child,
+                    }
                 }
                 // There is none yet, or someone has killed it.
                 let server = Server::start(self.launch().role(startup::SERVER))?;

@@ -435,7 +435,7 @@ impl Plan {
     fn try_start(self) -> maniple_engine::Result<Running> {
         let Plan { mut setup, call, stdio, method, program } = self;
         let (held, theirs) = setup.daemon.then(lifeline::pair).transpose()?.unzip();
-        let me = ExitWatch::of(std::process::id())?.into_handle();
+        let me = ExitWatch::of(std::process::id())?.into_handle()?;
         let mut handles = vec![me];
         let mut relay = None;
         if let Some((ours, pipe, level)) = events::relay() {
@@ -483,10 +483,12 @@ impl Plan {
 
 fn from_server(handles: &[Handle]) -> maniple_engine::Result<maniple_engine::process::Child> {
     let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(running) = &*server
-        && let Ok(child) = running.fork(handles)
-    {
-        return Ok(child);
+    if let Some(running) = &*server {
+        match running.fork(handles) {
+            Err(error) if error.is_shortage() && running.is_alive() => return Err(error),
+            Err(_) => {}
+            child => return child,
+        }
     }
     // There is none yet, or someone has killed it.
     let started = Server::start(Launch::this_program().role(startup::PROCESS_SERVER))?;

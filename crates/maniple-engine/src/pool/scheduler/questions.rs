@@ -55,6 +55,11 @@ impl<P> Scheduler<P> {
         self.state == State::Running
     }
 
+    /// Whether more starts in a row have failed than a pool without a worker survives. The next ones should come at growing intervals.
+    pub fn starts_fail(&self) -> bool {
+        self.failed_starts > self.config.processes.max(2)
+    }
+
     /// Whether no worker could be started, time and again.
     pub fn is_broken(&self) -> bool {
         self.state == State::Broken

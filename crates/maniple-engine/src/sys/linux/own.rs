@@ -8,7 +8,7 @@ use super::Handle;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 
 /// Which file a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,26 @@ impl Drop for Own {
     }
 }
 
+/// A descriptor that somebody else owns, and keeps open for longer than this is used.
+#[derive(Debug)]
+pub struct Lent(ManuallyDrop<Handle>);
+
+impl Lent {
+    /// Borrows a descriptor without a lifetime that the compiler sees. Once its owner has closed it, calls with it fail, or look at
+    /// another file of this process's; nothing is ever closed by it.
+    pub fn new(fd: BorrowedFd<'_>) -> Lent {
+        // SAFETY: the handle is never dropped, so the descriptor stays its owner's to close.
+        #[allow(unsafe_code)]
+        Lent(ManuallyDrop::new(unsafe { Handle::from_raw_fd(fd.as_raw_fd()) }))
+    }
+}
+
+impl AsFd for Lent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// The same file under a number above those of the standard streams, which a program may close and use anew, as may its children.
 pub fn above_stdio(handle: Handle) -> io::Result<Handle> {
     if handle.as_raw_fd() > 2 { Ok(handle) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&handle, 3)?) }
@@ -147,8 +167,8 @@ mod tests {
             made.extend(<[Handle; 2]>::from(crate::sys::stream::pair().unwrap()));
             made.extend(<[Handle; 2]>::from(crate::sys::stream::packet_pair().unwrap()));
             let (one, two) = crate::sys::wire::Wire::pair().unwrap();
-            made.extend([one.into_handle(), two.into_handle()]);
-            i32::from(made.iter().any(|handle| handle.as_raw_fd() <= 2))
+            let numbers = [&one, &two].map(|wire| wire.as_fd().as_raw_fd());
+            i32::from(made.iter().map(|handle| handle.as_raw_fd()).chain(numbers).any(|number| number <= 2))
         });
         assert_eq!(code, 0);
     }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
@@ -485,9 +485,20 @@ pub fn lifeline() -> io::Result<(Handle, Handle)> {
     both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
-/// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can hold up.
-pub fn die_when_hung_up(pipe: BorrowedFd<'_>) -> io::Result<()> {
-    signal_when_hung_up(pipe, libc::SIGKILL)
+/// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can hold up. That holds for as
+/// long as the handle that this gives is open.
+pub fn die_when_hung_up(pipe: BorrowedFd<'_>) -> io::Result<Handle> {
+    let own = opened_anew(pipe)?;
+    signal_when_hung_up(own.as_fd(), libc::SIGKILL)?;
+    Ok(own)
+}
+
+/// The read end of a pipe as an open file of this process's own. Others that have the same descriptor, by a fork or over a socket, share one,
+/// and with it whom the kernel signals.
+fn opened_anew(pipe: BorrowedFd<'_>) -> io::Result<Handle> {
+    use rustix::fs::{Mode, OFlags};
+    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    above_stdio(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Asks the kernel to send this process a signal when the other end of the pipe closes (or is written to): signal-driven I/O
@@ -530,6 +541,14 @@ pub fn until_hung_up(pipe: BorrowedFd<'_>) {
 pub fn send_to_itself(signal: i32) {
     // SAFETY: no pointers.
     unsafe { libc::kill(libc::getpid(), signal) };
+}
+
+/// Ends the process of this number, which has to be one that is not reaped.
+pub fn end_by_number(pid: u32) {
+    if let Ok(pid @ 1..) = i32::try_from(pid) {
+        // SAFETY: no pointers.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
 }
 
 /// Ends this process as a lost lifeline does.

@@ -5,7 +5,7 @@ use super::own::{Own, above_stdio};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A handle to wait for; afterwards it says whether it is ready.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
     let n = match rustix::event::poll(&mut fds, limit.as_ref()) {
         Ok(n) => n,
         Err(rustix::io::Errno::INTR) => 0,
+        Err(rustix::io::Errno::INVAL) if !fds.is_empty() => in_parts(&mut fds, timeout)?,
         Err(e) => return Err(e.into()),
     };
     for (interest, fd) in handles.iter_mut().zip(fds) {
@@ -45,6 +46,32 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
         }
     }
     Ok(n)
+}
+
+/// The same where there are more than this process may have descriptors by now, which is the most that the kernel looks at in one call: the
+/// limit was lowered meanwhile.
+fn in_parts(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+    /// How long it sleeps between two looks.
+    const PAUSE: Duration = Duration::from_millis(5);
+    let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+    loop {
+        let most = super::most_handles().clamp(1, fds.len());
+        let mut n = 0;
+        for part in fds.chunks_mut(most) {
+            match rustix::event::poll(part, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+                Ok(more) => n += more,
+                Err(rustix::io::Errno::INTR) => {}
+                // Not a single one: there is nothing to be learned until the limit is raised.
+                Err(rustix::io::Errno::INVAL) => part.iter_mut().for_each(PollFd::clear_revents),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let left = deadline.map_or(PAUSE, |d| d.saturating_duration_since(Instant::now()));
+        if n > 0 || left.is_zero() {
+            return Ok(n);
+        }
+        std::thread::sleep(PAUSE.min(left));
+    }
 }
 
 /// Waits until one is ready. False: a signal handler may have run. (One that runs just before the wait begins does not end it, so it ends
@@ -88,5 +115,33 @@ impl Kick {
 impl AsFd for Kick {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::tests::in_forked_child;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    #[test]
+    fn more_handles_than_the_limit_allows_by_now_are_waited_for() {
+        // In a child, whose limit is nobody else's.
+        let code = in_forked_child(|| {
+            let kicks: Vec<Kick> = (0..8).filter_map(|_| Kick::new().ok()).collect();
+            let before = getrlimit(Resource::Nofile);
+            let lowered = Rlimit { current: Some(3), maximum: before.maximum };
+            if kicks.len() < 8 || setrlimit(Resource::Nofile, lowered).is_err() {
+                return 1;
+            }
+            let mut interests: Vec<_> = kicks.iter().map(|kick| Interest::new(kick.as_fd())).collect();
+            if !matches!(wait(&mut interests, Some(Duration::from_millis(20))), Ok(0)) {
+                return 2;
+            }
+            kicks[7].kick();
+            let found = wait(&mut interests, None);
+            i32::from(!matches!(found, Ok(1)) || interests[0].ready() || !interests[7].ready()) * 3
+        });
+        assert_eq!(code, 0);
     }
 }

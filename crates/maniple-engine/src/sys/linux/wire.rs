@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::Handle;
+use crate::process::atfork::HubOnly;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -18,7 +19,14 @@ pub const MOST: usize = 253;
 
 /// One end of the line.
 #[derive(Debug)]
-pub struct Wire(Handle);
+pub struct Wire(End);
+
+#[derive(Debug)]
+enum End {
+    Plain(Handle),
+    /// No forked child has it.
+    Hub(HubOnly),
+}
 
 /// What came over a wire.
 #[derive(Debug)]
@@ -36,6 +44,11 @@ pub enum Note {
 impl Wire {
     /// A new line's two ends.
     pub fn pair() -> io::Result<(Wire, Wire)> {
+        let (a, b) = Wire::ends()?;
+        Ok((Wire(End::Plain(a)), Wire(End::Plain(b))))
+    }
+
+    fn ends() -> io::Result<(Handle, Handle)> {
         let (a, b) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -44,18 +57,27 @@ impl Wire {
         )?;
         let (a, b) = super::own::both_above_stdio((a, b))?;
         note_number(&b);
-        Ok((Wire(a), Wire(b)))
+        Ok((a, b))
     }
 
     /// An end that came from another process.
     pub fn from_handle(handle: Handle) -> Wire {
         note_number(&handle);
-        Wire(handle)
+        Wire(End::Plain(handle))
     }
 
-    /// Gives the end up, to be passed to a child.
-    pub fn into_handle(self) -> Handle {
-        self.0
+    /// A new line's two ends: the hub's, which its forked children do not have, and one to be passed to a worker. To be called inside
+    /// [`making`](crate::process::atfork::making).
+    pub fn for_worker() -> io::Result<(Wire, Handle)> {
+        let (hub, worker) = Wire::ends()?;
+        Ok((Wire(End::Hub(HubOnly::new(hub)?)), worker))
+    }
+
+    /// Whether the other end is gone. What it has sent may still be there.
+    pub fn is_hung_up(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut look = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::empty())];
+        matches!(poll(&mut look, Some(&Timespec::default())), Ok(1)) && look[0].revents().contains(PollFlags::HUP)
     }
 
     /// Sends a number, and up to [`MOST`] handles: all of them or nothing. `WouldBlock`: the line is full for now.
@@ -68,7 +90,7 @@ impl Wire {
         }
         loop {
             match rustix::net::sendmsg(
-                &self.0,
+                self,
                 &[IoSlice::new(&bytes)],
                 &mut control,
                 SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
@@ -87,7 +109,7 @@ impl Wire {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got = loop {
             match rustix::net::recvmsg(
-                &self.0,
+                self,
                 &mut [IoSliceMut::new(&mut bytes)],
                 &mut control,
                 RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
@@ -123,7 +145,7 @@ impl Wire {
 
     /// Waits until something can be taken (or the other end is gone).
     pub fn wait(&self, timeout: Option<std::time::Duration>) -> io::Result<()> {
-        super::ready::wait(&mut [super::ready::Interest::new(self.0.as_fd())], timeout).map(|_| ())
+        super::ready::wait(&mut [super::ready::Interest::new(self.as_fd())], timeout).map(|_| ())
     }
 }
 
@@ -167,7 +189,10 @@ pub fn is_crowded(e: &io::Error) -> bool {
 
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        match &self.0 {
+            End::Plain(handle) => handle.as_fd(),
+            End::Hub(handle) => handle.as_fd(),
+        }
     }
 }
 

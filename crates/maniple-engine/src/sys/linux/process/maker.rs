@@ -13,9 +13,10 @@
 //! process that replaces its program, or closes the pipe, is on its own from then on.
 
 use super::hung_up;
+use crate::process::atfork;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
@@ -35,23 +36,24 @@ const LONGEST_PAUSE: i64 = 1000;
 
 /// Ends this process after `maker`, whose end of the lifeline hangs up then: by SIGTERM, and by SIGKILL after `grace`.
 ///
-/// Whoever owns `pipe` keeps it open for as long as that is to hold.
+/// That holds until this process closes all of its descriptors.
 ///
 /// # Errors
 /// The system does not have what it takes.
 pub fn end_after(pipe: BorrowedFd<'_>, maker: i32, grace: Duration) -> io::Result<()> {
+    let own = super::opened_anew(pipe)?;
     let signal = install()?;
-    LIFELINE.store(pipe.as_raw_fd(), Relaxed);
+    LIFELINE.store(own.as_raw_fd(), Relaxed);
     MAKER.store(maker, Relaxed);
     GRACE.store(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX), Relaxed);
     PAUSE.store(FIRST_PAUSE, Relaxed);
     ENDING.store(false, Relaxed);
-    super::signal_when_hung_up(pipe, signal)?;
+    super::signal_when_hung_up(own.as_fd(), signal)?;
     // It may have hung up before that.
-    if hung_up(pipe)? {
+    if hung_up(own.as_fd())? {
         consider();
     }
-    Ok(())
+    atfork::hold_until_the_end(own)
 }
 
 /// Installs the handler on a signal that this process does nothing with; gives its number.
@@ -125,7 +127,7 @@ fn consider() {
 }
 
 /// Whether a process has not ended.
-fn runs(process: i32) -> bool {
+pub fn runs(process: i32) -> bool {
     // SAFETY: no pointers; gives a descriptor, closed below.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
     let Ok(pidfd @ 0..) = i32::try_from(pidfd) else {

@@ -9,7 +9,7 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 /// Handles that one packet can carry: the kernel takes no more.
 pub const MOST_HANDLES: usize = 253;
@@ -20,12 +20,11 @@ pub fn pair() -> io::Result<(Handle, Handle)> {
 }
 
 /// Sends one packet.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[Handle]) -> io::Result<()> {
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
-    let borrowed: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
     loop {
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+        if !handles.is_empty() && !control.push(SendAncillaryMessage::ScmRights(handles)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many handles for one packet"));
         }
         match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
@@ -36,15 +35,16 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[Handle]) -> io::Res
     }
 }
 
-/// Takes one packet: its length, or 0 when the other end is gone. Its handles are added to `handles`.
-pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>) -> io::Result<usize> {
+/// Takes one packet: its length, or 0 when the other end is gone, and whether all of its handles have come: the kernel drops those for which
+/// this process has no descriptor left. They are added to `handles`.
+pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>) -> io::Result<(usize, bool)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
         match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
             Ok(got) => break got,
             Err(Errno::INTR) => {}
-            Err(Errno::CONNRESET) => return Ok(0),
+            Err(Errno::CONNRESET) => return Ok((0, true)),
             Err(e) => return Err(e.into()),
         }
     };
@@ -53,9 +53,5 @@ pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handl
             handles.extend(more);
         }
     }
-    if got.flags.contains(ReturnFlags::CTRUNC) {
-        // The kernel drops handles that this process has no descriptor number left for.
-        return Err(Errno::MFILE.into());
-    }
-    Ok(got.bytes)
+    Ok((got.bytes, !got.flags.contains(ReturnFlags::CTRUNC)))
 }

@@ -1,0 +1,79 @@
+"""Which of a pool's workers are still to be started, and when.
+
+Where something is short (descriptors, memory, processes) the start is tried again after a pause that grows, and the hub does not count it
+as a failure: the pool goes on with the workers that it has, and is whole again when there is enough.  Calls of a pool without any worker
+end with an error after some seconds; later calls have their answer once there is a worker again.  Where workers end before they are ready,
+and others work, the pause grows as well.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from . import util
+from ._maniple import interrupts
+from ._shortage import advice, is_shortage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Starts"]
+
+# Seconds before a start is tried again: at first, and at last.
+_SHORTEST, _LONGEST = 0.01, 1.0
+# Seconds that the calls of a pool without a worker wait for what is short.
+_PATIENCE = 10.0
+
+
+class Starts:
+    """The starts that are due in one pool. Its lock is held where they are made."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._again = self._pause = 0.0
+        self._lacking: float | None = None  # since when something is short
+
+    def pause(self) -> float:
+        """For how many seconds there is nothing to do."""
+        return max(0.0, self._again - monotonic()) if self.count else 3600.0
+
+    def is_due(self) -> bool:
+        """Whether one is to be made now."""
+        return self.count > 0 and self._again <= monotonic()
+
+    def _postpone(self) -> None:
+        self._pause = min(_LONGEST, 2 * self._pause) if self._pause else _SHORTEST
+        self._again = monotonic() + self._pause
+
+    def make(self, workers: Any) -> None:
+        """Start what is due, as far as that is possible now."""
+        hub = workers.hub
+        while self.count:
+            needed, paced = hub.needs_workers(), hub.starts_fail()
+            try:
+                key, process = workers.start_one(not needed)
+            except Exception as problem:
+                if interrupts(problem):
+                    raise
+                util.sub_warning("could not start a worker: %s", problem)
+                if needed and is_shortage(problem):
+                    self._go_without(workers, problem)
+                    return
+            else:
+                workers.adopt(key, process)
+            # Started, or counted as failed by the hub, which gives up after some.
+            self.count -= 1
+            self._lacking = None
+            if paced:
+                self._postpone()
+                return
+            self._again = self._pause = 0.0
+
+    def _go_without(self, workers: Any, problem: BaseException) -> None:
+        self._postpone()
+        now = monotonic()
+        if self._lacking is None:
+            self._lacking = now
+        if now - self._lacking > _PATIENCE and not workers.has_processes():
+            workers.hub.give_up_jobs(f"{problem} ({advice(problem)})")

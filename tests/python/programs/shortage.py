@@ -1,0 +1,514 @@
+"""A program that lacks something. Prints "ok" or what was seen; `test_shortage.py` runs it: PACKAGE METHOD CASE [ARGUMENTS].
+
+It ends by itself when something hangs.
+"""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import gc
+import importlib
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+PACKAGE, METHOD, *WHAT = sys.argv[1:]
+mp: Any = importlib.import_module(PACKAGE)
+ctx: Any = mp.get_context(METHOD)
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+# ---------------------------------------------------------------- what workers do
+
+
+def nothing() -> None:
+    pass
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def die(_: object = None) -> None:
+    os._exit(3)
+
+
+def own_descriptors(_: object = None) -> tuple[int, list[str]]:
+    time.sleep(0.05)
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return os.getpid(), sorted(found)
+
+
+def all_but_first_fail(folder: str) -> None:
+    place = os.path.join(folder, str(os.getpid()))
+    with open(place, "w"):
+        pass
+    if len(os.listdir(folder)) > 1:
+        raise ValueError("not the first")
+
+
+# ---------------------------------------------------------------- what is counted
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def lowest_free() -> int:
+    """The number that the next descriptor gets: as a limit it leaves room for none, whatever numbers above it are free."""
+    gc.collect()
+    number = os.dup(0)
+    os.close(number)
+    return number
+
+
+def children() -> set[int]:
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(OSError), open(f"/proc/self/task/{thread}/children") as listing:
+            found |= set(map(int, listing.read().split()))
+    return found
+
+
+def state() -> tuple[int, set[int], int]:
+    return descriptors(), children(), threading.active_count()
+
+
+def settled(before: tuple[int, set[int], int]) -> str:
+    """Empty, or what there is more than before, also after a while."""
+    end = time.monotonic() + 5
+    while True:
+        now = state()
+        if now[0] <= before[0] and now[1] <= before[1] and now[2] <= before[2]:
+            return ""
+        if time.monotonic() > end:
+            links = [
+                os.readlink(f"/proc/self/fd/{n}")
+                for n in os.listdir("/proc/self/fd")
+                if os.path.exists(f"/proc/self/fd/{n}")
+            ]
+            return f"left behind: {before} became {now}: {links}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def only(kind: str, soft: int) -> Iterator[None]:
+    number = getattr(resource, kind)
+    before = resource.getrlimit(number)
+    resource.setrlimit(number, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(number, before)
+
+
+def get_ready() -> None:
+    """Start the helpers, and import what a start imports."""
+    process = ctx.Process(target=nothing)
+    process.start()
+    process.join()
+    process.close()
+    # Under a limit near which the engine has a descriptor to spare, one for the whole process.
+    with only("RLIMIT_NOFILE", 200), ctx.Pool(1) as pool:
+        pool.map(double, [1])
+    pool.join()
+
+
+def walk(do: Callable[[], object], room: Callable[[int], Any], most: int, after: Callable[[], object]) -> str:
+    """Call `do` with room for nothing, for one thing, for two …, until it has what it needs."""
+    before, refused = state(), 0
+    for count in range(most):
+        try:
+            with room(count):
+                do()
+        except OSError as problem:
+            if problem.errno not in SHORTAGES:
+                return f"room for {count}: {problem!r}"
+        except RuntimeError as problem:
+            if "start new thread" not in str(problem):
+                return f"room for {count}: {problem!r}"
+        except BaseException as problem:
+            return f"room for {count}: {problem!r}"
+        else:
+            return (settled(before) or after() or "ok") if refused else "nothing was ever short"  # type: ignore[return-value]
+        refused += 1
+        if wrong := settled(before) or after():
+            return f"room for {count}: {wrong}"
+    return "it never has what it needs"
+
+
+def start_process() -> None:
+    # Two, for there may be a descriptor to spare for one.
+    started = []
+    try:
+        for _ in range(2):
+            process = ctx.Process(target=nothing)
+            process.start()
+            started.append(process)
+    finally:
+        codes = []
+        for process in started:
+            process.join(20)
+            codes.append(process.exitcode)
+            process.close()
+    if any(codes):
+        raise AssertionError(f"exit codes {codes}")
+
+
+def use_pool() -> None:
+    with ctx.Pool(2) as pool:
+        if pool.map_async(double, range(4)).get(20) != [0, 2, 4, 6]:
+            raise AssertionError("wrong answers")
+    pool.join()
+
+
+def works() -> str:
+    try:
+        start_process()
+        use_pool()
+    except BaseException as problem:
+        return f"afterwards: {problem!r}"
+    return ""
+
+
+# ---------------------------------------------------------------- cases
+
+
+def cost(what: str) -> str:
+    get_ready()
+    before = descriptors()
+    if what == "Process":
+        made = [ctx.Process(target=nap, args=(60,)) for _ in range(6)]
+        for process in made:
+            process.start()
+        each = (descriptors() - before) / 6
+        for process in made:
+            process.kill()
+            process.join()
+        return "ok" if each <= 2 else f"{each} descriptors for a process"
+    with ctx.Pool(2) as pool:
+        pool.map(double, range(2))
+        two = descriptors()
+        with ctx.Pool(8) as larger:
+            larger.map(double, range(8))
+            eight = descriptors() - two
+    return "ok" if eight - (two - before) <= 3 * 6 else f"{(eight - (two - before)) / 6} descriptors for a worker"
+
+
+def many(workers: str, limit: str) -> str:
+    get_ready()
+    count = int(workers)
+    with only("RLIMIT_NOFILE", int(limit)), ctx.Pool(count) as pool:
+        if pool.map_async(double, range(count), 1).get(60) != [2 * n for n in range(count)]:
+            return "wrong answers"
+    return "ok"
+
+
+def siblings() -> str:
+    with ctx.Pool(12) as pool:
+        seen: dict[int, list[str]] = {}
+        while len(seen) < 12:
+            seen.update(pool.map(own_descriptors, range(24), 1))
+        eldest, youngest = seen[min(seen)], seen[max(seen)]
+        process = ctx.Process(target=nothing)  # a child of its own, to see what that inherits
+        process.start()
+        process.join()
+    return "ok" if len(youngest) <= len(eldest) else f"the eldest has {eldest}, the youngest {youngest}"
+
+
+def walk_descriptors(what: str) -> str:
+    get_ready()
+    do = start_process if what == "Process" else use_pool
+    return walk(do, lambda count: only("RLIMIT_NOFILE", lowest_free() + count), 60, works)
+
+
+def first_descriptors(what: str) -> str:
+    """The same in a program that has not used the package yet."""
+    do = start_process if what == "Process" else use_pool
+    base = lowest_free()
+    for count in range(60):
+        try:
+            with only("RLIMIT_NOFILE", base + count):
+                do()
+        except (OSError, EOFError, RuntimeError, ImportError):
+            continue
+        except BaseException as problem:
+            # A child that starts anew under such a limit may not come far.
+            if (
+                METHOD == "fork"
+                or not isinstance(problem, (AssertionError, mp.TimeoutError))
+                and "WorkerLost" not in repr(problem)
+            ):
+                return f"room for {count}: {problem!r}"
+            continue
+        break
+    with only("RLIMIT_NOFILE", 1024):
+        importlib.import_module(f"{PACKAGE}.forkserver")._forkserver._stop()
+        return works() or "ok"
+
+
+def walk_processes(what: str) -> str:
+    get_ready()
+    do = start_process if what == "Process" else use_pool
+    return walk(do, lambda count: only("RLIMIT_NPROC", running() + count), 20, works)
+
+
+def walk_memory(what: str) -> str:
+    get_ready()
+    do = start_process if what == "Process" else use_pool
+    base = 0
+    with open("/proc/self/statm") as statm:
+        base = int(statm.read().split()[0]) * resource.getpagesize()
+    before, refused, lost = state(), 0, 0
+    for count in range(40):
+        try:
+            with only("RLIMIT_AS", base + count * count * (1 << 18)):
+                do()
+        except (MemoryError, OSError, RuntimeError) as problem:
+            if isinstance(problem, mp.WorkerLostError):
+                lost += 1  # the worker met the limit, which it has as well
+            elif isinstance(problem, OSError) and problem.errno not in SHORTAGES:
+                return f"{count}: {problem!r}"
+            elif isinstance(problem, RuntimeError) and "start new thread" not in str(problem):
+                return f"{count}: {problem!r}"
+            refused += 1
+        except AssertionError as problem:
+            if "exit code" not in str(problem):
+                return f"{count}: {problem!r}"
+            lost += 1  # as above
+        else:
+            return (settled(before) or works() or "ok") if refused + lost else "nothing was ever short"
+        if wrong := settled(before) or works():
+            return f"{count}: {wrong}"
+    return "it never has what it needs"
+
+
+def running() -> int:
+    """Processes and threads of this user."""
+    user, count = os.getuid(), 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if _real_user(name) == user:
+                count += len(os.listdir(f"/proc/{name}/task"))
+    return count
+
+
+def _real_user(name: str) -> int:
+    with open(f"/proc/{name}/status") as status:
+        for line in status:
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+    return -1
+
+
+def says_what_to_do() -> str:
+    get_ready()
+    before = state()
+    try:
+        with only("RLIMIT_NOFILE", lowest_free() + 5):
+            ctx.Pool(4)
+    except OSError as problem:
+        told = " ".join(getattr(problem, "__notes__", ()))
+        if "ulimit -n" not in told or "of 4" not in told:
+            return f"{problem!r} {told}"
+        return settled(before) or works() or "ok"  # with the error still at hand
+    return "nothing was short"
+
+
+def renewal() -> str:
+    """Workers that are to be replaced while there is nothing to do it with."""
+    get_ready()
+    with ctx.Pool(2, maxtasksperchild=1) as pool:
+        pool.map(double, range(4), 1)
+        with only("RLIMIT_NOFILE", 3):
+            waiting = pool.map_async(double, range(10), 1)
+            time.sleep(0.7)
+        if waiting.get(30) != [2 * n for n in range(10)]:
+            return "wrong answers"
+        while len([p for p in pool._pool if p.is_alive()]) < 2:
+            time.sleep(0.02)
+    return "ok"
+
+
+def all_die_meanwhile() -> str:
+    """No worker is left, and none can be started for a while."""
+    get_ready()
+    with ctx.Pool(2) as pool:
+        with only("RLIMIT_NOFILE", 3):
+            lost = [pool.apply_async(die) for _ in range(2)]
+            for one in lost:
+                try:
+                    one.get(20)
+                except mp.WorkerLostError:
+                    continue
+                return "a task survived its worker"
+            waiting = pool.map_async(double, range(10))
+            time.sleep(1)
+        if waiting.get(30) != [2 * n for n in range(10)]:
+            return "wrong answers"
+    return "ok"
+
+
+def no_room_for_files() -> str:
+    """The limit on files, which shared memory is to the system, leaves none; the same without any worker."""
+    get_ready()
+    before = state()
+    with only("RLIMIT_FSIZE", 4096):
+        try:
+            ctx.Pool(2)
+            return "it was made"
+        except OSError as problem:
+            if problem.errno != errno.EFBIG or "ulimit -f" not in "".join(getattr(problem, "__notes__", ())):
+                return repr(problem)
+    if wrong := settled(before):
+        return wrong
+    with ctx.Pool(2) as pool:
+        pool.map(double, range(2))
+        with only("RLIMIT_FSIZE", 4096):
+            for process in pool._pool:
+                process.kill()
+            waiting = pool.map_async(double, range(4))
+            time.sleep(0.5)
+        return "ok" if waiting.get(30) == [0, 2, 4, 6] else "wrong answers"
+
+
+def never_back() -> str:
+    """The same for long: calls end with an error, and the pool has not ended with them."""
+    get_ready()
+    with ctx.Pool(1) as pool:
+        with only("RLIMIT_NOFILE", 3):
+            with suppress(mp.WorkerLostError):
+                pool.apply_async(die).get(20)
+            try:
+                return f"answered {pool.apply_async(double, (1,)).get(40)}"
+            except mp.WorkerLostError as problem:
+                if "ulimit -n" not in str(problem):
+                    return f"{problem!r}"
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with suppress(mp.WorkerLostError):
+                return "ok" if pool.apply_async(double, (1,)).get(20) == 2 else "a wrong answer"
+        return "the pool does not recover"
+
+
+def one_lives() -> str:
+    """All workers but one end before they are ready, again and again."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, ctx.Pool(2, all_but_first_fail, (folder,)) as pool:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            if pool.map_async(double, range(4)).get(20) != [0, 2, 4, 6]:
+                return "wrong answers"
+            time.sleep(0.05)
+        tried = len(os.listdir(folder))
+        return "ok" if 4 < tried < 60 else f"{tried} workers were started"
+
+
+def server_lacks(what: str) -> str:
+    """It is the fork server that lacks something."""
+    get_ready()
+    server = importlib.import_module(f"{PACKAGE}.forkserver")._forkserver
+    if what == "RLIMIT_NPROC":
+        helper = mp.get_context("fork").Process(target=nap, args=(70,))
+        helper.start()
+        server._stop()
+        with only(what, running() + 1):
+            server.ensure_running()
+        pid, wrong = server._forkserver_pid, is_refused()  # over a new line, which stays
+        start = state()
+        for _ in range(3):
+            if wrong := wrong or is_refused() or settled(start):
+                return wrong
+        helper.kill()
+        helper.join()
+        process = ctx.Process(target=nothing)
+        process.start()
+        process.join()
+        return "ok" if server._forkserver_pid == pid else "the server has ended"
+    pid, start = server._forkserver_pid, state()
+    limit, before = len(os.listdir(f"/proc/{pid}/fd")), resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    for room in range(3):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit + room, before[1]))
+        wrong = is_refused()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        if wrong := wrong or settled(start):
+            return wrong
+        start_process()
+        if server._forkserver_pid != pid:
+            return "the server has ended"
+    return works() or "ok"
+
+
+def is_refused() -> str:
+    try:
+        process = ctx.Process(target=nothing)
+        process.start()
+    except OSError as problem:
+        return "" if problem.errno in SHORTAGES else repr(problem)
+    return "it was started"
+
+
+def no_pidfd_left(name: str, times: str) -> str:
+    """There is a descriptor for everything but the handle on the child."""
+    get_ready()
+    real, left = os.pidfd_open, int(times)
+    before = state()
+
+    def scarce(pid: int, flags: int = 0) -> int:
+        nonlocal left
+        if left:
+            left -= 1
+            raise OSError(getattr(errno, name), "scarce")
+        return real(pid, flags)
+
+    os.pidfd_open = scarce
+    try:
+        start_process()
+        said = "started"
+    except OSError as problem:
+        said = "refused" if problem.errno == getattr(errno, name) else repr(problem)
+    os.pidfd_open = real
+    return settled(before) or works() or said
+
+
+def main() -> None:
+    faulthandler.dump_traceback_later(80, exit=True)
+    case, *arguments = WHAT
+    print(globals()[case](*arguments), flush=True)
+
+
+def as_other_user() -> None:
+    """Run this program again as a user to whom limits on processes apply: the system excepts root, and who may change limits."""
+    import ctypes
+
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for capability in (21, 24):  # CAP_SYS_ADMIN, CAP_SYS_RESOURCE
+        if prctl(24, capability, 0, 0, 0) != 0:  # PR_CAPBSET_DROP
+            print("skip: not root", flush=True)
+            raise SystemExit
+    os.setresuid(20000 + os.getpid() % 30000, 0, 0)
+    os.environ["OTHER_USER"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+if __name__ == "__main__":
+    if WHAT[0] == "walk_processes" or "RLIMIT_NPROC" in WHAT:
+        if os.getuid() == 0 and "OTHER_USER" not in os.environ:
+            as_other_user()
+    main()

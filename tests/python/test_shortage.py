@@ -1,0 +1,111 @@
+"""A program that runs short of descriptors, processes or threads: an error of the call that met it, or a wait; nothing is left behind, and
+all is whole again afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pools import METHODS
+
+PROGRAM = Path(__file__).parent / "programs" / "shortage.py"
+
+
+def outcome(package: str, method: str, *what: str) -> str:
+    argv = [sys.executable, str(PROGRAM), package, method, *what]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=85)
+    said = done.stdout.strip()
+    if said.startswith("skip"):
+        pytest.skip(said)
+    return said or f"exit code {done.returncode}: {done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ["Process", "Pool"])
+def test_descriptors_that_a_child_costs_its_parent(mp_package: str, method: str, what: str) -> None:
+    assert outcome(mp_package, method, "cost", what) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("method", "workers", "limit"), [("fork", 300, 1024), ("forkserver", 60, 256), ("spawn", 16, 96)]
+)
+def test_a_large_pool_fits_into_the_usual_limit(mp_package: str, method: str, workers: int, limit: int) -> None:
+    assert outcome(mp_package, method, "many", str(workers), str(limit)) == "ok"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_have_nothing_of_their_elder_siblings(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "siblings") == "ok"
+
+
+@pytest.mark.better_than_standard("leaves descriptors behind")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ["Process", "Pool"])
+def test_room_for_nothing_then_for_one_descriptor_more(mp_package: str, method: str, what: str) -> None:
+    assert outcome(mp_package, method, "walk_descriptors", what) == "ok"
+
+
+@pytest.mark.better_than_standard("hangs")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ["Process", "Pool"])
+def test_the_same_in_a_program_that_begins(mp_package: str, method: str, what: str) -> None:
+    assert outcome(mp_package, method, "first_descriptors", what) == "ok"
+
+
+@pytest.mark.better_than_standard("hangs")
+@pytest.mark.parametrize(
+    # What the fork server is refused is another test's.
+    ("method", "what"),
+    [("fork", "Process"), ("spawn", "Process"), *((method, "Pool") for method in METHODS)],
+)
+def test_room_for_no_process_then_for_one_more(mp_package: str, method: str, what: str) -> None:
+    assert outcome(mp_package, method, "walk_processes", what) == "ok"
+
+
+@pytest.mark.better_than_standard("hangs")
+@pytest.mark.parametrize(("method", "what"), [("spawn", "Process"), *((method, "Pool") for method in METHODS)])
+def test_little_memory_then_a_little_more(mp_package: str, method: str, what: str) -> None:
+    assert outcome(mp_package, method, "walk_memory", what) == "ok"
+
+
+@pytest.mark.better_than_standard("its error says nothing")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_that_cannot_be_made_says_what_to_do(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "says_what_to_do") == "ok"
+
+
+@pytest.mark.better_than_standard("its workers' keeper dies")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("case", ["renewal", "all_die_meanwhile", "no_room_for_files"])
+def test_a_pool_is_whole_again_when_the_shortage_ends(mp_package: str, method: str, case: str) -> None:
+    assert outcome(mp_package, method, case) == "ok"
+
+
+@pytest.mark.better_than_standard("hangs")
+def test_calls_of_a_pool_without_workers_end_and_the_pool_does_not(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "never_back") == "ok"
+
+
+@pytest.mark.better_than_standard("starts thousands")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_is_not_given_up_while_a_worker_lives(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "one_lives") == "ok"
+
+
+@pytest.mark.better_than_standard("the server ends")
+@pytest.mark.parametrize("what", ["RLIMIT_NOFILE", "RLIMIT_NPROC"])
+def test_a_fork_server_that_lacks_something_says_so_and_lives_on(mp_package: str, what: str) -> None:
+    assert outcome(mp_package, "forkserver", "server_lacks", what) == "ok"
+
+
+@pytest.mark.better_than_standard("has no handles on processes")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    ("name", "times", "said"), [("EMFILE", 1, "started"), ("EMFILE", 2, "refused"), ("ENFILE", 1, "refused")]
+)
+def test_no_descriptor_is_left_for_the_handle_on_a_child(
+    mp_package: str, method: str, name: str, times: int, said: str
+) -> None:
+    assert outcome(mp_package, method, "no_pidfd_left", name, str(times)) == said
