@@ -394,6 +394,11 @@ impl Sender {
         self.ring.revoke(position)
     }
 
+    /// Whether the other end is past all that was sent.
+    pub fn has_been_read(&self) -> bool {
+        self.ring.backlog() == 0
+    }
+
     pub fn is_half_full(&self) -> bool {
         self.ring.backlog() > RING as u64 / 2 || self.bay.is_half_full()
     }

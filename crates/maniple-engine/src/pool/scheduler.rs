@@ -15,7 +15,12 @@
 //! # How much a worker is given in advance
 //! Enough for about a millisecond of work by what the function's tasks took so far, one task where nothing is known or tasks
 //! are longer than that. What waits in one worker's link can be revoked for another, idle one: work given in advance is never stuck
-//! behind a long task.
+//! behind a long task. Nor is it stuck at a worker that does not begin at all, since it was stopped or gets no processor: such a worker
+//! is *silent*, and is given nothing before it has passed over what was taken back.
+//!
+//! # When workers cannot be started
+//! After more failures in a row than there are workers, the pool is given up, if none lives. While one lives, the others are tried again
+//! after pauses that grow.
 //!
 //! # How long a chunk is
 //! Where the caller did not say, so long that it takes about two milliseconds, but never more than a share of what is left
@@ -70,6 +75,10 @@ struct Worker<P> {
     retry_at: Option<u64>,
     /// Its newest tasks are being taken back: none may be added behind them before that is done.
     recalled: bool,
+    /// The number of the newest task that it is known to have claimed.
+    begun: u64,
+    /// All that it was given was taken back, since it did not begin. It is given nothing before it has shown that it is awake.
+    silent: bool,
     /// When it last finished a task, or was given one after it had none.
     last_finish: u64,
 }
@@ -93,6 +102,8 @@ pub struct Scheduler<P> {
     cost: FxHashMap<u32, u64>,
     asked: usize,
     failed_starts: usize,
+    /// Until when no worker is asked for, after failures in a row.
+    hold: Option<u64>,
     last_revoke: u64,
     commands: Vec<Command>,
 }
@@ -109,6 +120,7 @@ impl<P> Scheduler<P> {
             cost: FxHashMap::default(),
             asked: 0,
             failed_starts: 0,
+            hold: None,
             last_revoke: 0,
             commands: Vec::new(),
         }
@@ -127,6 +139,8 @@ impl<P> Scheduler<P> {
             full: false,
             retry_at: None,
             recalled: false,
+            begun: 0,
+            silent: false,
             last_finish: 0,
         })
     }
@@ -140,6 +154,7 @@ impl<P> Scheduler<P> {
     /// A worker said that it is ready for tasks.
     pub fn worker_up(&mut self, worker: WorkerId, now: u64) {
         self.failed_starts = 0;
+        self.hold = None;
         if let Some(w) = self.workers.get_mut(worker) {
             w.last_finish = now;
             if w.phase == Phase::Starting {
@@ -176,10 +191,18 @@ impl<P> Scheduler<P> {
 
     fn failed_start(&mut self) {
         self.failed_starts += 1;
-        if self.failed_starts > self.config.processes.max(2) && self.state != State::Terminated {
+        self.hold = None;
+        // As long as a worker lives, the others are tried again, after a pause.
+        let lives = self.workers.values().any(|w| w.phase != Phase::Starting);
+        if self.failures_in_excess() > 0 && !lives && self.state != State::Terminated {
             self.state = State::Broken;
             self.drop_all(Dropped::Broken);
         }
+    }
+
+    /// How many starts more have failed in a row than are made up for at once.
+    fn failures_in_excess(&self) -> usize {
+        self.failed_starts.saturating_sub(self.config.processes.max(2))
     }
 
     // ---- events: tasks ----
@@ -194,6 +217,7 @@ impl<P> Scheduler<P> {
         let task = w.assigned.pop_front()?;
         w.full = false;
         w.retry_at = None;
+        w.silent = false;
         w.last_finish = now;
         let each = nanos / task.items.max(1) as u64;
         self.cost.entry(task.func).and_modify(|c| *c = (*c * 3 + each) / 4).or_insert(each);
@@ -222,6 +246,21 @@ impl<P> Scheduler<P> {
     /// Nobody will submit this function again.
     pub fn forget_cost(&mut self, func: u32) {
         self.cost.remove(&func);
+    }
+
+    /// The worker is known to have claimed the task with this number.
+    pub fn begun(&mut self, worker: WorkerId, number: u64) {
+        if let Some(w) = self.workers.get_mut(worker) {
+            w.begun = w.begun.max(number);
+            w.silent = false;
+        }
+    }
+
+    /// A worker that was silent has passed over what was taken back from it: it is awake.
+    pub fn awake(&mut self, worker: WorkerId) {
+        if let Some(w) = self.workers.get_mut(worker) {
+            w.silent = false;
+        }
     }
 
     /// The newest `count` tasks of a worker were taken back before it claimed them.
@@ -369,6 +408,7 @@ impl<P> Scheduler<P> {
         self.state = State::Terminated;
         // Starts that were asked for and not begun are called off; the pool does not wait for them.
         self.asked = 0;
+        self.hold = None;
         self.drop_all(Dropped::Cancelled);
         for w in self.workers.values_mut() {
             w.phase = Phase::Retiring;
