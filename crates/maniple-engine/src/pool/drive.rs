@@ -289,31 +289,25 @@ impl Inner {
                 Ok(None) => return any,
                 Ok(Some(said)) => match said.kind {
                     kind::HELLO => {
-                        st.sched.worker_up(worker, *now.get_or_insert_with(clock::now));
-                        Ok(())
+                        peer.account.greet().map(|()| st.sched.worker_up(worker, *now.get_or_insert_with(clock::now)))
                     }
-                    kind::UNFIT => {
-                        peer.unfit = said.content.ok();
-                        Ok(())
-                    }
-                    kind::MISSED => {
+                    kind::UNFIT => peer.account.fail().map(|()| peer.unfit = said.content.ok()),
+                    kind::MISSED => peer.account.miss().map(|()| {
                         peer.link.functions.remove(&said.aux);
-                        Ok(())
-                    }
-                    kind::TAKEN => {
-                        peer.untaken.retain(|&number| number != said.number);
-                        if let Some(task) = st.sched.task(worker, said.number) {
-                            task.payload.handles = Box::default();
+                    }),
+                    kind::TAKEN => match peer.untaken.iter().position(|&number| number == said.number) {
+                        Some(at) => {
+                            peer.untaken.swap_remove(at);
+                            if let Some(task) = st.sched.task(worker, said.number) {
+                                task.payload.handles = Box::default();
+                            }
+                            Ok(())
                         }
-                        Ok(())
-                    }
-                    kind::DONE | kind::FAILED => {
-                        match st.sched.finished(
-                            worker,
-                            said.number,
-                            u64::from(said.aux),
-                            *now.get_or_insert_with(clock::now),
-                        ) {
+                        None => Err(Error::Damaged("handles are taken that were not sent")),
+                    },
+                    kind::DONE | kind::FAILED => peer.account.answer(said.number).and_then(|()| {
+                        let now = *now.get_or_insert_with(clock::now);
+                        match st.sched.finished(worker, said.number, u64::from(said.aux), now) {
                             Some((job, index, items)) => {
                                 st.weigh(job, items, said.content.as_ref().map_or(0, Incoming::size));
                                 let outcome = match said.content {
@@ -328,20 +322,16 @@ impl Inner {
                             None if st.terminated || st.sched.is_broken() => Ok(()),
                             None => Err(Error::Damaged("an answer to a task that the worker was not given")),
                         }
-                    }
+                    }),
                     _ => Err(Error::Damaged("a frame of a kind that does not exist")),
                 },
                 Err(e) => Err(e),
             };
             any = true;
-            if heard.is_err()
+            if let Err(why) = heard
                 && let Some(peer) = st.peers.get_mut(worker)
             {
-                // It has gone mad: its death, which follows, settles what it had.
-                peer.damaged = true;
-                if let Some(watch) = &peer.watch {
-                    let _ = watch.signal(9);
-                }
+                peer.condemn(&why);
             }
         }
     }
@@ -367,8 +357,11 @@ impl Inner {
         st.commands = commands;
         let State { peers, sched, terminated, .. } = st;
         for (worker, peer) in peers.iter_mut() {
-            if peer.stop_due {
+            if peer.stop_due && !peer.damaged {
                 peer.stop_due = !peer.link.signal(kind::STOP, u32::from(*terminated));
+                if peer.link.sender().is_damaged() {
+                    peer.condemn(&Error::Damaged("more was read from a ring than was written"));
+                }
             }
             if peer.link.dirty {
                 peer.link.set_halfway(sched.halfway(worker).unwrap_or(0));
@@ -474,6 +467,11 @@ impl Inner {
         let State { sched, peers, functions, .. } = st;
         let first = sched.assigned(worker).next().is_none_or(|task| task.number == number);
         let (Some(peer), Some(task)) = (peers.get_mut(worker), sched.task(worker, number)) else { return };
+        if peer.damaged {
+            sched.refused(worker, number);
+            st.unplanned = true;
+            return;
+        }
         let arena = self.packer.arena();
         let func = task.func;
         let holds = task.payload.holds_handles();
@@ -490,6 +488,7 @@ impl Inner {
                     return Ok(None);
                 }
                 peer.link.functions.insert(func);
+                peer.account.functions += 1;
             }
             let head = Head::new(kind::TASK, func, task.number);
             peer.link.send(head, &task.payload, arena).map(Result::ok)
@@ -497,9 +496,15 @@ impl Inner {
         match sent {
             Ok(Some(position)) => {
                 task.payload.position = position;
+                peer.account.sent = number;
                 peer.untaken.extend(holds.then_some(number));
             }
             Ok(None) => {
+                sched.refused(worker, number);
+                st.unplanned = true;
+            }
+            Err(error @ Error::Damaged(_)) => {
+                peer.condemn(&error);
                 sched.refused(worker, number);
                 st.unplanned = true;
             }
@@ -580,7 +585,7 @@ impl State {
 
     /// Whether somebody must look again within a millisecond or so, though nothing happens.
     fn wants_tick(&self) -> bool {
-        self.sched.wants_tick() || self.peers.values().any(|p| p.stop_due)
+        self.sched.wants_tick() || self.peers.values().any(|p| p.stop_due && !p.damaged)
     }
 
     /// Whether somebody must look again now and then.

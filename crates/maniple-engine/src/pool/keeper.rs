@@ -42,7 +42,7 @@ const BRISK: Duration = Duration::from_micros(200);
 const ROUND: Duration = Duration::from_millis(100);
 /// How often where something is to be tried again soon.
 const TICK: Duration = Duration::from_millis(1);
-/// How often where it cannot be woken.
+/// How often where it cannot be woken, for want of something.
 const UNWATCHED: Duration = Duration::from_millis(10);
 
 /// When the keeper looks next, by itself.
@@ -103,6 +103,9 @@ impl Hub {
             if timeout.is_zero() {
                 continue;
             }
+            if st.peers.values().any(|p| p.wire_rests) {
+                timeout = timeout.min(UNWATCHED);
+            }
             if inner.keeps_memory(&st) {
                 timeout = timeout.min(IDLE);
             }
@@ -115,16 +118,20 @@ impl Hub {
                 .iter()
                 .map(|(worker, p)| Watched {
                     worker,
-                    wire: Some(p.link.wire().clone()).filter(|_| p.wire_open),
+                    wire: Some(p.link.wire().clone()).filter(|_| p.wire_open && !p.wire_rests && !p.damaged),
                     watch: p.watch.clone().filter(|_| !p.reaping),
                     stderr: p.link.stderr.clone(),
                     extra: p.extra.clone(),
                 })
                 .collect();
+            let rested = st.peers.values().any(|p| p.wire_rests);
             drop(st);
             self.sleep_on(&watched, timeout);
             inner.packer.arena().trim(IDLE);
             let mut st = self.lock();
+            if rested {
+                st.peers.values_mut().for_each(|p| p.wire_rests = false);
+            }
             if st.sched.open_jobs() == 0 {
                 st.peers.values_mut().for_each(|p| p.link.sender().trim());
                 buffers::trim();
@@ -145,7 +152,7 @@ impl Hub {
             return PATROL;
         }
         // A worker whose link was full could not be told to stop.
-        let stop_due = st.peers.values().any(|p| p.stop_due);
+        let stop_due = st.peers.values().any(|p| p.stop_due && !p.damaged);
         let next_look = st.sched.next_look(clock::now()).map(|nanos| Duration::from_nanos(nanos).max(TICK));
         let quiet_sleep = if stop_due { TICK } else { next_look.unwrap_or(LONG) };
         let Some(level) = st.unattended_level() else {
@@ -196,8 +203,13 @@ impl Hub {
                 peer.take_stderr(&mut written);
             }
             if wire {
-                // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
-                peer.wire_open &= peer.link.drain_wire().unwrap_or(false);
+                match peer.link.drain_wire() {
+                    // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
+                    Ok(open) => peer.wire_open &= open,
+                    // Memory or descriptors are short, and the note is still there, or lost: what the worker has said is in its ring.
+                    Err(why) if why.is_local() => peer.wire_rests = true,
+                    Err(why) => peer.condemn(&why),
+                }
             }
             if ended {
                 peer.reaping = true;

@@ -36,10 +36,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 pub use terms::{Assigned, Chunk, Command, Config, Dropped, JobId, JobShape, Supply, WorkerId};
 
+/// A task counts as lost if it was the next that so many workers would have begun when they died.
+const DEADLY: u8 = 3;
+
 #[derive(Debug)]
 struct Pending<P> {
     index: u64,
     items: usize,
+    deaths: u8,
     payload: P,
 }
 
@@ -170,7 +174,13 @@ impl<P> Scheduler<P> {
         if w.phase == Phase::Starting && self.state != State::Terminated {
             self.failed_start();
         }
-        let (lost, waiting): (Vec<_>, Vec<_>) = w.assigned.into_iter().partition(|task| claimed(&task.payload));
+        let mut assigned = w.assigned;
+        if let Some(next) = assigned.front_mut() {
+            // What its worker wrote over does not tell that the task was begun. One that ends its worker so must not end them all.
+            next.deaths += u8::from(!claimed(&next.payload));
+        }
+        let is_lost = |task: &Assigned<P>| claimed(&task.payload) || task.deaths >= DEADLY;
+        let (lost, waiting): (Vec<_>, Vec<_>) = assigned.into_iter().partition(is_lost);
         for task in lost {
             self.drop_task(task.job, task.index, task.items, Dropped::Lost(worker));
         }
@@ -321,7 +331,7 @@ impl<P> Scheduler<P> {
             self.drop_task(job, index, items, Dropped::Broken);
             return Some(index);
         }
-        j.pending.push_back(Pending { index, items, payload });
+        j.pending.push_back(Pending { index, items, deaths: 0, payload });
         if !j.queued {
             j.queued = true;
             self.queue.push_back(job);
@@ -435,17 +445,19 @@ impl<P> Scheduler<P> {
             State::Broken => Some(Dropped::Broken),
             _ => None,
         };
-        let Some(job) = self.jobs.get_mut(task.job) else { return };
+        let id = task.job;
+        let Some(job) = self.jobs.get_mut(id) else { return };
         if let Some(why) = dropped.or(job.cancelled.then_some(Dropped::Cancelled)) {
             return self.drop_task(task.job, task.index, task.items, why);
         }
         // Several workers may give back what they were given in turn: older tasks go first all the same.
         let at = job.pending.partition_point(|p| p.index < task.index);
-        job.pending.insert(at, Pending { index: task.index, items: task.items, payload: task.payload });
+        let Assigned { index, items, deaths, payload, .. } = task;
+        job.pending.insert(at, Pending { index, items, deaths, payload });
         if !job.queued {
             job.queued = true;
             // It is older than whatever has no task running yet.
-            self.queue.push_front(task.job);
+            self.queue.push_front(id);
         }
     }
 
@@ -521,8 +533,8 @@ impl<P> Worker<P> {
         let number = self.next_number;
         self.next_number += 1;
         self.given += 1;
-        let Pending { index, items, payload } = task;
-        self.assigned.push_back(Assigned { number, job, index, items, func, payload });
+        let Pending { index, items, deaths, payload } = task;
+        self.assigned.push_back(Assigned { number, job, index, items, func, deaths, payload });
         number
     }
 }

@@ -103,6 +103,8 @@ impl World {
         let work: u64 = self.ledger.tasks.iter().map(|t| t.nanos).sum();
         let steps = (self.ledger.tasks.len() as u64 + self.sequence / 8) * LONGEST_DELAY;
         let took = self.now - self.ended_at.unwrap_or(self.now);
-        assert!(took <= work + steps + 1000 * MILLI, "it took {took} ns to drain");
+        // A pool that a worker still lives in waits before it starts others, where that has failed.
+        let pauses = if self.counts.contains_key("not given up while a worker lives") { 4000 * MILLI } else { 0 };
+        assert!(took <= work + steps + pauses + 1000 * MILLI, "it took {took} ns to drain");
     }
 }

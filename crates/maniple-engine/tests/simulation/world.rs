@@ -324,6 +324,15 @@ impl World {
         if !peer.greeted {
             self.failed_start(peer.retired);
         }
+        let next = self.sched.assigned(worker).next().map(|task| task.payload.place);
+        if let Some(next) = next
+            && self.ledger.tasks[next].claimed_by != Some(worker)
+        {
+            self.ledger.tasks[next].next_at_deaths += 1;
+            if self.ledger.tasks[next].next_at_deaths == 3 {
+                self.count("lost as deadly");
+            }
+        }
         let tasks = &self.ledger.tasks;
         let mut asked = 0;
         self.sched.worker_gone(worker, |parcel| {
