@@ -2,8 +2,8 @@
 
 Where something is short (descriptors, memory, processes) the start is tried again after a pause that grows, and the hub does not count it
 as a failure: the pool goes on with the workers that it has, and is whole again when there is enough.  Calls of a pool without any worker
-end with an error after some seconds; later calls have their answer once there is a worker again.  Where workers end before they are ready,
-and others work, the pause grows as well.
+end with an error after some seconds; later calls have their answer once there is a worker again.  Of workers that end before they are
+ready the hub asks for others, after pauses of its own.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Starts:
         """Start what is due, as far as that is possible now."""
         hub = workers.hub
         while self.count:
-            needed, paced = hub.needs_workers(), hub.starts_fail()
+            needed = hub.needs_workers()
             try:
                 key, process = workers.start_one(not needed)
             except Exception as problem:
@@ -65,9 +65,6 @@ class Starts:
             # Started, or counted as failed by the hub, which gives up after some.
             self.count -= 1
             self._lacking = None
-            if paced:
-                self._postpone()
-                return
             self._again = self._pause = 0.0
 
     def _go_without(self, workers: Any, problem: BaseException) -> None:

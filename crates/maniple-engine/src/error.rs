@@ -32,6 +32,11 @@ pub enum Error {
         /// The process that made the hub.
         owner: u32,
     },
+    /// A worker's link was used in a process that the worker has forked.
+    #[error(
+        "a task forked this process and returned in the child as well; only the parent can answer the task: end the child, as by os._exit()"
+    )]
+    ForkedWorker,
     /// The wait was broken off by the caller's interrupt hook.
     #[error("interrupted")]
     Interrupted,

@@ -24,6 +24,11 @@ pub mod dialogue;
 pub mod error;
 #[cfg(not(loom))]
 pub mod pool;
+/// What of the pool is checked by a model checker.
+#[cfg(loom)]
+pub mod pool {
+    pub mod seats;
+}
 pub mod process;
 pub mod shm;
 pub mod sync;

@@ -8,12 +8,14 @@
 //! Each model is as small as the fault that it is there to find. The bytes of a ring are the checker's own cells, so a missing
 //! Release or Acquire is reported as two sides touching one byte at a time; a lost wake-up is reported as a deadlock.
 //!
-//! The locks' protocols are in `loom/sync.rs`.
+//! The locks' protocols are in `loom/sync.rs`, the driver's seat in `loom/seats.rs`.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 // The checker's cells can only be touched so; that it is right is what is being checked.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
+#[path = "loom/seats.rs"]
+mod seats;
 #[path = "loom/sync.rs"]
 mod sync;
 

@@ -1,5 +1,5 @@
-//! The scheduler against a world that is made from a seed: workers that fail to start, die busy or idle, fill up and are renewed;
-//! callers that cancel, close and terminate; sources that stop early; a hub that hears late. Every run is checked at every step
+//! The scheduler against a world that is made from a seed: workers that fail to start, die busy or idle, are stopped, fill up and are
+//! renewed; shortages that come and go; callers that cancel, close and terminate; sources that stop early; a hub that hears late. Every run is checked at every step
 //! (see `simulation/ledger.rs` and `simulation/checks.rs`), and any failure replays from its seed:
 //!
 //! ```text
@@ -140,6 +140,11 @@ fn every_task_and_job_ends_exactly_once_whatever_happens() {
             "not all revoked",
             "cancelled",
             "narrowed",
+            "stopped",
+            "taken from a silent worker",
+            "awake again",
+            "start in a shortage",
+            "not given up while a worker lives",
         ] {
             assert!(met.contains_key(what), "none of {count} seeds met: {what}");
         }

@@ -179,11 +179,6 @@ impl PyHub {
         py.detach(|| self.hub.give_up_jobs(why));
     }
 
-    /// Whether workers end before they are ready, time and again: the next start should wait a little.
-    fn starts_fail(&self) -> bool {
-        self.hub.starts_fail()
-    }
-
     /// Whether the pool takes calls, or has some that have not ended: a worker that is due is needed.
     fn needs_workers(&self, py: Python<'_>) -> bool {
         py.detach(|| self.hub.is_running() || !self.hub.open_jobs().is_empty())

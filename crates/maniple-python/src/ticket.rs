@@ -7,7 +7,7 @@ use maniple_engine::Error;
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
 use maniple_engine::shm::inbox::Region;
-use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTimeoutError};
+use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTimeoutError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -196,6 +196,12 @@ fn results<'py>(
     }
 }
 
+/// What a chunk of other than its own number of results is told as: none of its values can be trusted to be that of an item.
+fn miscounted(py: Python<'_>) -> PyErr {
+    static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    unreadable(py, &UNREADABLE, PyValueError::new_err("a worker answered another number of items than it was given"))
+}
+
 fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr) -> PyErr {
     match helper(py, cell, "unreadable").and_then(|f| f.call1((error.into_value(py),))) {
         Ok(exception) => PyErr::from_value(exception),
@@ -227,13 +233,16 @@ impl PyTicket {
         match self.shape {
             Shape::One => match arrived.pieces.first() {
                 Some(Piece { kind: Kind::Done(content), .. }) => {
-                    let mut value = None;
-                    let read = results(py, content, arrived.regions(0), |v| {
-                        value = Some(v);
+                    let mut values = Vec::with_capacity(1);
+                    let read = results(py, content, arrived.regions(0), |value| {
+                        values.push(value);
                         Ok(())
                     })?;
-                    let none = || python(Error::Damaged("a result without a value"));
-                    Ok(read.and_then(|()| value.ok_or_else(none)))
+                    let single = |mut values: Vec<_>| {
+                        let value = values.pop().filter(|_| values.is_empty());
+                        value.ok_or_else(|| miscounted(py))
+                    };
+                    Ok(read.and_then(|()| single(values)))
                 }
                 Some(piece) => Ok(Err(failure(py, piece, arrived.regions(0), &self.name, None)?)),
                 None => Ok(Err(missing())),
@@ -246,11 +255,16 @@ impl PyTicket {
                     return Ok(Err(failure(py, one, regions, &self.name, Some(first))?));
                 }
                 let list = PyList::empty(py);
+                let mut due = 0;
                 for (at, one) in arrived.pieces.iter().enumerate() {
                     if let Kind::Done(content) = &one.kind
                         && let Err(error) = results(py, content, arrived.regions(at), |value| list.append(value))?
                     {
                         return Ok(Err(error));
+                    }
+                    due += one.items;
+                    if list.len() != due {
+                        return Ok(Err(miscounted(py)));
                     }
                 }
                 if list.len() != count {
@@ -442,7 +456,8 @@ impl PyStream {
             values.push_back(value.unbind());
             Ok(())
         })?;
-        Ok(read.map(|()| values))
+        let whole = |values: VecDeque<_>| if values.len() == piece.items { Ok(values) } else { Err(miscounted(py)) };
+        Ok(read.and_then(|()| whole(values)))
     }
 
     fn report(&self, py: Python<'_>, items: usize) {

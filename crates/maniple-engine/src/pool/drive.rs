@@ -72,8 +72,11 @@ impl Seat<'_> {
                 continue;
             }
             let mut limit = until.saturating_duration_since(now);
-            if brisk || st.sched.wants_tick() {
+            if brisk {
                 limit = limit.min(NAP);
+            }
+            if let Some(nanos) = st.sched.next_look(clock::now()) {
+                limit = limit.min(Duration::from_nanos(nanos).max(NAP));
             }
             drop(st);
             let woken = bell.sleep(level, Some(limit));
@@ -85,10 +88,38 @@ impl Seat<'_> {
         };
         if self.nested {
             drop(st);
+            // Where the seat is another thread's, that thread may sleep on news that was heard here.
+            inner.desk.bell().wake();
         } else {
             inner.leave_seat(st);
         }
         outcome
+    }
+}
+
+/// A source that is being asked. Where it panics, its job is cancelled and the seat is left: the panic is that of one call.
+struct Asked<'a> {
+    inner: &'a Inner,
+    job: JobId,
+}
+
+impl<'a> Asked<'a> {
+    fn new(inner: &'a Inner, job: JobId) -> Asked<'a> {
+        IN_SOURCES.set(IN_SOURCES.get() + 1);
+        Asked { inner, job }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        IN_SOURCES.set(IN_SOURCES.get() - 1);
+        if std::thread::panicking() {
+            let mut st = self.inner.lock();
+            st.sched.cancel(self.job);
+            st.sched.filled(self.job, true);
+            self.inner.advance(&mut st);
+            self.inner.leave_seat(st);
+        }
     }
 }
 
@@ -105,9 +136,9 @@ impl Inner {
             let Some(mut source) = source.take() else { continue };
             drop(st);
             let mut filling = Filling::new(&self.packer);
-            IN_SOURCES.set(IN_SOURCES.get() + 1);
+            let asked = Asked::new(self, job);
             let ended = source.fill(tasks, items, &mut filling);
-            IN_SOURCES.set(IN_SOURCES.get() - 1);
+            drop(asked);
             let (tasks, interrupted) = (filling.tasks, filling.interrupted);
             st = self.lock();
             let over = match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
@@ -141,18 +172,19 @@ impl Inner {
                     st.weigh(job, items, packet.size());
                     st.sched.add(job, items, packet);
                 }
-                Err(why) => {
-                    if let Some(index) = st.sched.add_settled(job, items) {
+                Err(why) => match st.sched.add_settled(job, items) {
+                    Some(index) => {
                         st.settle(job, Settled { index, number: 0, items, outcome: Outcome::Unsent(why) });
                     }
-                }
+                    None => st.gone.push(Gone::Value(why)),
+                },
             }
         }
     }
 
     /// After an event from a thread that does not drive: hands out, and sees to it that what came up is seen to.
     pub(super) fn follow_up(&self, st: &mut State) {
-        let driven = st.driving;
+        let driven = st.seats.is_taken();
         if !driven {
             let advice = st.rush.call(clock::now());
             if advice.listen {
@@ -170,22 +202,14 @@ impl Inner {
 
     /// Hands the seat on: to somebody who waits, or to nobody.
     pub(super) fn leave_seat(&self, mut st: Locked<'_>) {
-        st.driving = false;
-        let next = loop {
-            match st.parked.pop() {
-                Some(cell) if cell.is_ready() => cell.call(),
-                other => break other,
-            }
-        };
-        match next {
-            Some(cell) => cell.call(),
-            None => self.settle_down(&mut st, false),
+        if !st.call_next() {
+            self.settle_down(&mut st, false);
         }
     }
 
     /// Nobody drives now: sees to it that somebody comes when there is need.
     pub(super) fn settle_down(&self, st: &mut State, driven: bool) {
-        if driven || st.driving {
+        if driven || st.seats.is_taken() {
             self.stir(st);
             return;
         }
@@ -204,14 +228,17 @@ impl Inner {
                 }
             }
         }
-        if st.has_chores() {
+        let missed = !st.keeper.ticks && st.wants_tick() || !st.keeper.near && st.wants_look();
+        if missed || st.has_chores() {
+            // It comes, and need not be called again before it has looked.
+            (st.keeper.ticks, st.keeper.near) = (true, true);
             self.kick.kick();
         }
     }
 
     /// If somebody drives: wakes it where there is something for it to do, or an outcome that may be its own.
     pub(super) fn stir(&self, st: &mut State) {
-        if st.driving
+        if st.seats.is_taken()
             && (std::mem::take(&mut st.called) || !st.fills.is_empty())
             && let Some(level) = self.desk.bell().ring(|_| true)
         {
@@ -262,31 +289,25 @@ impl Inner {
                 Ok(None) => return any,
                 Ok(Some(said)) => match said.kind {
                     kind::HELLO => {
-                        st.sched.worker_up(worker, *now.get_or_insert_with(clock::now));
-                        Ok(())
+                        peer.account.greet().map(|()| st.sched.worker_up(worker, *now.get_or_insert_with(clock::now)))
                     }
-                    kind::UNFIT => {
-                        peer.unfit = said.content.ok();
-                        Ok(())
-                    }
-                    kind::MISSED => {
+                    kind::UNFIT => peer.account.fail().map(|()| peer.unfit = said.content.ok()),
+                    kind::MISSED => peer.account.miss().map(|()| {
                         peer.link.functions.remove(&said.aux);
-                        Ok(())
-                    }
-                    kind::TAKEN => {
-                        peer.untaken.retain(|&number| number != said.number);
-                        if let Some(task) = st.sched.task(worker, said.number) {
-                            task.payload.handles = Box::default();
+                    }),
+                    kind::TAKEN => match peer.untaken.iter().position(|&number| number == said.number) {
+                        Some(at) => {
+                            peer.untaken.swap_remove(at);
+                            if let Some(task) = st.sched.task(worker, said.number) {
+                                task.payload.handles = Box::default();
+                            }
+                            Ok(())
                         }
-                        Ok(())
-                    }
-                    kind::DONE | kind::FAILED => {
-                        match st.sched.finished(
-                            worker,
-                            said.number,
-                            u64::from(said.aux),
-                            *now.get_or_insert_with(clock::now),
-                        ) {
+                        None => Err(Error::Damaged("handles are taken that were not sent")),
+                    },
+                    kind::DONE | kind::FAILED => peer.account.answer(said.number).and_then(|()| {
+                        let now = *now.get_or_insert_with(clock::now);
+                        match st.sched.finished(worker, said.number, u64::from(said.aux), now) {
                             Some((job, index, items)) => {
                                 st.weigh(job, items, said.content.as_ref().map_or(0, Incoming::size));
                                 let outcome = match said.content {
@@ -301,20 +322,16 @@ impl Inner {
                             None if st.terminated || st.sched.is_broken() => Ok(()),
                             None => Err(Error::Damaged("an answer to a task that the worker was not given")),
                         }
-                    }
+                    }),
                     _ => Err(Error::Damaged("a frame of a kind that does not exist")),
                 },
                 Err(e) => Err(e),
             };
             any = true;
-            if heard.is_err()
+            if let Err(why) = heard
                 && let Some(peer) = st.peers.get_mut(worker)
             {
-                // It has gone mad: its death, which follows, settles what it had.
-                peer.damaged = true;
-                if let Some(watch) = &peer.watch {
-                    let _ = watch.signal(9);
-                }
+                peer.condemn(&why);
             }
         }
     }
@@ -322,6 +339,7 @@ impl Inner {
     /// Lets the scheduler decide, and does what it says.
     pub(super) fn advance(&self, st: &mut State) {
         self.forget_unused(st);
+        self.look_at_silent(st);
         let mut commands = std::mem::take(&mut st.commands);
         st.unplanned = true;
         loop {
@@ -339,8 +357,11 @@ impl Inner {
         st.commands = commands;
         let State { peers, sched, terminated, .. } = st;
         for (worker, peer) in peers.iter_mut() {
-            if peer.stop_due {
+            if peer.stop_due && !peer.damaged {
                 peer.stop_due = !peer.link.signal(kind::STOP, u32::from(*terminated));
+                if peer.link.sender().is_damaged() {
+                    peer.condemn(&Error::Damaged("more was read from a ring than was written"));
+                }
             }
             if peer.link.dirty {
                 peer.link.set_halfway(sched.halfway(worker).unwrap_or(0));
@@ -377,7 +398,8 @@ impl Inner {
             Command::Fill { job, tasks, items } => match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
                 Some(Feed::External { wanted, cell }) => {
                     *wanted = Some((tasks, items));
-                    cell.call();
+                    // A thread sleeps there, not a future.
+                    let _ = cell.call();
                 }
                 Some(Feed::Inline(_)) => st.fills.push_back((job, tasks, items)),
                 _ => {
@@ -389,13 +411,18 @@ impl Inner {
                 let Some(peer) = st.peers.get_mut(worker) else { return };
                 let sender = peer.link.sender();
                 let mut taken = 0;
+                let mut begun = None;
                 for task in st.sched.assigned(worker).rev().take(count) {
                     if !sender.revoke(task.payload.position) {
+                        begun = Some(task.number);
                         break;
                     }
                     sender.release(task.payload.position);
                     peer.untaken.retain(|&number| number != task.number);
                     taken += 1;
+                }
+                if let Some(number) = begun {
+                    st.sched.begun(worker, number);
                 }
                 st.sched.revoked(worker, taken);
                 st.unplanned = true;
@@ -420,9 +447,10 @@ impl Inner {
             Command::Ended(job) => {
                 let Some(j) = st.jobs.get_mut(&job) else { return };
                 let gone = j.end();
-                j.cell.call();
+                let awaited = j.cell.call().map(Gone::Awaited);
                 st.called = true;
                 st.gone.push(gone);
+                st.gone.extend(awaited);
                 let Some(j) = st.jobs.get(&job) else { return };
                 if j.notify {
                     st.watched -= 1;
@@ -439,6 +467,11 @@ impl Inner {
         let State { sched, peers, functions, .. } = st;
         let first = sched.assigned(worker).next().is_none_or(|task| task.number == number);
         let (Some(peer), Some(task)) = (peers.get_mut(worker), sched.task(worker, number)) else { return };
+        if peer.damaged {
+            sched.refused(worker, number);
+            st.unplanned = true;
+            return;
+        }
         let arena = self.packer.arena();
         let func = task.func;
         let holds = task.payload.holds_handles();
@@ -455,6 +488,7 @@ impl Inner {
                     return Ok(None);
                 }
                 peer.link.functions.insert(func);
+                peer.account.functions += 1;
             }
             let head = Head::new(kind::TASK, func, task.number);
             peer.link.send(head, &task.payload, arena).map(Result::ok)
@@ -462,9 +496,15 @@ impl Inner {
         match sent {
             Ok(Some(position)) => {
                 task.payload.position = position;
+                peer.account.sent = number;
                 peer.untaken.extend(holds.then_some(number));
             }
             Ok(None) => {
+                sched.refused(worker, number);
+                st.unplanned = true;
+            }
+            Err(error @ Error::Damaged(_)) => {
+                peer.condemn(&error);
                 sched.refused(worker, number);
                 st.unplanned = true;
             }
@@ -474,6 +514,17 @@ impl Inner {
                 if let Some((job, index, items)) = sched.unsendable(worker, number) {
                     st.settle(job, Settled { index, number: 0, items, outcome: Outcome::Unsent(Box::new(error)) });
                 }
+            }
+        }
+    }
+
+    /// A worker that passes over what was taken back from it is awake.
+    fn look_at_silent(&self, st: &mut State) {
+        let State { sched, peers, .. } = st;
+        let silent: Vec<WorkerId> = sched.silent().collect();
+        for worker in silent {
+            if peers.get_mut(worker).is_some_and(|peer| peer.link.sender().has_been_read()) {
+                sched.awake(worker);
             }
         }
     }
@@ -498,12 +549,21 @@ impl State {
     fn settle(&mut self, job: JobId, settled: Settled) {
         match self.jobs.get_mut(&job).map(|j| (j.settle(settled), &j.cell)) {
             Some((Ok(true), cell)) => {
-                cell.call();
+                self.gone.extend(cell.call().map(Gone::Awaited));
                 self.called = true;
             }
             Some((Err(unwanted), _)) => self.gone.push(Gone::One(unwanted)),
             Some((Ok(false), _)) | None => {}
         }
+    }
+
+    /// Leaves the seat, and calls one of those that wait for it. False: nobody does.
+    pub(super) fn call_next(&mut self) -> bool {
+        let next = self.seats.leave(|cell| !cell.is_ready());
+        if let Some(cell) = &next {
+            self.gone.extend(cell.call().map(Gone::Awaited));
+        }
+        next.is_some()
     }
 
     /// Forgets a job.
@@ -521,6 +581,16 @@ impl State {
     /// Whether tasks are so short, and so many are under way, that being told of each costs more than it is worth.
     fn is_brisk(&self) -> bool {
         self.peers.keys().any(|w| self.sched.halfway(w).is_some())
+    }
+
+    /// Whether somebody must look again within a millisecond or so, though nothing happens.
+    fn wants_tick(&self) -> bool {
+        self.sched.wants_tick() || self.peers.values().any(|p| p.stop_due && !p.damaged)
+    }
+
+    /// Whether somebody must look again now and then.
+    pub(super) fn wants_look(&self) -> bool {
+        self.sched.open_jobs() > 0 || self.sched.is_holding()
     }
 
     pub(super) fn has_chores(&self) -> bool {

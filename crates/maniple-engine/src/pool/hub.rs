@@ -11,11 +11,13 @@
 
 use super::drive::{Seat, is_in_source};
 use super::job::{Cell, Feed, Gone, Job, Loss, Settled};
+use super::keeper::Attention;
 use super::link::Desk;
 use super::packet::{Packer, Packet};
 use super::peers::Peer;
 use super::rush::Rush;
 use super::scheduler::{Command, Config, JobId, JobShape, Scheduler, Supply, WorkerId};
+use super::seats::{Place, Seats};
 use super::spec::{Filling, JobSpec, SourceKind};
 use super::spin::Spin;
 use super::ticket::Ticket;
@@ -102,9 +104,7 @@ pub(super) struct State {
     pub(super) next_function: u32,
     /// How many of them hold handles.
     pub(super) holding: usize,
-    /// Somebody drives.
-    pub driving: bool,
-    pub parked: Vec<Arc<Cell>>,
+    pub seats: Seats<Arc<Cell>>,
     pub(super) fills: VecDeque<(JobId, usize, usize)>,
     /// Workers to be started by the front.
     pub starts: usize,
@@ -130,6 +130,7 @@ pub(super) struct State {
     /// Futures wait: the keeper must look at everything.
     pub attended: bool,
     pub(super) rush: Rush,
+    pub(super) keeper: Attention,
     /// The front wants the keeper back ([`Hub::kick`]).
     pub(super) front_called: bool,
     /// What is to be dropped once the lock is free.
@@ -138,8 +139,8 @@ pub(super) struct State {
     pub(super) interrupted: bool,
 }
 
-/// The hub's state, locked. Values of the front's that come to their end meanwhile are dropped after the lock is free: that may run
-/// anybody's code.
+/// The hub's state, locked. Values of the front's that come to their end meanwhile are dropped after the lock is free, and futures are
+/// woken then: both may run anybody's code.
 pub(super) struct Locked<'a>(ManuallyDrop<MutexGuard<'a, State>>);
 
 impl Deref for Locked<'_> {
@@ -161,7 +162,7 @@ impl Drop for Locked<'_> {
         let gone = std::mem::take(&mut self.0.gone);
         // SAFETY: the guard is not used after this.
         unsafe { ManuallyDrop::drop(&mut self.0) };
-        drop(gone);
+        gone.into_iter().for_each(Gone::go);
     }
 }
 
@@ -194,8 +195,7 @@ impl Hub {
             functions: FxHashMap::default(),
             next_function: 0,
             holding: 0,
-            driving: false,
-            parked: Vec::new(),
+            seats: Seats::default(),
             fills: VecDeque::new(),
             starts: 0,
             notices: VecDeque::new(),
@@ -211,6 +211,7 @@ impl Hub {
             called: false,
             watched: 0,
             rush: Rush::default(),
+            keeper: Attention::default(),
             front_called: false,
             interrupted: false,
             gone: Vec::new(),
@@ -282,6 +283,7 @@ impl Hub {
         job.window_bytes = spec.window.map(|(_, bytes)| bytes);
         let cell = job.cell.clone();
         st.watched += usize::from(job.notify);
+        st.keeper.calls += 1;
         st.jobs.insert(id, job);
         if let Some(tasks) = ready.filter(|_| !broken) {
             for (items, packet) in tasks {
@@ -344,13 +346,12 @@ impl Hub {
     pub(crate) fn consumed(&self, job: JobId, items: usize) {
         let mut st = self.lock();
         st.sched.consumed(job, items);
-        if st.driving {
+        if !st.seats.take() {
             // The driver acts on it when it next looks; it may be asleep.
             self.inner.advance(&mut st);
             self.inner.stir(&mut st);
             return;
         }
-        st.driving = true;
         st = self.inner.drive_once(st);
         self.inner.leave_seat(st);
     }
@@ -392,7 +393,7 @@ impl Hub {
             st.sched.unbound(job);
         }
         self.inner.advance(&mut st);
-        let driven = st.driving;
+        let driven = st.seats.is_taken();
         self.inner.settle_down(&mut st, driven);
     }
 
@@ -487,7 +488,7 @@ impl Hub {
     /// How things stand, for people.
     pub fn describe(&self) -> String {
         let st = self.lock();
-        let seat = if st.driving { "somebody drives" } else { "nobody drives" };
+        let seat = if st.seats.is_taken() { "somebody drives" } else { "nobody drives" };
         let damaged = st.peers.values().filter(|p| p.damaged).count();
         let jobs: String = st.jobs.iter().map(|(id, j)| format!("\nheld {id:?}: {}", j.describe())).collect();
         format!(
@@ -506,22 +507,32 @@ impl Hub {
 
     // ---- driving ----
 
-    /// The driver's seat, if it is free; otherwise what to sleep on until it may be.
-    pub(crate) fn take_seat(&self, cell: &Arc<Cell>) -> Result<Seat<'_>, u32> {
+    /// The driver's seat, if it is free; otherwise a place among those that wait for it, and what to sleep on. `parked` is the place
+    /// that this thread had until now.
+    pub(crate) fn take_seat(&self, cell: &Arc<Cell>, parked: Option<Place>) -> Result<Seat<'_>, (Place, u32)> {
         let mut st = self.lock();
-        let nested = st.driving && is_in_source();
-        if st.driving && !nested {
-            if !st.parked.iter().any(|c| Arc::ptr_eq(c, cell)) {
-                st.parked.push(cell.clone());
-            }
+        if let Some(place) = parked {
+            st.seats.unpark(&place);
+        }
+        let free = st.seats.take();
+        let nested = !free && is_in_source();
+        if !free && !nested {
+            let place = st.seats.park(cell.clone());
             let ticks = cell.ticks();
             // Readiness is announced under the lock; whoever slept after this look would miss it otherwise.
-            return if cell.is_ready() { Err(ticks.wrapping_sub(1)) } else { Err(ticks) };
+            return Err((place, if cell.is_ready() { ticks.wrapping_sub(1) } else { ticks }));
         }
-        st.driving = true;
         // Whatever the keeper wanted to be woken for is this thread's business now.
         self.inner.desk.bell().disarm();
         Ok(Seat { inner: &self.inner, state: Some(st), nested })
+    }
+
+    /// Gives a place among those that wait for the seat back. Where this thread was called to take the seat, the next one is.
+    pub(crate) fn unpark(&self, place: &Place) {
+        let mut st = self.lock();
+        if st.seats.unpark(place) {
+            self.inner.leave_seat(st);
+        }
     }
 
     /// Takes in what workers have said, if nobody else does.
@@ -530,8 +541,7 @@ impl Hub {
             return;
         }
         let mut st = self.lock();
-        if !st.driving {
-            st.driving = true;
+        if st.seats.take() {
             st = self.inner.drive_once(st);
             self.inner.leave_seat(st);
         }

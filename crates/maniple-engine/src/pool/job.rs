@@ -8,7 +8,7 @@ use crate::sys::futex::{self, Woken};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -124,18 +124,20 @@ impl Cell {
         self.word.load(Ordering::SeqCst)
     }
 
-    /// Makes everyone who sleeps look again.
-    pub fn call(&self) {
+    /// Makes everyone who sleeps look again. Gives the waker of a future that waits: to be woken where the hub's lock is free, since that
+    /// may run anybody's code.
+    #[must_use]
+    pub fn call(&self) -> Option<Waker> {
         self.word.fetch_add(1, Ordering::SeqCst);
         // Partner: `sleep`. A sleeper that is not counted yet finds the word changed.
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             futex::wake(&self.word, u32::MAX >> 1);
         }
-        if self.awaited.load(Ordering::SeqCst)
-            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
-            waker.wake();
-        }
+        if self.awaited.load(Ordering::SeqCst) { self.waker().take() } else { None }
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn sleep(&self, seen: u32, timeout: Option<Duration>) -> Woken {
@@ -146,8 +148,11 @@ impl Cell {
     }
 
     pub fn set_waker(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        let waker = waker.clone();
+        let before = self.waker().replace(waker);
         self.awaited.store(true, Ordering::SeqCst);
+        // Its end, too, may run anybody's code.
+        drop(before);
     }
 }
 
@@ -160,12 +165,23 @@ pub(crate) enum Feed {
     External { wanted: Option<(usize, usize)>, cell: Arc<Cell> },
 }
 
-/// What has come to its end, and may hold values of the front's: to be dropped where the hub's lock is free.
+/// What has come to its end, and may hold values of the front's: to be dropped where the hub's lock is free. And who is to be woken there.
 pub(crate) enum Gone {
     Feed(#[allow(dead_code)] Feed),
     Job(#[allow(dead_code)] Box<Job>),
     Settled(#[allow(dead_code)] Vec<Settled>),
     One(#[allow(dead_code)] Box<Settled>),
+    Value(#[allow(dead_code)] Box<dyn Any + Send>),
+    Awaited(Waker),
+}
+
+impl Gone {
+    /// With the hub's lock free: wakes, or drops.
+    pub fn go(self) {
+        if let Gone::Awaited(waker) = self {
+            waker.wake();
+        }
+    }
 }
 
 pub(crate) struct Job {
@@ -249,7 +265,8 @@ impl Job {
     pub fn drop_feed(&mut self) -> Gone {
         let feed = std::mem::replace(&mut self.feed, Feed::None);
         if let Feed::External { cell, .. } = &feed {
-            cell.call();
+            // A thread sleeps there, not a future.
+            let _ = cell.call();
         }
         Gone::Feed(feed)
     }

@@ -10,6 +10,7 @@ use super::packet::IDLE;
 use super::rush::PATROL;
 use super::scheduler::{JobId, WorkerId};
 use crate::shm::buffers;
+use crate::sys::clock;
 use crate::sys::ready::{self, Interest};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -36,8 +37,38 @@ pub enum Chore {
 /// While tasks are short and many, how often an unattended hub is looked after.
 const BRISK: Duration = Duration::from_micros(200);
 
-/// How long a keeper that lacks something for what workers send waits before it looks again.
-const SHORT: Duration = Duration::from_millis(10);
+/// How often the keeper comes by at least while a pool is in use: for what nobody is woken for, such as a worker that was stopped
+/// before it took its task.
+const ROUND: Duration = Duration::from_millis(100);
+/// How often where something is to be tried again soon.
+const TICK: Duration = Duration::from_millis(1);
+/// How often where it cannot be woken, for want of something.
+const UNWATCHED: Duration = Duration::from_millis(10);
+
+/// When the keeper looks next, by itself.
+#[derive(Debug)]
+pub(super) struct Attention {
+    /// Within [`ROUND`].
+    pub near: bool,
+    /// Within [`TICK`].
+    pub ticks: bool,
+    /// How many calls there have been, and how many the keeper knows of.
+    pub calls: u64,
+    known: u64,
+}
+
+impl Attention {
+    fn has_new_calls(&mut self) -> bool {
+        std::mem::replace(&mut self.known, self.calls) != self.calls
+    }
+}
+
+impl Default for Attention {
+    /// A keeper that has not begun looks at everything first.
+    fn default() -> Self {
+        Attention { near: true, ticks: true, calls: 0, known: 0 }
+    }
+}
 
 struct Watched {
     worker: WorkerId,
@@ -56,12 +87,10 @@ impl Hub {
         loop {
             let mut st = self.lock();
             let mut news = false;
-            if !st.driving {
-                st.driving = true;
+            if st.seats.take() {
                 news = inner.has_news(&mut st);
                 st = inner.drive_once(st);
-                st.driving = false;
-                call_next(&mut st);
+                st.call_next();
             }
             if let Some(chore) = next_chore(&mut st) {
                 return chore;
@@ -74,24 +103,35 @@ impl Hub {
             if timeout.is_zero() {
                 continue;
             }
+            if st.peers.values().any(|p| p.wire_rests) {
+                timeout = timeout.min(UNWATCHED);
+            }
             if inner.keeps_memory(&st) {
                 timeout = timeout.min(IDLE);
             }
+            if st.keeper.has_new_calls() || st.wants_look() {
+                timeout = timeout.min(ROUND);
+            }
+            (st.keeper.near, st.keeper.ticks) = (timeout <= ROUND, timeout <= TICK);
             let watched: Vec<Watched> = st
                 .peers
                 .iter()
                 .map(|(worker, p)| Watched {
                     worker,
-                    wire: Some(p.link.wire().clone()).filter(|_| p.wire_open),
+                    wire: Some(p.link.wire().clone()).filter(|_| p.wire_open && !p.wire_rests && !p.damaged),
                     watch: p.watch.clone().filter(|_| !p.reaping),
                     stderr: p.link.stderr.clone(),
                     extra: p.extra.clone(),
                 })
                 .collect();
+            let rested = st.peers.values().any(|p| p.wire_rests);
             drop(st);
             self.sleep_on(&watched, timeout);
             inner.packer.arena().trim(IDLE);
             let mut st = self.lock();
+            if rested {
+                st.peers.values_mut().for_each(|p| p.wire_rests = false);
+            }
             if st.sched.open_jobs() == 0 {
                 st.peers.values_mut().for_each(|p| p.link.sender().trim());
                 buffers::trim();
@@ -103,7 +143,7 @@ impl Hub {
     fn settle_to_sleep(&self, st: &mut State, quiet: u32) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
         let inner = self.shared();
-        if st.driving {
+        if st.seats.is_taken() {
             st.rush.end();
             return LONG;
         }
@@ -112,7 +152,9 @@ impl Hub {
             return PATROL;
         }
         // A worker whose link was full could not be told to stop.
-        let quiet_sleep = if st.peers.values().any(|p| p.stop_due) { Duration::from_millis(1) } else { LONG };
+        let stop_due = st.peers.values().any(|p| p.stop_due && !p.damaged);
+        let next_look = st.sched.next_look(clock::now()).map(|nanos| Duration::from_nanos(nanos).max(TICK));
+        let quiet_sleep = if stop_due { TICK } else { next_look.unwrap_or(LONG) };
         let Some(level) = st.unattended_level() else {
             inner.desk.bell().disarm();
             return quiet_sleep;
@@ -126,7 +168,7 @@ impl Hub {
             inner.desk.bell().disarm();
             return Duration::ZERO;
         }
-        if st.sched.wants_tick() { Duration::from_millis(1) } else { quiet_sleep }
+        quiet_sleep
     }
 
     fn sleep_on(&self, watched: &[Watched], timeout: Duration) {
@@ -139,13 +181,16 @@ impl Hub {
             handles.extend(w.extra.as_deref().map(AsFd::as_fd));
         }
         let mut interests: Vec<Interest<'_>> = handles.into_iter().map(Interest::new).collect();
-        if ready::wait(&mut interests, Some(timeout)).unwrap_or(0) == 0 {
-            return;
+        match ready::wait(&mut interests, Some(timeout)) {
+            Ok(0) => return,
+            Ok(_) => {}
+            // The system lacks something, or allows fewer descriptors than are held: what can be seen without it is looked at.
+            Err(_) => return std::thread::sleep(timeout.min(UNWATCHED)),
         }
         inner.kick.clear();
         // The first is the kick.
         let mut at = interests.iter().skip(1).map(Interest::ready);
-        let (mut written, mut short) = (Vec::new(), false);
+        let mut written = Vec::new();
         let mut st = self.lock();
         for w in watched {
             let wire = w.wire.is_some() && at.next().unwrap_or(false);
@@ -158,12 +203,13 @@ impl Hub {
                 peer.take_stderr(&mut written);
             }
             if wire {
-                // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts. What is short
-                // here may be there again when it is next looked at.
-                peer.wire_open &= peer.link.drain_wire().unwrap_or_else(|error| {
-                    short |= error.is_shortage();
-                    error.is_shortage()
-                });
+                match peer.link.drain_wire() {
+                    // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
+                    Ok(open) => peer.wire_open &= open,
+                    // What is short here may be there again when it is next looked at; what the worker has said is in its ring.
+                    Err(why) if why.is_local() => peer.wire_rests = true,
+                    Err(why) => peer.condemn(&why),
+                }
             }
             if ended {
                 peer.reaping = true;
@@ -172,9 +218,6 @@ impl Hub {
         }
         drop(st);
         crate::sys::tap::forward(&written);
-        if short {
-            std::thread::sleep(SHORT);
-        }
     }
 }
 
@@ -182,12 +225,6 @@ impl Inner {
     /// Whether memory is kept for the next calls, though there may be none.
     fn keeps_memory(&self, st: &State) -> bool {
         self.packer.arena().idle_bytes() > 0 || buffers::kept() > 0 || st.peers.values().any(|p| p.link.keeps_memory())
-    }
-}
-
-fn call_next(st: &mut State) {
-    if let Some(cell) = st.parked.pop() {
-        cell.call();
     }
 }
 

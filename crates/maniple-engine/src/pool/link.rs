@@ -260,11 +260,14 @@ impl Sender {
     /// A block is needed, and there is no memory or descriptor for it; or the reader has damaged the link.
     pub fn send(&mut self, head: Head, packet: &Packet, wire: &Wire, arena: &Arena) -> Result<Result<u64, Full>> {
         if packet.blobs.is_empty() && packet.handles.is_empty() {
-            return Ok(self.ring.push(head, &[packet.bytes.as_slice()]));
+            return match self.ring.push(head, &[packet.bytes.as_slice()]) {
+                Err(Full) => self.full(),
+                pushed => Ok(pushed),
+            };
         }
         let count = packet.blobs.len() + usize::from(!packet.handles.is_empty());
         if !self.ring.has_room(count * BLOB_REF + packet.bytes.as_slice().len()) {
-            return Ok(Err(Full));
+            return self.full();
         }
         self.sweep();
         let (slots, tail) = (self.free_slots.len(), self.bay.tail());
@@ -284,6 +287,15 @@ impl Sender {
                     Unsent::Refused(error) => Err(error),
                 }
             }
+        }
+    }
+
+    /// There is no room: now, or, where the reader has damaged the link, ever.
+    fn full(&self) -> Result<Result<u64, Full>> {
+        if self.is_damaged() {
+            Err(Error::Damaged("more was read from a ring than was written"))
+        } else {
+            Ok(Err(Full))
         }
     }
 
@@ -402,6 +414,16 @@ impl Sender {
         self.ring.revoke(position)
     }
 
+    /// Whether the reader has damaged the link.
+    pub fn is_damaged(&self) -> bool {
+        self.ring.is_damaged()
+    }
+
+    /// Whether the other end is past all that was sent.
+    pub fn has_been_read(&self) -> bool {
+        self.ring.backlog() == 0
+    }
+
     pub fn is_half_full(&self) -> bool {
         self.ring.backlog() > RING as u64 / 2 || self.bay.is_half_full()
     }
@@ -456,10 +478,17 @@ impl Reader {
                 continue;
             }
             let mut along = Along::default();
+            let mut in_bay: u64 = 0;
             if frame.head.blobs > 0 {
                 for bytes in references(&frame)? {
                     along.inline += BLOB_REF;
                     let reference = BlobRef::decode(bytes);
+                    if reference.slot == BAY {
+                        in_bay = in_bay.saturating_add(reference.len);
+                        if in_bay > bay.capacity() as u64 {
+                            return Err(Error::Damaged("a frame names more than its bay holds"));
+                        }
+                    }
                     let read = match reference.slot {
                         HANDLES => inbox.take_handles(reference, wire).map(|handles| along.handles = handles),
                         _ => inbox.open(reference, wire, slots, bay).map(|region| along.regions.push(region)),
@@ -586,3 +615,6 @@ impl HubLink {
         self.board.halfway().store(number, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod hostile;

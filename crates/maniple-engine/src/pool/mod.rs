@@ -18,6 +18,7 @@
 //! | `spec` | what a front says of a job, and where its tasks come from |
 //! | `hub` | ties these together, under one lock that is never held while a front's code runs |
 //! | `peers` | its workers: links made, adopted, thrown away |
+//! | `seats` | who drives the hub, and who waits to |
 //! | `drive` | taking in what workers say, and acting on it |
 //! | `deaths` | what is left of a worker: its exit, its last words |
 //! | `spin` | a short spin before sleeping, where it pays |
@@ -35,6 +36,7 @@ mod packet;
 mod peers;
 mod rush;
 pub mod scheduler;
+pub mod seats;
 mod spec;
 pub(crate) mod spin;
 mod ticket;

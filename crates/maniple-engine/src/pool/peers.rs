@@ -6,7 +6,7 @@ use super::job::Loss;
 use super::link::HubLink;
 use super::packet::Incoming;
 use super::scheduler::WorkerId;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process::ExitWatch;
 use crate::process::atfork::NotForChildren;
 use crate::sys::Handle;
@@ -22,19 +22,83 @@ pub(super) struct Peer {
     pub tail: Tail,
     /// What it said when it could not get ready.
     pub unfit: Option<Incoming>,
+    /// It wrote what no healthy worker writes: it is not heard or written to any more, and is killed.
     pub damaged: bool,
+    /// What it was sent, and what it may still say.
+    pub account: Account,
     /// Its exit was seen, and the front has been asked to reap it.
     pub reaping: bool,
     /// The front is still to be asked.
     pub reap_due: bool,
     /// Its end of the wire is not closed.
     pub wire_open: bool,
+    /// Something was lacking when the wire was read: it is left alone for a moment.
+    pub wire_rests: bool,
     pub stop_due: bool,
     /// Tasks with handles that it has been sent and has not taken.
     pub untaken: Vec<u64>,
     /// Something of the front's that the keeper is to look at as well, and whether the front has been told.
     pub extra: Option<Arc<Handle>>,
     pub extra_due: bool,
+}
+
+/// What a worker was sent. All that it says answers something of this, once, so what a worker that has gone mad can make the hub do is
+/// bounded by what it was asked to do.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    greeted: bool,
+    unfit: bool,
+    /// Functions sent, and those of them that it says it has not got.
+    pub functions: u64,
+    missed: u64,
+    /// The newest task that it was sent, and the newest that it has answered.
+    pub sent: u64,
+    answered: u64,
+}
+
+impl Account {
+    /// The worker is ready.
+    pub fn greet(&mut self) -> Result<()> {
+        check(!std::mem::replace(&mut self.greeted, true) && !self.unfit, "a second greeting")
+    }
+
+    /// It cannot get ready.
+    pub fn fail(&mut self) -> Result<()> {
+        check(!std::mem::replace(&mut self.unfit, true) && !self.greeted, "a worker that was ready says that it is not")
+    }
+
+    /// It has not got a function.
+    pub fn miss(&mut self) -> Result<()> {
+        self.missed += 1;
+        check(self.missed <= self.functions, "a function is missed that was never sent")
+    }
+
+    /// It answers a task.
+    pub fn answer(&mut self, number: u64) -> Result<()> {
+        let known = number > self.answered && number <= self.sent && self.greeted;
+        self.answered = number;
+        check(known, "an answer to a task that the worker was not given")
+    }
+}
+
+fn check(healthy: bool, what: &'static str) -> Result<()> {
+    if healthy { Ok(()) } else { Err(Error::Damaged(what)) }
+}
+
+impl Peer {
+    /// Has nothing more to do with a worker that has gone mad. Its death, which follows, settles what it had.
+    pub fn condemn(&mut self, why: &Error) {
+        if !std::mem::replace(&mut self.damaged, true) {
+            self.tail.add(format!("maniple: this worker was killed, since {why}\n").as_bytes());
+            self.kill();
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(watch) = &self.watch {
+            let _ = watch.signal(9);
+        }
+    }
 }
 
 impl Hub {
@@ -71,9 +135,11 @@ impl Hub {
             tail: Tail::default(),
             unfit: None,
             damaged: false,
+            account: Account::default(),
             reaping: false,
             reap_due: false,
             wire_open: true,
+            wire_rests: false,
             stop_due: st.terminated,
             untaken: Vec::new(),
             extra: None,
@@ -111,6 +177,9 @@ impl Hub {
             peer.pid = pid;
             peer.watch = Some(watch);
             peer._sentinel = sentinel;
+            if peer.damaged {
+                peer.kill();
+            }
         }
         drop(st);
         self.shared().kick.kick();
@@ -159,11 +228,6 @@ impl Hub {
         self.shared().advance(&mut st);
         st.broken = before;
         self.shared().stir(&mut st);
-    }
-
-    /// Whether so many workers in a row have died before they were ready that the next one should be started a little later.
-    pub fn starts_fail(&self) -> bool {
-        self.lock().sched.starts_fail()
     }
 
     /// The processes of the pool's workers, as far as they were adopted.

@@ -15,7 +15,12 @@
 //! # How much a worker is given in advance
 //! Enough for about a millisecond of work by what the function's tasks took so far, one task where nothing is known or tasks
 //! are longer than that. What waits in one worker's link can be revoked for another, idle one: work given in advance is never stuck
-//! behind a long task.
+//! behind a long task. Nor is it stuck at a worker that does not begin at all, since it was stopped or gets no processor: such a worker
+//! is *silent*, and is given nothing before it has passed over what was taken back.
+//!
+//! # When workers cannot be started
+//! After more failures in a row than there are workers, the pool is given up, if none lives. While one lives, the others are tried again
+//! after pauses that grow.
 //!
 //! # How long a chunk is
 //! Where the caller did not say, so long that it takes about two milliseconds, but never more than a share of what is left
@@ -31,10 +36,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 pub use terms::{Assigned, Chunk, Command, Config, Dropped, JobId, JobShape, Supply, WorkerId};
 
+/// A task counts as lost if it was the next that so many workers would have begun when they died.
+const DEADLY: u8 = 3;
+
 #[derive(Debug)]
 struct Pending<P> {
     index: u64,
     items: usize,
+    deaths: u8,
     payload: P,
 }
 
@@ -70,6 +79,10 @@ struct Worker<P> {
     retry_at: Option<u64>,
     /// Its newest tasks are being taken back: none may be added behind them before that is done.
     recalled: bool,
+    /// The number of the newest task that it is known to have claimed.
+    begun: u64,
+    /// All that it was given was taken back, since it did not begin. It is given nothing before it has shown that it is awake.
+    silent: bool,
     /// When it last finished a task, or was given one after it had none.
     last_finish: u64,
 }
@@ -93,6 +106,8 @@ pub struct Scheduler<P> {
     cost: FxHashMap<u32, u64>,
     asked: usize,
     failed_starts: usize,
+    /// Until when no worker is asked for, after failures in a row.
+    hold: Option<u64>,
     last_revoke: u64,
     commands: Vec<Command>,
 }
@@ -109,6 +124,7 @@ impl<P> Scheduler<P> {
             cost: FxHashMap::default(),
             asked: 0,
             failed_starts: 0,
+            hold: None,
             last_revoke: 0,
             commands: Vec::new(),
         }
@@ -127,6 +143,8 @@ impl<P> Scheduler<P> {
             full: false,
             retry_at: None,
             recalled: false,
+            begun: 0,
+            silent: false,
             last_finish: 0,
         })
     }
@@ -140,6 +158,7 @@ impl<P> Scheduler<P> {
     /// A worker said that it is ready for tasks.
     pub fn worker_up(&mut self, worker: WorkerId, now: u64) {
         self.failed_starts = 0;
+        self.hold = None;
         if let Some(w) = self.workers.get_mut(worker) {
             w.last_finish = now;
             if w.phase == Phase::Starting {
@@ -155,7 +174,13 @@ impl<P> Scheduler<P> {
         if w.phase == Phase::Starting && self.state != State::Terminated {
             self.failed_start();
         }
-        let (lost, waiting): (Vec<_>, Vec<_>) = w.assigned.into_iter().partition(|task| claimed(&task.payload));
+        let mut assigned = w.assigned;
+        if let Some(next) = assigned.front_mut() {
+            // What its worker wrote over does not tell that the task was begun. One that ends its worker so must not end them all.
+            next.deaths += u8::from(!claimed(&next.payload));
+        }
+        let is_lost = |task: &Assigned<P>| claimed(&task.payload) || task.deaths >= DEADLY;
+        let (lost, waiting): (Vec<_>, Vec<_>) = assigned.into_iter().partition(is_lost);
         for task in lost {
             self.drop_task(task.job, task.index, task.items, Dropped::Lost(worker));
         }
@@ -176,9 +201,10 @@ impl<P> Scheduler<P> {
 
     fn failed_start(&mut self) {
         self.failed_starts += 1;
-        // A pool with a worker that became ready is not given up, whatever becomes of the others.
-        let alone = self.workers.values().all(|w| w.phase == Phase::Starting);
-        if self.starts_fail() && alone && self.state != State::Terminated {
+        self.hold = None;
+        // As long as a worker lives, the others are tried again, after a pause.
+        let lives = self.workers.values().any(|w| w.phase != Phase::Starting);
+        if self.failures_in_excess() > 0 && !lives && self.state != State::Terminated {
             self.state = State::Broken;
             self.drop_all(Dropped::Broken);
         }
@@ -189,6 +215,11 @@ impl<P> Scheduler<P> {
         if self.workers.is_empty() && matches!(self.state, State::Running | State::Closing) {
             self.drop_all(Dropped::Broken);
         }
+    }
+
+    /// How many starts more have failed in a row than are made up for at once.
+    fn failures_in_excess(&self) -> usize {
+        self.failed_starts.saturating_sub(self.config.processes.max(2))
     }
 
     // ---- events: tasks ----
@@ -203,6 +234,7 @@ impl<P> Scheduler<P> {
         let task = w.assigned.pop_front()?;
         w.full = false;
         w.retry_at = None;
+        w.silent = false;
         w.last_finish = now;
         let each = nanos / task.items.max(1) as u64;
         self.cost.entry(task.func).and_modify(|c| *c = (*c * 3 + each) / 4).or_insert(each);
@@ -231,6 +263,21 @@ impl<P> Scheduler<P> {
     /// Nobody will submit this function again.
     pub fn forget_cost(&mut self, func: u32) {
         self.cost.remove(&func);
+    }
+
+    /// The worker is known to have claimed the task with this number.
+    pub fn begun(&mut self, worker: WorkerId, number: u64) {
+        if let Some(w) = self.workers.get_mut(worker) {
+            w.begun = w.begun.max(number);
+            w.silent = false;
+        }
+    }
+
+    /// A worker that was silent has passed over what was taken back from it: it is awake.
+    pub fn awake(&mut self, worker: WorkerId) {
+        if let Some(w) = self.workers.get_mut(worker) {
+            w.silent = false;
+        }
     }
 
     /// The newest `count` tasks of a worker were taken back before it claimed them.
@@ -291,7 +338,7 @@ impl<P> Scheduler<P> {
             self.drop_task(job, index, items, Dropped::Broken);
             return Some(index);
         }
-        j.pending.push_back(Pending { index, items, payload });
+        j.pending.push_back(Pending { index, items, deaths: 0, payload });
         if !j.queued {
             j.queued = true;
             self.queue.push_back(job);
@@ -378,6 +425,7 @@ impl<P> Scheduler<P> {
         self.state = State::Terminated;
         // Starts that were asked for and not begun are called off; the pool does not wait for them.
         self.asked = 0;
+        self.hold = None;
         self.drop_all(Dropped::Cancelled);
         for w in self.workers.values_mut() {
             w.phase = Phase::Retiring;
@@ -404,17 +452,19 @@ impl<P> Scheduler<P> {
             State::Broken => Some(Dropped::Broken),
             _ => None,
         };
-        let Some(job) = self.jobs.get_mut(task.job) else { return };
+        let id = task.job;
+        let Some(job) = self.jobs.get_mut(id) else { return };
         if let Some(why) = dropped.or(job.cancelled.then_some(Dropped::Cancelled)) {
             return self.drop_task(task.job, task.index, task.items, why);
         }
         // Several workers may give back what they were given in turn: older tasks go first all the same.
         let at = job.pending.partition_point(|p| p.index < task.index);
-        job.pending.insert(at, Pending { index: task.index, items: task.items, payload: task.payload });
+        let Assigned { index, items, deaths, payload, .. } = task;
+        job.pending.insert(at, Pending { index, items, deaths, payload });
         if !job.queued {
             job.queued = true;
             // It is older than whatever has no task running yet.
-            self.queue.push_front(task.job);
+            self.queue.push_front(id);
         }
     }
 
@@ -490,8 +540,8 @@ impl<P> Worker<P> {
         let number = self.next_number;
         self.next_number += 1;
         self.given += 1;
-        let Pending { index, items, payload } = task;
-        self.assigned.push_back(Assigned { number, job, index, items, func, payload });
+        let Pending { index, items, deaths, payload } = task;
+        self.assigned.push_back(Assigned { number, job, index, items, func, deaths, payload });
         number
     }
 }

@@ -7,6 +7,7 @@
 use super::hub::Hub;
 use super::job::{Cell, Settled};
 use super::scheduler::JobId;
+use super::seats::Place;
 use crate::error::{Error, Result};
 use crate::sys::futex::Woken;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ impl Ticket {
     pub fn wait(&self, deadline: Option<Instant>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
         self.hub.check()?;
         let mut looked = Instant::now();
+        let mut parked = Parked { hub: &self.hub, place: None };
         loop {
             if self.cell.is_ready() {
                 return Ok(true);
@@ -71,11 +73,16 @@ impl Ticket {
                 return Ok(self.is_ready());
             }
             let until = deadline.map_or(now + LOOK_UP, |d| d.min(now + LOOK_UP));
-            let woken = match self.hub.take_seat(&self.cell) {
+            let woken = match self.hub.take_seat(&self.cell, parked.place.take()) {
                 Ok(seat) => seat.drive(&self.cell, until),
-                Err(ticks) => self.cell.sleep(ticks, Some(until.saturating_duration_since(Instant::now()))),
+                Err((place, ticks)) => {
+                    parked.place = Some(place);
+                    self.cell.sleep(ticks, Some(until.saturating_duration_since(Instant::now())))
+                }
             };
             if woken == Woken::Signal || looked.elapsed() >= LOOK_UP {
+                // A handler may take its time.
+                parked.give_back();
                 looked = Instant::now();
                 if !interrupted() {
                     return Err(Error::Interrupted);
@@ -114,6 +121,26 @@ impl Ticket {
     /// What has not begun does not begin.
     pub fn cancel(&self) {
         self.hub.cancel(self.job);
+    }
+}
+
+/// A waiting thread's place among those that want to drive; see [`seats`](super::seats).
+struct Parked<'h> {
+    hub: &'h Hub,
+    place: Option<Place>,
+}
+
+impl Parked<'_> {
+    fn give_back(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.hub.unpark(&place);
+        }
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 

@@ -4,6 +4,7 @@ use super::link::{Board, Desk, Handles, Reader, Sender, kind, level};
 use super::packet::{IDLE, Incoming, Packer, Packet};
 use super::spin::Spin;
 use crate::error::{Doing, Error, Result};
+use crate::process::epoch::{Epoch, Since};
 use crate::process::lifeline;
 use crate::shm::buffers;
 use crate::shm::inbox::tag;
@@ -38,6 +39,7 @@ pub struct WorkerLink {
     // How long the next sleep lasts at most.
     doze: Duration,
     terminated: bool,
+    born: Epoch,
 }
 
 /// Tells, whatever the worker is doing, whether its pool was terminated.
@@ -119,6 +121,7 @@ impl WorkerLink {
             unrung: false,
             doze: DOZE.0,
             terminated: false,
+            born: Epoch::now(),
         })
     }
 
@@ -155,9 +158,10 @@ impl WorkerLink {
     /// The next message; waits until there is one.
     ///
     /// # Errors
-    /// The link is damaged. The worker should end.
+    /// The link is damaged, or another process's ([`Error::ForkedWorker`]). This process should end.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Message> {
+        self.check()?;
         loop {
             if let Some(message) = self.take()? {
                 self.doze = DOZE.0;
@@ -233,7 +237,13 @@ impl WorkerLink {
         self.say(Head::new(kind, nanos, number), packet)
     }
 
+    /// The link has one process at each end: a child that a task has forked must leave it alone.
+    fn check(&self) -> Result<()> {
+        if self.born.since() == Since::Born { Err(Error::ForkedWorker) } else { Ok(()) }
+    }
+
     fn say(&mut self, head: Head, packet: Packet) -> Result<()> {
+        self.check()?;
         let mut nap = Duration::from_micros(20);
         while self.sender.send(head, &packet, &self.wire, self.packer.arena())?.is_err() {
             // The hub has not kept up. It is woken, whatever it wanted to be woken for, and given time.

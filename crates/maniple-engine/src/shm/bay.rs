@@ -158,6 +158,11 @@ impl BayReader {
         BayReader { memory: Memory::new(memory, bay), head: 0 }
     }
 
+    /// Bytes for bodies.
+    pub fn capacity(&self) -> usize {
+        self.memory.bay.capacity
+    }
+
     /// Where the body is that a frame says to lie at `place`: the next such position.
     fn position(&self, place: u32) -> u64 {
         let capacity = self.memory.bay.capacity as u64;

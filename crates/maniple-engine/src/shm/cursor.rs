@@ -47,12 +47,13 @@ pub struct WriteSide {
     capacity: u64,
     tail: u64,
     head_seen: u64,
+    nonsense: bool,
 }
 
 impl WriteSide {
     /// For a ring of `capacity` bytes that nobody has written to.
     pub fn new(capacity: u64) -> WriteSide {
-        WriteSide { capacity, tail: 0, head_seen: 0 }
+        WriteSide { capacity, tail: 0, head_seen: 0, nonsense: false }
     }
 
     /// Where the next byte goes.
@@ -68,10 +69,16 @@ impl WriteSide {
         let head = cursors.head();
         // A head outside what was published is the mark of a damaged consumer: never believe it.
         if head > self.tail || head < self.head_seen {
+            self.nonsense = true;
             return false;
         }
         self.head_seen = head;
         self.tail + need - self.head_seen <= self.capacity
+    }
+
+    /// Whether the consumer's counter was found to make no sense.
+    pub fn has_met_nonsense(&self) -> bool {
+        self.nonsense
     }
 
     /// Hands the next `len` bytes, written before, to the consumer.

@@ -153,6 +153,11 @@ pub mod tag {
     pub const HANDLES: u64 = 3 << 32;
 }
 
+/// Notes that are taken off a wire in one go.
+const AT_ONCE: usize = 1024;
+/// What has come and is not named yet: what fits into a ring's longest frame, and into a wire, is far less.
+const MOST_UNNAMED: usize = 16 * 1024;
+
 #[derive(Debug)]
 enum Arrived {
     Block(Result<Mapping>),
@@ -176,8 +181,14 @@ impl Inbox {
                 Ok(Note::Cut(tag, handles)) => (tag, handles, true),
                 Ok(Note::Nothing) => return Ok(false),
                 Ok(Note::Closed) => return Err(End::Closed),
+                Err(Error::Os { source, .. }) if source.kind() == std::io::ErrorKind::InvalidData => {
+                    return Err(End::Refused(Error::Damaged("a note of another length came over a wire")));
+                }
                 Err(error) => return Err(End::Refused(error)),
             };
+            if self.0.len() >= MOST_UNNAMED {
+                return Err(End::Refused(Error::Damaged("more descriptors were sent than frames can name")));
+            }
             let arrived = match tag & !0xffff_ffff {
                 tag::BLOCK => Arrived::Block(match handles.pop() {
                     Some(handle) => map(&handle),
@@ -191,16 +202,18 @@ impl Inbox {
         })
     }
 
-    /// Takes in all that is on the wire now. False: the other end is gone.
+    /// Takes in what is on the wire now, but not more than a peer that never stops sending could make endless. False: the other end
+    /// is gone.
     pub fn drain(&mut self, wire: &Wire) -> Result<bool> {
-        loop {
+        for _ in 0..AT_ONCE {
             match self.receive(wire) {
                 Ok(true) => {}
-                Ok(false) => return Ok(true),
+                Ok(false) => break,
                 Err(End::Closed) => return Ok(false),
                 Err(End::Refused(error)) => return Err(error),
             }
         }
+        Ok(true)
     }
 
     /// The next thing of a batch, which was sent before the frame that names it.
@@ -379,6 +392,13 @@ mod tests {
         inbox.drain(&there).unwrap();
         let _second = send(&here, 1, 3);
         assert_eq!(inbox.take_handles(batch(1, 5), &there).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn a_note_of_another_length_is_damage() {
+        let (here, there) = Wire::pair().unwrap();
+        rustix::net::send(&here, b"abc", rustix::net::SendFlags::empty()).unwrap();
+        assert!(matches!(Inbox::default().drain(&there), Err(Error::Damaged(_))));
     }
 
     #[test]

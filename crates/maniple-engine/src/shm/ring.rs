@@ -178,6 +178,11 @@ impl Producer {
         self.memory.cursors().head() <= position && self.memory.state_at(position).revoke()
     }
 
+    /// Whether the consumer was found to have gone past what was published: it is damaged, and there will never be room.
+    pub fn is_damaged(&self) -> bool {
+        self.side.has_met_nonsense()
+    }
+
     /// Bytes published that the consumer has not given back.
     pub fn backlog(&self) -> u64 {
         self.side.tail().saturating_sub(self.memory.cursors().head())
@@ -227,7 +232,7 @@ impl Consumer {
             }
             let before_end = self.memory.capacity - self.memory.offset(self.side.head());
             if before_end < HEAD {
-                self.side.advance(before_end as u64);
+                self.skip(before_end, available)?;
                 continue;
             }
             let at = self.memory.head_at(self.side.head());
@@ -248,7 +253,10 @@ impl Consumer {
                 return Err(Error::Damaged("a frame is longer than what was published"));
             }
             if head.kind == SKIP {
-                self.side.advance(before_end as u64);
+                if len != before_end - HEAD {
+                    return Err(Error::Damaged("a gap does not reach to the end of its ring"));
+                }
+                self.skip(before_end, available)?;
                 continue;
             }
             // SAFETY: `len` bytes after the head were just checked to be ours to read and before the ring's end.
@@ -258,6 +266,15 @@ impl Consumer {
             let state = self.memory.state_at(self.side.head());
             return Ok(Some(Frame { head, body, state }));
         }
+    }
+
+    /// Moves past a gap before the ring's end.
+    fn skip(&mut self, gap: usize, available: usize) -> Result<(), Error> {
+        if gap > available {
+            return Err(Error::Damaged("a gap is longer than what was published"));
+        }
+        self.side.advance(gap as u64);
+        Ok(())
     }
 
     /// Moves past the frame last peeked at, whose body had `len` bytes, and gives its bytes back.
@@ -314,6 +331,36 @@ mod tests {
         let mut liar = WriteSide::new(4096);
         liar.publish(tx.memory.cursors(), 1 << 40);
         assert!(matches!(rx.peek(), Err(Error::Damaged(_))));
+    }
+
+    #[test]
+    fn a_gap_that_was_not_published_is_reported_as_damage() {
+        // One that covers the whole ring, one that ends early, and one that is implied.
+        for (at, len) in [(0, 4096 - HEAD), (0, 0), (0, 8), (1024, 4096 - 1024 - HEAD), (4096 - 16, 0)] {
+            let (mut tx, mut rx) = pair(4096);
+            tx.side.publish(tx.memory.cursors(), at as u64);
+            assert_eq!(rx.side.available(rx.memory.cursors()), Ok(at as u64));
+            rx.side.advance(at as u64);
+            if at + HEAD <= 4096 {
+                let skip = Head { state: WAITING, len: len as u32, kind: SKIP, ..Head::default() };
+                // SAFETY: a head fits there.
+                unsafe { tx.memory.head_at(at as u64).write(skip) };
+            }
+            tx.side.publish(tx.memory.cursors(), HEAD.min(4096 - at).min(8.max(4096 - at - 8)) as u64);
+            assert!(matches!(rx.peek(), Err(Error::Damaged(_))), "a gap of {len} bytes at {at}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_claims_more_than_was_written_is_found_out() {
+        for head in [1 << 40, 8] {
+            let (mut tx, rx) = pair(4096);
+            let mut liar = ReadSide::new(4096);
+            liar.advance(head);
+            liar.release(rx.memory.cursors());
+            while tx.push(Head::default(), &[&[0; 1000]]).is_ok() {}
+            assert!(tx.is_damaged() || head == 8);
+        }
     }
 
     proptest! {

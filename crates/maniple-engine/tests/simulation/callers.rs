@@ -12,6 +12,8 @@ pub enum Act {
     /// Somebody calls in who does not listen to the workers first.
     Poke,
     Kill,
+    /// A worker is stopped, as by SIGSTOP, and goes on later.
+    Stop,
     Close,
     Terminate,
 }
@@ -25,6 +27,7 @@ pub fn script(traits: &Traits, rng: &mut Rng) -> Vec<(u64, Act)> {
         (Act::Narrow, traits.cancels),
         (Act::Poke, traits.pokes),
         (Act::Kill, traits.kills),
+        (Act::Stop, traits.stops),
     ];
     for (act, times) in plan {
         for _ in 0..times {
@@ -72,6 +75,17 @@ impl World {
                 if let Some(&worker) = alive.get(self.rng.count(0, alive.len().max(1) - 1)) {
                     self.count("killed");
                     self.crash(worker);
+                }
+            }
+            Act::Stop => {
+                let awake: Vec<WorkerId> =
+                    self.peers.iter().filter(|(_, p)| p.alive && !p.stopped).map(|(&id, _)| id).collect();
+                if let Some(&worker) = awake.get(self.rng.count(0, awake.len().max(1) - 1)) {
+                    note!(self, "{worker:?} is stopped");
+                    self.count("stopped");
+                    self.peers.entry(worker).and_modify(|p| p.stopped = true);
+                    let after = self.rng.pick(&[MICRO, MILLI, 100 * MILLI]);
+                    self.later(after, Event::Continue(worker));
                 }
             }
             Act::Close => {

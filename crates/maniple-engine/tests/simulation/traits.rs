@@ -30,6 +30,9 @@ pub struct Traits {
     pub cancels: usize,
     pub pokes: usize,
     pub kills: usize,
+    pub stops: usize,
+    /// From when to when descriptors, memory or processes are short.
+    pub shortages: Vec<(u64, u64)>,
     pub terminate: bool,
     pub close: bool,
 }
@@ -37,6 +40,11 @@ pub struct Traits {
 impl Traits {
     pub fn new(rng: &mut Rng) -> Traits {
         let large = rng.per_mille(60);
+        let shortages = rng.pick(&[0, 0, 0, 1, 2]);
+        let shortage = |rng: &mut Rng| {
+            let from = rng.between(0, 30 * MILLI);
+            (from, from + rng.pick(&[MILLI, 10 * MILLI, 200 * MILLI]))
+        };
         Traits {
             config: Config {
                 processes: rng.count(1, 5),
@@ -58,9 +66,16 @@ impl Traits {
             cancels: rng.pick(&[0, 0, 1, 4]),
             pokes: rng.pick(&[0, 2, 10]),
             kills: rng.pick(&[0, 0, 1, 4]),
+            stops: rng.pick(&[0, 0, 0, 1, 4]),
+            shortages: (0..shortages).map(|_| shortage(rng)).collect(),
             terminate: rng.per_mille(250),
             close: rng.per_mille(850),
         }
+    }
+
+    /// Whether a shortage lasts.
+    pub fn short(&self, now: u64) -> bool {
+        self.shortages.iter().any(|&(from, until)| (from..until).contains(&now))
     }
 
     /// Up to about `most`, mostly far less, never more than [`LONGEST_DELAY`].

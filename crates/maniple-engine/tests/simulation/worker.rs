@@ -27,6 +27,8 @@ pub enum Claim {
 pub struct Peer {
     /// Its process lives.
     pub alive: bool,
+    /// It is stopped, and goes on later.
+    pub stopped: bool,
     /// It has said hello.
     pub booted: bool,
     /// The hub has heard that.
@@ -38,6 +40,8 @@ pub struct Peer {
     pub refused: bool,
     /// Since when tasks have waited here while another worker was idle.
     pub behind_since: Option<u64>,
+    /// Since when it has not begun what it was given while another worker was idle.
+    pub unbegun_since: Option<u64>,
     pub running: Option<(u64, usize)>,
     /// How many tasks it has begun.
     pub claims: u64,
@@ -51,18 +55,25 @@ impl Peer {
     pub fn new(room: usize) -> Peer {
         Peer {
             alive: true,
+            stopped: false,
             booted: false,
             greeted: false,
             retired: false,
             stop_due: false,
             refused: false,
             behind_since: None,
+            unbegun_since: None,
             running: None,
             claims: 0,
             up: VecDeque::new(),
             link: VecDeque::new(),
             room,
         }
+    }
+
+    /// Whether it is past all that was sent.
+    pub fn has_read(&self) -> bool {
+        self.link.is_empty()
     }
 
     pub fn is_full(&self) -> bool {
@@ -104,7 +115,7 @@ impl Peer {
 
     /// What the worker does next, if it is free.
     pub fn next(&mut self) -> Claim {
-        if !self.alive || !self.booted || self.running.is_some() {
+        if !self.alive || self.stopped || !self.booted || self.running.is_some() {
             return Claim::Nothing;
         }
         while let Some(frame) = self.link.pop_front() {

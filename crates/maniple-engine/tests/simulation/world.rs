@@ -20,7 +20,9 @@ const EVENTS: usize = 400_000;
 /// How long (ns) tasks may wait behind a long one while another worker is idle. The scheduler takes back from one worker at a time,
 /// every 300 µs, and the hub looks every 400 µs while there is reason to.
 const PATIENCE: u64 = 6 * MILLI;
-/// How often the hub looks again while the scheduler wants it to.
+/// How long (ns) a worker may have tasks and begin none while another is idle. The scheduler takes them back after 30 ms.
+const SILENCE: u64 = 40 * MILLI;
+/// How often the hub tries again to tell a worker to stop.
 const NAP: u64 = 400 * MICRO;
 
 /// What a task carries: where the simulator's books keep it, and, as in production, where it was sent last.
@@ -39,6 +41,8 @@ enum Event {
     Done(WorkerId),
     Crash(WorkerId),
     Exited(WorkerId),
+    /// A worker that was stopped goes on.
+    Continue(WorkerId),
     /// The hub takes in what workers have said.
     Look,
     Filled(JobId),
@@ -163,6 +167,12 @@ impl World {
             Event::Done(worker) => self.done(worker),
             Event::Crash(worker) => self.crash(worker),
             Event::Exited(worker) => self.exited(worker),
+            Event::Continue(worker) => {
+                if let Some(peer) = self.peers.get_mut(&worker) {
+                    peer.stopped = false;
+                    self.work(worker);
+                }
+            }
             Event::Look => {
                 self.look_at = None;
                 for worker in self.peers.keys().copied().collect::<Vec<_>>() {
@@ -186,7 +196,11 @@ impl World {
             return;
         }
         self.starts -= 1;
-        if self.rng.per_mille(self.traits.start_fails) && self.rng.per_mille(300) {
+        let short = self.traits.short(self.now);
+        if short {
+            self.count("start in a shortage");
+        }
+        if short && self.rng.per_mille(500) || self.rng.per_mille(self.traits.start_fails) && self.rng.per_mille(300) {
             note!(self, "a worker cannot even be started");
             self.count("start refused");
             self.sched.start_failed();
@@ -194,7 +208,7 @@ impl World {
             return self.advance();
         }
         let worker = self.sched.worker_started();
-        if !self.ledger.terminated && self.rng.per_mille(self.traits.start_fails) {
+        if !self.ledger.terminated && (short || self.rng.per_mille(self.traits.start_fails)) {
             note!(self, "{worker:?} cannot be started now, and is tried again later");
             self.count("start postponed");
             self.sched.worker_postponed(worker);
@@ -222,9 +236,10 @@ impl World {
             return;
         }
         self.failed_in_row += 1;
-        // A pool with a worker that has become ready is not given up.
-        let up = self.peers.values().any(|peer| peer.greeted || peer.retired);
-        if self.failed_in_row > self.traits.config.processes.max(2) && !up && !self.ledger.broken {
+        if self.failed_in_row > self.traits.config.processes.max(2) && !self.ledger.broken {
+            if self.peers.values().any(|p| p.greeted || p.retired) {
+                return self.count("not given up while a worker lives");
+            }
             self.ledger.broken = true;
             self.count("pool broken");
         }
@@ -232,6 +247,9 @@ impl World {
 
     fn booted(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|p| p.alive) else { return };
+        if peer.stopped {
+            return self.later(MILLI, Event::Booted(worker));
+        }
         peer.booted = true;
         peer.up.push_back(News::Hello);
         self.look_soon(self.traits.look);
@@ -278,6 +296,9 @@ impl World {
 
     fn done(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|p| p.alive) else { return };
+        if peer.stopped {
+            return self.later(MILLI, Event::Done(worker));
+        }
         let Some((number, place)) = peer.running.take() else { return };
         peer.up.push_back(News::Done(number, self.ledger.tasks[place].nanos));
         self.look_soon(self.traits.look);
@@ -302,6 +323,15 @@ impl World {
         note!(self, "{worker:?} is found dead");
         if !peer.greeted {
             self.failed_start(peer.retired);
+        }
+        let next = self.sched.assigned(worker).next().map(|task| task.payload.place);
+        if let Some(next) = next
+            && self.ledger.tasks[next].claimed_by != Some(worker)
+        {
+            self.ledger.tasks[next].next_at_deaths += 1;
+            if self.ledger.tasks[next].next_at_deaths == 3 {
+                self.count("lost as deadly");
+            }
         }
         let tasks = &self.ledger.tasks;
         let mut asked = 0;
@@ -414,6 +444,12 @@ impl World {
     // ---- what the scheduler commands ----
 
     fn advance(&mut self) {
+        for worker in self.sched.silent().collect::<Vec<_>>() {
+            if self.peers.get(&worker).is_some_and(Peer::has_read) {
+                self.count("awake again");
+                self.sched.awake(worker);
+            }
+        }
         for round in 0.. {
             assert!(round < ROUNDS, "plan and commands chase each other for ever: {:?}", self.commands);
             self.sched.plan(self.now);
@@ -439,11 +475,11 @@ impl World {
         self.check_step();
         // A stop for which there was no room is tried again even if nothing else happens.
         let stops = self.peers.values().any(|p| p.stop_due && p.alive);
-        if self.sched.wants_tick() || stops {
-            let due = self.now + NAP;
+        if let Some(after) = self.sched.next_look(self.now).into_iter().chain(stops.then_some(NAP)).min() {
+            let due = self.now + after;
             if self.look_at.is_none_or(|at| at > due || at < self.now) {
                 self.look_at = Some(due);
-                self.later(NAP, Event::Look);
+                self.later(after, Event::Look);
             }
         }
     }
@@ -498,7 +534,8 @@ impl World {
             }
             return;
         }
-        if peer.is_full() || self.rng.per_mille(self.traits.refuses) {
+        let short = self.traits.short(self.now) && self.rng.per_mille(200);
+        if peer.is_full() || short || self.rng.per_mille(self.traits.refuses) {
             note!(self, "{worker:?} refuses {number}");
             peer.refused = true;
             self.count("refused");
@@ -517,7 +554,7 @@ impl World {
 
     fn revoke(&mut self, worker: WorkerId, count: usize) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
-        let mut taken = 0;
+        let (mut taken, mut begun) = (0, None);
         for task in self.sched.assigned(worker).rev().take(count) {
             assert_eq!(
                 task.payload.sent_to,
@@ -525,11 +562,18 @@ impl World {
                 "a task is to be taken back from where it was not sent"
             );
             if !peer.revoke(task.number) {
+                begun = Some(task.number);
                 break;
             }
             taken += 1;
         }
+        if let Some(number) = begun {
+            self.sched.begun(worker, number);
+        }
         note!(self, "{worker:?} gives back {taken} of {count}");
+        if self.sched.silent().any(|silent| silent == worker) {
+            self.count("taken from a silent worker");
+        }
         self.count(if taken == count { "revoked" } else { "not all revoked" });
         self.sched.revoked(worker, taken);
     }

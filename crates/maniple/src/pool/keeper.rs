@@ -119,7 +119,6 @@ impl Shared {
                 return;
             }
             let needed = self.hub.is_running() || !self.hub.open_jobs().is_empty();
-            let paced = self.hub.starts_fail();
             if let Err(Error::Engine(error)) = self.try_start_worker(needed)
                 && needed
                 && error.is_shortage()
@@ -134,10 +133,6 @@ impl Shared {
             // Started, or counted as failed by the hub, which gives up after some.
             due.count -= 1;
             due.lacking = None;
-            if paced {
-                due.postpone();
-                return;
-            }
             due.later = None;
         }
     }

@@ -18,6 +18,10 @@ const WAKE: u64 = 8_000;
 const ALERT: u64 = 40_000;
 /// A task that has run for so long (ns) is long enough to take from under it what waits behind.
 const STUCK: u64 = 300_000;
+/// A worker that has not begun its first task after so long (ns) is not about to.
+pub(super) const SILENT: u64 = 30_000_000;
+/// The first pause (ns) after too many failed starts in a row, and how often it doubles at most.
+const PAUSE: (u64, usize) = (10_000_000, 7);
 /// A worker that had no room and has nothing to finish either is tried again after so long (ns).
 const RETRY: u64 = 300_000;
 
@@ -31,7 +35,7 @@ impl<P> Scheduler<P> {
             // By the next plan, what was commanded has been done.
             self.workers.values_mut().for_each(|w| w.recalled = false);
         }
-        self.renew();
+        self.renew(now);
     }
 
     /// Room is as a rule made by the answer to a task. Where there is none to come (all were taken back, or it was the wire
@@ -118,7 +122,7 @@ impl<P> Scheduler<P> {
 
     /// An idle worker takes over what waits behind another's long task.
     fn share_out(&mut self, now: u64) {
-        let idle = self.workers.values().filter(|w| w.phase == Phase::Up && !w.full && w.assigned.is_empty()).count();
+        let idle = self.workers.values().filter(|w| w.is_idle()).count();
         let something_else = || self.queue.iter().any(|&j| self.jobs.get(j).is_some_and(|j| !j.pending.is_empty()));
         if idle == 0 || something_else() || now.saturating_sub(self.last_revoke) < STUCK {
             return;
@@ -133,15 +137,41 @@ impl<P> Scheduler<P> {
             // Not again at once: what cannot be revoked now has been claimed, and its worker will say so.
             self.last_revoke = now;
             self.commands.push(Command::Revoke { worker, count: waiting - waiting / (idle + 1) });
+            return;
+        }
+        for (worker, w) in self.workers.iter_mut() {
+            if w.begins_at().is_some_and(|at| now >= at) {
+                w.silent = true;
+                w.recalled = true;
+                self.commands.push(Command::Revoke { worker, count: w.assigned.len() });
+            }
         }
     }
 
-    fn renew(&mut self) {
+    /// Whether no worker is asked for at present.
+    fn is_held(&mut self, now: u64) -> bool {
+        let excess = self.failures_in_excess();
+        if excess == 0 {
+            return false;
+        }
+        let (first, doublings) = PAUSE;
+        let until = *self.hold.get_or_insert(now + (first << excess.min(doublings)));
+        if now >= until {
+            self.hold = None;
+        }
+        now < until
+    }
+
+    fn renew(&mut self, now: u64) {
         match self.state {
             State::Running => {}
             State::Closing if !self.jobs.is_empty() => {}
-            State::Terminated => return,
+            State::Terminated => {
+                self.hold = None;
+                return;
+            }
             State::Closing | State::Broken => {
+                self.hold = None;
                 for (id, w) in self.workers.iter_mut().filter(|(_, w)| w.phase != Phase::Retiring) {
                     w.phase = Phase::Retiring;
                     self.commands.push(Command::Retire(id));
@@ -154,6 +184,9 @@ impl<P> Scheduler<P> {
         let gone = self.config.processes.saturating_sub(self.workers.len() + self.asked);
         let missing = self.config.processes.saturating_sub(staying).min(gone);
         if missing > 0 {
+            if self.is_held(now) {
+                return;
+            }
             self.asked += missing;
             self.commands.push(Command::Start(missing));
         }
@@ -217,13 +250,26 @@ impl<P> Job<P> {
     }
 }
 
+impl<P> Worker<P> {
+    /// Whether it could run something at once.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase == Phase::Up && !self.full && !self.silent && self.assigned.is_empty()
+    }
+
+    /// When it should have begun its oldest task, if it is not known to have.
+    pub(super) fn begins_at(&self) -> Option<u64> {
+        let waits = self.phase != Phase::Starting && self.assigned.front().is_some_and(|t| t.number > self.begun);
+        waits.then_some(self.last_finish + SILENT)
+    }
+}
+
 /// A worker's tasks, with what counts as such; how long ago it was last busy; the worker.
 type Load = Reverse<(u64, Reverse<u64>, WorkerId)>;
 
 /// Who can be given tasks: least loaded first; among equals the one that was busy last, whose caches are warm. One that has slept,
 /// or has been stuck, for long counts as if it had `late` more tasks.
 fn by_load<P>(workers: &SlotMap<WorkerId, Worker<P>>, now: u64, late: u64) -> BinaryHeap<Load> {
-    let open = workers.iter().filter(|(_, w)| w.phase == Phase::Up && !w.full && !w.recalled);
+    let open = workers.iter().filter(|(_, w)| w.phase == Phase::Up && !w.full && !w.recalled && !w.silent);
     open.map(|(id, w)| {
         let patience = if w.assigned.is_empty() { ALERT } else { STUCK };
         let is_late = now.saturating_sub(w.last_finish) > patience;

@@ -1,6 +1,10 @@
 //! What may be asked of the scheduler. Nothing here changes anything but what is taken out.
 
-use super::{Assigned, Command, Phase, Scheduler, State, WorkerId};
+use super::decisions::SILENT;
+use super::{Assigned, Command, Phase, Scheduler, State, Worker, WorkerId};
+
+/// The shortest time (ns) after which it is of use to look again.
+const TICK: u64 = 400_000;
 
 impl<P> Scheduler<P> {
     /// Takes the commands that came up since the last time.
@@ -55,11 +59,6 @@ impl<P> Scheduler<P> {
         self.state == State::Running
     }
 
-    /// Whether more starts in a row have failed than a pool without a worker survives. The next ones should come at growing intervals.
-    pub fn starts_fail(&self) -> bool {
-        self.failed_starts > self.config.processes.max(2)
-    }
-
     /// Whether no worker could be started, time and again.
     pub fn is_broken(&self) -> bool {
         self.state == State::Broken
@@ -77,7 +76,29 @@ impl<P> Scheduler<P> {
         if !self.queue.is_empty() && up.clone().any(|w| w.retry_at.is_some()) {
             return true;
         }
-        up.any(|w| w.assigned.is_empty()) && self.workers.values().any(|w| w.assigned.len() > 1)
+        up.any(Worker::is_idle) && self.workers.values().any(|w| w.assigned.len() > 1)
+    }
+
+    /// After how long (ns) [`plan`](Self::plan) should be called, though nothing happens; `None`: it need not be.
+    pub fn next_look(&self, now: u64) -> Option<u64> {
+        if self.wants_tick() {
+            return Some(TICK);
+        }
+        let silent = (!self.queue.is_empty() && self.silent().next().is_some()).then_some(now + SILENT);
+        let idle = self.workers.values().any(Worker::is_idle);
+        let late = self.workers.values().filter(|_| idle).filter_map(Worker::begins_at).min();
+        let next = [silent, late, self.hold].into_iter().flatten().min()?;
+        Some(next.saturating_sub(now).max(TICK))
+    }
+
+    /// The workers that do not begin what they are given.
+    pub fn silent(&self) -> impl Iterator<Item = WorkerId> {
+        self.workers.iter().filter(|(_, w)| w.silent).map(|(worker, _)| worker)
+    }
+
+    /// Whether workers are missing, and are asked for after a pause.
+    pub fn is_holding(&self) -> bool {
+        self.hold.is_some()
     }
 
     /// Whether anything waits: to be handed out, to be asked for, or behind another task.

@@ -111,6 +111,8 @@ pub struct Assigned<P> {
     pub items: usize,
     /// Its function.
     pub func: u32,
+    /// At how many workers' deaths it was the next that they would have begun.
+    pub deaths: u8,
     /// What to send.
     pub payload: P,
 }

@@ -1,0 +1,471 @@
+//! Workers that write nonsense into their links: whatever it is, the hub ends them, answers all other calls rightly, and goes on.
+//!
+//! The workers here are threads of the test that have the far ends of links, with a process that stands for each, to be killed. One is
+//! healthy throughout. Random nonsense replays from its seed:
+//!
+//! ```text
+//! MANIPLE_SEED=123 cargo test -p maniple-engine --lib hostile           one seed
+//! MANIPLE_SEEDS=100000 cargo test -p maniple-engine --release --lib hostile
+//! ```
+
+use super::*;
+use crate::pool::packet::Packer;
+use crate::pool::{Collect, Hub, HubConfig, JobSpec, Outcome, SourceKind, Ticket, WorkerId, scheduler::Chunk};
+use crate::process::Exit;
+use crate::shm::ring::SKIP;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 150;
+/// Whatever takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Ends the tests' process where the hub itself does not come back.
+struct Watchdog(Arc<AtomicBool>);
+
+fn watchdog() -> Watchdog {
+    let over = Arc::new(AtomicBool::new(false));
+    let watched = over.clone();
+    std::thread::spawn(move || {
+        let mut left = 60_000;
+        while left > 0 && !watched.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(100));
+            left -= 100;
+        }
+        if !watched.load(Ordering::Relaxed) {
+            eprintln!("the hub hangs");
+            std::process::abort();
+        }
+    });
+    Watchdog(over)
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A worker that is played by the test.
+struct Played {
+    id: WorkerId,
+    process: Child,
+    board: Board,
+    wire: Wire,
+    reader: Reader,
+    sender: Sender,
+    packer: Packer,
+}
+
+impl Played {
+    fn new(hub: &Hub) -> Played {
+        let (id, handles) = hub.create_link().unwrap();
+        let Handles { link, wire, .. } = Handles::from_vec(handles).unwrap();
+        let board = Board::open(&link).unwrap();
+        let (reader, sender) = board.worker_side();
+        let process = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        hub.adopt(id, process.id()).unwrap();
+        let wire = Wire::from_handle(wire);
+        Played { id, process, board, wire, reader, sender, packer: Packer::new(0) }
+    }
+
+    fn say(&mut self, head: Head, packet: Packet) {
+        let _ = self.sender.send(head, &packet, &self.wire, self.packer.arena());
+    }
+
+    /// The next task's number and content, if one is there.
+    fn take(&mut self) -> Option<(u64, Vec<u8>)> {
+        loop {
+            let said = self.reader.take(Some(kind::TASK), &self.wire).unwrap()?;
+            if said.kind == kind::TASK {
+                return Some((said.number, said.content.unwrap().bytes().to_vec()));
+            }
+        }
+    }
+
+    fn answer(&mut self, number: u64, content: &[u8]) {
+        let packet = self.packer.pack(content, Vec::new()).unwrap();
+        self.say(Head::new(kind::DONE, 10, number), packet);
+    }
+
+    /// Writes into the link's memory.
+    fn write<T>(&self, at: usize, value: T) {
+        assert!(at + size_of::<T>() <= self.board.0.len());
+        // SAFETY: inside the mapping; who else reads it expects anything.
+        unsafe { self.board.0.start().add(at).cast::<T>().write_unaligned(value) };
+    }
+
+    /// A frame at the beginning of the fresh ring to the hub, with `published` bytes.
+    fn craft(&self, head: Head, len: u32, body: &[u8], published: u64) {
+        self.write(UP_DATA_AT, head);
+        self.write(UP_DATA_AT + 4, len);
+        for (at, &byte) in body.iter().enumerate() {
+            self.write(UP_DATA_AT + size_of::<Head>() + at, byte);
+        }
+        self.write(UP_AT, published);
+    }
+}
+
+impl Drop for Played {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The head of a frame that begins with so many references.
+fn naming(references: u16, mut head: Head) -> Head {
+    head.blobs = references;
+    head
+}
+
+/// What the task with this content is answered.
+fn answer_to(content: &[u8]) -> Vec<u8> {
+    content.iter().rev().copied().chain(*b"!").collect()
+}
+
+fn contents(tasks: u8) -> impl Iterator<Item = Vec<u8>> {
+    (0..tasks).map(|i| vec![i; 3 + usize::from(i)])
+}
+
+fn submit(hub: &Hub, tasks: u8) -> Ticket {
+    let packer = hub.packer();
+    let func = hub.define(packer.pack(b"function", Vec::new()).unwrap());
+    let tasks: Vec<_> = contents(tasks).map(|bytes| (1, packer.pack(&bytes, Vec::new()).unwrap())).collect();
+    let items = Some(tasks.len());
+    let spec = JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items, window: None, notify: false };
+    hub.submit(spec, SourceKind::Ready(tasks)).unwrap()
+}
+
+/// A pool of two: the first is to go mad, the second is healthy.
+fn pool() -> (Hub, Played, Played) {
+    let hub = Hub::new(HubConfig { processes: 2, max_tasks_per_child: None, tap_stderr: false }).unwrap();
+    hub.take_starts();
+    let (mad, healthy) = (Played::new(&hub), Played::new(&hub));
+    (hub, mad, healthy)
+}
+
+fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !ready() {
+        assert!(Instant::now() < end, "{what}: not after {PATIENCE:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Ends what the mad worker had, if the hub has killed it; `finally`: it ends by itself then.
+fn bury(hub: &Hub, mad: &mut Played, finally: bool) -> bool {
+    if finally {
+        let _ = mad.process.kill();
+    }
+    let dead = if finally { Some(mad.process.wait().unwrap()) } else { mad.process.try_wait().unwrap() };
+    if dead.is_some() {
+        hub.exited(mad.id, Some(Exit::Signal(9)));
+    }
+    dead.is_some()
+}
+
+/// Lets the healthy worker do all that is left, and checks each outcome. Gives how many were lost.
+fn finish(ticket: &Ticket, healthy: &mut Played, tasks: u8) -> usize {
+    wait_until("the job's end", || {
+        while let Some((number, content)) = healthy.take() {
+            healthy.answer(number, &answer_to(&content));
+        }
+        ticket.is_ready()
+    });
+    let (settled, _) = ticket.take(usize::MAX);
+    assert_eq!(settled.len(), usize::from(tasks));
+    let mut lost = 0;
+    for (one, content) in settled.iter().zip(contents(tasks)) {
+        match &one.outcome {
+            Outcome::Done(value) => assert_eq!(value.bytes(), answer_to(&content), "task {}", one.index),
+            Outcome::Lost(_) => lost += 1,
+            other => panic!("task {}: {other:?}", one.index),
+        }
+    }
+    lost
+}
+
+/// The mad worker does something that no healthy one does, before it has greeted, or with a task that it has claimed.
+fn is_ended_for(what: &str, greeted: bool, mad_deed: impl Fn(&mut Played)) {
+    let _watchdog = watchdog();
+    let (hub, mut mad, mut healthy) = pool();
+    healthy.say(Head::new(kind::HELLO, 0, 0), Packet::default());
+    let ticket = if greeted {
+        mad.say(Head::new(kind::HELLO, 0, 0), Packet::default());
+        hub.open_jobs();
+        let ticket = submit(&hub, 6);
+        assert_eq!(mad.take().map(|(number, _)| number), Some(1), "{what}");
+        ticket
+    } else {
+        submit(&hub, 6)
+    };
+    mad_deed(&mut mad);
+    wait_until(what, || {
+        hub.open_jobs();
+        hub.keep(Duration::from_millis(1));
+        bury(&hub, &mut mad, false)
+    });
+    assert_eq!(finish(&ticket, &mut healthy, 6), usize::from(greeted), "{what}");
+}
+
+#[test]
+fn crafted_frames_end_their_worker_alone() {
+    const HEAD: u32 = size_of::<Head>() as u32;
+    let skip = Head::new(SKIP, 0, 0);
+    let hello = Head::new(kind::HELLO, 0, 0);
+    type Craft<'a> = (&'a str, Head, u32, &'a [u8], u64);
+    let crafts: [Craft<'_>; 9] = [
+        ("a gap over all of the ring", skip, RING as u32 - HEAD, &[], 24),
+        ("a gap that ends early", skip, 0, &[], 24),
+        ("a gap in less than a head", skip, 0, &[], 8),
+        ("a frame longer than what was published", hello, 100, &[], 24),
+        ("a frame longer than the ring", hello, u32::MAX, &[], RING as u64),
+        ("a tail too far ahead", hello, 0, &[], RING as u64 + 8),
+        ("a tail at the end of time", hello, 0, &[], u64::MAX),
+        ("an unknown kind", Head::new(99, 0, 0), 0, &[], 24),
+        ("references beyond the body", naming(3, hello), 16, &[0; 16], 40),
+    ];
+    for (what, head, len, body, published) in crafts {
+        is_ended_for(what, false, |mad| mad.craft(head, len, body, published));
+    }
+    let reference = |slot, place, len| BlobRef { place, slot, len }.encode();
+    let references: [(&str, Vec<[u8; BLOB_REF]>); 6] = [
+        ("a block that was never sent", vec![reference(3, 1, 100)]),
+        ("a block without a slot that was never sent", vec![reference(NO_SLOT, 1, 100)]),
+        ("handles that were never sent", vec![reference(HANDLES, 1, 2)]),
+        ("more handles than there are", vec![reference(HANDLES, 1, u64::MAX)]),
+        ("a body longer than a bay", vec![reference(BAY, 0, u64::MAX)]),
+        ("bodies that are together longer than a bay", vec![reference(BAY, 0, 1 << 20); 1000]),
+    ];
+    for (what, references) in references {
+        let head = naming(references.len() as u16, hello);
+        let body = references.concat();
+        is_ended_for(what, false, |mad| mad.craft(head, body.len() as u32, &body, 24 + body.len() as u64));
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_ends_its_worker_alone() {
+    let say = |kind, aux, number| move |mad: &mut Played| mad.say(Head::new(kind, aux, number), Packet::default());
+    is_ended_for("a second greeting", true, say(kind::HELLO, 0, 0));
+    is_ended_for("not ready after all", true, say(kind::UNFIT, 0, 0));
+    is_ended_for("a function that is missed twice", true, |mad| {
+        (0..2).for_each(|_| mad.say(Head::new(kind::MISSED, 1, 0), Packet::default()));
+    });
+    is_ended_for("handles that were not sent", true, say(kind::TAKEN, 0, 1));
+    is_ended_for("an answer to no task", true, say(kind::DONE, 0, 0));
+    is_ended_for("an answer to a task of later", true, say(kind::DONE, 0, 2));
+    is_ended_for("a failure of a task of later", true, say(kind::FAILED, 0, u64::MAX));
+    is_ended_for("an answer before the greeting", false, say(kind::DONE, 0, 1));
+    is_ended_for("a note of another length", true, |mad| {
+        rustix::net::send(&mad.wire, b"abc", rustix::net::SendFlags::DONTWAIT).unwrap();
+    });
+}
+
+#[test]
+fn a_second_answer_changes_nothing() {
+    let _watchdog = watchdog();
+    let (hub, mut mad, mut healthy) = pool();
+    for worker in [&mut mad, &mut healthy] {
+        worker.say(Head::new(kind::HELLO, 0, 0), Packet::default());
+    }
+    hub.open_jobs();
+    let ticket = submit(&hub, 6);
+    let (number, content) = mad.take().unwrap();
+    mad.answer(number, &answer_to(&content));
+    mad.answer(number, b"something else");
+    wait_until("its end", || {
+        hub.open_jobs();
+        bury(&hub, &mut mad, false)
+    });
+    assert_eq!(finish(&ticket, &mut healthy, 6), 0);
+}
+
+#[test]
+fn counters_that_tell_of_more_than_was_sent_end_their_worker_alone() {
+    let _watchdog = watchdog();
+    // Where the worker says how far it has read: of the ring, and of the bay.
+    for at in [DOWN_AT + size_of::<Cursors>() / 2, DOWN_BAY_AT] {
+        let (hub, mut mad, mut healthy) = pool();
+        for worker in [&mut mad, &mut healthy] {
+            worker.say(Head::new(kind::HELLO, 0, 0), Packet::default());
+        }
+        hub.open_jobs();
+        mad.write(at, 1u64 << 40);
+        let packer = hub.packer();
+        let long = vec![7; 20_000];
+        let func = hub.define(packer.pack(b"function", Vec::new()).unwrap());
+        let tasks: Vec<_> = (0..40).map(|_| (1, packer.pack(&long, Vec::new()).unwrap())).collect();
+        let spec =
+            JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: None, window: None, notify: false };
+        let ticket = hub.submit(spec, SourceKind::Ready(tasks)).unwrap();
+        wait_until("the job's end", || {
+            bury(&hub, &mut mad, false);
+            while let Some((number, content)) = mad.take() {
+                mad.answer(number, &answer_to(&content));
+            }
+            while let Some((number, content)) = healthy.take() {
+                healthy.answer(number, &answer_to(&content));
+            }
+            ticket.is_ready()
+        });
+        for one in ticket.take(usize::MAX).0 {
+            let Outcome::Done(value) = one.outcome else { continue };
+            assert_eq!(value.bytes(), answer_to(&long));
+        }
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        // Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn word(&mut self) -> u64 {
+        match self.below(6) {
+            0 => 0,
+            1 => u64::MAX,
+            2 => self.below(8) * 8,
+            3 => self.below(RING as u64 * 2),
+            4 => 1 << self.below(64),
+            _ => self.next(),
+        }
+    }
+}
+
+/// One thing that a mad worker does.
+fn nonsense(mad: &mut Played, random: &mut Random) {
+    match random.below(8) {
+        // Words of the protocol.
+        0 | 1 => {
+            let at = random.below(DOWN_DATA_AT as u64 / 8) as usize * 8;
+            mad.write(at, random.word());
+        }
+        // Frames of its own making, in both directions.
+        2 | 3 => {
+            let kinds =
+                [kind::HELLO, kind::DONE, kind::FAILED, kind::UNFIT, kind::TAKEN, kind::MISSED, SKIP, 1, 3, 0x111];
+            let kind = kinds[random.below(kinds.len() as u64) as usize];
+            let head = naming(random.below(3) as u16, Head::new(kind, random.word() as u32, random.below(6)));
+            let at = if random.below(3) == 0 { DOWN_DATA_AT } else { UP_DATA_AT } + random.below(40) as usize * 8;
+            mad.write(at, head);
+            mad.write(at + 4, random.word() as u32);
+            if random.below(2) == 0 {
+                mad.write(UP_AT, random.below(60) * 8);
+            }
+        }
+        // Garbage.
+        4 => {
+            let at = random.below(mad.board.0.len() as u64 - 4096) as usize;
+            (0..512).for_each(|i| mad.write(at + 8 * i, random.next()));
+        }
+        // Well-formed frames that nobody asked for.
+        5 => {
+            let kind = [kind::DONE, kind::FAILED, kind::TAKEN, kind::MISSED][random.below(4) as usize];
+            let head = Head::new(kind, random.below(3) as u32, random.below(8));
+            let content = vec![9; random.below(40_000) as usize];
+            let packet = mad.packer.pack(&content, Vec::new()).unwrap();
+            mad.say(head, packet);
+        }
+        // Notes, with a handle and without.
+        6 => {
+            let file = std::fs::File::open("/dev/null").unwrap();
+            let tag = [tag::BELL, tag::BLOCK, tag::HANDLES, 77 << 32][random.below(4) as usize] | random.below(3);
+            let handles = [file.as_fd()];
+            let _ = mad.wire.send(tag, &handles[..random.below(2) as usize]);
+        }
+        // Nothing but what a healthy worker does, as far as its link still lets it.
+        _ => {
+            if let Ok(Some(said)) = mad.reader.take(Some(kind::TASK), &mad.wire)
+                && let (kind::TASK, Ok(content)) = (said.kind, said.content)
+            {
+                mad.answer(said.number, &answer_to(content.bytes()));
+            }
+        }
+    }
+}
+
+fn play(seed: u64) -> bool {
+    const TASKS: u8 = 12;
+    let mut random = Random(seed);
+    let (hub, mut mad, mut healthy) = pool();
+    healthy.say(Head::new(kind::HELLO, 0, 0), Packet::default());
+    if random.below(4) > 0 {
+        mad.say(Head::new(kind::HELLO, 0, 0), Packet::default());
+        hub.open_jobs();
+    }
+    let ticket = submit(&hub, TASKS);
+    // The tasks that the healthy worker has answered.
+    let mut done = Vec::new();
+    let mut work = |healthy: &mut Played| {
+        let taken = healthy.take();
+        if let Some((number, content)) = &taken {
+            healthy.answer(*number, &answer_to(content));
+            done.push(usize::from(content[0]));
+        }
+        taken.is_some()
+    };
+    let mut ended = false;
+    for _ in 0..random.below(30) {
+        if !ended {
+            nonsense(&mut mad, &mut random);
+        }
+        if random.below(3) == 0 {
+            hub.open_jobs();
+            hub.keep(Duration::ZERO);
+            ended = ended || bury(&hub, &mut mad, false);
+        }
+        if random.below(3) == 0 {
+            work(&mut healthy);
+        }
+    }
+    let by_hub = ended || !hub.describe().contains(" 0 damaged");
+    if !ended {
+        bury(&hub, &mut mad, true);
+    }
+    wait_until("the job's end", || {
+        while work(&mut healthy) {}
+        ticket.is_ready()
+    });
+    let (settled, _) = ticket.take(usize::MAX);
+    assert_eq!(settled.len(), usize::from(TASKS));
+    for (at, content) in contents(TASKS).enumerate().filter(|(at, _)| done.contains(at)) {
+        match &settled[at].outcome {
+            Outcome::Done(value) => assert_eq!(value.bytes(), answer_to(&content), "task {at}"),
+            other => panic!("task {at}, which the healthy worker has answered: {other:?}"),
+        }
+    }
+    by_hub
+}
+
+#[test]
+fn random_nonsense_neither_crashes_nor_stops_the_hub() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let only = number("MANIPLE_SEED");
+    let seeds = only.map_or(0..number("MANIPLE_SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
+    let count = seeds.end - seeds.start;
+    let mut ended = 0;
+    for seed in seeds {
+        let _watchdog = watchdog();
+        match std::panic::catch_unwind(|| play(seed)) {
+            Ok(by_hub) => ended += u64::from(by_hub),
+            Err(_) => panic!("seed {seed} fails: MANIPLE_SEED={seed}"),
+        }
+    }
+    println!("{count} seeds, {ended} workers ended by the hub");
+    assert!(count < SEEDS || ended > count / 4, "{ended} of {count}: most nonsense goes unnoticed");
+}

@@ -1,0 +1,78 @@
+//! The driver's seat: which thread drives the hub, and which threads wait to drive it.
+//!
+//! Whatever workers say is acted on by the thread that has the seat. A thread that finds the seat taken *parks*: it leaves a *call*, by
+//! which the thread that leaves the seat can wake it, and sleeps. The protocol, all of whose steps happen under the hub's lock:
+//!
+//! | step | by | what follows |
+//! | --- | --- | --- |
+//! | take | a thread that wants to drive | it drives, or it parks |
+//! | leave | the driver | one parked thread is *called*, or, where none waits, the keeper's bell is armed |
+//! | unpark | a parked thread that wakes, for whatever reason | it learns whether it was called |
+//!
+//! A thread that was called owes the hub something: it takes the seat, or, where it does not want it any more (its time is up, a signal's
+//! handler has to run, its outcome is there), it leaves as a driver does, and so calls the next or arms the bell. So at any time
+//! somebody drives, somebody was called and has not woken yet, or the bell is armed. `tests/loom/seats.rs` checks that.
+//!
+//! A thread is passed over whose outcome is there: it was woken for that already.
+
+/// Who drives, and who waits to. `C`: by what a thread is called.
+#[derive(Debug)]
+pub struct Seats<C> {
+    taken: bool,
+    parked: Vec<(u64, C)>,
+    last: u64,
+}
+
+/// A parked thread's place. It must be given back to [`Seats::unpark`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a place that is not given back is called in vain"]
+pub struct Place(u64);
+
+impl<C> Default for Seats<C> {
+    fn default() -> Self {
+        Seats { taken: false, parked: Vec::new(), last: 0 }
+    }
+}
+
+impl<C> Seats<C> {
+    /// Whether a thread drives.
+    pub fn is_taken(&self) -> bool {
+        self.taken
+    }
+
+    /// How many threads wait.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Takes the seat. False: another thread has it.
+    pub fn take(&mut self) -> bool {
+        !std::mem::replace(&mut self.taken, true)
+    }
+
+    /// Waits for the seat: `call` wakes this thread.
+    pub fn park(&mut self, call: C) -> Place {
+        self.last += 1;
+        self.parked.push((self.last, call));
+        Place(self.last)
+    }
+
+    /// Waits no more. True: this thread was called, and nobody drives, so it has to take the seat or to leave it.
+    pub fn unpark(&mut self, place: &Place) -> bool {
+        match self.parked.iter().position(|(number, _)| *number == place.0) {
+            Some(at) => {
+                self.parked.remove(at);
+                false
+            }
+            None => !self.taken,
+        }
+    }
+
+    /// Leaves the seat. Gives the call of the thread that is to drive next, of those that `wants` says still want to: the last that came.
+    /// `None`: nobody waits.
+    pub fn leave(&mut self, wants: impl Fn(&C) -> bool) -> Option<C> {
+        self.taken = false;
+        let at = self.parked.iter().rposition(|(_, call)| wants(call))?;
+        Some(self.parked.remove(at).1)
+    }
+}
