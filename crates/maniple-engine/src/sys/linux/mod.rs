@@ -9,6 +9,7 @@ pub mod mutex;
 pub mod named;
 pub mod own;
 pub mod process;
+pub mod quiet;
 pub mod ready;
 pub mod socket;
 pub mod standoff;
