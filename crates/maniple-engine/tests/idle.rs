@@ -41,12 +41,12 @@ fn what_is_kept_is_looked_at_until_it_is_gone_and_before_a_fork() {
     let thing: Arc<Thing> = Arc::default();
     let weak: Weak<dyn Kept> = Arc::downgrade(&thing) as Weak<dyn Kept>;
     let looks = |count| until(|| thing.looks.load(Ordering::Relaxed) == count);
-    assert!(!is_swept() && watch(weak.clone()) && is_swept());
+    assert!(!is_swept() && watch(weak.clone()) && until(is_swept));
     assert!(looks(2) && !thing.asked_for_all.load(Ordering::Relaxed));
     assert!(until(|| !is_swept()));
 
     thing.looks.store(0, Ordering::Relaxed);
-    assert!(watch(weak.clone()) && is_swept());
+    assert!(watch(weak.clone()) && until(is_swept));
     match fork().unwrap() {
         // SAFETY: ends the process, without the test program's exit handlers.
         Forked::Child => unsafe { libc::_exit(0) },

@@ -22,6 +22,7 @@
 //! | `process` | children: start, wait (by handles on them where the system has such), signal, lifeline, ending after the maker (see [`crate::process`]) |
 //! | `quiet::{spawn, Number}` | a thread that is given no signals; whether one is still counted |
 //! | `is_shortage` | whether an error says that something ran out which may be there again later |
+//! | `advice` | what to do about such an error, for its reader |
 //! | `most_handles` | how many descriptors this process may have |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
 //! | `is_first_thread` | whether the calling thread is the process's first |
