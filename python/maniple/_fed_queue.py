@@ -6,8 +6,8 @@ standard parts, and every method goes through them::
 
     put() ─▶ _sem ─▶ _buffer ─▶ _feed(), in a thread ─▶ _wlock, _writer ─▶ shared memory ─▶ _reader, _rlock ─▶ get()
 
-Only what the two ends lead to is ours.  So the feeder never waits for a reader, and a message is there whole or not at all, whoever
-dies.  A lock whose holder died goes to the next who asks.  What a dead process took of `_sem` stays taken.
+Only what the two ends lead to is ours.  So the feeder waits for readers only where the memory is limited (`Log.would_be_limited`), and a
+message is there whole or not at all, whoever dies.  A lock whose holder died goes to the next who asks.  What a dead process took of `_sem` stays taken.
 """
 
 from __future__ import annotations
@@ -209,6 +209,8 @@ class FedQueue:
         self._closed, end_feeder, self._close = True, self._close, None
         if end_feeder:
             end_feeder()
+        elif self._thread is None and (log := getattr(self, "_log", None)) is not None:
+            log.shed()
 
     # ------------------------------------------------------------ the feeder
 

@@ -31,6 +31,7 @@ class End:
 
     def __init__(self, log: Log, readable: bool) -> None:
         self._log, self.readable, self.writable, self.closed = log, readable, not readable, False
+        log.enter()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return End, (self._open(), self.readable)
@@ -71,8 +72,10 @@ class End:
         return self._open().watch()
 
     def close(self) -> None:
-        """Say that this end is not used any more in this process."""
-        self.closed = True
+        """Say that this end is not used any more in this process.  The descriptors go with the last end."""
+        if not self.closed:
+            self.closed = True
+            self._log.leave()
 
     def __enter__(self) -> End:
         return self

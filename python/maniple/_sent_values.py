@@ -18,8 +18,8 @@ from struct import pack
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
 
 from ._arrivals import Known, Place, hold, registry
-from ._descriptors import above_stdio, close_own, mark
-from ._maniple import interrupts
+from ._descriptors import close_own, mark
+from ._maniple import interrupts, nameless_memory
 from ._uses import Uses
 from ._worker_main import OF_MODULES
 
@@ -79,10 +79,11 @@ class _File:
     """A nameless file with the pickle of a value."""
 
     def __init__(self, key: tuple[bytes, int], stream: Sized) -> None:
-        self._fd = above_stdio(os.memfd_create("maniple-value"))
-        self._file = mark(self._fd)
         sizes = [stream.tell(), *(view.nbytes for view in stream.buffers)]
-        for part in (pack(f"<{len(sizes)}Q", *sizes), stream.getbuffer(), *stream.buffers):
+        head, content = pack(f"<{len(sizes)}Q", *sizes), stream.getbuffer()
+        self._fd = nameless_memory("maniple-value", len(head) + content.nbytes + sum(sizes[1:]))
+        self._file = mark(self._fd)
+        for part in (head, content, *stream.buffers):
             rest = memoryview(part).cast("B")
             while rest:
                 rest = rest[os.write(self._fd, rest) :]

@@ -21,7 +21,8 @@ import tempfile
 import threading
 
 from . import util
-from ._descriptors import MAP_ALONE, above_stdio, close_own, mark
+from ._descriptors import MAP_ALONE, close_own, mark
+from ._maniple import nameless_memory
 from .context import assert_spawning, reduction  # noqa: F401  # programs look for the first here
 
 TYPE_CHECKING = False
@@ -45,10 +46,9 @@ class Arena:
     def _fresh_fd(size: int) -> int:
         """An open file of `size` bytes that no directory knows."""
         if hasattr(os, "memfd_create"):
-            fd = above_stdio(os.memfd_create("maniple-heap", os.MFD_CLOEXEC))
-        else:
-            fd, path = tempfile.mkstemp(prefix=f"pym-{os.getpid()}-", dir=util.get_temp_dir())
-            os.unlink(path)
+            return nameless_memory("maniple-heap", size)
+        fd, path = tempfile.mkstemp(prefix=f"pym-{os.getpid()}-", dir=util.get_temp_dir())
+        os.unlink(path)
         try:
             os.ftruncate(fd, size)
         except BaseException:

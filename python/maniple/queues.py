@@ -11,7 +11,8 @@ the others, to what is in the queue, or to how much it takes: a bound is compare
 `put` pickles the item in the calling thread.  An item that cannot be pickled is reported to `_on_queue_feeder_error`; where a
 subclass overrides that, a thread calls it, as the standard package's feeder does.
 
-A subclass that uses the parts of which the standard queue consists gets them (`_fed_queue`).
+A subclass that uses the parts of which the standard queue consists gets them (`_fed_queue`).  So does every queue that is made while
+file sizes are limited (``ulimit -f``): shared memory counts as a file, so it cannot hold more than that, and a feeder has to wait.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Queue(FedQueue):
         self._by_fork_only = made_for_fork(ctx)
         self._maxsize = SEM_VALUE_MAX if maxsize <= 0 else maxsize
         self._opid = os.getpid()
-        if takes_part(type(self)):
+        if takes_part(type(self)) or Log.would_be_limited():
             self._share(Log())
             self._take_up_parts(ctx)
         else:
@@ -191,6 +192,8 @@ class Queue(FedQueue):
             self._let_go()
             if self._close is not None:
                 self._close()
+        else:
+            self._log.shed()
 
     def _let_go(self) -> None:
         self._log.close()
@@ -243,6 +246,7 @@ class JoinableQueue(Queue, FedJoinable):
 
     def _let_go(self) -> None:
         """What is still to be done can be waited for after `close`."""
+        self._log.shed()
 
     def task_done(self) -> None:
         """Report that an item which was got is done; ValueError when that was said more often than items were put."""
@@ -270,7 +274,7 @@ class SimpleQueue(FedSimpleQueue):
     def __init__(self, *, ctx: Any) -> None:
         self._by_fork_only = made_for_fork(ctx)
         self._share(Log())
-        if takes_part(type(self)):
+        if takes_part(type(self)) or Log.would_be_limited():
             self._take_up_parts(ctx)
 
     def _share(self, log: Log) -> None:

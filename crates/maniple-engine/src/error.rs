@@ -7,7 +7,7 @@ use std::io;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused something.
-    #[error("could not {doing}: {source}")]
+    #[error("could not {doing}: {source}{}", crate::sys::advice(source))]
     Os {
         /// What was being done, as the object of "could not".
         doing: &'static str,

@@ -12,6 +12,7 @@
 //! | [`sync`] | locks, semaphores, conditions and events in shared memory |
 //! | [`channel`] | messages over a stream descriptor, large buffers beside them, and the queue's log |
 //! | [`dialogue`] | question and answer over a stream socket |
+//! | [`idle`] | what gives back what is kept for later |
 //! | [`process`] | start, wait, exit status, lifeline |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
 #![deny(unsafe_code)]
@@ -22,6 +23,8 @@ pub mod channel;
 #[cfg(not(loom))]
 pub mod dialogue;
 pub mod error;
+#[cfg(not(loom))]
+pub mod idle;
 #[cfg(not(loom))]
 pub mod pool;
 /// What of the pool is checked by a model checker.

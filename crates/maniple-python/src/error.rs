@@ -8,8 +8,8 @@ use pyo3::sync::PyOnceLock;
 /// The Python exception for an engine error.
 pub fn python(error: Error) -> PyErr {
     match error {
-        Error::Os { doing, source } => {
-            let text = format!("could not {doing}: {source}");
+        Error::Os { ref source, .. } => {
+            let text = error.to_string();
             if source.kind() == std::io::ErrorKind::OutOfMemory {
                 return PyMemoryError::new_err(text);
             }

@@ -69,7 +69,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::maker::{end_after, end_with};
     #[pymodule_export]
-    use crate::memory::PyMemory;
+    use crate::memory::{PyMemory, nameless_memory};
     #[pymodule_export]
     use crate::named::{shm_open, shm_unlink};
     #[pymodule_export]

@@ -7,13 +7,16 @@ use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, rejoin
 use crate::signals::interrupts;
 use crate::truth::Truth;
 use maniple_engine::Error;
-use maniple_engine::channel::log::{Log, MOST_PARTS, Put, Terms};
+use maniple_engine::channel::log::{Interrupted, Log, MOST_PARTS, Put, Terms, View};
 use maniple_engine::process::epoch::{Epoch, Since};
-use pyo3::exceptions::{PyEOFError, PyOSError};
+use maniple_engine::sys;
+use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes};
+use std::ops::Deref;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -21,8 +24,58 @@ use std::time::Instant;
 const LONG: usize = 64 * 1024;
 
 /// A queue of objects in shared memory, for any number of processes that put and get.
+///
+/// Where file sizes are limited, its memory is, and an object may be longer than it. So there objects go in *pieces*: messages of a mark and
+/// some bytes. Whoever puts or gets excludes others meanwhile; the marks tell what a writer or reader that died has left of an object.
 #[pyclass(name = "Log", module = "maniple._maniple", frozen)]
-pub struct PyLog(Mutex<Option<(Arc<Log>, Epoch)>>);
+pub struct PyLog {
+    state: Mutex<State>,
+    // Ends of queues that use it.
+    ends: AtomicUsize,
+}
+
+enum State {
+    Open(Arc<Log>, Epoch),
+    /// Without descriptors: it can only be looked at.
+    Seen(Arc<View>),
+    Closed,
+}
+
+/// What can be looked at.
+enum Sight {
+    Log(Arc<Log>),
+    View(Arc<View>),
+}
+
+impl Deref for Sight {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        match self {
+            Sight::Log(log) => log,
+            Sight::View(view) => view,
+        }
+    }
+}
+
+/// Marks of pieces: the first of an object, and the last.
+const FIRST: u8 = 1;
+const LAST: u8 = 2;
+/// A piece is at most this part of the memory, and so long.
+const SHARE: u64 = 4;
+const PIECE: u64 = 1 << 20;
+
+/// Whether an exception says that this process ran out of something, which is not the object's fault.
+fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
+    let number = || error.value(py).getattr("errno").and_then(|number| number.extract::<i32>());
+    error.is_instance_of::<PyMemoryError>(py)
+        || (error.is_instance_of::<PyOSError>(py)
+            && number().is_ok_and(|number| sys::is_shortage(&std::io::Error::from_raw_os_error(number))))
+}
+
+fn closed() -> PyErr {
+    PyOSError::new_err("handle is closed")
+}
 
 /// How long a writer waits for a place.
 #[derive(Clone, Copy)]
@@ -49,26 +102,36 @@ struct Message {
 
 impl PyLog {
     fn over(log: Log) -> Self {
-        PyLog(Mutex::new(Some((Arc::new(log), Epoch::now()))))
+        PyLog { state: Mutex::new(State::Open(Arc::new(log), Epoch::now())), ends: AtomicUsize::new(0) }
     }
 
     fn log(&self) -> PyResult<Arc<Log>> {
         // Held for moments, and with the interpreter lock, without which nobody forks.
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.as_mut() {
-            Some((log, epoch)) => {
+        let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *slot {
+            State::Open(log, epoch) => {
                 if epoch.since() == Since::Born {
                     // What the parent's other threads may have been doing with theirs is not our business.
                     (*log, *epoch) = (Arc::new(log.again()), Epoch::now());
                 }
                 Ok(log.clone())
             }
-            None => Err(PyOSError::new_err("handle is closed")),
+            State::Seen(_) | State::Closed => Err(closed()),
         }
+    }
+
+    fn sight(&self) -> PyResult<Sight> {
+        if let State::Seen(view) = &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Sight::View(view.clone()));
+        }
+        self.log().map(Sight::Log)
     }
 
     /// Puts a message in. False: there is no place for it, at once or (where it waits) until `until`.
     fn put_parts(py: Python<'_>, log: &Log, parts: &[&[u8]], counted: bool, wait: Wait) -> PyResult<bool> {
+        if log.is_limited() {
+            return waiting(py, |interrupted| put_pieces(log, parts, interrupted)).map(|()| true);
+        }
         let terms = || Terms { counted, hurried: !matches!(wait, Wait::Ever), before: None };
         let long = parts.iter().map(|p| p.len()).sum::<usize>() > LONG;
         if !long {
@@ -90,7 +153,7 @@ impl PyLog {
                     Err(Error::Interrupted) if late() => return Ok(false),
                     Err(error) => return Err(error),
                 }
-                if !log.wait_for_room(until, interrupted)? {
+                if !log.wait_for_room(None, until, interrupted)? {
                     return Ok(false);
                 }
             }
@@ -106,6 +169,9 @@ impl PyLog {
         wait: Wait,
     ) -> PyResult<bool> {
         match pickled {
+            Pickled::Apart(..) if log.is_limited() => {
+                Err(PyOSError::new_err("an object is pickled differently each time"))
+            }
             Pickled::Quick(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
             Pickled::Whole(bytes) => Self::put_parts(py, log, &[bytes_of(&bytes)], counted, wait),
             Pickled::Apart(stream, buffers, _keep) if buffers.len() < MOST_PARTS => {
@@ -121,6 +187,37 @@ impl PyLog {
 
     /// The next message. None: there is none, at once or (where it waits) until `until`.
     fn take(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
+        if log.is_limited() {
+            return Self::take_pieces(py, log, wait, until);
+        }
+        Self::take_one(py, log, wait, until)
+    }
+
+    fn take_pieces(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
+        let mut first = Vec::new();
+        let mut begun = false;
+        loop {
+            // Once there is a piece, the rest is on its way.
+            let until = if begun { None } else { until };
+            let Some(piece) = Self::take_one(py, log, wait || begun, until)? else { return Ok(None) };
+            let (Some(mark), [bytes]) = (piece.first.first(), &piece.rest[..]) else {
+                return Err(exception(Error::Damaged("an object in a queue is not in pieces")));
+            };
+            if mark & FIRST != 0 {
+                // What was there of another was left by a writer that died.
+                first.clear();
+                begun = true;
+            }
+            if begun {
+                first.extend_from_slice(bytes);
+                if mark & LAST != 0 {
+                    return Ok(Some(Message { first, rest: Vec::new() }));
+                }
+            }
+        }
+    }
+
+    fn take_one(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
         let mut first = Vec::with_capacity(256);
         if let Some(taken) = log.take(&mut first, None).map_err(exception)? {
             return Ok(Some(Message { first, rest: taken.rest }));
@@ -143,6 +240,24 @@ impl PyLog {
             }
         })
     }
+}
+
+/// Puts an object's only part in, piece by piece, waiting for room.
+fn put_pieces(log: &Log, parts: &[&[u8]], interrupted: Interrupted<'_, '_>) -> Result<(), Error> {
+    let [object] = parts else { return Err(Error::Damaged("an object in pieces has one part")) };
+    let most = (log.capacity() / SHARE).min(PIECE) as usize;
+    let count = object.len().div_ceil(most).max(1);
+    for index in 0..count {
+        let mark = [if index == 0 { FIRST } else { 0 } | if index + 1 == count { LAST } else { 0 }];
+        let piece = [&mark[..], &object[index * most..object.len().min((index + 1) * most)]];
+        loop {
+            match log.put_on(&piece, Terms { hurried: true, ..Terms::default() }, Some(&mut *interrupted))? {
+                Put::Done => break,
+                _ => log.wait_for_room(Some(&piece), None, &mut *interrupted)?,
+            };
+        }
+    }
+    Ok(())
 }
 
 #[pymethods]
@@ -172,9 +287,38 @@ impl PyLog {
         Ok((memory.as_raw_fd(), event.as_raw_fd()))
     }
 
+    /// Whether the memory of one that is made now would be limited.
+    #[staticmethod]
+    fn would_be_limited() -> bool {
+        Log::would_be_limited()
+    }
+
     fn close(&self) {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(log);
+        let old = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed);
+        drop(old);
+    }
+
+    /// An end of a queue is there that uses it.
+    fn enter(&self) {
+        self.ends.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An end is closed; with the last one the descriptors go.
+    fn leave(&self) {
+        if self.ends.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.shed();
+        }
+    }
+
+    /// Gives the descriptors up. How much there is, and what is not reported done, can be seen as before.
+    fn shed(&self) {
+        let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open(log, _) = &*slot {
+            let view = Arc::new(log.view());
+            let old = std::mem::replace(&mut *slot, State::Seen(view));
+            drop(slot);
+            drop(old);
+        }
     }
 
     /// A descriptor that is readable, from now on, whenever there is something to get.
@@ -201,9 +345,9 @@ impl PyLog {
         if matches!(wait, Wait::Not) && log.is_full() {
             return full();
         }
-        let pickled = match dump(obj, &OF_QUEUES, || true) {
+        let pickled = match dump(obj, &OF_QUEUES, || !log.is_limited()) {
             Ok(pickled) => pickled,
-            Err(error) if !interrupts(py, &error) => {
+            Err(error) if !interrupts(py, &error) && !is_shortage(py, &error) => {
                 return Ok(error.into_value(py).into_bound(py).into_any());
             }
             Err(error) => return Err(error),
@@ -220,7 +364,7 @@ impl PyLog {
 
     /// Whether there are as many objects in it as there may be.
     fn full(&self) -> PyResult<bool> {
-        Ok(self.log()?.is_full())
+        Ok(self.sight()?.is_full())
     }
 
     /// Takes an object out, waiting for one at most `timeout` seconds. `queue.Empty` where there is none.
@@ -255,7 +399,7 @@ impl PyLog {
     /// Whether something can be got, waiting for it at most `timeout` seconds.
     #[pyo3(signature = (timeout=Some(0.0)))]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let log = self.log()?;
+        let log = self.sight()?;
         if !log.is_empty() {
             return Ok(true);
         }
@@ -267,23 +411,23 @@ impl PyLog {
     }
 
     fn __len__(&self) -> PyResult<usize> {
-        Ok(self.log()?.len() as usize)
+        Ok(self.sight()?.len() as usize)
     }
 
     /// How many counted things are not reported done.
     fn undone(&self) -> PyResult<u32> {
-        Ok(self.log()?.undone())
+        Ok(self.sight()?.undone())
     }
 
     /// Reports one counted thing as done. False: more were reported than put.
     fn done(&self) -> PyResult<bool> {
-        Ok(self.log()?.done())
+        Ok(self.sight()?.done())
     }
 
     /// Waits until all counted things are reported done, at most `timeout` seconds. Gives whether they are.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let log = self.log()?;
+        let log = self.sight()?;
         let until = deadline(timeout);
         waiting(py, |interrupted| log.join(until, interrupted))
     }

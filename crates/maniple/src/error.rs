@@ -87,6 +87,12 @@ pub enum Error {
     /// The queue was closed: nothing can be put into it any more, or nothing is left in it.
     #[error("the queue was closed")]
     QueueClosed,
+    /// The queue holds as many bytes as it can: it was made by a process whose files may have no more (`ulimit -f`).
+    #[error(
+        "the queue is full: file sizes were limited (ulimit -f) when it was made, so it holds at most {0} bytes; get something out of it \
+         first, or make it with a higher limit"
+    )]
+    QueueMemory(u64),
     /// The other end of a connection was closed in the middle of a message, as a rule because its process was killed.
     #[error("the other end was closed in the middle of a message; its process was probably killed")]
     CutOff,

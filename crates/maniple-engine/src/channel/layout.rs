@@ -7,8 +7,9 @@
 //! | `readers.at` (*head*) | the reader | position of the next message; storing it takes the message |
 //! | `count` | with `at` | messages put, messages taken |
 //! | `base` | the writer, only while head = tail | the position that lies at the start of the data |
-//! | `len` | the writer | bytes of memory behind the head page at least |
-//! | `used` | the writer | up to where the memory has been written to: there are pages |
+//! | `size` | who made it | bytes of data; the data is a ring of so many |
+//! | `used` | the writer | how far from `base` the memory has been written to: there are pages, but for what was given back |
+//! | `ready` | the writer | how far from `base` pages were made to be written to |
 //! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
 //! | `readers` | anyone | sleeping readers ([`crowd`](crate::shm::crowd)) |
 //! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
@@ -25,13 +26,14 @@
 //! that died with it; the tail tells it whether the message was published, and so whether its count holds (`Header::mend_counted`).
 
 use crate::shm::crowd::Crowd;
+use crate::sys::memory;
 use crate::sys::mutex::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes before the data.
-pub const HEAD: usize = 4096;
+pub const HEAD: usize = memory::PAGES;
 /// First word: this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"mnplog02");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"mnplog03");
 
 /// One side of the log.
 #[repr(C, align(128))]
@@ -48,7 +50,8 @@ pub struct Side {
 pub struct Header {
     pub magic: AtomicU64,
     pub writers: Side,
-    pub len: AtomicU64,
+    pub size: AtomicU64,
+    pub ready: AtomicU64,
     pub used: AtomicU64,
     pub base: AtomicU64,
     pub readers: Side,

@@ -6,15 +6,20 @@
 //! wholly there, either not taken or taken by the dead. Writers exclude each other by one lock, readers by another; the kernel
 //! hands the lock of a dead holder on, and there is nothing half done to repair but a count (`layout`).
 //!
-//! **Space.** There is no end to wait for: the memory grows with what is in it, so putting never waits for a reader, and what a
-//! process has put stays when it ends. When a writer finds the log empty (head = tail) it may start over at the front of
+//! **Space.** There is no end to wait for: the memory is a ring that is larger than any machine's, of which pages are taken when they are
+//! written to. So putting never waits for a reader, and what a process has put stays when it ends. Its size never changes, and is sealed:
+//! nobody can make it shorter under those who map it. Only where file sizes are limited when it is made ([`View::is_limited`]) the ring is
+//! so small that it can be full. When a writer finds the log empty (head = tail) it may start over at the front of
 //! the memory: it moves `base`, and the pages there, still warm, are used again. No reader can be at work then, for a
 //! reader moves the head only when it has copied everything; and none begins before the tail moves. While the log does not run
 //! empty, the reader gives pages behind the head back, but for the first lap (see *Pace*). It does so before it moves the head,
 //! since the writer may not start over until then.
 //!
 //! **Access.** Through a window, a mapping of a piece of the log that each side keeps. Only large messages into memory that was
-//! never used before are written through the handle: that makes the pages without a fault for each.
+//! never used before are written through the handle: that makes the pages without a fault for each. For small ones pages are made ahead,
+//! some at a time: where there is no memory for them, that is an error of the `put`, and not the end of the process.
+//!
+//! **Idleness.** What an empty log keeps to use again goes back when it has not been used for a second ([`idle`](crate::idle)).
 //!
 //! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a large message that would
 //! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
@@ -37,10 +42,14 @@
 #![allow(unsafe_code)]
 
 mod limit;
+mod sides;
+mod view;
 mod wait;
 
+pub use view::View;
+
 use super::layout::{HEAD, Header, MAGIC, Side};
-use super::window::Window;
+use super::window::{Ring, Window, write_by_handle};
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
 use crate::process::epoch;
@@ -49,14 +58,19 @@ use crate::sys::mutex::{Found, Mutex as Lock};
 use crate::sys::own::Own;
 use crate::sys::ready::Kick;
 use crate::sys::{self, Handle, memory};
+use sides::Sides;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The memory grows by so many bytes.
-const STEP: u64 = 1 << 20;
+/// Bytes of data at most, and from how many on no machine fills it.
+const WHOLE: u64 = 1 << 42;
+const BOUNDLESS: u64 = 1 << 38;
+/// Pages for small messages are made so many bytes at a time.
+const AHEAD: u64 = 64 * 1024;
 /// Larger messages keep pace with the readers.
 const LARGE: usize = 64 * 1024;
 /// Bytes that large messages may take before a writer would rather start over.
@@ -67,6 +81,8 @@ const PATIENCE: Duration = Duration::from_millis(10);
 const START_OVER: u64 = 64 * 1024;
 /// Memory that is kept for use when the log has run empty.
 const KEEP: u64 = 32 << 20;
+/// A log that has used so much is looked at when it is idle.
+const WORTH_IT: u64 = 2 * START_OVER;
 /// Pages behind the head are given back in pieces of at least so many bytes.
 const GIVE_BACK: u64 = 4 << 20;
 /// Parts of one message at most.
@@ -80,9 +96,8 @@ pub type Interrupted<'a, 'b> = &'a mut (dyn FnMut() -> bool + 'b);
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,
-    writing: Mutex<Window>,
-    reading: Mutex<Window>,
-    spin: Mutex<Spin>,
+    sides: Arc<Sides>,
+    view: View,
     // The head, when it was last waited for in vain.
     stalled: AtomicU64,
 }
@@ -91,14 +106,15 @@ pub struct Log {
 struct Shared {
     memory: Own,
     event: Kick,
-    head: memory::Mapping,
+    size: u64,
+    head: Arc<memory::Mapping>,
     cores: usize,
 }
 
 /// How a message is put.
 #[derive(Default)]
 pub struct Terms<'a, 'b> {
-    /// It is to be reported done ([`Log::done`]).
+    /// It is to be reported done ([`View::done`]).
     pub counted: bool,
     /// It does not wait for readers, were it large.
     pub hurried: bool,
@@ -120,8 +136,10 @@ pub enum Put {
     Done,
     /// Another writer is at it, and nobody is to wait.
     Busy,
-    /// There are as many as there may be ([`Log::limit`]).
+    /// There are as many as there may be ([`View::limit`]).
     Full,
+    /// Its memory, which is limited ([`View::is_limited`]), has no room for so many bytes more now.
+    Cramped,
     /// The log was closed ([`Log::close`]).
     Closed,
     /// [`Terms::before`] did not want it.
@@ -181,7 +199,7 @@ fn hold_writers<'a>(header: &'a Header, interrupted: Option<Interrupted<'_, '_>>
 impl Log {
     /// A new, empty one.
     pub fn create() -> Result<Log> {
-        let memory = memory::create("maniple-queue", HEAD).doing("make a queue's memory")?;
+        let (memory, size) = Log::memory()?;
         let event = Kick::new().doing("make a queue's event")?;
         let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
         let header = head.start().cast::<Header>().as_ptr();
@@ -189,37 +207,54 @@ impl Log {
         unsafe {
             Lock::init(&raw mut (*header).writers.lock).doing("make a queue's lock")?;
             Lock::init(&raw mut (*header).readers.lock).doing("make a queue's lock")?;
+            (*header).size.store(size, Ordering::Relaxed);
             (*header).magic.store(MAGIC, Ordering::Relaxed);
         }
-        Log::over(Shared { memory: Own::new(memory), event, head, cores: sys::cores() })
+        Log::over(Own::new(memory), event, size, head)
+    }
+
+    /// As much memory as there may be, and how many bytes of data have room in it.
+    fn memory() -> Result<(Handle, u64)> {
+        let limit = memory::longest().saturating_sub(HEAD as u64);
+        let mut size = if limit >= WHOLE { WHOLE } else { limit - limit % memory::PAGES as u64 };
+        loop {
+            match memory::create("maniple-queue", HEAD + size.max(memory::PAGES as u64) as usize) {
+                Ok(memory) => return Ok((memory, size)),
+                // A system that makes no file so large.
+                Err(error) if size > LAP && memory::is_too_long(&error) => size /= 2,
+                Err(error) => return Err(error).doing("make a queue's memory"),
+            }
+        }
     }
 
     /// The one whose handles another process gave.
     pub fn open(memory: Handle, event: Handle) -> Result<Log> {
-        if memory::len(&memory).doing("measure a queue's memory")? < HEAD {
+        let len = memory::len(&memory).doing("measure a queue's memory")?;
+        if len <= HEAD {
             return Err(Error::BadHandles("the memory is too short for a queue"));
         }
         let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
-        let shared = Shared { memory: Own::new(memory), event: Kick::from_handle(event), head, cores: sys::cores() };
-        if shared.header().magic.load(Ordering::Relaxed) != MAGIC {
+        // SAFETY: as in `Shared::header`.
+        let header = unsafe { head.start().cast::<Header>().as_ref() };
+        if header.magic.load(Ordering::Relaxed) != MAGIC {
             return Err(Error::BadHandles("the memory is not a queue's, or is that of another version"));
         }
-        Log::over(shared)
+        let size = header.size.load(Ordering::Relaxed);
+        if size == 0 || !size.is_multiple_of(memory::PAGES as u64) || size != (len - HEAD) as u64 {
+            return Err(Error::BadHandles("the memory of a queue has another size than it says"));
+        }
+        Log::over(Own::new(memory), Kick::from_handle(event), size, head)
     }
 
-    fn over(shared: Shared) -> Result<Log> {
+    fn over(memory: Own, event: Kick, size: u64, head: memory::Mapping) -> Result<Log> {
         epoch::count_forks().doing("watch for forks")?;
-        Ok(Log::of(Arc::new(shared)))
+        Ok(Log::of(Arc::new(Shared { memory, event, size, head: Arc::new(head), cores: sys::cores() })))
     }
 
     fn of(shared: Arc<Shared>) -> Log {
-        Log {
-            shared,
-            writing: Mutex::default(),
-            reading: Mutex::default(),
-            spin: Mutex::default(),
-            stalled: AtomicU64::new(u64::MAX),
-        }
+        let sides = Arc::new(Sides::of(shared.clone()));
+        let view = View::of(&shared);
+        Log { shared, sides, view, stalled: AtomicU64::new(u64::MAX) }
     }
 
     /// The same queue for a forked child, in which a thread that is not there may have been using this value.
@@ -227,33 +262,29 @@ impl Log {
         Log::of(self.shared.clone())
     }
 
+    /// What can be seen of it without its descriptors.
+    pub fn view(&self) -> View {
+        View::of(&self.shared)
+    }
+
+    fn ring(&self) -> Ring<'_> {
+        self.shared.ring()
+    }
+
     /// The handles by which another process can open it: memory, event.
     pub fn handles(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         (self.shared.memory.as_fd(), self.shared.event.as_fd())
     }
 
-    fn header(&self) -> &Header {
-        self.shared.header()
-    }
-
-    /// Whether nothing can be taken now.
-    pub fn is_empty(&self) -> bool {
-        let header = self.header();
-        // Partner: `Side::advance`.
-        header.readers.at.load(Ordering::Acquire) == header.writers.at.load(Ordering::Acquire)
-    }
-
-    /// About how many messages there are.
-    pub fn len(&self) -> u64 {
-        let header = self.header();
-        let taken = header.readers.count.load(Ordering::Acquire);
-        header.writers.count.load(Ordering::Acquire).saturating_sub(taken)
+    /// Whether one that is made now would be limited ([`View::is_limited`]).
+    pub fn would_be_limited() -> bool {
+        memory::longest() < BOUNDLESS + HEAD as u64
     }
 
     // ---- putting ----
 
     /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: another writer is at it.
-    /// `counted`: it is to be reported done ([`Log::done`]).
+    /// `counted`: it is to be reported done ([`View::done`]).
     pub fn put(&self, parts: &[&[u8]], counted: bool, interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
         Ok(self.put_on(parts, Terms { counted, ..Terms::default() }, interrupted)? == Put::Done)
     }
@@ -274,24 +305,28 @@ impl Log {
         if self.is_closed() {
             return Ok(Put::Closed);
         }
+        let ring = self.ring();
         let tail = header.writers.at.load(Ordering::Relaxed);
         // Partner: the reader's `advance`: what it read it has read before we write over it.
-        let empty = header.readers.at.load(Ordering::Acquire) == tail;
+        let head = header.readers.at.load(Ordering::Acquire);
+        let empty = head == tail;
         if self.is_full() {
             return Ok(Put::Full);
         }
+        let length = length_of(parts)?;
+        if length > ring.size {
+            return Err(Error::Os { doing: "put a message into a queue that is limited", source: memory::too_long() });
+        }
+        if length > ring.size - (tail - head) {
+            return Ok(Put::Cramped);
+        }
         let mut base = header.base.load(Ordering::Relaxed);
         if empty && tail - base > START_OVER {
-            if header.len.load(Ordering::Relaxed) > KEEP {
-                memory::resize(self.shared.memory.as_fd(), HEAD as u64 + KEEP).doing("free a queue's memory")?;
-                header.len.store(KEEP, Ordering::Relaxed);
-                header.used.fetch_min(KEEP, Ordering::Relaxed);
-            }
+            self.shared.start_over(ring, tail, KEEP);
             base = tail;
-            // Published with the tail; nobody uses it before that.
-            header.base.store(base, Ordering::Relaxed);
         }
-        let end = self.write(tail, tail - base, parts)?;
+        self.write(ring, tail - base, length, parts)?;
+        let end = tail + length;
         if let Some(before) = terms.before
             && !before(tail)?
         {
@@ -309,6 +344,9 @@ impl Log {
         }
         drop(held);
         header.calls.readers.call(|bell| futex::wake(bell, 1));
+        if end - base > WORTH_IT {
+            Sides::watch(&self.sides);
+        }
         Ok(Put::Done)
     }
 
@@ -347,41 +385,56 @@ impl Log {
         }
     }
 
-    /// Copies a message to position `tail`, `at` bytes into the data. Gives the position behind it.
-    fn write(&self, tail: u64, at: u64, parts: &[&[u8]]) -> Result<u64> {
-        if parts.is_empty() || parts.len() > MOST_PARTS {
-            return Err(Error::Damaged("a message has at least one part, and not too many"));
-        }
-        let total = 8 + 8 * parts.len() + parts.iter().map(|p| p.len()).sum::<usize>();
-        let end = at + total.next_multiple_of(8) as u64;
+    /// Copies a message of `length` bytes in all to position `at` of the data.
+    fn write(&self, ring: Ring<'_>, at: u64, length: u64, parts: &[&[u8]]) -> Result<()> {
         let header = self.header();
-        if header.len.load(Ordering::Relaxed) < end {
-            let len = end.next_multiple_of(STEP);
-            memory::resize(self.shared.memory.as_fd(), HEAD as u64 + len).doing("enlarge a queue")?;
-            header.len.store(len, Ordering::Relaxed);
-        }
-        let mut window = local(&self.writing);
+        let end = at + length;
+        let mut window = local(&self.sides.writing);
         let mut to = at;
-        window.write(&self.shared.memory, &mut to, &(parts.len() as u64).to_ne_bytes())?;
-        for part in parts {
-            window.write(&self.shared.memory, &mut to, &(part.len() as u64).to_ne_bytes())?;
-        }
         // Behind the first lap readers may have given pages back.
         let warm = header.used.load(Ordering::Relaxed).min(LAP);
+        self.prepare(&mut window, ring, at, at + 8 + 8 * parts.len() as u64, warm)?;
+        window.write(ring, &mut to, &(parts.len() as u64).to_ne_bytes())?;
         for part in parts {
-            if part.len() > LARGE && to + part.len() as u64 > warm {
-                let fd = self.shared.memory.as_fd();
-                memory::write_at(fd, part, HEAD as u64 + to).doing("put a message into a queue")?;
-                to += part.len() as u64;
-            } else {
-                if part.len() > LARGE {
-                    window.map_in(&self.shared.memory, warm)?;
-                }
-                window.write(&self.shared.memory, &mut to, part)?;
+            window.write(ring, &mut to, &(part.len() as u64).to_ne_bytes())?;
+        }
+        for part in parts {
+            let after = to + part.len() as u64;
+            if part.len() > LARGE && after > warm && within_limit(ring, to, after) {
+                // It has its pages made on the way.
+                write_by_handle(ring, &mut to, part)?;
+                header.ready.fetch_max(after, Ordering::Relaxed);
+                continue;
             }
+            if part.len() > LARGE && after <= warm {
+                window.map_in(ring, warm)?;
+            }
+            self.prepare(&mut window, ring, to, after, warm)?;
+            window.write(ring, &mut to, part)?;
         }
         header.used.fetch_max(end, Ordering::Relaxed);
-        Ok(tail + (end - at))
+        Ok(())
+    }
+
+    /// Has pages made up to `end`, where there are none yet. The caller holds the writers' lock.
+    fn prepare(&self, window: &mut Window, ring: Ring<'_>, at: u64, end: u64, warm: u64) -> Result<()> {
+        let header = self.header();
+        let ready = header.ready.load(Ordering::Relaxed);
+        if end <= ready.max(warm) {
+            return Ok(());
+        }
+        let mut from = ready.max(warm).max(at);
+        let until = end.max(from + AHEAD);
+        while from < until {
+            match window.prepare(ring, from, until - from) {
+                Ok(len) => from += len,
+                // What was only for later may be what is too much.
+                Err(_) if from >= end => break,
+                Err(error) => return Err(error),
+            }
+        }
+        header.ready.store(from, Ordering::Relaxed);
+        Ok(())
     }
 
     // ---- taking ----
@@ -419,14 +472,15 @@ impl Log {
             }
             // As of the tail just seen: it cannot move while the log is not empty.
             let base = header.base.load(Ordering::Relaxed);
-            let Some((rest, end)) = self.read(head, head - base, tail, first, interrupted.is_none())? else {
+            let ring = self.ring();
+            let Some((rest, end)) = self.read(ring, head, head - base, tail, first, interrupted.is_none())? else {
                 return Ok(None);
             };
-            self.give_back(head - base, base);
+            self.give_back(ring, head - base, base, tail - head);
             header.readers.advance(end);
             after(head, first);
             drop(held);
-            if end == tail || header.calls.bound.load(Ordering::Relaxed) != 0 {
+            if end == tail || header.calls.bound.load(Ordering::Relaxed) != 0 || ring.size < BOUNDLESS {
                 // Partner: the fences in `keep_pace` and `wait_for_room`.
                 fence(Ordering::SeqCst);
                 if header.calls.pacing.load(Ordering::Relaxed) != 0 {
@@ -439,6 +493,9 @@ impl Log {
                 // Where it cannot be had now, whoever looks next does it.
                 self.hush(None)?;
             }
+            if end == tail && end - base > WORTH_IT {
+                Sides::watch(&self.sides);
+            }
             return Ok(Some(Taken { rest }));
         }
     }
@@ -446,6 +503,7 @@ impl Log {
     /// Copies the message at position `head` out. None: it is large, and only small ones were wanted.
     fn read(
         &self,
+        ring: Ring<'_>,
         head: u64,
         at: u64,
         tail: u64,
@@ -453,10 +511,10 @@ impl Log {
         only_small: bool,
     ) -> Result<Option<(Vec<Vec<u8>>, u64)>> {
         let damaged = || Error::Damaged("a message in a queue is longer than the queue");
-        let (room, memory) = (tail - head, &self.shared.memory);
-        let mut window = local(&self.reading);
+        let room = tail - head;
+        let mut window = local(&self.sides.reading);
         let mut from = at;
-        let parts = window.read_number(memory, &mut from)?;
+        let parts = window.read_number(ring, &mut from)?;
         if parts == 0 || parts > MOST_PARTS as u64 || 8 + 8 * parts > room {
             return Err(damaged());
         }
@@ -464,7 +522,7 @@ impl Log {
         let mut rest = Vec::new();
         first.clear();
         for index in 0..parts {
-            let len = window.read_number(memory, &mut from)?;
+            let len = window.read_number(ring, &mut from)?;
             if len > room - (content - at) {
                 return Err(damaged());
             }
@@ -472,10 +530,10 @@ impl Log {
                 return Ok(None);
             }
             if index == 0 {
-                window.read(memory, &mut content, len as usize, first)?;
+                window.read(ring, &mut content, len as usize, first)?;
             } else {
                 let mut part = Vec::new();
-                window.read(memory, &mut content, len as usize, &mut part)?;
+                window.read(ring, &mut content, len as usize, &mut part)?;
                 rest.push(part);
             }
         }
@@ -483,7 +541,7 @@ impl Log {
     }
 
     /// Frees memory behind the head, `at` bytes into the data. The caller holds the readers' lock.
-    fn give_back(&self, at: u64, base: u64) {
+    fn give_back(&self, ring: Ring<'_>, at: u64, base: u64, unread: u64) {
         let header = self.header();
         let mut freed = header.freed.load(Ordering::Relaxed);
         if header.freed_base.load(Ordering::Relaxed) != base {
@@ -493,19 +551,65 @@ impl Log {
         }
         // The first lap's pages stay: when the writer starts over, fresh ones would cost it several times as much.
         freed = freed.max(LAP);
-        let upto = at - at % HEAD as u64;
-        if upto.saturating_sub(freed) >= GIVE_BACK {
+        let upto = at - at % memory::PAGES as u64;
+        // A writer may come round the ring to these pages, if it is small or nearly full.
+        if upto.saturating_sub(freed) >= GIVE_BACK
+            && (upto - freed).saturating_add(unread) < ring.size / 2
+            && !self.is_limited()
+        {
             // It is only tidiness: if it fails, the memory stays until the log starts over.
-            let _ = memory::release(self.shared.memory.as_fd(), HEAD as u64 + freed, upto - freed);
+            let _ = ring.release(freed, upto - freed);
             header.freed.store(upto, Ordering::Relaxed);
         }
     }
 }
 
+/// Bytes that a message takes, with the numbers before it.
+fn length_of(parts: &[&[u8]]) -> Result<u64> {
+    if parts.is_empty() || parts.len() > MOST_PARTS {
+        return Err(Error::Damaged("a message has at least one part, and not too many"));
+    }
+    let total = 8 + 8 * parts.len() + parts.iter().map(|p| p.len()).sum::<usize>();
+    Ok(total.next_multiple_of(8) as u64)
+}
+
+/// Whether this process may write there by the handle.
+fn within_limit(ring: Ring<'_>, from: u64, to: u64) -> bool {
+    let last = if from / ring.size == to / ring.size { to % ring.size } else { ring.size };
+    HEAD as u64 + last <= memory::longest()
+}
+
+impl Deref for Log {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}
+
 impl Shared {
+    fn ring(&self) -> Ring<'_> {
+        Ring { memory: &self.memory, size: self.size }
+    }
+
     fn header(&self) -> &Header {
-        // SAFETY: the mapping is a page long and lives as long as `self`; all fields are atomics or locks, valid in any state.
+        // SAFETY: the mapping is as long as the head and lives as long as `self`; all fields are atomics or locks, valid in any state.
         unsafe { self.head.start().cast::<Header>().as_ref() }
+    }
+
+    /// Moves the front of the data to the tail, keeping the pages of so many bytes. The caller holds the writers' lock, and the log is
+    /// empty.
+    fn start_over(&self, ring: Ring<'_>, tail: u64, keep: u64) {
+        let header = self.header();
+        let used = header.used.load(Ordering::Relaxed);
+        if used > keep {
+            // If it fails, they are used again all the same.
+            let _ = ring.release(keep, used.min(ring.size).saturating_sub(keep));
+            header.used.store(keep, Ordering::Relaxed);
+        }
+        header.ready.store(0, Ordering::Relaxed);
+        // Published with the tail; nobody uses it before that.
+        header.base.store(tail, Ordering::Relaxed);
     }
 }
 

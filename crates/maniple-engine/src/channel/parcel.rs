@@ -13,7 +13,9 @@
 //! object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
 //! it holds for whoever reads there later or at the same time.
 //!
-//! **Life of a block.** A memfd: `room` bytes of data, and behind them a page whose first word says how it stands.
+//! **Life of a block.** A memfd, whose size is sealed: `room` bytes of data, and behind them a word that says how it stands. A buffer of
+//! middling size is copied out on arrival, and costs its receiver memory alone; so is a block whose size may change, and one that cannot be
+//! mapped.
 //!
 //! | state | word | who holds a handle or mapping |
 //! | --- | --- | --- |
@@ -21,28 +23,36 @@
 //! | done with | FREE, by the reader with its last view | the sender |
 //! | never to be used again | SPENT, by a reader that has forked meanwhile | the sender, until it looks |
 //!
-//! The sender keeps handles of at most [`MOST`] blocks and [`KEEP`] bytes, lets go of the oldest beyond that, and of all when
-//! the connection is closed; what it has let go of is the reader's alone. Nobody unlinks anything: a block is gone with its last
+//! All senders of a process together keep handles of at most [`MOST`] blocks and [`KEEP`] bytes, on a *shelf*. They let go of the oldest
+//! beyond that, of those that were not used for a second, of all before a fork, and of all where descriptors run out; what they have
+//! let go of is the reader's alone. Nobody unlinks anything: a block is gone with its last
 //! handle and mapping. So
 //!
 //! * a reader killed before or after it took a block: the block stays USED, is never used again, and is let go of like the others;
 //! * a sender killed: the reader's mapping keeps the block for as long as it is looked at;
 //! * both killed, or a frame that nobody ever read: the kernel frees the block with the socket.
 //!
-//! A forked child has its parent's handles, but not its blocks: it starts with none (the epoch tells).
+//! A forked child starts with none.
 #![allow(unsafe_code)]
 
 use crate::error::{Doing, Error, Result};
+use crate::idle;
+use crate::process::atfork;
 use crate::process::epoch::{self, Epoch, Since};
+use crate::shm::blocks::LONG;
+use crate::shm::buffers::Buffer;
+use crate::shm::seen::Seen;
 use crate::sys::memory::{self, Mapping, Share};
 use crate::sys::{Handle, stream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-/// Blocks that one sender keeps.
+/// Blocks that the senders of a process keep.
 pub const MOST: usize = 16;
-/// Bytes of blocks that one sender keeps.
+/// Bytes of blocks that they keep.
 pub const KEEP: usize = 128 << 20;
 /// Buffers in one parcel at most.
 pub const MOST_BUFFERS: usize = 64;
@@ -50,7 +60,7 @@ pub const MOST_BUFFERS: usize = 64;
 pub const MOST_OTHERS: usize = stream::MOST_HANDLES - MOST_BUFFERS - 1;
 
 const MAGIC: &[u8; 16] = b"maniple parcel 1";
-const PAGE: usize = 4096;
+const PAGE: usize = memory::PAGES;
 const USED: u32 = 1;
 const FREE: u32 = 2;
 const SPENT: u32 = 3;
@@ -79,14 +89,94 @@ struct Block {
     // From its second use on. Copying into memory that is mapped is several times faster than writing to the handle; but mapping
     // fresh memory is slower than that.
     mapping: Option<Mapping>,
+    since: Instant,
 }
 
-/// What one sender has under way, and keeps to use again.
+/// What the senders of this process have under way, and keep to use again.
 #[derive(Debug)]
-pub struct Outbox {
-    blocks: Vec<Block>,
-    epoch: Epoch,
+struct Shelf {
+    // The longest unused first.
+    blocks: Mutex<(Vec<Block>, Option<Epoch>)>,
+    is_watched: AtomicBool,
 }
+
+impl Shelf {
+    fn get() -> &'static Arc<Shelf> {
+        static SHELF: OnceLock<Arc<Shelf>> = OnceLock::new();
+        SHELF.get_or_init(|| Arc::new(Shelf { blocks: Mutex::default(), is_watched: AtomicBool::new(false) }))
+    }
+
+    /// Works on the blocks. No fork comes meanwhile, so a child finds the lock free.
+    fn with<T>(&self, work: impl FnOnce(&mut Vec<Block>) -> T) -> T {
+        atfork::making(|| {
+            let mut guard: MutexGuard<'_, _> = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+            let (blocks, epoch) = &mut *guard;
+            if epoch.is_some_and(|epoch| epoch.since() == Since::Born) {
+                blocks.clear();
+            }
+            *epoch = Some(Epoch::now());
+            work(blocks)
+        })
+    }
+
+    /// Takes the block that fits best, if one is free.
+    fn take(&self, len: usize) -> Option<Block> {
+        self.with(|blocks| {
+            // Partner: `Arrived::drop`; the reader's last access to the data comes before.
+            blocks.retain(|b| b.state.word().load(Ordering::Acquire) != SPENT);
+            let fits = |b: &Block| {
+                b.room >= len && b.room / 2 <= rounded(len) && b.state.word().load(Ordering::Acquire) == FREE
+            };
+            let best = (0..blocks.len()).filter(|&i| fits(&blocks[i])).min_by_key(|&i| blocks[i].room)?;
+            Some(blocks.remove(best))
+        })
+    }
+
+    fn keep(this: &Arc<Shelf>, new: impl Iterator<Item = Block>) {
+        let mut gone = Vec::new();
+        this.with(|blocks| {
+            blocks.extend(new);
+            let mut bytes = blocks.iter().map(|b| b.room).sum::<usize>();
+            while blocks.len() > MOST || bytes > KEEP {
+                let oldest = blocks.remove(0);
+                bytes -= oldest.room;
+                gone.push(oldest);
+            }
+        });
+        // Freeing memory takes a while: not under the lock.
+        drop(gone);
+        let weak: Weak<dyn idle::Kept> = Arc::downgrade(this) as Weak<dyn idle::Kept>;
+        if !this.is_watched.swap(true, Ordering::Relaxed) && !idle::watch(weak) {
+            this.is_watched.store(false, Ordering::Relaxed);
+            this.clear();
+        }
+    }
+
+    fn clear(&self) -> bool {
+        !self.with(std::mem::take).is_empty()
+    }
+}
+
+impl idle::Kept for Shelf {
+    fn trim(&self, unused: Duration) -> bool {
+        let now = Instant::now();
+        // Before a fork it is waited for: who has the lock lets go of it in a moment.
+        let guard = if unused.is_zero() { self.blocks.lock().ok() } else { self.blocks.try_lock().ok() };
+        let Some(mut guard) = guard else { return true };
+        let blocks = &mut guard.0;
+        let stay = blocks.iter().position(|b| now.duration_since(b.since) < unused).unwrap_or(blocks.len());
+        let gone: Vec<Block> = blocks.drain(..stay).collect();
+        let has_more = !blocks.is_empty();
+        self.is_watched.store(has_more, Ordering::Relaxed);
+        drop(guard);
+        drop(gone);
+        has_more
+    }
+}
+
+/// Makes blocks, and hands them back.
+#[derive(Debug)]
+pub struct Outbox(());
 
 /// Blocks that were filled and are to be sent. They must be handed to [`Outbox::sent`] or [`Outbox::unsent`], or are lost to
 /// further use.
@@ -111,7 +201,7 @@ impl Outbox {
     /// When forks cannot be counted.
     pub fn new() -> Result<Outbox> {
         epoch::count_forks().doing("watch for forks")?;
-        Ok(Outbox { blocks: Vec::new(), epoch: Epoch::now() })
+        Ok(Outbox(()))
     }
 
     /// Copies buffers into blocks, and makes the frame's content of `stream` and them.
@@ -128,11 +218,7 @@ impl Outbox {
 
     /// Copies a buffer into a block, which is added to `load`.
     pub fn load(&mut self, load: &mut Load, buffer: &[u8]) -> Result<()> {
-        if self.epoch.since() == Since::Born {
-            self.blocks.clear();
-            self.epoch = Epoch::now();
-        }
-        let block = self.block(buffer.len())?;
+        let block = Outbox::block(buffer.len())?;
         match &block.mapping {
             // SAFETY: the block has room for it, and is nobody else's: its last reader is done with it.
             Some(room) => unsafe { room.start().copy_from_nonoverlapping(NonNull::from(buffer).cast(), buffer.len()) },
@@ -144,27 +230,25 @@ impl Outbox {
         Ok(())
     }
 
-    fn block(&mut self, len: usize) -> Result<Block> {
-        // Partner: `Arrived::drop`; the reader's last access to the data comes before.
-        self.blocks.retain(|b| b.state.word().load(Ordering::Acquire) != SPENT);
-        let fits =
-            |b: &Block| b.room >= len && b.room / 2 <= rounded(len) && b.state.word().load(Ordering::Acquire) == FREE;
-        let best = (0..self.blocks.len()).filter(|&i| fits(&self.blocks[i])).min_by_key(|&i| self.blocks[i].room);
-        let block = match best {
-            Some(index) => {
-                let mut block = self.blocks.remove(index);
+    fn block(len: usize) -> Result<Block> {
+        let block = match Shelf::get().take(len) {
+            Some(mut block) => {
                 if block.mapping.is_none() {
-                    let mapping = Mapping::new(&block.handle, block.room, Share::All);
-                    let mapping = mapping.doing("map a shared-memory block")?;
-                    mapping.prepare();
-                    block.mapping = Some(mapping);
+                    // Where it cannot be mapped, it is written to as before.
+                    block.mapping = Mapping::new(&block.handle, block.room, Share::All).ok();
+                    if let Some(mapping) = &block.mapping {
+                        mapping.prepare(0, len).doing("make a shared-memory block")?;
+                    }
                 }
                 block
             }
             None => {
                 let room = rounded(len);
-                let handle = memory::create("maniple-parcel", room + PAGE).doing("make a shared-memory block")?;
-                Block { state: State::of(&handle, room)?, handle, room, mapping: None }
+                let make = || memory::create("maniple-parcel", room + PAGE);
+                // What is kept for later may be what is missing now.
+                let made = make().or_else(|error| if Shelf::get().clear() { make() } else { Err(error) });
+                let handle = made.doing("make a shared-memory block")?;
+                Block { state: State::of(&handle, room)?, handle, room, mapping: None, since: Instant::now() }
             }
         };
         // Ordered by the sending of the frame.
@@ -174,10 +258,8 @@ impl Outbox {
 
     /// Keeps the blocks of a parcel that was sent, to use them again.
     pub fn sent(&mut self, packed: impl Into<Load>) {
-        self.blocks.extend(packed.into().0.into_iter().map(|(block, _)| block));
-        while self.blocks.len() > MOST || self.blocks.iter().map(|b| b.room).sum::<usize>() > KEEP {
-            self.blocks.remove(0);
-        }
+        let since = Instant::now();
+        Shelf::keep(Shelf::get(), packed.into().0.into_iter().map(|(block, _)| Block { since, ..block }));
     }
 
     /// Keeps the blocks of a parcel that was not sent after all.
@@ -256,12 +338,34 @@ impl Packed {
     }
 }
 
-/// A buffer that arrived, in a view of this process's own: it may be written to, and nobody else sees what is written.
+/// A buffer that arrived, in memory of this process's own: it may be written to, and nobody else sees what is written.
 #[derive(Debug)]
-pub struct Arrived {
-    data: Mapping,
+pub struct Arrived(Content);
+
+#[derive(Debug)]
+enum Content {
+    Plain(Buffer),
+    // In this order: the mapping goes before the block is free.
+    Mapped(Seen, #[allow(dead_code)] PutBack),
+}
+
+/// What says that a block is done with.
+#[derive(Debug)]
+struct PutBack {
     state: State,
     epoch: Epoch,
+}
+
+impl Drop for PutBack {
+    fn drop(&mut self) {
+        let word = match self.epoch.since() {
+            Since::Nothing => FREE,
+            Since::Forked => SPENT,
+            Since::Born => return,
+        };
+        // Partner: `Shelf::take`.
+        self.state.word().store(word, Ordering::Release);
+    }
 }
 
 /// A frame that came with handles, taken apart.
@@ -312,51 +416,61 @@ pub fn open_all(content: &[u8], mut handles: Vec<Handle>) -> Result<Opened> {
         if len == 0 || len > room || !room.is_multiple_of(PAGE) || room.checked_add(PAGE) != Some(whole) {
             return Err(damaged());
         }
-        let state = State::of(&handle, room)?;
-        let data = Mapping::new(&handle, len, Share::CopyOnWrite).doing("map a shared-memory block")?;
-        buffers.push(Arrived { data, state, epoch: Epoch::now() });
+        buffers.push(Arrived::of(&handle, len, room)?);
     }
     let at = 24 + 16 * buffers.len();
     if at > content.len() { Err(damaged()) } else { Ok(Opened { buffers, others, at }) }
 }
 
 impl Arrived {
+    fn of(handle: &Handle, len: usize, room: usize) -> Result<Arrived> {
+        if len >= LONG
+            && Seen::is_room(len)
+            && memory::is_fixed(handle)
+            && let (Ok(state), Ok(data)) = (State::of(handle, room), Mapping::new(handle, len, Share::CopyOnWrite))
+        {
+            return Ok(Arrived(Content::Mapped(data.into(), PutBack { state, epoch: Epoch::now() })));
+        }
+        let mut bytes = Buffer::default();
+        memory::read_at(handle.as_fd(), bytes.fill(len)?, 0).doing("receive a large buffer")?;
+        // Where this process may not write so far, the block is not used again.
+        let _ = memory::write_at(handle.as_fd(), &FREE.to_ne_bytes(), room as u64);
+        Ok(Arrived(Content::Plain(bytes)))
+    }
+
     /// The first byte.
     pub fn start(&self) -> NonNull<u8> {
-        self.data.start()
+        match &self.0 {
+            Content::Plain(bytes) => NonNull::from(bytes.bytes()).cast(),
+            Content::Mapped(data, _) => data.start(),
+        }
     }
 
     /// Bytes.
     pub fn len(&self) -> usize {
-        self.data.len()
+        match &self.0 {
+            Content::Plain(bytes) => bytes.bytes().len(),
+            Content::Mapped(data, _) => data.len(),
+        }
     }
 
     /// Whether there are none (never).
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.len() == 0
     }
 
     /// The content.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: they are mapped, and the sender leaves the block alone until the word says so.
+        // SAFETY: they are this process's own or mapped, and the sender leaves the block alone until the word says so.
         unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
     }
 
     /// The content, to be changed for this process alone.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as above; the mapping is this value's alone, and copy-on-write.
-        unsafe { std::slice::from_raw_parts_mut(self.data.start().as_ptr(), self.data.len()) }
-    }
-}
-
-impl Drop for Arrived {
-    fn drop(&mut self) {
-        let word = match self.epoch.since() {
-            Since::Nothing => FREE,
-            Since::Forked => SPENT,
-            Since::Born => return,
-        };
-        // Partner: `Outbox::block`.
-        self.state.word().store(word, Ordering::Release);
+        match &mut self.0 {
+            Content::Plain(bytes) => bytes.bytes_mut(),
+            // SAFETY: as above; the mapping is this value's alone, and copy-on-write.
+            Content::Mapped(data, _) => unsafe { std::slice::from_raw_parts_mut(data.start().as_ptr(), data.len()) },
+        }
     }
 }

@@ -1,4 +1,7 @@
 //! What a log's side sees of its memory: a mapping of the piece that it works on, moved when the work moves on.
+//!
+//! The data is a ring: position `at` lies `at % size` bytes behind the head. A first window is small, for most queues hold little; one that
+//! has to move is large from then on. Where the system maps nothing more (its limit on mappings or on addresses is reached), bytes go by the handle.
 #![allow(unsafe_code)]
 
 use super::layout::HEAD;
@@ -6,9 +9,32 @@ use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since};
 use crate::sys::{Handle, memory};
 use std::mem::ManuallyDrop;
+use std::os::fd::AsFd;
 
-/// Bytes of a window.
+/// Bytes of a window, at first and later.
+const FIRST: u64 = 1 << 20;
 const WINDOW: u64 = 16 << 20;
+
+/// A log's memory: its handle, and how many bytes of data it has (a multiple of `memory::PAGES`).
+#[derive(Clone, Copy)]
+pub struct Ring<'a> {
+    pub memory: &'a Handle,
+    pub size: u64,
+}
+
+impl Ring<'_> {
+    /// Frees the pages of `len` bytes from position `at` on (whole pages, not more than the ring has).
+    pub fn release(&self, at: u64, len: u64) -> Result<()> {
+        let from = at % self.size;
+        let first = len.min(self.size - from);
+        for (from, len) in [(from, first), (0, len - first)] {
+            if len > 0 {
+                memory::release(self.memory.as_fd(), HEAD as u64 + from, len).doing("free a queue's memory")?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A mapping of a piece of the log.
 #[derive(Debug)]
@@ -27,42 +53,80 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Where byte `at` of the data is mapped, and how many bytes follow in the window.
-    fn at(&mut self, memory: &Handle, at: u64) -> Result<(*mut u8, usize)> {
-        let offset = at - at % WINDOW;
-        if self.mapping.is_none() || self.offset != offset {
-            let new = memory::Mapping::at(memory, HEAD as u64 + offset, WINDOW as usize, memory::Share::All)
-                .doing("map a queue's memory")?;
-            self.offset = offset;
-            *self.mapping = Some(new);
-            self.mapped_in = 0;
+    /// Has a window over the byte at position `at` of the data. False: the system maps nothing more.
+    fn move_to(&mut self, ring: Ring<'_>, at: u64) -> Result<bool> {
+        let at = at % ring.size;
+        let covers = |offset: u64, mapping: &memory::Mapping| (offset..offset + mapping.len() as u64).contains(&at);
+        if let Some(mapping) = &*self.mapping
+            && covers(self.offset, mapping)
+        {
+            return Ok(true);
         }
-        let inside = (at - offset) as usize;
-        match &*self.mapping {
-            // SAFETY: less than a window's length.
-            Some(mapping) => Ok((unsafe { mapping.start().as_ptr().add(inside) }, WINDOW as usize - inside)),
-            None => Err(Error::Damaged("a window without a mapping")),
+        let lengths = if self.mapping.is_none() && at < FIRST { &[FIRST, FIRST][..] } else { &[WINDOW, FIRST][..] };
+        for &len in lengths {
+            let offset = at - at % len;
+            let len = len.min(ring.size - offset);
+            match memory::Mapping::at(ring.memory, HEAD as u64 + offset, len as usize, memory::Share::All) {
+                Ok(new) => {
+                    (self.offset, self.mapped_in) = (offset, 0);
+                    *self.mapping = Some(new);
+                    return Ok(true);
+                }
+                Err(error) if memory::is_scarce(&error) => *self.mapping = None,
+                Err(error) => return Err(error).doing("map a queue's memory"),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where the byte at position `at` is mapped, and how many bytes follow in the window. The caller has moved it there.
+    fn place(&self, ring: Ring<'_>, at: u64) -> Result<(*mut u8, usize)> {
+        let inside = (at % ring.size).checked_sub(self.offset).map(|inside| inside as usize);
+        match (&*self.mapping, inside) {
+            (Some(mapping), Some(inside)) if inside < mapping.len() => {
+                // SAFETY: less than the window's length.
+                Ok((unsafe { mapping.start().as_ptr().add(inside) }, mapping.len() - inside))
+            }
+            _ => Err(Error::Damaged("a window without a mapping")),
         }
     }
 
     /// Has the pages of the first `len` bytes of the data mapped at once. They have been written to before.
-    pub fn map_in(&mut self, memory: &Handle, len: u64) -> Result<()> {
-        self.at(memory, 0)?;
-        let len = len.min(WINDOW) as usize;
-        if let (true, Some(mapping)) = (len > self.mapped_in, &*self.mapping) {
-            mapping.map_in(len);
-            self.mapped_in = len;
+    pub fn map_in(&mut self, ring: Ring<'_>, len: u64) -> Result<()> {
+        if self.move_to(ring, 0)?
+            && let Some(mapping) = &*self.mapping
+        {
+            let len = len.min(mapping.len() as u64) as usize;
+            if len > self.mapped_in {
+                mapping.map_in(len);
+                self.mapped_in = len;
+            }
         }
         Ok(())
     }
 
-    /// Copies bytes to `to`, which moves on. The memory is long enough, and what lies there is the caller's to write.
-    pub fn write(&mut self, memory: &Handle, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
+    /// Has pages made for `len` bytes at position `at`, or for as many of them as the window shows: gives how many.
+    pub fn prepare(&mut self, ring: Ring<'_>, at: u64, len: u64) -> Result<u64> {
+        if !self.move_to(ring, at)? {
+            return Ok(len);
+        }
+        let Some(mapping) = &*self.mapping else { return Ok(len) };
+        let inside = (at % ring.size - self.offset) as usize;
+        let len = len.min((mapping.len() - inside) as u64);
+        mapping.prepare(inside, len as usize).doing("put a message into a queue")?;
+        Ok(len)
+    }
+
+    /// Copies bytes to position `to`, which moves on. What lies there is the caller's to write.
+    pub fn write(&mut self, ring: Ring<'_>, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let (start, room) = self.at(memory, *to)?;
+            if !self.move_to(ring, *to)? {
+                return write_by_handle(ring, to, bytes);
+            }
+            let (start, room) = self.place(ring, *to)?;
             let (now, later) = bytes.split_at(bytes.len().min(room));
-            // SAFETY: the window has room for so much there, the memory is as long (`Log::write` sees to it), and only the holder of
-            // the writers' lock touches what lies behind the tail.
+            // SAFETY: the window has room for so much there, the memory is as long and stays so, and only the holder of the writers' lock
+            // touches what lies behind the tail.
             unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), start, now.len()) };
             *to += now.len() as u64;
             bytes = later;
@@ -70,30 +134,68 @@ impl Window {
         Ok(())
     }
 
-    /// Appends `len` bytes from `from` on, which moves on. They lie between head and tail.
-    pub fn read(&mut self, memory: &Handle, from: &mut u64, mut len: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        bytes.reserve_exact(len);
+    /// Appends `len` bytes from position `from` on, which moves on. They lie between head and tail.
+    pub fn read(&mut self, ring: Ring<'_>, from: &mut u64, mut len: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.try_reserve_exact(len).map_err(|_| Error::out_of_memory("take a message out of a queue"))?;
         while len > 0 {
-            let (start, room) = self.at(memory, *from)?;
-            let now = len.min(room);
-            // SAFETY: the window has so much there, published and left alone until the head moves; `bytes` has the capacity.
-            unsafe {
-                std::ptr::copy_nonoverlapping(start.cast_const(), bytes.as_mut_ptr().add(bytes.len()), now);
-                bytes.set_len(bytes.len() + now);
-            }
+            let to_end = (ring.size - *from % ring.size).min(len as u64) as usize;
+            let now = if self.move_to(ring, *from)? {
+                let (start, room) = self.place(ring, *from)?;
+                let now = len.min(room);
+                // SAFETY: the window has so much there, published and left alone until the head moves; `bytes` has the capacity.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(start.cast_const(), bytes.as_mut_ptr().add(bytes.len()), now);
+                    bytes.set_len(bytes.len() + now);
+                }
+                now
+            } else {
+                let old = bytes.len();
+                bytes.resize(old + to_end, 0);
+                let offset = HEAD as u64 + *from % ring.size;
+                memory::read_at(ring.memory.as_fd(), &mut bytes[old..], offset)
+                    .doing("take a message out of a queue")?;
+                to_end
+            };
             *from += now as u64;
             len -= now;
         }
         Ok(())
     }
 
-    /// The number at `from`, which moves on.
-    pub fn read_number(&mut self, memory: &Handle, from: &mut u64) -> Result<u64> {
-        let (start, _) = self.at(memory, *from)?;
+    /// The number at position `from`, which moves on.
+    pub fn read_number(&mut self, ring: Ring<'_>, from: &mut u64) -> Result<u64> {
+        let mut number = [0; 8];
+        if self.move_to(ring, *from)? {
+            let (start, _) = self.place(ring, *from)?;
+            // SAFETY: as in `read`; positions and windows are multiples of 8, so the number is not split.
+            number = unsafe { start.cast::<[u8; 8]>().read() };
+        } else {
+            let offset = HEAD as u64 + *from % ring.size;
+            memory::read_at(ring.memory.as_fd(), &mut number, offset).doing("take a message out of a queue")?;
+        }
         *from += 8;
-        // SAFETY: as in `read`; positions and windows are multiples of 8, so the number is not split.
-        Ok(unsafe { start.cast::<u64>().read() })
+        Ok(u64::from_ne_bytes(number))
     }
+
+    /// Lets go of the mapping.
+    pub fn shut(&mut self) {
+        if self.epoch.since() != Since::Born {
+            *self.mapping = None;
+        }
+    }
+}
+
+/// Copies bytes to position `to`, which moves on, without a mapping.
+pub fn write_by_handle(ring: Ring<'_>, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let room = (ring.size - *to % ring.size).min(bytes.len() as u64) as usize;
+        let (now, later) = bytes.split_at(room);
+        let offset = HEAD as u64 + *to % ring.size;
+        memory::write_at(ring.memory.as_fd(), now, offset).doing("put a message into a queue")?;
+        *to += now.len() as u64;
+        bytes = later;
+    }
+    Ok(())
 }
 
 impl Drop for Window {

@@ -351,7 +351,7 @@ impl Sender {
 
     /// Sends a block's handle. Gives the slot that its reader puts back, if the block is to be used again.
     fn send_block(&mut self, blob: &Blob, wire: &Wire) -> Result<u16, Unsent> {
-        self.note(wire, tag::BLOCK, blob.handle().as_slice(), "send a large buffer")?;
+        self.note(wire, tag::BLOCK, &blob.handles(), "send a large buffer")?;
         // A reader that keeps more buffers than there are slots is given blocks that never come back.
         let Some(slot) = self.free_slots.pop() else {
             blob.give_away();

@@ -7,11 +7,15 @@
 //! owner notices at its next look at the slots, lets go of its blob, and with the last hold the block goes back to the free list. A
 //! reader that dies takes its link, and so its slots, with it.
 //!
-//! Each block costs its owner a descriptor. An arena that has many has the next buffers wait in plain memory, until they are sent.
+//! Where file sizes are limited (RLIMIT_FSIZE), a block consists of several *pieces*, each a file of its own, which the reader maps one
+//! behind the other.
+//!
+//! Each block costs its owner a descriptor, or one for each piece. An arena that has many has the next buffers wait in plain memory, until they are sent.
 
 use super::buffers::Buffer;
 use crate::error::{Doing, Result};
 use crate::sys::{self, Handle, memory};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,11 +23,15 @@ use std::time::{Duration, Instant};
 
 /// Buffers from this size on travel in blocks: below it, copying costs less than a mapping.
 pub const LONG: usize = (1 << 20) + 1;
+/// Bytes of a block at least.
+const LEAST: usize = 4096;
 /// Free blocks that an arena keeps at most.
 const MOST_FREE: usize = 64;
 /// Of the descriptors that this process may have, blocks take one in so many at most, free ones and others together; and never more than
 /// `MOST`. Beyond that, buffers wait in plain memory.
 const SHARE: usize = 4;
+/// Pieces of a block at most: as many handles as one note carries.
+const MOST_PIECES: usize = sys::wire::MOST;
 const MOST: usize = 512;
 
 /// All blocks of this process that have a descriptor.
@@ -59,13 +67,46 @@ struct Free {
 
 #[derive(Debug)]
 struct Block {
-    handle: Handle,
+    // All but the last hold `piece` bytes.
+    pieces: Vec<Handle>,
+    piece: usize,
     capacity: usize,
+}
+
+impl Block {
+    fn make(capacity: usize) -> io::Result<Block> {
+        let longest = usize::try_from(memory::longest()).unwrap_or(usize::MAX);
+        let piece = if capacity <= longest { capacity } else { longest - longest % memory::PAGES };
+        if piece == 0 || capacity.div_ceil(piece) > MOST_PIECES {
+            return Err(memory::too_long());
+        }
+        let mut block = Block { pieces: Vec::with_capacity(1), piece, capacity };
+        for at in (0..capacity).step_by(piece) {
+            block.pieces.push(memory::create("maniple-block", piece.min(capacity - at))?);
+            BLOCKS.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(block)
+    }
+
+    /// Copies `parts`, one after the other, to the front.
+    fn fill(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut at = 0;
+        for part in parts {
+            let mut rest = *part;
+            while let (false, Some(piece)) = (rest.is_empty(), self.pieces.get(at / self.piece)) {
+                let (now, later) = rest.split_at(rest.len().min(self.piece - at % self.piece));
+                memory::write_at(piece.as_fd(), now, (at % self.piece) as u64)?;
+                at += now.len();
+                rest = later;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        BLOCKS.fetch_sub(1, Ordering::Relaxed);
+        BLOCKS.fetch_sub(self.pieces.len(), Ordering::Relaxed);
     }
 }
 
@@ -88,8 +129,8 @@ struct Hold {
 
 /// Block sizes go in steps of an eighth of a power of two, so that a block fits many sizes and wastes little.
 fn rounded(len: usize) -> usize {
-    let step = (len.next_power_of_two() / 16).max(4096);
-    len.next_multiple_of(step).max(4096)
+    let step = (len.next_power_of_two() / 16).max(LEAST);
+    len.next_multiple_of(step).max(LEAST)
 }
 
 impl Arena {
@@ -122,19 +163,19 @@ impl Arena {
     /// No memory, or no descriptor.
     pub fn block(&self, parts: &[&[u8]]) -> Result<Blob> {
         let len: usize = parts.iter().map(|p| p.len()).sum();
-        let block = match self.take(len) {
-            Some(block) => block,
-            None => self.make(rounded(len))?,
-        };
-        // From here on dropping it counts it out.
-        let hold = Hold { block: Some(block), arena: Arc::downgrade(&self.0), given_away: AtomicBool::new(false) };
-        let mut at = 0;
-        for part in parts {
-            if let Some(block) = &hold.block {
-                memory::write_at(block.handle.as_fd(), part, at).doing("copy a large buffer into shared memory")?;
+        let block = match self.take(len).map(|block| (block.fill(parts), block)) {
+            Some((Ok(()), block)) => block,
+            Some((Err(error), _)) if !memory::is_too_long(&error) => {
+                return Err(error).doing("copy a large buffer into shared memory");
             }
-            at += part.len() as u64;
-        }
+            // There is none, or file sizes have been limited since it was made.
+            _ => {
+                let block = self.make(rounded(len))?;
+                block.fill(parts).doing("copy a large buffer into shared memory")?;
+                block
+            }
+        };
+        let hold = Hold { block: Some(block), arena: Arc::downgrade(&self.0), given_away: AtomicBool::new(false) };
         Ok(Blob(Content::Block(Arc::new(hold), len)))
     }
 
@@ -149,16 +190,12 @@ impl Arena {
     }
 
     fn make(&self, capacity: usize) -> Result<Block> {
-        let handle = match memory::create("maniple-block", capacity) {
-            Ok(handle) => handle,
+        match Block::make(capacity) {
             // What is kept for later may be what is missing now.
-            Err(_) if self.trim(Duration::ZERO) => {
-                memory::create("maniple-block", capacity).doing("make a shared-memory block")?
-            }
-            Err(error) => return Err(error).doing("make a shared-memory block"),
-        };
-        BLOCKS.fetch_add(1, Ordering::Relaxed);
-        Ok(Block { handle, capacity })
+            Err(error) if !memory::is_too_long(&error) && self.trim(Duration::ZERO) => Block::make(capacity),
+            made => made,
+        }
+        .doing("make a shared-memory block")
     }
 
     /// Lets go of the free blocks that have not been used for so long. Whether there were any.
@@ -237,11 +274,11 @@ impl Blob {
         }
     }
 
-    /// The block's handle, to be sent to a reader.
-    pub fn handle(&self) -> Option<BorrowedFd<'_>> {
+    /// The handles of the block's pieces, to be sent to a reader. None: it is in plain memory.
+    pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
         match &self.0 {
-            Content::Plain(_) => None,
-            Content::Block(hold, _) => hold.block.as_ref().map(|b| b.handle.as_fd()),
+            Content::Plain(_) => Vec::new(),
+            Content::Block(hold, _) => hold.block.iter().flat_map(|b| &b.pieces).map(AsFd::as_fd).collect(),
         }
     }
 }
@@ -255,7 +292,7 @@ mod tests {
     }
 
     fn identity(blob: &Blob) -> u64 {
-        rustix::fs::fstat(blob.handle().unwrap()).unwrap().st_ino
+        rustix::fs::fstat(&blob.handles()[0]).unwrap().st_ino
     }
 
     #[test]
@@ -287,7 +324,7 @@ mod tests {
         let arena = Arena::new(1 << 30);
         let large = vec![7u8; LONG];
         let blobs: Vec<_> = (0..MOST + 20).map(|_| arena.store(&[&large]).unwrap()).collect();
-        let blocks = blobs.iter().filter(|b| b.handle().is_some()).count();
+        let blocks = blobs.iter().filter(|b| !b.handles().is_empty()).count();
         assert!(blocks > 0 && blocks <= (sys::most_handles() / SHARE).min(MOST));
         assert!(blobs.iter().all(|b| b.len() == LONG));
         drop(blobs);

@@ -8,12 +8,14 @@
 
 use super::bay::BayReader;
 use super::buffers::Buffer;
+use super::seen::Seen;
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since};
 use crate::sys::Handle;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::wire::{Note, Wire, out_of_handles, with_spare};
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -160,7 +162,7 @@ const MOST_UNNAMED: usize = 16 * 1024;
 
 #[derive(Debug)]
 enum Arrived {
-    Block(Result<Mapping>),
+    Block(Result<Body>),
     /// And whether some were lost, because this process had no descriptors left.
     Handles(Vec<Handle>, bool),
 }
@@ -176,7 +178,7 @@ impl Inbox {
     fn receive(&mut self, wire: &Wire) -> Result<bool, End> {
         // With a descriptor to spare, a block can be mapped even where the program has none left.
         with_spare(|| {
-            let (tag, mut handles, cut) = match wire.receive().doing("receive a descriptor from another process") {
+            let (tag, handles, cut) = match wire.receive().doing("receive a descriptor from another process") {
                 Ok(Note::Tag(tag, handles)) => (tag, handles, false),
                 Ok(Note::Cut(tag, handles)) => (tag, handles, true),
                 Ok(Note::Nothing) => return Ok(false),
@@ -190,10 +192,10 @@ impl Inbox {
                 return Err(End::Refused(Error::Damaged("more descriptors were sent than frames can name")));
             }
             let arrived = match tag & !0xffff_ffff {
-                tag::BLOCK => Arrived::Block(match handles.pop() {
-                    Some(handle) => map(&handle),
-                    None => Err(out_of_handles()).doing("receive a large buffer from another process"),
-                }),
+                tag::BLOCK if cut || handles.is_empty() => {
+                    Arrived::Block(Err(out_of_handles()).doing("receive a large buffer from another process"))
+                }
+                tag::BLOCK => Arrived::Block(take_in(&handles)),
                 tag::HANDLES => Arrived::Handles(handles, cut),
                 _ => return Ok(true),
             };
@@ -260,14 +262,18 @@ impl Inbox {
             return bay.take(reference.place, len).map(|bytes| Region(Content::Plain(bytes)));
         }
         let back = (reference.slot != NO_SLOT).then(|| slots.on_drop(reference.slot));
-        let Arrived::Block(mapping) = self.next(reference.place, wire)? else {
+        let Arrived::Block(body) = self.next(reference.place, wire)? else {
             return Err(Error::Damaged("a block was named, and handles were sent"));
         };
-        let mapping = mapping?;
-        if len > mapping.len() {
-            return Err(Error::Damaged("a buffer is longer than its block"));
+        const TOO_LONG: Error = Error::Damaged("a buffer is longer than its block");
+        match body? {
+            Body::Mapped(mapping) if len <= mapping.len() => Ok(Region(Content::Mapped { mapping, len, _back: back })),
+            Body::Copied(mut bytes) if len <= bytes.bytes().len() => {
+                bytes.truncate(len);
+                Ok(Region(Content::Plain(bytes)))
+            }
+            _ => Err(TOO_LONG),
         }
-        Ok(Region(Content::Mapped { mapping, len, _back: back }))
     }
 
     /// Lets go of what came for a frame that was taken back.
@@ -285,9 +291,37 @@ enum End {
     Refused(Error),
 }
 
-fn map(handle: &Handle) -> Result<Mapping> {
-    let len = memory::len(handle).doing("measure a large buffer from another process")?;
-    Mapping::new(handle, len, memory::Share::CopyOnWrite).doing("map a large buffer from another process")
+/// A block as it is seen here.
+#[derive(Debug)]
+enum Body {
+    Mapped(Seen),
+    /// Where much is looked at already, where it cannot be mapped, or could be made shorter under whoever looks at it.
+    Copied(Buffer),
+}
+
+fn take_in(pieces: &[Handle]) -> Result<Body> {
+    const TAKE: &str = "take in a large buffer from another process";
+    let measure = |piece| memory::len(piece).map(|len| (piece, len));
+    let pieces = pieces.iter().map(measure).collect::<std::io::Result<Vec<_>>>().doing(TAKE)?;
+    let len = pieces.iter().try_fold(0usize, |sum, (_, len)| sum.checked_add(*len));
+    let len = len.filter(|&len| len > 0).ok_or(Error::Damaged("a block has no length"))?;
+    let mut refused = None;
+    if Seen::is_room(len) && pieces.iter().all(|(piece, _)| memory::is_fixed(piece)) {
+        match Mapping::joined(&pieces, len, memory::Share::CopyOnWrite) {
+            Ok(mapping) => return Ok(Body::Mapped(mapping.into())),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let mut buffer = Buffer::with_capacity(len).map_err(|plain| {
+        refused.map_or(plain, |source| Error::Os { doing: "map a large buffer from another process", source })
+    })?;
+    let mut rest = buffer.fill(len)?;
+    for (piece, len) in pieces {
+        let (now, later) = rest.split_at_mut(len);
+        memory::read_at(piece.as_fd(), now, 0).doing(TAKE)?;
+        rest = later;
+    }
+    Ok(Body::Copied(buffer))
 }
 
 /// A buffer that arrived, in memory of this process's own: it may be written to, and nobody else sees what is written.
@@ -299,7 +333,7 @@ pub struct Region(Content);
 enum Content {
     Plain(Buffer),
     // In this order: the mapping goes before the slot is put back.
-    Mapped { mapping: Mapping, len: usize, _back: Option<PutBack> },
+    Mapped { mapping: Seen, len: usize, _back: Option<PutBack> },
 }
 
 impl Region {

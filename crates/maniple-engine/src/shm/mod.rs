@@ -20,4 +20,6 @@ pub mod inbox;
 #[cfg(not(loom))]
 pub mod ring;
 #[cfg(not(loom))]
+pub mod seen;
+#[cfg(not(loom))]
 pub mod segment;

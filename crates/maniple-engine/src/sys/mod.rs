@@ -7,7 +7,7 @@
 //! | `Handle` | an owned descriptor or handle that can be passed to a child |
 //! | `own::{Own, File}` | a handle that knows what it was opened for, and leaves alone what is no longer that |
 //! | `named::{open, create, find, leads_to, unlink}` | shared memory under a name, for programs that ask for one |
-//! | `memory::{create, duplicate, close_on_exec, resize, release, read_at, write_at, Mapping}` | nameless shared memory; a mapping of it, shared or copy-on-write |
+//! | `memory::{create, is_fixed, longest, duplicate, close_on_exec, release, read_at, write_at, Mapping}` | nameless shared memory whose size is sealed; a mapping of it, shared or copy-on-write |
 //! | `plain::Plain` | memory of this process's own, in huge pages where the system has them |
 //! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
 //! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
@@ -21,7 +21,9 @@
 //! | `tap::{pair, redirect, drain, forward, forward_until_closed}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
 //! | `process` | children: start, wait (by handles on them where the system has such), signal, lifeline, ending after the maker (see [`crate::process`]) |
+//! | `quiet::{spawn, Number}` | a thread that is given no signals; whether one is still counted |
 //! | `is_shortage` | whether an error says that something ran out which may be there again later |
+//! | `advice` | what to do about such an error, for its reader |
 //! | `most_handles` | how many descriptors this process may have |
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
 //! | `is_first_thread` | whether the calling thread is the process's first |

@@ -280,7 +280,8 @@ impl<T: Serialize> Queue<T> {
                 Put::Done => return Ok(true),
                 Put::Closed => return Err(Error::QueueClosed),
                 Put::Full if matches!(until, Until::Now) => false,
-                Put::Full => log.wait_for_room(deadline(until), &mut || false)?,
+                Put::Full => log.wait_for_room(None, deadline(until), &mut || false)?,
+                Put::Cramped => return Err(Error::QueueMemory(log.capacity())),
                 Put::Refused | Put::Busy => lane.wait(until)?,
             };
             if !room {

@@ -6,13 +6,13 @@
 //!
 //! Closing happens under the writers' lock: whoever sees the log closed sees every message there will ever be.
 
-use super::{Interrupted, Log, SLICE, hold};
+use super::{Interrupted, Log, SLICE, View, hold, length_of};
 use crate::error::{Error, Result};
 use crate::sys::futex::{self, Woken};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
-impl Log {
+impl View {
     /// Sets how many messages there may be at most (0: any number), before anybody else has the log.
     pub fn limit(&self, messages: u64) {
         self.header().calls.bound.store(messages, Ordering::Relaxed);
@@ -24,15 +24,30 @@ impl Log {
         bound != 0 && self.len() >= bound && !self.is_empty()
     }
 
-    /// Waits until there is room for a message or the log is closed, or until `deadline`. Gives whether it is so.
-    pub fn wait_for_room(&self, deadline: Option<Instant>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
+    /// Whether there is room for a message of these parts, as far as bytes go.
+    pub fn has_room(&self, parts: &[&[u8]]) -> Result<bool> {
+        let header = self.header();
+        let head = header.readers.at.load(Ordering::Acquire);
+        let held = header.writers.at.load(Ordering::Acquire).saturating_sub(head);
+        Ok(length_of(parts)? <= self.capacity().saturating_sub(held))
+    }
+
+    /// Waits until there is room for a message or the log is closed, or until `deadline`. Gives whether it is so. With `parts`: until there
+    /// is room for this message's bytes, too.
+    pub fn wait_for_room(
+        &self,
+        parts: Option<&[&[u8]]>,
+        deadline: Option<Instant>,
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<bool> {
         let calls = &self.header().calls;
         loop {
             let seen = calls.room.load(Ordering::Relaxed);
             calls.pacing.store(1, Ordering::Relaxed);
             // Partner: the fence in `take_and`.
             fence(Ordering::SeqCst);
-            if !self.is_full() || self.is_closed() {
+            let is_cramped = parts.map_or(Ok(false), |parts| self.has_room(parts).map(|has| !has))?;
+            if (!self.is_full() && !is_cramped) || self.is_closed() {
                 return Ok(true);
             }
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
@@ -47,6 +62,14 @@ impl Log {
         }
     }
 
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        // Partner: `close`.
+        self.header().calls.closed.load(Ordering::Acquire) != 0
+    }
+}
+
+impl Log {
     /// Ends putting: from now on it fails, what is there can still be taken, and nobody waits any more.
     pub fn close(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
@@ -61,12 +84,6 @@ impl Log {
         header.calls.room.fetch_add(1, Ordering::Relaxed);
         futex::wake(&header.calls.room, u32::MAX >> 1);
         Ok(())
-    }
-
-    /// Whether it was closed.
-    pub fn is_closed(&self) -> bool {
-        // Partner: `close`.
-        self.header().calls.closed.load(Ordering::Acquire) != 0
     }
 }
 
@@ -88,7 +105,7 @@ mod tests {
         let header = log.header();
         header.readers.at.store(header.writers.at.load(Ordering::Relaxed), Ordering::Release);
         assert!(log.is_empty() && log.len() == 1);
-        assert!(log.wait_for_room(Some(Instant::now()), &mut || false).unwrap());
+        assert!(log.wait_for_room(None, Some(Instant::now()), &mut || false).unwrap());
         assert_eq!(put(&log), Put::Done);
     }
 
@@ -123,7 +140,7 @@ mod tests {
         let mut first = Vec::new();
         assert!(log.take(&mut first, Some(&mut || false)).unwrap().is_some());
         assert!(log.take(&mut first, Some(&mut || false)).unwrap().is_none());
-        assert!(log.wait(None, &mut || false).unwrap() && log.wait_for_room(None, &mut || false).unwrap());
+        assert!(log.wait(None, &mut || false).unwrap() && log.wait_for_room(None, None, &mut || false).unwrap());
         let mut event = [crate::sys::ready::Interest::new(log.event())];
         assert_eq!(crate::sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap(), 1);
     }

@@ -1,14 +1,14 @@
 //! Waiting for a log: for a message, asleep or by descriptor, and for messages to be reported done.
 
 use super::super::layout::Calls;
-use super::{Interrupted, Log, SLICE, hold, hold_writers};
+use super::{Interrupted, Log, SLICE, View, hold, hold_writers};
 use crate::error::{Error, Result};
 use crate::sys::futex::{self, Woken};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-impl Log {
+impl View {
     pub(super) fn has_news(&self) -> bool {
         !self.is_empty() || self.is_closed()
     }
@@ -17,7 +17,7 @@ impl Log {
     pub fn wait(&self, deadline: Option<Instant>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
         let calls = &self.header().calls;
         loop {
-            let allowed = self.shared.cores > 1;
+            let allowed = self.cores > 1;
             let spun = match self.spin.try_lock() {
                 Ok(mut spin) => spin.until(allowed, || self.has_news()),
                 Err(_) => false,
@@ -43,49 +43,6 @@ impl Log {
             if woken != Woken::Rung && interrupted() {
                 return Err(Error::Interrupted);
             }
-        }
-    }
-
-    /// From now on [`Log::event`] is readable whenever there is a message.
-    pub fn watch(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
-        let header = self.header();
-        if header.calls.watched.load(Ordering::Relaxed) == 0 {
-            let held = hold(&header.writers, Some(interrupted))?;
-            header.calls.watched.store(1, Ordering::Relaxed);
-            if self.has_news() {
-                self.shared.event.kick();
-            }
-            drop(held);
-        }
-        Ok(())
-    }
-
-    /// Whether somebody has called [`Log::watch`].
-    pub fn is_watched(&self) -> bool {
-        self.header().calls.watched.load(Ordering::Relaxed) != 0
-    }
-
-    /// What to wait for along with other things, after [`Log::watch`].
-    pub fn event(&self) -> BorrowedFd<'_> {
-        self.shared.event.as_fd()
-    }
-
-    /// Makes the event quiet if the log is empty. Gives whether it is.
-    pub(super) fn hush(&self, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
-        let header = self.header();
-        loop {
-            let Some(readers) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(true) };
-            if let Some(_writers) = hold(&header.writers, None)? {
-                let empty = self.is_empty();
-                if empty && !self.is_closed() {
-                    self.shared.event.clear();
-                }
-                return Ok(empty);
-            }
-            // Nothing is held while waiting: a front's signal handler may want to use the queue.
-            drop(readers);
-            let Some(interrupted) = interrupted.as_deref_mut() else { return Ok(true) };
-            drop(hold(&header.writers, Some(interrupted))?);
         }
     }
 
@@ -133,6 +90,51 @@ impl Log {
             }
             // A writer may have been killed after it counted its message and before it published it.
             drop(hold_writers(header, None)?);
+        }
+    }
+}
+
+impl Log {
+    /// From now on [`Log::event`] is readable whenever there is a message.
+    pub fn watch(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let header = self.header();
+        if header.calls.watched.load(Ordering::Relaxed) == 0 {
+            let held = hold(&header.writers, Some(interrupted))?;
+            header.calls.watched.store(1, Ordering::Relaxed);
+            if self.has_news() {
+                self.shared.event.kick();
+            }
+            drop(held);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has called [`Log::watch`].
+    pub fn is_watched(&self) -> bool {
+        self.header().calls.watched.load(Ordering::Relaxed) != 0
+    }
+
+    /// What to wait for along with other things, after [`Log::watch`].
+    pub fn event(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
+    }
+
+    /// Makes the event quiet if the log is empty. Gives whether it is.
+    pub(super) fn hush(&self, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
+        let header = self.header();
+        loop {
+            let Some(readers) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(true) };
+            if let Some(_writers) = hold(&header.writers, None)? {
+                let empty = self.is_empty();
+                if empty && !self.is_closed() {
+                    self.shared.event.clear();
+                }
+                return Ok(empty);
+            }
+            // Nothing is held while waiting: a front's signal handler may want to use the queue.
+            drop(readers);
+            let Some(interrupted) = interrupted.as_deref_mut() else { return Ok(true) };
+            drop(hold(&header.writers, Some(interrupted))?);
         }
     }
 }

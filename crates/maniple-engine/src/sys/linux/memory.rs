@@ -1,19 +1,61 @@
 //! Nameless shared memory: a memfd, so a container without `/dev/shm` works and a killed process leaves nothing.
+//!
+//! **Its size is sealed.** Who maps memory that another process makes shorter is ended by a signal (SIGBUS). So what is made here has its
+//! size from the first and keeps it; memory from another process is mapped only where [`is_fixed`] says that its size stays.
+//!
+//! **It counts as a file** where file sizes are limited (RLIMIT_FSIZE): its size when it is made, and how far a `write` goes, but not
+//! what is stored through a mapping. The system ends a program that goes beyond the limit (SIGXFSZ), as a rule; here that is an error.
 #![allow(unsafe_code)]
 
 use super::Handle;
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
-/// Makes `len` bytes of zeroed shared memory. Pages are taken when they are first touched.
+/// Makes `len` bytes of zeroed shared memory, whose size nobody can change. Pages are taken when they are first touched.
 pub fn create(label: &str, len: usize) -> io::Result<Handle> {
-    let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC)?;
+    check_limit(len as u64)?;
+    let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&fd, len as u64)?;
+    // A system that knows no seals refuses them: then those that receive the memory do without a mapping.
+    let _ = rustix::fs::fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL);
     super::own::above_stdio(fd)
 }
+
+/// Whether the memory keeps its size, whoever has a handle on it.
+pub fn is_fixed(handle: impl AsFd) -> bool {
+    rustix::fs::fcntl_get_seals(handle).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+}
+
+/// How long memory may be that this process makes or writes to by handle (RLIMIT_FSIZE).
+pub fn longest() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
+fn check_limit(len: u64) -> io::Result<()> {
+    if len > longest() { Err(rustix::io::Errno::FBIG.into()) } else { Ok(()) }
+}
+
+/// Whether an error says that memory would be longer than files may be.
+pub fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::FBIG.raw_os_error())
+}
+
+/// Whether an error says that nothing more can be mapped: there are too many mappings, or too many bytes of them.
+pub fn is_scarce(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    [rustix::io::Errno::NOMEM, rustix::io::Errno::AGAIN].iter().any(|errno| number == Some(errno.raw_os_error()))
+}
+
+/// What is said where something does not fit into memory that could not be made longer.
+pub fn too_long() -> io::Error {
+    rustix::io::Errno::FBIG.into()
+}
+
+/// A multiple of the size of any system's pages: where parts of memory begin that are mapped or freed by themselves.
+pub const PAGES: usize = 64 * 1024;
 
 /// What is said where no memory is left.
 pub fn out_of_memory() -> io::Error {
@@ -38,6 +80,7 @@ pub fn len(handle: impl AsFd) -> io::Result<usize> {
 /// Copies `bytes` to `offset`. Cheaper than mapping for a writer that never reads: the kernel copies straight into fresh
 /// pages, without zeroing them first and without a page fault for each.
 pub fn write_at(handle: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    check_limit(offset.saturating_add(bytes.len() as u64))?;
     while !bytes.is_empty() {
         match rustix::io::pwrite(handle, bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -66,11 +109,6 @@ pub fn read_at(handle: BorrowedFd<'_>, mut bytes: &mut [u8], mut offset: u64) ->
         }
     }
     Ok(())
-}
-
-/// Makes the memory `len` bytes long: new ones are zero, and what lies behind the new end is freed.
-pub fn resize(handle: BorrowedFd<'_>, len: u64) -> io::Result<()> {
-    Ok(rustix::fs::ftruncate(handle, len)?)
 }
 
 /// Frees the pages between two offsets (whole pages); they read as zeros afterwards.
@@ -124,6 +162,39 @@ impl Mapping {
         Ok(Mapping { start, len })
     }
 
+    /// Maps several pieces of memory one behind the other: all of each, but of the last what is left of `len` bytes. All pieces but the
+    /// last consist of whole pages.
+    pub fn joined(pieces: &[(&Handle, usize)], len: usize, share: Share) -> io::Result<Mapping> {
+        if let [(handle, whole)] = pieces
+            && len <= *whole
+        {
+            return Mapping::new(handle, len, share);
+        }
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
+        let start = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags)? };
+        let whole = Mapping { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, len };
+        let kind = match share {
+            Share::All => MapFlags::SHARED,
+            Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
+        };
+        let mut at = 0;
+        for (handle, piece) in pieces {
+            let piece = (*piece).min(len - at);
+            if piece == 0 {
+                break;
+            }
+            let access = ProtFlags::READ | ProtFlags::WRITE;
+            // SAFETY: it replaces a part of the mapping made above, which nobody else knows.
+            unsafe {
+                let place = whole.start.as_ptr().add(at).cast();
+                rustix::mm::mmap(place, piece, access, kind | MapFlags::FIXED, handle, 0)?;
+            }
+            at += piece;
+        }
+        if at == len { Ok(whole) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
     /// Frees the pages of `len` bytes from `offset` on (whole pages), for all who map them; they read as zeros afterwards.
     pub fn release(&self, offset: usize, len: usize) {
         if offset.checked_add(len).is_some_and(|end| end <= self.len) {
@@ -134,12 +205,28 @@ impl Mapping {
         }
     }
 
-    /// Has the system make all pages ready to be written to, where it can: one by one, at first touch, is slower.
-    pub fn prepare(&self) {
-        // SAFETY: it changes no byte of the mapping.
-        let _ = unsafe {
-            rustix::mm::madvise(self.start.as_ptr().cast(), self.len, rustix::mm::Advice::LinuxPopulateWrite)
-        };
+    /// Has the system make the pages of `len` bytes from `offset` on ready to be written to: one by one, at first touch, is slower, and
+    /// where there is no memory for one, the process is ended. A system that cannot do it does nothing.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub fn prepare(&self, offset: usize, len: usize) -> io::Result<()> {
+        use rustix::io::Errno;
+        let start = offset.min(self.len) & !(PAGES - 1);
+        let end = offset.saturating_add(len).min(self.len);
+        loop {
+            // SAFETY: inside the mapping; it changes no byte of it.
+            let made = unsafe {
+                let place = self.start.as_ptr().add(start).cast();
+                rustix::mm::madvise(place, end.saturating_sub(start), rustix::mm::Advice::LinuxPopulateWrite)
+            };
+            return match made {
+                Err(Errno::INTR | Errno::AGAIN) => continue,
+                // What the kernel says where the first touch would have ended the process.
+                Err(Errno::FAULT | Errno::NOMEM | Errno::HWPOISON) => Err(out_of_memory()),
+                _ => Ok(()),
+            };
+        }
     }
 
     /// Has the system map the pages there are among the first `len` bytes, where it can: each fault at a first touch costs more.

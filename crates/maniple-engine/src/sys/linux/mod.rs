@@ -10,6 +10,7 @@ pub mod named;
 pub mod own;
 pub mod plain;
 pub mod process;
+pub mod quiet;
 pub mod ready;
 pub mod socket;
 pub mod standoff;
@@ -35,6 +36,25 @@ pub fn is_shortage(error: &std::io::Error) -> bool {
     const ALL: [Errno; 7] =
         [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::FBIG, Errno::NOBUFS];
     error.raw_os_error().is_some_and(|number| ALL.iter().any(|errno| errno.raw_os_error() == number))
+}
+
+/// What to do about an error that says that something ran out, to stand behind it; empty for others.
+pub fn advice(error: &std::io::Error) -> &'static str {
+    use rustix::io::Errno;
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    if is(Errno::MFILE) {
+        "; this process has as many descriptors as it may: close some, or raise the limit (ulimit -n)"
+    } else if is(Errno::NFILE) {
+        "; the system has as many open files as it can: close some, or raise fs.file-max"
+    } else if is(Errno::FBIG) {
+        "; shared memory counts as a file: raise the limit on file sizes (ulimit -f), or send less at once"
+    } else if is(Errno::NOMEM) {
+        "; there is no memory left, or as much is mapped as may be (ulimit -v, vm.max_map_count)"
+    } else if is(Errno::TOOMANYREFS) {
+        "; too many descriptors of this user are on their way: receive some, or raise the limit on open files (ulimit -n)"
+    } else {
+        ""
+    }
 }
 
 /// Processors that this process may run on.

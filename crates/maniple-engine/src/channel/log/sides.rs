@@ -1,0 +1,69 @@
+//! The two windows of a log in this process, and what becomes of its memory when nobody uses it.
+
+use super::super::window::Window;
+use super::{Shared, hold, hold_writers};
+use crate::idle::{self, Kept};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Sides {
+    shared: Arc<Shared>,
+    pub writing: Mutex<Window>,
+    pub reading: Mutex<Window>,
+    is_watched: AtomicBool,
+    // The tail, when it was last looked at.
+    seen: AtomicU64,
+}
+
+impl Sides {
+    pub fn of(shared: Arc<Shared>) -> Sides {
+        Sides {
+            shared,
+            writing: Mutex::default(),
+            reading: Mutex::default(),
+            is_watched: AtomicBool::new(false),
+            seen: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Has the memory go back when the log has been idle for a while.
+    pub fn watch(this: &Arc<Sides>) {
+        if !this.is_watched.load(Ordering::Relaxed) && !this.is_watched.swap(true, Ordering::Relaxed) {
+            this.seen.store(u64::MAX, Ordering::Relaxed);
+            let weak: Weak<dyn Kept> = Arc::downgrade(this) as Weak<dyn Kept>;
+            if !idle::watch(weak) {
+                this.is_watched.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Kept for Sides {
+    fn trim(&self, unused: Duration) -> bool {
+        let header = self.shared.header();
+        let tail = header.writers.at.load(Ordering::Acquire);
+        if self.seen.swap(tail, Ordering::Relaxed) != tail && !unused.is_zero() {
+            return true;
+        }
+        // Whoever uses it next has it watched again.
+        self.is_watched.store(false, Ordering::Relaxed);
+        let (Ok(Some(readers)), Ok(Some(writers))) = (hold(&header.readers, None), hold_writers(header, None)) else {
+            return false;
+        };
+        let tail = header.writers.at.load(Ordering::Relaxed);
+        if header.readers.at.load(Ordering::Relaxed) == tail {
+            self.shared.start_over(self.shared.ring(), tail, 0);
+            header.freed.store(0, Ordering::Relaxed);
+            header.freed_base.store(tail, Ordering::Relaxed);
+        }
+        for window in [&self.writing, &self.reading] {
+            if let Ok(mut window) = window.try_lock() {
+                window.shut();
+            }
+        }
+        drop((readers, writers));
+        false
+    }
+}
