@@ -119,9 +119,7 @@ KINDS = {
         Kind("socket", plain("socket"), (*FULL, "ENOBUFS")),
         Kind("pipe", plain("pipe2", "pipe"), FULL),
         Kind("eventfd", plain("eventfd2"), (*FULL, "ENOMEM")),
-        Kind(
-            "dup", [("dup", None), ("fcntl", Where(1, ALL, 1030)), ("fcntl", Where(1, ALL, 0))], ("EMFILE",)
-        ),
+        Kind("dup", [("dup", None), ("fcntl", Where(1, ALL, 1030)), ("fcntl", Where(1, ALL, 0))], ("EMFILE",)),
         Kind("fork", [("clone", Where(0, CLONE_THREAD, 0)), *plain("fork", "vfork")], ("EAGAIN", "ENOMEM")),
         Kind("thread", [("clone", Where(0, CLONE_THREAD, CLONE_THREAD))], ("EAGAIN",)),
         Kind("exec", plain("execve"), ("EAGAIN", "ENOMEM", "EMFILE")),

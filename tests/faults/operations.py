@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import threading
 import time
@@ -77,6 +78,9 @@ class Operation:
 
     def act(self) -> Any:
         raise NotImplementedError
+
+    def renew(self) -> None:
+        """Make anew, after a failure, what is the operation's own: processes, connections that carried half a message."""
 
     def tear_down(self) -> None:
         pass
@@ -295,13 +299,23 @@ class QueueNew(Operation):
 @operation
 class QueueItems(Tagged):
     methods = ("fork",)
-    expected = [SMALL, MIDDLE, LARGE]
+    expected = [SMALL, MIDDLE, LARGE, LARGE * 3, LARGE]
 
     def set_up(self) -> None:
         self.queue = self.ctx.Queue()
 
     def act(self) -> Any:
-        return [self.through(self.queue.put, self.queue.get, body) for body in self.expected]
+        self.turn += 1
+        for place, body in enumerate(self.expected):
+            self.queue.put((self.turn, place, body))
+        found = []
+        while len(found) < len(self.expected):
+            turn, place, body = self.queue.get()
+            if body != self.expected[place]:
+                raise AssertionError(f"item {place} of turn {turn} is another")
+            if turn == self.turn:
+                found.append(body)
+        return found
 
     def tear_down(self) -> None:
         self.queue.close()
@@ -368,20 +382,17 @@ class PipeEcho(Tagged):
         for body in self.expected:
             self.through(self.here.send, self.here.recv, body)
 
+    def renew(self) -> None:
+        self.tear_down()
+        self.set_up()
+
     def act(self) -> Any:
-        if not self.process.is_alive():
-            self.tear_down()
-            self.set_up()
-        try:
-            return [self.through(self.here.send, self.here.recv, body) for body in self.expected]
-        except Exception:
-            # A message that was sent in part ends a connection.
-            self.process.kill()
-            self.process.join()
-            raise
+        return [self.through(self.here.send, self.here.recv, body) for body in self.expected]
 
     def tear_down(self) -> None:
         self.here.close()
+        # Forked, it has this end of the pipe as well, and would wait for ever.
+        self.process.kill()
         self.process.join()
         self.process.close()
 
@@ -400,6 +411,10 @@ class SendConnection(Operation):
                 copy.send("over there")
             return inner.recv()
 
+    def renew(self) -> None:
+        # What was offered and not fetched is kept for a receiver that may still come, until this.
+        sys.modules[f"{self.mp.__name__}.resource_sharer"].stop(5)
+
 
 @operation
 class LockAcquire(Operation):
@@ -417,23 +432,22 @@ class LockAcquire(Operation):
         self.process.start()
         there.close()
 
+    def renew(self) -> None:
+        # The same lock, with another process.
+        self.tear_down()
+        self._make()
+
     def act(self) -> Any:
-        if not self.process.is_alive():
-            self.tear_down()
-            self._make()
-        try:
-            self.here.send("hold")
-            self.here.recv()
-            taken = self.lock.acquire()
-            self.lock.release()
-            return taken
-        except Exception:
-            self.process.kill()
-            self.process.join()
-            raise
+        self.here.send("hold")
+        self.here.recv()
+        taken = self.lock.acquire()
+        self.lock.release()
+        return taken
 
     def tear_down(self) -> None:
         self.here.close()
+        # Forked, it has this end of the pipe as well, and would wait for ever.
+        self.process.kill()
         self.process.join()
         self.process.close()
 
@@ -541,35 +555,39 @@ class ListenerClient(Operation):
         connection = sys.modules[f"{self.mp.__name__}.connection"]
         failures: list[BaseException] = []
         with connection.Listener(authkey=b"key") as listener:
-
-            def serve() -> None:
-                try:
-                    with listener.accept() as served:
-                        echo(served)
-                except Exception as e:
-                    failures.append(e)
-
-            thread = threading.Thread(target=serve)
+            thread = threading.Thread(target=serve_one, args=(listener, failures))
+            got = []
+            thread.start()
             try:
-                thread.start()
                 with connection.Client(listener.address, authkey=b"key") as client:
-                    got = []
                     for body in self.expected:
                         client.send(body)
                         got.append(client.recv())
-            except Exception:
-                if thread.ident is not None and not failures:
-                    # So that it need not wait for a client that has failed.
-                    with contextlib.suppress(Exception):
-                        connection.Client(listener.address, authkey=b"key").close()
-                    thread.join(5)
+            except Exception as e:
                 if failures:
-                    raise failures[0] from None
+                    e.__context__ = failures[0]
+                failures.append(e)
                 raise
-            thread.join()
-        if failures:
-            raise failures[0]
+            finally:
+                thread.join(0 if failures else None)
+                # A listener whose client has failed hears of others, and so does not wait for ever.
+                while thread.is_alive():
+                    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as knock:
+                        knock.connect(listener.address)
+                    thread.join(0.05)
         return got
 
     def set_up(self) -> None:
         __import__(f"{self.mp.__name__}.connection")
+
+
+def serve_one(listener: Any, failures: list[BaseException]) -> None:
+    """Serve one client, as a server does that goes on when one could not be accepted."""
+    for _ in range(100):
+        try:
+            with listener.accept() as served:
+                echo(served)
+                return
+        except Exception as e:
+            failures.append(e)
+            time.sleep(0.01)

@@ -7,6 +7,7 @@
     set up, act, tear down; an outcome      the keeper looks what the program holds (`rest` as often as it likes)
     `go`: set up, act; an outcome           it looks again: so much may be held from now on
     `act`: act; an outcome                  and so on, with and without faults
+    `renew`: what is the operation's own is made anew
     `end`: tear down; an outcome            it looks for the last time; the line's end is the program's end
 """
 
@@ -64,6 +65,8 @@ def main() -> None:
     made.set_up()
     say(**outcome_of(made))
     while (command := heard()) != "end":
+        if command == "renew":
+            made.renew()
         say(**(outcome_of(made) if command == "act" else {}))
     try:
         made.tear_down()

@@ -67,7 +67,9 @@ class Failure:
 
     def command(self) -> str:
         front, name, method = self.where
-        line = [f"{os.path.relpath(sys.executable)} tests/faults/walk.py --front {front} --only {name} --method {method}"]
+        line = [
+            f"{os.path.relpath(sys.executable)} tests/faults/walk.py --front {front} --only {name} --method {method}"
+        ]
         if (fault := self.fault) is not None:
             line.append(f"--kind {fault.kind} --errno {fault.error} --who {fault.who} -n {fault.n}")
             if fault.spell:
@@ -244,7 +246,9 @@ def holdings(pid: int) -> dict[str, Any]:
             descriptors.append(os.readlink(entry).rstrip("0123456789[]"))
     threads = os.listdir(place / "task")
     mappings = [
-        line.split(maxsplit=5)[-1] for line in (place / "maps").read_text().splitlines() if line.split()[1].endswith("s")
+        line.split(maxsplit=5)[-1]
+        for line in (place / "maps").read_text().splitlines()
+        if line.split()[1].endswith("s")
     ]
     return {
         "processes": len(descendants),
@@ -360,6 +364,8 @@ class Walk:
         problem, detail = self._judge(fault, met, answer, made)
         if not problem:
             try:
+                if fault.who == "children" or "text" in answer:
+                    program.tell("renew")
                 after = program.tell("act")
                 if "right" not in after:
                     problem, detail = "the objects do not work afterwards", str(after.get("text", after)) + made
@@ -396,9 +402,12 @@ class Walk:
             return "a shortage here ended a worker", made
         if named(fault, answer["codes"], text):
             count["named"] += 1
+        elif named(fault, [], made):
+            # A thread or a process behind a connection can say so there alone; its client sees the connection's end.
+            count["named on standard error"] += 1
         elif fault.who == "children":
-            # A process that lacks something while it starts can say so on its standard error alone, or not even that.
-            count["named on standard error" if named(fault, [], made) else "a child's end"] += 1
+            # A process that lacks something while it starts may not even be able to say so.
+            count["a child's end"] += 1
         else:
             return "an error that does not name what ran out", made
         return "", ""
@@ -455,7 +464,14 @@ def named(fault: Fault, codes: list[int], text: str) -> bool:
 
 def command_of(front: str, name: str, method: str) -> tuple[list[str], dict[str, str]]:
     if front == "python":
-        return [sys.executable, str(HERE / "program.py"), "CONTROL", os.environ.get("MP_PACKAGE", "maniple"), name, method], {}
+        return [
+            sys.executable,
+            str(HERE / "program.py"),
+            "CONTROL",
+            os.environ.get("MP_PACKAGE", "maniple"),
+            name,
+            method,
+        ], {}
     return [sys.executable, str(HERE / "behind_gate.py"), "CONTROL", os.environ["MANIPLE_FAULTS_PROGRAM"], name], {}
 
 
@@ -489,8 +505,18 @@ def main() -> int:
             report = done.result()
             reports.append(report)
             state = f"{len(report.failures)} FAILED" if report.failures else "ok"
-            print(f"{' '.join(report.where):44} {report.runs:5} runs {report.met:5} met {report.seconds:6.1f} s  {state}", flush=True)
+            print(
+                f"{' '.join(report.where):40} {report.runs:5} runs {report.met:5} met {report.seconds:6.1f} s  {state}"
+            )
+            for failure in report.failures:
+                tell(failure, options)
     return summarise(reports, time.monotonic() - started, options)
+
+
+def tell(failure: Failure, options: argparse.Namespace) -> None:
+    print(f"    {failure.what}\n        {failure.command()}", flush=True)
+    if failure.detail and options.verbose:
+        print("        | " + failure.detail.strip().replace("\n", "\n        | "), flush=True)
 
 
 def chosen(options: argparse.Namespace, front: str, name: str, method: str) -> bool:
@@ -501,16 +527,14 @@ def chosen(options: argparse.Namespace, front: str, name: str, method: str) -> b
 
 def summarise(reports: list[Report], seconds: float, options: argparse.Namespace) -> int:
     failures = [failure for report in reports for failure in report.failures]
-    for failure in failures:
-        print(f"\n{' '.join(failure.where)}: {failure.what}\n    {failure.command()}")
-        if failure.detail and options.verbose:
-            print("    " + failure.detail.strip().replace("\n", "\n    "))
     total: Counter[str] = Counter()
     for report in reports:
         total += report.outcomes
     kinds = set().union(*(report.kinds for report in reports)) if reports else set()
     runs, met = sum(report.runs for report in reports), sum(report.met for report in reports)
-    print(f"\nfaults: {len(reports)} operations by start method, {len(kinds)} kinds of calls, {runs} runs, {met} faults met, {seconds:.0f} s")
+    print(
+        f"\nfaults: {len(reports)} operations by start method, {len(kinds)} kinds of calls, {runs} runs, {met} faults met, {seconds:.0f} s"
+    )
     print(f"outcomes: {', '.join(f'{number} {what}' for what, number in sorted(total.items()))}")
     print(f"{runs - len(failures)} passed, {len(failures)} failed", flush=True)
     return 1 if failures or not runs and not options.count else 0

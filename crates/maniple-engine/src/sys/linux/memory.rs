@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 /// Makes `len` bytes of zeroed shared memory. Pages are taken when they are first touched.
 pub fn create(label: &str, len: usize) -> io::Result<Handle> {
     let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC)?;
-    rustix::fs::ftruncate(&fd, len as u64)?;
+    resize(fd.as_fd(), len as u64)?;
     super::own::above_stdio(fd)
 }
 
@@ -70,13 +70,14 @@ pub fn read_at(handle: BorrowedFd<'_>, mut bytes: &mut [u8], mut offset: u64) ->
 
 /// Makes the memory `len` bytes long: new ones are zero, and what lies behind the new end is freed.
 pub fn resize(handle: BorrowedFd<'_>, len: u64) -> io::Result<()> {
-    Ok(rustix::fs::ftruncate(handle, len)?)
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::ftruncate(handle, len))?)
 }
 
 /// Frees the pages between two offsets (whole pages); they read as zeros afterwards.
 pub fn release(handle: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     use rustix::fs::FallocateFlags;
-    Ok(rustix::fs::fallocate(handle, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(handle, flags, offset, len))?)
 }
 
 /// Who sees what is written to a mapping.
