@@ -564,6 +564,8 @@ class ListenerClient(Operation):
                         client.send(body)
                         got.append(client.recv())
             except Exception as e:
+                # Where both have failed, it may have begun there.
+                thread.join(0.5)
                 if failures:
                     e.__context__ = failures[0]
                 failures.append(e)
