@@ -33,17 +33,16 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gate import Fault, Gate
 from kinds import KINDS
+from watched import MARK, end_all, holdings, marked
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-MARK = "MP_TEST_MARK"
 METHODS = ("fork", "spawn", "forkserver")
 WATCHDOG = 25.0
 # How long what dies or is given back late may take; only waited for where something is left.
@@ -54,6 +53,8 @@ DENSE = 24
 OTHERS = 3
 # So many failures of one kind in one operation, and the walk goes on with the next kind.
 ENOUGH = 3
+# What the dynamic loader says when it cannot go on; it does not repeat what was interrupted.
+LOADER = "error while loading shared libraries"
 # The short form: what is quick and meets most kinds.
 SHORT = ("process_start", "pool_start", "map", "map_large", "recycling", "queue_items", "pipe_echo", "manager_call")
 
@@ -151,16 +152,14 @@ class Program:
         for fd, _ in poll.poll(1000 * left):
             if fd == self.gate.listener:
                 self.gate.answer()
-            elif not (heard := self.line.recv(65536)):
-                raise Ended
             else:
-                self._heard += heard
+                self._heard += self._take()
 
-    def attend_for(self, seconds: float) -> None:
-        """Answer its calls for so long."""
-        with contextlib.suppress(Hung):
-            while True:
-                self._attend(time.monotonic() + seconds)
+    def _take(self) -> bytes:
+        with contextlib.suppress(ConnectionResetError):
+            if heard := self.line.recv(65536):
+                return heard
+        raise Ended
 
     def rests_at(self, most: dict[str, Any]) -> list[str]:
         """What it holds beyond `most`, after it has had some time to give it back."""
@@ -223,61 +222,10 @@ class Program:
             with contextlib.suppress(OSError):
                 os.close(self.gate.listener)
             self.gate.listener = -1
-        for _ in range(100):
-            found = list(marked(self.mark))
-            for one in found:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(one.split()[0]), signal.SIGKILL)
-            if not found:
-                break
-            time.sleep(0.02)
+        end_all(self.mark)
         self.process.wait()
         self.line.close()
         self.printed.close()
-
-
-def holdings(pid: int) -> dict[str, Any]:
-    """What the process holds, as far as that must not grow: by number, and all of it by name."""
-    place = Path("/proc", str(pid))
-    descendants = [f"{state} {child}" for child, state in below(pid)]
-    descriptors = []
-    for entry in (place / "fd").iterdir():
-        with contextlib.suppress(OSError):
-            descriptors.append(os.readlink(entry).rstrip("0123456789[]"))
-    threads = os.listdir(place / "task")
-    mappings = [
-        line.split(maxsplit=5)[-1]
-        for line in (place / "maps").read_text().splitlines()
-        if line.split()[1].endswith("s")
-    ]
-    return {
-        "processes": len(descendants),
-        "zombies": sum(one.startswith("Z") for one in descendants),
-        "descriptors": len(descriptors),
-        "threads": len(threads),
-        "shared mappings": len(mappings),
-        "all": [*descendants, *descriptors, *mappings],
-    }
-
-
-def below(pid: int) -> Iterator[tuple[int, str]]:
-    """All that descends from a process, with the letter of its state."""
-    with contextlib.suppress(OSError):
-        for task in Path("/proc", str(pid), "task").iterdir():
-            for child in (task / "children").read_text().split():
-                with contextlib.suppress(OSError):
-                    yield int(child), Path("/proc", child, "stat").read_text().rpartition(")")[2].split()[0]
-                yield from below(int(child))
-
-
-def marked(mark: str) -> Iterator[str]:
-    """The processes of a program that are there, zombies aside."""
-    needle = f"{MARK}={mark}".encode()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                if needle in Path("/proc", entry, "environ").read_bytes():
-                    yield f"{entry} {Path('/proc', entry, 'cmdline').read_bytes().decode(errors='replace')[-120:]}"
 
 
 class Walk:
@@ -395,7 +343,7 @@ class Walk:
             return "", ""
         if not met:
             return "an error without a fault", made
-        if fault.error == "EINTR":
+        if fault.error == "EINTR" and not (fault.who == "children" and LOADER in made):
             return "an interrupted call is an error", made
         text = answer["text"]
         if fault.who == "parent" and "WorkerLostError" in text:

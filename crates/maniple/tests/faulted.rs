@@ -17,7 +17,9 @@ use std::time::Duration;
 const CONTROL: i32 = 250;
 
 /// Does the operation once more, on the same objects: whether what came is right.
-type Act = Box<dyn FnMut() -> Result<bool>>;
+type Act = Box<dyn FnMut() -> Outcome>;
+
+type Outcome = std::result::Result<bool, Box<dyn std::error::Error>>;
 
 const OPERATIONS: &[(&str, fn() -> Result<Act>)] = &[
     ("process_start", process_start),
@@ -55,9 +57,13 @@ fn body(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
 }
 
-fn ended_well(process: &Process) -> Result<bool> {
+/// Starts it and waits for its end. A process that lacks something ends otherwise than with 0.
+fn ended_well(process: &Process) -> Outcome {
     process.start()?;
-    Ok(process.join()? == maniple::Exit::Code(0))
+    match process.join()? {
+        maniple::Exit::Code(0) => Ok(true),
+        other => Err(format!("the process: {other}").into()),
+    }
 }
 
 fn process_start() -> Result<Act> {
@@ -122,7 +128,7 @@ fn lost_worker() -> Result<Act> {
     Ok(Box::new(move || {
         match pool.apply(|code: i32| std::process::exit(code), 3).map(|()| ()) {
             Err(Error::WorkerLost(_)) => {}
-            other => return other.map(|()| false),
+            other => return Ok(other.map(|()| false)?),
         }
         Ok(pool.map(square, 0..4)? == [0, 1, 4, 9])
     }))
@@ -286,7 +292,7 @@ fn listener() -> Result<Act> {
                 }
                 last.map(|_| false)
             });
-            let told = (|| {
+            let told = (|| -> Result<bool> {
                 let line =
                     Client::builder().authkey("key").timeout(Duration::from_secs(5)).connect::<Vec<u8>>(address)?;
                 let mut right = true;
@@ -298,11 +304,10 @@ fn listener() -> Result<Act> {
             })();
             // Where both have failed, the one that began it is here first or there.
             let served = server.join().unwrap_or(Ok(false));
-            match (told, served) {
-                (Err(e), Ok(_)) => Err(e),
+            Ok(match (told, served) {
                 (Err(_), Err(e)) => Err(e),
                 (told, _) => told,
-            }
+            }?)
         })
     }))
 }
@@ -333,15 +338,15 @@ fn take_commands(make: fn() -> Result<Act>) {
     // SAFETY: `behind_gate.py` has put the line there, and this program has opened nothing of that number.
     let control = UnixStream::from(unsafe { OwnedFd::from_raw_fd(CONTROL) });
     rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC).unwrap();
-    let mut lines = BufReader::new(control.try_clone().unwrap());
-    let mut say = control;
+    // Not a copy of it: what goes over another number can be made to fail.
+    let (mut lines, mut say) = (BufReader::new(&control), &control);
     let mut answer = |what: &str| writeln!(say, "{what}").unwrap();
     let mut command = || {
         let mut line = String::new();
         lines.read_line(&mut line).map(|_| line.trim().to_owned()).unwrap()
     };
 
-    let told = outcome(make().and_then(|mut act| act()));
+    let told = outcome(make().map_err(Into::into).and_then(|mut act| act()));
     answer(&told);
     while command() == "rest" {
         answer("{}");
@@ -369,13 +374,13 @@ fn take_commands(make: fn() -> Result<Act>) {
 }
 
 /// An outcome as JSON.
-fn outcome(outcome: Result<bool>) -> String {
+fn outcome(outcome: Outcome) -> String {
     match outcome {
         Ok(true) => r#"{"right": true}"#.into(),
         Ok(false) => r#"{"wrong": "another value"}"#.into(),
         Err(e) => {
             let mut text = format!("{e:?}: {e}");
-            let mut source = std::error::Error::source(&e);
+            let mut source = e.source();
             while let Some(deeper) = source {
                 text = format!("{text}: {deeper}");
                 source = deeper.source();
