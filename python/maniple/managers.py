@@ -159,6 +159,11 @@ class BaseManager:
                     f"the manager's process ended with exit code {server.exitcode} before it could serve; "
                     f"its own error is on its stderr"
                 ) from None
+            except BaseException:
+                # It may serve already, and no finalizer would end it.
+                server.kill()
+                server.join()
+                raise
         self._state.value = State.STARTED
         self.shutdown = util.Finalize(
             self,

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 pub fn create(label: &str, len: usize) -> io::Result<Handle> {
     check_limit(len as u64)?;
     let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    rustix::fs::ftruncate(&fd, len as u64)?;
+    rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&fd, len as u64))?;
     // A system that knows no seals refuses them: then those that receive the memory do without a mapping.
     let _ = rustix::fs::fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL);
     super::own::above_stdio(fd)
@@ -114,7 +114,8 @@ pub fn read_at(handle: BorrowedFd<'_>, mut bytes: &mut [u8], mut offset: u64) ->
 /// Frees the pages between two offsets (whole pages); they read as zeros afterwards.
 pub fn release(handle: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     use rustix::fs::FallocateFlags;
-    Ok(rustix::fs::fallocate(handle, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(handle, flags, offset, len))?)
 }
 
 /// Who sees what is written to a mapping.

@@ -182,8 +182,8 @@ fn is_tcp(socket: BorrowedFd<'_>) -> io::Result<bool> {
 /// Sends the start of `bytes`, if there is room; gives how many.
 pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     use rustix::net::SendFlags;
-    match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+    match rustix::io::retry_on_intr(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)) {
+        Err(Errno::AGAIN) => Ok(0),
         other => Ok(other?),
     }
 }
