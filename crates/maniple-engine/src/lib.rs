@@ -22,6 +22,9 @@ pub mod channel;
 #[cfg(not(loom))]
 pub mod dialogue;
 pub mod error;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+#[doc(hidden)]
+pub mod hostile;
 #[cfg(not(loom))]
 pub mod pool;
 pub mod process;

@@ -37,7 +37,10 @@
 #![allow(unsafe_code)]
 
 mod limit;
+mod order;
 mod wait;
+
+use order::{Span, in_order};
 
 use super::layout::{HEAD, Header, MAGIC, Side};
 use super::window::Window;
@@ -85,6 +88,8 @@ pub struct Log {
     spin: Mutex<Spin>,
     // The head, when it was last waited for in vain.
     stalled: AtomicU64,
+    // What the head page said of the memory's length when it was last compared with the memory.
+    measured: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -219,6 +224,7 @@ impl Log {
             reading: Mutex::default(),
             spin: Mutex::default(),
             stalled: AtomicU64::new(u64::MAX),
+            measured: AtomicU64::new(0),
         }
     }
 
@@ -281,6 +287,7 @@ impl Log {
             return Ok(Put::Full);
         }
         let mut base = header.base.load(Ordering::Relaxed);
+        in_order(Span { base, head: header.readers.at.load(Ordering::Relaxed), tail }, self.length()?)?;
         if empty && tail - base > START_OVER {
             if header.len.load(Ordering::Relaxed) > KEEP {
                 memory::resize(self.shared.memory.as_fd(), HEAD as u64 + KEEP).doing("free a queue's memory")?;
@@ -345,6 +352,19 @@ impl Log {
                 }
             }
         }
+    }
+
+    /// Bytes of memory behind the head page at least.
+    fn length(&self) -> Result<u64> {
+        let says = self.header().len.load(Ordering::Relaxed);
+        if says != self.measured.load(Ordering::Relaxed) {
+            let len = memory::len(self.shared.memory.as_fd()).doing("measure a queue's memory")?;
+            if len < HEAD || says > (len - HEAD) as u64 {
+                return Err(Error::Damaged("the memory of a queue is shorter than it says"));
+            }
+            self.measured.store(says, Ordering::Relaxed);
+        }
+        Ok(says)
     }
 
     /// Copies a message to position `tail`, `at` bytes into the data. Gives the position behind it.
@@ -419,6 +439,7 @@ impl Log {
             }
             // As of the tail just seen: it cannot move while the log is not empty.
             let base = header.base.load(Ordering::Relaxed);
+            in_order(Span { base, head, tail }, self.length()?)?;
             let Some((rest, end)) = self.read(head, head - base, tail, first, interrupted.is_none())? else {
                 return Ok(None);
             };

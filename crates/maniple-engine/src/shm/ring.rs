@@ -227,6 +227,9 @@ impl Consumer {
             }
             let before_end = self.memory.capacity - self.memory.offset(self.side.head());
             if before_end < HEAD {
+                if before_end > available {
+                    return Err(Error::Damaged("a gap is longer than what was published"));
+                }
                 self.side.advance(before_end as u64);
                 continue;
             }
@@ -248,6 +251,9 @@ impl Consumer {
                 return Err(Error::Damaged("a frame is longer than what was published"));
             }
             if head.kind == SKIP {
+                if before_end > available {
+                    return Err(Error::Damaged("a gap is longer than what was published"));
+                }
                 self.side.advance(before_end as u64);
                 continue;
             }
