@@ -1,6 +1,6 @@
 """Runs one of `targets.TARGETS` under libFuzzer, in an interpreter that has the instrumented extension.
 
-    python fuzz/drive.py LIBRARY TARGET [libFuzzer's arguments]
+python fuzz/drive.py LIBRARY TARGET [libFuzzer's arguments]
 """
 
 from __future__ import annotations

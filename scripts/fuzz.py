@@ -56,7 +56,7 @@ def build(host: str) -> tuple[Path, Path]:
     ):
         folder = TARGET / package
         environ["RUSTFLAGS"] = " ".join(COUNTERS + flags)
-        command = ["cargo", "build", "--quiet", "--release", "--target", host, "--package", package]
+        command = ["cargo", "build", "--quiet", "--locked", "--release", "--target", host, "--package", package]
         subprocess.run([*command, "--target-dir", folder], cwd=FUZZ, env=environ, check=True)
         places.append(folder / host / "release" / product)
     return places[0], places[1]
@@ -94,7 +94,9 @@ def pack(name: str, folder: Path) -> None:
         by_hand, mark, _ = file.read_text().partition(FOUND)
         kept = by_hand.splitlines() if mark else []
     lines, size = [], 0
-    for digits in sorted({one.read_bytes().hex() for one in folder.iterdir()}, key=lambda digits: (len(digits), digits)):
+    for digits in sorted(
+        {one.read_bytes().hex() for one in folder.iterdir()}, key=lambda digits: (len(digits), digits)
+    ):
         size += len(digits)
         if size > MOST_KEPT:
             break

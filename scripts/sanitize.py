@@ -29,9 +29,20 @@ TARGET = ROOT / "target" / "sanitize"
 UNSTABLE = {"RUSTC_BOOTSTRAP": "1"}
 # Tests that say how much memory or time something takes, or that run a program which has no sanitizer in it.
 PASSED = re.compile(r"^test result: .*? (\d+) passed; (\d+) failed", re.M)
-REPORT = re.compile(r"^.*(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|ERROR SUMMARY: [1-9]|Undefined Behavior).*$", re.M)
+REPORT = re.compile(
+    r"^.*(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|ERROR SUMMARY: [1-9]|Undefined Behavior).*$", re.M
+)
 # Of the engine: those that need no more than memory. Miri has no futexes in shared mappings, no memfds, no processes.
-MIRI = ["shm::cursor", "shm::claim", "shm::crowd", "shm::buffers", "channel::auth", "pool::scheduler", "pool::packet", "process::exit"]
+MIRI = [
+    "shm::cursor",
+    "shm::claim",
+    "shm::crowd",
+    "shm::buffers",
+    "channel::auth",
+    "pool::scheduler",
+    "pool::packet",
+    "process::exit",
+]
 # Of the package: what makes the extension do most.
 PYTHON_TESTS = ["test_payloads.py", "test_queues.py", "test_connections.py", "test_fuzz_corpus.py"]
 
@@ -69,7 +80,10 @@ def host() -> str:
 def component(name: str) -> None:
     """Have a component of the nightly toolchain; that toolchain, too."""
     listing = ["rustup", "component", "list", "--installed", "--toolchain", "nightly"]
-    for fetch in (["rustup", "toolchain", "install", "nightly", "--profile", "minimal"], ["rustup", "component", "add", name]):
+    for fetch in (
+        ["rustup", "toolchain", "install", "nightly", "--profile", "minimal"],
+        ["rustup", "component", "add", name],
+    ):
         have = subprocess.run(listing, capture_output=True, text=True)
         if have.returncode == 0 and re.search(rf"^{name}(-|$)", have.stdout, re.M):
             return
@@ -85,7 +99,18 @@ def miri(_python: str) -> tuple[int, str]:
     component("miri")
     component("rust-src")
     flags = "-Zmiri-disable-isolation -Zmiri-permissive-provenance"
-    test = ["cargo", "+nightly", "miri", "test", "--locked", "-p", "maniple-engine", "--lib", "--target-dir", str(TARGET / "miri")]
+    test = [
+        "cargo",
+        "+nightly",
+        "miri",
+        "test",
+        "--locked",
+        "-p",
+        "maniple-engine",
+        "--lib",
+        "--target-dir",
+        str(TARGET / "miri"),
+    ]
     return call([*test, "--", *MIRI], MIRIFLAGS=flags, PROPTEST_CASES="4")
 
 
@@ -103,7 +128,17 @@ def asan(_python: str) -> tuple[int, str]:
 
 def tsan(_python: str) -> tuple[int, str]:
     component("rust-src")
-    test = ["cargo", "+nightly", "test", "--locked", "-Zbuild-std", "--target", host(), "--target-dir", str(TARGET / "tsan")]
+    test = [
+        "cargo",
+        "+nightly",
+        "test",
+        "--locked",
+        "-Zbuild-std",
+        "--target",
+        host(),
+        "--target-dir",
+        str(TARGET / "tsan"),
+    ]
     test += ["-p", "maniple-engine", "--lib", "--test", "sync", "--test", "channel", "--no-fail-fast"]
     return call(
         [*test, "--", "--skip", "hostile::", "--test-threads", "2"],
@@ -131,13 +166,26 @@ def memcheck(_python: str) -> tuple[int, str]:
 
 def python(interpreter: str) -> tuple[int, str]:
     compiler = shutil.which("gcc")
-    library = compiler and subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    library = (
+        compiler
+        and subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    )
     if not library or not os.path.isabs(library):
         raise Missing("gcc has no libasan.so")
     # It may be a linker's script, which names the file.
     real = re.search(rb"/\S*libasan\.so\.\d+", Path(library).read_bytes()[:200])
     library = real[0].decode() if real else os.path.realpath(library)
-    build = ["cargo", "build", "--locked", "--target", host(), "--target-dir", str(TARGET / "python"), "-p", "maniple-python"]
+    build = [
+        "cargo",
+        "build",
+        "--locked",
+        "--target",
+        host(),
+        "--target-dir",
+        str(TARGET / "python"),
+        "-p",
+        "maniple-python",
+    ]
     code, said = call(
         [*build, "--features", "pyo3/extension-module"],
         RUSTFLAGS="-Zsanitizer=address -Clink-arg=-Wl,-z,undefs",
@@ -149,11 +197,25 @@ def python(interpreter: str) -> tuple[int, str]:
     # The package as it is here, with this module in it.
     package = TARGET / "package"
     shutil.rmtree(package, ignore_errors=True)
-    shutil.copytree(ROOT / "python" / "maniple", package / "maniple", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(
+        ROOT / "python" / "maniple", package / "maniple", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
     shutil.copy(TARGET / "python" / host() / "debug" / "lib_maniple.so", package / "maniple" / "_maniple.abi3.so")
     tests = [str(ROOT / "tests" / "python" / name) for name in PYTHON_TESTS]
     return call(
-        [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--deselect", "footprint", "-k", PYTHON_ONLY, *tests],
+        [
+            interpreter,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--deselect",
+            "footprint",
+            "-k",
+            PYTHON_ONLY,
+            *tests,
+        ],
         PYTHONPATH=str(package),
         LD_PRELOAD=library,
         PYTHONMALLOC="malloc",

@@ -157,7 +157,8 @@ fn json(_: &[u8]) {}
 
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
-#[allow(unsafe_code)]
+// The engine tests the rest of it.
+#[allow(unsafe_code, dead_code)]
 mod replay;
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ struct Scene {
 pub fn link(data: &[u8]) {
     let mut script = Script(data);
     let (board, _handle) = Board::create().unwrap();
-    let hub = script.byte() % 2 == 0;
+    let hub = script.byte().is_multiple_of(2);
     let ((reader, sender), (theirs, ours)) =
         if hub { (board.hub_side(), (UP, DOWN)) } else { (board.worker_side(), (DOWN, UP)) };
     let (wire, far) = Wire::pair().unwrap();
@@ -55,7 +55,7 @@ impl Scene {
             1 => self.overwrite(script),
             2..=5 => self.frame(script),
             6 | 7 => self.note(script),
-            8 => return self.hear(Some(if script.byte() % 2 == 0 { kind::TASK } else { kind::DONE })),
+            8 => return self.hear(Some(if script.byte().is_multiple_of(2) { kind::TASK } else { kind::DONE })),
             9 => return self.hear(None),
             10 => return self.send(script, packer),
             _ => return self.look_about(script),
@@ -90,7 +90,7 @@ impl Scene {
 
     /// Bytes in the middle of a ring.
     fn overwrite(&self, script: &mut Script<'_>) {
-        let place = if script.byte() % 4 > 0 { self.theirs } else { self.ours };
+        let place = if script.byte().is_multiple_of(4) { self.ours } else { self.theirs };
         let at = near(script, 0) as usize % place.capacity;
         let len = script.byte() as usize % 64;
         let bytes = script.bytes(len.min(place.capacity - at));
@@ -101,13 +101,14 @@ impl Scene {
     /// A frame in good form, of odd content.
     fn frame(&mut self, script: &mut Script<'_>) {
         const KINDS: [u16; 14] = [1, 2, 3, 4, 16, 17, 18, 19, 20, 21, SKIP, 0, 999, u16::MAX - 1];
-        let flag = if script.byte() % 4 == 0 { kind::BODY_IN_BLOB } else { 0 };
+        let flag = if script.byte().is_multiple_of(4) { kind::BODY_IN_BLOB } else { 0 };
         let what = KINDS[script.byte() as usize % KINDS.len()] | flag;
         let mut head = Head::new(what, script.odd_number() as u32, script.odd_number());
         let mut body = Vec::new();
         let count = script.byte() as usize % 6;
         for _ in 0..count {
-            let slot = [BAY, HANDLES, NO_SLOT, script.byte().into(), script.number(2) as u16][script.byte() as usize % 5];
+            let slot =
+                [BAY, HANDLES, NO_SLOT, script.byte().into(), script.number(2) as u16][script.byte() as usize % 5];
             let place = script.odd_number() as u32;
             body.extend_from_slice(&BlobRef { place, slot, len: script.odd_number() }.encode());
         }

@@ -47,11 +47,10 @@ pub fn log(data: &[u8]) {
             }
             5 | 6 => {
                 let sizes = [0, 1, 100, 5000, 70_000, 300_000];
-                let parts: Vec<Vec<u8>> = (0..=script.byte() % 3)
-                    .map(|_| vec![3; sizes[script.byte() as usize % sizes.len()]])
-                    .collect();
+                let parts: Vec<Vec<u8>> =
+                    (0..=script.byte() % 3).map(|_| vec![3; sizes[script.byte() as usize % sizes.len()]]).collect();
                 let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-                let terms = Terms { counted: script.byte() % 2 == 0, hurried: true, before: None };
+                let terms = Terms { counted: script.byte().is_multiple_of(2), hurried: true, before: None };
                 let _ = writer.put_on(&parts, terms, Some(&mut || true));
             }
             7..=9 => {

@@ -138,7 +138,7 @@ pub fn parcel(data: &[u8]) {
     let mut script = Script(data);
     let count = script.byte() as usize % 5;
     let handles = (0..count).map(|_| block(&mut script)).collect();
-    if script.byte() % 4 == 0 {
+    if script.byte().is_multiple_of(4) {
         return open(script.0, handles);
     }
     let mut content = b"maniple parcel 1".to_vec();
@@ -163,7 +163,7 @@ fn open(content: &[u8], handles: Vec<Handle>) {
 pub fn handshake(data: &[u8]) {
     const KEY: &[u8] = b"the key";
     let mut script = Script(data);
-    let role = if script.byte() % 2 == 0 { Role::Listener } else { Role::Client };
+    let role = if script.byte().is_multiple_of(2) { Role::Listener } else { Role::Client };
     let (mut ours, first) = Handshake::new(KEY, role, [7; RANDOM]);
     // The other one may send back what it has heard, and sign with a key of its own.
     let mut heard = vec![first.unwrap_or_default()];
@@ -198,7 +198,7 @@ pub fn handshake(data: &[u8]) {
 pub fn greeting(data: &[u8]) {
     let (way, data) = data.split_first().unwrap_or((&0, &[]));
     let socket = socket_with(data);
-    if way % 2 == 0 {
+    if way.is_multiple_of(2) {
         let deadline = Some(Instant::now() + Duration::from_secs(5));
         let got_in = reception::get_in(socket.as_fd(), b"the key", deadline, &mut || false);
         assert!(matches!(got_in, Err(reception::Unwelcome::Because(_))), "{got_in:?}");

@@ -81,11 +81,7 @@ impl<'de> Reader<'de> {
 
     /// Reads the items of a list, of which `count` were counted.
     #[inline]
-    fn items<T>(
-        &mut self,
-        count: usize,
-        read: impl FnOnce(&mut Self) -> Result<T, Refused>,
-    ) -> Result<T, Refused> {
+    fn items<T>(&mut self, count: usize, read: impl FnOnce(&mut Self) -> Result<T, Refused>) -> Result<T, Refused> {
         let before = self.rest.len();
         let value = self.deeper(read)?;
         // Those beyond `before` are spent already.
