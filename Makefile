@@ -25,6 +25,11 @@ export CHECKOUTS
 SINCE ?= HEAD
 # How many random histories `make simulate` plays.
 SEEDS ?= 2000000
+# Seconds that `make fuzz` takes, and which of its targets it runs (with commas between; all of them if empty).
+FUZZ_SECONDS ?= 600
+FUZZ_ONLY ?=
+# The parts of `make sanitize`, with commas between.
+SANITIZERS ?= miri,asan,tsan,memcheck,python
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -36,7 +41,7 @@ setup := scripts/need-cargo.sh && $(PYTHON) scripts/setup.py $(VENV)
 # One interpreter for all that compiles the extension, so that no build undoes another's.
 export PYO3_PYTHON := $(abspath $(py))
 
-.PHONY: help demo test lint bench clean build format simulate bench-full suite frozen peers \
+.PHONY: help demo test lint bench clean build format simulate fuzz sanitize bench-full suite frozen peers \
 	semver test-standard-fails test-rust test-loom test-python test-api test-cpython
 
 help: ## this list
@@ -72,7 +77,7 @@ bench: build ## the short benchmarks: against the standard package, and against 
 	scripts/bench_rust.sh --quick
 
 clean: ## remove all that was built, the virtual environment included
-	rm -rf target benchmarks/rust/target benchmarks/results build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf target fuzz/target benchmarks/rust/target benchmarks/results build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	if [ -e $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV) $(VENV)-frozen; fi
 
@@ -98,6 +103,14 @@ semver: ## what changed for users of the crate since a git revision (SINCE=...);
 simulate: ## the scheduler through two million random histories (SEEDS=...)
 	@scripts/need-cargo.sh
 	MANIPLE_SEEDS=$(SEEDS) cargo test --locked -p maniple-engine --release --test simulation -- --nocapture
+
+fuzz: ## every parser of another process's bytes under libFuzzer; ten minutes (FUZZ_SECONDS=..., FUZZ_ONLY=link,log)
+	@$(setup)
+	@$(PYTHON) scripts/fuzz.py $(py) --seconds $(FUZZ_SECONDS) --only "$(FUZZ_ONLY)"
+
+sanitize: ## the tests under Miri, AddressSanitizer, ThreadSanitizer, valgrind (SANITIZERS=asan,python)
+	@$(setup) test
+	@$(PYTHON) scripts/sanitize.py $(py) --only "$(SANITIZERS)"
 
 bench-full: build ## every peer, more rounds; half an hour
 	@$(setup) test bench

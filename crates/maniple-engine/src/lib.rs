@@ -23,6 +23,9 @@ pub mod channel;
 #[cfg(not(loom))]
 pub mod dialogue;
 pub mod error;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+#[doc(hidden)]
+pub mod hostile;
 #[cfg(not(loom))]
 pub mod idle;
 #[cfg(not(loom))]

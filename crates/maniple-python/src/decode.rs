@@ -1,6 +1,6 @@
 //! Payloads back to Python values. The form is described in [`encode`](crate::encode).
 
-use crate::encode::tag;
+use crate::encode::{DEEP, tag};
 use crate::error::helper;
 use crate::region::PyRegion;
 use maniple_engine::pool::Incoming;
@@ -70,6 +70,10 @@ impl<'a> Decoder<'a> {
 
     /// Any value.
     pub fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.value_at(py, 0)
+    }
+
+    fn value_at<'py>(&mut self, py: Python<'py>, depth: u32) -> PyResult<Bound<'py, PyAny>> {
         Ok(match self.mark()? {
             tag::NONE => py.None().into_bound(py),
             tag::TRUE => true.into_pyobject(py)?.to_owned().into_any(),
@@ -86,9 +90,9 @@ impl<'a> Decoder<'a> {
                 PyBytes::new(py, self.take(len)?).into_any()
             }
             tag::BLOB => PyBytes::new(py, self.regions.next().ok_or_else(damaged)?.as_slice()).into_any(),
-            tag::TUPLE => {
+            tag::TUPLE if depth < DEEP => {
                 let len = self.count()?;
-                let items = (0..len).map(|_| self.value(py)).collect::<PyResult<Vec<_>>>()?;
+                let items = (0..len).map(|_| self.value_at(py, depth + 1)).collect::<PyResult<Vec<_>>>()?;
                 PyTuple::new(py, items)?.into_any()
             }
             tag::PICKLE => {

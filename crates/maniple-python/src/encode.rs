@@ -51,7 +51,8 @@ pub const LARGE: usize = 16 * 1024;
 const MOST: usize = 100;
 /// Longer strings than this are left to pickle, which is as fast there. So are longer tuples.
 const SHORT: usize = 16 * 1024;
-const DEEP: u32 = 4;
+/// Tuples that lie within each other.
+pub const DEEP: u32 = 4;
 
 /// How a value is dealt with that pickle refuses, or that its reader would not find by name.
 #[derive(Clone, Copy)]

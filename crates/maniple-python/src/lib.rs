@@ -97,6 +97,18 @@ mod _maniple {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 
+    /// A payload's value: for the fuzzer, and the test of what it has found.
+    #[pyfunction]
+    fn decode_payload<'py>(py: Python<'py>, bytes: &[u8], sequence: bool) -> PyResult<Bound<'py, PyAny>> {
+        let mut decoder = crate::decode::Decoder::new(bytes, &[]);
+        if !sequence {
+            return decoder.value(py);
+        }
+        let items = pyo3::types::PyList::empty(py);
+        decoder.sequence(py, |item| items.append(item))?;
+        Ok(items.into_any())
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::sync_fast::install(&module.py().get_type::<crate::sync::PySemLock>())?;

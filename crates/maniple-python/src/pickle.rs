@@ -224,6 +224,7 @@ impl<'py> Reader<'_, 'py> {
                     continue;
                 }
                 op::MEMOIZE => {
+                    self.above_mark(1)?;
                     self.memo.push(self.stack.last()?.clone());
                     continue;
                 }
@@ -274,6 +275,7 @@ impl<'py> Reader<'_, 'py> {
                 op::DICT => PyDict::new(py).into_any(),
                 code @ (op::APPEND | op::APPENDS) => {
                     let from = self.first_of(code == op::APPEND, 1)?;
+                    self.is_above_mark(from.checked_sub(1)?)?;
                     let items = self.stack.split_off(from);
                     let list = self.stack.last()?.cast_exact::<PyList>().ok()?;
                     items.into_iter().try_for_each(|item| list.append(item)).ok()?;
@@ -281,6 +283,7 @@ impl<'py> Reader<'_, 'py> {
                 }
                 code @ (op::SET_ITEM | op::SET_ITEMS) => {
                     let from = self.first_of(code == op::SET_ITEM, 2)?;
+                    self.is_above_mark(from.checked_sub(1)?)?;
                     let items = self.stack.split_off(from);
                     let dict = self.stack.last()?.cast_exact::<PyDict>().ok()?;
                     if !items.len().is_multiple_of(2) {
@@ -297,12 +300,22 @@ impl<'py> Reader<'_, 'py> {
 
     /// Where in the stack the items begin: the last `fixed`, or those since the last mark.
     fn first_of(&mut self, one: bool, fixed: usize) -> Option<usize> {
-        let from = if one { self.stack.len().checked_sub(fixed)? } else { self.marks.pop()? };
-        (from <= self.stack.len()).then_some(from)
+        if one { self.above_mark(fixed) } else { self.marks.pop() }
+    }
+
+    /// The place of the first of the last `len` values.
+    fn above_mark(&self, len: usize) -> Option<usize> {
+        let from = self.stack.len().checked_sub(len)?;
+        self.is_above_mark(from).map(|()| from)
+    }
+
+    /// Sees that this place is not below the last mark, where nothing is to be taken.
+    fn is_above_mark(&self, place: usize) -> Option<()> {
+        (place >= self.marks.last().copied().unwrap_or(0)).then_some(())
     }
 
     fn collect(&mut self, len: usize) -> Option<Bound<'py, PyAny>> {
-        let from = self.stack.len().checked_sub(len)?;
+        let from = self.above_mark(len)?;
         Some(PyTuple::new(self.py, self.stack.drain(from..)).ok()?.into_any())
     }
 

@@ -75,6 +75,9 @@ mod events;
 mod exchange;
 mod frame;
 pub mod handle;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod hostile;
 mod identity;
 pub mod managers;
 mod panic;

@@ -20,7 +20,7 @@ pub use super::log::Interrupted;
 /// Up to here length and message are joined for one write; above, the system gathers them.
 const JOINED: usize = 16 * 1024;
 /// Bytes that are read at once at most. A claimed length costs no memory before so much has come.
-const PIECE: usize = 64 << 20;
+const PIECE: usize = if cfg!(fuzzing) { 1 << 20 } else { 64 << 20 };
 
 /// Whether to break off after a call that has done less than it was asked to: a signal handler may be the reason, and the
 /// next call would not be interrupted by it.

@@ -105,7 +105,7 @@ impl Header {
 impl Side {
     /// Moves on by one message. The caller holds the lock.
     pub fn advance(&self, to: u64) {
-        let count = self.count.load(Ordering::Relaxed) + 1;
+        let count = self.count.load(Ordering::Relaxed).wrapping_add(1);
         self.next_at.store(to, Ordering::Relaxed);
         self.next_count.store(count, Ordering::Relaxed);
         // Partner: whoever loads `at` with Acquire: the message's bytes (or the end of reading them) come before.

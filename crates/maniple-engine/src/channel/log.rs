@@ -42,11 +42,14 @@
 #![allow(unsafe_code)]
 
 mod limit;
+mod order;
 mod sides;
 mod view;
 mod wait;
 
 pub use view::View;
+
+use order::{Span, in_order};
 
 use super::layout::{HEAD, Header, MAGIC, Side};
 use super::window::{Ring, Window, write_by_handle};
@@ -309,6 +312,7 @@ impl Log {
         let tail = header.writers.at.load(Ordering::Relaxed);
         // Partner: the reader's `advance`: what it read it has read before we write over it.
         let head = header.readers.at.load(Ordering::Acquire);
+        in_order(Span { base: header.base.load(Ordering::Relaxed), head, tail }, ring.size)?;
         let empty = head == tail;
         if self.is_full() {
             return Ok(Put::Full);
@@ -473,6 +477,7 @@ impl Log {
             // As of the tail just seen: it cannot move while the log is not empty.
             let base = header.base.load(Ordering::Relaxed);
             let ring = self.ring();
+            in_order(Span { base, head, tail }, ring.size)?;
             let Some((rest, end)) = self.read(ring, head, head - base, tail, first, interrupted.is_none())? else {
                 return Ok(None);
             };

@@ -22,7 +22,7 @@ pub mod address;
 pub mod auth;
 mod contact;
 pub mod frame;
-mod layout;
+pub(crate) mod layout;
 pub mod listener;
 pub mod log;
 mod lookout;

@@ -72,10 +72,10 @@ const HALFWAY_AT: usize = LINE;
 const TERMINATED_AT: usize = HALFWAY_AT + LINE / 2;
 const DOWN_AT: usize = 2 * LINE;
 const UP_AT: usize = DOWN_AT + size_of::<Cursors>();
-const DOWN_SLOTS_AT: usize = UP_AT + size_of::<Cursors>();
-const UP_SLOTS_AT: usize = DOWN_SLOTS_AT + Slots::BYTES;
-const DOWN_BAY_AT: usize = UP_SLOTS_AT + Slots::BYTES;
-const UP_BAY_AT: usize = DOWN_BAY_AT + LINE;
+pub(crate) const DOWN_SLOTS_AT: usize = UP_AT + size_of::<Cursors>();
+pub(crate) const UP_SLOTS_AT: usize = DOWN_SLOTS_AT + Slots::BYTES;
+pub(crate) const DOWN_BAY_AT: usize = UP_SLOTS_AT + Slots::BYTES;
+pub(crate) const UP_BAY_AT: usize = DOWN_BAY_AT + LINE;
 const DOWN_DATA_AT: usize = UP_BAY_AT + LINE;
 const UP_DATA_AT: usize = DOWN_DATA_AT + RING;
 // A multiple of any system's pages.
@@ -83,8 +83,8 @@ const BAYS_AT: usize = (UP_DATA_AT + RING).next_multiple_of(BAY_STEP);
 const BAY_STEP: usize = 64 * 1024;
 /// Bytes in a bay, as a rule. Where a file may not be so large, the least that does.
 const BAY_BYTES: [usize; 2] = [2 << 20, BAY_STEP];
-const DOWN: Place = Place { cursors: DOWN_AT, data: DOWN_DATA_AT, capacity: RING };
-const UP: Place = Place { cursors: UP_AT, data: UP_DATA_AT, capacity: RING };
+pub(crate) const DOWN: Place = Place { cursors: DOWN_AT, data: DOWN_DATA_AT, capacity: RING };
+pub(crate) const UP: Place = Place { cursors: UP_AT, data: UP_DATA_AT, capacity: RING };
 
 /// The handles that a worker needs, in this order; see [`worker_handles`].
 pub(crate) struct Handles {
@@ -151,7 +151,7 @@ pub(crate) struct Board(Arc<Mapping>);
 
 impl Board {
     /// A new one, and the handle by which the worker opens it.
-    fn create() -> Result<(Board, Handle)> {
+    pub fn create() -> Result<(Board, Handle)> {
         let [large, small] = BAY_BYTES.map(|bytes| move || create_mapped("maniple-link", BAYS_AT + 2 * bytes));
         let (memory, handle) = large().or_else(|_| small())?;
         Ok((Board(Arc::new(memory)), handle))
@@ -163,6 +163,12 @@ impl Board {
             return Err(Error::BadHandles("the link has another size; was the worker started by another version?"));
         }
         Ok(Board(Arc::new(memory)))
+    }
+
+    /// All of it.
+    #[cfg(any(test, fuzzing))]
+    pub fn memory(&self) -> &Arc<Mapping> {
+        &self.0
     }
 
     fn down_bay(&self) -> Bay {
@@ -200,7 +206,7 @@ impl Board {
         )
     }
 
-    fn hub_side(&self) -> (Reader, Sender) {
+    pub fn hub_side(&self) -> (Reader, Sender) {
         (
             Reader::new(Consumer::new(&self.0, UP), Slots::new(&self.0, UP_SLOTS_AT), self.up_bay(), &self.0),
             Sender::new(Producer::new(&self.0, DOWN), Slots::new(&self.0, DOWN_SLOTS_AT), self.down_bay(), &self.0),

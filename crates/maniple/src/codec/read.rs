@@ -16,17 +16,23 @@ pub(super) struct Reader<'de> {
     names: Read<'de>,
     // The field that is being read by its name.
     field: &'de str,
+    depth: u16,
+    // Items without bytes that may still come.
+    empty: usize,
 }
 
-/// Items that need no bytes, in one list.
-const MOST_EMPTY: usize = 1 << 32;
+/// Items that need no bytes, in one value: so many are counted in a fraction of a second.
+const MOST_EMPTY: usize = if cfg!(fuzzing) { 1 << 16 } else { 1 << 26 };
+
+/// Lists, options and enums that lie within each other. Each takes some hundred bytes of the stack, and some kilobytes without optimization.
+const DEEPEST: u16 = 1000;
 
 const UNTYPED: &str = "its form depends on what the input says (an untagged or internally tagged enum, `flatten`, a \
                        `serde_json::Value`), which the bytes do not tell; use an enum as serde writes it by default, or another Codec";
 
 impl<'de> Reader<'de> {
     pub(super) fn new(bytes: &'de [u8], names: Read<'de>) -> Reader<'de> {
-        Reader { rest: bytes, names, field: "" }
+        Reader { rest: bytes, names, field: "", depth: 0, empty: MOST_EMPTY }
     }
 
     /// Sees that all was read.
@@ -63,10 +69,36 @@ impl<'de> Reader<'de> {
     fn count(&mut self) -> Result<usize, Refused> {
         let count: usize = self.plain()?;
         // Items without a size take no bytes, so there may be more of them than bytes; but not so many that counting them takes long.
-        if count > self.rest.len().max(MOST_EMPTY) {
-            return Err(postcard::Error::DeserializeUnexpectedEnd.into());
-        }
+        self.spend(count.saturating_sub(self.rest.len()))?;
         Ok(count)
+    }
+
+    #[inline]
+    fn spend(&mut self, empty: usize) -> Result<(), Refused> {
+        self.empty = self.empty.checked_sub(empty).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        Ok(())
+    }
+
+    /// Reads the items of a list, of which `count` were counted.
+    #[inline]
+    fn items<T>(&mut self, count: usize, read: impl FnOnce(&mut Self) -> Result<T, Refused>) -> Result<T, Refused> {
+        let before = self.rest.len();
+        let value = self.deeper(read)?;
+        // Those beyond `before` are spent already.
+        self.spend(count.min(before).saturating_sub(before - self.rest.len()))?;
+        Ok(value)
+    }
+
+    /// Reads what a type may have again within itself.
+    #[inline]
+    fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Refused>) -> Result<T, Refused> {
+        if self.depth == DEEPEST {
+            return Err(too_deep());
+        }
+        self.depth += 1;
+        let value = read(self)?;
+        self.depth -= 1;
+        Ok(value)
     }
 
     #[inline]
@@ -104,6 +136,13 @@ impl<'de> Reader<'de> {
             None => Ok(value),
         }
     }
+}
+
+#[cold]
+fn too_deep() -> Refused {
+    Refused::new(format_args!(
+        "more than {DEEPEST} lists, options and enums lie within each other in it; send a list of its parts instead"
+    ))
 }
 
 #[inline]
@@ -174,7 +213,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         match self.byte()? {
             0 => visitor.visit_none(),
-            1 => visitor.visit_some(self),
+            1 => self.deeper(|reader| visitor.visit_some(reader)),
             _ => Err(postcard::Error::DeserializeBadOption.into()),
         }
     }
@@ -196,7 +235,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         let len = self.count()?;
-        self.sequence(len, visitor)
+        self.items(len, |reader| reader.sequence(len, visitor))
     }
 
     #[inline]
@@ -214,10 +253,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        let left = self.count()?;
-        let mut counted = Counted { reader: self, left };
-        let value = visitor.visit_map(&mut counted)?;
-        all_read(counted.left, value)
+        let len = self.count()?;
+        self.items(len, |reader| {
+            let mut counted = Counted { reader, left: len };
+            let value = visitor.visit_map(&mut counted)?;
+            all_read(counted.left, value)
+        })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -237,7 +278,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     ) -> Result<V::Value, Refused> {
         let number = self.plain()?;
         let (index, name) = self.names.variant(number)?;
-        visitor.visit_enum(Variant { reader: self, index, name })
+        self.deeper(|reader| visitor.visit_enum(Variant { reader, index, name }))
     }
 }
 

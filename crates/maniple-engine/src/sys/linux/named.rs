@@ -21,7 +21,7 @@ pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<Handle> {
 /// Makes `len` bytes under a name that nobody has; for this user alone.
 pub fn create(name: &str, len: usize) -> io::Result<Handle> {
     let handle = open(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;
-    super::memory::resize(handle.as_fd(), len as u64).inspect_err(|_| {
+    rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&handle, len as u64)).inspect_err(|_| {
         let _ = unlink(name);
     })?;
     Ok(handle)

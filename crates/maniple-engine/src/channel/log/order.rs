@@ -1,0 +1,26 @@
+//! Whether the positions in a log's head can be: what stands there may have been written by a process that was out of its mind.
+
+use crate::error::{Error, Result};
+
+/// What a message, or all of a log, takes at most: positions never come near the end of their numbers.
+const MOST: u64 = 1 << 62;
+
+/// The positions, as one who holds a lock sees them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub base: u64,
+    pub head: u64,
+    pub tail: u64,
+}
+
+/// Sees that what is in a log of `len` bytes has room in it.
+///
+/// # Errors
+/// They are out of order, or too large.
+pub(super) fn in_order(Span { base, head, tail }: Span, len: u64) -> Result<()> {
+    if base <= head && head <= tail && tail < MOST && tail - head <= len {
+        Ok(())
+    } else {
+        Err(Error::Damaged("the positions in a queue are out of order"))
+    }
+}

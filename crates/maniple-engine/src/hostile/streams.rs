@@ -1,0 +1,216 @@
+//! Bytes that come over a socket.
+
+use super::Script;
+use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
+use crate::channel::frame::{self, Lookout, Until};
+use crate::channel::{packet, parcel, reception};
+use crate::dialogue::Dialogue;
+use crate::error::Error;
+use crate::sys::{Handle, memory, stream};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// What a stream of frames is to its reader, by the format alone: the messages, and whether it ends between two of them.
+fn expected(mut stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
+    let mut messages = Vec::new();
+    while !stream.is_empty() {
+        let Some((head, rest)) = stream.split_first_chunk::<4>() else { return (messages, false) };
+        let (len, rest) = match i32::from_be_bytes(*head) {
+            -1 => match rest.split_first_chunk::<8>() {
+                Some((long, rest)) => (u64::from_be_bytes(*long), rest),
+                None => return (messages, false),
+            },
+            short => match u64::try_from(short) {
+                Ok(len) => (len, rest),
+                Err(_) => return (messages, false),
+            },
+        };
+        if len > rest.len() as u64 {
+            return (messages, false);
+        }
+        let (body, rest) = rest.split_at(len as usize);
+        messages.push(body.to_vec());
+        stream = rest;
+    }
+    (messages, true)
+}
+
+/// A socket on which `bytes` have come, and nothing more will.
+fn socket_with(bytes: &[u8]) -> UnixStream {
+    let (here, mut there) = UnixStream::pair().unwrap();
+    // What has no room in the socket is left out: nobody reads meanwhile.
+    there.write_all(&bytes[..bytes.len().min(64 * 1024)]).unwrap();
+    here
+}
+
+/// Frames of a connection, read in each of the ways there are.
+pub fn frames(data: &[u8]) {
+    let (way, data) = data.split_first().unwrap_or((&0, &[]));
+    let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
+    let socket = socket_with(data);
+    let (fd, lookout) = (socket.as_fd(), Lookout::default());
+    let mut handles = Vec::new();
+    let mut got = Vec::new();
+    let why = loop {
+        let len = match way % 4 {
+            0 => frame::receive_length(fd, None, None, &mut || false),
+            1 => frame::receive_length(fd, Some(&lookout), Some(&mut handles), &mut || false),
+            2 => {
+                let len =
+                    frame::receive_length_until(fd, true, Until::Now, &lookout, Some(&mut handles), &mut || false);
+                len.map(|len| len.unwrap())
+            }
+            _ => {
+                let until = Until::after(Duration::from_secs(1));
+                frame::receive_length_until(fd, false, until, &lookout, None, &mut || false).map(|len| len.unwrap())
+            }
+        };
+        let mut message = Vec::new();
+        match len.and_then(|len| frame::receive(fd, &mut message, len, &mut || false)) {
+            Ok(()) => got.push(message),
+            Err(why) => break why,
+        }
+    };
+    assert_eq!(got, messages);
+    assert_eq!(matches!(why, Error::EndOfStream), clean, "{why}");
+    let fair = matches!(why, Error::EndOfStream | Error::CutOff | Error::BadLength | Error::Os { .. });
+    assert!(fair, "{why}");
+}
+
+/// The same as a manager's line reads them.
+pub fn dialogue(data: &[u8]) {
+    let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
+    let mut dialogue = Dialogue::new(Handle::from(socket_with(data)));
+    let mut got = Vec::new();
+    let end = loop {
+        match dialogue.hear(&mut || true) {
+            Ok(Some(message)) => got.push(message.to_vec()),
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    assert_eq!((got, end), (messages, clean));
+}
+
+/// Packets of a pipe, with descriptors beside them, and what is in them.
+pub fn packets(data: &[u8]) {
+    let mut script = Script(data);
+    let (here, there) = stream::packet_pair().unwrap();
+    let lookout = Lookout::default();
+    for _ in 0..8 {
+        let count = script.byte() as usize % 4;
+        let handles: Vec<Handle> = (0..count).map(|_| block(&mut script)).collect();
+        let borrowed: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
+        let len = script.number(2) as usize;
+        let bytes = script.bytes(len);
+        if bytes.is_empty() || !stream::send_packet(there.as_fd(), bytes, &borrowed).unwrap() {
+            break;
+        }
+        drop(handles);
+        let (mut room, mut came) = (vec![0; packet::MOST], Vec::new());
+        let got = packet::receive(here.as_fd(), &mut room, &mut came, Until::Now, &lookout).unwrap().unwrap();
+        assert_eq!((&room[..got], came.len()), (bytes, count));
+        open(bytes, came);
+    }
+    drop(there);
+    let mut came = Vec::new();
+    let end = packet::receive(here.as_fd(), &mut [0; 16], &mut came, Until::Ever, &lookout);
+    assert!(matches!(end, Err(Error::EndOfStream)), "{end:?}");
+}
+
+/// Something that may come as the handle of a block: of some length, or no block at all.
+fn block(script: &mut Script<'_>) -> Handle {
+    let pages = script.byte() as usize;
+    match pages {
+        0..32 => memory::create("hostile", pages * 4096).unwrap(),
+        32..64 => memory::create("hostile", pages - 32).unwrap(),
+        64..72 => memory::create("hostile", 1 << (pages - 24)).unwrap(),
+        72..80 => std::io::pipe().unwrap().0.into(),
+        80..88 => std::fs::File::open("/dev/zero").unwrap().into(),
+        _ => memory::create("hostile", 2 * 4096).unwrap(),
+    }
+}
+
+/// The content of a frame that came with descriptors.
+pub fn parcel(data: &[u8]) {
+    let mut script = Script(data);
+    let count = script.byte() as usize % 5;
+    let handles = (0..count).map(|_| block(&mut script)).collect();
+    if script.byte().is_multiple_of(4) {
+        return open(script.0, handles);
+    }
+    let mut content = b"maniple parcel 1".to_vec();
+    content.extend_from_slice(script.0);
+    open(&content, handles);
+}
+
+fn open(content: &[u8], handles: Vec<Handle>) {
+    let count = handles.len();
+    let Ok(mut opened) = parcel::open_all(content, handles) else { return };
+    assert_eq!(opened.buffers.len() + opened.others.len(), count);
+    assert!(opened.at <= content.len());
+    for buffer in &mut opened.buffers {
+        let bytes = buffer.as_mut_slice();
+        // The first and the last byte are there.
+        let (first, last) = (bytes[0], bytes[bytes.len() - 1]);
+        (bytes[0], bytes[0]) = (first.wrapping_add(last), first);
+    }
+}
+
+/// The messages of an authentication, by one who does not know the key.
+pub fn handshake(data: &[u8]) {
+    const KEY: &[u8] = b"the key";
+    let mut script = Script(data);
+    let role = if script.byte().is_multiple_of(2) { Role::Listener } else { Role::Client };
+    let (mut ours, first) = Handshake::new(KEY, role, [7; RANDOM]);
+    // The other one may send back what it has heard, and sign with a key of its own.
+    let mut heard = vec![first.unwrap_or_default()];
+    for _ in 0..8 {
+        let bytes = match script.byte() {
+            0..32 => heard[script.byte() as usize % heard.len()].clone(),
+            32..64 => {
+                let challenge = &heard[script.byte() as usize % heard.len()];
+                respond(b"another key", challenge.strip_prefix(b"#CHALLENGE#").unwrap_or(challenge)).unwrap_or_default()
+            }
+            64..96 => [b"#CHALLENGE#", script.bytes(60)].concat(),
+            96..128 => b"#WELCOME#".to_vec(),
+            128..160 => b"#FAILURE#".to_vec(),
+            160..164 => vec![b'{'; script.number(2) as usize],
+            _ => {
+                let len = script.byte();
+                script.bytes(len.into()).to_vec()
+            }
+        };
+        let turn = ours.hear(&bytes);
+        assert_ne!(turn.state, State::Done, "somebody got in without the key");
+        if let State::Failed(why) = turn.state {
+            assert!(why.to_string().len() < 400, "{why}");
+            assert!(matches!(ours.hear(b"#WELCOME#").state, State::Failed(_)));
+            return;
+        }
+        heard.extend(turn.say);
+    }
+}
+
+/// The same as bytes on a socket.
+pub fn greeting(data: &[u8]) {
+    let (way, data) = data.split_first().unwrap_or((&0, &[]));
+    let socket = socket_with(data);
+    if way.is_multiple_of(2) {
+        let deadline = Some(Instant::now() + Duration::from_secs(5));
+        let got_in = reception::get_in(socket.as_fd(), b"the key", deadline, &mut || false);
+        assert!(matches!(got_in, Err(reception::Unwelcome::Because(_))), "{got_in:?}");
+        return;
+    }
+    // The first message may not have room where the other end is gone: that is an answer, too.
+    let Ok(mut greeting) = reception::Greeting::new(socket.as_fd(), b"the key") else { return };
+    for _ in 0..=data.len() {
+        match greeting.hear() {
+            Ok(known) => assert!(!known, "somebody got in without the key"),
+            Err(_) => return,
+        }
+    }
+    panic!("a client that is gone is still waited for");
+}

@@ -1,0 +1,172 @@
+//! What another process's bytes can do to the parsers of this crate, as the engine's module of this name has it for its own. Not part of an
+//! ordinary build.
+#![allow(clippy::unwrap_used)]
+
+use crate::baggage::{self, Sink, Source};
+use crate::bulk::Bytes;
+use crate::codec::{Codec, Part, Postcard, fingerprint_of};
+use crate::frame::Input;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// A parser's name, and what feeds it.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 3] = [("values", values), ("answers", answers), ("json", json)];
+
+/// Bytes of address space that suffice for any input of some kilobytes, whatever lengths stand in it.
+#[cfg(test)]
+const MEMORY: u64 = 1 << 30;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Plain {
+    number: u32,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    perhaps: Option<i64>,
+    #[serde(default)]
+    items: Vec<u16>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Kind {
+    Nothing,
+    One(u8),
+    Two(char, f32),
+    Named { a: bool, b: Box<Plain> },
+    More(Vec<Kind>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Tree {
+    name: String,
+    below: Vec<Tree>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Chain(u8, Option<Box<Chain>>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Empty;
+
+/// Reads `body` as a `T`. What is read must be read again the same, once it was written again.
+fn value<T: Serialize + DeserializeOwned>(body: &[u8], named: bool) {
+    let tail = fingerprint_of::<T>() | if named { 1 << 31 } else { 0 };
+    let bytes = [body, &tail.to_le_bytes()].concat();
+    let mut rest = &bytes[..];
+    let mut source = Source::parts(vec![vec![1; 70_000], vec![2; 3]], Vec::new());
+    let Ok(value) = baggage::decode::<Postcard, T>(&mut rest, &mut source) else { return };
+    assert!(rest.is_empty());
+    let (once, mut parts) = written(&value).unwrap();
+    let again = baggage::decode::<Postcard, T>(&mut &once[..], &mut parts).unwrap();
+    // The order of a HashMap is its own affair.
+    assert_eq!(written(&again).unwrap().0.len(), once.len());
+}
+
+fn written<T: Serialize>(value: &T) -> crate::Result<(Vec<u8>, Source)> {
+    let (mut bytes, mut sink) = (Vec::new(), Sink::parts());
+    baggage::encode::<Postcard, T>(value, &mut bytes, &mut sink)?;
+    Ok((bytes, Source::parts(sink.take_parts(), Vec::new())))
+}
+
+fn values(data: &[u8]) {
+    let Some((what, body)) = data.split_first() else { return };
+    let named = what & 0x80 != 0;
+    match what & 0x7f {
+        0 => value::<u64>(body, named),
+        1 => value::<(bool, i8, i128, f64, char)>(body, named),
+        2 => value::<String>(body, named),
+        3 => value::<Vec<u8>>(body, named),
+        4 => value::<Vec<()>>(body, named),
+        5 => value::<Vec<Vec<Empty>>>(body, named),
+        6 => value::<Plain>(body, named),
+        7 => value::<Kind>(body, named),
+        8 => value::<Tree>(body, named),
+        9 => value::<Chain>(body, named),
+        10 => value::<HashMap<String, Vec<Option<u32>>>>(body, named),
+        11 => value::<BTreeMap<u8, Plain>>(body, named),
+        12 => value::<Result<Duration, [u16; 3]>>(body, named),
+        13 => value::<Vec<(Plain, Kind)>>(body, named),
+        14 => value::<Vec<[(); 3]>>(body, named),
+        15 => value::<Bytes>(body, named),
+        16 => value::<(Bytes, Option<Bytes>)>(body, named),
+        17 => value::<std::net::SocketAddr>(body, named),
+        18 => value::<std::path::PathBuf>(body, named),
+        _ => value::<Option<Option<()>>>(body, named),
+    }
+}
+
+/// A pool's worker's answer, and the other payloads.
+fn answers(data: &[u8]) {
+    let Some((what, body)) = data.split_first() else { return };
+    // Items that have no bytes of their own: as many as the bytes before them can tell.
+    let most = body.len() / 4 + 1;
+    let mut input = Input::plain(body);
+    match what % 4 {
+        0 => chunk::<Plain>(&mut input, most),
+        1 => chunk::<u64>(&mut input, most),
+        2 => {
+            let Ok(_) = input.identity() else { return };
+            while let Ok(item) = input.item::<Kind>() {
+                drop(item);
+            }
+        }
+        _ => {
+            let _ = input.choice();
+            while let Ok(part) = input.part::<String>() {
+                drop(part);
+            }
+        }
+    }
+    let _ = Part::decode::<Vec<Kind>>(&mut &body[..]);
+}
+
+fn chunk<T: DeserializeOwned>(input: &mut Input<'_>, most: usize) {
+    let Ok(_task) = input.task() else { return };
+    let Ok(count) = input.chunk::<T>() else { return };
+    for number in 0..count as usize {
+        assert!(number <= most, "more values than have room");
+        match input.outcome::<T>() {
+            Ok(outcome) => drop(outcome),
+            Err(_) => return,
+        }
+    }
+}
+
+/// What comes from a program in another language.
+#[cfg(feature = "json")]
+fn json(data: &[u8]) {
+    use crate::Json;
+    let _ = Json::decode::<Plain>(&mut &data[..]);
+    let _ = Json::decode::<Vec<Kind>>(&mut &data[..]);
+    let _ = Json::decode::<Chain>(&mut &data[..]);
+    let Ok(tree) = Json::decode::<Tree>(&mut &data[..]) else { return };
+    let mut once = Vec::new();
+    Json::encode(&tree, &mut once).unwrap();
+    let again = Json::decode::<Tree>(&mut &once[..]).unwrap();
+    let mut twice = Vec::new();
+    Json::encode(&again, &mut twice).unwrap();
+    assert_eq!(once, twice);
+}
+
+#[cfg(not(feature = "json"))]
+fn json(_: &[u8]) {}
+
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+// The engine tests the rest of it.
+#[allow(unsafe_code, dead_code)]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    use super::{MEMORY, TARGETS, replay};
+
+    #[test]
+    fn inputs_that_were_of_interest_once_are_harmless() {
+        replay::replay("hostile::tests::inputs_that_were_of_interest_once_are_harmless", &TARGETS, MEMORY);
+    }
+}

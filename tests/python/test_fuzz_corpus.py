@@ -1,0 +1,40 @@
+"""What the fuzzers (`make fuzz`) have found goes through the parsers in Python: each input ends, and is not misunderstood."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from maniple._maniple import decode_payload
+
+FUZZ = Path(__file__).resolve().parent.parent.parent / "fuzz"
+NAMES = ["native_pickle", "payload", "messages", "objects", "fork_server", "tracker"]
+
+
+def replay(name: str) -> subprocess.CompletedProcess[str]:
+    # In a process of its own: an input may kill it, and the limits are for it alone.
+    return subprocess.run([sys.executable, FUZZ / "replay.py", name], capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs_that_were_of_interest_once_are_harmless(name: str) -> None:
+    done = replay(name)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert int(done.stdout.split()[0]) > 0
+
+
+def test_every_target_has_its_corpus_replayed() -> None:
+    kept = {file.stem for file in (FUZZ / "corpus").glob("*.txt")}
+    listed = subprocess.run(
+        [sys.executable, "-c", "from targets import TARGETS; print(*TARGETS)"], cwd=FUZZ, capture_output=True, text=True
+    )
+    assert sorted(listed.stdout.split()) == sorted(NAMES), listed.stderr
+    assert set(NAMES) <= kept
+
+
+def test_nesting_without_an_end_is_an_error_and_not_the_end_of_the_process() -> None:
+    with pytest.raises(RuntimeError, match="shorter than it says|same version"):
+        decode_payload(b"(\1\0\0\0" * 200_000, False)
+    assert decode_payload(b"(\1\0\0\0" * 4 + b"N", False) == ((((None,),),),)
