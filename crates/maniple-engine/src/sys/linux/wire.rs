@@ -145,7 +145,7 @@ pub(super) fn numbers_are_scarce() {
 /// Whether there may be no number for the next handles: few are left above the last one that was given, or none has been given yet.
 pub(super) fn are_numbers_scarce() -> bool {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    u64::from(LAST.load(Ordering::Relaxed)).saturating_add(ROOM.min(limit / 4)) >= limit
+    u64::from(LAST.load(Ordering::Relaxed)).saturating_add(ROOM) >= limit
 }
 
 /// With so many numbers above it there is no need to spare one.
