@@ -368,8 +368,16 @@ impl PyChannel {
         let size = ffi::Py_ssize_t::try_from(length).map_err(|_| self.spoilt())?;
         // SAFETY: a fresh bytes object of that size, or null with an exception set; nobody else has it before it is full.
         let bytes = unsafe {
-            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))?
-                .cast_into_unchecked::<PyBytes>()
+            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
+                .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // So that the next message can be received.
+                waiting(py, |interrupted| frame::skip(end, length, interrupted))?;
+                return Err(error);
+            }
         };
         // SAFETY: as above; bytes objects do not move.
         let room = unsafe {

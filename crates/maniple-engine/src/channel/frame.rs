@@ -10,7 +10,7 @@ pub use super::lookout::Lookout;
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
 use crate::sys::ready::{self, Interest};
-use crate::sys::{Handle, stream};
+use crate::sys::{Handle, stream, wire};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -187,7 +187,30 @@ pub fn receive_length(
     if let Some((lookout, begun)) = wait {
         lookout.ended(begun);
     }
-    length(fd, head, interrupted)
+    whole(fd, length(fd, head, interrupted)?, interrupted)
+}
+
+/// The length of a message whose handles have all come. One whose handles did not is passed over: the next can be received.
+fn whole(fd: BorrowedFd<'_>, length: u64, interrupted: Interrupted<'_, '_>) -> Result<u64> {
+    if stream::take_cut() {
+        skip(fd, length, interrupted)?;
+        return Err(wire::out_of_handles()).doing("receive the descriptors of a message, which is lost");
+    }
+    Ok(length)
+}
+
+/// Passes over the next `len` bytes of a message.
+pub fn skip(fd: BorrowedFd<'_>, mut len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
+    let mut scratch = [0; 16 * 1024];
+    while len > 0 {
+        let piece = len.min(scratch.len() as u64) as usize;
+        match retry(interrupted, || stream::read_into(fd, &mut scratch[..piece]), "receive a message")? {
+            0 => return Err(Error::CutOff),
+            got => len -= got as u64,
+        }
+        check(len > 0, interrupted)?;
+    }
+    Ok(())
 }
 
 fn length(fd: BorrowedFd<'_>, head: [u8; 4], interrupted: Interrupted<'_, '_>) -> Result<u64> {
@@ -283,16 +306,23 @@ pub fn receive_length_until(
     if let Some(begun) = begun {
         lookout.ended(begun);
     }
-    length(fd, head, interrupted).map(Some)
+    let length = length(fd, head, interrupted)?;
+    whole(fd, length, interrupted).map(Some)
 }
 
-/// Receives the next `len` bytes of a message.
+/// Receives the next `len` bytes of a message. Where there is no memory for them, they are passed over, so that the next message can be
+/// received.
 pub fn receive(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
     let mut left = usize::try_from(len).map_err(|_| Error::BadLength)?;
-    bytes.try_reserve_exact(left.min(PIECE)).map_err(|_| ErrorKind::OutOfMemory).doing("receive a message")?;
+    let mut reserved = bytes.try_reserve_exact(left.min(PIECE));
     while left > 0 {
         let piece = left.min(PIECE);
-        bytes.try_reserve(piece).map_err(|_| ErrorKind::OutOfMemory).doing("receive a message")?;
+        reserved = reserved.and_then(|()| bytes.try_reserve(piece));
+        if reserved.is_err() {
+            *bytes = Vec::new();
+            skip(fd, left as u64, interrupted)?;
+            return Err(Error::out_of_memory("receive a message, which is lost"));
+        }
         match retry(interrupted, || stream::read(fd, bytes, piece), "receive a message")? {
             0 => return Err(Error::CutOff),
             got => left -= got,

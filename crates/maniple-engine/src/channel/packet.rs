@@ -8,7 +8,7 @@ pub use super::lookout::Lookout;
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
 use crate::sys::ready::{self, Interest};
-use crate::sys::{Handle, stream};
+use crate::sys::{Handle, stream, wire};
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 
@@ -78,6 +78,9 @@ pub fn receive(
     match got {
         // Nobody sends an empty one.
         Some(0) => Err(Error::EndOfStream),
+        Some(_) if stream::take_cut() => {
+            Err(wire::out_of_handles()).doing("receive the descriptors of a message, which is lost")
+        }
         got => Ok(got),
     }
 }

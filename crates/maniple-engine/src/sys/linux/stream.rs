@@ -7,10 +7,12 @@
 
 use super::Handle;
 use super::own::both_above_stdio;
+use super::wire;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -153,15 +155,50 @@ fn receive_with(
     handles: &mut Vec<Handle>,
     flags: RecvFlags,
 ) -> io::Result<usize> {
+    if wire::are_numbers_scarce() {
+        // Perhaps it is long ago that any was given.
+        let _ = rustix::io::fcntl_dupfd_cloexec(fd, 0).map(|probe| wire::note_number(&probe));
+    }
+    if wire::are_numbers_scarce() {
+        // The system drops the handles for which there is no number. What is looked at stays, and can be received later.
+        let looked_at = receive_once(fd, bytes, &mut Vec::new(), flags | RecvFlags::PEEK)?;
+        if looked_at.is_cut {
+            return Err(wire::out_of_handles());
+        }
+    }
+    let got = receive_once(fd, bytes, handles, flags)?;
+    if got.is_cut {
+        wire::numbers_are_scarce();
+        CUT.set(true);
+    }
+    Ok(got.bytes)
+}
+
+struct Got {
+    bytes: usize,
+    is_cut: bool,
+}
+
+fn receive_once(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>, flags: RecvFlags) -> io::Result<Got> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = rustix::net::recvmsg(fd, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
             handles.extend(came);
+            handles.iter().for_each(wire::note_number);
         }
     }
-    Ok(got.bytes)
+    Ok(Got { bytes: got.bytes, is_cut: got.flags.contains(ReturnFlags::CTRUNC) })
+}
+
+thread_local! {
+    static CUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether handles that came with what this thread has received since it last asked were lost, because there was no number for them.
+pub fn take_cut() -> bool {
+    CUT.replace(false)
 }
 
 /// Two connected ends for *packets*: each some bytes and some handles, which come as one or not at all.

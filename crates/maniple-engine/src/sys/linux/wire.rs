@@ -155,8 +155,19 @@ static SPARE: Mutex<Option<Handle>> = Mutex::new(None);
 /// The number of the descriptor that came last: the system gives the lowest that is free.
 static LAST: AtomicU32 = AtomicU32::new(u32::MAX);
 
-fn note_number(handle: &Handle) {
+pub(super) fn note_number(handle: &Handle) {
     LAST.store(handle.as_raw_fd() as u32, Ordering::Relaxed);
+}
+
+/// Notes that there was no number for a handle.
+pub(super) fn numbers_are_scarce() {
+    LAST.store(u32::MAX, Ordering::Relaxed);
+}
+
+/// Whether there may be no number for the next handles: few are left above the last one that was given, or none has been given yet.
+pub(super) fn are_numbers_scarce() -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    u64::from(LAST.load(Ordering::Relaxed)).saturating_add(ROOM) >= limit
 }
 
 /// With so many numbers above it there is no need to spare one.
@@ -164,9 +175,7 @@ const ROOM: u64 = 256;
 
 /// Runs `with` with one descriptor more to spare, as a rule.
 pub fn with_spare<R>(with: impl FnOnce() -> R) -> R {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let last = u64::from(LAST.load(Ordering::Relaxed));
-    if last + ROOM < limit {
+    if !are_numbers_scarce() {
         return with();
     }
     // Not waited for: another thread takes something in just now, or did so when this process was forked.

@@ -1,0 +1,63 @@
+"""Queues, pipes and shared memory on little memory, few descriptors, short files and large pages; what they keep while they are idle."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pools import METHODS
+
+PROGRAM = Path(__file__).parent / "programs" / "scarcity.py"
+
+
+def outcome(package: str, method: str, trial: str) -> str:
+    argv = [sys.executable, str(PROGRAM), package, method, trial]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=80)
+    if done.stdout.startswith("skipped"):
+        pytest.skip(done.stdout.strip())
+    return done.stdout.strip() or f"exit code {done.returncode}: {done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("trial", ["sizes_limited_before", "sizes_limited_later", "sizes_limited_elsewhere"])
+def test_where_files_may_not_be_large(mp_package: str, method: str, trial: str) -> None:
+    assert outcome(mp_package, method, trial) == "ok"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_no_descriptor_is_left(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "no_descriptors") == "ok"
+
+
+@pytest.mark.better_than_standard("an item is lost where there is no memory to receive it")
+def test_where_little_memory_is_left(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "little_memory") == "ok"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_kept_of_a_pipes_messages_costs_memory_alone(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "many_kept") == "ok"
+
+
+@pytest.mark.better_than_standard("its shared memory is files that anybody can make shorter")
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_cannot_be_cut_short_by_another_process(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "cut_short") == "ok"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_idle_queues_and_pipes_keep_nothing_for_later(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "idle") == "ok"
+
+
+@pytest.mark.better_than_standard("an unused queue stays open")
+@pytest.mark.parametrize("method", METHODS)
+def test_closed_queues_have_no_descriptors(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "closed") == "ok"
+
+
+def test_pages_of_64_kib(mp_package: str) -> None:
+    # Other start methods begin with a loader that does not know of such pages.
+    assert outcome(mp_package, "fork", "large_pages") == "ok"
