@@ -119,7 +119,7 @@ fn what_is_no_parcel_is_refused() {
 fn take(log: &Log) -> Option<Vec<Vec<u8>>> {
     let mut first = Vec::new();
     let taken = log.take(&mut first, Some(&mut never())).unwrap()?;
-    Some(std::iter::once(first).chain(taken.rest).collect())
+    Some(std::iter::once(first).chain(taken.rest.iter().map(|part| part.bytes().to_vec())).collect())
 }
 
 fn put(log: &Log, parts: &[&[u8]]) {

@@ -136,7 +136,8 @@ impl PyChannel {
 
     /// Packs large buffers into blocks. None: they have to go within the message.
     fn pack(&self, py: Python<'_>, stream: &PyBuffer<u8>, buffers: &[PyBuffer<u8>]) -> Option<Packed> {
-        if buffers.len() > parcel::MOST_BUFFERS {
+        let longest = buffers.iter().map(|b| b.len_bytes()).max().unwrap_or(0);
+        if buffers.len() > parcel::MOST_BUFFERS || !py.detach(|| parcel::is_worth_a_block(longest)) {
             return None;
         }
         // Held by another thread (also one that a fork has left behind): no parcel, then.

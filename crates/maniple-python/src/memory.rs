@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use maniple_engine::channel::parcel::Arrived;
+use maniple_engine::shm::buffers::Buffer;
 use maniple_engine::{Error, sys};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -21,12 +22,18 @@ pub fn nameless_memory(label: &str, size: usize) -> PyResult<i32> {
 pub struct PyMemory(Kind);
 
 pub enum Kind {
-    Heap(Vec<u8>),
+    Heap(Buffer),
     Block(Arrived),
 }
 
 impl From<Vec<u8>> for PyMemory {
     fn from(bytes: Vec<u8>) -> Self {
+        PyMemory(Kind::Heap(Buffer::from_vec(bytes)))
+    }
+}
+
+impl From<Buffer> for PyMemory {
+    fn from(bytes: Buffer) -> Self {
         PyMemory(Kind::Heap(bytes))
     }
 }
@@ -41,7 +48,7 @@ impl From<Arrived> for PyMemory {
 impl PyMemory {
     fn __len__(&self) -> usize {
         match &self.0 {
-            Kind::Heap(bytes) => bytes.len(),
+            Kind::Heap(bytes) => bytes.bytes().len(),
             Kind::Block(block) => block.len(),
         }
     }
@@ -52,7 +59,7 @@ impl PyMemory {
         }
         let memory = &slf.get().0;
         let (start, len) = match memory {
-            Kind::Heap(bytes) => (bytes.as_ptr().cast_mut(), bytes.len()),
+            Kind::Heap(bytes) => (bytes.bytes().as_ptr().cast_mut(), bytes.bytes().len()),
             Kind::Block(block) => (block.start().as_ptr(), block.len()),
         };
         // SAFETY: `start` and `len` describe memory that lives and stays in place as long as this object, to which the view holds

@@ -9,6 +9,7 @@ use crate::truth::Truth;
 use maniple_engine::Error;
 use maniple_engine::channel::log::{Interrupted, Log, MOST_PARTS, Put, Terms, View};
 use maniple_engine::process::epoch::{Epoch, Since};
+use maniple_engine::shm::buffers::Buffer;
 use maniple_engine::sys;
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
@@ -97,7 +98,7 @@ impl Wait {
 
 struct Message {
     first: Vec<u8>,
-    rest: Vec<Vec<u8>>,
+    rest: Vec<Buffer>,
 }
 
 impl PyLog {
@@ -209,7 +210,7 @@ impl PyLog {
                 begun = true;
             }
             if begun {
-                first.extend_from_slice(bytes);
+                first.extend_from_slice(bytes.bytes());
                 if mark & LAST != 0 {
                     return Ok(Some(Message { first, rest: Vec::new() }));
                 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use maniple_engine::channel::parcel::{self, Arrived, Load, Outbox};
 use maniple_engine::pool::Packer;
 use maniple_engine::shm::blocks::Blob;
+use maniple_engine::shm::buffers::Buffer;
 use maniple_engine::shm::inbox::Region;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -89,7 +90,7 @@ pub(crate) enum Lent {
     /// In a block that came with a connection's message.
     Arrived(Arrived),
     /// In memory of ours.
-    Part(Vec<u8>),
+    Part(Buffer),
 }
 
 thread_local! {
@@ -279,7 +280,7 @@ impl Source {
     }
 
     /// With the parts and descriptors of a queue's message.
-    pub(crate) fn parts(parts: Vec<Vec<u8>>, handles: Vec<OwnedFd>) -> Source {
+    pub(crate) fn parts(parts: Vec<Buffer>, handles: Vec<OwnedFd>) -> Source {
         Source { large: parts.into_iter().map(|p| Some(Lent::Part(p))).collect(), ..Source::new(handles) }
     }
 
@@ -294,7 +295,7 @@ impl Lent {
         match self {
             Lent::Region(region) => region.as_slice(),
             Lent::Arrived(arrived) => arrived.as_slice(),
-            Lent::Part(part) => part,
+            Lent::Part(part) => part.bytes(),
         }
     }
 
@@ -302,7 +303,7 @@ impl Lent {
         match self {
             Lent::Region(region) => region.as_mut_slice(),
             Lent::Arrived(arrived) => arrived.as_mut_slice(),
-            Lent::Part(part) => part,
+            Lent::Part(part) => part.bytes_mut(),
         }
     }
 }

@@ -56,6 +56,7 @@ use super::window::{Ring, Window, write_by_handle};
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
 use crate::process::epoch;
+use crate::shm::buffers::Buffer;
 use crate::sys::futex::{self, Woken};
 use crate::sys::mutex::{Found, Mutex as Lock};
 use crate::sys::own::Own;
@@ -83,7 +84,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// A writer starts over once so much of the memory lies behind it.
 const START_OVER: u64 = 64 * 1024;
 /// Memory that is kept for use when the log has run empty.
-const KEEP: u64 = 32 << 20;
+const KEEP: u64 = 80 << 20;
 /// A log that has used so much is looked at when it is idle.
 const WORTH_IT: u64 = 2 * START_OVER;
 /// Pages behind the head are given back in pieces of at least so many bytes.
@@ -156,7 +157,7 @@ pub type After<'a, 'b> = &'a mut (dyn FnMut(u64, &[u8]) + 'b);
 #[derive(Debug)]
 pub struct Taken {
     /// The parts after the first.
-    pub rest: Vec<Vec<u8>>,
+    pub rest: Vec<Buffer>,
 }
 
 /// One side's lock, held.
@@ -377,9 +378,11 @@ impl Log {
             // Partner: the fence in `take`.
             fence(Ordering::SeqCst);
             if !self.is_empty() {
-                let woken = futex::wait(&header.calls.room, seen, Some(PATIENCE));
+                // And as long as a slow machine takes to copy what is there.
+                let patience = PATIENCE + Duration::from_nanos(tail - head.min(tail));
+                let woken = futex::wait(&header.calls.room, seen, Some(patience));
                 // Not by how the sleep ended: signals may come more often than it is long.
-                if since.elapsed() >= PATIENCE && header.readers.at.load(Ordering::Relaxed) == head {
+                if since.elapsed() >= patience && header.readers.at.load(Ordering::Relaxed) == head {
                     self.stalled.store(head, Ordering::Relaxed);
                 }
                 if woken != Woken::Rung && interrupted() {
@@ -395,8 +398,7 @@ impl Log {
         let end = at + length;
         let mut window = local(&self.sides.writing);
         let mut to = at;
-        // Behind the first lap readers may have given pages back.
-        let warm = header.used.load(Ordering::Relaxed).min(LAP);
+        let warm = header.used.load(Ordering::Relaxed);
         self.prepare(&mut window, ring, at, at + 8 + 8 * parts.len() as u64, warm)?;
         window.write(ring, &mut to, &(parts.len() as u64).to_ne_bytes())?;
         for part in parts {
@@ -411,7 +413,7 @@ impl Log {
                 continue;
             }
             if part.len() > LARGE && after <= warm {
-                window.map_in(ring, warm)?;
+                window.map_in(ring, after.max(LAP).min(warm))?;
             }
             self.prepare(&mut window, ring, to, after, warm)?;
             window.write(ring, &mut to, part)?;
@@ -514,7 +516,7 @@ impl Log {
         tail: u64,
         first: &mut Vec<u8>,
         only_small: bool,
-    ) -> Result<Option<(Vec<Vec<u8>>, u64)>> {
+    ) -> Result<Option<(Vec<Buffer>, u64)>> {
         let damaged = || Error::Damaged("a message in a queue is longer than the queue");
         let room = tail - head;
         let mut window = local(&self.sides.reading);
@@ -537,7 +539,7 @@ impl Log {
             if index == 0 {
                 window.read(ring, &mut content, len as usize, first)?;
             } else {
-                let mut part = Vec::new();
+                let mut part = Buffer::default();
                 window.read(ring, &mut content, len as usize, &mut part)?;
                 rest.push(part);
             }
@@ -607,6 +609,10 @@ impl Shared {
     fn start_over(&self, ring: Ring<'_>, tail: u64, keep: u64) {
         let header = self.header();
         let used = header.used.load(Ordering::Relaxed);
+        // Where readers have given something back, there is a hole behind the first lap.
+        let has_hole = header.freed_base.load(Ordering::Relaxed) == header.base.load(Ordering::Relaxed)
+            && header.freed.load(Ordering::Relaxed) > LAP;
+        let keep = if has_hole { keep.min(LAP) } else { keep };
         if used > keep {
             // If it fails, they are used again all the same.
             let _ = ring.release(keep, used.min(ring.size).saturating_sub(keep));

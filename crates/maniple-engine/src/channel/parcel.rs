@@ -52,6 +52,12 @@ use std::time::{Duration, Instant};
 
 /// Blocks that the senders of a process keep.
 pub const MOST: usize = 16;
+/// How many buffers are under way at once before a sender lets its readers catch up: fresh blocks cost several times what those cost that
+/// were used before.
+const AT_ONCE: usize = 6;
+/// For how long, and how often it looks. Where readers keep what they have, nobody waits again before one has let go of something.
+const PATIENCE: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_micros(50);
 /// Bytes of blocks that they keep.
 pub const KEEP: usize = 128 << 20;
 /// Buffers in one parcel at most.
@@ -98,12 +104,20 @@ struct Shelf {
     // The longest unused first.
     blocks: Mutex<(Vec<Block>, Option<Epoch>)>,
     is_watched: AtomicBool,
+    // It was waited for readers in vain.
+    is_stalled: AtomicBool,
 }
 
 impl Shelf {
     fn get() -> &'static Arc<Shelf> {
         static SHELF: OnceLock<Arc<Shelf>> = OnceLock::new();
-        SHELF.get_or_init(|| Arc::new(Shelf { blocks: Mutex::default(), is_watched: AtomicBool::new(false) }))
+        SHELF.get_or_init(|| {
+            Arc::new(Shelf {
+                blocks: Mutex::default(),
+                is_watched: AtomicBool::new(false),
+                is_stalled: AtomicBool::new(false),
+            })
+        })
     }
 
     /// Works on the blocks. No fork comes meanwhile, so a child finds the lock free.
@@ -117,6 +131,34 @@ impl Shelf {
             *epoch = Some(Epoch::now());
             work(blocks)
         })
+    }
+
+    /// Whether a buffer finds a block that was used before, or few are under way.
+    fn is_open_to(&self, len: usize) -> bool {
+        let is_free = |b: &Block| b.state.word().load(Ordering::Acquire) == FREE;
+        let (free, used) = self.with(|blocks| {
+            let free = blocks.iter().any(|b| b.room >= len && b.room / 2 <= rounded(len) && is_free(b));
+            (free, blocks.iter().filter(|b| !is_free(b)).count())
+        });
+        if free {
+            self.is_stalled.store(false, Ordering::Relaxed);
+        }
+        free || used < AT_ONCE
+    }
+
+    /// Lets readers catch up. False: they do not.
+    fn wait_for_room(&self, len: usize) -> bool {
+        let since = Instant::now();
+        while !self.is_open_to(len) {
+            if since.elapsed() > PATIENCE {
+                self.is_stalled.store(true, Ordering::Relaxed);
+            }
+            if self.is_stalled.load(Ordering::Relaxed) {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+        true
     }
 
     /// Takes the block that fits best, if one is free.
@@ -192,6 +234,12 @@ pub struct Packed {
 
 fn rounded(len: usize) -> usize {
     len.next_multiple_of((len.next_power_of_two() / 16).max(PAGE)).next_multiple_of(PAGE)
+}
+
+/// Waits a moment for a block that was used before. Whether a buffer of so many bytes is better sent in a block than among the bytes of its
+/// message.
+pub fn is_worth_a_block(len: usize) -> bool {
+    Shelf::get().wait_for_room(len) || len >= LONG
 }
 
 impl Outbox {

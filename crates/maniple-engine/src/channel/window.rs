@@ -7,13 +7,15 @@
 use super::layout::HEAD;
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since};
+use crate::shm::buffers::Part;
 use crate::sys::{Handle, memory};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 
-/// Bytes of a window, at first and later.
+/// Bytes of a window: at first, later, and for large messages.
 const FIRST: u64 = 1 << 20;
 const WINDOW: u64 = 16 << 20;
+const LARGE: u64 = 128 << 20;
 
 /// A log's memory: its handle, and how many bytes of data it has (a multiple of `memory::PAGES`).
 #[derive(Clone, Copy)]
@@ -53,16 +55,23 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Has a window over the byte at position `at` of the data. False: the system maps nothing more.
-    fn move_to(&mut self, ring: Ring<'_>, at: u64) -> Result<bool> {
+    /// Has a window over the byte at position `at` of the data, and over the `len` bytes from there on where they are so many that moving
+    /// would cost more. False: the system maps nothing more.
+    fn move_to(&mut self, ring: Ring<'_>, at: u64, len: u64) -> Result<bool> {
         let at = at % ring.size;
-        let covers = |offset: u64, mapping: &memory::Mapping| (offset..offset + mapping.len() as u64).contains(&at);
-        if let Some(mapping) = &*self.mapping
-            && covers(self.offset, mapping)
-        {
-            return Ok(true);
+        let end = at.saturating_add(len).min(ring.size);
+        if let Some(mapping) = &*self.mapping {
+            let after = self.offset + mapping.len() as u64;
+            let is_short = len > WINDOW && end > after && (mapping.len() as u64) < LARGE;
+            if (self.offset..after).contains(&at) && !is_short {
+                return Ok(true);
+            }
         }
-        let lengths = if self.mapping.is_none() && at < FIRST { &[FIRST, FIRST][..] } else { &[WINDOW, FIRST][..] };
+        let lengths = match len {
+            _ if self.mapping.is_none() && end <= FIRST => &[FIRST][..],
+            0..=WINDOW => &[WINDOW, FIRST][..],
+            _ => &[LARGE, WINDOW, FIRST][..],
+        };
         for &len in lengths {
             let offset = at - at % len;
             let len = len.min(ring.size - offset);
@@ -93,7 +102,7 @@ impl Window {
 
     /// Has the pages of the first `len` bytes of the data mapped at once. They have been written to before.
     pub fn map_in(&mut self, ring: Ring<'_>, len: u64) -> Result<()> {
-        if self.move_to(ring, 0)?
+        if self.move_to(ring, 0, len)?
             && let Some(mapping) = &*self.mapping
         {
             let len = len.min(mapping.len() as u64) as usize;
@@ -107,7 +116,7 @@ impl Window {
 
     /// Has pages made for `len` bytes at position `at`, or for as many of them as the window shows: gives how many.
     pub fn prepare(&mut self, ring: Ring<'_>, at: u64, len: u64) -> Result<u64> {
-        if !self.move_to(ring, at)? {
+        if !self.move_to(ring, at, len)? {
             return Ok(len);
         }
         let Some(mapping) = &*self.mapping else { return Ok(len) };
@@ -120,7 +129,7 @@ impl Window {
     /// Copies bytes to position `to`, which moves on. What lies there is the caller's to write.
     pub fn write(&mut self, ring: Ring<'_>, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            if !self.move_to(ring, *to)? {
+            if !self.move_to(ring, *to, bytes.len() as u64)? {
                 return write_by_handle(ring, to, bytes);
             }
             let (start, room) = self.place(ring, *to)?;
@@ -135,37 +144,41 @@ impl Window {
     }
 
     /// Appends `len` bytes from position `from` on, which moves on. They lie between head and tail.
-    pub fn read(&mut self, ring: Ring<'_>, from: &mut u64, mut len: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        bytes.try_reserve_exact(len).map_err(|_| Error::out_of_memory("take a message out of a queue"))?;
-        while len > 0 {
-            let to_end = (ring.size - *from % ring.size).min(len as u64) as usize;
-            let now = if self.move_to(ring, *from)? {
+    pub fn read(&mut self, ring: Ring<'_>, from: &mut u64, len: usize, bytes: &mut impl Part) -> Result<()> {
+        let mut to = bytes.room(len)?;
+        let mut left = len;
+        while left > 0 {
+            let to_end = (ring.size - *from % ring.size).min(left as u64) as usize;
+            let now = if self.move_to(ring, *from, left as u64)? {
                 let (start, room) = self.place(ring, *from)?;
-                let now = len.min(room);
-                // SAFETY: the window has so much there, published and left alone until the head moves; `bytes` has the capacity.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(start.cast_const(), bytes.as_mut_ptr().add(bytes.len()), now);
-                    bytes.set_len(bytes.len() + now);
-                }
+                let now = left.min(room);
+                // SAFETY: the window has so much there, published and left alone until the head moves; there is room for it.
+                unsafe { std::ptr::copy_nonoverlapping(start.cast_const(), to.as_ptr(), now) };
                 now
             } else {
-                let old = bytes.len();
-                bytes.resize(old + to_end, 0);
                 let offset = HEAD as u64 + *from % ring.size;
-                memory::read_at(ring.memory.as_fd(), &mut bytes[old..], offset)
-                    .doing("take a message out of a queue")?;
+                // SAFETY: there is room for so much, which is initialised first.
+                let piece = unsafe {
+                    to.as_ptr().write_bytes(0, to_end);
+                    std::slice::from_raw_parts_mut(to.as_ptr(), to_end)
+                };
+                memory::read_at(ring.memory.as_fd(), piece, offset).doing("take a message out of a queue")?;
                 to_end
             };
+            // SAFETY: not beyond the end of the room.
+            to = unsafe { to.add(now) };
             *from += now as u64;
-            len -= now;
+            left -= now;
         }
+        // SAFETY: the loop has written to all of it.
+        unsafe { bytes.filled(len) };
         Ok(())
     }
 
     /// The number at position `from`, which moves on.
     pub fn read_number(&mut self, ring: Ring<'_>, from: &mut u64) -> Result<u64> {
         let mut number = [0; 8];
-        if self.move_to(ring, *from)? {
+        if self.move_to(ring, *from, 8)? {
             let (start, _) = self.place(ring, *from)?;
             // SAFETY: as in `read`; positions and windows are multiples of 8, so the number is not split.
             number = unsafe { start.cast::<[u8; 8]>().read() };

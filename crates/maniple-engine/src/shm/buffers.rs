@@ -9,15 +9,19 @@
 //! giving back is a store by any thread, and waits for nothing. A chunk without room is left to its buffers, until half of it is free
 //! again. [`trim`] gives back to the system what is free, also between buffers that stay.
 //!
+//! The memory of the last long buffers is kept for a second or two.
+//!
 //! A forked child begins with chunks of its own: to write to its parent's would copy them page by page.
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
+use crate::idle;
 use crate::process::epoch::{Epoch, Since};
 use crate::sys::plain::Plain;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 /// Shorter buffers come from the allocator, which has memory of that size at hand.
 const LEAST: usize = 16 * 1024;
@@ -30,6 +34,8 @@ const WORDS: usize = 16;
 const LONGEST: usize = UNIT * UNITS / 2;
 /// Chunks without any buffer that are kept at most.
 const KEPT: usize = 2;
+/// Bytes of longer buffers' memory that are kept at most, for a second or two.
+const KEPT_LONG: usize = 128 << 20;
 
 /// Chunks with room, the one that was used last at the end.
 #[derive(Debug)]
@@ -105,6 +111,111 @@ fn runs(map: &[u64; WORDS]) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
+/// The memory of longer buffers that are gone.
+#[derive(Debug)]
+struct Long {
+    // The longest unused first.
+    free: Mutex<Vec<(Plain, Instant, Epoch)>>,
+    is_watched: AtomicBool,
+}
+
+impl Long {
+    fn get() -> &'static Arc<Long> {
+        static LONG: OnceLock<Arc<Long>> = OnceLock::new();
+        LONG.get_or_init(|| Arc::new(Long { free: Mutex::new(Vec::new()), is_watched: AtomicBool::new(false) }))
+    }
+
+    fn take(&self, len: usize) -> Option<Plain> {
+        // Not waited for, as with chunks.
+        let mut free = self.free.try_lock().ok()?;
+        // What was kept before a fork is the parent's.
+        free.retain(|(_, _, epoch)| epoch.since() != Since::Born);
+        let at = free.iter().rposition(|(memory, ..)| (len..=len + len / 2).contains(&memory.len()))?;
+        Some(free.remove(at).0)
+    }
+
+    fn keep(&self, memory: Plain) {
+        let mut gone = vec![];
+        if let Ok(mut free) = self.free.try_lock() {
+            free.push((memory, Instant::now(), Epoch::now()));
+            while free.iter().map(|(memory, ..)| memory.len()).sum::<usize>() > KEPT_LONG {
+                gone.push(free.remove(0));
+            }
+        }
+        drop(gone);
+        if !self.is_watched.swap(true, Ordering::Relaxed) {
+            let weak: Weak<dyn idle::Kept> = Arc::downgrade(Long::get()) as Weak<dyn idle::Kept>;
+            if !idle::watch(weak) {
+                self.is_watched.store(false, Ordering::Relaxed);
+                idle::Kept::trim(self, Duration::ZERO);
+            }
+        }
+    }
+}
+
+impl idle::Kept for Long {
+    fn trim(&self, unused: Duration) -> bool {
+        // Before a fork it is waited for: who has the lock lets go of it in a moment.
+        let guard = if unused.is_zero() { self.free.lock().ok() } else { self.free.try_lock().ok() };
+        let Some(mut free) = guard else { return true };
+        let now = Instant::now();
+        let stay = free.iter().position(|(_, since, _)| now.duration_since(*since) < unused).unwrap_or(free.len());
+        let gone: Vec<_> = free.drain(..stay).collect();
+        let has_more = !free.is_empty();
+        self.is_watched.store(has_more, Ordering::Relaxed);
+        drop(free);
+        drop(gone);
+        has_more
+    }
+}
+
+/// Memory that is filled from the front: a `Buffer`, or a plain vector.
+pub trait Part: Default {
+    /// Where `len` bytes have room, behind those that are there.
+    ///
+    /// # Errors
+    /// No memory.
+    fn room(&mut self, len: usize) -> Result<NonNull<u8>>;
+
+    /// Makes it longer by `len` bytes.
+    ///
+    /// # Safety
+    /// They were written where [`room`](Self::room) said, after it said so.
+    unsafe fn filled(&mut self, len: usize);
+}
+
+impl Part for Vec<u8> {
+    fn room(&mut self, len: usize) -> Result<NonNull<u8>> {
+        self.try_reserve_exact(len).map_err(|_| no_memory())?;
+        Ok(NonNull::from(self.spare_capacity_mut()).cast())
+    }
+
+    unsafe fn filled(&mut self, len: usize) {
+        // SAFETY: there is room, and the caller has written to it.
+        unsafe { self.set_len(self.len() + len) };
+    }
+}
+
+impl Part for Buffer {
+    fn room(&mut self, len: usize) -> Result<NonNull<u8>> {
+        self.reserve(len)?;
+        // SAFETY: inside what was just made sure of.
+        Ok(unsafe { self.start().add(self.len) })
+    }
+
+    unsafe fn filled(&mut self, len: usize) {
+        self.len += len;
+        if let Room::Allocated(bytes) = &mut self.room {
+            // SAFETY: there is room, and the caller has written to it.
+            unsafe { bytes.set_len(self.len) };
+        }
+    }
+}
+
+fn no_memory() -> Error {
+    Error::out_of_memory("copy a large buffer")
+}
+
 /// Bytes, and the room that they have.
 #[derive(Debug)]
 pub struct Buffer {
@@ -116,7 +227,33 @@ pub struct Buffer {
 enum Room {
     Allocated(Vec<u8>),
     Cut(Cut),
-    Own(Plain),
+    Own(Own),
+}
+
+/// Memory for one long buffer.
+#[derive(Debug)]
+struct Own(Option<Plain>);
+
+impl Own {
+    fn new(len: usize) -> Option<Own> {
+        Long::get().take(len).or_else(|| Plain::new(len).ok()).map(|memory| Own(Some(memory)))
+    }
+
+    fn start(&self) -> NonNull<u8> {
+        self.0.as_ref().map_or(NonNull::dangling(), Plain::start)
+    }
+
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, Plain::len)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(memory) = self.0.take() {
+            Long::get().keep(memory);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -173,7 +310,8 @@ fn cut(len: usize) -> Option<Cut> {
             return Some(Cut { chunk: chunk.clone(), first, units });
         }
         // It is nearly full, or in small pieces: others may have room for this one, too.
-        let other = pool.chunks.iter().rev().skip(1).take(KEPT).find_map(|c| c.cut(units).map(|first| (c.clone(), first)));
+        let other =
+            pool.chunks.iter().rev().skip(1).take(KEPT).find_map(|c| c.cut(units).map(|first| (c.clone(), first)));
         if let Some((chunk, first)) = other {
             return Some(Cut { chunk, first, units });
         }
@@ -205,13 +343,13 @@ impl Buffer {
         let room = match len {
             LEAST..=LONGEST => cut(len).map(Room::Cut),
             0..LEAST => None,
-            _ => Plain::new(len).ok().map(Room::Own),
+            _ => Own::new(len).map(Room::Own),
         };
         let room = match room {
             Some(room) => room,
             None => {
                 let mut bytes = Vec::new();
-                bytes.try_reserve_exact(len).map_err(|_| Error::out_of_memory("copy a large buffer"))?;
+                bytes.try_reserve_exact(len).map_err(|_| no_memory())?;
                 Room::Allocated(bytes)
             }
         };
@@ -251,23 +389,27 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len) }
     }
 
-    /// Adds bytes at the end.
-    ///
-    /// # Errors
-    /// No memory, where there was not enough room.
-    pub fn extend(&mut self, bytes: &[u8]) -> Result<()> {
-        let len = self.len + bytes.len();
+    fn reserve(&mut self, more: usize) -> Result<()> {
+        let len = self.len.checked_add(more).ok_or_else(no_memory)?;
         if len > self.capacity() {
             let mut longer = Buffer::with_capacity(len)?;
             longer.extend(self.bytes())?;
             *self = longer;
         }
-        match &mut self.room {
-            Room::Allocated(whole) => whole.extend_from_slice(bytes),
-            // SAFETY: there is room behind the first `len` bytes, in memory of this buffer's own.
-            _ => unsafe { self.start().add(self.len).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) },
+        Ok(())
+    }
+
+    /// Adds bytes at the end.
+    ///
+    /// # Errors
+    /// No memory, where there was not enough room.
+    pub fn extend(&mut self, bytes: &[u8]) -> Result<()> {
+        let to = self.room(bytes.len())?;
+        // SAFETY: there is room for them, in memory of this buffer's own.
+        unsafe {
+            to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+            self.filled(bytes.len());
         }
-        self.len = len;
         Ok(())
     }
 

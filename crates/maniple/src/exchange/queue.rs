@@ -6,6 +6,7 @@ use crate::codec::Postcard;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::log::{Log, Put, Terms};
+use maniple_engine::shm::buffers::Buffer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -433,7 +434,7 @@ fn nonce_of(first: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(*before.last_chunk()?))
 }
 
-fn decode<T: DeserializeOwned>(first: &[u8], rest: Vec<Vec<u8>>, handles: Vec<std::os::fd::OwnedFd>) -> Result<T> {
+fn decode<T: DeserializeOwned>(first: &[u8], rest: Vec<Buffer>, handles: Vec<std::os::fd::OwnedFd>) -> Result<T> {
     let trailer = if nonce_of(first).is_some() { 9 } else { 1 };
     let bytes = &first[..first.len().saturating_sub(trailer)];
     super::line::decode::<Postcard, T>(bytes, &mut Source::parts(rest, handles))
