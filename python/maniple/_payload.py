@@ -276,7 +276,7 @@ def lost(
             task += f", item {first}" if items == 1 else f", items {first} to {first + items - 1}"
         return WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
     if pid == 0:
-        message = "no worker process can be started, the pool is given up"
+        message = "no worker process can be started"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")
     message = f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)} while it started"
     if told is None:

@@ -19,6 +19,7 @@ import threading
 import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Iterable, Iterator
+from errno import EINVAL
 from signal import SIG_IGN, SIGTERM, getsignal
 
 from . import util
@@ -26,6 +27,7 @@ from ._payload import cancelled
 from ._pool_names import _helper_reraises_exception
 from ._queue_pool_choice import fitting
 from ._results import tell
+from ._shortage import is_shortage
 from .connection import wait
 
 TYPE_CHECKING = False
@@ -197,6 +199,9 @@ class QueueParts:
             if watch is not None and watch.broken is not None:
                 # No worker gets ready: no more are started.
                 join_exited(pool)
+            elif watch is not None and not watch.may_start():
+                join_exited(pool)
+                timeout = (0.1,)
             else:
                 try:
                     maintain(
@@ -214,13 +219,21 @@ class QueueParts:
                 except Exception as error:
                     if watch is None:
                         raise
-                    watch.failed_start(error)
-                    timeout = (0.2,)
+                    timeout = (watch.failed_start(error),)
+                else:
+                    if watch is not None:
+                        watch.short_pause = 0.0
             if watch is not None:
                 # Once more: a worker that died in between may have been taken out of the list.
                 watch.look(pool)
                 timeout = timeout or ((0.02,) if watch.pending else ())
-            wait_for_updates([*sentinels_of(pool), *sentinels], change_notifier, *timeout)
+            try:
+                wait_for_updates([*sentinels_of(pool), *sentinels], change_notifier, *timeout)
+            except OSError as error:
+                if not is_shortage(error) and error.errno != EINVAL:
+                    raise
+                # There is no descriptor for it, or the limit is below what there are by now.
+                time.sleep(0.05)
         taskqueue.put(None)
         util.debug("worker handler exiting")
 

@@ -29,6 +29,7 @@ from ._payload import ResultDecodeError, WorkerLostError, lost, unreadable
 from ._queue_pool_board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
 from ._queue_pool_reset import had_noted_nothing, recover
 from ._results import tell
+from ._shortage import is_shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ __all__ = ["JobTable", "Watch"]
 
 # How long the handler of outcomes may wait for the rest of one before the queue counts as damaged, in seconds.
 PATIENCE = 30.0
+# The longest pause before workers are started again where that fails, in seconds.
+_LONGEST_PAUSE = 1.0
 # How long to look for a note that tells which outcome it was before the workers are renewed.
 GRACE = 1.0
 
@@ -152,6 +155,7 @@ class Watch:
         self.dismissed: set[int] = set()
         self.ends_sent = self.ends_taken = 0
         self.failed_starts = 0
+        self.short_pause = self.next_start = 0.0
         self.marks_made = self.marks_seen = 0
         self.mark_job = -id(self)
         self.receiving_since: float | None = None
@@ -197,7 +201,10 @@ class Watch:
             if key in self.given_up:
                 return self.given_up[key] == threading.get_ident()
             if self.sent.pop(key, None) is not None:
-                self.failed_starts, self.latest = 0, time.monotonic()
+                self.latest = time.monotonic()
+                if self.board is None:
+                    # Where workers note what they do, their ends tell.
+                    self.failed_starts = 0
                 self.changed.notify()
             return True
 
@@ -282,7 +289,7 @@ class Watch:
         self.ends_taken += left
         started = left if note is None else note.phase != STARTING
         self.failed_starts = 0 if started else self.failed_starts + 1
-        if self.failed_starts > max(self.processes, 2):
+        if self.failed_starts > max(self.processes, 2) and not self._one_works():
             self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
         elif note is not None and note.phase == DONE:
             pass
@@ -291,12 +298,29 @@ class Watch:
         elif not left or (note is None and self.renewal is None):
             self.deaths.append(Death(pid, exitcode, note))
 
-    def failed_start(self, error: BaseException) -> None:
-        """A worker could not even be started."""
+    def _one_works(self) -> bool:
+        """Whether a worker has become ready: the pool is not given up then, and others are started at intervals."""
+        return any(note is not None and note.phase != STARTING for note in self.notes().values())
+
+    def may_start(self) -> bool:
+        """Whether workers are to be started now."""
+        if self.failed_starts <= max(self.processes, 2):
+            return True
+        if time.monotonic() < self.next_start:
+            return False
+        self.next_start = time.monotonic() + _LONGEST_PAUSE
+        return True
+
+    def failed_start(self, error: BaseException) -> float:
+        """A worker could not even be started. Returns the seconds after which the next is to be tried; where something is short they grow."""
         util.sub_warning("could not start a worker: %s", error)
+        if is_shortage(error):
+            self.short_pause = min(_LONGEST_PAUSE, 2 * self.short_pause or 0.02)
+            return self.short_pause
         self.failed_starts += 1
-        if self.failed_starts > max(self.processes, 2):
+        if self.failed_starts > max(self.processes, 2) and not self._one_works():
             self.give_up(lost(0, None, f"{type(error).__name__}: {error}", False, None, "", None, 0))
+        return 0.2
 
     def _settled(self, death: Death) -> bool:
         """Whether all is done that follows from a death."""

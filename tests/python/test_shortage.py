@@ -83,6 +83,13 @@ def test_a_pool_is_whole_again_when_the_shortage_ends(mp_package: str, method: s
     assert outcome(mp_package, method, case) == "ok"
 
 
+@pytest.mark.better_than_standard("its workers' keeper dies")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("case", ["queues_short", "queues_one_lives"])
+def test_the_same_with_a_pool_that_works_by_queues(mp_package: str, method: str, case: str) -> None:
+    assert outcome(mp_package, method, case) == "ok"
+
+
 @pytest.mark.better_than_standard("hangs")
 def test_calls_of_a_pool_without_workers_end_and_the_pool_does_not(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "never_back") == "ok"

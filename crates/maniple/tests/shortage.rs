@@ -167,7 +167,7 @@ fn a_fork_server_without_descriptors_refuses_and_lives_on() {
         let open = std::fs::read_dir(format!("/proc/{server}/fd")).unwrap().count() as u64;
         let usual = getrlimit(Resource::Nofile);
         for room in 0..6 {
-            let low = Rlimit { current: Some(open + room), ..usual.clone() };
+            let low = Rlimit { current: Some(open + room), ..usual };
             let pid = rustix::process::Pid::from_raw(server);
             rustix::process::prlimit(pid, Resource::Nofile, low).unwrap();
             let lost = pool.apply(|()| std::process::abort(), ()).map(|()| "never");
@@ -175,7 +175,7 @@ fn a_fork_server_without_descriptors_refuses_and_lives_on() {
             // The other worker goes on.
             std::thread::sleep(Duration::from_millis(100));
             assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
-            rustix::process::prlimit(pid, Resource::Nofile, usual.clone()).unwrap();
+            rustix::process::prlimit(pid, Resource::Nofile, usual).unwrap();
             eventually("there are two workers again", || workers(&pool).len() == 2);
             assert_eq!(children(), [server], "the server was replaced");
         }

@@ -387,6 +387,49 @@ def no_room_for_files() -> str:
         return "ok" if waiting.get(30) == [0, 2, 4, 6] else "wrong answers"
 
 
+def by_queues(processes: int, *initializer: Any) -> Any:
+    """A pool of a class that has queues of its own, which the engine does not serve."""
+    classes = importlib.import_module(f"{PACKAGE}.pool")
+
+    class ByQueues(classes.Pool):  # type: ignore[name-defined,misc]
+        def _setup_queues(self) -> None:
+            super()._setup_queues()
+
+    return ByQueues(processes, *initializer, context=ctx)
+
+
+def queues_short() -> str:
+    """A worker of such a pool dies where none can be started, and another one is busy."""
+    get_ready()
+    with by_queues(2) as pool:
+        pool.map(double, range(2))
+        busy = pool.apply_async(nap, (1.5,))
+        time.sleep(0.2)
+        with only("RLIMIT_NOFILE", 3):
+            pool.apply_async(die)
+            time.sleep(0.8)
+            if busy.get(20) != 1.5:
+                return "a wrong answer"
+        if pool.map_async(double, range(10), 1).get(30) != [2 * n for n in range(10)]:
+            return "wrong answers"
+        while len([p for p in pool._pool if p.is_alive()]) < 2:
+            time.sleep(0.02)
+    return "ok"
+
+
+def queues_one_lives() -> str:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, by_queues(2, all_but_first_fail, (folder,)) as pool:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            if pool.map_async(double, range(4)).get(20) != [0, 2, 4, 6]:
+                return "wrong answers"
+            time.sleep(0.05)
+        tried = len(os.listdir(folder))
+        return "ok" if 4 < tried < 60 else f"{tried} workers were started"
+
+
 def never_back() -> str:
     """The same for long: calls end with an error, and the pool has not ended with them."""
     get_ready()

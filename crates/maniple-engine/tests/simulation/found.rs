@@ -44,6 +44,45 @@ fn sends(commands: &[Command]) -> Vec<(WorkerId, u64)> {
 }
 
 #[test]
+fn a_pool_is_not_given_up_while_a_worker_lives() {
+    let (mut sched, [one, two]) = pool();
+    sched.worker_gone(two, |()| false);
+    for _ in 0..10 {
+        assert_eq!(step(&mut sched, 2), [Command::Start(1)]);
+        let next = sched.worker_started();
+        sched.worker_gone(next, |()| false);
+        assert!(!sched.is_broken());
+    }
+    assert!(sched.starts_fail());
+    job(&mut sched, 1, 1);
+    assert_eq!(sends(&step(&mut sched, 3)), [(one, 1)]);
+    sched.finished(one, 1, 1_000, 4);
+    sched.worker_gone(one, |()| false);
+    step(&mut sched, 5);
+    let next = sched.worker_started();
+    sched.worker_gone(next, |()| false);
+    assert!(sched.is_broken());
+}
+
+#[test]
+fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() {
+    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None });
+    step(&mut sched, 0);
+    let first = job(&mut sched, 1, 2);
+    let starting = sched.worker_started();
+    sched.worker_postponed(starting);
+    sched.drop_open_jobs();
+    let commands = step(&mut sched, 1);
+    assert!(commands.contains(&Command::Ended(first)) && sched.is_running());
+    let second = job(&mut sched, 1, 1);
+    let worker = sched.worker_started();
+    sched.worker_up(worker, 2);
+    assert_eq!(sends(&step(&mut sched, 3)), [(worker, 1)]);
+    sched.finished(worker, 1, 1_000, 4);
+    assert!(step(&mut sched, 5).contains(&Command::Ended(second)));
+}
+
+#[test]
 fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
     let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None });
     step(&mut sched, 0);

@@ -70,6 +70,8 @@ pub struct Ledger {
     pub closed: bool,
     pub terminated: bool,
     pub broken: bool,
+    /// No worker is there, and none comes: the jobs of now are dropped.
+    pub giving_up: bool,
 }
 
 impl Ledger {
@@ -176,7 +178,7 @@ impl Ledger {
                 assert!(self.terminated || (job.cancelled && !begun), "a task is cancelled for no reason");
             }
             End::Dropped(Dropped::Broken) => {
-                assert!(self.broken, "a task of a sound pool is dropped as if it were broken")
+                assert!(self.broken || self.giving_up, "a task of a sound pool is dropped as if it were broken")
             }
             End::Unsendable | End::Settled | End::NeverMade => {
                 assert!(task.claimed_by.is_none(), "a task ended unsent that was sent");

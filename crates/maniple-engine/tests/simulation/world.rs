@@ -213,6 +213,9 @@ impl World {
             self.count("start postponed");
             self.sched.worker_postponed(worker);
             self.starts += 1;
+            if self.peers.is_empty() && self.rng.per_mille(200) {
+                self.give_up_jobs();
+            }
             let after = Traits::delay(&mut self.rng, self.traits.boot);
             self.later(after, Event::Start);
             return self.advance();
@@ -229,6 +232,20 @@ impl World {
             self.later(boot, Event::Booted(worker));
         }
         self.advance();
+    }
+
+    /// Nobody can be started for long: what is open ends, and the pool goes on.
+    fn give_up_jobs(&mut self) {
+        note!(self, "the open jobs are given up");
+        self.count("jobs given up");
+        self.ledger.giving_up = true;
+        self.ledger.jobs.values_mut().filter(|job| !job.ended).for_each(|job| job.cancelled = true);
+        self.sched.drop_open_jobs();
+        self.advance();
+        self.ledger.giving_up = false;
+        if !self.sched.is_broken() {
+            self.ledger.jobs.values().for_each(|job| assert!(job.ended, "a job outlives being given up"));
+        }
     }
 
     fn failed_start(&mut self, retiring: bool) {
