@@ -134,9 +134,10 @@ def tsan(_python: str) -> tuple[int, str]:
     ]
     test += ["-p", "maniple-engine", "--lib", "--test", "sync", "--test", "channel", "--no-fail-fast"]
     return call(
-        [*test, "--", "--skip", "hostile::", "--test-threads", "2"],
+        # Children that are forked and run no other program are not supported by it, and signals come late.
+        [*test, "--", "--skip", "hostile::", "--skip", "process::", "--test-threads", "2"],
         RUSTFLAGS="-Zsanitizer=thread",
-        TSAN_OPTIONS=f"suppressions={ROOT}/scripts/tsan.txt:second_deadlock_stack=1",
+        TSAN_OPTIONS=f"suppressions={ROOT}/scripts/tsan.txt:second_deadlock_stack=1:die_after_fork=0",
     )
 
 

@@ -47,7 +47,8 @@ fn main() {
         std::process::abort();
     }));
     // libFuzzer starts it again, by the shell, when it has many inputs to go through.
-    let own: Vec<CString> = [format!("{program} {name}")].into_iter().chain(arguments).filter_map(|a| CString::new(a).ok()).collect();
+    let own: Vec<CString> =
+        [format!("{program} {name}")].into_iter().chain(arguments).filter_map(|a| CString::new(a).ok()).collect();
     let mut pointers: Vec<*mut c_char> = own.iter().map(|a| a.as_ptr().cast_mut()).collect();
     pointers.push(std::ptr::null_mut());
     let (mut argc, mut argv) = (own.len() as c_int, pointers.as_mut_ptr());
