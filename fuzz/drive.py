@@ -70,7 +70,9 @@ def main(library: str, name: str, *arguments: str) -> int:
         sys.settrace(None)
         return 0
 
-    words = [word.encode() for word in (sys.argv[0], *arguments)]
+    # libFuzzer starts it again, by the shell, when it has many inputs to go through.
+    again = " ".join((sys.executable, sys.argv[0], library, name))
+    words = [word.encode() for word in (again, *arguments)]
     argv = (ctypes.c_char_p * (len(words) + 1))(*words)
     code: int = driver.maniple_fuzz_run(len(words), argv, feed)
     return code

@@ -140,6 +140,8 @@ def merge(name: str, command: list[str]) -> None:
     least.mkdir(parents=True)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run(["nice", "-n", "15", *command, "-merge=1", str(least), str(folder), *LIMITS], **quiet, cwd=TARGET)
+    if not any(least.iterdir()):
+        raise SystemExit(f"the inputs of {name} could not be merged")
     pack(name, least)
 
 

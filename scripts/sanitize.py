@@ -33,16 +33,7 @@ REPORT = re.compile(
     r"^.*(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|ERROR SUMMARY: [1-9]|Undefined Behavior).*$", re.M
 )
 # Of the engine: those that need no more than memory. Miri has no futexes in shared mappings, no memfds, no processes.
-MIRI = [
-    "shm::cursor",
-    "shm::claim",
-    "shm::crowd",
-    "shm::buffers",
-    "channel::auth",
-    "pool::scheduler",
-    "pool::packet",
-    "process::exit",
-]
+MIRI = ["codec::", "pool::rush", "pool::spin", "pool::deaths", "channel::lookout", "process::exit", "shm::buffers"]
 # Of the package: what makes the extension do most.
 PYTHON_TESTS = ["test_payloads.py", "test_queues.py", "test_connections.py", "test_fuzz_corpus.py"]
 
@@ -54,7 +45,7 @@ class Missing(Exception):
 def call(command: list[str], limit: int = 3600, **environ: str) -> tuple[int, str]:
     print("+ " + " ".join(map(str, command)), flush=True)
     process = subprocess.Popen(
-        ["nice", "-n", "15", "timeout", "-s", "KILL", str(limit), *command],
+        ["nice", "-n", "10", "timeout", "-s", "KILL", str(limit), *command],
         cwd=ROOT,
         env={**os.environ, **environ},
         stdin=subprocess.DEVNULL,
@@ -107,6 +98,8 @@ def miri(_python: str) -> tuple[int, str]:
         "--locked",
         "-p",
         "maniple-engine",
+        "-p",
+        "maniple",
         "--lib",
         "--target-dir",
         str(TARGET / "miri"),
@@ -141,9 +134,11 @@ def tsan(_python: str) -> tuple[int, str]:
     ]
     test += ["-p", "maniple-engine", "--lib", "--test", "sync", "--test", "channel", "--no-fail-fast"]
     return call(
-        [*test, "--", "--skip", "hostile::", "--test-threads", "2"],
+        # Children that are forked and run no other program are not supported by it, and signals come late. One test at a time: it does
+        # not see rustix map memory, and takes what two tests have at one address, one after the other, for the same.
+        [*test, "--", "--skip", "hostile::", "--skip", "process::", "--test-threads", "1"],
         RUSTFLAGS="-Zsanitizer=thread",
-        TSAN_OPTIONS=f"suppressions={ROOT}/scripts/tsan.txt:second_deadlock_stack=1",
+        TSAN_OPTIONS=f"suppressions={ROOT}/scripts/tsan.txt:second_deadlock_stack=1:die_after_fork=0",
     )
 
 

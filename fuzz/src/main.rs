@@ -46,7 +46,9 @@ fn main() {
         eprintln!("{panic}\n{}", std::backtrace::Backtrace::force_capture());
         std::process::abort();
     }));
-    let own: Vec<CString> = [program].into_iter().chain(arguments).filter_map(|a| CString::new(a).ok()).collect();
+    // libFuzzer starts it again, by the shell, when it has many inputs to go through.
+    let own: Vec<CString> =
+        [format!("{program} {name}")].into_iter().chain(arguments).filter_map(|a| CString::new(a).ok()).collect();
     let mut pointers: Vec<*mut c_char> = own.iter().map(|a| a.as_ptr().cast_mut()).collect();
     pointers.push(std::ptr::null_mut());
     let (mut argc, mut argv) = (own.len() as c_int, pointers.as_mut_ptr());
