@@ -5,6 +5,7 @@ Arguments: package, start method, trial. Says `ok` or what went wrong.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -48,8 +49,9 @@ def put_all(q: Any, count: int, size: int) -> None:
 
 
 def answer(end: Any) -> None:
-    while True:
-        end.send(end.recv())
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            end.send(end.recv())
 
 
 def length_of(content: Any) -> int:
