@@ -36,6 +36,15 @@ def test_where_little_memory_is_left(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "little_memory") == "ok"
 
 
+@pytest.mark.better_than_standard("what is left of the message is taken for others")
+def test_messages_behind_one_that_is_too_large_for_this_process(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "messages_too_large") == "ok"
+
+
+def test_a_fork_finds_no_thread_that_looks_after_what_is_kept(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "forks") == "ok"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_kept_of_a_pipes_messages_costs_memory_alone(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "many_kept") == "ok"

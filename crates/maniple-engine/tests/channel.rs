@@ -8,9 +8,9 @@ use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet;
 use maniple_engine::channel::parcel::{self, Outbox};
 use maniple_engine::channel::room::Receivers;
-use maniple_engine::sys::stream;
+use maniple_engine::sys::{memory, stream};
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
@@ -82,6 +82,23 @@ fn pass(outbox: &mut Outbox, buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
     let (arrived, at) = parcel::open(&content, handles).unwrap();
     assert_eq!(&content[at..], b"stream");
     arrived
+}
+
+#[test]
+fn a_parcels_block_that_could_be_made_shorter_is_copied() {
+    let content = vec![5; 300_000];
+    let packed = Outbox::new().unwrap().pack(b"stream", &[&content]).unwrap();
+    let sealed = packed.handles()[0].try_clone_to_owned().unwrap();
+    assert!(memory::is_fixed(&sealed));
+    // As the sender's, but for the seals.
+    // SAFETY: a fresh descriptor.
+    let loose = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"loose".as_ptr(), libc::MFD_CLOEXEC)) };
+    let file = std::fs::File::from(loose.try_clone().unwrap());
+    file.set_len(memory::len(&sealed).unwrap() as u64).unwrap();
+    memory::write_at(loose.as_fd(), &content, 0).unwrap();
+    let (buffers, _) = parcel::open(packed.content(), vec![loose]).unwrap();
+    file.set_len(0).unwrap();
+    assert!(buffers[0].as_slice() == content);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Under a limit on file sizes, for which shared memory counts: in a program of its own, since the limit is the process's.
+#![allow(clippy::unwrap_used)]
 
 use maniple_engine::channel::log::{Log, Put, Terms};
 use maniple_engine::channel::parcel::{self, Outbox};

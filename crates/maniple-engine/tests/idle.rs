@@ -1,4 +1,5 @@
 //! What is kept for later: in a program of its own, for there is one sweeper to a process, and other tests fork.
+#![allow(clippy::unwrap_used)]
 
 use maniple_engine::idle::{Kept, watch};
 use maniple_engine::sys::process::{Forked, fork};

@@ -64,7 +64,7 @@ fn a_message_that_cannot_be_sent_leaves_the_pipe_as_it_was() {
     let _dog = watchdog();
     apart(|()| {
         short_files();
-        let (mut here, mut there) = maniple::pipe::<Vec<u8>>().unwrap();
+        let (here, there) = maniple::pipe::<Vec<u8>>().unwrap();
         assert!(here.send(&vec![1u8; LARGE]).is_err());
         here.send(&vec![5]).unwrap();
         assert_eq!(there.recv().unwrap(), [5]);

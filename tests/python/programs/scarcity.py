@@ -5,6 +5,7 @@ Arguments: package, start method, trial. Says `ok` or what went wrong.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -48,8 +49,9 @@ def put_all(q: Any, count: int, size: int) -> None:
 
 
 def answer(end: Any) -> None:
-    while True:
-        end.send(end.recv())
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            end.send(end.recv())
 
 
 def length_of(content: Any) -> int:
@@ -190,7 +192,7 @@ def sizes_limited_elsewhere(ctx: Any) -> None:
 
 def no_descriptors(ctx: Any) -> None:
     """Nothing is lost, and what needs no new descriptor works."""
-    q, line = ctx.Queue(), echo(ctx)
+    q, line, ends = ctx.Queue(), echo(ctx), ctx.Pipe()
     line.send(Same(LARGE))
     line.recv()
     ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -210,6 +212,13 @@ def no_descriptors(ctx: Any) -> None:
             raise AssertionError("made of nothing")
         except OSError as error:
             assert error.errno == errno.EMFILE, error
+    # To pickle one takes a descriptor: that is no fault of the object's, and it is not just reported and dropped.
+    try:
+        q.put(ends[0])
+        raise AssertionError("an end without a descriptor for it")
+    except OSError as error:
+        assert error.errno == errno.EMFILE, error
+    assert q.empty()
     # As plain bytes.
     line.send([Same(LARGE), Same(LARGE)])
     # What brings descriptors for which there is no room stays where it is, until there is some.
@@ -249,6 +258,47 @@ def little_memory(ctx: Any) -> None:
     limit(resource.RLIMIT_AS, ceiling)
     assert len(q.get(timeout=20).content) == 100 * MIB
     assert q.get(timeout=20) == "next"
+
+
+def send_some(*ends: Any) -> None:
+    for end in ends:
+        end.send_bytes(bytes(100 * MIB))
+        end.send(bytes(100 * MIB))
+        end.send("small")
+        end.send_bytes(b"bytes")
+
+
+def messages_too_large(ctx: Any) -> None:
+    """A message for which there is no memory is an error of its own `recv`, and those behind it come."""
+    (here, there), (reader, writer) = ctx.Pipe(), ctx.Pipe(duplex=False)
+    ctx.Process(target=send_some, args=(there, writer), daemon=True).start()
+    mapped = int(open("/proc/self/statm").read().split()[0]) * mmap.PAGESIZE
+    limit(resource.RLIMIT_AS, mapped + 50 * MIB)
+    for end in (here, reader):
+        for receive in (end.recv_bytes, end.recv):
+            try:
+                receive()
+                raise AssertionError("got more than there is room for")
+            except MemoryError:
+                pass
+        assert end.recv() == "small"
+        assert end.recv_bytes() == b"bytes"
+
+
+def forks(ctx: Any) -> None:
+    """What looks after things that are kept for later is no thread that a fork would find."""
+    q, line = ctx.Queue(), echo(ctx)
+    for _ in range(30):
+        q.put(bytes(MIB))
+        q.get()
+        line.send(Same(LARGE))
+        line.recv()
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        threads = len(os.listdir("/proc/self/task"))
+        os.waitpid(child, 0)
+        assert threads == threading.active_count(), threads
 
 
 def many_kept(ctx: Any) -> None:
@@ -394,6 +444,8 @@ TRIALS: dict[str, Callable[[Any], None]] = {
         sizes_limited_elsewhere,
         no_descriptors,
         little_memory,
+        messages_too_large,
+        forks,
         many_kept,
         cut_short,
         idle,

@@ -292,7 +292,7 @@ mod tests {
     }
 
     fn identity(blob: &Blob) -> u64 {
-        rustix::fs::fstat(&blob.handles()[0]).unwrap().st_ino
+        rustix::fs::fstat(blob.handles()[0]).unwrap().st_ino
     }
 
     #[test]

@@ -436,6 +436,31 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_could_be_made_shorter_is_not_looked_at_where_it_lies() {
+        let (here, there) = Wire::pair().unwrap();
+        let mut inbox = Inbox::default();
+        let slots =
+            Slots { segment: Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0), offset: 0 };
+        // What a worker that means harm may send: neither sealed nor of one piece.
+        let loose = rustix::fs::memfd_create("loose", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        memory::write_at(loose.as_fd(), &[7; 300_000], 0).unwrap();
+        let sealed = memory::create("sealed", 10).unwrap();
+        here.send(tag::BLOCK | 1, &[loose.as_fd(), sealed.as_fd()]).unwrap();
+        let reference = BlobRef { place: 1, slot: NO_SLOT, len: 300_005 };
+        let region = inbox.open(reference, &there, &slots, &mut bay()).unwrap();
+        rustix::fs::ftruncate(&loose, 0).unwrap();
+        assert!(region.as_slice()[..300_000] == [7; 300_000] && region.as_slice()[300_000..] == [0; 5]);
+        // Of no length at all, and shorter than the frame says.
+        for (batch, len) in [(2, 0), (3, 10)] {
+            let short = rustix::fs::memfd_create("short", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            rustix::fs::ftruncate(&short, len).unwrap();
+            here.send(tag::BLOCK | batch, &[short.as_fd()]).unwrap();
+            let reference = BlobRef { place: batch as u32, slot: NO_SLOT, len: 11 };
+            assert!(matches!(inbox.open(reference, &there, &slots, &mut bay()), Err(Error::Damaged(_))));
+        }
+    }
+
+    #[test]
     fn a_reference_survives_its_encoding() {
         let r = BlobRef { place: 0xdead_beef, slot: 1023, len: (1 << 40) + 7 };
         assert_eq!(BlobRef::decode(&r.encode()), r);
