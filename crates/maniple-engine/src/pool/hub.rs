@@ -9,7 +9,7 @@
 //! * the keeper, when there is something to do and nobody waits.
 #![allow(unsafe_code)]
 
-use super::drive::{Seat, is_in_source};
+use super::drive::{Seat, is_in_source, is_within, let_go};
 use super::job::{Cell, Feed, Gone, Job, Loss, Settled};
 use super::keeper::Attention;
 use super::link::Desk;
@@ -159,7 +159,7 @@ impl Drop for Locked<'_> {
         let gone = std::mem::take(&mut self.0.gone);
         // SAFETY: the guard is not used after this.
         unsafe { ManuallyDrop::drop(&mut self.0) };
-        gone.into_iter().for_each(Gone::go);
+        let_go(gone);
     }
 }
 
@@ -509,7 +509,7 @@ impl Hub {
             st.seats.unpark(&place);
         }
         let free = st.seats.take();
-        let nested = !free && is_in_source();
+        let nested = !free && is_within();
         if !free && !nested {
             let place = st.seats.park(cell.clone());
             let ticks = cell.ticks();
