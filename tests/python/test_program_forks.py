@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_a_busy_pool_of_the_parents_is_left_alone(mp: ModuleType) -> None:
                 done.wait()
                 results = pool.imap(double, range(500), 1)
                 assert next(results) == 0
-                for use in (done.get, pool.close, pool.terminate, lambda: next_two(results), lambda: repr(pool)):
+                for use in (done.get, pool.close, pool.terminate, partial(next_two, results), partial(repr, pool)):
                     assert in_fork(lambda use=use: use() is not False) in (0, 1)  # 1: told that it is not the child's
                 assert list(results) == list(range(2, 1000, 2))
         finally:
