@@ -18,6 +18,7 @@ from ._loose_tasks import LooseTasks
 from ._maniple import Hub, interrupts, serve
 from ._payload import cancelled
 from ._results import tell
+from ._results_to_tell import ResultsToTell
 from ._worker_main import ForkedMain, WorkerMain
 from .process import current_process
 from .reduction import DupFd
@@ -115,10 +116,10 @@ class Workers:
         self.maxtasksperchild = maxtasksperchild
         self.processes: list[Any] = []
         # Jobs whose callbacks are still to be called.
-        self.results: dict[int, Any] = {}
+        self.results = ResultsToTell(self.hub.kick)
         self.lock = threading.RLock()
         util.register_after_fork(self, Workers._free_lock)
-        self.loose = LooseTasks(self.hub, self.results, self.lock)
+        self.loose = LooseTasks(self.hub, self.results)
         self._keys: dict[int, Any] = {}
         self._terminated_at: float | None = None
         self._killed = False
@@ -192,9 +193,8 @@ class Workers:
         return key, process
 
     def _adopt(self, key: int, process: Any) -> None:
-        with self.lock:
-            self.processes.append(process)
-            self._keys[key] = process
+        self.processes.append(process)
+        self._keys[key] = process
         self.hub.adopt(key, process.pid, process.sentinel)
 
     # ---- keeping ----
@@ -211,6 +211,7 @@ class Workers:
         while True:
             patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else 3600.0
             chore, number = self.hub.keep(patience)
+            self._complete_late()
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # the greenlets' way
             if chore == "start":
@@ -220,15 +221,7 @@ class Workers:
             elif chore == "reap":
                 self._reap(number)
             elif chore == "completed":
-                with self.lock:
-                    result = self.results.pop(number, None)
-                if result is not None:
-                    try:
-                        result._complete()
-                    except BaseException as error:
-                        # A callback failed: that is told, and the pool goes on.
-                        tell(error)
-                    del result
+                self._complete(self.results.ended(number))
             elif chore == "done":
                 self._main.end_pool()
                 return
@@ -241,16 +234,26 @@ class Workers:
                     self._killed = True
                     self._signal(None, "kill")
 
+    def _complete(self, result: Any) -> None:
+        try:
+            if result is not None:
+                result._complete()
+        except BaseException as error:
+            # A callback failed: that is told, and the pool goes on.
+            tell(error)
+
+    def _complete_late(self) -> None:
+        for result in self.results.entered_late():
+            self._complete(result)
+
     def _reap(self, key: int) -> None:
-        with self.lock:
-            process = self._keys.pop(key, None)
+        process = self._keys.pop(key, None)
         if process is None:
             self._bury(key, None)
             return
         process.join()
-        with self.lock:
-            if process in self.processes:
-                self.processes.remove(process)
+        if process in self.processes:
+            self.processes.remove(process)
         self._bury(key, process.exitcode)
 
     def _bury(self, key: int, exitcode: int | None) -> None:
@@ -286,9 +289,8 @@ class Workers:
 
     def _signal(self, workers: list[int] | None, how: str) -> None:
         """Terminate or kill some workers, or (None) all."""
-        with self.lock:
-            keys = list(self._keys) if workers is None else workers
-            processes = [self._keys[key] for key in keys if key in self._keys]
+        keys = self._keys.copy()
+        processes = [keys[key] for key in (keys if workers is None else workers) if key in keys]
         for process in processes:
             if process.exitcode is None:
                 getattr(process, how)()
