@@ -265,7 +265,7 @@ if __name__ == "__main__":
 
 def _with_a_timer() -> None:
     signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
 
 
 @pytest.mark.parametrize("method", METHODS)
