@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._results_to_tell import ResultsToTell
+
 __all__ = ["LooseTasks"]
 
 # Such tasks that are under way besides some for each worker: the rest stays in the program's generator.
@@ -43,8 +45,8 @@ class Sent:
 class LooseTasks:
     """Of one pool. `handles` has the handles of the jobs that a program made, by number."""
 
-    def __init__(self, hub: Any, results: dict[int, Any], lock: Any) -> None:
-        self.hub, self.results, self.lock = hub, results, lock
+    def __init__(self, hub: Any, results: ResultsToTell) -> None:
+        self.hub, self.results = hub, results
         self.handles: dict[Any, Any] = {}
         self.changed = threading.Condition()
         self.under_way = 0
@@ -107,10 +109,8 @@ class LooseTasks:
         with self.changed:
             self.under_way += 1
         try:
-            # The keeper, too, takes the lock: it may learn of the end before this thread has noted whom to tell.
-            with self.lock:
-                sent.ticket = self.hub.call(func, args, kwds, True)
-                self.results[sent.ticket.job] = sent
+            sent.ticket = self.hub.call(func, args, kwds, True)
+            self.results.enter(sent.ticket.job, sent)
         except Exception as error:
             self.left()
             self.deliver(job, place, (False, error))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from . import util
 from ._loose_tasks import LooseTasks
 from ._payload import cancelled
+from ._results_to_tell import ResultsToTell
 from .context import TimeoutError
 
 TYPE_CHECKING = False
@@ -355,8 +356,8 @@ class ThreadWorkers:
     ) -> None:
         self.hub = ThreadHub(self)
         self.lock = threading.RLock()
-        self.results: dict[int, Any] = {}
-        self.loose = LooseTasks(self.hub, self.results, self.lock)
+        self.results = ResultsToTell(self._complete_late)
+        self.loose = LooseTasks(self.hub, self.results)
         self.make_process = make_thread
         self.initializer, self.initargs, self.maxtasksperchild = initializer, tuple(initargs), None
         self.count = count
@@ -373,9 +374,12 @@ class ThreadWorkers:
             raise AttributeError("_maxtasksperchild cannot be set: a pool of threads does not replace its threads")
 
     def completed(self, number: int) -> None:
-        with self.lock:
-            result = self.results.pop(number, None)
+        result = self.results.ended(number)
         if result is not None:
+            result._complete()
+
+    def _complete_late(self) -> None:
+        for result in self.results.entered_late():
             result._complete()
 
     def repopulate(self, processes: int) -> None:

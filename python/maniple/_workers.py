@@ -18,6 +18,7 @@ from ._loose_tasks import LooseTasks
 from ._maniple import Hub, pool_is_terminated, serve
 from ._payload import cancelled
 from ._results import tell
+from ._results_to_tell import ResultsToTell
 from ._worker_main import ForkedMain, WorkerMain
 from .process import current_process
 from .reduction import DupFd
@@ -131,10 +132,10 @@ class Workers:
         # Pipes to which programs still write that dead workers have started, and which are read by nobody yet.
         self._late: list[int] = []
         # Jobs whose callbacks are still to be called.
-        self.results: dict[int, Any] = {}
+        self.results = ResultsToTell(self.hub.kick)
         self.lock = threading.RLock()
         util.register_after_fork(self, Workers._free_lock)
-        self.loose = LooseTasks(self.hub, self.results, self.lock)
+        self.loose = LooseTasks(self.hub, self.results)
         self._keys: dict[int, Any] = {}
         self._terminated_at: float | None = None
         self._killed = False
@@ -228,9 +229,8 @@ class Workers:
 
     def adopt(self, key: int, process: Any) -> None:
         """Take a started worker into the pool."""
-        with self.lock:
-            self.processes.append(process)
-            self._keys[key] = process
+        self.processes.append(process)
+        self._keys[key] = process
         # Its sentinel is looked at until `exited` is said.
         self.hub.adopt(key, process.pid, process.sentinel)
 
@@ -258,6 +258,7 @@ class Workers:
                 self._read_late()
                 patience = min(patience, _AGAIN)
             chore, number = self.hub.keep(patience)
+            self._complete_late()
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # the greenlets' way
             if chore == "start":
@@ -267,15 +268,7 @@ class Workers:
                 while not self._reap(number):
                     time.sleep(_AGAIN)  # memory is short
             elif chore == "completed":
-                with self.lock:
-                    result = self.results.pop(number, None)
-                if result is not None:
-                    try:
-                        result._complete()
-                    except BaseException as error:
-                        # A callback failed: that is told, and the pool goes on.
-                        tell(error)
-                    del result
+                self._complete(self.results.ended(number))
             elif chore == "done":
                 if self._late:
                     self._read_late()
@@ -290,16 +283,28 @@ class Workers:
                     self._killed = True
                     self._signal(None, "kill")
 
+    def _complete(self, result: Any) -> None:
+        try:
+            if result is not None:
+                result._complete()
+        except BaseException as error:
+            # A callback failed: that is told, and the pool goes on.
+            tell(error)
+
+    def _complete_late(self) -> None:
+        for result in self.results.entered_late():
+            self._complete(result)
+
     def _reap(self, key: int) -> bool:
+        """See a worker out that has ended; false: this process lacks something for it now."""
         try:
             process = self._keys.get(key)
             if process is not None:
                 process.join()
-            with self.lock:
                 if process in self.processes:
                     self.processes.remove(process)
-                late = self.hub.exited(key, None if process is None else process.exitcode)
-                self._keys.pop(key, None)
+            late = self.hub.exited(key, None if process is None else process.exitcode)
+            self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:
             util.sub_warning("could not see a worker out yet: %s", problem)
             return False
@@ -346,9 +351,8 @@ class Workers:
 
     def _signal(self, workers: list[int] | None, how: str) -> None:
         """Terminate or kill some workers, or (None) all."""
-        with self.lock:
-            keys = list(self._keys) if workers is None else workers
-            processes = [self._keys[key] for key in keys if key in self._keys]
+        keys = self._keys.copy()
+        processes = [keys[key] for key in (keys if workers is None else workers) if key in keys]
         for process in processes:
             if process.exitcode is None:
                 getattr(process, how)()

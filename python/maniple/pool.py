@@ -208,11 +208,9 @@ class Pool(QueueParts):
             raise ValueError("Pool not running")
         if callback is None and error_callback is None:
             return ApplyResult(self, None, None, hub.call(func, args, kwds, False))
-        # The keeper, too, takes the lock: it may learn of the end before this thread has noted whom to tell.
-        with self._workers.lock:
-            ticket = hub.call(func, args, kwds, True)
-            result = ApplyResult(self, callback, error_callback, ticket)
-            self._workers.results[ticket.job] = result
+        ticket = hub.call(func, args, kwds, True)
+        result = ApplyResult(self, callback, error_callback, ticket)
+        self._workers.results.enter(ticket.job, result)
         return result
 
     def map(
@@ -276,10 +274,9 @@ class Pool(QueueParts):
         if callback is None and error_callback is None:
             ticket = hub.map(func, items, star, chunksize, False)
             return MapResult(self, chunksize, len(items), None, None, ticket)
-        with self._workers.lock:
-            ticket = hub.map(func, items, star, chunksize, True)
-            result = MapResult(self, chunksize, len(items), callback, error_callback, ticket)
-            self._workers.results[ticket.job] = result
+        ticket = hub.map(func, items, star, chunksize, True)
+        result = MapResult(self, chunksize, len(items), callback, error_callback, ticket)
+        self._workers.results.enter(ticket.job, result)
         return result
 
     def _post(self, result: Any, func: Any, items: Iterable[Any], set_length: Any = None) -> None:

@@ -7,8 +7,10 @@ process object and becomes it.
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import signal
 import sys
 import types
 from _pickle import loads
@@ -119,7 +121,6 @@ def _take_over_if_frozen() -> None:
     except SystemExit as end:
         # Not to be met by the program, which is in the middle of something.
         code = end.code
-        import atexit
 
         atexit._run_exitfuncs()
         util._flush_std_streams()
@@ -156,11 +157,22 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
                 os.set_inheritable(inherited, False)
         fd, sentinel = pipe_handle, os.dup(pipe_handle)
     process._exit_work_follows = True
+    atexit.register(_ignore_timers)
+    # What is registered first is called last.
+    util._register_exit(again=True)
     try:
         code = _main(fd, sentinel)
     finally:
         util._flush_without_fail()
     sys.exit(code)
+
+
+def _ignore_timers() -> None:
+    """Keep a timer of the program's from ending this process by its signal, once the interpreter has given up the handlers."""
+    for name in ("SIGALRM", "SIGVTALRM", "SIGPROF"):
+        number = getattr(signal, name, None)
+        if number is not None and callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _take_over_windows(pipe_handle: int, parent_pid: int | None) -> tuple[int, Any]:

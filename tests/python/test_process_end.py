@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -260,3 +261,19 @@ if __name__ == "__main__":
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
     assert done.stderr.count("ArithmeticError: a failure that is shown") == 1
+
+
+def _with_a_timer() -> None:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.better_than_standard("the timer's signal ends a process whose handlers are gone already")
+def test_a_timer_that_goes_on_does_not_end_a_process(mp: ModuleType, method: str) -> None:
+    processes = [mp.get_context(method).Process(target=_with_a_timer) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]

@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +53,38 @@ def test_a_pool_of_the_parents_is_an_error(mp: ModuleType, pool_module: ModuleTy
             assert in_fork(lambda told=told: raises(RuntimeError, told, "forked")) == 0
             assert in_fork(lambda mine=mine: mine.terminate() is None) == 0
             assert mine.map(double, [1, 2]) == [2, 4]
+
+
+def next_two(results: Any) -> bool:
+    return [next(results), next(results)] == [2, 4]
+
+
+@pytest.mark.better_than_standard("it waits for ever")
+@pytest.mark.timeout(60)
+def test_a_busy_pool_of_the_parents_is_left_alone(mp: ModuleType) -> None:
+    """A child finds no lock taken, and neither tells the workers anything nor takes what they say."""
+    with mp.get_context("fork").Pool(2) as pool:
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.is_set():
+                assert list(pool.imap(double, range(100))) == list(range(0, 200, 2))
+
+        busy = threading.Thread(target=work)
+        busy.start()
+        try:
+            for _ in range(15):
+                done = pool.apply_async(double, (4,))
+                done.wait()
+                results = pool.imap(double, range(500), 1)
+                assert next(results) == 0
+                for use in (done.get, pool.close, pool.terminate, partial(next_two, results), partial(repr, pool)):
+                    assert in_fork(lambda use=use: use() is not False) in (0, 1)  # 1: told that it is not the child's
+                assert list(results) == list(range(2, 1000, 2))
+        finally:
+            over.set()
+            busy.join()
+        assert pool.map(double, range(5)) == [0, 2, 4, 6, 8]
 
 
 @pytest.mark.better_than_standard("the child's end terminates its parent's daemonic children")

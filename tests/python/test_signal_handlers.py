@@ -470,3 +470,52 @@ def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_is_told_so(mp
         with handler(end), pytest.raises(RuntimeError, match="wait for ever"):
             for _ in range(100):
                 pool.map(identity, [SlowToPickle(n) for n in range(20)], 20)
+
+
+class _Signals:
+    """Raises a signal while it is pickled for the first time: what is interrupted is pickled again."""
+
+    raised = False
+
+    def __reduce__(self) -> Any:
+        if not self.raised:
+            self.raised = True
+            signal.raise_signal(signal.SIGUSR1)
+        return int, (3,)
+
+
+@processes_only
+@pytest.mark.parametrize("how", ["close", "terminate"])
+@pytest.mark.parametrize("call", ["apply", "apply_async", "map_async"])
+@pytest.mark.better_than_standard("the call is lost, or waits for ever")
+def test_a_handler_may_end_the_pool_whose_call_is_being_pickled(mp: ModuleType, kind: str, how: str, call: str) -> None:
+    """Also of a call with a callback: no lock of the pool's is held meanwhile."""
+    pool = make_pool(mp, kind, 2)
+    ended = []
+
+    def end(*_: object) -> None:
+        getattr(pool, how)()
+        try:
+            pool.join()
+        except RuntimeError as error:
+            # The items of a map are pickled while the pool works on them; the handler is told instead of waiting for itself.
+            assert call == "map_async" and "would wait for ever" in str(error)
+        ended.append(True)
+
+    before = signal.signal(signal.SIGUSR1, end)
+    told = threading.Event()
+    try:
+        try:
+            if call == "apply":
+                pool.apply(identity, (_Signals(),))
+            elif call == "apply_async":
+                pool.apply_async(identity, (_Signals(),), callback=lambda _: told.set()).get(20)
+            else:
+                pool.map_async(identity, [1, _Signals()], callback=lambda _: told.set()).get(20)
+            assert call == "apply" or told.wait(20)
+        except ValueError as error:
+            assert "not running" in str(error)
+        assert ended == [True]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        end_pool(pool)

@@ -66,6 +66,9 @@ impl Hub {
     /// Gives the pipe that was its standard error where something still has the other end, such as a program that a task has started.
     /// Whatever that writes is to be read: it would be killed for writing to a pipe that is closed.
     pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Option<Handle> {
+        if self.check().is_err() {
+            return None;
+        }
         let inner = self.shared();
         let mut st = self.lock();
         // What it had published before it died counts.

@@ -30,6 +30,28 @@ pub(crate) struct Seat<'a> {
 
 thread_local! {
     static IN_SOURCES: Counter<u32> = const { Counter::new(0) };
+    static LETTING_GO: Counter<u32> = const { Counter::new(0) };
+}
+
+/// Whether this thread runs code of the front's that may have been begun by the hub, which it drives: then the seat may be its own.
+pub(super) fn is_within() -> bool {
+    is_in_source() || LETTING_GO.get() > 0
+}
+
+/// Wakes and drops what was put off until the hub's lock was free. That may run anybody's code.
+pub(super) fn let_go(gone: Vec<Gone>) {
+    if gone.is_empty() {
+        return;
+    }
+    struct Within;
+    impl Drop for Within {
+        fn drop(&mut self) {
+            LETTING_GO.set(LETTING_GO.get() - 1);
+        }
+    }
+    LETTING_GO.set(LETTING_GO.get() + 1);
+    let _within = Within;
+    gone.into_iter().for_each(Gone::go);
 }
 
 /// Whether this thread is in the middle of a source's code, asked by the hub that it drives.

@@ -9,7 +9,8 @@
 //! * the keeper, when there is something to do and nobody waits.
 #![allow(unsafe_code)]
 
-use super::drive::{Seat, is_in_source};
+use super::drive::{Seat, is_in_source, is_within, let_go};
+use super::forks;
 use super::job::{Cell, Feed, Gone, Job, Loss, Settled};
 use super::keeper::Attention;
 use super::link::Desk;
@@ -162,7 +163,7 @@ impl Drop for Locked<'_> {
         let gone = std::mem::take(&mut self.0.gone);
         // SAFETY: the guard is not used after this.
         unsafe { ManuallyDrop::drop(&mut self.0) };
-        gone.into_iter().for_each(Gone::go);
+        let_go(gone);
     }
 }
 
@@ -228,7 +229,9 @@ impl Hub {
             unused: Mutex::default(),
             state: Mutex::new(state),
         };
-        Ok(Hub { inner: ManuallyDrop::new(Arc::new(inner)) })
+        let inner = Arc::new(inner);
+        forks::register(&inner).doing("watch forks")?;
+        Ok(Hub { inner: ManuallyDrop::new(inner) })
     }
 
     /// Whether this process made the hub.
@@ -236,7 +239,12 @@ impl Hub {
     /// # Errors
     /// [`Error::Foreign`] if it did not.
     pub fn check(&self) -> Result<()> {
-        if self.inner.born.since() == Since::Born { Err(Error::Foreign { owner: self.inner.owner }) } else { Ok(()) }
+        if self.is_foreign() { Err(Error::Foreign { owner: self.inner.owner }) } else { Ok(()) }
+    }
+
+    /// Whether this is a forked child, whose copy of the hub is to be left as it is: the workers and their links are the parent's.
+    fn is_foreign(&self) -> bool {
+        self.inner.born.since() == Since::Born
     }
 
     /// Makes packets for tasks and functions.
@@ -299,6 +307,9 @@ impl Hub {
     /// For the thread that feeds a job of [`SourceKind::External`]: waits until tasks are wanted, and gives how many, of how
     /// many items each. `None`: the job is over.
     pub fn wanted(&self, job: JobId, timeout: Duration) -> Option<(usize, usize)> {
+        if self.is_foreign() {
+            return None;
+        }
         let deadline = Instant::now() + timeout;
         loop {
             let mut st = self.lock();
@@ -318,6 +329,9 @@ impl Hub {
 
     /// One task of what is wanted: it is on its way before the thread looks for the next, which may take long to come.
     pub fn feed_one(&self, job: JobId, filling: Filling<'_>) {
+        if self.is_foreign() {
+            return;
+        }
         let mut st = self.lock();
         self.inner.take_in(&mut st, job, filling.tasks);
         self.inner.follow_up(&mut st);
@@ -325,6 +339,9 @@ impl Hub {
 
     /// What such a thread made of it. `ended`: there is no more.
     pub fn feed(&self, job: JobId, filling: Filling<'_>, ended: bool) {
+        if self.is_foreign() {
+            return;
+        }
         let mut st = self.lock();
         self.inner.take_in(&mut st, job, filling.tasks);
         st.sched.filled(job, ended);
@@ -344,6 +361,9 @@ impl Hub {
     }
 
     pub(crate) fn consumed(&self, job: JobId, items: usize) {
+        if self.is_foreign() {
+            return;
+        }
         let mut st = self.lock();
         st.sched.consumed(job, items);
         if !st.seats.take() {
@@ -357,6 +377,9 @@ impl Hub {
     }
 
     pub(crate) fn cancel(&self, job: JobId) {
+        if self.is_foreign() {
+            return;
+        }
         let mut st = self.lock();
         st.sched.cancel(job);
         self.inner.advance(&mut st);
@@ -366,7 +389,7 @@ impl Hub {
     /// Nobody collects the outcomes. `begun`: somebody had begun to, one by one, and does not go on; what has not begun does not begin.
     /// Otherwise all of the work is done, as far as its input goes, and without a window, which no caller would move.
     pub(crate) fn orphan(&self, job: JobId, begun: bool) {
-        if self.check().is_err() {
+        if self.is_foreign() {
             return;
         }
         let mut st = self.lock();
@@ -417,6 +440,9 @@ impl Hub {
     /// How many workers there should be from now on. Gives how many should be started now; the caller starts them. Workers that
     /// are too many stay until they end.
     pub fn resize(&self, processes: usize) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let mut st = self.lock();
         st.sched.resize(processes);
         self.inner.advance(&mut st);
@@ -433,6 +459,9 @@ impl Hub {
 
     /// No more jobs. What was submitted still runs; then the workers end.
     pub fn close(&self) {
+        if self.is_foreign() {
+            return;
+        }
         let mut st = self.lock();
         st.sched.close();
         self.inner.advance(&mut st);
@@ -444,6 +473,9 @@ impl Hub {
     /// Drops all that has not ended, and tells the workers to stop. A worker that waits for tasks stops by itself. Gives the others,
     /// which the front has to end, and whether each is still starting; asked again, those of the first time that are left.
     pub fn terminate(&self) -> Vec<(WorkerId, bool)> {
+        if self.is_foreign() {
+            return Vec::new();
+        }
         let mut st = self.lock();
         if !st.terminated {
             st.terminated = true;
@@ -480,6 +512,9 @@ impl Hub {
 
     /// How many workers should be started now; the caller starts them.
     pub fn take_starts(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let mut st = self.lock();
         self.inner.advance(&mut st);
         std::mem::take(&mut st.starts)
@@ -501,6 +536,9 @@ impl Hub {
 
     /// Makes the keeper come back to the front.
     pub fn kick(&self) {
+        if self.is_foreign() {
+            return;
+        }
         self.lock().front_called = true;
         self.inner.kick.kick();
     }
@@ -515,7 +553,7 @@ impl Hub {
             st.seats.unpark(&place);
         }
         let free = st.seats.take();
-        let nested = !free && is_in_source();
+        let nested = !free && is_within();
         if !free && !nested {
             let place = st.seats.park(cell.clone());
             let ticks = cell.ticks();
@@ -537,7 +575,7 @@ impl Hub {
 
     /// Takes in what workers have said, if nobody else does.
     pub(crate) fn poll(&self) {
-        if self.check().is_err() {
+        if self.is_foreign() {
             return;
         }
         let mut st = self.lock();
@@ -549,6 +587,9 @@ impl Hub {
 
     /// Somebody waits who cannot drive.
     pub(crate) fn attend(&self) {
+        if self.is_foreign() {
+            return;
+        }
         let mut st = self.lock();
         if !st.attended {
             st.attended = true;

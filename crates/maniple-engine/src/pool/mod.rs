@@ -19,6 +19,7 @@
 //! | `hub` | ties these together, under one lock that is never held while a front's code runs |
 //! | `peers` | its workers: links made, adopted, thrown away |
 //! | `seats` | who drives the hub, and who waits to |
+//! | `forks` | hubs across forks of their process |
 //! | `drive` | taking in what workers say, and acting on it |
 //! | `deaths` | what is left of a worker: its exit, its last words |
 //! | `spin` | a short spin before sleeping, where it pays |
@@ -28,6 +29,7 @@
 
 mod deaths;
 mod drive;
+mod forks;
 mod hub;
 mod job;
 mod keeper;

@@ -202,6 +202,9 @@ impl Hub {
 
     /// The link's process could not be started; the link is thrown away.
     pub fn disown(&self, worker: WorkerId) {
+        if self.check().is_err() {
+            return;
+        }
         let mut st = self.lock();
         st.broken.get_or_insert_with(|| Arc::new(Loss::unstarted(String::new())));
         st.peers.remove(worker);
@@ -212,6 +215,9 @@ impl Hub {
 
     /// The same where the front tries again later, with another link: the hub does not count it, and goes on to wait for a worker.
     pub fn postpone(&self, worker: WorkerId) {
+        if self.check().is_err() {
+            return;
+        }
         let mut st = self.lock();
         st.peers.remove(worker);
         st.sched.worker_postponed(worker);

@@ -52,8 +52,9 @@ struct Inner {
     state: Mutex<State>,
 }
 
+/// What an arena keeps for reuse.
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     // The longest unused first.
     free: Vec<Free>,
     free_bytes: usize,
@@ -209,7 +210,8 @@ impl Arena {
         !gone.is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    /// The arena's lock: nothing is waited for while it is held.
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -469,3 +469,29 @@ fn random_nonsense_neither_crashes_nor_stops_the_hub() {
     println!("{count} seeds, {ended} workers ended by the hub");
     assert!(count < SEEDS || ended > count / 4, "{ended} of {count}: most nonsense goes unnoticed");
 }
+
+struct Panics;
+
+impl crate::pool::Source for Panics {
+    fn fill(&mut self, _: usize, _: usize, _: &mut crate::pool::Filling<'_>) -> bool {
+        panic!("the source panics");
+    }
+}
+
+/// It is not a worker that goes mad here, but a caller.
+#[test]
+fn a_source_that_panics_ends_its_own_call_alone() {
+    let _watchdog = watchdog();
+    let (hub, _mad, mut healthy) = pool();
+    healthy.say(Head::new(kind::HELLO, 0, 0), Packet::default());
+    hub.open_jobs();
+    let func = hub.define(hub.packer().pack(b"function", Vec::new()).unwrap());
+    let spec =
+        JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: Some(3), window: None, notify: false };
+    let ticket = hub.submit(spec, SourceKind::Inline(Box::new(Panics))).unwrap();
+    let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ticket.is_ready()));
+    assert!(asked.is_err());
+    assert!(ticket.is_ready());
+    assert!(matches!(ticket.take(9).0[0].outcome, Outcome::Cancelled));
+    assert_eq!(finish(&submit(&hub, 5), &mut healthy, 5), 0);
+}

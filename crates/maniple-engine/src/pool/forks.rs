@@ -1,0 +1,86 @@
+//! Hubs across forks of their process.
+//!
+//! A forked child has a copy of each hub, whose workers are not its own: it may look at what has come, and does nothing else
+//! ([`Hub::check`](super::Hub::check)). For that, the copy must be whole, and its locks free. So a fork waits until it has the locks of all
+//! hubs, and frees them afterwards on both sides. A hub's lock is a leaf, held for moments, by threads that wait for no fork: the locks
+//! are taken before the gate of `process::atfork` is closed, through which some of those threads may still have to go.
+#![allow(unsafe_code)]
+
+use super::hub::{Inner, State};
+use crate::process::atfork;
+use crate::shm::blocks;
+use crate::sys;
+use std::cell::RefCell;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+static HUBS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
+/// A hub's locks, in the order in which they are freed. The hub itself goes last.
+struct Locks {
+    _arena: MutexGuard<'static, blocks::State>,
+    _unused: MutexGuard<'static, Vec<u32>>,
+    _state: MutexGuard<'static, State>,
+    // Not dropped in a forked child: what a hub holds belongs to the parent.
+    hub: ManuallyDrop<Arc<Inner>>,
+}
+
+struct Held {
+    hubs: Vec<Locks>,
+    _all: MutexGuard<'static, Vec<Weak<Inner>>>,
+}
+
+thread_local! {
+    // The same thread runs the handlers before and after a fork.
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+fn lock<'a, T>(mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Locks {
+    fn of(hub: Arc<Inner>) -> Locks {
+        // SAFETY: the hub lives at least as long as the guards: it is dropped after them, or, in a forked child, never.
+        let inner: &'static Inner = unsafe { &*Arc::as_ptr(&hub) };
+        let state = lock(&inner.state);
+        let unused = lock(&inner.unused);
+        let arena = inner.packer.arena().lock();
+        Locks { _arena: arena, _unused: unused, _state: state, hub: ManuallyDrop::new(hub) }
+    }
+}
+
+extern "C" fn before() {
+    let all = lock(&HUBS);
+    let hubs = all.iter().filter_map(Weak::upgrade).map(Locks::of).collect();
+    let _ = HELD.try_with(|held| held.replace(Some(Held { hubs, _all: all })));
+}
+
+extern "C" fn in_parent() {
+    let Ok(Some(Held { hubs, _all })) = HELD.try_with(RefCell::take) else { return };
+    let hubs: Vec<_> = hubs.into_iter().map(|Locks { hub, .. }| hub).collect();
+    drop(_all);
+    // Its last owner may have gone meanwhile.
+    hubs.into_iter().for_each(|hub| drop(ManuallyDrop::into_inner(hub)));
+}
+
+extern "C" fn in_child() {
+    drop(HELD.try_with(RefCell::take));
+}
+
+/// Has forks wait for this hub's locks.
+///
+/// # Errors
+/// When the operating system cannot take the fork handlers (out of memory).
+pub(super) fn register(hub: &Arc<Inner>) -> io::Result<()> {
+    static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
+    // What is registered later is called earlier before a fork.
+    atfork::hold_forks()?;
+    (*HANDLERS.get_or_init(|| sys::process::at_fork(before, in_parent, in_child)))
+        .map_err(io::Error::from_raw_os_error)?;
+    let mut hubs = lock(&HUBS);
+    hubs.retain(|hub| hub.strong_count() > 0);
+    hubs.push(Arc::downgrade(hub));
+    Ok(())
+}
