@@ -18,6 +18,7 @@ import mmap
 import os
 import queue as standard_queue
 import random
+import resource
 import signal
 import sys
 import threading
@@ -436,13 +437,17 @@ def main() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     mp = importlib.import_module(package)
     rng = random.Random(int(seed))
-    # The helpers that stay, and all that is imported late.
+    # The helpers that stay, all that is imported late, and what is kept once descriptors have been few.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
     with mp.get_context(method).Pool(1) as pool:
         pool.map(square, [1])
     pool.join()
     with mp.get_context(method).Manager() as manager:
         manager.list()
     del pool, manager
+    mp.RawValue("i", 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     gc.collect()
     print("ready", flush=True)
     sys.stdin.readline()

@@ -41,7 +41,7 @@ from watched import MARK, below, end_all, holdings, marked  # noqa: E402
 TASKS = 200_000
 METHODS = ("fork", "spawn", "forkserver")
 # Seconds in which a program must have come to its end once it is undisturbed.
-END = 80.0
+END = 30.0
 REST = 10.0
 LIMITS = {"descriptors": resource.RLIMIT_NOFILE, "memory": resource.RLIMIT_AS, "file size": resource.RLIMIT_FSIZE}
 if os.geteuid():
@@ -121,9 +121,7 @@ class Episode:
         told = self._line(END)
         if not told.startswith("{"):
             self.faults.append(f"the program does not come to its end: {told!r}")
-            with contextlib.suppress(ProcessLookupError):
-                self.program.send_signal(signal.SIGUSR1)
-            time.sleep(0.5)
+            self._stacks()
             return
         account = json.loads(told)
         self.faults += account["faults"]
@@ -132,6 +130,16 @@ class Episode:
             self._settle(before)
         self.program.stdin.close()
         self._ends()
+
+    def _stacks(self) -> None:
+        """Have all of them print where their threads stand."""
+        for pid, state in [(self.program.pid, "?"), *below(self.program.pid)]:
+            with contextlib.suppress(OSError):
+                waits = Path("/proc", str(pid), "wchan").read_text()
+                self.faults.append(f"process {pid}, state {state}, waits in {waits}")
+                if b"chaos" in Path("/proc", str(pid), "cmdline").read_bytes():
+                    os.kill(pid, signal.SIGUSR1)
+                    time.sleep(0.1)
 
     def _settle(self, before: dict[str, Any]) -> None:
         deadline = time.monotonic() + REST

@@ -53,6 +53,13 @@ DENSE = 24
 OTHERS = 3
 # So many failures of one kind in one operation, and the walk goes on with the next kind.
 ENOUGH = 3
+# How errors name it where they say more than the system does.
+IN_WORDS = {
+    "ENOMEM": ["MemoryError", "out of memory"],
+    "EMFILE": ["no descriptor is left"],
+    "ENFILE": ["no descriptor is left"],
+    "ETOOMANYREFS": ["as many descriptors are on their way"],
+}
 # What the dynamic loader says when it cannot go on; it does not repeat what was interrupted.
 LOADER = "error while loading shared libraries"
 # The short form: what is quick and meets most kinds.
@@ -403,8 +410,7 @@ def named(fault: Fault, codes: list[int], text: str) -> bool:
     """Whether an error says what ran out."""
     number = getattr(errno, fault.error)
     words = [os.strerror(number), f"os error {number}", f"Errno {number}", fault.error]
-    if fault.error == "ENOMEM":
-        words += ["MemoryError", "out of memory"]
+    words += IN_WORDS.get(fault.error, [])
     if fault.kind == "thread":
         words.append("can't start new thread")
     return number in codes or any(word in text for word in words)
