@@ -164,7 +164,9 @@ class Part:
     def explained(self, e: BaseException) -> bool:
         if isinstance(e, self.mp.TimeoutError):
             return False
-        if isinstance(e, self.expected_errors) or "can't start new thread" in str(e):
+        if isinstance(e, self.expected_errors) or any(
+            words in str(e) for words in ("can't start new thread", "end of file during message")
+        ):
             return True
         if isinstance(e, OSError) and e.errno in SHORTAGES:
             return True

@@ -438,12 +438,22 @@ def operations_of(front: str) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(listed.stdout.split(), ("native",))
 
 
+def built() -> str:
+    """The test program of the Rust crate, built if it is not."""
+    build = ["cargo", "test", "--locked", "--all-features", "-p", "maniple", "--test", "faulted", "--no-run"]
+    told = subprocess.run([*build, "--message-format", "json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found = [json.loads(line).get("executable") for line in told.stdout.splitlines() if '"faulted"' in line]
+    return next(path for path in reversed(found) if path)
+
+
 def walk(where: tuple[str, str, str], options: argparse.Namespace) -> Report:
     return Walk(where, options).run()
 
 
 def main() -> int:
     options = parse()
+    if "rust" in options.front and "MANIPLE_FAULTS_PROGRAM" not in os.environ:
+        os.environ["MANIPLE_FAULTS_PROGRAM"] = built()
     places = [
         (front, name, method)
         for front in options.front
