@@ -110,6 +110,7 @@ class Soak:
                     f"{now:6.0f} s: {self.tasks:,} tasks, {last.descriptors} descriptors, {last.all_memory_mb:.0f} MiB",
                     flush=True,
                 )
+        self.holders = sorted(holders(self.mp), reverse=True)[:6]
         self.over.set()
         for thread in threads:
             thread.join(60)
@@ -245,6 +246,14 @@ def measured(pid: int) -> dict[str, Any]:
     }
 
 
+def holders(mp: Any) -> Any:
+    """How much memory each process has, in MiB, and its name."""
+    named = {child.pid: child.name for child in mp.active_children()}
+    for pid in (os.getpid(), *descendants(os.getpid())):
+        with contextlib.suppress(OSError):
+            yield round(measured(pid)["memory_mb"]), named.get(pid, "the program" if pid == os.getpid() else "another")
+
+
 def descendants(pid: int) -> Any:
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -333,6 +342,7 @@ def main() -> int:
     faults = soak.faults[:20] + verdict(soak)
     write(soak, options.out)
     print(f"met: {', '.join(f'{number} {what}' for what, number in sorted(soak.counts.items()))}")
+    print(f"most memory in the end: {', '.join(f'{much} MiB {name}' for much, name in soak.holders)}")
     for fault in faults:
         print(f"FAILED: {fault}")
     print(f"soak: {soak.tasks:,} tasks in {options.seconds:.0f} s, {'FAILED' if faults else 'flat'}", flush=True)

@@ -225,7 +225,12 @@ class Pools(Part):
                 failed = e  # refused at once: no outcome is due
         for number, data, result in calls:
             COUNTS["calls"] += 1
-            value = self.once(lambda result=result: result.get(20))
+            result.wait(20)
+            if not result.ready():
+                raise Unexplained(
+                    f"call {number}, begun {self._book().times(number)} times, has no outcome; {self._state()}"
+                )
+            value = self.once(result.get)
             if value is not None and value != (number, data[::-1]):
                 FAULTS.append(f"call {number} got {str(value)[:80]}")
         deadline = time.monotonic() + 10
@@ -237,6 +242,23 @@ class Pools(Part):
         FAULTS.extend(f"call {number} began twice" for number, _, _ in calls if book.times(number) > 1)
         if failed is not None:
             raise failed
+
+    def _state(self) -> str:
+        """Where the workers are, for a report."""
+        found = []
+        for worker in self.pool._pool:
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{worker.pid}/stat") as stat, open(f"/proc/{worker.pid}/wchan") as waits:
+                    found.append(f"worker {worker.pid} {stat.read().rpartition(')')[2].split()[0]} in {waits.read()}")
+                if "fork" in str(self.ctx.get_start_method()):
+                    os.kill(worker.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        threads = [thread.name for thread in threading.enumerate()]
+        hub = getattr(getattr(self.pool, "_workers", None), "hub", None)
+        known = "" if hub is None else hub.describe()
+        starts = getattr(self.pool, "_workers", None) and vars(self.pool._workers._starts)
+        known += f" starts {starts} now {time.monotonic()}"
+        return f"{len(self.pool._pool)} workers: {'; '.join(found)}; threads: {threads}; {known}"
 
     def _book(self) -> Ledger:
         if not hasattr(self, "book"):
@@ -460,6 +482,7 @@ def main() -> None:
     ]
     for thread in threads:
         thread.start()
+    print("at work", flush=True)
     sys.stdin.readline()
     GO.set()
     for thread in threads:

@@ -100,6 +100,7 @@ class Episode:
         self.loose = {name: resource.prlimit(self.program.pid, limit) for name, limit in LIMITS.items()}
         before = holdings(self.program.pid)
         self._say()
+        self._line(10)
         until = time.monotonic() + self.length
         dies = self.rng.random() < 0.15
         while (now := time.monotonic()) < until:
