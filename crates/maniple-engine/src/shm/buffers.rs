@@ -173,7 +173,8 @@ fn cut(len: usize) -> Option<Cut> {
             return Some(Cut { chunk: chunk.clone(), first, units });
         }
         // It is nearly full, or in small pieces: others may have room for this one, too.
-        let other = pool.chunks.iter().rev().skip(1).take(KEPT).find_map(|c| c.cut(units).map(|first| (c.clone(), first)));
+        let other =
+            pool.chunks.iter().rev().skip(1).take(KEPT).find_map(|c| c.cut(units).map(|first| (c.clone(), first)));
         if let Some((chunk, first)) = other {
             return Some(Cut { chunk, first, units });
         }
@@ -265,7 +266,9 @@ impl Buffer {
         match &mut self.room {
             Room::Allocated(whole) => whole.extend_from_slice(bytes),
             // SAFETY: there is room behind the first `len` bytes, in memory of this buffer's own.
-            _ => unsafe { self.start().add(self.len).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) },
+            _ => unsafe {
+                self.start().add(self.len).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len())
+            },
         }
         self.len = len;
         Ok(())

@@ -34,7 +34,8 @@ impl Plain {
     /// No memory, or no address space.
     pub fn new(len: usize) -> io::Result<Plain> {
         let rest = len % HUGE;
-        let len = if rest >= WORTH_ONE { len - rest + HUGE } else { len.next_multiple_of(rustix::param::page_size()).max(1) };
+        let len =
+            if rest >= WORTH_ONE { len - rest + HUGE } else { len.next_multiple_of(rustix::param::page_size()).max(1) };
         let huge = len >= HUGE;
         // Huge pages begin at multiples of their size: what is before the first is given back.
         let whole = len.checked_add(if huge { HUGE } else { 0 }).ok_or(io::ErrorKind::OutOfMemory)?;
