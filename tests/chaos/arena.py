@@ -197,10 +197,16 @@ class Pools(Part):
 
     options: dict[str, Any] = {}
     base = 0
+    given_up = False
 
     def begin(self) -> None:
         self.number = self.base
         self.pool = self.patiently(self.new)
+
+    def explained(self, e: BaseException) -> bool:
+        # As many workers in a row were ended while they started as it takes; each later call says so.
+        self.given_up = self.given_up or "the pool is given up; the last" in str(e)
+        return super().explained(e)
 
     def new(self) -> Any:
         return self.ctx.Pool(2, open_ledger, (self.ledger,), **self.options)
@@ -270,8 +276,12 @@ class Pools(Part):
         wanted = [i * i for i in range(30)]
         deadline = time.monotonic() + 30
         while True:
-            found = self.once(lambda: self.pool.map(square, range(30)))
-            if found == wanted:
+            try:
+                found = self.once(lambda: self.pool.map_async(square, range(30)).get(20))
+            except Unexplained as e:
+                FAULTS.append(f"the pool does not answer afterwards: {e.__cause__!r}; {self._state()}")
+                break
+            if found == wanted or self.given_up:
                 break
             if found is not None or time.monotonic() > deadline:
                 FAULTS.append(f"{type(self).__name__}: the pool does not work afterwards: {found}")

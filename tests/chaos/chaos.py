@@ -41,7 +41,7 @@ from watched import MARK, below, end_all, holdings, marked  # noqa: E402
 TASKS = 200_000
 METHODS = ("fork", "spawn", "forkserver")
 # Seconds in which a program must have come to its end once it is undisturbed.
-END = 30.0
+END = 80.0
 REST = 10.0
 LIMITS = {"descriptors": resource.RLIMIT_NOFILE, "memory": resource.RLIMIT_AS, "file size": resource.RLIMIT_FSIZE}
 if os.geteuid():
