@@ -63,7 +63,7 @@ IN_WORDS = {
 # What the dynamic loader says when it cannot go on; it does not repeat what was interrupted.
 LOADER = "error while loading shared libraries"
 # The short form: what is quick and meets most kinds.
-SHORT = ("process_start", "pool_start", "map", "map_large", "recycling", "queue_items", "pipe_echo", "manager_call")
+SHORT = ("process_start", "pool_start", "map", "map_large", "recycling", "queue_new", "pipe_echo", "manager_call")
 
 
 @dataclass
