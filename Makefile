@@ -30,6 +30,11 @@ FUZZ_SECONDS ?= 600
 FUZZ_ONLY ?=
 # The parts of `make sanitize`, with commas between.
 SANITIZERS ?= miri,asan,tsan,memcheck,python
+# More for `make faults` and `make chaos`, such as `--only map --method fork` and `--seed 7`.
+FAULTS_ARGS ?=
+CHAOS_ARGS ?=
+# How many seconds `make chaos` and `make soak` go on; 3600 for an hour.
+DURATION ?= 600
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -42,7 +47,8 @@ setup := scripts/need-cargo.sh && $(PYTHON) scripts/setup.py $(VENV)
 export PYO3_PYTHON := $(abspath $(py))
 
 .PHONY: help demo test lint bench clean build format simulate fuzz sanitize bench-full suite frozen peers \
-	semver test-standard-fails test-rust test-loom test-python test-api test-cpython
+	semver test-standard-fails test-rust test-loom test-python test-api test-cpython test-faults test-chaos \
+	faults chaos soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 } /^## / { print "\n" substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -51,9 +57,9 @@ help: ## this list
 demo: build ## all examples, in both languages, on real input (FOLDER=...: whose words to count)
 	@scripts/demo.sh $(py) $(FOLDER)
 
-test: ## all tests: Rust, loom, Python, names, CPython's own tests; under 15 minutes on two cores
+test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own tests; under 15 minutes on two cores
 	@$(setup) extension test
-	@$(py) scripts/run_tests.py rust loom python api cpython --cpython-suite "$(SUITE)" --api-tool "$(API)"
+	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --cpython-suite "$(SUITE)" --api-tool "$(API)"
 
 lint: ## formatting, clippy, the oldest Rust, documentation, ruff, mypy, the stubs; changes nothing
 	@$(setup) extension test lint
@@ -92,7 +98,7 @@ format: ## what lint's formatters ask for
 	$(py) -m ruff check --fix .
 	$(py) -m ruff format .
 
-test-rust test-loom test-python test-api test-cpython: ## one part of the tests
+test-rust test-loom test-python test-faults test-chaos test-api test-cpython: ## one part of the tests
 	@$(setup) extension test
 	@$(py) scripts/run_tests.py $(@:test-%=%) --cpython-suite "$(SUITE)" --api-tool "$(API)"
 
@@ -111,6 +117,18 @@ fuzz: ## every parser of another process's bytes under libFuzzer; ten minutes (F
 sanitize: ## the tests under Miri, AddressSanitizer, ThreadSanitizer, valgrind (SANITIZERS=asan,python)
 	@$(setup) test
 	@$(PYTHON) scripts/sanitize.py $(py) --only "$(SANITIZERS)"
+
+faults: build ## each call to the system fails, one by one, in every operation of both languages; half an hour (FAULTS_ARGS=...)
+	@$(setup) test
+	$(py) tests/faults/walk.py --front rust,python $(FAULTS_ARGS)
+
+chaos: build ## kills, stops and shortages at random, ten minutes of them (DURATION=..., CHAOS_ARGS="--seed 7")
+	@$(setup) test
+	$(py) tests/chaos/chaos.py --seconds $(DURATION) $(CHAOS_ARGS)
+
+soak: build ## ten minutes of work, kills and shortages: nothing grows; a picture in build/soak (DURATION=3600: an hour)
+	@$(setup) test soak
+	$(py) scripts/soak.py --seconds $(DURATION)
 
 bench-full: build ## every peer, more rounds; half an hour
 	@$(setup) test bench

@@ -1,12 +1,14 @@
 """Runs the test suites one after the other and closes with what each of them said last.
 
-    python scripts/run_tests.py rust loom python api cpython
+    python scripts/run_tests.py rust loom python faults chaos api cpython
 
 | suite | what it is |
 | --- | --- |
 | rust | the crates' own tests, the simulator among them, their doc-tests, and the build of their examples |
 | loom | the ring and the bell under every order of memory accesses |
 | python | tests/python, in every start method |
+| faults | tests/faults, the short form: chosen calls to the system fail |
+| chaos | tests/chaos, the short form: half a minute of kills, stops and shortages |
 | api | names and signatures against the running Python's own package, through `--api-tool` |
 | cpython | CPython's own tests of multiprocessing, in every start method, through `--cpython-suite` |
 
@@ -86,6 +88,16 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
             [sys.executable, "-m", "pytest", "tests/python"],
             re.compile(r"^=+ (.*(?:passed|failed|error|no tests ran).*?) =+$"),
         ),
+        "faults": Suite(
+            "faults",
+            [sys.executable, "tests/faults/walk.py", "--short", "--front", "python"],
+            re.compile(r"^\d+ passed, \d+ failed.*"),
+        ),
+        "chaos": Suite(
+            "chaos",
+            [sys.executable, "tests/chaos/chaos.py", "--seconds", "24", "--length", "2", "--seed", "1"],
+            re.compile(r"^\d+ passed, \d+ failed.*"),
+        ),
         "api": Suite(
             "api",
             [sys.executable, "scripts/check_api.py", options.api_tool],
@@ -101,7 +113,7 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("suites", nargs="+", choices=["rust", "loom", "python", "api", "cpython"])
+    parser.add_argument("suites", nargs="+", choices=["rust", "loom", "python", "faults", "chaos", "api", "cpython"])
     parser.add_argument(
         "--cpython-suite", default="", help="the runner of CPython's own tests, or 'none' to do without"
     )

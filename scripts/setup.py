@@ -3,8 +3,8 @@
     python3 scripts/setup.py .venv extension test
 
 The steps are `extension` (the package itself, built in release mode and installed as a wheel)
-and the lists in requirements/: `test`, `lint`, `bench`. A step whose inputs have not changed
-since it was last taken costs nothing: the digest of its inputs is kept in the environment.
+and the lists in requirements/: `test`, `lint`, `bench`, `soak`. A step whose inputs
+have not changed since it was last taken costs nothing: the digest of its inputs is kept in the environment.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ LISTS = {
     "test": "requirements/test.txt",
     "lint": "requirements/lint.txt",
     "bench": "benchmarks/python/requirements.txt",
+    "soak": "requirements/soak.txt",
 }
 # What the wheel is made of. Contents count, not dates, so changing branches to and fro builds nothing.
 SOURCES = ["Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "crates", "python"]

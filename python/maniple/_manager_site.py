@@ -63,6 +63,7 @@ class Site:
         self._spare: dict[int, tuple[Any, int]] = {}
         #: in a forked child: whether it has a session with what its proxies hold
         self.inherited = False
+        _living.add(self)
 
     # ---- the session ----
 
@@ -296,6 +297,8 @@ def _close_session(line: Any) -> None:
     line.close()
 
 
+#: all that any proxy has, also those whose server is gone
+_living: WeakSet[Site] = WeakSet()
 _sites: dict[Any, Site] = {}
 _mutex = threading.Lock()
 
@@ -342,5 +345,6 @@ def _after_fork() -> None:
 def _in_child() -> None:
     global _mutex
     _mutex = threading.Lock()
-    for site in [*_sites.values()]:
+    # One whose server is gone, too: another thread of the parent may have had its lock, and its proxies are told of the fork.
+    for site in list(_living):
         site.begin_in_child()

@@ -553,7 +553,9 @@ def _close_stdin() -> None:
     if shared is None or shared is _empty_stdin:
         return
     try:
-        shared.close()
+        # A thread that waited for input when this child was forked has the buffer's lock, and has it for ever here. What lies
+        # below the buffer has none, and once that is closed all of it counts as closed.
+        (shared.buffer.raw if type(shared) is io.TextIOWrapper else shared).close()
     except Exception:  # of whatever kind the program has put there
         pass
     sys.stdin = _empty_stdin

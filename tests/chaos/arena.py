@@ -18,6 +18,7 @@ import mmap
 import os
 import queue as standard_queue
 import random
+import resource
 import signal
 import sys
 import threading
@@ -163,7 +164,9 @@ class Part:
     def explained(self, e: BaseException) -> bool:
         if isinstance(e, self.mp.TimeoutError):
             return False
-        if isinstance(e, self.expected_errors) or "can't start new thread" in str(e):
+        if isinstance(e, self.expected_errors) or any(
+            words in str(e) for words in ("can't start new thread", "end of file during message")
+        ):
             return True
         if isinstance(e, OSError) and e.errno in SHORTAGES:
             return True
@@ -194,10 +197,16 @@ class Pools(Part):
 
     options: dict[str, Any] = {}
     base = 0
+    given_up = False
 
     def begin(self) -> None:
         self.number = self.base
         self.pool = self.patiently(self.new)
+
+    def explained(self, e: BaseException) -> bool:
+        # As many workers in a row were ended while they started as it takes; each later call says so.
+        self.given_up = self.given_up or "the pool is given up; the last" in str(e)
+        return super().explained(e)
 
     def new(self) -> Any:
         return self.ctx.Pool(2, open_ledger, (self.ledger,), **self.options)
@@ -222,7 +231,12 @@ class Pools(Part):
                 failed = e  # refused at once: no outcome is due
         for number, data, result in calls:
             COUNTS["calls"] += 1
-            value = self.once(lambda result=result: result.get(20))
+            result.wait(20)
+            if not result.ready():
+                raise Unexplained(
+                    f"call {number}, begun {self._book().times(number)} times, has no outcome; {self._state()}"
+                )
+            value = self.once(result.get)
             if value is not None and value != (number, data[::-1]):
                 FAULTS.append(f"call {number} got {str(value)[:80]}")
         deadline = time.monotonic() + 10
@@ -235,6 +249,23 @@ class Pools(Part):
         if failed is not None:
             raise failed
 
+    def _state(self) -> str:
+        """Where the workers are, for a report."""
+        found = []
+        for worker in self.pool._pool:
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{worker.pid}/stat") as stat, open(f"/proc/{worker.pid}/wchan") as waits:
+                    found.append(f"worker {worker.pid} {stat.read().rpartition(')')[2].split()[0]} in {waits.read()}")
+                if "fork" in str(self.ctx.get_start_method()):
+                    os.kill(worker.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        threads = [thread.name for thread in threading.enumerate()]
+        hub = getattr(getattr(self.pool, "_workers", None), "hub", None)
+        known = "" if hub is None else hub.describe()
+        starts = getattr(self.pool, "_workers", None) and vars(self.pool._workers._starts)
+        known += f" starts {starts} now {time.monotonic()}"
+        return f"{len(self.pool._pool)} workers: {'; '.join(found)}; threads: {threads}; {known}"
+
     def _book(self) -> Ledger:
         if not hasattr(self, "book"):
             self.book = self.patiently(lambda: Ledger(self.ledger))
@@ -245,8 +276,12 @@ class Pools(Part):
         wanted = [i * i for i in range(30)]
         deadline = time.monotonic() + 30
         while True:
-            found = self.once(lambda: self.pool.map(square, range(30)))
-            if found == wanted:
+            try:
+                found = self.once(lambda: self.pool.map_async(square, range(30)).get(20))
+            except Unexplained as e:
+                FAULTS.append(f"the pool does not answer afterwards: {e.__cause__!r}; {self._state()}")
+                break
+            if found == wanted or self.given_up:
                 break
             if found is not None or time.monotonic() > deadline:
                 FAULTS.append(f"{type(self).__name__}: the pool does not work afterwards: {found}")
@@ -436,13 +471,17 @@ def main() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     mp = importlib.import_module(package)
     rng = random.Random(int(seed))
-    # The helpers that stay, and all that is imported late.
+    # The helpers that stay, all that is imported late, and what is kept once descriptors have been few.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
     with mp.get_context(method).Pool(1) as pool:
         pool.map(square, [1])
     pool.join()
     with mp.get_context(method).Manager() as manager:
         manager.list()
     del pool, manager
+    mp.RawValue("i", 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     gc.collect()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -453,6 +492,7 @@ def main() -> None:
     ]
     for thread in threads:
         thread.start()
+    print("at work", flush=True)
     sys.stdin.readline()
     GO.set()
     for thread in threads:
@@ -463,6 +503,12 @@ def main() -> None:
     if not any(thread.is_alive() for thread in threads):
         del thread, threads
         gc.collect()
+    # A fork server that was killed is seen to be gone, and buried, when the next process is started.
+    with contextlib.suppress(Exception):
+        last = mp.get_context(method).Process(target=square, args=(1,))
+        last.start()
+        last.join()
+        last.close()
     print(json.dumps({"parts": [part.__name__ for part in chosen], "counts": COUNTS, "faults": FAULTS}), flush=True)
     while sys.stdin.readline():
         gc.collect()

@@ -100,6 +100,7 @@ class Episode:
         self.loose = {name: resource.prlimit(self.program.pid, limit) for name, limit in LIMITS.items()}
         before = holdings(self.program.pid)
         self._say()
+        self._line(10)
         until = time.monotonic() + self.length
         dies = self.rng.random() < 0.15
         while (now := time.monotonic()) < until:
@@ -121,9 +122,7 @@ class Episode:
         told = self._line(END)
         if not told.startswith("{"):
             self.faults.append(f"the program does not come to its end: {told!r}")
-            with contextlib.suppress(ProcessLookupError):
-                self.program.send_signal(signal.SIGUSR1)
-            time.sleep(0.5)
+            self._stacks()
             return
         account = json.loads(told)
         self.faults += account["faults"]
@@ -132,6 +131,16 @@ class Episode:
             self._settle(before)
         self.program.stdin.close()
         self._ends()
+
+    def _stacks(self) -> None:
+        """Have all of them print where their threads stand."""
+        for pid, state in [(self.program.pid, "?"), *below(self.program.pid)]:
+            with contextlib.suppress(OSError):
+                waits = Path("/proc", str(pid), "wchan").read_text()
+                self.faults.append(f"process {pid}, state {state}, waits in {waits}")
+                if b"chaos" in Path("/proc", str(pid), "cmdline").read_bytes():
+                    os.kill(pid, signal.SIGUSR1)
+                    time.sleep(0.1)
 
     def _settle(self, before: dict[str, Any]) -> None:
         deadline = time.monotonic() + REST

@@ -132,7 +132,7 @@ KINDS = {
         Kind("folder", plain("mkdir", "mkdirat"), ("ENOSPC",)),
         Kind("flock", plain("flock"), ("EINTR", "ENOLCK")),
         Kind("bind", plain("bind"), ("ENOMEM",)),
-        Kind("connect", plain("connect"), ("EAGAIN", "ENOMEM")),
+        Kind("connect", plain("connect"), ("ENOMEM", "ENOBUFS")),
         Kind("accept", plain("accept", "accept4"), (*FULL, "ECONNABORTED", "EINTR")),
         Kind("sendmsg", plain("sendmsg"), ("ENOBUFS", "ETOOMANYREFS", "ENOMEM", "EINTR")),
         Kind("recvmsg", plain("recvmsg"), ("ENOMEM", "EINTR")),

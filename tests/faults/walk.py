@@ -53,10 +53,17 @@ DENSE = 24
 OTHERS = 3
 # So many failures of one kind in one operation, and the walk goes on with the next kind.
 ENOUGH = 3
+# How errors name it where they say more than the system does.
+IN_WORDS = {
+    "ENOMEM": ["MemoryError", "out of memory"],
+    "EMFILE": ["no descriptor is left"],
+    "ENFILE": ["no descriptor is left"],
+    "ETOOMANYREFS": ["as many descriptors are on their way"],
+}
 # What the dynamic loader says when it cannot go on; it does not repeat what was interrupted.
 LOADER = "error while loading shared libraries"
 # The short form: what is quick and meets most kinds.
-SHORT = ("process_start", "pool_start", "map", "map_large", "recycling", "queue_items", "pipe_echo", "manager_call")
+SHORT = ("process_start", "pool_start", "map", "map_large", "recycling", "queue_new", "pipe_echo", "manager_call")
 
 
 @dataclass
@@ -403,8 +410,7 @@ def named(fault: Fault, codes: list[int], text: str) -> bool:
     """Whether an error says what ran out."""
     number = getattr(errno, fault.error)
     words = [os.strerror(number), f"os error {number}", f"Errno {number}", fault.error]
-    if fault.error == "ENOMEM":
-        words += ["MemoryError", "out of memory"]
+    words += IN_WORDS.get(fault.error, [])
     if fault.kind == "thread":
         words.append("can't start new thread")
     return number in codes or any(word in text for word in words)
@@ -432,12 +438,22 @@ def operations_of(front: str) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(listed.stdout.split(), ("native",))
 
 
+def built() -> str:
+    """The test program of the Rust crate, built if it is not."""
+    build = ["cargo", "test", "--locked", "--all-features", "-p", "maniple", "--test", "faulted", "--no-run"]
+    told = subprocess.run([*build, "--message-format", "json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found = [json.loads(line).get("executable") for line in told.stdout.splitlines() if '"faulted"' in line]
+    return next(path for path in reversed(found) if path)
+
+
 def walk(where: tuple[str, str, str], options: argparse.Namespace) -> Report:
     return Walk(where, options).run()
 
 
 def main() -> int:
     options = parse()
+    if "rust" in options.front and "MANIPLE_FAULTS_PROGRAM" not in os.environ:
+        os.environ["MANIPLE_FAULTS_PROGRAM"] = built()
     places = [
         (front, name, method)
         for front in options.front

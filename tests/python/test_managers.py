@@ -289,6 +289,23 @@ def test_a_signal_handler_may_call_while_a_call_waits(forked: Any) -> None:
     assert shared.copy() == {"a": 1, "handled": 2}
 
 
+@pytest.mark.better_than_standard("has no such lock")
+def test_a_fork_beside_a_call_to_a_server_that_is_gone(mp: ModuleType) -> None:
+    ctx = mp.get_context("fork")
+    manager = ctx.Manager()
+    items = manager.list()
+    manager.shutdown()
+    # As another thread has it that is told of the end just now.
+    with items._site._lock:
+        process = ctx.Process(target=os.getpid)
+        process.start()
+        process.join(20)
+        code = process.exitcode
+        process.kill()
+    process.join()
+    assert code == 0
+
+
 def test_an_address_of_the_internet(mp: ModuleType) -> None:
     managers = importlib.import_module(f"{mp.__name__}.managers")
     with managers.SyncManager(address=("127.0.0.1", 0), authkey=b"key") as manager:

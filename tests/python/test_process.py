@@ -55,6 +55,29 @@ def test_a_childs_stdin_is_the_null_device(mp: ModuleType, method: str) -> None:
         process.close()
 
 
+@pytest.mark.better_than_standard("the child waits for ever")
+def test_a_child_forked_while_a_thread_waits_for_input_ends(mp_package: str) -> None:
+    program = f"""
+import sys, threading, time
+import {mp_package} as mp
+
+def start():
+    time.sleep(0.3)  # the main thread waits for a line by then, and has the lock of its buffer
+    process = mp.get_context("fork").Process(target=print, args=("child",))
+    process.start()
+    process.join(20)
+    print(process.exitcode, flush=True)
+    process.kill()
+
+thread = threading.Thread(target=start)
+thread.start()
+sys.stdin.readline()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert [running.stdout.readline(), running.stdout.readline()] == [b"child\n", b"0\n"]
+        running.stdin.close()
+
+
 def what(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
 

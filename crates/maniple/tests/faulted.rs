@@ -21,7 +21,10 @@ type Act = Box<dyn FnMut() -> Outcome>;
 
 type Outcome = std::result::Result<bool, Box<dyn std::error::Error>>;
 
-const OPERATIONS: &[(&str, fn() -> Result<Act>)] = &[
+/// Makes an operation's objects.
+type Make = fn() -> Result<Act>;
+
+const OPERATIONS: &[(&str, Make)] = &[
     ("process_start", process_start),
     ("pool_start", pool_start),
     ("pool_terminate", pool_terminate),
@@ -126,7 +129,7 @@ fn recycling() -> Result<Act> {
 fn lost_worker() -> Result<Act> {
     let pool = Pool::new(2)?;
     Ok(Box::new(move || {
-        match pool.apply(|code: i32| std::process::exit(code), 3).map(|()| ()) {
+        match pool.apply(|code: i32| -> () { std::process::exit(code) }, 3) {
             Err(Error::WorkerLost(_)) => {}
             other => return Ok(other.map(|()| false)?),
         }
@@ -334,7 +337,7 @@ fn main() {
     }
 }
 
-fn take_commands(make: fn() -> Result<Act>) {
+fn take_commands(make: Make) {
     // SAFETY: `behind_gate.py` has put the line there, and this program has opened nothing of that number.
     let control = UnixStream::from(unsafe { OwnedFd::from_raw_fd(CONTROL) });
     rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC).unwrap();

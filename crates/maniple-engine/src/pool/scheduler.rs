@@ -100,6 +100,8 @@ enum State {
 pub struct Scheduler<P> {
     config: Config,
     state: State,
+    /// Whether no job can come any more.
+    closed: bool,
     workers: SlotMap<WorkerId, Worker<P>>,
     jobs: SlotMap<JobId, Job<P>>,
     queue: VecDeque<JobId>,
@@ -118,6 +120,7 @@ impl<P> Scheduler<P> {
         Scheduler {
             config,
             state: State::Running,
+            closed: false,
             workers: SlotMap::with_key(),
             jobs: SlotMap::with_key(),
             queue: VecDeque::new(),
@@ -408,6 +411,7 @@ impl<P> Scheduler<P> {
 
     /// No more jobs; workers end when all is done.
     pub fn close(&mut self) {
+        self.closed = true;
         if self.state == State::Running {
             self.state = State::Closing;
             for job in self.jobs.keys().collect::<Vec<_>>() {
@@ -422,6 +426,7 @@ impl<P> Scheduler<P> {
 
     /// No more of anything: whatever has not ended is dropped. The outside kills the workers.
     pub fn terminate(&mut self) {
+        self.closed = true;
         self.state = State::Terminated;
         // Starts that were asked for and not begun are called off; the pool does not wait for them.
         self.asked = 0;

@@ -96,6 +96,24 @@ fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
 }
 
 #[test]
+fn a_broken_pool_that_may_get_more_jobs_is_not_done_with() {
+    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None });
+    let mut now = 0;
+    while !sched.is_broken() {
+        if step(&mut sched, now).contains(&Command::Start(1)) {
+            let worker = sched.worker_started();
+            sched.worker_gone(worker, |()| false);
+        }
+        now += 100 * MILLI;
+        assert!(now < 1_000_000 * MILLI, "{}", sched.describe());
+    }
+    assert!(!sched.is_drained(), "{}", sched.describe());
+    sched.close();
+    step(&mut sched, now);
+    assert!(sched.is_drained(), "{}", sched.describe());
+}
+
+#[test]
 fn a_worker_without_room_and_without_tasks_is_tried_again() {
     let (mut sched, [worker]) = pool();
     job(&mut sched, 1, 1);

@@ -64,9 +64,14 @@ impl<P> Scheduler<P> {
         self.state == State::Broken
     }
 
-    /// Whether all work is done (or dropped) and all workers are gone.
+    /// Whether all work is done (or dropped), no more can come, and all workers are gone. A broken pool that is not closed takes
+    /// jobs still: each ends at once, and whoever is to hear of that has to be told.
     pub fn is_drained(&self) -> bool {
-        self.state != State::Running && self.workers.is_empty() && self.asked == 0 && self.jobs.is_empty()
+        self.closed
+            && self.state != State::Running
+            && self.workers.is_empty()
+            && self.asked == 0
+            && self.jobs.is_empty()
     }
 
     /// Whether [`plan`](Self::plan) should be called a little later, though nothing happens: idle workers might then take over

@@ -250,7 +250,7 @@ pub enum Received {
 
 /// Appends what is there to `into`, at most its spare capacity. Does not wait.
 pub fn receive(socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
-    match rustix::net::recv(socket, rustix::buffer::spare_capacity(into), RecvFlags::DONTWAIT) {
+    match patiently(|| rustix::net::recv(socket, rustix::buffer::spare_capacity(into), RecvFlags::DONTWAIT)) {
         Ok((_, 0)) => Ok(Received::Closed),
         Ok((_, n)) => Ok(Received::Bytes(n)),
         Err(rustix::io::Errno::AGAIN) => Ok(Received::Nothing),
@@ -263,11 +263,23 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Receive
 /// follows belongs to them.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
-    match rustix::net::send(socket, bytes, flags) {
+    match patiently(|| rustix::net::send(socket, bytes, flags)) {
         Ok(n) => Ok(n),
         Err(rustix::io::Errno::INTR) => Ok(0),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Repeats a call for which the kernel has no memory, after pauses that grow to a second in all: nothing has gone over the connection, and
+/// to give that up would cost more than the message.
+fn patiently<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> rustix::io::Result<R> {
+    for pause in (0..9).map(|doubled| std::time::Duration::from_millis(2 << doubled)) {
+        match call() {
+            Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM) => std::thread::sleep(pause),
+            other => return other,
+        }
+    }
+    call()
 }
 
 /// Ends a connection for everybody who has (a copy of) this end. One that has ended already is left as it is.
