@@ -20,12 +20,14 @@ def outcome(package: str, method: str, trial: str) -> str:
     return done.stdout.strip() or f"exit code {done.returncode}: {done.stderr[-2000:]}"
 
 
+@pytest.mark.better_than_standard("SimpleQueue.put waits for a reader")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("trial", ["sizes_limited_before", "sizes_limited_later", "sizes_limited_elsewhere"])
 def test_where_files_may_not_be_large(mp_package: str, method: str, trial: str) -> None:
     assert outcome(mp_package, method, trial) == "ok"
 
 
+@pytest.mark.better_than_standard("an item that wants a descriptor to be pickled is dropped")
 @pytest.mark.parametrize("method", METHODS)
 def test_where_no_descriptor_is_left(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "no_descriptors") == "ok"
