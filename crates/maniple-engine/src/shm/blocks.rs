@@ -12,11 +12,17 @@
 //!
 //! Each block costs its owner a descriptor, or one for each piece. An arena that has many has the next buffers wait in plain memory, until they are sent.
 
+#![allow(unsafe_code)]
+
 use super::buffers::Buffer;
 use crate::error::{Doing, Result};
-use crate::sys::{self, Handle, memory};
+use crate::process::epoch::{Epoch, Since, count_forks};
+use crate::sys::memory::{self, Mapping, Share};
+use crate::sys::{self, Handle};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -72,6 +78,46 @@ struct Block {
     pieces: Vec<Handle>,
     piece: usize,
     capacity: usize,
+    /// Bytes at the front that were written to at some time: there are pages for them.
+    warm: usize,
+    view: Option<View>,
+}
+
+/// A block's memory as its owner sees it, from the block's second use on: to copy into it is several times faster than to write by the
+/// handle, where there are pages; but to map fresh pages is slower than that.
+#[derive(Debug)]
+struct View {
+    mapping: ManuallyDrop<Mapping>,
+    epoch: Epoch,
+}
+
+impl View {
+    fn of(memory: &Handle, len: usize) -> Option<View> {
+        count_forks().ok()?;
+        let epoch = Epoch::now();
+        let mapping = memory::is_fixed(memory).then(|| Mapping::new(memory, len, Share::All).ok()).flatten()?;
+        // Children would hold the memory for as long as they live.
+        mapping.keep_from_children().then(|| View { mapping: ManuallyDrop::new(mapping), epoch })
+    }
+
+    /// Copies bytes to `at`, where they have room. False: this is a forked child, which does not have the mapping.
+    fn write(&self, at: usize, bytes: &[u8]) -> bool {
+        if self.epoch.since() == Since::Born || self.mapping.len() < at + bytes.len() {
+            return false;
+        }
+        // SAFETY: inside the mapping, whose memory keeps its size, and the block is nobody else's: its last reader is done with it.
+        unsafe { self.mapping.start().add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        true
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if self.epoch.since() != Since::Born {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.mapping) };
+        }
+    }
 }
 
 impl Block {
@@ -81,7 +127,7 @@ impl Block {
         if piece == 0 || capacity.div_ceil(piece) > MOST_PIECES {
             return Err(memory::too_long());
         }
-        let mut block = Block { pieces: Vec::with_capacity(1), piece, capacity };
+        let mut block = Block { pieces: Vec::with_capacity(1), piece, capacity, warm: 0, view: None };
         for at in (0..capacity).step_by(piece) {
             block.pieces.push(memory::create("maniple-block", piece.min(capacity - at))?);
             BLOCKS.fetch_add(1, Ordering::Relaxed);
@@ -90,10 +136,20 @@ impl Block {
     }
 
     /// Copies `parts`, one after the other, to the front.
-    fn fill(&self, parts: &[&[u8]]) -> io::Result<()> {
+    fn fill(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        if let ([memory], None, true) = (&self.pieces[..], &self.view, self.warm > 0) {
+            self.view = View::of(memory, self.capacity);
+        }
         let mut at = 0;
         for part in parts {
             let mut rest = *part;
+            if let Some(view) = &self.view {
+                let (warm, cold) = rest.split_at(rest.len().min(self.warm.saturating_sub(at)));
+                if view.write(at, warm) {
+                    at += warm.len();
+                    rest = cold;
+                }
+            }
             while let (false, Some(piece)) = (rest.is_empty(), self.pieces.get(at / self.piece)) {
                 let (now, later) = rest.split_at(rest.len().min(self.piece - at % self.piece));
                 memory::write_at(piece.as_fd(), now, (at % self.piece) as u64)?;
@@ -101,6 +157,7 @@ impl Block {
                 rest = later;
             }
         }
+        self.warm = self.warm.max(at);
         Ok(())
     }
 }
@@ -164,14 +221,14 @@ impl Arena {
     /// No memory, or no descriptor.
     pub fn block(&self, parts: &[&[u8]]) -> Result<Blob> {
         let len: usize = parts.iter().map(|p| p.len()).sum();
-        let block = match self.take(len).map(|block| (block.fill(parts), block)) {
+        let block = match self.take(len).map(|mut block| (block.fill(parts), block)) {
             Some((Ok(()), block)) => block,
             Some((Err(error), _)) if !memory::is_too_long(&error) => {
                 return Err(error).doing("copy a large buffer into shared memory");
             }
             // There is none, or file sizes have been limited since it was made.
             _ => {
-                let block = self.make(rounded(len))?;
+                let mut block = self.make(rounded(len))?;
                 block.fill(parts).doing("copy a large buffer into shared memory")?;
                 block
             }
@@ -308,6 +365,21 @@ mod tests {
         drop(again);
         let inodes = [block(&arena), block(&arena)].map(|b| identity(&b));
         assert!(inodes.contains(&inode));
+    }
+
+    #[test]
+    fn what_is_in_a_block_is_what_was_stored_last() {
+        let arena = Arena::new(1 << 24);
+        let mut inodes = std::collections::HashSet::new();
+        for (round, len) in [LONG, LONG + 9000, LONG + 5, LONG + 20_000, LONG].into_iter().enumerate() {
+            let parts = [vec![round as u8; len / 3], vec![round as u8 + 100; len - len / 3]];
+            let blob = arena.block(&[&parts[0], &parts[1]]).unwrap();
+            inodes.insert(identity(&blob));
+            let mut bytes = vec![0; len];
+            memory::read_at(blob.handles()[0], &mut bytes, 0).unwrap();
+            assert!(bytes == parts.concat());
+        }
+        assert_eq!(inodes.len(), 1, "the same block served them all");
     }
 
     #[test]

@@ -163,6 +163,12 @@ impl Mapping {
         Ok(Mapping { start, len })
     }
 
+    /// Keeps the mapping from children that this process forks: they do not have it. False: the system cannot do that.
+    pub fn keep_from_children(&self) -> bool {
+        // SAFETY: it changes nothing in this process.
+        unsafe { rustix::mm::madvise(self.start.as_ptr().cast(), self.len, rustix::mm::Advice::LinuxDontFork).is_ok() }
+    }
+
     /// Maps several pieces of memory one behind the other: all of each, but of the last what is left of `len` bytes. All pieces but the
     /// last consist of whole pages.
     pub fn joined(pieces: &[(&Handle, usize)], len: usize, share: Share) -> io::Result<Mapping> {
