@@ -90,7 +90,7 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
         ),
         "faults": Suite(
             "faults",
-            [sys.executable, "tests/faults/walk.py", "--short", "--front", "python"],
+            [sys.executable, "tests/faults/walk.py", "--short", "--front", "python,rust"],
             re.compile(r"^\d+ passed, \d+ failed.*"),
         ),
         "chaos": Suite(

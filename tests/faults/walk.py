@@ -486,7 +486,7 @@ def tell(failure: Failure, options: argparse.Namespace) -> None:
 def chosen(options: argparse.Namespace, front: str, name: str, method: str) -> bool:
     if options.only or options.method:
         return (not options.only or name in options.only) and (not options.method or method in options.method)
-    return not options.short or (front == "rust" or name in SHORT) and method in ("fork", "native")
+    return not options.short or name in SHORT and method in ("fork", "native")
 
 
 def summarise(reports: list[Report], seconds: float, options: argparse.Namespace) -> int:

@@ -6,11 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use maniple::{
-    Client, Error, Listener, Lock, Manager, Pool, Process, Queue, Result, SharedMemory, Value, channel, pipe,
+    Address, Client, Error, Listener, Lock, Manager, Pool, Process, Queue, Result, SharedMemory, Value, channel, pipe,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// As in `tests/faults/gate.py`.
@@ -280,39 +281,46 @@ fn listener() -> Result<Act> {
     Ok(Box::new(|| {
         let listener = Listener::builder().authkey("key").temporary()?;
         let address = listener.address().clone();
+        let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            // A server goes on when a client could not be accepted, and gives up in the end.
-            let server = scope.spawn(|| -> Result<bool> {
-                let mut last = Ok(None);
-                for _ in 0..20 {
-                    last = listener.accept_timeout::<Vec<u8>>(Duration::from_millis(500));
-                    if let Ok(Some(served)) = &last {
-                        while let Ok(message) = served.recv() {
-                            served.send(&message)?;
-                        }
-                        return Ok(true);
-                    }
-                }
-                last.map(|_| false)
-            });
-            let told = (|| -> Result<bool> {
-                let line =
-                    Client::builder().authkey("key").timeout(Duration::from_secs(5)).connect::<Vec<u8>>(address)?;
-                let mut right = true;
-                for len in [10, 400_000] {
-                    line.send(&body(len))?;
-                    right &= line.recv()? == body(len);
-                }
-                Ok(right)
-            })();
-            // Where both have failed, the one that began it is here first or there.
-            let served = server.join().unwrap_or(Ok(false));
-            Ok(match (told, served) {
-                (Err(_), Err(e)) => Err(e),
-                (told, _) => told,
-            }?)
+            let server = std::thread::Builder::new().spawn_scoped(scope, || serve_one(&listener, &over))?;
+            let told = ask(&address);
+            over.store(true, Ordering::Relaxed);
+            let served = server.join().unwrap_or_else(|_| vec!["the server panicked".into()]);
+            // What failed at the other end is seen here as its end.
+            told.map_err(|e| format!("{e}; the server: {}", served.join("; ")).into())
         })
     }))
+}
+
+/// Sends back what a client sends, as a server does that goes on when one could not be accepted. Gives what failed.
+fn serve_one(listener: &Listener, over: &AtomicBool) -> Vec<String> {
+    let mut failed = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        match listener.accept_timeout::<Vec<u8>>(Duration::from_millis(50)) {
+            Ok(None) => {}
+            Err(e) => failed.push(e.to_string()),
+            Ok(Some(client)) => {
+                let echo = || -> Result<()> {
+                    loop {
+                        client.send(&client.recv()?)?;
+                    }
+                };
+                failed.extend(echo().err().map(|e| e.to_string()));
+            }
+        }
+    }
+    failed
+}
+
+fn ask(address: &Address) -> Outcome {
+    let line = Client::builder().authkey("key").timeout(Duration::from_secs(5)).connect::<Vec<u8>>(address.clone())?;
+    let mut right = true;
+    for len in [10, 400_000] {
+        line.send(&body(len))?;
+        right &= line.recv()? == body(len);
+    }
+    Ok(right)
 }
 
 fn main() {

@@ -196,7 +196,11 @@ impl Child {
     /// The operating system's.
     pub fn wait(&self) -> Result<Exit> {
         loop {
-            self.watch.wait(None)?;
+            match self.watch.wait(None) {
+                // Whoever waits has time, and a process that nobody waits for stays as a zombie.
+                Err(error) if error.is_shortage() => std::thread::sleep(Duration::from_millis(10)),
+                other => drop(other?),
+            }
             if let Some(exit) = self.try_wait()? {
                 return Ok(exit);
             }
