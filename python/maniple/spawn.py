@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import io
 import os
-import signal
 import sys
 import types
 from _pickle import loads
@@ -169,9 +168,10 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
 
 def _ignore_timers() -> None:
     """Keep a timer of the program's from ending this process by its signal, once the interpreter has given up the handlers."""
+    signal = sys.modules.get("signal")  # a program that has set handlers has imported it
     for name in ("SIGALRM", "SIGVTALRM", "SIGPROF"):
         number = getattr(signal, name, None)
-        if number is not None and callable(signal.getsignal(number)):
+        if signal is not None and number is not None and callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_IGN)
 
 
