@@ -20,17 +20,20 @@ __all__ = ["ResultsToTell"]
 
 
 class ResultsToTell(Base):
-    """`late` is called where a result is entered whose call has ended already."""
+    """`late` is called where a result is entered whose call has ended already, and asks for it by `entered_late`.
+
+    `over` is set when all calls have ended, and nobody asks any more whose have.
+    """
 
     def __init__(self, late: Callable[[], object]) -> None:
-        self._late = late
+        self._late, self.over = late, False
         self._early: set[int] = set()
 
     def enter(self, job: int, result: Any) -> None:
         """The end of `job` is to be told to `result`."""
         self[job] = result
-        # In this order, and in the other one in `ended`: at least one of the two sees the other.
-        if job in self._early:
+        # In this order, and in the other one in `ended` and where `over` is set: at least one of the two sees the other.
+        if job in self._early or self.over:
             self._late()
 
     def ended(self, job: int) -> Any:
@@ -43,9 +46,9 @@ class ResultsToTell(Base):
 
     def entered_late(self) -> list[Any]:
         """The results that have been entered since `ended` was asked for them in vain."""
-        if not self._early:
+        if not self._early and not self.over:
             return []
-        found = ((job, self.pop(job, None)) for job in tuple(self._early))
+        found = ((job, self.pop(job, None)) for job in tuple(self if self.over else self._early))
         late = [(job, result) for job, result in found if result is not None]
         self._early.difference_update(job for job, _ in late)
         return [result for _, result in late]

@@ -132,7 +132,7 @@ class Workers:
         # Pipes to which programs still write that dead workers have started, and which are read by nobody yet.
         self._late: list[int] = []
         # Jobs whose callbacks are still to be called.
-        self.results = ResultsToTell(self.hub.kick)
+        self.results = ResultsToTell(self._tell_late)
         self.lock = threading.RLock()
         util.register_after_fork(self, Workers._free_lock)
         self.loose = LooseTasks(self.hub, self.results)
@@ -273,6 +273,9 @@ class Workers:
                 if self._late:
                     self._read_late()
                 self._main.end_pool()
+                # From here on they are told by the threads that enter them.
+                self.results.over = True
+                self._complete_late()
                 return
             elif self._terminated_at is not None:
                 waited = time.monotonic() - self._terminated_at
@@ -290,6 +293,12 @@ class Workers:
         except BaseException as error:
             # A callback failed: that is told, and the pool goes on.
             tell(error)
+
+    def _tell_late(self) -> None:
+        if self.results.over:
+            self._complete_late()
+        else:
+            self.hub.kick()
 
     def _complete_late(self) -> None:
         for result in self.results.entered_late():

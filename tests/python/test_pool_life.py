@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -383,3 +385,27 @@ def test_worker_loop_for_pools_that_libraries_build(mp: ModuleType, pool_module:
     assert results.get() == (1, 2, (True, 4))
     process.join(30)
     assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_a_call_that_is_made_while_the_pool_ends_has_its_callback(mp: Any, end: str) -> None:
+    """The pool may learn of the call's end, and end itself, before the thread that made the call has gone on."""
+    for pause in range(20):
+        with mp.Pool(1) as pool:
+            results, told = [], []
+
+            def submit(pool: Any = pool, results: list[Any] = results, told: list[Any] = told) -> None:
+                with contextlib.suppress(ValueError):
+                    while True:
+                        results.append(pool.apply_async(abs, (-1,), callback=told.append, error_callback=told.append))
+
+            caller = threading.Thread(target=submit)
+            caller.start()
+            time.sleep(0.002 + 0.0003 * pause)
+            getattr(pool, end)()
+            pool.join()
+            caller.join()
+            for result in results:
+                result.wait(30)
+                assert result.ready()
+            assert len(told) == len(results)

@@ -9,6 +9,7 @@
 //! | `base` | the writer, only while head = tail | the position that lies at the start of the data |
 //! | `size` | who made it | bytes of data; the data is a ring of so many |
 //! | `used` | the writer | how far from `base` the memory has been written to: there are pages, but for what was given back |
+//! | `recent` | the writer | how far from `base` it has written since the log was last looked at (`log/sides.rs`) |
 //! | `ready` | the writer | how far from `base` pages were made to be written to |
 //! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
 //! | `readers` | anyone | sleeping readers ([`crowd`](crate::shm::crowd)) |
@@ -33,7 +34,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Bytes before the data.
 pub const HEAD: usize = memory::PAGES;
 /// First word: this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"mnplog03");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"mnplog04");
 
 /// One side of the log.
 #[repr(C, align(128))]
@@ -53,6 +54,7 @@ pub struct Header {
     pub size: AtomicU64,
     pub ready: AtomicU64,
     pub used: AtomicU64,
+    pub recent: AtomicU64,
     pub base: AtomicU64,
     pub readers: Side,
     pub freed: AtomicU64,

@@ -419,6 +419,7 @@ impl Log {
             window.write(ring, &mut to, part)?;
         }
         header.used.fetch_max(end, Ordering::Relaxed);
+        header.recent.fetch_max(end, Ordering::Relaxed);
         Ok(())
     }
 

@@ -63,13 +63,14 @@ impl Window {
         if let Some(mapping) = &*self.mapping {
             let after = self.offset + mapping.len() as u64;
             let is_short = len > WINDOW && end > after && (mapping.len() as u64) < LARGE;
-            if (self.offset..after).contains(&at) && !is_short {
+            if (self.offset..after).contains(&at) && (!is_short || memory::is_narrow()) {
                 return Ok(true);
             }
         }
         let lengths = match len {
             _ if self.mapping.is_none() && end <= FIRST => &[FIRST][..],
             0..=WINDOW => &[WINDOW, FIRST][..],
+            _ if memory::is_narrow() => &[WINDOW, FIRST][..],
             _ => &[LARGE, WINDOW, FIRST][..],
         };
         for &len in lengths {

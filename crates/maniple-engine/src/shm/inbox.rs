@@ -267,7 +267,16 @@ impl Inbox {
         };
         const TOO_LONG: Error = Error::Damaged("a buffer is longer than its block");
         match body? {
-            Body::Mapped(mapping) if len <= mapping.len() => Ok(Region(Content::Mapped { mapping, len, _back: back })),
+            Body::Mapped(mapping) if len <= mapping.len() => {
+                if !Seen::is_room(len) {
+                    let mut copy = Buffer::default();
+                    // SAFETY: inside the mapping, whose memory its owner leaves alone until the slot is put back.
+                    if copy.extend(unsafe { std::slice::from_raw_parts(mapping.start().as_ptr(), len) }).is_ok() {
+                        return Ok(Region(Content::Plain(copy)));
+                    }
+                }
+                Ok(Region(Content::Mapped { mapping: mapping.into(), len, _back: back }))
+            }
             Body::Copied(mut bytes) if len <= bytes.bytes().len() => {
                 bytes.truncate(len);
                 Ok(Region(Content::Plain(bytes)))
@@ -294,8 +303,8 @@ enum End {
 /// A block as it is seen here.
 #[derive(Debug)]
 enum Body {
-    Mapped(Seen),
-    /// Where much is looked at already, where it cannot be mapped, or could be made shorter under whoever looks at it.
+    Mapped(Mapping),
+    /// Where it cannot be mapped, or could be made shorter under whoever looks at it.
     Copied(Buffer),
 }
 
@@ -306,9 +315,9 @@ fn take_in(pieces: &[Handle]) -> Result<Body> {
     let len = pieces.iter().try_fold(0usize, |sum, (_, len)| sum.checked_add(*len));
     let len = len.filter(|&len| len > 0).ok_or(Error::Damaged("a block has no length"))?;
     let mut refused = None;
-    if Seen::is_room(len) && pieces.iter().all(|(piece, _)| memory::is_fixed(piece)) {
+    if pieces.iter().all(|(piece, _)| memory::is_fixed(piece)) {
         match Mapping::joined(&pieces, len, memory::Share::CopyOnWrite) {
-            Ok(mapping) => return Ok(Body::Mapped(mapping.into())),
+            Ok(mapping) => return Ok(Body::Mapped(mapping)),
             Err(error) => refused = Some(error),
         }
     }

@@ -1,7 +1,7 @@
 //! The two windows of a log in this process, and what becomes of its memory when nobody uses it.
 
 use super::super::window::Window;
-use super::{Shared, hold, hold_writers};
+use super::{LAP, Shared, hold, hold_writers};
 use crate::idle::{self, Kept};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -40,21 +40,16 @@ impl Sides {
     }
 }
 
-impl Kept for Sides {
-    fn trim(&self, unused: Duration) -> bool {
+impl Sides {
+    /// Gives back what an empty log has beyond so many bytes, and the windows, if nobody uses it now.
+    fn give_back(&self, keep: u64) {
         let header = self.shared.header();
-        let tail = header.writers.at.load(Ordering::Acquire);
-        if self.seen.swap(tail, Ordering::Relaxed) != tail && !unused.is_zero() {
-            return true;
-        }
-        // Whoever uses it next has it watched again.
-        self.is_watched.store(false, Ordering::Relaxed);
         let (Ok(Some(readers)), Ok(Some(writers))) = (hold(&header.readers, None), hold_writers(header, None)) else {
-            return false;
+            return;
         };
         let tail = header.writers.at.load(Ordering::Relaxed);
         if header.readers.at.load(Ordering::Relaxed) == tail {
-            self.shared.start_over(self.shared.ring(), tail, 0);
+            self.shared.start_over(self.shared.ring(), tail, keep);
             header.freed.store(0, Ordering::Relaxed);
             header.freed_base.store(tail, Ordering::Relaxed);
         }
@@ -64,6 +59,24 @@ impl Kept for Sides {
             }
         }
         drop((readers, writers));
+    }
+}
+
+impl Kept for Sides {
+    fn trim(&self, unused: Duration) -> bool {
+        let header = self.shared.header();
+        let tail = header.writers.at.load(Ordering::Acquire);
+        let recent = header.recent.swap(0, Ordering::Relaxed);
+        if self.seen.swap(tail, Ordering::Relaxed) != tail && !unused.is_zero() {
+            // It is in use, but perhaps for less than before.
+            if header.used.load(Ordering::Relaxed) / 2 > recent.max(LAP) {
+                self.give_back(recent.max(LAP));
+            }
+            return true;
+        }
+        // Whoever uses it next has it watched again.
+        self.is_watched.store(false, Ordering::Relaxed);
+        self.give_back(0);
         false
     }
 }

@@ -34,6 +34,11 @@ pub fn longest() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
+/// Whether the addresses of this process are limited (RLIMIT_AS), so that mappings take them from the program.
+pub fn is_narrow() -> bool {
+    rustix::process::getrlimit(rustix::process::Resource::As).current.is_some()
+}
+
 fn check_limit(len: u64) -> io::Result<()> {
     if len > longest() { Err(rustix::io::Errno::FBIG.into()) } else { Ok(()) }
 }

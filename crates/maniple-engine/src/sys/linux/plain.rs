@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 /// Bytes of a huge page.
 const HUGE: usize = 2 << 20;
 /// From so many bytes on, what is left at the end is a huge page as well.
-const WORTH_ONE: usize = HUGE / 4;
+const WORTH_ONE: usize = HUGE / 4 * 3;
 
 /// A piece of memory, all zeros at first; given back when dropped.
 #[derive(Debug)]
