@@ -450,14 +450,29 @@ def walk(where: tuple[str, str, str], options: argparse.Namespace) -> Report:
     return Walk(where, options).run()
 
 
+def check_names(options: argparse.Namespace, operations: dict[str, dict[str, tuple[str, ...]]]) -> None:
+    """End the program where a name is not one of those that there are."""
+    known = {
+        "only": {name for names in operations.values() for name in names},
+        "method": {method for names in operations.values() for methods in names.values() for method in methods},
+        "kind": set(KINDS),
+    }
+    for option, names in known.items():
+        for name in getattr(options, option):
+            if name not in names:
+                sys.exit(f"--{option}: there is no {name}; there are {', '.join(sorted(names))}")
+
+
 def main() -> int:
     options = parse()
     if "rust" in options.front and "MANIPLE_FAULTS_PROGRAM" not in os.environ:
         os.environ["MANIPLE_FAULTS_PROGRAM"] = built()
+    operations = {front: operations_of(front) for front in options.front}
+    check_names(options, operations)
     places = [
         (front, name, method)
         for front in options.front
-        for name, methods in operations_of(front).items()
+        for name, methods in operations[front].items()
         for method in methods
         if chosen(options, front, name, method)
     ]
@@ -500,6 +515,8 @@ def summarise(reports: list[Report], seconds: float, options: argparse.Namespace
         f"\nfaults: {len(reports)} operations by start method, {len(kinds)} kinds of calls, {runs} runs, {met} faults met, {seconds:.0f} s"
     )
     print(f"outcomes: {', '.join(f'{number} {what}' for what, number in sorted(total.items()))}")
+    if not runs and not options.count:
+        print("No operation makes such a call.")
     print(f"{runs - len(failures)} passed, {len(failures)} failed", flush=True)
     return 1 if failures or not runs and not options.count else 0
 
