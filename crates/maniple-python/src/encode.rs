@@ -19,7 +19,7 @@ use crate::error::{helper, python};
 use maniple_engine::pool::{Packer, Packet};
 use maniple_engine::shm::blocks::Blob;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -47,6 +47,8 @@ pub mod tag {
 
 /// Buffers of at least so many bytes travel beside the stream.
 pub const LARGE: usize = 16 * 1024;
+/// Bytes that a value takes at most beside its content.
+const HEAD: usize = 16;
 /// Buffers of one payload that travel beside its stream; those beyond stay in it. A very large one is a descriptor on its way.
 const MOST: usize = 100;
 /// Longer strings than this are left to pickle, which is as fast there. So are longer tuples.
@@ -131,6 +133,16 @@ impl<'a> Encoder<'a> {
         self.packer.pack_owned(self.out, self.blobs).map_err(python)
     }
 
+    /// Sees to it that `len` bytes more have room. The length is the program's, so that there may be no memory for it.
+    fn room(&mut self, len: usize) -> PyResult<()> {
+        // Nearly always there is; the rest is out of the way.
+        if self.out.capacity() - self.out.len() < len {
+            let made = self.out.try_reserve(len);
+            return made.map_err(|_| PyMemoryError::new_err("there is no memory for a call's pickled items or result"));
+        }
+        Ok(())
+    }
+
     fn count(&mut self, n: usize) -> PyResult<()> {
         let n = u32::try_from(n).map_err(|_| PyRuntimeError::new_err("more than 2**32 items in one task"))?;
         self.out.extend_from_slice(&n.to_le_bytes());
@@ -139,6 +151,7 @@ impl<'a> Encoder<'a> {
 
     /// The short form, if the value has one. False: part of it may have been written.
     fn lean(&mut self, value: &Bound<'_, PyAny>, depth: u32) -> PyResult<bool> {
+        self.room(HEAD)?;
         if value.is_exact_instance_of::<PyInt>() {
             let mut overflow = 0;
             // SAFETY: `value` is a Python int and the lock is held.
@@ -154,6 +167,7 @@ impl<'a> Encoder<'a> {
             if text.len() > SHORT {
                 return Ok(false);
             }
+            self.room(HEAD + text.len())?;
             self.out.push(tag::STR);
             self.count(text.len())?;
             self.out.extend_from_slice(text.as_bytes());
@@ -182,6 +196,7 @@ impl<'a> Encoder<'a> {
                 let blob = self.packer.blob(&[bytes]).map_err(python)?;
                 self.blobs.push(blob);
             } else {
+                self.room(HEAD + bytes.len())?;
                 self.out.push(tag::BYTES);
                 self.count(bytes.len())?;
                 self.out.extend_from_slice(bytes);
@@ -202,6 +217,7 @@ impl<'a> Encoder<'a> {
             Pickler::For(main) => helper(py, &DUMP_FOR, "dump_for")?.call1((value, &buffers, main))?,
         };
         let stream = PyBuffer::<u8>::get(&stream)?;
+        self.room(HEAD + stream.item_count())?;
         self.out.push(tag::PICKLE);
         self.out.extend_from_slice(&(stream.item_count() as u64).to_le_bytes());
         let at = self.out.len();
