@@ -4,6 +4,7 @@ use crate::encode::{Encoder, Pickler};
 use crate::signals;
 use maniple_engine::pool::{Filling, Packer, Packet, Source};
 use maniple_engine::sys;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 use std::collections::VecDeque;
@@ -109,10 +110,14 @@ pub fn fill_from<'py>(
     let packer = out.packer;
     let began = Instant::now();
     let mut bytes = 0;
-    let mut batch = Vec::with_capacity(items.min(4096));
+    let mut batch = Vec::with_capacity(items.min(64));
     for made in 1..=tasks {
         batch.clear();
         while batch.len() < items {
+            // As many as the program wants: there may be no memory for them.
+            if !batch.is_empty() && batch.try_reserve(1).is_err() {
+                return Filled::Broken(batch, PyMemoryError::new_err("there is no memory for the items of a task"));
+            }
             match next() {
                 None => break,
                 Some(Ok(item)) => batch.push(item),
