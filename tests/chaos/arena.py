@@ -26,6 +26,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 SHORTAGES = {
@@ -467,6 +468,10 @@ PARTS = (Pools, Recycled, Maps, Queues, Locks, Pipes, Managers)
 
 def main() -> None:
     package, method, seed, ledger = sys.argv[1:]
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "faults"))
+    from watched import end_with_parent
+
+    end_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     mp = importlib.import_module(package)

@@ -38,7 +38,9 @@ if __name__ == "__main__":
 def main() -> None:
     from gate import put_up
     from operations import OPERATIONS
+    from watched import end_with_parent
 
+    end_with_parent()
     package, name, method = sys.argv[2:]
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     control = socket.socket(fileno=CONTROL)

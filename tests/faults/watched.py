@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import time
@@ -12,6 +13,12 @@ from typing import Any
 
 # Whatever a program starts has this variable in its environment, whoever becomes its parent.
 MARK = "MP_TEST_MARK"
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that watches it is: nobody else would end it."""
+    KILL_ME_THEN = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(KILL_ME_THEN, int(signal.SIGKILL))
 
 
 def holdings(pid: int) -> dict[str, Any]:
