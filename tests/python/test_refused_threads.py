@@ -120,16 +120,21 @@ def test_a_descriptor_is_sent_once_there_is_a_thread_for_it(mp: ModuleType, monk
 
 @pytest.mark.better_than_standard("its thread for results dies")
 @pytest.mark.parametrize("kind_of_result", ["bytes", "str", "tuple"])
-def test_a_result_for_which_there_is_no_memory_is_an_error_of_its_call(
-    mp_package: str, kind_of_result: str
-) -> None:
+def test_a_result_for_which_there_is_no_memory_is_an_error_of_its_call(mp_package: str, kind_of_result: str) -> None:
     assert outcome(mp_package, "fork", "result_without_memory", kind_of_result) == "ok"
 
 
 @pytest.mark.better_than_standard("its threads are others")
 @pytest.mark.parametrize(
     ("part", "name"),
-    [("hub", "keep"), ("hub", "adopt"), ("hub", "exited"), ("results", "ended"), ("_starts", "is_due"), ("_starts", "make")],
+    [
+        ("hub", "keep"),
+        ("hub", "adopt"),
+        ("hub", "exited"),
+        ("results", "ended"),
+        ("_starts", "is_due"),
+        ("_starts", "make"),
+    ],
 )
 def test_a_pools_thread_survives_a_want_of_memory(mp_package: str, part: str, name: str) -> None:
     assert outcome(mp_package, "fork", "keeper_without_memory", part, name) == "ok"
@@ -138,3 +143,26 @@ def test_a_pools_thread_survives_a_want_of_memory(mp_package: str, part: str, na
 @pytest.mark.better_than_standard("has no links")
 def test_a_start_that_fails_for_no_shortage_is_not_waited_for(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "a_link_that_cannot_be_made") == "ok"
+
+
+@pytest.mark.better_than_standard("has no such pipes")
+def test_a_pipe_that_could_not_be_given_away_stays_its_owners(mp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would be closed twice, the second time as somebody else's descriptor of that number: a process's sentinel, say."""
+    output = importlib.import_module(f"{mp.__name__}._late_output")
+    refused_pipe, write = os.pipe()
+    os.close(write)
+    with refused(monkeypatch), pytest.raises(RuntimeError, match="start new thread"):
+        output.forward(refused_pipe)
+    with monkeypatch.context() as patched:
+        patched.setattr(output, "pipe", lambda: os.open("/none", os.O_RDONLY))
+        with pytest.raises(OSError):
+            output.forward(refused_pipe)
+    given, write = os.pipe()
+    os.close(write)
+    output.forward(given)
+    for thread in threading.enumerate():
+        if thread.name == "maniple-late-output":
+            thread.join(PATIENCE)
+    os.close(refused_pipe)
+    with pytest.raises(OSError):
+        os.fstat(given)
