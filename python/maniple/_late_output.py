@@ -12,6 +12,7 @@ import os
 import select
 import sys
 import threading
+import time
 from signal import SIGHUP, SIGINT, SIGQUIT
 
 from . import util
@@ -39,6 +40,10 @@ while pipes:
 """
 
 
+# Seconds before what failed for want of memory is tried again.
+_AGAIN = 0.05
+
+
 class _Forwarder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,20 +55,32 @@ class _Forwarder:
 
     def add(self, fd: int) -> None:
         with self._lock:
-            self._pipes[fd] = mark(fd)
+            # Only where it succeeds is the descriptor this object's: the caller would give it again, after it was read to its end and its
+            # number was another's.
             if self._thread is None:
                 self._wake_r, self._wake_w = pipe()
-                self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
+                thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
+                self._pipes[fd] = mark(fd)
                 try:
-                    self._thread.start()
+                    thread.start()
                 except BaseException:
-                    self._thread = None
+                    del self._pipes[fd]
                     util.close_fds(self._wake_r, self._wake_w)
                     raise
+                self._thread = thread
             else:
+                self._pipes[fd] = mark(fd)
                 os.write(self._wake_w, b"!")
 
     def _run(self) -> None:
+        while True:
+            try:
+                self._go_on()
+                return
+            except (MemoryError, OSError):
+                time.sleep(_AGAIN)  # the programs wait meanwhile
+
+    def _go_on(self) -> None:
         while True:
             poller = select.poll()
             poller.register(self._wake_r, select.POLLIN)

@@ -69,7 +69,13 @@ class LooseTasks:
         thread = threading.Thread(
             target=self._feed, args=(tasks, set_length, AHEAD + 4 * processes), name="maniple-pool-feeder", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            with self.changed:
+                self.waiting -= 1
+            self._close_after()
+            raise
 
     def _feed(self, tasks: Iterable[Any], set_length: Callable[[int], object] | None, most: int) -> None:
         with self.changed:
@@ -77,11 +83,15 @@ class LooseTasks:
         try:
             self._read(tasks, set_length, most)
         finally:
-            with self.changed:
-                self.open -= 1
-                close = self.closing and not self.open
-            if close:
-                self.hub.close()
+            self._close_after()
+
+    def _close_after(self) -> None:
+        """A generator less is to be read."""
+        with self.changed:
+            self.open -= 1
+            close = self.closing and not self.open
+        if close:
+            self.hub.close()
 
     def _read(self, tasks: Iterable[Any], set_length: Callable[[int], object] | None, most: int | None) -> None:
         job, places = None, 0

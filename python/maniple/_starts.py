@@ -56,16 +56,22 @@ class Starts:
             except Exception as problem:
                 if interrupts(problem):
                     raise
-                util.sub_warning("could not start a worker: %s", problem)
-                if needed and is_shortage(problem):
+                if lacks := needed and is_shortage(problem):
                     self._go_without(workers, problem)
+                else:
+                    self._have_made_one()
+                util.sub_warning("could not start a worker: %s", problem)
+                if lacks:
                     return
             else:
+                self._have_made_one()
                 workers.adopt(key, process)
-            # Started, or counted as failed by the hub, which gives up after some.
-            self.count -= 1
-            self._lacking = None
-            self._again = self._pause = 0.0
+
+    def _have_made_one(self) -> None:
+        """One is started, or counted as failed by the hub, which gives up after some."""
+        self.count -= 1
+        self._lacking = None
+        self._again = self._pause = 0.0
 
     def _go_without(self, workers: Any, problem: BaseException) -> None:
         self._postpone()

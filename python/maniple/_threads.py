@@ -309,6 +309,10 @@ class ThreadStream:
         if not self._job.over:
             self._hub.abandon(self._job, self._given > 0)
 
+    def cancel(self) -> None:
+        """What has not begun does not begin."""
+        self._hub.abandon(self._job, True)
+
     def progress(self) -> tuple[int, int, bool]:
         """How many items have an outcome, how many of those were taken, and whether no more will have one."""
         return self._job.items_done, self._given, self._job.over
@@ -364,7 +368,12 @@ class ThreadWorkers:
         self.processes: list[Any] = []
 
     def start(self) -> None:
-        self.repopulate(self.count)
+        """Start the first threads, all or none."""
+        try:
+            self.repopulate(self.count)
+        except BaseException:
+            self.hub.close()
+            raise
 
     def threads(self) -> list[Any]:
         return list(self.processes)

@@ -137,6 +137,8 @@ class Workers:
         util.register_after_fork(self, Workers._free_lock)
         self.loose = LooseTasks(self.hub, self.results)
         self._keys: dict[int, Any] = {}
+        # What the hub has asked the keeper for, while it is being done.
+        self._chore: tuple[str, int] | None = None
         self._terminated_at: float | None = None
         self._killed = False
         self._grace = GRACE
@@ -207,32 +209,48 @@ class Workers:
 
     def start_one(self, counted: bool) -> tuple[int, Any]:
         """Start a worker. `counted`: an error counts as a failed start; otherwise the caller tries again where something is short."""
-        key, fds = self.hub.create_link(counted)
-        line = Line(fds, self._main)
+        from ._shortage import is_shortage
+
         try:
+            key, fds = self.hub.create_link(counted)
+        except Exception as problem:
+            if counted or is_shortage(problem):
+                raise
+            # The caller does not try this again, so the hub is to know if it fails again.
+            key, fds = self.hub.create_link(True)
+        line: Line | None = None
+        try:
+            line = Line(fds, self._main)
             process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             process.start()
         except BaseException as problem:
-            from ._shortage import is_shortage
-
             if not counted and is_shortage(problem):
                 self.hub.postpone(key)
             else:
                 self.hub.disown(key)
             raise
         finally:
-            line.close()
+            if line is None:
+                util.close_fds(*fds)
+            else:
+                line.close()
         util.debug("added worker")
         return key, process
 
     def adopt(self, key: int, process: Any) -> None:
         """Take a started worker into the pool."""
-        self.processes.append(process)
-        self._keys[key] = process
-        # Its sentinel is looked at until `exited` is said.
-        self.hub.adopt(key, process.pid, process.sentinel)
+        while True:
+            try:
+                self._keys[key] = process
+                # Its sentinel is looked at until `exited` is said.
+                self.hub.adopt(key, process.pid, process.sentinel)
+                if process not in self.processes:
+                    self.processes.append(process)
+                return
+            except MemoryError:
+                time.sleep(_AGAIN)  # it runs: whoever did not take it in would never see its end
 
     def has_processes(self) -> bool:
         """Whether there is any worker."""
@@ -243,7 +261,14 @@ class Workers:
     def _keep(self) -> None:
         _imports_under_way.keep(self._imports)
         try:
-            self._do_chores()
+            while True:
+                try:
+                    self._do_chores()
+                    return
+                except Exception as problem:
+                    # Memory is short. A pool whose keeper has gone would let its callers wait for ever.
+                    time.sleep(_AGAIN)
+                    util.sub_warning("a pool's chore is tried again: %s", problem)
         finally:
             _imports_under_way.keep(frozenset())
 
@@ -257,7 +282,8 @@ class Workers:
             if self._late:
                 self._read_late()
                 patience = min(patience, _AGAIN)
-            chore, number = self.hub.keep(patience)
+            # One that was broken off is done again.
+            chore, number = self._chore = self._chore or self.hub.keep(patience)
             self._complete_late()
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # the greenlets' way
@@ -268,7 +294,8 @@ class Workers:
                 while not self._reap(number):
                     time.sleep(_AGAIN)  # memory is short
             elif chore == "completed":
-                self._complete(self.results.ended(number))
+                result, self._chore = self.results.ended(number), None
+                self._complete(result)
             elif chore == "done":
                 if self._late:
                     self._read_late()
@@ -285,6 +312,7 @@ class Workers:
                 if waited > self._grace and not self._killed:
                     self._killed = True
                     self._signal(None, "kill")
+            self._chore = None
 
     def _complete(self, result: Any) -> None:
         try:

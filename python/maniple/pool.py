@@ -331,7 +331,11 @@ class Pool(QueueParts):
             feeder = threading.Thread(
                 target=hub.feed, args=(stream.job, _iterator(iterable), False), name="maniple-pool-feeder", daemon=True
             )
-            feeder.start()
+            try:
+                feeder.start()
+            except BaseException:  # no thread: nobody will feed it, and nobody is to wait for it
+                stream.cancel()
+                raise
         return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
 
     def _stream_by_queues(

@@ -203,10 +203,14 @@ class _ResourceSharer:
         key = process.current_process().authkey
         listener = self._listener = connection.Listener(authkey=key, backlog=128)
         self._address = listener.address
-        self._thread = Thread(
-            target=self._serve, args=(listener, self._cache), name="maniple-resource-sharer", daemon=True
-        )
-        self._thread.start()
+        thread = Thread(target=self._serve, args=(listener, self._cache), name="maniple-resource-sharer", daemon=True)
+        try:
+            thread.start()
+        except BaseException:  # no thread: with the listener open, whoever asks would wait for ever
+            self._close_listener()
+            self._listener = self._address = None
+            raise
+        self._thread = thread
 
     def _serve(self, listener: Any, offers: _Offers) -> None:
         from .context import AuthenticationError

@@ -1,6 +1,7 @@
 //! `Channel`: what a `Connection` does often.
 #![allow(unsafe_code)]
 
+use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
 use maniple_engine::Error;
@@ -364,7 +365,7 @@ impl PyChannel {
             return self.joined(py, message);
         }
         if length <= SMALL {
-            return Ok(PyBytes::new(py, &message.content).into_any());
+            return Ok(made::bytes(py, &message.content)?.into_any());
         }
         let size = ffi::Py_ssize_t::try_from(length).map_err(|_| self.spoilt())?;
         // SAFETY: a fresh bytes object of that size, or null with an exception set; nobody else has it before it is full.
@@ -420,7 +421,7 @@ impl PyChannel {
         }
         waiting(py, |interrupted| frame::receive(end, &mut message.content, length, interrupted))?;
         let whole = if message.handles.is_empty() {
-            PyBytes::new(py, &message.content).into_any()
+            made::bytes(py, &message.content)?.into_any()
         } else {
             self.joined(py, message)?
         };

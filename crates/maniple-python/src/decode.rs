@@ -2,13 +2,13 @@
 
 use crate::encode::{DEEP, tag};
 use crate::error::helper;
+use crate::made;
 use crate::region::PyRegion;
 use maniple_engine::pool::Incoming;
 use maniple_engine::shm::inbox::Region;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyFloat, PyList, PyString, PyTuple};
 use std::sync::Arc;
 
 /// Reads one payload.
@@ -78,34 +78,34 @@ impl<'a> Decoder<'a> {
             tag::NONE => py.None().into_bound(py),
             tag::TRUE => true.into_pyobject(py)?.to_owned().into_any(),
             tag::FALSE => false.into_pyobject(py)?.to_owned().into_any(),
-            tag::INT => i64::from_le_bytes(self.eight()?).into_pyobject(py)?.into_any(),
-            tag::FLOAT => PyFloat::new(py, f64::from_le_bytes(self.eight()?)).into_any(),
+            tag::INT => made::integer(py, i64::from_le_bytes(self.eight()?))?,
+            tag::FLOAT => made::float(py, f64::from_le_bytes(self.eight()?))?,
             tag::STR => {
                 let len = self.count()?;
                 let text = std::str::from_utf8(self.take(len)?).map_err(|_| damaged())?;
-                PyString::new(py, text).into_any()
+                made::text(py, text)?.into_any()
             }
             tag::BYTES => {
                 let len = self.count()?;
-                PyBytes::new(py, self.take(len)?).into_any()
+                made::bytes(py, self.take(len)?)?.into_any()
             }
-            tag::BLOB => PyBytes::new(py, self.regions.next().ok_or_else(damaged)?.as_slice()).into_any(),
+            tag::BLOB => made::bytes(py, self.regions.next().ok_or_else(damaged)?.as_slice())?.into_any(),
             tag::TUPLE if depth < DEEP => {
                 let len = self.count()?;
                 let items = (0..len).map(|_| self.value_at(py, depth + 1)).collect::<PyResult<Vec<_>>>()?;
-                PyTuple::new(py, items)?.into_any()
+                made::tuple(py, items)?.into_any()
             }
             tag::PICKLE => {
                 static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
                 let len = usize::try_from(u64::from_le_bytes(self.eight()?)).map_err(|_| damaged())?;
-                let stream = PyBytes::new(py, self.take(len)?);
+                let stream = made::bytes(py, self.take(len)?)?;
                 let load = helper(py, &LOAD, "load")?;
                 if self.regions.len() == 0 {
                     load.call1((stream,))?
                 } else {
                     let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r.clone())));
                     let regions = regions.collect::<PyResult<Vec<_>>>()?;
-                    load.call1((stream, PyList::new(py, regions)?))?
+                    load.call1((stream, made::list(py, regions)?))?
                 }
             }
             _ => return Err(damaged()),

@@ -4,6 +4,7 @@ use crate::encode::{Encoder, Pickler, tag};
 use crate::error::{helper, python};
 use crate::function::{is_plain, name_of};
 use crate::handles::borrow;
+use crate::made;
 use crate::signals::detached;
 use crate::source::{self, Filled, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
@@ -39,6 +40,8 @@ pub struct PyHub {
     main: Py<PyAny>,
     // How many calls are being pickled, or have been and are not submitted yet.
     making: AtomicUsize,
+    // What the keeper could not be told, for want of memory.
+    unsaid: Mutex<Option<Chore>>,
 }
 
 /// One call that is being made.
@@ -145,7 +148,7 @@ impl PyHub {
     fn new(processes: usize, maxtasksperchild: Option<u64>, main: Py<PyAny>, tap_stderr: bool) -> PyResult<Self> {
         let max = max_tasks(maxtasksperchild)?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
-        Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0) })
+        Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0), unsaid: Mutex::default() })
     }
 
     // ---- workers ----
@@ -199,15 +202,23 @@ impl PyHub {
 
     /// Waits for something that only the caller can do: `("start", n)`, `("reap", worker)`, `("completed", job)`, `("done", 0)`,
     /// `("idle", 0)`.
-    fn keep(&self, py: Python<'_>, timeout: f64) -> (&'static str, u64) {
-        match py.detach(|| self.hub.keep(Duration::from_secs_f64(timeout))) {
-            Chore::Start(n) => ("start", n as u64),
+    ///
+    /// After a `MemoryError` it is to be asked again, and says what it had to say.
+    fn keep<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyTuple>> {
+        let unsaid = || self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = unsaid().take();
+        let chore = before.unwrap_or_else(|| py.detach(|| self.hub.keep(Duration::from_secs_f64(timeout))));
+        let (what, number) = match &chore {
+            Chore::Start(n) => ("start", *n as u64),
             Chore::Reap(worker) => ("reap", worker.data().as_ffi()),
             Chore::Completed(job) => ("completed", job.data().as_ffi()),
             Chore::Done => ("done", 0),
             // No handle was given to listen to.
             Chore::Idle | Chore::Heard(_) => ("idle", 0),
-        }
+        };
+        made::text(py, what)
+            .and_then(|what| made::tuple(py, [what.into_any(), made::unsigned(py, number)?]))
+            .inspect_err(|_| *unsaid() = Some(chore))
     }
 
     /// Whether this thread was interrupted, by the signal handler that it runs, while it pickled a call's items.
@@ -280,7 +291,7 @@ impl PyHub {
             encoder.mark(tag::APPLY);
             let args = match args.cast_exact::<PyTuple>() {
                 Ok(args) => args.clone(),
-                Err(_) => PyTuple::new(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
+                Err(_) => made::tuple(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
             };
             encoder.tuple(&args, Pickler::For(&self.main))?;
         } else {

@@ -21,6 +21,7 @@
 //! | `truth` | arguments that need only be true or not |
 //! | `maker` | `end_after`: a process that does not outlive the one that made it |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
+//! | `made` | bytes, text, numbers, tuples and lists for Python, or a `MemoryError` |
 //!
 //! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
 //! runs, so the two cannot deadlock.
@@ -35,6 +36,7 @@ mod guarded;
 mod handles;
 mod hub;
 mod line;
+mod made;
 mod maker;
 mod memory;
 mod message;

@@ -5,6 +5,7 @@
 
 use crate::error::python;
 use crate::handles::adopt;
+use crate::made;
 use crate::pickle;
 use crate::signals::look_for_signals;
 use maniple_engine::Error;
@@ -129,7 +130,7 @@ impl PyLine {
         if let Some(message) = pickle::dump_tuple(items) {
             return work(py, &message);
         }
-        let message = self.dumps.bind(py).call1((PyTuple::new(py, items)?,))?;
+        let message = self.dumps.bind(py).call1((made::tuple(py, items.iter().map(|&item| Bound::clone(&item)))?,))?;
         work(py, message.cast::<PyBytes>()?.as_bytes())
     }
 
@@ -137,7 +138,7 @@ impl PyLine {
         if let Some(value) = pickle::load(py, message) {
             return Ok(value);
         }
-        self.loads.bind(py).call1((PyBytes::new(py, message),))
+        self.loads.bind(py).call1((made::bytes(py, message)?,))
     }
 }
 

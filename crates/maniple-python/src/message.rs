@@ -1,5 +1,6 @@
 //! Python values to messages and back: a pickle, and its large buffers apart where the way allows it.
 
+use crate::made;
 use crate::memory::PyMemory;
 use crate::pickle;
 use crate::signals::look_for_signals;
@@ -11,7 +12,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 /// A value, pickled.
 pub enum Pickled<'py> {
@@ -153,7 +154,7 @@ pub fn load<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     if let Some(class) = picklers.for_loads(py)? {
         let whole =
-            if buffers.is_empty() { PyBytes::new(py, &stream).into_any() } else { rejoin(py, &stream, buffers)? };
+            if buffers.is_empty() { made::bytes(py, &stream)?.into_any() } else { rejoin(py, &stream, buffers)? };
         return class.call_method1(intern!(py, "loads"), (whole,));
     }
     static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -164,7 +165,7 @@ pub fn load<'py>(
     }
     let load = LOAD.get_or_try_init(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
     let stream = if stream.len() < 4096 {
-        PyBytes::new(py, &stream).into_any()
+        made::bytes(py, &stream)?.into_any()
     } else {
         Bound::new(py, PyMemory::from(stream))?.into_any()
     };
@@ -173,7 +174,7 @@ pub fn load<'py>(
     }
     let kwargs = pyo3::types::PyDict::new(py);
     let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
-    kwargs.set_item("buffers", PyList::new(py, buffers)?)?;
+    kwargs.set_item("buffers", made::list(py, buffers)?)?;
     load.call((stream,), Some(&kwargs))
 }
 
@@ -181,7 +182,7 @@ pub fn load<'py>(
 pub fn rejoin<'py>(py: Python<'py>, stream: &[u8], buffers: Vec<PyMemory>) -> PyResult<Bound<'py, PyAny>> {
     static REJOIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
-    reduction(py, &REJOIN, "_rejoin")?.call1((PyBytes::new(py, stream), PyList::new(py, buffers)?))
+    reduction(py, &REJOIN, "_rejoin")?.call1((made::bytes(py, stream)?, made::list(py, buffers)?))
 }
 
 /// Waits without the interpreter lock; signal handlers run.

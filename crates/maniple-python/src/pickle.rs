@@ -9,6 +9,7 @@
 //! and 5, frames, memo).
 #![allow(unsafe_code)]
 
+use crate::made;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -243,25 +244,25 @@ impl<'py> Reader<'_, 'py> {
                 op::NONE => py.None().into_bound(py),
                 op::TRUE => PyBool::new(py, true).to_owned().into_any(),
                 op::FALSE => PyBool::new(py, false).to_owned().into_any(),
-                op::INT1 => self.byte()?.into_pyobject(py).ok()?.into_any(),
-                op::INT2 => u16::from_le_bytes(self.array()?).into_pyobject(py).ok()?.into_any(),
-                op::INT4 => i32::from_le_bytes(self.array()?).into_pyobject(py).ok()?.into_any(),
+                op::INT1 => made::integer(py, self.byte()?.into()).ok()?,
+                op::INT2 => made::integer(py, u16::from_le_bytes(self.array()?).into()).ok()?,
+                op::INT4 => made::integer(py, i32::from_le_bytes(self.array()?).into()).ok()?,
                 op::LONG1 => {
                     let len = self.byte().filter(|len| (1..=8).contains(len))?;
                     let bytes = self.bytes(len.into())?;
                     let sign = if bytes.last()? & 0x80 == 0 { 0 } else { 0xff };
                     let mut whole = [sign; 8];
                     whole[..bytes.len()].copy_from_slice(bytes);
-                    i64::from_le_bytes(whole).into_pyobject(py).ok()?.into_any()
+                    made::integer(py, i64::from_le_bytes(whole)).ok()?
                 }
-                op::FLOAT => PyFloat::new(py, f64::from_be_bytes(self.array()?)).into_any(),
+                op::FLOAT => made::float(py, f64::from_be_bytes(self.array()?)).ok()?,
                 code @ (op::STR1 | op::STR4) => {
                     let len = self.len(code == op::STR1)?;
-                    PyString::new(py, std::str::from_utf8(self.bytes(len)?).ok()?).into_any()
+                    made::text(py, std::str::from_utf8(self.bytes(len)?).ok()?).ok()?.into_any()
                 }
                 code @ (op::BYTES1 | op::BYTES4) => {
                     let len = self.len(code == op::BYTES1)?;
-                    PyBytes::new(py, self.bytes(len)?).into_any()
+                    made::bytes(py, self.bytes(len)?).ok()?.into_any()
                 }
                 op::NO_TUPLE => PyTuple::empty(py).into_any(),
                 op::TUPLE1 => self.collect(1)?,
@@ -316,7 +317,7 @@ impl<'py> Reader<'_, 'py> {
 
     fn collect(&mut self, len: usize) -> Option<Bound<'py, PyAny>> {
         let from = self.above_mark(len)?;
-        Some(PyTuple::new(self.py, self.stack.drain(from..)).ok()?.into_any())
+        Some(made::tuple(self.py, self.stack.drain(from..)).ok()?.into_any())
     }
 
     fn byte(&mut self) -> Option<u8> {

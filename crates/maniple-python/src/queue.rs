@@ -2,6 +2,7 @@
 
 use crate::connection::deadline;
 use crate::handles::adopt;
+use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
 use crate::signals::interrupts;
@@ -14,7 +15,7 @@ use maniple_engine::sys;
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes};
+use pyo3::types::PyBool;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -391,7 +392,7 @@ impl PyLog {
     /// Takes a pickle out, waiting for one.
     fn get_pickle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match Self::take(py, &*self.log()?, true, None)? {
-            Some(message) if message.rest.is_empty() => Ok(PyBytes::new(py, &message.first).into_any()),
+            Some(message) if message.rest.is_empty() => Ok(made::bytes(py, &message.first)?.into_any()),
             Some(message) => rejoin(py, &message.first, message.rest.into_iter().map(PyMemory::from).collect()),
             None => Err(PyEOFError::new_err(())),
         }

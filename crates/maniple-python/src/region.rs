@@ -2,6 +2,7 @@
 //! of it is gone.
 #![allow(unsafe_code)]
 
+use crate::made;
 use maniple_engine::shm::inbox::Region;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -22,7 +23,7 @@ impl PyRegion {
 
     /// As a `bytearray`, which is what stands for such memory where it is sent on.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
-        let bytes = PyBytes::new(slf.py(), slf.get().0.as_slice());
+        let bytes = made::bytes(slf.py(), slf.get().0.as_slice())?;
         Ok((slf.py().get_type::<PyByteArray>().into_any(), (bytes,)))
     }
 

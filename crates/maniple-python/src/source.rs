@@ -1,12 +1,13 @@
 //! The items of a call, made into tasks when there is room for them.
 
 use crate::encode::{Encoder, Pickler};
+use crate::made;
 use crate::signals;
 use maniple_engine::pool::{Filling, Packer, Packet, Source};
 use maniple_engine::sys;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList};
+use pyo3::types::PyIterator;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ pub fn encode_items(
 ) -> PyResult<Packet> {
     let mut encoder = Encoder::new(packer);
     encoder.mark(mode);
-    let whole = || Ok(PyList::new(main.py(), items)?.into_any());
+    let whole = || Ok(made::list(main.py(), items.iter().cloned())?.into_any());
     encoder.sequence(items, whole, Pickler::For(main.as_unbound()))?;
     encoder.packet()
 }

@@ -486,6 +486,11 @@ impl PyStream {
         self.ticket.job().data().as_ffi()
     }
 
+    /// What has not begun does not begin.
+    fn cancel(&self, py: Python<'_>) {
+        py.detach(|| self.ticket.cancel());
+    }
+
     /// How many items have an outcome, how many of those were taken, and whether no more will have one.
     fn progress(&self, py: Python<'_>) -> PyResult<(usize, usize, bool)> {
         let (done, ended) = detached(py, || self.ticket.progress())?;

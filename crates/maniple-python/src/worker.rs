@@ -4,12 +4,13 @@ use crate::decode::Payload;
 use crate::encode::{Encoder, Pickler, tag};
 use crate::error::{helper, python};
 use crate::handles::adopt;
+use crate::made;
 use crate::signals::{interrupts, leaves};
 use maniple_engine::pool::{Message, Packet, PoolEnd, Task, WorkerLink};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -137,12 +138,12 @@ fn attempt(
                 args.push(item);
                 Ok(())
             })?;
-            let args = PyTuple::new(py, args)?;
+            let args = made::tuple(py, args)?;
             results.push(func.call1(args)?);
         }
         tag::KEYWORDS => {
             let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyDict>) = decoder.value(py)?.extract()?;
-            let args = PyTuple::new(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+            let args = made::tuple(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
             results.push(func.call(args, Some(&kwds))?);
         }
         mode @ (tag::MAP | tag::STARMAP) => {
@@ -157,7 +158,7 @@ fn attempt(
                 results.push(if mode == tag::MAP {
                     func.call1((item,))?
                 } else {
-                    let args = PyTuple::new(py, item.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+                    let args = made::tuple(py, item.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
                     func.call1(args)?
                 });
             }
@@ -167,7 +168,7 @@ fn attempt(
     drop(content);
     let mut encoder = Encoder::new(link.packer());
     let encoded = encoder
-        .sequence(&results, || Ok(pyo3::types::PyList::new(py, &results)?.into_any()), Pickler::Result)
+        .sequence(&results, || Ok(made::list(py, results.iter().cloned())?.into_any()), Pickler::Result)
         .and_then(|()| encoder.packet());
     encoded.map_err(|error| {
         if interrupts(py, &error) {
@@ -176,7 +177,7 @@ fn attempt(
         let value = if results.len() == 1 {
             results.swap_remove(0)
         } else {
-            pyo3::types::PyList::new(py, results).map_or_else(|_| py.None().into_bound(py), Bound::into_any)
+            made::list(py, results).map_or_else(|_| py.None().into_bound(py), Bound::into_any)
         };
         Failed { error, value: Some(value.unbind()) }
     })

@@ -181,3 +181,23 @@ fn a_fork_server_without_descriptors_refuses_and_lives_on() {
         }
     });
 }
+
+#[test]
+fn a_lazy_map_for_whose_input_there_is_no_thread_is_not_waited_for() {
+    let _dog = watchdog();
+    apart(|()| {
+        let pool = pool(StartMethod::Spawn, 1);
+        assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
+        let usual = getrlimit(Resource::As);
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let mapped = statm.split(' ').next().unwrap().parse::<u64>().unwrap() * rustix::param::page_size() as u64;
+        // Less than a thread's stack.
+        setrlimit(Resource::As, Rlimit { current: Some(mapped + (1 << 20)), ..usual }).unwrap();
+        let refused = pool.imap(u64::count_ones, [7, 7]).map(drop);
+        setrlimit(Resource::As, usual).unwrap();
+        assert!(matches!(refused, Err(Error::Start(_))), "{refused:?}");
+        assert_eq!(pool.imap(u64::count_ones, [7, 7]).unwrap().map(Result::unwrap).collect::<Vec<_>>(), [3, 3]);
+        pool.close();
+        pool.join();
+    });
+}

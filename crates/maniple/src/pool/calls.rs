@@ -393,6 +393,8 @@ impl<'a> Calls<'a> {
         // Several chunks fit into the window, so that one can be worked on while another is handed out.
         let share = (self.chunk == Chunk::Adaptive).then_some((self.window.0 / 4).max(1));
         let feeder = Feeder::start(&self.pool.hub, ticket.job(), share, items)
+            // Nobody will feed it, and nobody is to wait for it.
+            .inspect_err(|_| ticket.cancel())
             .map_err(|e| Error::Start(format!("no thread to take items from the input: {e}")))?;
         let about = About { method, function: type_name::<fn(A) -> R>(), in_order: collect == Collect::Ordered };
         Ok(Imap::new(self.pool.clone(), ticket, Reader::new(about, None), feeder))

@@ -43,6 +43,8 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
 /// Pauses before a start is tried again.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
+/// The pause before a thread is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
 /// How long the calls of a pool without a worker wait for what has run out.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -79,14 +81,29 @@ impl Due {
     }
 }
 
+/// Reads the standard error that programs still have which tasks of dead workers have started: they would be killed for writing to a closed
+/// pipe. Those for which there is no thread now are left.
+fn read_late(late: &mut Vec<Arc<Handle>>) {
+    while let Some(pipe) = late.last().cloned() {
+        let read = move || tap::forward_until_closed(pipe.as_fd());
+        if std::thread::Builder::new().name("maniple-late-output".into()).spawn(read).is_err() {
+            return;
+        }
+        late.pop();
+    }
+}
+
 impl Shared {
     fn keep(&self) {
         let mut due = Due::default();
+        let mut late = Vec::new();
         loop {
             if due.is_due() {
                 self.start_due(&mut due);
             }
-            match self.hub.keep(due.pause()) {
+            read_late(&mut late);
+            let pause = if late.is_empty() { due.pause() } else { due.pause().min(AGAIN) };
+            match self.hub.keep(pause) {
                 Chore::Start(count) => due.count += count,
                 Chore::Reap(worker) => {
                     let child = self.crew().children.get(&worker).cloned();
@@ -95,17 +112,14 @@ impl Shared {
                     self.deliver(worker);
                     self.crew().children.remove(&worker);
                     self.crew().relays.remove(&worker);
-                    if let Some(late) = self.hub.exited(worker, exit) {
-                        // A program that a task has started would be killed for writing to a closed pipe.
-                        let read = move || tap::forward_until_closed(late.as_fd());
-                        let _ = std::thread::Builder::new().name("maniple-late-output".into()).spawn(read);
-                    }
+                    late.extend(self.hub.exited(worker, exit).map(Arc::new));
                 }
                 Chore::Heard(worker) => self.deliver(worker),
                 Chore::Completed(_) | Chore::Idle => {}
                 Chore::Done => break,
             }
         }
+        read_late(&mut late);
         // The server has nothing more to fork; dropped, it ends.
         let server = self.crew().server.take();
         drop(server);

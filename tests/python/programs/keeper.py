@@ -1,0 +1,134 @@
+"""A pool whose keeper or callers meet a want of memory. Prints "ok" or what was seen; `test_refused_threads.py` runs it: PACKAGE METHOD CASE."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import os
+import resource
+import sys
+import threading
+from typing import Any
+
+PACKAGE, METHOD, *WHAT = sys.argv[1:]
+mp: Any = importlib.import_module(PACKAGE)
+ctx: Any = mp.get_context(METHOD)
+# More than an allocator has at hand.
+LARGE = 40_000_000
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def die() -> None:
+    os._exit(3)
+
+
+def large(kind: str) -> Any:
+    return {"bytes": b"1" * LARGE, "str": "1" * LARGE, "tuple": (1, "1" * LARGE)}[kind]
+
+
+def result_without_memory(kind: str) -> str:
+    """There is memory for what arrives, and none for the value that it stands for."""
+    with ctx.Pool(1) as pool:
+        result = pool.apply_async(large, (kind,))
+        result.wait()
+        with open("/proc/self/statm") as statm:
+            mapped = int(statm.read().split()[0]) * resource.getpagesize()
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + LARGE // 2, hard))
+        try:
+            result.get()
+            return "there was memory"
+        except mp.ResultDecodeError as problem:
+            if not isinstance(problem.__cause__, MemoryError):
+                return repr(problem.__cause__)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        if pool.apply(large, (kind,)) != large(kind):
+            return "another value"
+    return "ok"
+
+
+class Lacking:
+    """In the place of an object: every second call of `name` fails for want of memory, as its own or an allocation of its caller's may."""
+
+    def __init__(self, whole: Any, name: str) -> None:
+        self._whole, self._name, self._calls = whole, name, 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_whole", "_name", "_calls"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self._whole, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._whole, name)
+        if name != self._name:
+            return found
+
+        def sometimes(*args: Any) -> Any:
+            self._calls += 1
+            if self._calls % 2:
+                raise MemoryError
+            return found(*args)
+
+        return sometimes
+
+
+def keeper_without_memory(part: str, name: str) -> str:
+    """All that the pool's thread does goes on after a moment: callbacks, replacements, the end."""
+    pool = ctx.Pool(2, maxtasksperchild=3)
+    workers = pool._workers
+    if part == "hub":
+        workers.hub = Lacking(workers.hub, name)
+    else:
+        setattr(workers, part, Lacking(getattr(workers, part), name))
+    told: list[int] = []
+    for number in range(20):
+        result = pool.apply_async(square, (number,), callback=told.append)
+        result.wait(20)
+        if not result.ready() or result.get() != number * number:
+            return f"call {number} has no answer"
+    lost = pool.apply_async(die)
+    lost.wait(20)
+    if not lost.ready() or lost.successful():
+        return "the loss of a worker is not told"
+    if told != [number * number for number in range(20)]:
+        return f"callbacks: {told}"
+    if pool.map(square, range(50)) != [number * number for number in range(50)]:
+        return "a map gives another result"
+    pool.close()
+    pool.join()
+    if any(thread.name == "maniple-pool-keeper" for thread in threading.enumerate()):
+        return "the keeper is left"
+    return "ok"
+
+
+def a_link_that_cannot_be_made() -> str:
+    """An error that is no shortage: the start is not put off, which nobody would make up for."""
+
+    class Failing(Lacking):
+        def create_link(self, counted: bool) -> Any:
+            # The hub does not count it, and is told nothing.
+            if not counted:
+                raise OSError(5, "Input/output error")
+            return self._whole.create_link(counted)
+
+    pool = ctx.Pool(1, maxtasksperchild=2)
+    pool._workers.hub = Failing(pool._workers.hub, "")
+    results = [pool.apply_async(square, (number,)) for number in range(8)]
+    for number, result in enumerate(results):
+        result.wait(20)
+        if not result.ready():
+            return f"call {number} has no answer"
+    pool.terminate()
+    pool.join()
+    return "ok"
+
+
+if __name__ == "__main__":
+    faulthandler.dump_traceback_later(80, exit=True)
+    case, *arguments = WHAT
+    print(globals()[case](*arguments), flush=True)
