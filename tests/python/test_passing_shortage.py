@@ -1,0 +1,194 @@
+"""A call to the system that fails once, for want of memory or of a descriptor: what it was for comes about all the same, or says what ran out.
+
+Each row is a run of `make faults` that was found to fail.  The rest of the file is what that does not see.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+WALK = Path(__file__).parent.parent / "faults" / "walk.py"
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "kind", "error", "who", "n"),
+    [
+        # The fork server: what it answers, what it waits for, and what its client reads.
+        ("process_start", "forkserver", "write", "ENOMEM", "children", 1),
+        ("process_start", "forkserver", "write", "ENOMEM", "children", 2),
+        ("process_start", "forkserver", "wait_ready", "ENOMEM", "children", 3),
+        ("process_start", "forkserver", "read", "ENOMEM", "parent", 2),
+        ("process_start", "forkserver", "wait_ready", "ENOMEM", "parent", 1),
+    ],
+)
+def test_one_call_fails(operation: str, method: str, kind: str, error: str, who: str, n: int) -> None:
+    where = ["--only", operation, "--method", method, "--kind", kind, "--errno", error, "--who", who, "-n", str(n)]
+    done = subprocess.run([sys.executable, WALK, "-v", *where], capture_output=True, text=True, timeout=85)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 1 faults met" in done.stdout, done.stdout
+
+
+def short(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def test_a_tracker_that_cannot_be_written_to_for_a_moment_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maniple import resource_tracker
+
+    tracker = resource_tracker.ResourceTracker()
+    tracker.ensure_running()
+    pid, write, calls = tracker._pid, os.write, []
+
+    def failing(fd: int, data: bytes) -> int:
+        calls.append(data)
+        if len(calls) % 2:
+            raise short(errno.ENOMEM)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", failing)
+    try:
+        tracker.register("some", "shared_memory")
+        tracker.ensure_running()
+        tracker.unregister("some", "shared_memory")
+        assert tracker._pid == pid
+        monkeypatch.setattr(os, "write", lambda fd, data: write(-1, b"") if data else 0)
+        monkeypatch.undo()
+    finally:
+        monkeypatch.undo()
+        tracker._stop()
+    assert tracker._exitcode == 0
+
+
+def test_a_tracker_that_lacks_memory_for_a_moment_goes_on_to_read() -> None:
+    from maniple import resource_tracker
+
+    answers: list[Any] = [b"one\ntw", short(errno.ENOMEM), b"o\n", short(errno.ENOMEM), b"last", b""]
+
+    class Pipe:
+        def read(self, size: int) -> bytes:
+            answer = answers.pop(0)
+            if isinstance(answer, OSError):
+                raise answer
+            return answer  # type: ignore[no-any-return]
+
+    assert list(resource_tracker._lines(Pipe())) == [b"one", b"two", b"last"]
+
+
+@pytest.mark.better_than_standard("the child waits for ever")
+def test_a_child_forked_while_a_thread_writes_to_a_full_pipe_can_write_and_ends(mp_package: str) -> None:
+    program = f"""
+import os, sys, threading, time
+import {mp_package} as mp
+
+go = threading.Event()
+
+def write():
+    go.wait()
+    sys.stdout.write("x" * 500_000)  # waits for its reader, and has the lock of the buffer meanwhile
+    sys.stdout.flush()
+
+def before():  # after the flush that precedes a fork
+    go.set()
+    time.sleep(0.3)
+
+threading.Thread(target=write).start()
+process = mp.get_context("fork").Process(target=sys.stdout.write, args=("child",))
+os.register_at_fork(before=before)
+process.start()
+print("forked", file=sys.stderr, flush=True)
+process.join(20)
+print(process.exitcode, file=sys.stderr, flush=True)
+process.kill()
+"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], text=True, **pipes) as running:
+        assert running.stderr is not None and running.stderr.readline() == "forked\n"
+        written, told = running.communicate(timeout=60)
+    assert (written.count("x"), written.count("child"), told) == (500_000, 1, "0\n")
+
+
+def test_streams_of_other_kinds_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maniple import util
+
+    class Own(io.TextIOWrapper):
+        pass
+
+    kept = io.BytesIO()
+    for stream in (Own(io.BufferedWriter(kept)), io.TextIOWrapper(kept), io.StringIO(), None):  # type: ignore[type-var]
+        monkeypatch.setattr(sys, "stdout", stream)
+        if stream is not None:
+            stream.write("some")
+        util._free_std_streams()
+        if stream is not None:
+            stream.flush()
+        monkeypatch.undo()
+    assert kept.getvalue() == b"somesome"
+
+
+def lose_sessions() -> int:
+    """In a manager's server: as if it had lacked something for each client's session."""
+    from maniple import process
+
+    server: Any = process.current_process()._manager_server  # type: ignore[attr-defined]
+    sessions = list(server._objects._sessions.values())
+    for session in sessions:
+        server._objects.end(session)
+    return len(sessions)
+
+
+def test_a_client_whose_session_the_server_has_lost_begins_another(mp: ModuleType) -> None:
+    from maniple.managers import SyncManager
+
+    class Losing(SyncManager):
+        pass
+
+    Losing.register("lose", callable=lose_sessions)
+    with Losing(ctx=mp.get_context("fork")) as manager:
+        kept = manager.list([1])
+        manager.lose()
+        # To make an object names the session; so does a thread's first call.
+        again = manager.list([2])
+        assert list(again) == [2]
+        manager.lose()
+        assert manager.dict(a=1)["a"] == 1
+        del kept, again
+
+
+def test_a_server_that_cannot_open_a_session_is_not_taken_for_another_kind(mp: ModuleType) -> None:
+    from maniple._manager_site import site_at
+    from maniple._manager_wire import RemoteError
+
+    with mp.get_context("fork").Manager() as manager:
+        site = site_at(manager.address, manager._Client)
+        connect, failed = site._connect, []
+
+        class Failing:
+            def __init__(self, conn: Any) -> None:
+                self._conn = conn
+
+            def send(self, message: Any) -> None:
+                self._conn.send(message)
+
+            def recv(self) -> Any:
+                self._conn.recv()
+                failed.append(True)
+                return "#TRACEBACK", "Traceback:\n  in open_session\nOSError: [Errno 12] Cannot allocate memory\n"
+
+            def close(self) -> None:
+                self._conn.close()
+
+        site._connect = lambda *args, **kwds: Failing(connect(*args, **kwds))
+        with pytest.raises(RemoteError, match="allocate memory"):
+            manager.list([1])
+        site._connect = connect
+        assert failed and list(manager.list([1])) == [1]
+        assert not site._standard
