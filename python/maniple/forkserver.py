@@ -391,7 +391,7 @@ def main(
 
     _handle_preload(after=check, **setting)
     util._close_stdin()
-    # Installed, so that the wakeup descriptor is written to; does nothing itself.
+    # Installed, so that the wakeup descriptor is written to.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
     with net.socket(net.AF_UNIX, fileno=listener_fd) as listener:
         listener.settimeout(None)  # a preloaded module may have set a default
@@ -416,6 +416,7 @@ class _Server:
     def run(self) -> None:
         """Serve until nobody holds the alive pipe; exits."""
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, self._wake)
         with DefaultSelector() as self._selector:
             for source, action in (
                 (self._listener, self._accept),
@@ -434,11 +435,18 @@ class _Server:
     def _select(self) -> list[Callable[[], None]]:
         """Wait until there is something to do; what."""
         try:
-            ready = self._selector.select(_PAUSE if self._untold else _PATIENCE if self._guests else None)
+            ready = self._selector.select(
+                _PAUSE if self._untold else _PATIENCE if self._guests or self._status_of else None
+            )
         except OSError:  # no memory, for the moment; nothing else happens to descriptors that are all ours
             sleep(_PAUSE)
             return []
-        return [key.data for key, _ in ready]
+        return [key.data for key, _ in ready] or [self._reap]
+
+    def _wake(self, signum: int, frame: object) -> None:
+        """A child has ended.  The interpreter has written to the pipe as well, but does not look whether that failed."""
+        with suppress(OSError):
+            patiently(os.write, self._wake_w, b"\0")
 
     def _end(self) -> None:
         try:
