@@ -8,7 +8,9 @@ from __future__ import annotations
 import concurrent.futures
 import errno
 import io
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,8 @@ from typing import Any
 
 import pytest
 
-WALK = Path(__file__).parent.parent / "faults" / "walk.py"
+ROOT = Path(__file__).parent.parent.parent
+WALK = ROOT / "tests" / "faults" / "walk.py"
 
 
 @pytest.mark.parametrize(
@@ -33,9 +36,46 @@ WALK = Path(__file__).parent.parent / "faults" / "walk.py"
 )
 def test_one_call_fails(operation: str, method: str, kind: str, error: str, who: str, n: int) -> None:
     where = ["--only", operation, "--method", method, "--kind", kind, "--errno", error, "--who", who, "-n", str(n)]
-    done = subprocess.run([sys.executable, WALK, "-v", *where], capture_output=True, text=True, timeout=85)
+    assert passed(*where)
+
+
+@pytest.fixture(scope="module")
+def faulted() -> str:
+    """The Rust crate's operations, for the walk.  `cargo test` has built them before, as a rule."""
+    build = ["cargo", "test", "--locked", "--all-features", "-p", "maniple", "--test", "faulted", "--no-run"]
+    told = subprocess.run([*build, "--message-format", "json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found = [json.loads(line).get("executable") for line in told.stdout.splitlines() if '"faulted"' in line]
+    return next(path for path in reversed(found) if path)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("operation", "kind", "error", "who", "n"),
+    [
+        # What waits for a process's end leaves it behind as a zombie otherwise.
+        ("pool_start", "wait_ready", "ENOMEM", "parent", 3),
+        ("pool_terminate", "wait_ready", "ENOMEM", "parent", 3),
+        ("recycling", "wait_ready", "ENOMEM", "parent", 2),
+        # A server that cannot say where it listens.
+        ("manager_start", "write", "ENOMEM", "children", 1),
+    ],
+)
+def test_one_call_fails_in_rust(faulted: str, operation: str, kind: str, error: str, who: str, n: int) -> None:
+    where = ["--front", "rust", "--only", operation, "--kind", kind, "--errno", error, "--who", who, "-n", str(n)]
+    assert passed(*where, MANIPLE_FAULTS_PROGRAM=faulted)
+
+
+def passed(*where: str, **environment: str) -> bool:
+    done = subprocess.run(
+        [sys.executable, WALK, "-v", *where],
+        capture_output=True,
+        text=True,
+        timeout=85,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 1 faults met" in done.stdout, done.stdout
+    return True
 
 
 def short(number: int) -> OSError:
@@ -80,6 +120,56 @@ def test_a_tracker_that_lacks_memory_for_a_moment_goes_on_to_read() -> None:
             return answer  # type: ignore[no-any-return]
 
     assert list(resource_tracker._lines(Pipe())) == [b"one", b"two", b"last"]
+
+
+def test_output_that_cannot_be_read_for_a_moment_is_passed_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maniple import _late_output
+
+    here, there = os.pipe()
+    os.write(there, b"late")
+    read, failures, written = os.read, [short(errno.ENOMEM)], []
+
+    def failing(fd: int, size: int) -> bytes:
+        if failures:
+            raise failures.pop()
+        return read(fd, size)
+
+    def write(fd: int, data: bytes) -> int:
+        written.append((fd, data))
+        return len(data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "read", failing)
+        patched.setattr(os, "write", write)
+        assert _late_output._pass_on(here)
+    os.close(there)
+    assert written == [(2, b"late")] and not _late_output._pass_on(here)
+    os.close(here)
+
+
+def test_a_request_whose_pipe_somebody_else_holds_notices_that_the_server_is_gone(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maniple import forkserver
+
+    ctx = mp.get_context("forkserver")
+    forkserver.ensure_running()
+    send, held = forkserver.reduction.sendfds, []
+
+    def killing(line: Any, descriptors: list[int]) -> None:
+        monkeypatch.undo()
+        # As in a child that another thread forks at this moment.
+        held.append(os.dup(descriptors[1]))
+        os.kill(forkserver._forkserver._forkserver_pid or 0, signal.SIGKILL)
+        send(line, descriptors)
+
+    monkeypatch.setattr(forkserver.reduction, "sendfds", killing)
+    process = ctx.Process(target=int)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    process.close()
+    os.close(*held)
 
 
 @pytest.mark.better_than_standard("the child waits for ever")
