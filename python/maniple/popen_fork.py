@@ -22,7 +22,6 @@ import errno
 import os
 import signal
 import sys
-from _thread import _count as _threads
 from _thread import allocate_lock as Lock
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
@@ -343,11 +342,8 @@ class Popen:
         wires = Wires()
         held: list[Any] = [-1, wires.line]  # the first is to be the sentinel
         finalizer = Finalize(self, _release, held)
-        may_be_locked = _threads() > 0
 
         def life() -> int:
-            if may_be_locked:
-                util._free_std_streams()
             _imports_under_way.forget()
             _drop_inherited_lifelines()
             if wires.ended:

@@ -571,22 +571,6 @@ def _flush_std_streams() -> None:
             pass
 
 
-def _free_std_streams() -> None:
-    """In a forked child: make the buffers of stdout and stderr as new.
-
-    Another thread of the parent that was inside of a write has such a buffer's lock, and has it for ever here.  What lies in the buffer is
-    the parent's to write: it was flushed before the fork.
-    """
-    for stream in {id(stream): stream for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}.values():
-        if type(stream) is io.TextIOWrapper and type(stream.buffer) is io.BufferedWriter:
-            try:
-                raw: Any = stream.buffer.raw
-                # Begins with a lock and a buffer of its own, and takes neither of those that are there.
-                stream.buffer.__init__(raw, raw._blksize)  # type: ignore[misc]
-            except Exception:  # it is closed
-                pass
-
-
 class _Unfailing:
     """A stream that is like another, but whose flush raises nothing."""
 
