@@ -1,4 +1,4 @@
-"""Descriptors that this package holds: none is a standard stream's, and each is closed only while it is what it was.
+"""Descriptors that this package holds, and calls on them: none is a standard stream's, and each is closed only while it is what it was.
 
 A program may close descriptors that it did not open: one that becomes a daemon closes all of them, and the files that it opens next
 get the same numbers.  Others close 0, 1 or 2, which would then be the next numbers to be given out, and which children take for their
@@ -7,14 +7,20 @@ standard streams.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["MAP_ALONE", "HeldDescriptor", "Mark", "above_stdio", "close_own", "mark", "pipe"]
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+__all__ = ["MAP_ALONE", "HeldDescriptor", "Mark", "above_stdio", "close_own", "mark", "patiently", "pipe"]
 
 #: which file a descriptor leads to; None: it was not open
 Mark = tuple[int, int] | None
@@ -56,6 +62,19 @@ def close_own(fd: int, is_file: Mark) -> None:
     """Close a descriptor, unless the program has closed it and has another file under its number."""
     if is_file is not None and mark(fd) == is_file:
         os.close(fd)
+
+
+def patiently(call: Callable[P, R], *args: P.args, **kwds: P.kwargs) -> R:
+    """``call(*args, **kwds)``, which is made again for about a second while the kernel has no memory for it: it has done nothing then."""
+    pause = 0.002
+    while True:
+        try:
+            return call(*args, **kwds)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOMEM, errno.ENOBUFS) or pause > 0.6:
+                raise
+        sleep(pause)
+        pause *= 2
 
 
 class HeldDescriptor:

@@ -8,29 +8,34 @@ that all pools share, and after this process's end by a small program.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import select
 import sys
 import threading
 import time
+from contextlib import suppress
 from signal import SIGHUP, SIGINT, SIGQUIT
 
 from . import util
-from ._descriptors import Mark, close_own, mark, pipe
+from ._descriptors import Mark, close_own, mark, patiently, pipe
 
 __all__ = ["forward"]
 
 # What the program does that goes on when this process has ended.  Its arguments are the pipes.
 _GO_ON = """
-import os, select, sys
+import errno, os, select, sys, time
 pipes = set(map(int, sys.argv[1:]))
 poller = select.poll()
 for pipe in pipes: poller.register(pipe, select.POLLIN)
 while pipes:
-    for pipe, _ in poller.poll():
+    try: ready = poller.poll()
+    except OSError: ready = time.sleep(0.05) or ()  # no memory
+    for pipe, _ in ready:
         try: data = os.read(pipe, 65536)
-        except BlockingIOError: continue
-        except OSError: data = b""
+        except OSError as problem:
+            if problem.errno in (errno.EAGAIN, errno.ENOMEM): continue
+            data = b""
         try:
             while data: data = data[os.write(2, data):] or None
         except OSError: data = None
@@ -91,9 +96,14 @@ class _Forwarder:
                     return
                 for fd in self._pipes:
                     poller.register(fd, select.POLLIN)
-            for fd, _ in poller.poll():
+            try:
+                ready = patiently(poller.poll)
+            except OSError:  # no memory, for a second by now
+                continue
+            for fd, _ in ready:
                 if fd == self._wake_r:
-                    os.read(fd, 512)
+                    with suppress(OSError):
+                        os.read(fd, 512)
                 elif not _pass_on(fd):
                     with self._lock:
                         close_own(fd, self._pipes.pop(fd, None))
@@ -115,16 +125,16 @@ class _Forwarder:
 def _pass_on(fd: int) -> bool:
     """Write on what can be read; False at the end."""
     try:
-        data = os.read(fd, 65536)
+        data = patiently(os.read, fd, 65536)
     except BlockingIOError:
         return True
-    except OSError:
-        return False
+    except OSError as problem:
+        return problem.errno == errno.ENOMEM
     if not data:
         return False
     try:
         while data:
-            data = data[os.write(2, data) :]
+            data = data[patiently(os.write, 2, data) :]
     except OSError:
         pass  # it is closed, or nobody reads it
     return True

@@ -129,14 +129,14 @@ class Server:
             except (AuthenticationError, EOFError) as error:
                 util.info("a client was not let in: %s", error)
                 continue
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 util.info("manager could not accept a connection: %s", error)
                 time.sleep(0.01)  # closed, or out of descriptors: do not spin
                 continue
             self._objects.sweep()
             try:
                 start_thread(handle, conn)
-            except RuntimeError as error:  # no thread to be had
+            except (RuntimeError, MemoryError) as error:  # no thread to be had
                 util.info("manager could not serve a connection: %s", error)
                 conn.close()
 

@@ -92,9 +92,11 @@ class Site:
         conn = self._connect(self.address, authkey=authkey)
         try:
             number = dispatch(conn, None, "open_session", (None,))
-        except RemoteError:
-            self._standard = True
+        except RemoteError as error:
             conn.close()
+            if "open_session" not in str(error.args[0]).rstrip().rpartition("\n")[2]:
+                raise  # it knows what that is, and lacks something
+            self._standard = True
             return
         except BaseException:
             conn.close()
@@ -120,8 +122,43 @@ class Site:
 
     def tell(self, authkey: bytes, order: str, *args: Any) -> Any:
         """One call to the server itself, over a connection of its own."""
-        order, args = self.in_session(authkey, order, args)
-        return tell_server(self._connect, self.address, authkey, order, *args)
+        conn, result = self.call(self._connect, authkey, order, args)
+        conn.close()
+        return result
+
+    def call(
+        self,
+        connect: Callable[..., Any],
+        authkey: bytes,
+        order: str,
+        args: tuple[Any, ...],
+        kwds: dict[str, Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """One call to the server itself, as one of our session, over a new connection; that, and the result.
+
+        The server may have lost the session, for want of memory, say, and we learn of it only now: then it has done nothing yet, and
+        is asked once more, in a new one.
+        """
+        for last_try in (False, True):
+            asked, told = self.in_session(authkey, order, args)
+            conn = connect(self.address, authkey=authkey)
+            try:
+                return conn, dispatch(conn, None, asked, told, kwds or {})
+            except BaseException as error:
+                conn.close()
+                if last_try or asked == order or not _is_over(error, told[0]):
+                    raise
+                self._give_up(told[0])
+        raise AssertionError("not reached")
+
+    def _give_up(self, number: int) -> None:
+        """Have another session than this, which is over."""
+        if self._owner == threading.get_ident():
+            return  # a signal handler, while this very thread uses it
+        with self._lock:
+            if self._number == number and self._line is not None:
+                self._close()
+                self._line = None
 
     def _ask(self, authkey: bytes, order: str, *args: Any) -> Any:
         """One call of our session, which is there or can be opened."""
@@ -287,6 +324,11 @@ def _answer(kind: str, result: Any) -> Any:
     if kind == "#RETURN":
         return result
     raise convert_to_error(kind, result)
+
+
+def _is_over(error: BaseException, number: int) -> bool:
+    """Whether the server said that it does not know the session of that number."""
+    return isinstance(error, RemoteError) and f"KeyError: {number}\n" in str(error.args[0])
 
 
 def _close_session(line: Any) -> None:

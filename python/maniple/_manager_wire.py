@@ -202,9 +202,9 @@ def line_over(conn: Any) -> Any:
     From then on every message is a request or its answer, and their round trip is what a proxy's user waits for.
     """
     if type(conn) is ConnectionWrapper and conn._dumps is _dumps:
-        line = Line(os.dup(conn.fileno()), _dumps, _loads)
-        conn.close()
-        return line
+        # It takes the descriptor over: there may be none for a copy.
+        descriptor, conn._conn._handle = conn.fileno(), None
+        return Line(descriptor, _dumps, _loads)
     return _SlowLine(conn)
 
 

@@ -16,7 +16,7 @@ from . import context, process, util
 from ._manager_objects import MARK, plain_id
 from ._manager_site import site_at
 from ._manager_site import tell_server as tell_server
-from ._manager_wire import Token, convert_to_error, dispatch, line_over, listener_client, of_managers
+from ._manager_wire import Token, convert_to_error, line_over, listener_client, of_managers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,13 +95,7 @@ class BaseProxy:
         name, thread = process.current_process().name, threading.current_thread().name
         if thread != "MainThread":
             name = f"{name}|{thread}"
-        order, args = self._site.in_session(self._authkey, "accept_connection", (name,))
-        conn = self._Client(self._token.address, authkey=self._authkey)
-        try:
-            dispatch(conn, None, order, args)
-        except BaseException:
-            conn.close()
-            raise
+        conn, _ = self._site.call(self._Client, self._authkey, "accept_connection", (name,))
         return line_over(conn)
 
     def _other_line(self, line: Any) -> Any:

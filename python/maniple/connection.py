@@ -17,7 +17,7 @@ from operator import index
 
 from . import _annotations, util
 from ._connection_parts import Parts, go_through_parts
-from ._descriptors import above_stdio, pipe
+from ._descriptors import above_stdio, patiently, pipe
 from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
 from .reduction import ForkingPickler as _StandardPickler
@@ -164,9 +164,9 @@ def _wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[i
         timeout = None  # for ever, as far as anybody can tell; infinity among it
     milliseconds = None if timeout is None else ceil(timeout * 1000) if timeout > 0 else 0
     if milliseconds is None or milliseconds <= _LONGEST_POLL:
-        return poller.poll(milliseconds)
+        return patiently(poller.poll, milliseconds)
     started = time.monotonic()
-    while not (events := poller.poll(min(milliseconds, _LONGEST_POLL))) and milliseconds > 0:
+    while not (events := patiently(poller.poll, min(milliseconds, _LONGEST_POLL))) and milliseconds > 0:
         milliseconds = ceil((started + timeout - time.monotonic()) * 1000)  # type: ignore[operator]  # None has returned
     return events
 

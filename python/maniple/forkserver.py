@@ -28,7 +28,7 @@ import signal
 import socket as net
 import sys
 from _pickle import dumps, loads
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
@@ -38,7 +38,7 @@ from time import monotonic, sleep
 from warnings import warn
 
 from . import _forked, _launch, _preload, connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
-from ._descriptors import HeldDescriptor, Mark, mark, pipe
+from ._descriptors import HeldDescriptor, Mark, mark, patiently, pipe
 from ._maniple import Greeting, get_in
 from ._preload import preload_all as _handle_preload
 from .context import AuthenticationError, reduction
@@ -57,6 +57,8 @@ _AUTHKEY_LEN = 32
 _PATIENCE = 10.0
 # Seconds that a server that lacks something waits before it looks again.
 _PAUSE = 0.05
+# Milliseconds after which a client that waits for an answer looks whether the server is still there.
+_LOOK = 1000
 _ON_ERROR = ("ignore", "warn", "fail")
 # The standard package names the main module from the beginning, but up to 3.13 its server never imports it.
 _PRELOADED = ["__main__"] if sys.version_info >= (3, 14) else []
@@ -93,20 +95,15 @@ class _Pipe:
         util.close_fds(*self._to_close)
 
 
-def _has_data(fd: int) -> bool:
-    """Wait until a pipe can be read; tell whether from data, or because it has ended."""
+def _has_data(fd: int, lives: Callable[[], bool]) -> bool:
+    """Wait until a pipe can be read, or the server is gone; tell whether there is data."""
     poller = connection.new_poller()
     poller.register(fd, select.POLLIN)
-    return any(flags & select.POLLIN for _, flags in poller.poll())
-
-
-def _refusal(line: net.socket) -> int:
-    """The number of the error that the server met with a request; 0: it has hung up."""
-    if not _has_data(line.fileno()):
-        return 0
-    with suppress(OSError, EOFError):
-        return read_signed(line.fileno())
-    return 0
+    alive = True
+    # Somebody else may have the pipe's other end by chance: a child that another thread forks just now.
+    while not (found := patiently(poller.poll, _LOOK if alive else 0)) and alive:
+        alive = lives()
+    return any(flags & select.POLLIN for _, flags in found)
 
 
 class ForkServer:
@@ -177,8 +174,8 @@ class ForkServer:
         # error.  It is safe to ask once more: a child that was forked after all
         # was told nothing, and ends when it finds the data pipe closed.
         try:
-            if not _has_data(ends[0]):
-                number = _refusal(line)
+            if not _has_data(ends[0], self._lives):
+                number = self._refusal(line)
                 if number:
                     raise OSError(number, f"the fork server could not fork: {os.strerror(number)}")
                 self._hang_up()
@@ -187,6 +184,13 @@ class ForkServer:
             util.close_fds(*ends)
             raise
         return ends
+
+    def _refusal(self, line: net.socket) -> int:
+        """The number of the error that the server met with a request; 0: it has hung up, or is gone."""
+        with suppress(OSError, EOFError):
+            if _has_data(line.fileno(), self._lives):
+                return read_signed(line.fileno())
+        return 0
 
     def _known_line(self) -> net.socket:
         """Return a line over which both sides have shown that they know the key."""
@@ -387,7 +391,7 @@ def main(
 
     _handle_preload(after=check, **setting)
     util._close_stdin()
-    # Installed, so that the wakeup descriptor is written to; does nothing itself.
+    # Installed, so that the wakeup descriptor is written to.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
     with net.socket(net.AF_UNIX, fileno=listener_fd) as listener:
         listener.settimeout(None)  # a preloaded module may have set a default
@@ -401,6 +405,7 @@ class _Server:
         self._listener, self._alive_r, self._key = listener, alive_r, key
         self._handlers = saved_handlers
         self._status_of: dict[int, int] = {}  # pid -> status pipe
+        self._untold: list[tuple[int, int]] = []  # status pipes, and the exit codes for which they had no room
         self._lines: set[net.socket] = set()  # to clients that know the key
         self._guests: dict[net.socket, float] = {}  # to others -> when they are closed
         self._to_import = ["synchronize", "queues", "popen_forkserver", "_payload", "_workers"]
@@ -411,6 +416,7 @@ class _Server:
     def run(self) -> None:
         """Serve until nobody holds the alive pipe; exits."""
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, self._wake)
         with DefaultSelector() as self._selector:
             for source, action in (
                 (self._listener, self._accept),
@@ -419,18 +425,53 @@ class _Server:
             ):
                 self._selector.register(source, EVENT_READ, action)
             while True:
-                for ready, _ in self._selector.select(_PATIENCE if self._guests else None):
-                    ready.data()
+                for ready in self._select():
+                    ready()
                 if self._guests:
                     self._dismiss_silent()
+                if self._untold:
+                    self._tell()
+
+    def _select(self) -> list[Callable[[], None]]:
+        """Wait until there is something to do; what."""
+        try:
+            ready = self._selector.select(
+                _PAUSE if self._untold else _PATIENCE if self._guests or self._status_of else None
+            )
+        except OSError:  # no memory, for the moment; nothing else happens to descriptors that are all ours
+            sleep(_PAUSE)
+            return []
+        return [key.data for key, _ in ready] or [self._reap]
+
+    def _wake(self, signum: int, frame: object) -> None:
+        """A child has ended.  The interpreter has written to the pipe as well, but does not look whether that failed."""
+        with suppress(OSError):
+            patiently(os.write, self._wake_w, b"\0")
 
     def _end(self) -> None:
-        if os.read(self._alive_r, 1) != b"":
+        try:
+            left = os.read(self._alive_r, 1)
+        except OSError:
+            return sleep(_PAUSE)
+        if left:
             raise AssertionError("the alive pipe is only ever closed")
         raise SystemExit
 
+    def _tell(self) -> None:
+        """Write exit codes into their pipes; what cannot be written for want of memory is written later."""
+        untold, self._untold = self._untold, []
+        for status_w, code in untold:
+            try:
+                write_signed(status_w, code)
+            except BrokenPipeError:
+                pass  # the client is gone, or has lost interest
+            except OSError:
+                self._untold.append((status_w, code))
+                continue
+            os.close(status_w)
+
     def _reap(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # there is nothing, or no memory: it comes again
             os.read(self._wake_r, 65536)
         while True:
             pid = 0
@@ -442,9 +483,7 @@ class _Server:
             if status_w is None:  # started by a preloaded module
                 warn(f"forkserver: waitpid returned unexpected pid {pid}", stacklevel=2)
                 continue
-            with suppress(BrokenPipeError):  # the client is gone, or has lost interest
-                write_signed(status_w, os.waitstatus_to_exitcode(status))
-            os.close(status_w)
+            self._untold.append((status_w, os.waitstatus_to_exitcode(status)))
 
     def _accept(self) -> None:
         line = None
@@ -452,6 +491,7 @@ class _Server:
             line, _ = self._listener.accept()
             line.settimeout(None)
             greeting = Greeting(line.fileno(), self._key)
+            self._selector.register(line, EVENT_READ, partial(self._greet, line, greeting))
         except (OSError, EOFError, MemoryError) as problem:
             if line is not None:
                 line.close()
@@ -459,23 +499,24 @@ class _Server:
                 sleep(_PAUSE)  # whoever waits to be taken goes on to wait
             return
         self._guests[line] = monotonic() + _PATIENCE
-        self._selector.register(line, EVENT_READ, partial(self._greet, line, greeting))
 
     def _greet(self, line: net.socket, greeting: Greeting) -> None:
         try:
             if not greeting.hear():
                 return
+            patiently(self._selector.modify, line, EVENT_READ, partial(self._serve, line))
         except (OSError, EOFError, AuthenticationError):
             # A stranger, or a client that broke off: no matter for the others.
             self._dismiss(line)
             return
         del self._guests[line]
         self._lines.add(line)
-        self._selector.modify(line, EVENT_READ, partial(self._serve, line))
 
     def _dismiss(self, line: net.socket) -> None:
-        del self._guests[line]
-        self._selector.unregister(line)
+        self._guests.pop(line, None)
+        self._lines.discard(line)
+        with suppress(KeyError):  # what cannot be waited for is forgotten by the selector
+            self._selector.unregister(line)
         line.close()
 
     def _dismiss_silent(self) -> None:
@@ -506,15 +547,13 @@ class _Server:
                 sleep(_PAUSE)
                 return
             fds = []  # it hung up
-        self._selector.unregister(line)
-        self._lines.discard(line)
-        line.close()
+        self._dismiss(line)
 
     @staticmethod
     def _refuse(line: net.socket, number: int) -> bool:
         """Tell a client why there is no child. False: it is not there."""
         try:
-            line.sendall(SIGNED_STRUCT.pack(number))
+            patiently(line.sendall, SIGNED_STRUCT.pack(number))
         except OSError:
             return False
         return True
@@ -528,14 +567,19 @@ class _Server:
             for inherited in (self._listener, *self._lines, *self._guests):
                 inherited.close()
             unused = [self._alive_r, self._wake_r, self._wake_w, *self._status_of.values()]
+            unused += [other for other, _ in self._untold]
             popen_fork._hold(status_w)  # lasts as long as the child, not its children
             return _serve_one(data_r, list(fds), unused, self._handlers)
 
         if (pid := os.fork()) == 0:
             _forked.live_and_exit(life)
+        try:
+            with suppress(BrokenPipeError):
+                write_signed(status_w, pid)
+        except OSError:
+            popen_fork.end_unwatched(pid)  # nobody would ever know of it
+            raise
         self._status_of[pid] = status_w
-        with suppress(BrokenPipeError):
-            write_signed(status_w, pid)
         util.close_fds(data_r, *fds)
         self._stock_up()
 
@@ -568,7 +612,7 @@ def read_signed(fd: int) -> int:
     """Read one number that `write_signed` wrote; EOFError where the pipe ends before."""
     data = b""
     while len(data) < SIGNED_STRUCT.size:
-        part = os.read(fd, SIGNED_STRUCT.size - len(data))
+        part = patiently(os.read, fd, SIGNED_STRUCT.size - len(data))
         if not part:
             raise EOFError("unexpected EOF")
         data += part
@@ -580,7 +624,7 @@ def write_signed(fd: int, n: int) -> None:
     """Write a number as eight bytes."""
     data = SIGNED_STRUCT.pack(n)
     while data:
-        data = data[os.write(fd, data) :]
+        data = data[patiently(os.write, fd, data) :]
 
 
 _forkserver: ForkServer = ForkServer()

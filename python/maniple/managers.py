@@ -198,9 +198,8 @@ class BaseManager:
         assert self._state.value == State.STARTED, "server not yet started"
         site = site_at(self._address, self._Client)
         site.managers.add(self)
-        order, args = site.in_session(self._authkey, "create", (typeid,) + args)
-        with self._Client(self._address, authkey=self._authkey) as conn:
-            ident, exposed = dispatch(conn, None, order, args, kwds)
+        conn, (ident, exposed) = site.call(self._Client, self._authkey, "create", (typeid,) + args, kwds)
+        conn.close()
         return Token(typeid, self._address, ident), exposed
 
     def join(self, timeout: float | None = None) -> None:

@@ -9,6 +9,7 @@ when the child ends too; such a child's exit code is given as 255.
 from __future__ import annotations
 
 import os
+from errno import ENOMEM
 from threading import Lock
 
 from . import forkserver, popen_fork, spawn, util
@@ -81,7 +82,9 @@ class Popen(ToldPopen):
     def _read_code(self) -> int:
         try:
             return forkserver.read_signed(self.sentinel)
-        except (EOFError, OSError):
+        except (EOFError, OSError) as problem:
+            if isinstance(problem, OSError) and problem.errno == ENOMEM:
+                raise  # the code is still there
             return _UNKNOWN_EXIT
 
 

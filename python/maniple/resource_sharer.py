@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock, Thread
+from time import sleep
 
 from . import process, util
-from ._descriptors import above_stdio, close_own, mark
+from ._descriptors import above_stdio, close_own, mark, patiently
 from .context import reduction
 
 TYPE_CHECKING = False
@@ -119,6 +120,8 @@ def _wait_for_end(conn: Any) -> None:
         os.close(ended)
 
 
+# Seconds that the server thread waits where it lacks something.
+_PAUSE = 0.05
 # Seconds in which a client that has shown the key makes its request, unless something is wrong with it.
 _AT_ONCE = 0.1
 
@@ -225,6 +228,10 @@ class _ResourceSharer:
                 except (AuthenticationError, EOFError) as stranger:
                     util.info("a client was not let in: %s", stranger)
                     continue
+                except (OSError, MemoryError):
+                    if listener._listener is not None:
+                        sleep(_PAUSE)  # no descriptor is left for a client, say, who waits meanwhile
+                    raise
                 if not conn.poll(_AT_ONCE):
                     # A relative that was stopped, say: the others are not to wait for it.
                     Thread(target=self._hand_out_late, args=(conn, offers, listener), daemon=True).start()
@@ -252,7 +259,7 @@ class _ResourceSharer:
             number, pid = request
             send, close = offers.pop(number)
             try:
-                send(conn, pid)
+                patiently(send, conn, pid)
             finally:
                 close()
         return True

@@ -21,19 +21,20 @@ types and commands: they override `_launch`, `ensure_running` or
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 import time
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import RLock, local
 from warnings import warn
 from weakref import ref
 
-from ._descriptors import HeldDescriptor, pipe
+from ._descriptors import HeldDescriptor, patiently, pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ensure_running", "register", "unregister"]
 
+# Bytes that the tracker reads at once, and seconds that it waits where it has no memory for that.
+_LONGEST_READ = 8192
+_PAUSE = 0.05
 _LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
 _LONGEST_NAME = 255  # bytes: of one that is sent coded; more no system takes
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -70,6 +74,11 @@ if sys.version_info >= (3, 13):
 # share our tracker.  A child of any other fork must not hold the pipe open: it may
 # outlive us all.
 _fork_intent = local()
+
+
+def _is_dead(problem: OSError) -> bool:
+    """Whether a write failed because nobody reads the pipe any more, or it is closed.  (A tracker that is given up removes what is in use.)"""
+    return problem.errno in (errno.EPIPE, errno.EBADF)
 
 
 def _encode(cmd: str, name: str, rtype: str, simple: bool) -> bytes:
@@ -185,7 +194,9 @@ class ResourceTracker:
         if self._fd is not None:
             try:
                 return self._write(message)
-            except OSError:
+            except OSError as problem:
+                if not _is_dead(problem):
+                    raise
                 self._teardown_dead_process()
         self._launch()
         self._write(message)
@@ -193,7 +204,7 @@ class ResourceTracker:
     def _write(self, msg: bytes) -> None:
         """Write one message to a tracker that runs; OSError where it does not."""
         # A program that has closed it may have another file under the number.
-        os.write(self._fd if self._has_pipe() else -1, msg)
+        patiently(os.write, self._fd if self._has_pipe() else -1, msg)
 
     def _has_pipe(self) -> bool:
         return bool(type(self)._fd.is_there(self))
@@ -218,8 +229,8 @@ class ResourceTracker:
         """Tell whether somebody still reads the pipe."""
         try:
             self._write(self._make_probe_message())
-        except OSError:
-            return False
+        except OSError as problem:
+            return not _is_dead(problem)
         return True
 
     def _teardown_dead_process(self) -> None:
@@ -384,8 +395,8 @@ def main(fd: int) -> None:
     listed: dict[str, set[str]] = {rtype: set() for rtype in _CLEANUP_FUNCS}
     status = 0
     try:
-        with open(fd, "rb") as messages:
-            for line in messages:
+        with open(fd, "rb", 0) as pipe:
+            for line in _lines(pipe):
                 try:
                     _note(line, listed)
                 except Exception as problem:
@@ -396,6 +407,25 @@ def main(fd: int) -> None:
             if names:
                 status = max(status, _remove_leftovers(rtype, sorted(names)))
     sys.exit(status)
+
+
+def _lines(pipe: Any) -> Iterator[bytes]:
+    """The lines that come, until nobody can write any more.  No shortage ends this: all that is listed would be removed."""
+    begun = b""
+    while True:
+        try:
+            part = pipe.read(_LONGEST_READ)
+        except OSError as problem:
+            if problem.errno != errno.ENOMEM:
+                raise
+            time.sleep(_PAUSE)
+            continue
+        if not part:
+            break
+        *whole, begun = (begun + part).split(b"\n")
+        yield from whole
+    if begun:
+        yield begun
 
 
 def _leave_standard_streams() -> None:

@@ -95,12 +95,21 @@ fn what_shared_memory_carries_where_files_may_not_be_large() {
     // SAFETY: mapped, and nobody writes there.
     assert!(unsafe { std::slice::from_raw_parts(mapping.start().as_ptr(), content.len()) } == content);
 
-    // A block that was made before the limit came, and is longer than it, is not written to.
+    // A block that was made before the limit came, and is longer than it, is written to where it is mapped; where it would have to be
+    // written to by its handle, there is another.
     limit(libc::RLIM_INFINITY);
     let arena = Arena::new(64 << 20);
     drop(arena.store(&[&content]).unwrap());
     limit(LIMIT);
-    assert!(arena.store(&[&content]).unwrap().handles().len() > 5);
+    let changed: Vec<u8> = content.iter().map(|byte| byte ^ 1).collect();
+    let blob = arena.store(&[&changed]).unwrap();
+    assert_eq!(blob.handles().len(), 1);
+    let mut bytes = vec![0; changed.len()];
+    memory::read_at(blob.handles()[0], &mut bytes, 0).unwrap();
+    assert!(bytes == changed);
+    drop(blob);
+    let longer = [content.clone(), vec![3; 70_000]].concat();
+    assert!(arena.store(&[&longer]).unwrap().handles().len() > 5);
 
     // What cannot be split is an error, and the next is none.
     let mut outbox = Outbox::new().unwrap();

@@ -10,7 +10,7 @@ use std::os::fd::{BorrowedFd, FromRawFd};
 /// Takes the descriptors over: from here on they are closed by whoever holds the handles.
 pub fn adopt(numbers: Vec<i32>) -> Vec<Handle> {
     // SAFETY: `_workers.worker`, the only caller of `serve`, gives its descriptors away with this call and forgets them; so does
-    // `_manager_wire.quick_line`, the only caller of `Line`, with the duplicate that it makes.
+    // `_manager_wire.line_over`, the only caller of `Line`, with that of the connection which the line takes the place of.
     numbers.into_iter().map(|number| unsafe { Handle::from_raw_fd(number) }).collect()
 }
 

@@ -260,12 +260,18 @@ pub fn serve(handles: Vec<Handle>) -> Result<Vec<Handle>> {
                     Ok(Forked::Child) => return Ok(handles),
                     Ok(Forked::Parent(child)) => {
                         let packet = [STARTED, serial, i64::from(child.pid())];
-                        let _ = send(&socket, packet, &[child.watch().as_fd()]);
+                        // Where the watch cannot go along (too many handles are on their way), the hub makes its own.
+                        let told = send(&socket, packet, &[child.watch().as_fd()]);
+                        if told.is_err() && send(&socket, packet, &[]).is_err() {
+                            give_up(&child);
+                        }
                         children.push((serial, child));
                     }
                     Err(error) => {
                         let number = error.raw_os_error().unwrap_or_default();
-                        let _ = send(&socket, [REFUSED, serial, i64::from(number)], &[]);
+                        if send(&socket, [REFUSED, serial, i64::from(number)], &[]).is_err() {
+                            std::process::exit(0);
+                        }
                     }
                 }
             }
@@ -274,6 +280,12 @@ pub fn serve(handles: Vec<Handle>) -> Result<Vec<Handle>> {
             Ok(Some(_)) => {}
         }
     }
+}
+
+/// The hub waits for word of this child and cannot be told: it is to see that the server is gone. Other children go on.
+fn give_up(child: &Child) -> ! {
+    let _ = child.kill();
+    std::process::exit(0);
 }
 
 #[cfg(test)]

@@ -244,7 +244,7 @@ impl ManagerBuilder {
         let mut report = Vec::new();
         reader.read_to_end(&mut report).map_err(refused)?;
         if report.is_empty() {
-            let exit = process.join()?;
+            let exit = see_out(&process)?;
             return Err(Error::Start(format!("a manager's server {exit} before it was ready")));
         }
         let address = server::read_report(&report)?;
@@ -446,12 +446,17 @@ impl Manager {
 impl Own {
     /// Waits for its end, and sees to it.
     fn end(self) -> Result<Exit> {
-        if let Some(exit) = self.process.join_timeout(PATIENCE)? {
-            return Ok(exit);
-        }
-        self.process.kill()?;
-        self.process.join()
+        see_out(&self.process)
     }
+}
+
+/// Waits for a server's end, which is near, and sees to it.
+fn see_out(process: &Process) -> Result<Exit> {
+    if let Some(exit) = process.join_timeout(PATIENCE)? {
+        return Ok(exit);
+    }
+    process.kill()?;
+    process.join()
 }
 
 impl Drop for Own {

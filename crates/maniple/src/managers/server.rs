@@ -24,11 +24,12 @@ use crate::panic::{caught, install_hook};
 use maniple_engine::channel::listener::{self, Listener, connect};
 use maniple_engine::dialogue::Dialogue;
 use maniple_engine::sys::process::{image::image, worker_signals};
-use maniple_engine::sys::{Handle as Socket, socket};
+use maniple_engine::sys::{Handle as Socket, socket, stream};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::{PipeWriter, Write};
+use std::io::PipeWriter;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -86,20 +87,21 @@ fn listen_anywhere() -> Result<Listener> {
 pub(super) fn run(start: Start) -> i32 {
     install_hook();
     worker_signals();
-    let mut report = start.report;
+    let report = start.report;
     let begun = begin(start.address, start.key.into());
     let said = begun.as_ref().map(|(server, _)| server.address.clone()).map_err(ToString::to_string);
     let mut output = Output::plain();
-    // Nobody there to read it: then the lifeline is at work, too.
-    let _ = output.item(&said).map(|()| report.write_all(output.bytes()));
+    let _ = output.item(&said);
+    let told = stream::write_all(report.as_fd(), output.bytes());
     drop(report);
     match begun {
-        Ok((server, listener)) => {
+        // Where its maker cannot be told, nobody will ever know of it.
+        Ok((server, listener)) if told.is_ok() => {
             server.accept(listener);
             server.end();
             0
         }
-        Err(_) => 1,
+        _ => 1,
     }
 }
 

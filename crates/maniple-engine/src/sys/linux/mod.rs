@@ -1,5 +1,6 @@
 //! Linux.
 
+mod again;
 mod diag;
 pub mod folder;
 pub mod futex;

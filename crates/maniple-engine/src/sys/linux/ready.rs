@@ -1,6 +1,7 @@
 //! Waiting for any of several handles, and for a kick by another thread.
 
 use super::Handle;
+use super::again::{is_passing, pauses};
 use super::own::{Own, above_stdio};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::io;
@@ -28,14 +29,16 @@ impl<'a> Interest<'a> {
     }
 }
 
-/// Waits until at least one is ready. Gives how many are; 0 when the time is up or a signal handler ran.
+/// Waits until at least one is ready. Gives how many are; 0 when the time is up or a signal handler ran, or after a second in which the
+/// kernel had no memory for the wait. (That is an error only where the caller does not come back: where it does not wait.)
 pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Result<usize> {
-    let limit = timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
+    let limit = timeout.map(timespec);
     let mut fds: Vec<PollFd<'_>> = handles.iter().map(|i| i.0.clone()).collect();
     let n = match rustix::event::poll(&mut fds, limit.as_ref()) {
         Ok(n) => n,
         Err(rustix::io::Errno::INTR) => 0,
         Err(rustix::io::Errno::INVAL) if !fds.is_empty() => in_parts(&mut fds, timeout)?,
+        Err(e) if is_passing(e) => once_there_is_memory(timeout, |left| rustix::event::poll(&mut fds, left))?,
         Err(e) => return Err(e.into()),
     };
     for (interest, fd) in handles.iter_mut().zip(fds) {
@@ -46,6 +49,33 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
         }
     }
     Ok(n)
+}
+
+/// The same where the kernel had no memory for it. Nothing is known of the handles while it has none, so it is asked again; a signal handler
+/// that runs meanwhile is told of within a second.
+fn once_there_is_memory(
+    timeout: Option<Duration>,
+    mut poll: impl FnMut(Option<&Timespec>) -> rustix::io::Result<usize>,
+) -> io::Result<usize> {
+    let waits = timeout.is_none_or(|t| !t.is_zero());
+    let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+    let left = || deadline.map(|d| d.saturating_duration_since(Instant::now()));
+    for pause in pauses() {
+        // Who does not wait needs an answer as well, and gets it a little later.
+        std::thread::sleep(if waits { left().map_or(pause, |left| left.min(pause)) } else { pause });
+        match poll(left().map(timespec).as_ref()) {
+            Ok(n) => return Ok(n),
+            Err(rustix::io::Errno::INTR) => return Ok(0),
+            Err(e) if !is_passing(e) => return Err(e.into()),
+            Err(_) if waits && left() == Some(Duration::ZERO) => return Ok(0),
+            Err(_) => {}
+        }
+    }
+    if waits { Ok(0) } else { Err(rustix::io::Errno::NOMEM.into()) }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
 /// The same where there are more than this process may have descriptors by now, which is the most that the kernel looks at in one call: the
@@ -78,9 +108,13 @@ fn in_parts(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
 /// now and then by itself.)
 pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
     const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-    match rustix::event::poll(&mut [interest.0], Some(&LOOK_UP)) {
+    match rustix::event::poll(&mut [interest.0.clone()], Some(&LOOK_UP)) {
         Ok(n) => Ok(n > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) if is_passing(e) => {
+            let poll = |_: Option<&Timespec>| rustix::event::poll(&mut [interest.0.clone()], Some(&LOOK_UP));
+            Ok(once_there_is_memory(None, poll)? > 0)
+        }
         Err(e) => Err(e.into()),
     }
 }
@@ -123,6 +157,23 @@ mod tests {
     use super::*;
     use crate::sys::process::tests::in_forked_child;
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    #[test]
+    fn a_wait_for_which_there_is_no_memory_goes_on_when_there_is() {
+        use rustix::io::Errno;
+        for timeout in [Some(Duration::ZERO), Some(Duration::from_secs(60)), None] {
+            let mut answers = [Err(Errno::NOMEM), Err(Errno::NOMEM), Ok(2)].into_iter();
+            assert_eq!(once_there_is_memory(timeout, |_| answers.next().unwrap()).unwrap(), 2);
+            let mut answers = [Err(Errno::NOMEM), Err(Errno::BADF)].into_iter();
+            assert!(once_there_is_memory(timeout, |_| answers.next().unwrap()).is_err());
+        }
+        // Who comes back is asked to; who does not wait is told.
+        for timeout in [Some(Duration::from_millis(5)), None] {
+            assert_eq!(once_there_is_memory(timeout, |_| Err(Errno::NOMEM)).unwrap(), 0);
+        }
+        let error = once_there_is_memory(Some(Duration::ZERO), |_| Err(Errno::NOMEM)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOMEM.raw_os_error()));
+    }
 
     #[test]
     fn more_handles_than_the_limit_allows_by_now_are_waited_for() {

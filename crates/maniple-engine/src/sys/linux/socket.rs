@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::again::patiently;
 use super::{Handle, diag};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
@@ -151,7 +152,7 @@ impl Dial {
         // alike.
         let limit = timeout.map(|t| t.max(Duration::from_millis(1)));
         sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, limit)?;
-        match rustix::net::connect(&self.socket, &self.address) {
+        match patiently(|| rustix::net::connect(&self.socket, &self.address)) {
             Ok(()) | Err(Errno::ISCONN) => Ok(sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, None)?),
             Err(Errno::AGAIN | Errno::INPROGRESS | Errno::ALREADY) => Err(io::ErrorKind::TimedOut.into()),
             Err(e) => Err(e.into()),
@@ -182,7 +183,9 @@ fn is_tcp(socket: BorrowedFd<'_>) -> io::Result<bool> {
 /// Sends the start of `bytes`, if there is room; gives how many.
 pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     use rustix::net::SendFlags;
-    match rustix::io::retry_on_intr(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)) {
+    match rustix::io::retry_on_intr(|| {
+        patiently(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+    }) {
         Err(Errno::AGAIN) => Ok(0),
         other => Ok(other?),
     }

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::Handle;
+use super::again::patiently;
 use super::own::both_above_stdio;
 use super::wire;
 use rustix::net::{
@@ -75,8 +76,7 @@ pub fn pair() -> io::Result<(Handle, Handle)> {
 pub fn read(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Result<usize> {
     bytes.reserve(len);
     let start = bytes.len();
-    let (read, _) = rustix::io::read(fd, &mut bytes.spare_capacity_mut()[..len])?;
-    let read = read.len();
+    let read = patiently(|| rustix::io::read(fd, &mut bytes.spare_capacity_mut()[..len]).map(|(read, _)| read.len()))?;
     // SAFETY: the kernel has filled them.
     unsafe { bytes.set_len(start + read) };
     Ok(read)
@@ -84,15 +84,28 @@ pub fn read(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Result<u
 
 /// Fills the start of `bytes`.
 pub fn read_into(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    Ok(rustix::io::read(fd, bytes)?)
+    Ok(patiently(|| rustix::io::read(fd, &mut *bytes))?)
 }
 
 /// Writes the start of the parts.
 pub fn write(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match parts {
-        [one] => rustix::io::write(fd, one)?,
-        more => rustix::io::writev(fd, more)?,
+        [one] => patiently(|| rustix::io::write(fd, one))?,
+        more => patiently(|| rustix::io::writev(fd, more))?,
     })
+}
+
+/// Writes all of `bytes`, whatever signal handlers run meanwhile.
+pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write(fd, &[IoSlice::new(bytes)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Writes what of the parts there is room for now, the handles with the first byte. `None`: there is none.
@@ -103,10 +116,9 @@ pub fn write_now(
 ) -> io::Result<Option<usize>> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let sent = match (parts, handles) {
-        ([one], []) => rustix::net::send(socket, one, flags).map_err(io::Error::from),
-        (more, []) => {
-            rustix::net::sendmsg(socket, more, &mut SendAncillaryBuffer::default(), flags).map_err(io::Error::from)
-        }
+        ([one], []) => patiently(|| rustix::net::send(socket, one, flags)).map_err(io::Error::from),
+        (more, []) => patiently(|| rustix::net::sendmsg(socket, more, &mut SendAncillaryBuffer::default(), flags))
+            .map_err(io::Error::from),
         ([one], _) => send_with(socket, one, handles, flags),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     };
@@ -128,7 +140,7 @@ fn send_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>], flags
     if !control.push(SendAncillaryMessage::ScmRights(handles)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    Ok(rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, flags)?)
+    Ok(patiently(|| rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, flags))?)
 }
 
 /// Fills the start of `bytes`, and appends the handles that came with them.
@@ -140,7 +152,8 @@ pub fn read_with(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>
 pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: Option<&mut Vec<Handle>>) -> io::Result<Option<usize>> {
     let got = match handles {
         Some(handles) => receive_with(fd, bytes, handles, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT),
-        None => rustix::net::recv(fd, bytes, RecvFlags::DONTWAIT).map(|(_, got)| got).map_err(io::Error::from),
+        None => patiently(|| rustix::net::recv(fd, &mut *bytes, RecvFlags::DONTWAIT).map(|(_, got)| got))
+            .map_err(io::Error::from),
     };
     match got {
         Ok(got) => Ok(Some(got)),
@@ -182,7 +195,7 @@ struct Got {
 fn receive_once(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>, flags: RecvFlags) -> io::Result<Got> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::net::recvmsg(fd, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
+    let got = patiently(|| rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags))?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
             handles.extend(came);
@@ -211,7 +224,7 @@ pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>])
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
         let sent = match handles {
-            [] => rustix::net::send(fd, bytes, flags).map_err(io::Error::from),
+            [] => patiently(|| rustix::net::send(fd, bytes, flags)).map_err(io::Error::from),
             _ => send_with(fd, bytes, handles, flags),
         };
         match sent {
@@ -226,7 +239,7 @@ pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>])
 /// The start of the next packet, which stays where it is; gives how many bytes. `None`: there is none.
 pub fn peek_packet(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
-        match rustix::net::recv(fd, &mut *bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        match patiently(|| rustix::net::recv(fd, &mut *bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT)) {
             Ok((_, got)) => return Ok(Some(got)),
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return Ok(None),
@@ -268,18 +281,6 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usiz
         Err(rustix::io::Errno::INTR) => Ok(0),
         Err(e) => Err(e.into()),
     }
-}
-
-/// Repeats a call for which the kernel has no memory, after pauses that grow to a second in all: nothing has gone over the connection, and
-/// to give that up would cost more than the message.
-fn patiently<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> rustix::io::Result<R> {
-    for pause in (0..9).map(|doubled| std::time::Duration::from_millis(2 << doubled)) {
-        match call() {
-            Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM) => std::thread::sleep(pause),
-            other => return other,
-        }
-    }
-    call()
 }
 
 /// Ends a connection for everybody who has (a copy of) this end. One that has ended already is left as it is.

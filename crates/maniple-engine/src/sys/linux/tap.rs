@@ -2,6 +2,7 @@
 //! error that tells of its death, and native code writes it to descriptor 2 without asking anybody.
 
 use super::Handle;
+use super::again::patiently;
 use super::own::both_above_stdio;
 use rustix::pipe::PipeFlags;
 use std::io;
@@ -28,7 +29,7 @@ pub const RECORD: usize = 4096;
 /// Writes one record. False: there is no room, or nobody to read it.
 pub fn record(handle: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     loop {
-        match rustix::io::write(handle, bytes) {
+        match patiently(|| rustix::io::write(handle, bytes)) {
             Ok(n) => return n == bytes.len(),
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
@@ -43,7 +44,7 @@ pub fn redirect(handle: Handle) -> io::Result<()> {
 
 /// Takes what is there, without waiting, into `buffer`: bytes read, or `None` when the worker's end is closed.
 pub fn drain(handle: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    match rustix::io::read(handle, buffer) {
+    match patiently(|| rustix::io::read(handle, &mut *buffer)) {
         Ok(0) => Ok(None),
         Ok(n) => Ok(Some(n)),
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(Some(0)),
@@ -55,7 +56,7 @@ pub fn drain(handle: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usi
 pub fn forward(mut bytes: &[u8]) {
     let stderr = rustix::stdio::stderr();
     while !bytes.is_empty() {
-        match rustix::io::write(stderr.as_fd(), bytes) {
+        match patiently(|| rustix::io::write(stderr.as_fd(), bytes)) {
             Ok(n) if n > 0 => bytes = &bytes[n..],
             Err(rustix::io::Errno::INTR) => {}
             _ => return,

@@ -1,6 +1,7 @@
 //! A local socket that carries whole packets with handles beside them; its calls wait.
 
 use super::Handle;
+use crate::sys::linux::again::patiently;
 use crate::sys::own::both_above_stdio;
 use rustix::io::Errno;
 use rustix::net::{
@@ -27,7 +28,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) ->
         if !handles.is_empty() && !control.push(SendAncillaryMessage::ScmRights(handles)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many handles for one packet"));
         }
-        match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+        match patiently(|| rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
@@ -41,7 +42,8 @@ pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handl
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
-        match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match patiently(|| rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags)) {
             Ok(got) => break got,
             Err(Errno::INTR) => {}
             Err(Errno::CONNRESET) => return Ok((0, true)),

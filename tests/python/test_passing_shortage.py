@@ -1,0 +1,236 @@
+"""A call to the system that fails once, for want of memory or of a descriptor: what it was for comes about all the same, or says what ran out.
+
+Each row is a run of `make faults` that was found to fail.  The rest of the file is what that does not see.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+WALK = ROOT / "tests" / "faults" / "walk.py"
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "kind", "error", "who", "n"),
+    [
+        # The fork server: what it answers, what it waits for, and what its client reads.
+        ("process_start", "forkserver", "write", "ENOMEM", "children", 1),
+        ("process_start", "forkserver", "write", "ENOMEM", "children", 2),
+        ("process_start", "forkserver", "wait_ready", "ENOMEM", "children", 3),
+        ("process_start", "forkserver", "read", "ENOMEM", "parent", 2),
+        ("process_start", "forkserver", "wait_ready", "ENOMEM", "parent", 1),
+    ],
+)
+def test_one_call_fails(operation: str, method: str, kind: str, error: str, who: str, n: int) -> None:
+    where = ["--only", operation, "--method", method, "--kind", kind, "--errno", error, "--who", who, "-n", str(n)]
+    assert passed(*where)
+
+
+@pytest.fixture(scope="module")
+def faulted() -> str:
+    """The Rust crate's operations, for the walk.  `cargo test` has built them before, as a rule."""
+    build = ["cargo", "test", "--locked", "--all-features", "-p", "maniple", "--test", "faulted", "--no-run"]
+    told = subprocess.run([*build, "--message-format", "json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found = [json.loads(line).get("executable") for line in told.stdout.splitlines() if '"faulted"' in line]
+    return next(path for path in reversed(found) if path)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("operation", "kind", "error", "who", "n"),
+    [
+        # What waits for a process's end leaves it behind as a zombie otherwise.
+        ("pool_start", "wait_ready", "ENOMEM", "parent", 3),
+        ("pool_terminate", "wait_ready", "ENOMEM", "parent", 3),
+        ("recycling", "wait_ready", "ENOMEM", "parent", 2),
+        # A server that cannot say where it listens.
+        ("manager_start", "write", "ENOMEM", "children", 1),
+    ],
+)
+def test_one_call_fails_in_rust(faulted: str, operation: str, kind: str, error: str, who: str, n: int) -> None:
+    where = ["--front", "rust", "--only", operation, "--kind", kind, "--errno", error, "--who", who, "-n", str(n)]
+    assert passed(*where, MANIPLE_FAULTS_PROGRAM=faulted)
+
+
+def passed(*where: str, **environment: str) -> bool:
+    done = subprocess.run(
+        [sys.executable, WALK, "-v", *where],
+        capture_output=True,
+        text=True,
+        timeout=85,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 1 faults met" in done.stdout, done.stdout
+    return True
+
+
+def short(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def test_a_tracker_that_cannot_be_written_to_for_a_moment_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maniple import resource_tracker
+
+    tracker = resource_tracker.ResourceTracker()
+    tracker.ensure_running()
+    pid, write, calls = tracker._pid, os.write, []
+
+    def failing(fd: int, data: bytes) -> int:
+        calls.append(data)
+        if len(calls) % 2:
+            raise short(errno.ENOMEM)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", failing)
+    try:
+        tracker.register("some", "shared_memory")
+        tracker.ensure_running()
+        tracker.unregister("some", "shared_memory")
+        assert tracker._pid == pid
+    finally:
+        monkeypatch.undo()
+        tracker._stop()
+    assert tracker._exitcode == 0
+
+
+def test_a_tracker_that_lacks_memory_for_a_moment_goes_on_to_read() -> None:
+    from maniple import resource_tracker
+
+    answers: list[Any] = [b"one\ntw", short(errno.ENOMEM), b"o\n", short(errno.ENOMEM), b"last", b""]
+
+    class Pipe:
+        def read(self, size: int) -> bytes:
+            answer = answers.pop(0)
+            if isinstance(answer, OSError):
+                raise answer
+            return answer  # type: ignore[no-any-return]
+
+    assert list(resource_tracker._lines(Pipe())) == [b"one", b"two", b"last"]
+
+
+def test_output_that_cannot_be_read_for_a_moment_is_passed_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maniple import _late_output
+
+    here, there = os.pipe()
+    os.write(there, b"late")
+    read, failures, written = os.read, [short(errno.ENOMEM)], []
+
+    def failing(fd: int, size: int) -> bytes:
+        if failures:
+            raise failures.pop()
+        return read(fd, size)
+
+    def write(fd: int, data: bytes) -> int:
+        written.append((fd, data))
+        return len(data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "read", failing)
+        patched.setattr(os, "write", write)
+        assert _late_output._pass_on(here)
+    os.close(there)
+    assert written == [(2, b"late")] and not _late_output._pass_on(here)
+    os.close(here)
+
+
+def test_a_request_whose_pipe_somebody_else_holds_notices_that_the_server_is_gone(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maniple import forkserver
+
+    ctx = mp.get_context("forkserver")
+    forkserver.ensure_running()
+    send, held = forkserver.reduction.sendfds, []
+
+    def killing(line: Any, descriptors: list[int]) -> None:
+        monkeypatch.undo()
+        # As in a child that another thread forks at this moment.
+        held.append(os.dup(descriptors[1]))
+        server = forkserver._forkserver._forkserver_pid
+        assert server is not None
+        os.kill(server, signal.SIGSTOP)  # or it might have answered
+        send(line, descriptors)
+        os.kill(server, signal.SIGKILL)
+
+    monkeypatch.setattr(forkserver.reduction, "sendfds", killing)
+    process = ctx.Process(target=int)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    process.close()
+    os.close(*held)
+
+
+class Loser:
+    def lose(self) -> int:
+        """In a manager's server: as if it had lacked something for each client's session."""
+        from maniple import process
+
+        server: Any = process.current_process()._manager_server  # type: ignore[attr-defined]
+        sessions = list(server._objects._sessions.values())
+        for session in sessions:
+            server._objects.end(session)
+        return len(sessions)
+
+
+def test_a_client_whose_session_the_server_has_lost_begins_another(mp: ModuleType) -> None:
+    from maniple.managers import SyncManager
+
+    class Losing(SyncManager):
+        pass
+
+    Losing.register("Loser", Loser)
+    with Losing(ctx=mp.get_context("fork")) as manager:
+        for _ in range(2):
+            # To make an object names the session; so does a thread's first call.
+            assert manager.Loser().lose() == 1
+            items = manager.list([2])
+            assert list(items) == [2]
+            assert manager.Loser().lose() == 1
+            with concurrent.futures.ThreadPoolExecutor(1) as executor:
+                assert executor.submit(lambda: manager.dict(a=1)["a"]).result() == 1
+            del items
+
+
+def test_a_server_that_cannot_open_a_session_is_not_taken_for_another_kind(mp: ModuleType) -> None:
+    from maniple._manager_site import site_at
+    from maniple._manager_wire import RemoteError
+
+    with mp.get_context("fork").Manager() as manager:
+        site = site_at(manager.address, manager._Client)
+        connect, failed = site._connect, []
+
+        class Failing:
+            def __init__(self, conn: Any) -> None:
+                self._conn = conn
+
+            def send(self, message: Any) -> None:
+                self._conn.send(message)
+
+            def recv(self) -> Any:
+                self._conn.recv()
+                failed.append(True)
+                return "#TRACEBACK", "Traceback:\n  in open_session\nOSError: [Errno 12] Cannot allocate memory\n"
+
+            def close(self) -> None:
+                self._conn.close()
+
+        site._connect = lambda *args, **kwds: Failing(connect(*args, **kwds))
+        with pytest.raises(RemoteError, match="allocate memory"):
+            manager.list([1])
+        site._connect = connect
+        assert failed and list(manager.list([1])) == [1]
+        assert not site._standard
