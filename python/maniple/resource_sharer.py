@@ -17,7 +17,7 @@ from threading import Lock, Thread
 from time import sleep
 
 from . import process, util
-from ._descriptors import above_stdio, close_own, mark, patiently
+from ._descriptors import above_stdio, close_own, mark
 from .context import reduction
 
 TYPE_CHECKING = False
@@ -126,6 +126,21 @@ _PAUSE = 0.05
 _AT_ONCE = 0.1
 
 
+def _insist(send: Callable[[Any, int], None], conn: Any, pid: int) -> None:
+    """Send a resource.  Where something is short it is tried again for a second: the client waits, and can ask but once."""
+    from ._shortage import is_shortage
+
+    pause = 0.005
+    while True:
+        try:
+            return send(conn, pid)
+        except (OSError, MemoryError) as problem:
+            if pause > 0.5 or not is_shortage(problem):
+                raise
+        sleep(pause)
+        pause *= 2
+
+
 class _ResourceSharer:
     """The server thread, started with the first resource, and what it has on offer."""
 
@@ -200,7 +215,7 @@ class _ResourceSharer:
             listener.close()
 
     def _serve_from_now_on(self) -> None:
-        from . import connection
+        from . import _shortage, connection  # noqa: F401  # the first for later, when there may be no descriptor for an import
 
         util.debug("starting listener and thread for sending handles")
         key = process.current_process().authkey
@@ -259,7 +274,7 @@ class _ResourceSharer:
             number, pid = request
             send, close = offers.pop(number)
             try:
-                patiently(send, conn, pid)
+                _insist(send, conn, pid)
             finally:
                 close()
         return True
