@@ -120,10 +120,12 @@ class ThreadHub:
         job = Job(next(self.numbers), func, star, window, chunksize)
         with self.changed:
             self.jobs[job.number] = job
-        return ThreadStream(self, job, ordered)
+        return ThreadStream(self, job, ordered, external)
 
     def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
-        job = self.jobs[number]
+        job = self.jobs.get(number)
+        if job is None:
+            return  # its stream was dropped already
         while True:
             with self.changed:
                 self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
@@ -298,16 +300,21 @@ class ThreadTicket:
 class ThreadStream:
     """The results of `imap` and `imap_unordered`."""
 
-    def __init__(self, hub: ThreadHub, job: Job, ordered: bool) -> None:
+    def __init__(self, hub: ThreadHub, job: Job, ordered: bool, external: bool) -> None:
         self._hub, self._job, self._ordered = hub, job, ordered
         self.job = job.number
         self._at = 0
         self._given = 0
+        self._is_fed = not external
         self._values: collections.deque[Any] = collections.deque()
 
     def __del__(self) -> None:
         if not self._job.over:
-            self._hub.abandon(self._job, self._given > 0)
+            self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+
+    def fed(self) -> None:
+        """Somebody feeds it. Before that is said, a stream that is dropped, by whatever interrupts its maker, has nothing done."""
+        self._is_fed = True
 
     def cancel(self) -> None:
         """What has not begun does not begin."""

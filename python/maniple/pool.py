@@ -336,6 +336,8 @@ class Pool(QueueParts):
             except BaseException:  # no thread: nobody will feed it, and nobody is to wait for it
                 stream.cancel()
                 raise
+            # A signal's handler that raises before this makes an end of the stream.
+            stream.fed()
         return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
 
     def _stream_by_queues(

@@ -349,7 +349,11 @@ impl PyHub {
         let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
         let chunk = Chunk::Fixed(chunksize);
         let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW_BYTES)), notify: false };
-        Ok(PyStream::new(self.submit(spec, source)?, window, chunksize, name).keeping(kept))
+        let ticket = self.submit(spec, source)?;
+        if external {
+            ticket.leave_undone(true);
+        }
+        Ok(PyStream::new(ticket, window, chunksize, name).keeping(kept))
     }
 
     /// Whether no call is under way, but for one that the asking thread is making.

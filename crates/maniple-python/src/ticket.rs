@@ -486,6 +486,11 @@ impl PyStream {
         self.ticket.job().data().as_ffi()
     }
 
+    /// Somebody feeds it. Before that is said, a stream that is dropped, by whatever interrupts its maker, has nothing done.
+    fn fed(&self) {
+        self.ticket.leave_undone(false);
+    }
+
     /// What has not begun does not begin.
     fn cancel(&self, py: Python<'_>) {
         py.detach(|| self.ticket.cancel());

@@ -23,7 +23,7 @@ pub struct Ticket {
     pub(crate) cell: Arc<Cell>,
     // All was taken: the hub holds nothing for it any more.
     over: AtomicBool,
-    // Something was taken of a job whose results are taken one by one.
+    // Something was taken of a job whose results are taken one by one, or its user says so.
     begun: AtomicBool,
 }
 
@@ -116,6 +116,11 @@ impl Ticket {
     pub fn consumed(&self, items: usize) {
         self.begin();
         self.hub.consumed(self.job, items);
+    }
+
+    /// Whether what has not begun is left undone should the ticket be dropped before the last result is taken.
+    pub fn leave_undone(&self, is_left: bool) {
+        self.begun.store(is_left, Ordering::Relaxed);
     }
 
     /// What has not begun does not begin.

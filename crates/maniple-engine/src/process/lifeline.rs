@@ -18,7 +18,8 @@ use crate::error::{Doing, Result};
 use crate::sys;
 use crate::sys::Handle;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The hub's end. As long as it lives, the workers may.
 #[derive(Debug)]
@@ -97,20 +98,33 @@ pub fn arm_gently(pipe: BorrowedFd<'_>, maker: i32, grace: Duration) -> Result<(
     if sys::process::maker::end_after(pipe, maker, grace).is_ok() {
         return Ok(());
     }
-    let copy = pipe.try_clone_to_owned().doing("copy the lifeline")?;
-    std::thread::Builder::new()
-        .name("maniple-lifeline".into())
-        .spawn(move || {
-            sys::process::until_hung_up(copy.as_fd());
-            while sys::process::maker::runs(maker) {
-                std::thread::sleep(LOOK);
-            }
-            sys::process::send_to_itself(sys::process::TERMINATE);
-            std::thread::sleep(grace);
-            sys::process::die();
-        })
-        .map(drop)
-        .doing("start the thread that watches the lifeline")
+    let copy = Arc::new(pipe.try_clone_to_owned().doing("copy the lifeline")?);
+    watch_by(move || {
+        sys::process::until_hung_up(copy.as_fd());
+        while sys::process::maker::runs(maker) {
+            std::thread::sleep(LOOK);
+        }
+        sys::process::send_to_itself(sys::process::TERMINATE);
+        std::thread::sleep(grace);
+        sys::process::die();
+    })
+}
+
+/// How long a process waits for what its watcher lacks: its maker would only start another in its place, which lacks it as well.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Has a thread watch the lifeline.
+fn watch_by(watcher: impl FnOnce() + Clone + Send + 'static) -> Result<()> {
+    let since = Instant::now();
+    let mut nap = Duration::from_millis(10);
+    loop {
+        let builder = std::thread::Builder::new().name("maniple-lifeline".into());
+        match builder.spawn(watcher.clone()) {
+            Err(error) if sys::is_shortage(&error) && since.elapsed() < PATIENCE => std::thread::sleep(nap),
+            started => return started.map(drop).doing("start the thread that watches the lifeline"),
+        }
+        nap = (2 * nap).min(Duration::from_secs(1));
+    }
 }
 
 /// How often a thread looks whether a maker still runs that has closed its end.
@@ -118,14 +132,11 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// The same as [`arm`] by a thread that waits for the pipe to hang up.
 fn watch(handle: Handle) -> Result<()> {
-    std::thread::Builder::new()
-        .name("maniple-lifeline".into())
-        .spawn(move || {
-            sys::process::until_hung_up(handle.as_fd());
-            sys::process::die();
-        })
-        .map(drop)
-        .doing("start the thread that watches the lifeline")
+    let handle = Arc::new(handle);
+    watch_by(move || {
+        sys::process::until_hung_up(handle.as_fd());
+        sys::process::die();
+    })
 }
 
 #[cfg(test)]
