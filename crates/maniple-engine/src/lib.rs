@@ -29,6 +29,7 @@ pub mod hostile;
 #[cfg(not(loom))]
 pub mod idle;
 #[cfg(not(loom))]
+mod patience;
 pub mod pool;
 /// What of the pool is checked by a model checker.
 #[cfg(loom)]
