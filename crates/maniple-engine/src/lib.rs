@@ -28,8 +28,8 @@ pub mod error;
 pub mod hostile;
 #[cfg(not(loom))]
 pub mod idle;
-#[cfg(not(loom))]
 mod patience;
+#[cfg(not(loom))]
 pub mod pool;
 /// What of the pool is checked by a model checker.
 #[cfg(loom)]
