@@ -64,15 +64,15 @@ class _Forwarder:
             # number was another's.
             if self._thread is None:
                 self._wake_r, self._wake_w = pipe()
-                thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
                 self._pipes[fd] = mark(fd)
                 try:
-                    thread.start()
+                    self._thread.start()
                 except BaseException:
+                    self._thread = None
                     del self._pipes[fd]
                     util.close_fds(self._wake_r, self._wake_w)
                     raise
-                self._thread = thread
             else:
                 self._pipes[fd] = mark(fd)
                 os.write(self._wake_w, b"!")

@@ -48,6 +48,17 @@ def dump(value: Any, buffers: Any) -> bytes:
 _REFUSALS = (PicklingError, AttributeError, TypeError)
 
 
+def _of_by_value(name: str) -> Callable[..., bytes]:
+    """A function of the module `_by_value`."""
+    try:
+        from . import _by_value
+    except ImportError:
+        # Another thread was importing it, and lacked something: whoever waited for that is told only that it is not there.
+        from . import _by_value
+    found: Callable[..., bytes] = getattr(_by_value, name)
+    return found
+
+
 def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
     """As `dump`, for a worker that has of `__main__` what `main` says.
 
@@ -58,11 +69,10 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
     except _REFUSALS as refusal:
         if interrupts(refusal):
             raise
-        from . import _by_value
-
+        dump_by_value = _of_by_value("dump")
         buffers.clear()
         try:
-            return _by_value.dump(value, main, buffers)
+            return dump_by_value(value, main, buffers)
         except Exception as problem:
             if interrupts(problem):
                 raise
@@ -71,10 +81,8 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
             raise refusal from None
     if b"_main__" not in data or not main.may_lack() or _program_s_pickler("dumps") is not None:
         return data
-    from . import _by_value
-
     buffers.clear()
-    return _by_value.dump(value, main, buffers)
+    return _of_by_value("dump")(value, main, buffers)
 
 
 def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
@@ -96,10 +104,9 @@ def dump_result(value: Any, buffers: Any) -> bytes:
     except _REFUSALS as refusal:
         if f"{__package__}._arrivals" not in sys.modules or interrupts(refusal):  # nothing came by value
             raise
-        from . import _by_value
-
+        dump_back = _of_by_value("dump_back")
         buffers.clear()
-        return _by_value.dump_back(value, buffers)
+        return dump_back(value, buffers)
 
 
 def _dump_error(error: BaseException) -> bytes:

@@ -105,7 +105,8 @@ _standard = ForkingPickler
 
 def _program_s_pickler(module: Any, function: str) -> Any:
     """What a program has put into the place of a module's `_ForkingPickler`, or of a function of the class; None: nothing."""
-    pickler, made, own = module._ForkingPickler, _as_made[0], _as_made[1]
+    made, own = _as_made[0], _as_made[1]
+    pickler = getattr(module, "_ForkingPickler", made)  # another thread may be importing it just now
     if pickler is made and own.get(function) in _as_made[2:]:
         return None
     return pickler

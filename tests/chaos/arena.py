@@ -420,7 +420,8 @@ class Pipes(Part):
 
     def round(self) -> None:
         here, there = self.ctx.Pipe()
-        peer = self.ctx.Process(target=echo, args=(there,))
+        # Forked, it has both ends: only as a daemon does it end with a program that is killed.
+        peer = self.ctx.Process(target=echo, args=(there,), daemon=True)
         try:
             peer.start()
             there.close()

@@ -3,6 +3,7 @@ for ever."""
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import os
 import subprocess
@@ -138,6 +139,43 @@ def test_a_result_for_which_there_is_no_memory_is_an_error_of_its_call(mp_packag
 )
 def test_a_pools_thread_survives_a_want_of_memory(mp_package: str, part: str, name: str) -> None:
     assert outcome(mp_package, "fork", "keeper_without_memory", part, name) == "ok"
+
+
+@pytest.mark.better_than_standard("does not send functions by value")
+def test_a_function_that_cannot_go_by_value_for_want_of_descriptors(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "by_value_without_descriptors") == "ok"
+
+
+@pytest.mark.better_than_standard("does not send functions by value")
+@pytest.mark.parametrize("kind", ["fork"], indirect=True)
+def test_a_function_goes_by_value_though_another_thread_could_not_import_what_that_takes(
+    new_pool: NewPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = new_pool(1)
+    failures = [ImportError("cannot import name")]
+    load = builtins.__import__
+
+    def fail_once(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+        if failures and "_by_value" in (fromlist or ()):
+            raise failures.pop()
+        return load(name, globals, locals, fromlist, level)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "__import__", fail_once)
+        assert pool.apply(lambda: 5) == 5
+    assert not failures
+
+
+@pytest.mark.parametrize("kind", ["fork"], indirect=True)
+def test_calls_while_another_thread_imports_the_queues(
+    new_pool: NewPool, mp: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = new_pool(1)
+    with monkeypatch.context() as patched:
+        # As far as a module has come that has just begun to be imported.
+        patched.setitem(sys.modules, f"{mp.__name__}.queues", ModuleType("queues"))
+        assert pool.map(square, [1, 2]) == [1, 4]
+        assert pool.apply(dict, (), {"a": object}) == {"a": object}
 
 
 @pytest.mark.better_than_standard("has no links")

@@ -77,7 +77,6 @@ impl Error {
     }
 
     /// Whether something ran out that may be there again later: descriptors, memory, processes.
-    #[cfg(not(loom))]
     pub fn is_shortage(&self) -> bool {
         matches!(self, Error::Os { source, .. } if crate::sys::is_shortage(source))
     }

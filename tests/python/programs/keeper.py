@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import importlib
 import os
@@ -126,6 +127,25 @@ def a_link_that_cannot_be_made() -> str:
     pool.terminate()
     pool.join()
     return "ok"
+
+
+def by_value_without_descriptors() -> str:
+    """What is to go by value needs a module that is not there yet, and cannot be read now."""
+    with ctx.Pool(1) as pool:
+        pool.apply(square, (2,))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            pool.apply_async(lambda: 5)
+            return "there were descriptors"
+        except OSError as problem:
+            if problem.errno != errno.EMFILE:
+                return repr(problem)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return "ok" if pool.apply(lambda: 5) == 5 else "another value"
 
 
 if __name__ == "__main__":

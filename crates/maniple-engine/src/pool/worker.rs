@@ -4,6 +4,7 @@ use super::link::{Board, Desk, Handles, Reader, Sender, kind, level};
 use super::packet::{IDLE, Incoming, Packer, Packet};
 use super::spin::Spin;
 use crate::error::{Doing, Error, Result};
+use crate::patience::patiently;
 use crate::process::epoch::{Epoch, Since};
 use crate::process::lifeline;
 use crate::shm::buffers;
@@ -80,18 +81,6 @@ pub struct Task {
     pub content: Result<Incoming>,
 }
 
-/// Tries again for some seconds where something is short: the hub would only start another worker in this one's place.
-fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut nap = Duration::from_millis(10);
-    loop {
-        match work() {
-            Err(error) if error.is_shortage() && nap < Duration::from_secs(4) => std::thread::sleep(nap),
-            other => return other,
-        }
-        nap *= 2;
-    }
-}
-
 impl WorkerLink {
     /// Takes up the worker's end, given the handles that the hub made, in their order. From here on this process dies when the hub
     /// does, and its standard error is seen by the hub.
@@ -106,7 +95,7 @@ impl WorkerLink {
         }
         crate::process::epoch::count_forks().doing("count forks")?;
         let board = patiently(|| Board::open(&handles.link))?;
-        let desk = Desk::open(handles.desk)?;
+        let desk = patiently(|| Desk::open(handles.desk.try_clone().doing("copy the handle of a pool's desk")?))?;
         let (reader, sender) = board.worker_side();
         Ok(WorkerLink {
             board,

@@ -15,6 +15,7 @@
 
 use super::atfork::{self, HubOnly};
 use crate::error::{Doing, Result};
+use crate::patience::patiently;
 use crate::sys;
 use crate::sys::Handle;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -77,7 +78,7 @@ pub fn pair() -> Result<(LifelineHub, Handle)> {
 pub fn arm(handle: Handle) -> Result<()> {
     match sys::process::die_when_hung_up(handle.as_fd()) {
         Ok(own) => {
-            if sys::process::hung_up(own.as_fd()).doing("look at the lifeline")? {
+            if patiently(|| sys::process::hung_up(own.as_fd()).doing("look at the lifeline"))? {
                 sys::process::die();
             }
             // Until this process ends: closing it would disarm it.
