@@ -5,6 +5,7 @@ A function takes any bytes, and returns; what it raises is a fault.  `drive.py` 
 
 from __future__ import annotations
 
+import _pickle
 import gc
 import io
 import os
@@ -41,7 +42,7 @@ class _Standard(pickle.Unpickler):
 
 
 # The native module keeps what it finds here when it is first used.
-pickle.loads = _refuse
+_pickle.loads = pickle.loads = _refuse  # type: ignore[assignment]
 
 
 def shape(value: Any) -> list[Any]:
