@@ -387,6 +387,7 @@ def load_all() -> None:
     """Imports what would be imported later: the loader cannot map files where pages are larger than it thinks."""
     import linecache  # noqa: F401
     import pickle  # noqa: F401
+    import socket  # noqa: F401
     import traceback  # noqa: F401
 
     for name in ("pool", "queues", "popen_fork", "synchronize", "sharedctypes", "connection", "heap", "managers"):

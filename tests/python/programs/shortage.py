@@ -57,8 +57,10 @@ def all_but_first_fail(folder: str) -> None:
     place = os.path.join(folder, str(os.getpid()))
     with open(place, "w"):
         pass
-    if len(os.listdir(folder)) > 1:
-        raise ValueError("not the first")
+    try:
+        os.close(os.open(os.path.join(folder, "the first"), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        raise ValueError("not the first") from None
 
 
 # ---------------------------------------------------------------- what is counted
