@@ -55,7 +55,7 @@ pub const MOST: usize = 16;
 /// How many buffers are under way at once before a sender lets its readers catch up: fresh blocks cost several times what those cost that
 /// were used before.
 const AT_ONCE: usize = 6;
-/// For how long, and how often it looks. Where readers keep what they have, nobody waits again before one has let go of something.
+/// For how long, and how often it looks. Where readers keep what they have, no sender waits again before one of them has let go of something.
 const PATIENCE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_micros(50);
 /// Bytes of blocks that they keep.
@@ -386,7 +386,7 @@ impl Packed {
     }
 }
 
-/// A buffer that arrived, in memory of this process's own: it may be written to, and nobody else sees what is written.
+/// A buffer that arrived, in memory of this process's own: it may be written to, and no other process sees what is written.
 #[derive(Debug)]
 pub struct Arrived(Content);
 

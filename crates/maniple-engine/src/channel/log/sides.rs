@@ -1,4 +1,4 @@
-//! The two windows of a log in this process, and what becomes of its memory when nobody uses it.
+//! The two windows of a log in this process, and how its memory goes back when the log is idle.
 
 use super::super::window::Window;
 use super::{LAP, Shared, hold, hold_writers};
@@ -41,7 +41,7 @@ impl Sides {
 }
 
 impl Sides {
-    /// Gives back what an empty log has beyond so many bytes, and the windows, if nobody uses it now.
+    /// Gives back what an empty log has beyond so many bytes, and the windows. Does nothing while another thread or process uses the log.
     fn give_back(&self, keep: u64) {
         let header = self.shared.header();
         let (Ok(Some(readers)), Ok(Some(writers))) = (hold(&header.readers, None), hold_writers(header, None)) else {
