@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 from _thread import allocate_lock as Lock
 from contextlib import suppress
@@ -104,10 +103,8 @@ def _drop_inherited_lifelines() -> None:
         _lifelines[fd] = None
     for fd, file in _lifelines.items():
         if file is not None:
-            try:
+            with suppress(OSError):
                 os.close(fd)
-            except OSError:
-                pass
     _lifelines.clear()
 
 
@@ -125,7 +122,10 @@ _UNKNOWN_EXIT = 255
 _reaping: dict[int, Any] = {}
 
 # An interpreter that was built on an old system has neither, whatever the kernel can do.
-_send = getattr(signal, "pidfd_send_signal", None)
+try:
+    from signal import pidfd_send_signal as _send
+except ImportError:
+    _send = None  # type: ignore[assignment]  # absent
 _P_PIDFD = getattr(os, "P_PIDFD", None)
 
 _pidfds_work: bool | None = None
@@ -276,17 +276,19 @@ class Popen:
 
     def _reaped_elsewhere(self, flag: int) -> int | None:
         """The code of a child that is no child any more: SIGCHLD is ignored, or the program waits for any child by itself."""
-        if self.returncode is None and os.getpid() == self._maker:
+        code = self.returncode
+        if code is None and os.getpid() == self._maker:
             from .connection import wait
 
             if not wait([self.sentinel], 0 if flag else None):
                 return None
             from ._maniple import exit_told
 
-            code = exit_told(self.sentinel)
-            if self.returncode is None:
-                self.returncode = _UNKNOWN_EXIT if code is None else code
-        return self.returncode
+            told = exit_told(self.sentinel)
+            code = self.returncode  # another thread may have noted it meanwhile
+            if code is None:
+                code = self.returncode = _UNKNOWN_EXIT if told is None else told
+        return code
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end, at most ``timeout`` seconds; return the exit code or None."""
@@ -310,12 +312,10 @@ class Popen:
                 try:
                     _send(self.sentinel, sig)
                     return
-                except PermissionError:
-                    pass  # or a sandbox that refuses the call
-                except ProcessLookupError:
-                    return
-                except OSError:
-                    pass  # no pidfd: the child had ended before there was one, or the program has closed it
+                except OSError as problem:
+                    if problem.errno == errno.ESRCH:
+                        return
+                    # A sandbox refuses the call; or it is no pidfd: the child had ended before there was one, or the program has closed it.
             try:
                 os.kill(self.pid, sig)
             except PermissionError:

@@ -14,7 +14,7 @@ from _pickle import PicklingError
 from . import _launch, popen_fork, spawn, util  # noqa: F401
 from ._descriptors import above_stdio, pipe
 from ._worker_main import WorkerMain, worker_main
-from .context import reduction, set_spawning_popen
+from .context import get_spawning_popen, reduction, set_spawning_popen
 from .popen_fork import Lifeline, Wires
 
 TYPE_CHECKING = False
@@ -47,6 +47,8 @@ class ToldPopen(popen_fork.Popen):
     def _speech(self, process_obj: Any, line: Lifeline) -> memoryview:
         """What the child has to hear: its preparation data, and what it is to be."""
         out = io.BytesIO()
+        # Not None where what is pickled starts a process of its own.
+        outer = get_spawning_popen()
         set_spawning_popen(self)
         try:
             main = worker_main(self.method)
@@ -59,7 +61,7 @@ class ToldPopen(popen_fork.Popen):
             reduction.dump(told, out)
             self._describe(process_obj, out, main)
         finally:
-            set_spawning_popen(None)
+            set_spawning_popen(outer)
         return out.getbuffer()
 
     def _describe(self, process_obj: Any, out: io.BytesIO, main: WorkerMain) -> None:

@@ -8,7 +8,6 @@ key, names the number and is sent the descriptor.  Each can be fetched once.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -233,9 +232,10 @@ class _ResourceSharer:
     def _serve(self, listener: Any, offers: _Offers) -> None:
         from .context import AuthenticationError
 
-        if hasattr(signal, "pthread_sigmask"):
-            # Signals are the main thread's business.
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        if sys.platform != "win32":
+            from signal import SIG_BLOCK, pthread_sigmask, valid_signals
+
+            pthread_sigmask(SIG_BLOCK, valid_signals())  # they are the main thread's business
         while True:
             try:
                 try:

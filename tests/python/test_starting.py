@@ -169,3 +169,11 @@ def test_main_module_is_preloaded_as_by_the_running_python(tmp_path: Path) -> No
         "    process.start(); process.join(); sys.exit(process.exitcode)\n"
     )
     assert run(program, "maniple") == run(program, "multiprocessing")
+
+
+# -- a start within a start
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pickling_an_argument_may_start_a_process(method: str) -> None:
+    assert run(PROGRAMS / "starts_while_pickled.py", method) == "0 inner inner ended with 0\n"
