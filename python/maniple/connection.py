@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from socket import socket as Socket
     from typing import Any
 
+    from typing_extensions import TypeVar
+
+    # What may be sent, and what is received: any object, unless an annotation says more.
+    _Sent = TypeVar("_Sent", contravariant=True, default=Any)
+    _Received = TypeVar("_Received", covariant=True, default=Any)
+else:
+    _Sent = _Received = object
+
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
 #: what objects are pickled and unpickled by; a program may put another class here
@@ -53,7 +61,7 @@ default_family = "AF_UNIX" if os.name == "posix" else "AF_INET"
 families = list(dict.fromkeys(("AF_INET", default_family)))
 
 
-class _ConnectionBase(Channel, Parts):
+class _ConnectionBase(Channel[_Sent, _Received], Parts):
     """What every connection has: its handle, what it may do, and messages made of bytes or of objects.
 
     Sending, receiving and polling are native (`Channel`), except where a subclass overrides the parts of them.
@@ -89,7 +97,7 @@ class _ConnectionBase(Channel, Parts):
         self.close()
 
 
-class Connection(_ConnectionBase):
+class Connection(_ConnectionBase[_Sent, _Received]):
     """A connection over a file descriptor, which it owns: a pipe, a socket pair or a socket."""
 
 

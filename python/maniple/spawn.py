@@ -54,14 +54,14 @@ def set_executable(exe: str | bytes | os.PathLike[str] | None) -> None:
     _python_exe = None if exe is None else coded(exe)
 
 
-def get_executable() -> str | bytes | None:
-    """Return the interpreter that children are started with."""
+def get_executable() -> Any:
+    """Return the interpreter that children are started with: bytes (on Windows a string), or None."""
     return _python_exe
 
 
 def _interpreter() -> str | bytes:
     """The same, where one is needed; the path of a relative one, as it was when the program began."""
-    exe = get_executable()
+    exe: str | bytes | None = get_executable()
     if not exe:
         raise ValueError("it is not known which interpreter runs this program: name one with set_executable()")
     start = process.ORIGINAL_DIR

@@ -9,8 +9,8 @@ from typing import Any, assert_type
 import maniple
 from maniple import Pool, ResultDecodeError, WorkerLostError
 from maniple.connection import Client, Connection, Listener
-from maniple.context import BaseContext, ForkContext, SpawnContext
-from maniple.managers import ArrayProxy, DictProxy, ListProxy, SetProxy, SyncManager, ValueProxy
+from maniple.context import BaseContext, DefaultContext, ForkContext, SpawnContext
+from maniple.managers import ArrayProxy, DictProxy, ListProxy, Namespace, SetProxy, SyncManager, ValueProxy
 from maniple.pool import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult, ThreadPool
 from maniple.process import BaseProcess
 from maniple.queues import JoinableQueue, Queue, SimpleQueue
@@ -60,6 +60,12 @@ def queues(context: BaseContext) -> None:
     left, right = maniple.Pipe()
     assert_type(left, Connection)
     right.send({"any": "thing"})
+
+
+def named_connection(talk: Connection[str, int]) -> None:
+    talk.send("how many?")
+    assert_type(talk.recv(), int)
+    talk.send(1)  # type: ignore[arg-type]
 
 
 def named(
@@ -127,6 +133,10 @@ def managers() -> None:
         assert_type(manager.Value("i", 3).value, int)
         assert_type(manager.Value("i", 3), ValueProxy[int])
         assert_type(manager.Array("d", [1.0]), ArrayProxy[float])
+        assert_type(manager.dict({"a": 1}).keys()[0], str)
+        assert_type(manager.dict({"a": 1}).items(), list[tuple[str, int]])
+        names: Namespace = manager.Namespace()
+        assert_type(names.anything, Any)
 
 
 def processes() -> None:
@@ -139,7 +149,9 @@ def processes() -> None:
     assert_type(maniple.active_children(), list[BaseProcess])
     assert_type(maniple.get_context("spawn"), SpawnContext)
     assert_type(maniple.get_context("fork"), ForkContext)
-    assert_type(maniple.get_context(), BaseContext)
+    assert_type(maniple.get_context(), DefaultContext)
+    executable: str = maniple.spawn.get_executable()
+    print(executable)
     process.name = 3  # type: ignore[assignment]
 
 
