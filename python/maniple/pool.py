@@ -92,6 +92,11 @@ def _raising(error: Exception) -> Iterator[Any]:
     yield  # a generator: the error comes with the first item
 
 
+def _as_they_are(items: Iterable[Item]) -> Iterable[Item]:
+    """Return the items that are there now: the caller may change its list while they are being sent."""
+    return items.copy() if type(items) is list else items
+
+
 class Pool(QueueParts):
     """A pool of worker processes.
 
@@ -228,7 +233,7 @@ class Pool(QueueParts):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
         """`map` without waiting."""
-        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback)
+        return self._map_async(func, _as_they_are(iterable), mapstar, chunksize, callback, error_callback)
 
     def starmap(
         self, func: Callable[..., Result], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
@@ -245,7 +250,7 @@ class Pool(QueueParts):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
         """`starmap` without waiting."""
-        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback)
+        return self._map_async(func, _as_they_are(iterable), starmapstar, chunksize, callback, error_callback)
 
     def _map_async(
         self,

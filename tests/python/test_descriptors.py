@@ -78,3 +78,12 @@ def test_the_same_with_other_start_methods(mp_package: str, method: str, what: s
 @pytest.mark.parametrize("method", METHODS)
 def test_an_inherited_descriptor_above_the_limit(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "above_the_limit") == "ok"
+
+
+@pytest.mark.better_than_standard("writes by number into what the program has opened")
+@pytest.mark.parametrize("before", ["new", "used"])
+@pytest.mark.parametrize("what", ["Queue", "Queue that is watched", "JoinableQueue", "SimpleQueue"])
+def test_queue_whose_descriptors_are_closed_writes_into_no_file_in_their_place(
+    mp_package: str, what: str, before: str
+) -> None:
+    assert outcome(mp_package, "fork", "used_after", what, before) == "ok"

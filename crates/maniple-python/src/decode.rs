@@ -1,12 +1,13 @@
 //! Payloads back to Python values. The form is described in [`encode`](crate::encode).
 
-use crate::encode::{DEEP, tag};
+use crate::encode::{items, tag};
 use crate::error::helper;
 use crate::made;
 use crate::region::PyRegion;
+use crate::walk::DEEP;
 use maniple_engine::pool::Incoming;
 use maniple_engine::shm::inbox::Region;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub struct Decoder<'a> {
     rest: &'a [u8],
     regions: std::slice::Iter<'a, Arc<Region>>,
+    // What was kept so far, of the value or sequence that is being read.
+    kept: Vec<Py<PyAny>>,
 }
 
 /// What arrived. It can be read more than once: reading may be interrupted.
@@ -46,7 +49,7 @@ fn damaged() -> PyErr {
 impl<'a> Decoder<'a> {
     /// Reads bytes and the large buffers that came with them, which values share.
     pub fn new(rest: &'a [u8], regions: &'a [Arc<Region>]) -> Self {
-        Decoder { rest, regions: regions.iter() }
+        Decoder { rest, regions: regions.iter(), kept: Vec::new() }
     }
 
     /// The next byte, which says what follows.
@@ -60,56 +63,157 @@ impl<'a> Decoder<'a> {
         Ok(taken)
     }
 
-    fn eight(&mut self) -> PyResult<[u8; 8]> {
-        self.take(8)?.try_into().map_err(|_| damaged())
+    fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or_else(damaged)?;
+        self.rest = rest;
+        Ok(*taken)
     }
 
     fn count(&mut self) -> PyResult<usize> {
-        Ok(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| damaged())?) as usize)
+        Ok(u32::from_le_bytes(self.array()?) as usize)
+    }
+
+    fn keep(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.kept.try_reserve(1).map_err(|_| PyMemoryError::new_err("there is no memory for what has arrived"))?;
+        self.kept.push(value.clone().unbind());
+        Ok(())
+    }
+
+    fn again<'py>(&self, py: Python<'py>, place: usize) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.kept.get(place).ok_or_else(damaged)?.bind(py).clone())
     }
 
     /// Any value.
     pub fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.kept.clear();
         self.value_at(py, 0)
     }
 
     fn value_at<'py>(&mut self, py: Python<'py>, depth: u32) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self.mark()? {
+        match self.mark()? {
+            container @ (tag::LIST | tag::TUPLE | tag::DICT) => self.container(py, container, false, depth),
+            tag::KEPT => match self.mark()? {
+                container @ (tag::LIST | tag::TUPLE | tag::DICT) => self.container(py, container, true, depth),
+                leaf => {
+                    let leaf = self.leaf(py, leaf)?;
+                    self.keep(&leaf)?;
+                    Ok(leaf)
+                }
+            },
+            leaf => self.leaf(py, leaf),
+        }
+    }
+
+    fn leaf<'py>(&mut self, py: Python<'py>, tag: u8) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match tag {
+            tag::INT1 => made::integer(py, i8::from_le_bytes(self.array()?).into())?,
+            tag::INT4 => made::integer(py, i32::from_le_bytes(self.array()?).into())?,
+            tag::INT => made::integer(py, i64::from_le_bytes(self.array()?))?,
+            tag::STR1 => {
+                let [len] = self.array()?;
+                self.text(py, len.into())?
+            }
+            tag::STR => {
+                let len = self.count()?;
+                self.text(py, len)?
+            }
+            tag::AGAIN1 => {
+                let [place] = self.array()?;
+                self.again(py, place.into())?
+            }
+            tag::AGAIN => {
+                let place = self.count()?;
+                self.again(py, place)?
+            }
             tag::NONE => py.None().into_bound(py),
             tag::TRUE => true.into_pyobject(py)?.to_owned().into_any(),
             tag::FALSE => false.into_pyobject(py)?.to_owned().into_any(),
-            tag::INT => made::integer(py, i64::from_le_bytes(self.eight()?))?,
-            tag::FLOAT => made::float(py, f64::from_le_bytes(self.eight()?))?,
-            tag::STR => {
-                let len = self.count()?;
-                let text = std::str::from_utf8(self.take(len)?).map_err(|_| damaged())?;
-                made::text(py, text)?.into_any()
-            }
+            tag::FLOAT => made::float(py, f64::from_le_bytes(self.array()?))?,
             tag::BYTES => {
                 let len = self.count()?;
                 made::bytes(py, self.take(len)?)?.into_any()
             }
             tag::BLOB => made::bytes(py, self.regions.next().ok_or_else(damaged)?.as_slice())?.into_any(),
-            tag::TUPLE if depth < DEEP => {
-                let len = self.count()?;
-                let items = (0..len).map(|_| self.value_at(py, depth + 1)).collect::<PyResult<Vec<_>>>()?;
-                made::tuple(py, items)?.into_any()
-            }
-            tag::PICKLE => {
-                static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-                let len = usize::try_from(u64::from_le_bytes(self.eight()?)).map_err(|_| damaged())?;
-                let stream = made::bytes(py, self.take(len)?)?;
-                let load = helper(py, &LOAD, "load")?;
-                if self.regions.len() == 0 {
-                    load.call1((stream,))?
-                } else {
-                    let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r.clone())));
-                    let regions = regions.collect::<PyResult<Vec<_>>>()?;
-                    load.call1((stream, made::list(py, regions)?))?
-                }
-            }
+            tag::PICKLE => self.pickle(py)?,
             _ => return Err(damaged()),
         })
+    }
+
+    fn text<'py>(&mut self, py: Python<'py>, len: usize) -> PyResult<Bound<'py, PyAny>> {
+        Ok(made::utf8(py, self.take(len)?)?.into_any())
+    }
+
+    fn container<'py>(&mut self, py: Python<'py>, kind: u8, kept: bool, depth: u32) -> PyResult<Bound<'py, PyAny>> {
+        if depth > DEEP {
+            return Err(damaged());
+        }
+        let len = self.count()?;
+        if len > self.rest.len() {
+            return Err(damaged()); // each takes a byte at least
+        }
+        if kind == tag::DICT {
+            let dict = made::dict(py)?;
+            if kept {
+                self.keep(&dict)?;
+            }
+            for _ in 0..len {
+                let key = self.value_at(py, depth + 1)?;
+                dict.set_item(key, self.value_at(py, depth + 1)?)?;
+            }
+            return Ok(dict.into_any());
+        }
+        let filling = if kind == tag::LIST { made::Filling::list(py, len)? } else { made::Filling::tuple(py, len)? };
+        if kept && kind == tag::LIST {
+            self.keep(filling.object())?;
+        }
+        self.items(py, len, depth, |place, item| filling.set(place, item))?;
+        if kept && kind == tag::TUPLE {
+            self.keep(filling.object())?;
+        }
+        Ok(filling.done())
+    }
+
+    /// So many items, handed to `each` with their places.
+    fn items<'py>(
+        &mut self,
+        py: Python<'py>,
+        len: usize,
+        depth: u32,
+        mut each: impl FnMut(usize, Bound<'py, PyAny>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        match self.mark()? {
+            items::MIXED => (0..len).try_for_each(|place| each(place, self.value_at(py, depth + 1)?)),
+            items::FLOATS => self.block(len, &mut each, |eight| made::float(py, f64::from_le_bytes(eight))),
+            1 => self.block(len, &mut each, |one| made::integer(py, i8::from_le_bytes(one).into())),
+            2 => self.block(len, &mut each, |two| made::integer(py, i16::from_le_bytes(two).into())),
+            4 => self.block(len, &mut each, |four| made::integer(py, i32::from_le_bytes(four).into())),
+            8 => self.block(len, &mut each, |eight| made::integer(py, i64::from_le_bytes(eight))),
+            _ => Err(damaged()),
+        }
+    }
+
+    /// So many numbers of `N` bytes each.
+    fn block<'py, const N: usize>(
+        &mut self,
+        len: usize,
+        each: &mut impl FnMut(usize, Bound<'py, PyAny>) -> PyResult<()>,
+        number: impl Fn([u8; N]) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let (numbers, _) = self.take(len.checked_mul(N).ok_or_else(damaged)?)?.as_chunks();
+        numbers.iter().enumerate().try_for_each(|(place, bytes)| each(place, number(*bytes)?))
+    }
+
+    fn pickle<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let len = usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| damaged())?;
+        let stream = made::bytes(py, self.take(len)?)?;
+        let load = helper(py, &LOAD, "load")?;
+        if self.regions.len() == 0 {
+            return load.call1((stream,));
+        }
+        let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r.clone())));
+        let regions = regions.collect::<PyResult<Vec<_>>>()?;
+        load.call1((stream, made::list(py, regions)?))
     }
 
     /// The items of a sequence, handed to `each` in order.
@@ -120,10 +224,9 @@ impl<'a> Decoder<'a> {
     ) -> PyResult<()> {
         if self.rest.first() == Some(&tag::LEAN) {
             self.mark()?;
-            for _ in 0..self.count()? {
-                each(self.value(py)?)?;
-            }
-            return Ok(());
+            self.kept.clear();
+            let len = self.count()?;
+            return self.items(py, len, 0, |_, item| each(item));
         }
         for item in self.value(py)?.try_iter()? {
             each(item?)?;

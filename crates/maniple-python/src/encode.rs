@@ -1,29 +1,37 @@
 //! Python values to payloads.
 //!
-//! Small values of the commonest immutable types, and tuples of them, have a form of their own, so that a call with a few
-//! numbers costs nanoseconds; everything else is a pickle (protocol 5), its large buffers out of band, the very large ones
-//! copied once, straight into the block that their reader will map.
+//! Plain values ([`walk`](crate::walk)) have a form of their own, so that a call with a few numbers costs nanoseconds, and a thousand
+//! records write each of their keys once; everything else is a pickle (protocol 5), its large buffers out of band, the very large
+//! ones copied once, straight into the block that their reader will map.
 //!
 //! ```text
-//! value    := NONE | TRUE | FALSE | INT i64 | FLOAT f64 | STR len utf-8 | BYTES len bytes
+//! value    := NONE | TRUE | FALSE | INT1 i8 | INT4 i32 | INT i64 | FLOAT f64
+//!           | STR1 len utf-8 | STR len utf-8 | BYTES len bytes
 //!           | BLOB                       (a `bytes` object in the next blob)
-//!           | TUPLE n value*n            (leaves immutable, so identity does not matter)
+//!           | LIST items | TUPLE items | DICT n (value value)*n
+//!           | KEPT value                 (one of the last seven, which may be referred to)
+//!           | AGAIN1 place | AGAIN place (what was kept as number `place`)
 //!           | PICKLE len stream          (its out-of-band buffers are the blobs that follow)
-//! sequence := LEAN n value*n | value     (a value that is a list or tuple)
+//! items    := n MIXED value*n | n width integer*n | n FLOATS f64*n
+//! sequence := LEAN items | value         (a value that is a list or tuple)
 //! call     := APPLY sequence | KEYWORDS value | MAP sequence | STARMAP sequence
 //! ```
-//! Numbers are little-endian; `len` and `n` are 32 bits, but for a pickle's, which are 64.
+//! Numbers are little-endian; `len` of STR1 and `place` of AGAIN1 are 8 bits, other `len`, `n` and `place` are 32, but for a pickle's, which
+//! are 64. Lists and dicts are kept before their content, others behind it. Each value that is not within another, and each sequence,
+//! counts its kept ones from 0.
 #![allow(unsafe_code)]
 
 use crate::error::{helper, python};
+use crate::made;
+use crate::message::has_pool_pickler;
+use crate::walk::{Container, Form, Walk};
 use maniple_engine::pool::{Packer, Packet};
 use maniple_engine::shm::blocks::Blob;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyList, PyTuple};
 use std::sync::Mutex;
 
 /// First bytes of values.
@@ -31,12 +39,20 @@ pub mod tag {
     pub const NONE: u8 = b'N';
     pub const TRUE: u8 = b'T';
     pub const FALSE: u8 = b'F';
+    pub const INT1: u8 = b'1';
+    pub const INT4: u8 = b'4';
     pub const INT: u8 = b'i';
     pub const FLOAT: u8 = b'f';
+    pub const STR1: u8 = b'u';
     pub const STR: u8 = b's';
     pub const BYTES: u8 = b'b';
     pub const BLOB: u8 = b'B';
+    pub const LIST: u8 = b'[';
     pub const TUPLE: u8 = b'(';
+    pub const DICT: u8 = b'{';
+    pub const KEPT: u8 = b'K';
+    pub const AGAIN1: u8 = b'g';
+    pub const AGAIN: u8 = b'G';
     pub const PICKLE: u8 = b'P';
     pub const LEAN: u8 = b'L';
     pub const APPLY: u8 = b'a';
@@ -45,17 +61,18 @@ pub mod tag {
     pub const STARMAP: u8 = b'*';
 }
 
+/// What items are; other values: integers of so many bytes each.
+pub mod items {
+    pub const MIXED: u8 = 0;
+    pub const FLOATS: u8 = b'f';
+}
+
 /// Buffers of at least so many bytes travel beside the stream.
 pub const LARGE: usize = 16 * 1024;
 /// Bytes that a value takes at most beside its content.
 const HEAD: usize = 16;
 /// Buffers of one payload that travel beside its stream; those beyond stay in it. A very large one is a descriptor on its way.
 const MOST: usize = 100;
-/// Longer strings than this are left to pickle, which is as fast there. So are longer tuples.
-const SHORT: usize = 16 * 1024;
-/// Tuples that lie within each other.
-pub const DEEP: u32 = 4;
-
 /// How a value is dealt with that pickle refuses, or that its reader would not find by name.
 #[derive(Clone, Copy)]
 pub enum Pickler<'p> {
@@ -70,11 +87,16 @@ pub struct Encoder<'a> {
     packer: &'a Packer,
     out: Vec<u8>,
     blobs: Vec<Blob>,
+    py: Python<'a>,
+    // Whether lists and dicts are written here: a program's own pickler has to see them.
+    writes_containers: Option<bool>,
+    // Why a value could not be written, where the reason is not that it is not plain.
+    failed: Option<PyErr>,
 }
 
 impl<'a> Encoder<'a> {
-    pub fn new(packer: &'a Packer) -> Self {
-        Encoder { packer, out: Vec::with_capacity(64), blobs: Vec::new() }
+    pub fn new(py: Python<'a>, packer: &'a Packer) -> Self {
+        Encoder { packer, out: Vec::with_capacity(64), blobs: Vec::new(), py, writes_containers: None, failed: None }
     }
 
     /// A byte that says what follows.
@@ -84,48 +106,57 @@ impl<'a> Encoder<'a> {
 
     /// Any value.
     pub fn value(&mut self, value: &Bound<'_, PyAny>, pickler: Pickler<'_>) -> PyResult<()> {
-        let (bytes, blobs) = (self.out.len(), self.blobs.len());
-        if self.lean(value, 0)? {
-            return Ok(());
-        }
-        self.out.truncate(bytes);
-        self.blobs.truncate(blobs);
-        self.pickle(value, pickler)
+        self.plain_or(|walk, form| walk.value(value.as_borrowed(), form), || Ok(value.clone()), pickler)
     }
 
-    /// The items of a sequence: one by one if all are simple, else pickled together, so that what they share stays shared.
+    /// The items of a sequence: if all are plain as they are, else pickled together, so that what they share stays shared. `others`: what
+    /// refers to each item besides the slice, and is no part of any.
     pub fn sequence<'py>(
         &mut self,
         items: &[Bound<'py, PyAny>],
+        others: isize,
         whole: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
         pickler: Pickler<'_>,
     ) -> PyResult<()> {
-        let (bytes, blobs) = (self.out.len(), self.blobs.len());
-        self.out.push(tag::LEAN);
-        self.count(items.len())?;
-        for item in items {
-            if !self.lean(item, 0)? {
-                self.out.truncate(bytes);
-                self.blobs.truncate(blobs);
-                return self.pickle(&whole()?, pickler);
-            }
-        }
-        Ok(())
+        let plain =
+            |walk: &mut Walk, form: &mut Self| form.begin(tag::LEAN, items.len()) && walk.items(items, others, form);
+        self.plain_or(plain, whole, pickler)
+    }
+
+    /// As `sequence`, of one item.
+    pub fn one(&mut self, item: &Bound<'_, PyAny>, pickler: Pickler<'_>) -> PyResult<()> {
+        let whole = || Ok(made::list(item.py(), [item.clone()])?.into_any());
+        self.sequence(std::slice::from_ref(item), 0, whole, pickler)
+    }
+
+    /// As `sequence`, of a list.
+    pub fn list(&mut self, items: &Bound<'_, PyList>, pickler: Pickler<'_>) -> PyResult<()> {
+        let plain = |walk: &mut Walk, form: &mut Self| form.begin(tag::LEAN, items.len()) && walk.items_in(items, form);
+        self.plain_or(plain, || Ok(items.clone().into_any()), pickler)
     }
 
     /// As `sequence`, of a tuple.
     pub fn tuple(&mut self, items: &Bound<'_, PyTuple>, pickler: Pickler<'_>) -> PyResult<()> {
+        let plain = |walk: &mut Walk, form: &mut Self| form.begin(tag::LEAN, items.len()) && walk.items_of(items, form);
+        self.plain_or(plain, || Ok(items.clone().into_any()), pickler)
+    }
+
+    fn plain_or<'py>(
+        &mut self,
+        plain: impl FnOnce(&mut Walk, &mut Self) -> bool,
+        whole: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+        pickler: Pickler<'_>,
+    ) -> PyResult<()> {
         let (bytes, blobs) = (self.out.len(), self.blobs.len());
-        self.out.push(tag::LEAN);
-        self.count(items.len())?;
-        for item in items.iter_borrowed() {
-            if !self.lean(&item, 0)? {
-                self.out.truncate(bytes);
-                self.blobs.truncate(blobs);
-                return self.pickle(items.as_any(), pickler);
-            }
+        if plain(&mut Walk::default(), self) {
+            return Ok(());
         }
-        Ok(())
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        self.out.truncate(bytes);
+        self.blobs.truncate(blobs);
+        self.pickle(&whole()?, pickler)
     }
 
     /// The payload.
@@ -143,68 +174,50 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn count(&mut self, n: usize) -> PyResult<()> {
-        let n = u32::try_from(n).map_err(|_| PyRuntimeError::new_err("more than 2**32 items in one task"))?;
-        self.out.extend_from_slice(&n.to_le_bytes());
-        Ok(())
+    /// Notes why a value cannot be written.
+    fn fails(&mut self, error: PyErr) -> bool {
+        self.failed = Some(error);
+        false
     }
 
-    /// The short form, if the value has one. False: part of it may have been written.
-    fn lean(&mut self, value: &Bound<'_, PyAny>, depth: u32) -> PyResult<bool> {
-        self.room(HEAD)?;
-        if value.is_exact_instance_of::<PyInt>() {
-            let mut overflow = 0;
-            // SAFETY: `value` is a Python int and the lock is held.
-            let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &mut overflow) };
-            if overflow != 0 {
-                return Ok(false);
-            }
-            self.out.push(tag::INT);
-            self.out.extend_from_slice(&number.to_le_bytes());
-        } else if let Ok(text) = value.cast_exact::<PyString>() {
-            // A string with lone surrogates has no UTF-8 form.
-            let Ok(text) = text.to_str() else { return Ok(false) };
-            if text.len() > SHORT {
-                return Ok(false);
-            }
-            self.room(HEAD + text.len())?;
-            self.out.push(tag::STR);
-            self.count(text.len())?;
-            self.out.extend_from_slice(text.as_bytes());
-        } else if let Ok(number) = value.cast_exact::<PyFloat>() {
-            self.out.push(tag::FLOAT);
-            self.out.extend_from_slice(&number.value().to_le_bytes());
-        } else if value.is_none() {
-            self.out.push(tag::NONE);
-        } else if let Ok(truth) = value.cast_exact::<PyBool>() {
-            self.out.push(if truth.is_true() { tag::TRUE } else { tag::FALSE });
-        } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-            if depth == DEEP || tuple.len() > SHORT {
-                return Ok(false);
-            }
-            self.out.push(tag::TUPLE);
-            self.count(tuple.len())?;
-            for item in tuple.iter_borrowed() {
-                if !self.lean(&item, depth + 1)? {
-                    return Ok(false);
-                }
-            }
-        } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-            let bytes = bytes.as_bytes();
-            if bytes.len() >= LARGE {
-                self.out.push(tag::BLOB);
-                let blob = self.packer.blob(&[bytes]).map_err(python)?;
-                self.blobs.push(blob);
-            } else {
-                self.room(HEAD + bytes.len())?;
-                self.out.push(tag::BYTES);
-                self.count(bytes.len())?;
-                self.out.extend_from_slice(bytes);
-            }
-        } else {
-            return Ok(false);
+    /// As `room`; false: there is none, which is noted.
+    fn has_room(&mut self, len: usize) -> bool {
+        match self.room(len) {
+            Ok(()) => true,
+            Err(error) => self.fails(error),
         }
-        Ok(true)
+    }
+
+    /// A tag and a number behind it.
+    fn begin(&mut self, tag: u8, n: usize) -> bool {
+        if !self.has_room(HEAD) {
+            return false;
+        }
+        let Ok(n) = u32::try_from(n) else {
+            return self.fails(PyRuntimeError::new_err("more than 2**32 items, or 4 GiB of text, in one task"));
+        };
+        self.out.push(tag);
+        self.out.extend_from_slice(&n.to_le_bytes());
+        true
+    }
+
+    fn container(&mut self, tag: u8, len: usize, kept: bool) -> bool {
+        let writes = match self.writes_containers {
+            Some(writes) => writes,
+            None => match has_pool_pickler(self.py) {
+                Ok(has) => *self.writes_containers.insert(!has),
+                Err(error) => return self.fails(error),
+            },
+        };
+        writes && (!kept || self.short(&[tag::KEPT])) && self.begin(tag, len)
+    }
+
+    fn short(&mut self, head: &[u8]) -> bool {
+        let has_room = self.has_room(HEAD);
+        if has_room {
+            self.out.extend_from_slice(head);
+        }
+        has_room
     }
 
     fn pickle(&mut self, value: &Bound<'_, PyAny>, pickler: Pickler<'_>) -> PyResult<()> {
@@ -225,6 +238,132 @@ impl<'a> Encoder<'a> {
         stream.copy_to_slice(py, &mut self.out[at..])?;
         self.blobs.append(&mut buffers.get().lock());
         Ok(())
+    }
+}
+
+impl Form for Encoder<'_> {
+    fn none(&mut self) -> bool {
+        self.short(&[tag::NONE])
+    }
+
+    fn truth(&mut self, is: bool) -> bool {
+        self.short(&[if is { tag::TRUE } else { tag::FALSE }])
+    }
+
+    fn int(&mut self, number: i64) -> bool {
+        if !self.has_room(HEAD) {
+            return false;
+        }
+        if let Ok(number) = i8::try_from(number) {
+            self.out.extend_from_slice(&[tag::INT1, number as u8]);
+        } else if let Ok(number) = i32::try_from(number) {
+            self.out.push(tag::INT4);
+            self.out.extend_from_slice(&number.to_le_bytes());
+        } else {
+            self.out.push(tag::INT);
+            self.out.extend_from_slice(&number.to_le_bytes());
+        }
+        true
+    }
+
+    fn float(&mut self, number: f64) -> bool {
+        let has_room = self.has_room(HEAD);
+        if has_room {
+            self.out.push(tag::FLOAT);
+            self.out.extend_from_slice(&number.to_le_bytes());
+        }
+        has_room
+    }
+
+    fn text(&mut self, utf8: &[u8], kept: bool) -> bool {
+        if !self.has_room(HEAD + utf8.len()) {
+            return false;
+        }
+        if kept {
+            self.out.push(tag::KEPT);
+        }
+        if let Ok(len) = u8::try_from(utf8.len()) {
+            self.out.extend_from_slice(&[tag::STR1, len]);
+        } else if !self.begin(tag::STR, utf8.len()) {
+            return false;
+        }
+        self.out.extend_from_slice(utf8);
+        true
+    }
+
+    fn bytes(&mut self, bytes: &[u8], kept: bool) -> bool {
+        if kept && !self.short(&[tag::KEPT]) {
+            return false;
+        }
+        if bytes.len() >= LARGE {
+            match self.packer.blob(&[bytes]) {
+                Ok(blob) => self.blobs.push(blob),
+                Err(error) => return self.fails(python(error)),
+            }
+            return self.short(&[tag::BLOB]);
+        }
+        if !(self.has_room(HEAD + bytes.len()) && self.begin(tag::BYTES, bytes.len())) {
+            return false;
+        }
+        self.out.extend_from_slice(bytes);
+        true
+    }
+
+    fn again(&mut self, place: u32) -> bool {
+        match u8::try_from(place) {
+            Ok(place) => self.short(&[tag::AGAIN1, place]),
+            Err(_) => self.begin(tag::AGAIN, place as usize),
+        }
+    }
+
+    fn list(&mut self, len: usize, kept: bool) -> bool {
+        self.container(tag::LIST, len, kept)
+    }
+
+    fn tuple(&mut self, len: usize, kept: bool) -> bool {
+        (!kept || self.short(&[tag::KEPT])) && self.begin(tag::TUPLE, len)
+    }
+
+    fn dict(&mut self, len: usize, kept: bool) -> bool {
+        self.container(tag::DICT, len, kept)
+    }
+
+    fn end(&mut self, _: Container, _: usize, _: bool) -> bool {
+        true
+    }
+
+    fn ints(&mut self, numbers: &[i64]) -> bool {
+        let (low, high) = numbers.iter().fold((0, 0), |(low, high), &n| (n.min(low), n.max(high)));
+        let width = match low.min(!high) {
+            -0x80..=0 => 1,
+            -0x8000..=0 => 2,
+            -0x8000_0000..=0 => 4,
+            _ => 8,
+        };
+        if !self.has_room(1 + width * numbers.len()) {
+            return false;
+        }
+        self.out.push(width as u8);
+        match width {
+            1 => self.out.extend(numbers.iter().map(|n| *n as u8)),
+            2 => numbers.iter().for_each(|n| self.out.extend_from_slice(&(*n as i16).to_le_bytes())),
+            4 => numbers.iter().for_each(|n| self.out.extend_from_slice(&(*n as i32).to_le_bytes())),
+            _ => numbers.iter().for_each(|n| self.out.extend_from_slice(&n.to_le_bytes())),
+        }
+        true
+    }
+
+    fn floats(&mut self, numbers: &[f64]) -> bool {
+        let has_room = self.has_room(1 + 8 * numbers.len());
+        if has_room {
+            self.out.push(items::FLOATS);
+            numbers.iter().for_each(|n| self.out.extend_from_slice(&n.to_le_bytes()));
+        }
+        has_room
+    }
+
+    fn mixed(&mut self) -> bool {
+        self.short(&[items::MIXED])
     }
 }
 

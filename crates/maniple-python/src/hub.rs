@@ -85,7 +85,7 @@ impl PyHub {
         if plain && let Some(found) = self.recall(py, address)? {
             return Ok(found);
         }
-        let mut encoder = Encoder::new(self.hub.packer());
+        let mut encoder = Encoder::new(py, self.hub.packer());
         encoder.value(func, Pickler::For(&self.main))?;
         let defined = self.hub.define(encoder.packet()?);
         let name = name_of(func)?.unbind();
@@ -286,7 +286,7 @@ impl PyHub {
         let py = func.py();
         let _making = self.make();
         let (func, name) = self.func(func)?;
-        let mut encoder = Encoder::new(self.hub.packer());
+        let mut encoder = Encoder::new(py, self.hub.packer());
         if kwds.is_empty() {
             encoder.mark(tag::APPLY);
             let args = match args.cast_exact::<PyTuple>() {
@@ -374,7 +374,7 @@ impl PyHub {
             for _ in 0..tasks {
                 let mut filling = Filling::new(self.hub.packer());
                 let mut next = || iterator.clone().next();
-                ended = match source::fill_from(&mut next, mode, self.main.bind(py), 1, items, &mut filling) {
+                ended = match source::fill_from(&mut next, mode, self.main.bind(py), 1, items, 0, &mut filling) {
                     Filled::Ended => true,
                     Filled::Partly => false,
                     Filled::Broken(batch, error) => {

@@ -2,8 +2,9 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
+//! | `walk` | values of the commonest types, written without asking pickle; what is in them twice |
 //! | `encode`, `decode` | Python values to payloads and back |
-//! | `pickle` | the pickles of small values of the commonest types |
+//! | `pickle` | the pickles of plain values, written and read |
 //! | `message` | values to messages and back |
 //! | `memory` | bytes that arrived, as a Python buffer |
 //! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
@@ -52,6 +53,7 @@ mod sync_fast;
 mod sync_wait;
 mod ticket;
 mod truth;
+mod walk;
 mod worker;
 
 use pyo3::prelude::*;

@@ -3,8 +3,8 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use std::ffi::c_char;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use std::ffi::{c_char, c_int};
 
 /// A length or a place, as the interpreter counts: no slice is longer than it can say.
 fn size(len: usize) -> ffi::Py_ssize_t {
@@ -24,7 +24,13 @@ pub fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>
 /// # Errors
 /// No memory.
 pub fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> {
-    // SAFETY: as in `bytes`.
+    utf8(py, text.as_bytes())
+}
+
+/// # Errors
+/// No memory, or it is no UTF-8.
+pub fn utf8<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    // SAFETY: as in `bytes`; what is no UTF-8 is refused.
     unsafe {
         let made = ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast::<c_char>(), size(text.len()));
         Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
@@ -54,22 +60,75 @@ pub fn float(py: Python<'_>, number: f64) -> PyResult<Bound<'_, PyAny>> {
 
 /// # Errors
 /// No memory.
+pub fn dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    // SAFETY: as in `bytes`.
+    unsafe { Ok(Bound::from_owned_ptr_or_err(py, ffi::PyDict_New())?.cast_into_unchecked()) }
+}
+
+/// A list or tuple that is being filled. Places that stay empty are allowed.
+pub struct Filling<'py> {
+    object: Bound<'py, PyAny>,
+    set: unsafe extern "C" fn(*mut ffi::PyObject, ffi::Py_ssize_t, *mut ffi::PyObject) -> c_int,
+}
+
+impl<'py> Filling<'py> {
+    /// # Errors
+    /// No memory.
+    pub fn list(py: Python<'py>, len: usize) -> PyResult<Self> {
+        // SAFETY: as in `bytes`.
+        let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(size(len)))? };
+        Ok(Filling { object, set: ffi::PyList_SetItem })
+    }
+
+    /// # Errors
+    /// No memory.
+    pub fn tuple(py: Python<'py>, len: usize) -> PyResult<Self> {
+        // SAFETY: as in `bytes`.
+        let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(size(len)))? };
+        Ok(Filling { object, set: ffi::PyTuple_SetItem })
+    }
+
+    /// The object: of a tuple, not before it is full.
+    pub fn object(&self) -> &Bound<'py, PyAny> {
+        &self.object
+    }
+
+    /// Puts an item into a place.
+    ///
+    /// # Errors
+    /// There is no such place.
+    pub fn set(&self, place: usize, item: Bound<'py, PyAny>) -> PyResult<()> {
+        // SAFETY: `set` belongs to the object's type; it checks the place, and takes the reference over.
+        match unsafe { (self.set)(self.object.as_ptr(), size(place), item.into_ptr()) } {
+            0 => Ok(()),
+            _ => Err(PyErr::fetch(self.object.py())),
+        }
+    }
+
+    /// The object, whose places are full.
+    pub fn done(self) -> Bound<'py, PyAny> {
+        self.object
+    }
+}
+
+fn filled<'py>(
+    filling: Filling<'py>,
+    items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    items.enumerate().try_for_each(|(place, item)| filling.set(place, item))?;
+    Ok(filling.done())
+}
+
+/// # Errors
+/// No memory.
 pub fn tuple<'py>(
     py: Python<'py>,
     items: impl IntoIterator<Item = Bound<'py, PyAny>, IntoIter: ExactSizeIterator>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let items = items.into_iter();
-    // SAFETY: as in `bytes`. Each place of the new tuple, which nobody else has seen, is filled at most once; `SetItem` takes the
-    // reference over, and places that stay empty are allowed.
-    unsafe {
-        let made = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(size(items.len())))?;
-        for (place, item) in (0..size(items.len())).zip(items) {
-            if ffi::PyTuple_SetItem(made.as_ptr(), place, item.into_ptr()) < 0 {
-                return Err(PyErr::fetch(py));
-            }
-        }
-        Ok(made.cast_into_unchecked())
-    }
+    let made = filled(Filling::tuple(py, items.len())?, items)?;
+    // SAFETY: it was made as one.
+    Ok(unsafe { made.cast_into_unchecked() })
 }
 
 /// # Errors
@@ -79,14 +138,29 @@ pub fn list<'py, T>(
     items: impl IntoIterator<Item = Bound<'py, T>, IntoIter: ExactSizeIterator>,
 ) -> PyResult<Bound<'py, PyList>> {
     let items = items.into_iter();
+    let made = filled(Filling::list(py, items.len())?, items.map(Bound::into_any))?;
     // SAFETY: as in `tuple`.
+    Ok(unsafe { made.cast_into_unchecked() })
+}
+
+/// What an iterator gives, as a list.
+///
+/// # Errors
+/// No memory, or what the iterator raises.
+pub fn list_of<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    // SAFETY: what is given is a new list, or null with an exception set.
+    unsafe { Ok(Bound::from_owned_ptr_or_err(items.py(), ffi::PySequence_List(items.as_ptr()))?.cast_into_unchecked()) }
+}
+
+/// What a function returns for one argument. It is called without a tuple made for it.
+///
+/// # Errors
+/// What it raises.
+pub fn call<'py>(func: &Bound<'py, PyAny>, argument: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let end = std::ptr::null_mut::<ffi::PyObject>();
+    // SAFETY: a function and one argument, and the null behind the last; what is given is a new reference, or null with an exception set.
     unsafe {
-        let made = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(size(items.len())))?;
-        for (place, item) in (0..size(items.len())).zip(items) {
-            if ffi::PyList_SetItem(made.as_ptr(), place, item.into_ptr()) < 0 {
-                return Err(PyErr::fetch(py));
-            }
-        }
-        Ok(made.cast_into_unchecked())
+        let returned = ffi::PyObject_CallFunctionObjArgs(func.as_ptr(), argument.as_ptr(), end);
+        Bound::from_owned_ptr_or_err(func.py(), returned)
     }
 }

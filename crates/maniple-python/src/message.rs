@@ -103,6 +103,32 @@ impl Picklers {
     }
 }
 
+/// Whether what a pool sends is pickled by a class of the program's: one that it has put where the standard pool's queues look for theirs.
+pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
+    struct Modules {
+        loaded: Py<PyDict>,
+        queues: Py<PyString>,
+        reduction: Py<PyDict>,
+        pickler: Py<PyString>,
+        standard: Py<PyAny>,
+    }
+    static MODULES: PyOnceLock<Modules> = PyOnceLock::new();
+    let modules = MODULES.get_or_try_init(py, || {
+        let reduction = py.import("maniple.reduction")?;
+        PyResult::Ok(Modules {
+            loaded: py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
+            queues: PyString::intern(py, OF_QUEUES.module).unbind(),
+            standard: reduction.getattr("_standard")?.unbind(),
+            pickler: PyString::intern(py, "ForkingPickler").unbind(),
+            reduction: reduction.dict().unbind(),
+        })
+    })?;
+    if !modules.loaded.bind(py).contains(&modules.queues)? {
+        return Ok(!holds(py, &modules.reduction, &modules.pickler, &modules.standard));
+    }
+    Ok(OF_QUEUES.for_dumps(py)?.is_some() || OF_QUEUES.for_loads(py)?.is_some())
+}
+
 /// Pickles a value; `apart`: whether large buffers may stay out of the pickle, asked only where it matters.
 pub fn dump<'py>(
     value: &Bound<'py, PyAny>,

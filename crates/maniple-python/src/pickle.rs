@@ -1,18 +1,14 @@
 //! The pickles that messages are made of.
 //!
-//! What is sent between processes is, as a rule, small and built of the commonest types. Such values are pickled and unpickled here, to
-//! the letter of pickle's format, since either end may be another program; whatever else there is goes to `pickle`, before anything
-//! has happened. Nobody can tell the difference: these types are pickled the same whatever reducers are registered.
+//! Plain values ([`walk`](crate::walk)) are pickled and unpickled here, to the letter of pickle's format, since either end may be
+//! another program; whatever else there is goes to `pickle`, before anything has happened.
 //!
-//! Written (protocol 4) are None, bool, int of 64 bits, float, str, bytes, tuple, list and dict, some levels deep, no list or dict
-//! twice: two references to one must arrive as two references to one. Read is the same and what CPython's pickler makes of it (protocols 4
-//! and 5, frames, memo).
-#![allow(unsafe_code)]
+//! Written is protocol 4, with a memo. Read is the same and what CPython's pickler makes of such values (protocols 4 and 5, frames, memo).
 
 use crate::made;
-use pyo3::ffi;
+use crate::walk::{Container, Form, Walk};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
 
 mod op {
     pub const PROTO: u8 = 0x80;
@@ -43,160 +39,139 @@ mod op {
     pub const SET_ITEM: u8 = b's';
     pub const SET_ITEMS: u8 = b'u';
     pub const MEMOIZE: u8 = 0x94;
-    pub const GET: u8 = b'h';
+    pub const GET1: u8 = b'h';
+    pub const GET4: u8 = b'j';
 }
 
-/// Longer strings are left to pickle, which is as fast there.
-const SHORT: usize = 16 * 1024;
-/// Longer pickles are.
-const SHORT_PICKLE: usize = 64 * 1024;
-const DEEP: u32 = 5;
-/// Items of one container at most.
-const MANY: usize = 256;
-/// Lists and dicts in one value at most: each is compared with all before.
-const CONTAINERS: usize = 16;
+/// Longer pickles are left to pickle: the time goes elsewhere.
+const SHORT: usize = 16 << 20;
 
-/// Appends a value's pickle. False: it is not such a value, and part of it may have been written.
+/// Appends a value's pickle. False: it is not plain, or long, and part of it may have been written.
 pub fn dump(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(&[op::PROTO, 4]);
-    let mut writer = Writer { out, seen: Vec::new() };
-    let done = writer.value(value.as_borrowed(), 0).is_some();
-    out.push(op::STOP);
-    done
+    let mut writer = Writer(out);
+    Walk::default().value(value.as_borrowed(), &mut writer) && writer.put(&[op::STOP])
 }
 
-/// The pickle of a tuple of these; `None`: one of them is not such a value.
+/// The pickle of a tuple of these; `None`: one of them is not plain, or it is long.
 pub fn dump_tuple(items: &[Borrowed<'_, '_, PyAny>]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(96);
     out.extend_from_slice(&[op::PROTO, 4]);
-    let mut writer = Writer { out: &mut out, seen: Vec::new() };
-    if items.len() > 3 {
-        writer.out.push(op::MARK);
-    }
-    for item in items {
-        writer.value(*item, 0)?;
-    }
-    writer.close_tuple(items.len());
-    out.push(op::STOP);
-    Some(out)
+    let mut writer = Writer(&mut out);
+    let done = writer.tuple(items.len(), false)
+        && Walk::default().items(items, 0, &mut writer)
+        && writer.end(Container::Tuple, items.len(), false)
+        && writer.put(&[op::STOP]);
+    done.then_some(out)
 }
 
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
-    /// The lists and dicts so far.
-    seen: Vec<*mut ffi::PyObject>,
-}
+struct Writer<'a>(&'a mut Vec<u8>);
 
 impl Writer<'_> {
-    fn close_tuple(&mut self, len: usize) {
-        self.out.push(match len {
-            0 => op::NO_TUPLE,
-            1 => op::TUPLE1,
-            2 => op::TUPLE2,
-            3 => op::TUPLE3,
-            _ => op::TUPLE,
-        });
+    fn put(&mut self, bytes: &[u8]) -> bool {
+        // Where there is no memory, pickle will say so.
+        let has_room = self.0.capacity() - self.0.len() >= bytes.len() || self.0.try_reserve(bytes.len()).is_ok();
+        if has_room {
+            self.0.extend_from_slice(bytes);
+        }
+        has_room && self.0.len() <= SHORT
     }
 
-    fn sized(&mut self, short: u8, long: u8, bytes: &[u8]) -> Option<()> {
-        if bytes.len() > SHORT {
-            return None;
-        }
-        match u8::try_from(bytes.len()) {
-            Ok(len) => self.out.extend_from_slice(&[short, len]),
-            Err(_) => {
-                self.out.push(long);
-                self.out.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_le_bytes());
-            }
-        }
-        self.out.extend_from_slice(bytes);
-        Some(())
+    fn sized(&mut self, short: u8, long: u8, bytes: &[u8], kept: bool) -> bool {
+        let head = match u8::try_from(bytes.len()) {
+            Ok(len) => self.put(&[short, len]),
+            Err(_) => bytes.len() <= SHORT && self.put(&[long]) && self.put(&(bytes.len() as u32).to_le_bytes()),
+        };
+        head && self.put(bytes) && self.kept(kept)
     }
 
-    fn int(&mut self, number: i64) {
+    fn kept(&mut self, kept: bool) -> bool {
+        !kept || self.put(&[op::MEMOIZE])
+    }
+}
+
+impl Form for Writer<'_> {
+    fn none(&mut self) -> bool {
+        self.put(&[op::NONE])
+    }
+
+    fn truth(&mut self, is: bool) -> bool {
+        self.put(&[if is { op::TRUE } else { op::FALSE }])
+    }
+
+    fn int(&mut self, number: i64) -> bool {
         if let Ok(n) = u8::try_from(number) {
-            self.out.extend_from_slice(&[op::INT1, n]);
+            self.put(&[op::INT1, n])
         } else if let Ok(n) = u16::try_from(number) {
-            self.out.push(op::INT2);
-            self.out.extend_from_slice(&n.to_le_bytes());
+            let [a, b] = n.to_le_bytes();
+            self.put(&[op::INT2, a, b])
         } else if let Ok(n) = i32::try_from(number) {
-            self.out.push(op::INT4);
-            self.out.extend_from_slice(&n.to_le_bytes());
+            self.put(&[op::INT4]) && self.put(&n.to_le_bytes())
         } else {
-            self.out.extend_from_slice(&[op::LONG1, 8]);
-            self.out.extend_from_slice(&number.to_le_bytes());
+            self.put(&[op::LONG1, 8]) && self.put(&number.to_le_bytes())
         }
     }
 
-    fn value(&mut self, value: Borrowed<'_, '_, PyAny>, depth: u32) -> Option<()> {
-        if value.is_exact_instance_of::<PyInt>() {
-            let mut overflow = 0;
-            // SAFETY: `value` is a Python int and the interpreter lock is held.
-            let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &mut overflow) };
-            if overflow != 0 {
-                return None;
-            }
-            self.int(number);
-        } else if let Ok(text) = value.cast_exact::<PyString>() {
-            self.sized(op::STR1, op::STR4, text.to_str().ok()?.as_bytes())?;
-        } else if value.is_none() {
-            self.out.push(op::NONE);
-        } else if let Ok(truth) = value.cast_exact::<PyBool>() {
-            self.out.push(if truth.is_true() { op::TRUE } else { op::FALSE });
-        } else if let Ok(number) = value.cast_exact::<PyFloat>() {
-            self.out.push(op::FLOAT);
-            self.out.extend_from_slice(&number.value().to_be_bytes());
-        } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-            self.sized(op::BYTES1, op::BYTES4, bytes.as_bytes())?;
-        } else if depth == DEEP {
-            return None;
-        } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-            let len = Some(tuple.len()).filter(|len| *len <= MANY)?;
-            if len > 3 {
-                self.out.push(op::MARK);
-            }
-            for item in tuple.iter_borrowed() {
-                self.value(item, depth + 1)?;
-            }
-            self.close_tuple(len);
-        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-            self.enter(value, dict.len())?;
-            self.out.push(op::DICT);
-            if !dict.is_empty() {
-                self.out.push(op::MARK);
-                for (key, value) in dict.iter() {
-                    self.value(key.as_borrowed(), depth + 1)?;
-                    self.value(value.as_borrowed(), depth + 1)?;
-                }
-                self.out.push(op::SET_ITEMS);
-            }
-        } else if let Ok(list) = value.cast_exact::<PyList>() {
-            self.enter(value, list.len())?;
-            self.out.push(op::LIST);
-            if !list.is_empty() {
-                self.out.push(op::MARK);
-                for item in list.iter() {
-                    self.value(item.as_borrowed(), depth + 1)?;
-                }
-                self.out.push(op::APPENDS);
-            }
-        } else {
-            return None;
-        }
-        Some(())
+    fn float(&mut self, number: f64) -> bool {
+        self.put(&[op::FLOAT]) && self.put(&number.to_be_bytes())
     }
 
-    /// Whether a list or dict may be written here: what is in a value twice must be one object again.
-    fn enter(&mut self, value: Borrowed<'_, '_, PyAny>, len: usize) -> Option<()> {
-        let fits = len <= MANY && self.seen.len() < CONTAINERS && !self.seen.contains(&value.as_ptr());
-        self.seen.push(value.as_ptr());
-        fits.then_some(())
+    fn text(&mut self, utf8: &[u8], kept: bool) -> bool {
+        self.sized(op::STR1, op::STR4, utf8, kept)
+    }
+
+    fn bytes(&mut self, bytes: &[u8], kept: bool) -> bool {
+        self.sized(op::BYTES1, op::BYTES4, bytes, kept)
+    }
+
+    fn again(&mut self, place: u32) -> bool {
+        match u8::try_from(place) {
+            Ok(place) => self.put(&[op::GET1, place]),
+            Err(_) => self.put(&[op::GET4]) && self.put(&place.to_le_bytes()),
+        }
+    }
+
+    fn list(&mut self, len: usize, kept: bool) -> bool {
+        len < SHORT && self.put(&[op::LIST]) && self.kept(kept) && (len == 0 || self.put(&[op::MARK]))
+    }
+
+    fn dict(&mut self, len: usize, kept: bool) -> bool {
+        len < SHORT && self.put(&[op::DICT]) && self.kept(kept) && (len == 0 || self.put(&[op::MARK]))
+    }
+
+    fn tuple(&mut self, len: usize, _: bool) -> bool {
+        len <= 3 || len < SHORT && self.put(&[op::MARK])
+    }
+
+    fn end(&mut self, container: Container, len: usize, kept: bool) -> bool {
+        match (container, len) {
+            (Container::List | Container::Dict, 0) => true,
+            (Container::List, _) => self.put(&[op::APPENDS]),
+            (Container::Dict, _) => self.put(&[op::SET_ITEMS]),
+            (Container::Tuple, 0) => self.put(&[op::NO_TUPLE]),
+            (Container::Tuple, 1) => self.put(&[op::TUPLE1]) && self.kept(kept),
+            (Container::Tuple, 2) => self.put(&[op::TUPLE2]) && self.kept(kept),
+            (Container::Tuple, 3) => self.put(&[op::TUPLE3]) && self.kept(kept),
+            (Container::Tuple, _) => self.put(&[op::TUPLE]) && self.kept(kept),
+        }
+    }
+
+    fn ints(&mut self, numbers: &[i64]) -> bool {
+        numbers.iter().all(|number| self.int(*number))
+    }
+
+    fn floats(&mut self, numbers: &[f64]) -> bool {
+        numbers.iter().all(|number| self.float(*number))
+    }
+
+    fn mixed(&mut self) -> bool {
+        true
     }
 }
 
 /// The value of a pickle; `None` where `pickle` must be asked: it is long, there is more in it than such values, or it is damaged.
 pub fn load<'py>(py: Python<'py>, pickle: &[u8]) -> Option<Bound<'py, PyAny>> {
-    if pickle.len() > SHORT_PICKLE {
+    if pickle.len() > SHORT {
         return None;
     }
     Reader { py, rest: pickle, stack: Vec::with_capacity(8), marks: Vec::new(), memo: Vec::with_capacity(8) }.run()
@@ -226,10 +201,12 @@ impl<'py> Reader<'_, 'py> {
                 }
                 op::MEMOIZE => {
                     self.above_mark(1)?;
+                    self.memo.try_reserve(1).ok()?;
                     self.memo.push(self.stack.last()?.clone());
                     continue;
                 }
                 op::MARK => {
+                    self.marks.try_reserve(1).ok()?;
                     self.marks.push(self.stack.len());
                     continue;
                 }
@@ -237,9 +214,9 @@ impl<'py> Reader<'_, 'py> {
                     let value = self.stack.pop()?;
                     return (self.stack.is_empty() && self.marks.is_empty() && self.rest.is_empty()).then_some(value);
                 }
-                op::GET => {
-                    let place = self.byte()?;
-                    self.memo.get(usize::from(place))?.clone()
+                code @ (op::GET1 | op::GET4) => {
+                    let place = self.len(code == op::GET1)?;
+                    self.memo.get(place)?.clone()
                 }
                 op::NONE => py.None().into_bound(py),
                 op::TRUE => PyBool::new(py, true).to_owned().into_any(),
@@ -277,24 +254,27 @@ impl<'py> Reader<'_, 'py> {
                 code @ (op::APPEND | op::APPENDS) => {
                     let from = self.first_of(code == op::APPEND, 1)?;
                     self.is_above_mark(from.checked_sub(1)?)?;
-                    let items = self.stack.split_off(from);
-                    let list = self.stack.last()?.cast_exact::<PyList>().ok()?;
-                    items.into_iter().try_for_each(|item| list.append(item)).ok()?;
+                    let (below, items) = self.stack.split_at_checked(from)?;
+                    let list = below.last()?.cast_exact::<PyList>().ok()?;
+                    items.iter().try_for_each(|item| list.append(item)).ok()?;
+                    self.stack.truncate(from);
                     continue;
                 }
                 code @ (op::SET_ITEM | op::SET_ITEMS) => {
                     let from = self.first_of(code == op::SET_ITEM, 2)?;
                     self.is_above_mark(from.checked_sub(1)?)?;
-                    let items = self.stack.split_off(from);
-                    let dict = self.stack.last()?.cast_exact::<PyDict>().ok()?;
+                    let (below, items) = self.stack.split_at_checked(from)?;
+                    let dict = below.last()?.cast_exact::<PyDict>().ok()?;
                     if !items.len().is_multiple_of(2) {
                         return None;
                     }
                     items.chunks_exact(2).try_for_each(|pair| dict.set_item(&pair[0], &pair[1])).ok()?;
+                    self.stack.truncate(from);
                     continue;
                 }
                 _ => return None,
             };
+            self.stack.try_reserve(1).ok()?;
             self.stack.push(value);
         }
     }

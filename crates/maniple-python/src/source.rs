@@ -5,7 +5,7 @@ use crate::made;
 use crate::signals;
 use maniple_engine::pool::{Filling, Packer, Packet, Source};
 use maniple_engine::sys;
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use std::collections::VecDeque;
@@ -18,17 +18,18 @@ const TURN: Duration = Duration::from_millis(5);
 /// After how many small tasks the clock is looked at.
 const LOOK: usize = 8;
 
-/// One task of `items`.
+/// One task of `items`, each of which `others` refer to besides, which are no part of any.
 pub fn encode_items(
     packer: &Packer,
     mode: u8,
     items: &[Bound<'_, PyAny>],
+    others: isize,
     main: &Bound<'_, PyAny>,
 ) -> PyResult<Packet> {
-    let mut encoder = Encoder::new(packer);
+    let mut encoder = Encoder::new(main.py(), packer);
     encoder.mark(mode);
     let whole = || Ok(made::list(main.py(), items.iter().cloned())?.into_any());
-    encoder.sequence(items, whole, Pickler::For(main.as_unbound()))?;
+    encoder.sequence(items, others, whole, Pickler::For(main.as_unbound()))?;
     encoder.packet()
 }
 
@@ -64,11 +65,26 @@ impl Source for Items {
         Python::attach(|py| {
             let Some(Left { iterator, left, mode, main, again }) = &mut self.0 else { return true };
             let mut iterator = iterator.bind(py).clone();
+            let is_fresh = again.is_empty();
+            let mut missing = 0;
             let mut next = || {
                 *left = left.checked_sub(1)?;
-                again.pop_front().map(|item| Ok(item.into_bound(py))).or_else(|| iterator.next())
+                let item = again.pop_front().map(|item| Ok(item.into_bound(py))).or_else(|| iterator.next());
+                if item.is_none() {
+                    missing = std::mem::take(left) + 1;
+                }
+                item
             };
-            match fill_from(&mut next, *mode, main.bind(py), tasks, items, out) {
+            // The list or tuple refers to each, unless it has been changed since it was asked for them.
+            let others = isize::from(is_fresh);
+            match fill_from(&mut next, *mode, main.bind(py), tasks, items, others, out) {
+                Filled::Ended if missing > 0 => {
+                    let changed = PyRuntimeError::new_err(format!(
+                        "the list was changed during the call: {missing} of its items are not there any more"
+                    ));
+                    out.unsent(missing, Box::new(changed));
+                    true
+                }
                 Filled::Ended => true,
                 Filled::Partly => *left == 0,
                 Filled::Broken(batch, error) if sys::is_first_thread() && signals::interrupts(py, &error) => {
@@ -99,13 +115,14 @@ pub enum Filled<'py> {
     Broken(Vec<Bound<'py, PyAny>>, PyErr),
 }
 
-/// Makes up to `tasks` tasks of `items` items, which `next` gives.
+/// Makes up to `tasks` tasks of `items` items, which `next` gives. `others`: what refers to each item then, and is no part of any.
 pub fn fill_from<'py>(
     next: &mut dyn FnMut() -> Option<PyResult<Bound<'py, PyAny>>>,
     mode: u8,
     main: &Bound<'py, PyAny>,
     tasks: usize,
     items: usize,
+    others: isize,
     out: &mut Filling<'_>,
 ) -> Filled<'py> {
     let packer = out.packer;
@@ -132,7 +149,7 @@ pub fn fill_from<'py>(
         if batch.is_empty() {
             return Filled::Ended;
         }
-        match encode_items(packer, mode, &batch, main) {
+        match encode_items(packer, mode, &batch, others, main) {
             Ok(packet) => {
                 bytes += packet.size();
                 out.task(batch.len(), packet);

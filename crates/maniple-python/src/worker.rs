@@ -10,7 +10,7 @@ use maniple_engine::pool::{Message, Packet, PoolEnd, Task, WorkerLink};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -130,21 +130,19 @@ fn attempt(
     let func = function(py, functions, task.func)?;
     let content = Payload::from(task.content.map_err(python)?);
     let mut decoder = content.decoder();
-    let mut results = Vec::new();
-    match decoder.mark()? {
+    let results = match decoder.mark()? {
         tag::APPLY => {
             let mut args = Vec::new();
             decoder.sequence(py, |item| {
                 args.push(item);
                 Ok(())
             })?;
-            let args = made::tuple(py, args)?;
-            results.push(func.call1(args)?);
+            Results::One(func.call1(made::tuple(py, args)?)?)
         }
         tag::KEYWORDS => {
             let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyDict>) = decoder.value(py)?.extract()?;
             let args = made::tuple(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
-            results.push(func.call(args, Some(&kwds))?);
+            Results::One(func.call(args, Some(&kwds))?)
         }
         mode @ (tag::MAP | tag::STARMAP) => {
             // All items are decoded before the first call: one that cannot be fails the chunk before it has done anything.
@@ -153,34 +151,56 @@ fn attempt(
                 items.push(item);
                 Ok(())
             })?;
-            results.reserve(items.len());
-            for item in items {
-                results.push(if mode == tag::MAP {
-                    func.call1((item,))?
-                } else {
-                    let args = made::tuple(py, item.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
-                    func.call1(args)?
-                });
+            match items.pop() {
+                Some(item) if items.is_empty() && mode == tag::MAP => Results::One(made::call(&func, &item)?),
+                Some(item) => {
+                    items.push(item);
+                    Results::Many(call_each(py, mode, &func, items)?)
+                }
+                None => Results::Many(made::list::<PyAny>(py, [])?),
             }
         }
         _ => return Err(PyRuntimeError::new_err("a task of an unknown kind").into()),
-    }
+    };
     drop(content);
-    let mut encoder = Encoder::new(link.packer());
-    let encoded = encoder
-        .sequence(&results, || Ok(made::list(py, results.iter().cloned())?.into_any()), Pickler::Result)
-        .and_then(|()| encoder.packet());
-    encoded.map_err(|error| {
+    let mut encoder = Encoder::new(py, link.packer());
+    let encoded = match &results {
+        Results::One(result) => encoder.one(result, Pickler::Result),
+        Results::Many(results) => encoder.list(results, Pickler::Result),
+    };
+    encoded.and_then(|()| encoder.packet()).map_err(|error| {
         if interrupts(py, &error) {
             return Failed::from(error);
         }
-        let value = if results.len() == 1 {
-            results.swap_remove(0)
-        } else {
-            made::list(py, results).map_or_else(|_| py.None().into_bound(py), Bound::into_any)
+        let value = match results {
+            Results::One(value) => value,
+            Results::Many(values) if values.len() == 1 => values.get_item(0).unwrap_or(values.into_any()),
+            Results::Many(values) => values.into_any(),
         };
         Failed { error, value: Some(value.unbind()) }
     })
+}
+
+/// What the calls of a task returned.
+enum Results<'py> {
+    One(Bound<'py, PyAny>),
+    Many(Bound<'py, PyList>),
+}
+
+/// Calls a function for each item, by what the interpreter has for it, which spares a tuple for each call.
+fn call_each<'py>(
+    py: Python<'py>,
+    mode: u8,
+    func: &Bound<'py, PyAny>,
+    items: Vec<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyList>> {
+    static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (cell, module, name) =
+        if mode == tag::STARMAP { (&STARMAP, "itertools", "starmap") } else { (&MAP, "builtins", "map") };
+    let each = cell.get_or_try_init(py, || PyResult::Ok(py.import(module)?.getattr(name)?.unbind()))?;
+    let results = each.bind(py).call1((func, made::list(py, items)?))?;
+    made::list_of(&results)
 }
 
 fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number: u32) -> PyResult<Bound<'py, PyAny>> {
@@ -206,7 +226,7 @@ fn report(py: Python<'_>, link: &WorkerLink, error: &PyErr, value: Option<Py<PyA
     static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let unsendable = value.is_some();
     let report = helper(py, &REPORT, "report")?.call1((error.clone_ref(py).into_value(py), unsendable, value))?;
-    let mut encoder = Encoder::new(link.packer());
+    let mut encoder = Encoder::new(py, link.packer());
     encoder.value(&report, Pickler::Result)?;
     encoder.packet()
 }

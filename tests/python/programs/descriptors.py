@@ -5,10 +5,12 @@ Arguments: package, start method, what. Writes its outcome to the descriptor tha
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
 import sys
+import tempfile
 import threading
 from typing import Any
 
@@ -121,6 +123,49 @@ def became_daemon(mp: Any, ctx: Any, what: str) -> None:
     os.waitpid(pid, 0)
     changed = [file for file in files if not is_file(file, inode)]
     assert not changed, f"files {changed} are closed or others now"
+
+
+def watched(ctx: Any) -> Any:
+    queue = ctx.Queue()
+    queue._reader.fileno()
+    return queue
+
+
+def exchange(queue: Any, item: Any) -> None:
+    queue.put(item)
+    queue.get()
+
+
+USED: dict[str, Any] = {
+    "Queue": (lambda ctx: ctx.Queue(), exchange),
+    "Queue that is watched": (watched, exchange),
+    "JoinableQueue": (lambda ctx: ctx.JoinableQueue(3), exchange),
+    "SimpleQueue": (lambda ctx: ctx.SimpleQueue(), exchange),
+}
+
+
+def used_after(mp: Any, ctx: Any, what: str, before: str) -> None:
+    """All descriptors are closed, files of the program come in their place, and an object of ours is used: it works, or raises OSError."""
+    make, use = USED[what]
+    made = make(ctx)
+    if before == "used":
+        use(made, 1)
+    os.closerange(3, OUTCOME)
+    content = b"not ours" * 1000
+    files = [tempfile.TemporaryFile() for _ in range(40)]
+    for file in files:
+        file.write(content)
+        file.flush()
+    refused = 0
+    for item in (1, b"large" * 1_000_000, 2):
+        try:
+            use(made, item)
+        except OSError as error:
+            assert error.errno == errno.EBADF, error
+            refused += 1
+    assert before == "used" or refused == 3, refused
+    changed = [file.name for file in files if os.pread(file.fileno(), 2 * len(content), 0) != content]
+    assert not changed, f"files {changed} were written to"
 
 
 def is_file(number: int, inode: int) -> bool:

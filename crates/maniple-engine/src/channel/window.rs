@@ -8,6 +8,7 @@ use super::layout::HEAD;
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since};
 use crate::shm::buffers::Part;
+use crate::sys::own::Own;
 use crate::sys::{Handle, memory};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
@@ -20,18 +21,27 @@ const LARGE: u64 = 128 << 20;
 /// A log's memory: its handle, and how many bytes of data it has (a multiple of `memory::PAGES`).
 #[derive(Clone, Copy)]
 pub struct Ring<'a> {
-    pub memory: &'a Handle,
+    pub memory: &'a Own,
     pub size: u64,
 }
 
 impl Ring<'_> {
+    /// Its handle.
+    ///
+    /// # Errors
+    /// The program has closed it, and may have a file of its own under the number.
+    fn handle(&self) -> Result<&Handle> {
+        self.memory.found().doing("reach a queue's memory, whose descriptor the program has closed")
+    }
+
     /// Frees the pages of `len` bytes from position `at` on (whole pages, not more than the ring has).
     pub fn release(&self, at: u64, len: u64) -> Result<()> {
+        let handle = self.handle()?;
         let from = at % self.size;
         let first = len.min(self.size - from);
         for (from, len) in [(from, first), (0, len - first)] {
             if len > 0 {
-                memory::release(self.memory.as_fd(), HEAD as u64 + from, len).doing("free a queue's memory")?;
+                memory::release(handle.as_fd(), HEAD as u64 + from, len).doing("free a queue's memory")?;
             }
         }
         Ok(())
@@ -73,10 +83,11 @@ impl Window {
             _ if memory::is_narrow() => &[WINDOW, FIRST][..],
             _ => &[LARGE, WINDOW, FIRST][..],
         };
+        let handle = ring.handle()?;
         for &len in lengths {
             let offset = at - at % len;
             let len = len.min(ring.size - offset);
-            match memory::Mapping::at(ring.memory, HEAD as u64 + offset, len as usize, memory::Share::All) {
+            match memory::Mapping::at(handle, HEAD as u64 + offset, len as usize, memory::Share::All) {
                 Ok(new) => {
                     (self.offset, self.mapped_in) = (offset, 0);
                     *self.mapping = Some(new);
@@ -163,7 +174,7 @@ impl Window {
                     to.as_ptr().write_bytes(0, to_end);
                     std::slice::from_raw_parts_mut(to.as_ptr(), to_end)
                 };
-                memory::read_at(ring.memory.as_fd(), piece, offset).doing("take a message out of a queue")?;
+                memory::read_at(ring.handle()?.as_fd(), piece, offset).doing("take a message out of a queue")?;
                 to_end
             };
             // SAFETY: not beyond the end of the room.
@@ -185,7 +196,7 @@ impl Window {
             number = unsafe { start.cast::<[u8; 8]>().read() };
         } else {
             let offset = HEAD as u64 + *from % ring.size;
-            memory::read_at(ring.memory.as_fd(), &mut number, offset).doing("take a message out of a queue")?;
+            memory::read_at(ring.handle()?.as_fd(), &mut number, offset).doing("take a message out of a queue")?;
         }
         *from += 8;
         Ok(u64::from_ne_bytes(number))
@@ -205,7 +216,7 @@ pub fn write_by_handle(ring: Ring<'_>, to: &mut u64, mut bytes: &[u8]) -> Result
         let room = (ring.size - *to % ring.size).min(bytes.len() as u64) as usize;
         let (now, later) = bytes.split_at(room);
         let offset = HEAD as u64 + *to % ring.size;
-        memory::write_at(ring.memory.as_fd(), now, offset).doing("put a message into a queue")?;
+        memory::write_at(ring.handle()?.as_fd(), now, offset).doing("put a message into a queue")?;
         *to += now.len() as u64;
         bytes = later;
     }

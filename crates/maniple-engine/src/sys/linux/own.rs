@@ -56,6 +56,14 @@ impl Own {
         self.file.is_some() && self.file == File::of(self.handle.as_fd())
     }
 
+    /// The handle, to be used.
+    ///
+    /// # Errors
+    /// The number leads to something else by now, or to nothing.
+    pub fn found(&self) -> io::Result<&Handle> {
+        if self.is_there() { Ok(&self.handle) } else { Err(rustix::io::Errno::BADF.into()) }
+    }
+
     /// The handle, to be given away.
     pub fn into_handle(self) -> Handle {
         let mut this = ManuallyDrop::new(self);

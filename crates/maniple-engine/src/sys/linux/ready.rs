@@ -137,12 +137,17 @@ impl Kick {
 
     /// Makes it ready, until the next [`Kick::clear`].
     pub fn kick(&self) {
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        // Not into a file that the program has under the number by now.
+        if self.0.is_there() {
+            let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        }
     }
 
     /// Makes it quiet again.
     pub fn clear(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+        if self.0.is_there() {
+            let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+        }
     }
 }
 
@@ -157,6 +162,7 @@ mod tests {
     use super::*;
     use crate::sys::process::tests::in_forked_child;
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use std::os::fd::{AsRawFd, FromRawFd};
 
     #[test]
     fn a_wait_for_which_there_is_no_memory_goes_on_when_there_is() {
@@ -173,6 +179,29 @@ mod tests {
         }
         let error = once_there_is_memory(Some(Duration::ZERO), |_| Err(Errno::NOMEM)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::NOMEM.raw_os_error()));
+    }
+
+    #[test]
+    fn one_that_the_program_has_closed_touches_no_file_in_its_place() {
+        let code = in_forked_child(|| {
+            let Ok(kick) = Kick::new() else { return 1 };
+            let Ok(file) = crate::sys::memory::create("maniple-test", 8) else { return 2 };
+            if rustix::io::pwrite(&file, b"not ours", 0) != Ok(8) {
+                return 3;
+            }
+            // SAFETY: closed here, and opened again at once as something else; in a child that has no other thread.
+            #[allow(unsafe_code)]
+            let mut number = unsafe { std::mem::ManuallyDrop::new(Handle::from_raw_fd(kick.as_fd().as_raw_fd())) };
+            if rustix::io::dup2(&file, &mut number).is_err() {
+                return 4;
+            }
+            kick.kick();
+            kick.clear();
+            let mut content = [0; 8];
+            let found = rustix::io::pread(&file, &mut content, 0);
+            i32::from(found != Ok(8) || &content != b"not ours" || rustix::fs::tell(&file) != Ok(0)) * 5
+        });
+        assert_eq!(code, 0);
     }
 
     #[test]
