@@ -403,6 +403,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                 if interrupts(refusal):
                     raise
                 verdicts[id(value)] = f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
+                if "through inheritance" in str(refusal):
+                    verdicts[id(value)] += "; hand it over by initargs, or as an argument of a Process"
         return verdicts[id(value)]  # type: ignore[no-any-return]
 
 

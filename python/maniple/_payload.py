@@ -287,7 +287,9 @@ def lost(
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")
     message = f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)} while it started"
     if told is None:
-        message += " (could it import the main module?)"
+        frozen = getattr(sys, "frozen", False)
+        hint = "does the frozen program call freeze_support() before it looks at its arguments?"
+        message += f" ({hint})" if frozen else " (could it import the main module?)"
     else:
         message += f", since its initializer raised {told[0]}: {told[1]}"
     error = WorkerLostError(message, pid, exitcode, "", stderr_tail)

@@ -106,7 +106,7 @@ class BaseContext:
         return queues.JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> queues.SimpleQueue[Any]:
-        """A pipe with locks at both ends, no thread behind it."""
+        """A queue without a limit and without time-outs; `put` does not wait for a reader."""
         from . import queues
 
         return queues.SimpleQueue(ctx=self.get_context())
@@ -126,7 +126,7 @@ class BaseContext:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
     ) -> pool.Pool:
-        """A pool of worker processes."""
+        """A pool of worker processes: `help(maniple.pool.Pool)` tells of its arguments, methods and errors."""
         from . import pool
 
         ctx = self.get_context()

@@ -59,6 +59,8 @@ _PATIENCE = 10.0
 _PAUSE = 0.05
 # Milliseconds after which a client that waits for an answer looks whether the server is still there.
 _LOOK = 1000
+# Seconds that a server takes to end, at most, after it has closed its connections.
+_ENDING = 0.5
 _ON_ERROR = ("ignore", "warn", "fail")
 # The standard package names the main module from the beginning, but up to 3.13 its server never imports it.
 _PRELOADED = ["__main__"] if sys.version_info >= (3, 14) else []
@@ -71,6 +73,8 @@ def explain(problem: BaseException) -> None:
     """Note on an error of the line to the server what is likely behind it."""
     if isinstance(problem, (EOFError, ConnectionError)):
         problem.add_note("Forkserver process may have crashed or exited early: see what it wrote to stderr.")
+        if getattr(sys, "frozen", False):
+            problem.add_note("A frozen program has to call freeze_support() before it looks at its arguments.")
 
 
 class _Pipe:
@@ -203,7 +207,7 @@ class ForkServer:
                 get_in(line.fileno(), key)
             except BaseException as problem:
                 line.close()
-                if isinstance(problem, EOFError) and self._lives():
+                if isinstance(problem, EOFError) and not self._is_ending():
                     raise OSError(errno.EMFILE, "the fork server lacks something for one more client") from problem
                 raise
             self._hang_up()
@@ -262,6 +266,18 @@ class ForkServer:
         with suppress(ChildProcessError):  # somebody else has reaped it
             return os.waitpid(self._forkserver_pid, os.WNOHANG) == (0, 0)
         return False
+
+    def _is_ending(self) -> bool:
+        """Tell whether the server, which has hung up, is gone within a moment; its exit status is still there afterwards."""
+        if self._owner != os.getpid() or self._forkserver_pid is None:
+            return True
+        until = monotonic() + _ENDING
+        with suppress(ChildProcessError):  # somebody else has reaped it
+            while os.waitid(os.P_PID, self._forkserver_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                if monotonic() > until:
+                    return False
+                sleep(0.01)
+        return True
 
     def _launch(self) -> None:
         address = connection.arbitrary_address("AF_UNIX")

@@ -102,6 +102,9 @@ class Pool(QueueParts):
 
     `processes`: how many (the usable processors if None). `initializer(*initargs)` runs first in each worker.
     `maxtasksperchild`: a worker is replaced after so many tasks. `context`: how processes are started.
+
+    A call raises what its function raised. Where the worker of a task dies, it raises `WorkerLostError`, which names the task, the worker, its
+    exit code and its last words; the pool starts another worker and goes on. A result that cannot be unpickled here is a `ResultDecodeError`.
     """
 
     _wrap_exception = True
@@ -112,6 +115,8 @@ class Pool(QueueParts):
     _hub: Any = None
     # Iterating over these runs nobody's code, so whoever has time may do it; anything else is iterated in a thread of its own.
     _tame: tuple[type, ...] = (list, tuple, range)
+    # Reached by the class: as the interpreter ends, the module's names may be gone.
+    _views = VIEWS
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -151,10 +156,10 @@ class Pool(QueueParts):
             self._workers, self._hub = workers, workers.hub
         self._state = RUN
 
-    def __getattr__(self, name: str, _views: Any = VIEWS) -> Any:
+    def __getattr__(self, name: str) -> Any:
         # Not an attribute of this pool; of the standard package's it may be one.
-        if name in _views and self._workers is not None:
-            return _views[name](self)
+        if (view := type(self)._views.get(name)) is not None and self._workers is not None:
+            return view(self)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:

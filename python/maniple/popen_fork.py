@@ -25,7 +25,7 @@ from _thread import allocate_lock as Lock
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
-from . import _forked, _imports_under_way, process, util
+from . import _forked, process, util
 from ._descriptors import Mark, above_stdio, mark, pipe
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
@@ -344,7 +344,6 @@ class Popen:
         finalizer = Finalize(self, _release, held)
 
         def life() -> int:
-            _imports_under_way.forget()
             _drop_inherited_lifelines()
             if wires.ended:
                 wires.become_child()

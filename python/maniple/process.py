@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from weakref import WeakSet
 
-from . import _annotations
+from . import _annotations, _imports_under_way  # noqa: F401  # the second for its hook, which comes before others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

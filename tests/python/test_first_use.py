@@ -192,3 +192,57 @@ def test_a_module_may_use_a_pool_that_renews_its_workers_while_it_is_imported(
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport {name} as module\nprint(*module.SEEN)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=80)
     assert done.stdout.split("\n")[0] == " ".join([str([0, 2, 4, 6, 8, 10])] * 2), done.stderr
+
+
+# A program forks by itself while a thread is in the middle of its first use of something, on a slow disk.
+FORKED = """
+import importlib, os, signal, sys, threading, time
+mp = importlib.import_module(sys.argv[1])
+ctx, first, wanted = mp.get_context("fork"), sys.argv[2], sys.argv[3]
+
+class Slow:
+    importing = threading.Event()
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread().name == "first":
+            Slow.importing.set()
+            time.sleep(0.03)
+
+def use(name):
+    if name == "Pool":
+        with ctx.Pool(1) as pool:
+            assert pool.map(abs, [-1]) == [1]
+    elif name == "Manager":
+        ctx.Manager().shutdown()
+    else:
+        getattr(ctx, name)()
+
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=use, args=(first,), name="first")
+thread.start()
+for _ in range(4):
+    Slow.importing.wait(5)
+    time.sleep(0.02)
+    pid = os.fork()
+    if not pid:
+        signal.alarm(10)
+        use(wanted)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code == 0, code
+thread.join()
+print("ok")
+"""
+
+
+@pytest.mark.better_than_standard("a child waits for a module that a thread of its parent was importing")
+@pytest.mark.parametrize("first", ["Lock", "Queue", "Pool", "Manager"])
+@pytest.mark.parametrize("wanted", ["Queue", "Pool"])
+def test_a_program_s_own_fork_while_a_thread_uses_something_first(
+    mp_package: str, tmp_path: Path, first: str, wanted: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FORKED)
+    done = subprocess.run(
+        [sys.executable, str(program), mp_package, first, wanted], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr

@@ -177,3 +177,15 @@ def test_main_module_is_preloaded_as_by_the_running_python(tmp_path: Path) -> No
 @pytest.mark.parametrize("method", METHODS)
 def test_pickling_an_argument_may_start_a_process(method: str) -> None:
     assert run(PROGRAMS / "starts_while_pickled.py", method) == "0 inner inner ended with 0\n"
+
+
+# -- a fork server that ends while it starts
+
+
+def test_fork_server_that_ends_while_it_starts_is_no_shortage(tmp_path: Path) -> None:
+    (tmp_path / "ends_the_server.py").write_text("import os\nos._exit(3)\n")
+    said = run(PROGRAMS / "server_that_ends.py", folder=tmp_path, PYTHONPATH=str(tmp_path)).splitlines()
+    assert len(said) == 2
+    for line in said:
+        assert line.startswith("EOFError: ")
+        assert "Forkserver process may have crashed or exited early" in line
