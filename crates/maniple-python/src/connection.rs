@@ -6,7 +6,7 @@ use crate::memory::PyMemory;
 use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
 use maniple_engine::Error;
 use maniple_engine::channel::frame;
-use maniple_engine::channel::parcel::{self, Outbox, Packed};
+use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
 use maniple_engine::sys::own::File;
 use maniple_engine::sys::ready::{self, Interest};
 use maniple_engine::sys::{Handle, stream, wire};
@@ -45,7 +45,7 @@ pub struct PyChannel {
 /// A message as it came.
 struct Message {
     content: Vec<u8>,
-    handles: Vec<Handle>,
+    handles: Vec<Came>,
 }
 
 impl PyChannel {

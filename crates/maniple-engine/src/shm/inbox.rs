@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since};
 use crate::sys::Handle;
 use crate::sys::memory::{self, Mapping};
-use crate::sys::wire::{Note, Wire, out_of_handles, with_spare};
+use crate::sys::wire::{Note, Wire, out_of_handles};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
@@ -167,6 +167,35 @@ enum Arrived {
     Handles(Vec<Handle>, bool),
 }
 
+/// What a note says.
+enum News {
+    Nothing,
+    Ring,
+    Came(u32, Arrived),
+}
+
+fn read_note(wire: &Wire) -> Result<News, End> {
+    let (tag, handles, cut) = match wire.receive().doing("receive a descriptor from another process") {
+        Ok(Note::Tag(tag, handles)) => (tag, handles, false),
+        Ok(Note::Cut(tag, handles)) => (tag, handles, true),
+        Ok(Note::Nothing) => return Ok(News::Nothing),
+        Ok(Note::Closed) => return Err(End::Closed),
+        Err(Error::Os { source, .. }) if source.kind() == std::io::ErrorKind::InvalidData => {
+            return Err(End::Refused(Error::Damaged("a note of another length came over a wire")));
+        }
+        Err(error) => return Err(End::Refused(error)),
+    };
+    let arrived = match tag & !0xffff_ffff {
+        tag::BLOCK if cut || handles.is_empty() => {
+            Arrived::Block(Err(out_of_handles()).doing("receive a large buffer from another process"))
+        }
+        tag::BLOCK => Arrived::Block(take_in(&handles)),
+        tag::HANDLES => Arrived::Handles(handles, cut),
+        _ => return Ok(News::Ring),
+    };
+    Ok(News::Came(tag as u32, arrived))
+}
+
 /// What came over the wire ahead of the frames that name it, in the order of the frames, by the number of its batch.
 ///
 /// A frame's sender may begin a batch in vain, and begins another then. What no frame names goes when a later batch is taken.
@@ -176,32 +205,16 @@ pub struct Inbox(VecDeque<(u32, Arrived)>);
 impl Inbox {
     /// Takes one note off the wire. False: there is none.
     fn receive(&mut self, wire: &Wire) -> Result<bool, End> {
-        // With a descriptor to spare, a block can be mapped even where the program has none left.
-        with_spare(|| {
-            let (tag, handles, cut) = match wire.receive().doing("receive a descriptor from another process") {
-                Ok(Note::Tag(tag, handles)) => (tag, handles, false),
-                Ok(Note::Cut(tag, handles)) => (tag, handles, true),
-                Ok(Note::Nothing) => return Ok(false),
-                Ok(Note::Closed) => return Err(End::Closed),
-                Err(Error::Os { source, .. }) if source.kind() == std::io::ErrorKind::InvalidData => {
-                    return Err(End::Refused(Error::Damaged("a note of another length came over a wire")));
-                }
-                Err(error) => return Err(End::Refused(error)),
-            };
-            if self.0.len() >= MOST_UNNAMED {
+        // Of a block only a mapping stays.
+        match wire.take(|tag| tag & !0xffff_ffff == tag::BLOCK, read_note)? {
+            News::Nothing => return Ok(false),
+            News::Ring => {}
+            News::Came(..) if self.0.len() >= MOST_UNNAMED => {
                 return Err(End::Refused(Error::Damaged("more descriptors were sent than frames can name")));
             }
-            let arrived = match tag & !0xffff_ffff {
-                tag::BLOCK if cut || handles.is_empty() => {
-                    Arrived::Block(Err(out_of_handles()).doing("receive a large buffer from another process"))
-                }
-                tag::BLOCK => Arrived::Block(take_in(&handles)),
-                tag::HANDLES => Arrived::Handles(handles, cut),
-                _ => return Ok(true),
-            };
-            self.0.push_back((tag as u32, arrived));
-            Ok(true)
-        })
+            News::Came(batch, arrived) => self.0.push_back((batch, arrived)),
+        }
+        Ok(true)
     }
 
     /// Takes in what is on the wire now, but not more than a peer that never stops sending could make endless. False: the other end

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::Handle;
+use super::aside::is_aside;
 use crate::process::atfork::HubOnly;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -12,7 +13,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How many handles one note carries at most: the kernel takes no more.
 pub const MOST: usize = 253;
@@ -143,6 +144,27 @@ impl Wire {
         Ok(Note::Tag(tag, handles))
     }
 
+    /// The next note's number, which stays there. `None`: there is none, or it is not to be had.
+    fn peek(&self) -> Option<u64> {
+        let mut bytes = [0u8; 8];
+        let (_, got) = rustix::net::recv(self, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
+        (got == 8).then(|| u64::from_ne_bytes(bytes))
+    }
+
+    /// Takes the next note by `take`, which is done with its handles where `is_passing` says so of its number. Then it finds numbers for
+    /// them even where this process has none left.
+    pub fn take<R: Send>(&self, is_passing: impl Fn(u64) -> bool, take: impl Fn(&Wire) -> R + Sync) -> R {
+        if !are_numbers_scarce(self.as_fd()) {
+            return take(self);
+        }
+        if self.peek().is_some_and(is_passing)
+            && let Ok(taken) = super::aside(&[self.as_fd()], || take(self))
+        {
+            return taken;
+        }
+        with_spare(|| take(self))
+    }
+
     /// Waits until something can be taken (or the other end is gone).
     pub fn wait(&self, timeout: Option<std::time::Duration>) -> io::Result<()> {
         super::ready::wait(&mut [super::ready::Interest::new(self.as_fd())], timeout).map(|_| ())
@@ -156,6 +178,9 @@ static SPARE: Mutex<Option<Handle>> = Mutex::new(None);
 static LAST: AtomicU32 = AtomicU32::new(u32::MAX);
 
 pub(super) fn note_number(handle: &Handle) {
+    if is_aside() {
+        return;
+    }
     LAST.store(handle.as_raw_fd() as u32, Ordering::Relaxed);
 }
 
@@ -164,8 +189,26 @@ pub(super) fn numbers_are_scarce() {
     LAST.store(u32::MAX, Ordering::Relaxed);
 }
 
-/// Whether there may be no number for the next handles: few are left above the last one that was given, or none has been given yet.
-pub(super) fn are_numbers_scarce() -> bool {
+/// When it was last seen (ns) which number is the next.
+static SEEN: AtomicU64 = AtomicU64::new(0);
+
+/// For so long (ns) nobody can have opened [`ROOM`] files.
+const VALID: u64 = 50_000;
+
+/// Whether there may be no number for the next handles: few are left above the next one that would be given. `fd` is any that is open.
+pub(super) fn are_numbers_scarce(fd: BorrowedFd<'_>) -> bool {
+    if is_aside() {
+        return true;
+    }
+    let now = super::clock::now();
+    // The system drops handles for which there is no number: what was the case long ago will not do.
+    if now.saturating_sub(SEEN.load(Ordering::Relaxed)) > VALID {
+        match rustix::io::fcntl_dupfd_cloexec(fd, 0) {
+            Ok(probe) => note_number(&probe),
+            Err(_) => numbers_are_scarce(),
+        }
+        SEEN.store(now, Ordering::Relaxed);
+    }
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     u64::from(LAST.load(Ordering::Relaxed)).saturating_add(ROOM) >= limit
 }
@@ -173,11 +216,8 @@ pub(super) fn are_numbers_scarce() -> bool {
 /// With so many numbers above it there is no need to spare one.
 const ROOM: u64 = 256;
 
-/// Runs `with` with one descriptor more to spare, as a rule.
-pub fn with_spare<R>(with: impl FnOnce() -> R) -> R {
-    if !are_numbers_scarce() {
-        return with();
-    }
+/// Runs `with` with one descriptor more to spare, as a rule, where they are scarce.
+fn with_spare<R>(with: impl FnOnce() -> R) -> R {
     // Not waited for: another thread takes something in just now, or did so when this process was forked.
     let Ok(mut spare) = SPARE.try_lock() else { return with() };
     drop(spare.take());
@@ -189,6 +229,11 @@ pub fn with_spare<R>(with: impl FnOnce() -> R) -> R {
 /// What receiving a handle says where no descriptor is left for it.
 pub fn out_of_handles() -> io::Error {
     rustix::io::Errno::MFILE.into()
+}
+
+/// Whether receiving failed so.
+pub fn is_out_of_handles(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// Whether sending failed because too many handles of this user are under way.
