@@ -168,7 +168,7 @@ fn receive_with(
     handles: &mut Vec<Handle>,
     flags: RecvFlags,
 ) -> io::Result<usize> {
-    if wire::are_numbers_scarce(fd) {
+    if wire::are_numbers_scarce() {
         // The system drops the handles for which there is no number. What is looked at stays, and can be received later.
         let looked_at = receive_once(fd, bytes, &mut Vec::new(), flags | RecvFlags::PEEK)?;
         if looked_at.is_cut {
@@ -195,7 +195,6 @@ fn receive_once(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>,
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
             handles.extend(came);
-            handles.iter().for_each(wire::note_number);
         }
     }
     Ok(Got { bytes: got.bytes, is_cut: got.flags.contains(ReturnFlags::CTRUNC) })
