@@ -48,6 +48,11 @@ def test_where_little_memory_is_left(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "little_memory") == "ok"
 
 
+@pytest.mark.better_than_standard("does not say what has become of the item")
+def test_memory_that_is_short_as_something_is_unpickled(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "memory_is_short_as_it_is_unpickled") == "ok"
+
+
 @pytest.mark.better_than_standard("what is left of the message is taken for others")
 def test_messages_behind_one_that_is_too_large_for_this_process(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "messages_too_large") == "ok"
