@@ -84,7 +84,9 @@ def pipe_and_queue() -> str:
         most = 40 if size < 1_000_000 else 3
         here.send([large(size), large(size, 5), *(large(size) for _ in range(most + 1))])
         first, second, *rest = here.recv()
-        if not (first.is_all(3, size) and second.is_all(5, size) and len(rest) == most + 1 and rest[-1].is_all(3, size)):
+        if not (
+            first.is_all(3, size) and second.is_all(5, size) and len(rest) == most + 1 and rest[-1].is_all(3, size)
+        ):
             return f"wrong bytes over the pipe: {size}"
         first, second, *rest = results.get(timeout=20)
         if not (first.is_all(3, size) and second.is_all(5, size) and rest[-1].is_all(3, size)):
