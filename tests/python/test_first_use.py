@@ -192,3 +192,40 @@ def test_a_module_may_use_a_pool_that_renews_its_workers_while_it_is_imported(
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport {name} as module\nprint(*module.SEEN)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=80)
     assert done.stdout.split("\n")[0] == " ".join([str([0, 2, 4, 6, 8, 10])] * 2), done.stderr
+
+
+WITHOUT_DESCRIPTORS = """
+import importlib, os, resource, sys
+ctx = importlib.import_module(sys.argv[1]).get_context(sys.argv[2])
+arguments = {"Value": ("i",), "RawValue": ("i",), "Array": ("i", 3), "RawArray": ("i", 3), "Barrier": (2,), "Pool": (1,)}
+make = getattr(ctx, sys.argv[3])
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+try:
+    make(*arguments.get(sys.argv[3], ()))
+except OSError as problem:
+    said = str(problem)
+for number in taken:
+    os.close(number)
+made = make(*arguments.get(sys.argv[3], ()))
+for end in ("shutdown", "terminate"):
+    getattr(made, end, int)()
+print(said)
+"""
+
+
+@pytest.mark.better_than_standard("names a file of the package's")
+@pytest.mark.parametrize(
+    "name",
+    "Pipe Queue JoinableQueue SimpleQueue Manager Pool Lock RLock Condition Semaphore BoundedSemaphore Event Barrier "
+    "Value Array RawValue RawArray".split(),
+)
+def test_a_first_use_without_a_descriptor_says_what_to_do(mp_package: str, name: str) -> None:
+    argv = [sys.executable, "-c", WITHOUT_DESCRIPTORS, mp_package, "fork", name]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert "ulimit -n" in done.stdout and ".py" not in done.stdout, done.stdout + done.stderr
