@@ -11,7 +11,7 @@ from signal import Signals
 
 from . import reduction
 from ._maniple import interrupts
-from ._worker_main import MAIN_NAMES, WorkerMain
+from ._worker_main import MAIN_NAMES, WorkerMain, by_value
 from .context import TimeoutError
 from .reduction import _standard
 
@@ -51,11 +51,11 @@ _REFUSALS = (PicklingError, AttributeError, TypeError)
 def _of_by_value(name: str) -> Callable[..., bytes]:
     """A function of the module `_by_value`."""
     try:
-        from . import _by_value
+        module = by_value()
     except ImportError:
         # Another thread was importing it, and lacked something: whoever waited for that is told only that it is not there.
-        from . import _by_value
-    found: Callable[..., bytes] = getattr(_by_value, name)
+        module = by_value()
+    found: Callable[..., bytes] = getattr(module, name)
     return found
 
 

@@ -19,6 +19,7 @@ Workers with notes are not renewed: the queue is emptied, and what no worker had
 from __future__ import annotations
 
 import collections
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -43,6 +44,8 @@ __all__ = ["JobTable", "Watch"]
 PATIENCE = 30.0
 # The longest pause before workers are started again where that fails, in seconds.
 _LONGEST_PAUSE = 1.0
+# The exit code of a worker that lacked something before it was ready.
+_LACKING = getattr(os, "EX_TEMPFAIL", None)
 # How long to look for a note that tells which outcome it was before the workers are renewed.
 GRACE = 1.0
 
@@ -156,6 +159,7 @@ class Watch:
         self.ends_sent = self.ends_taken = 0
         self.failed_starts = 0
         self.short_pause = self.next_start = 0.0
+        self.lacking = 0  # workers in a row that lacked something before they were ready
         self.marks_made = self.marks_seen = 0
         self.mark_job = -id(self)
         self.receiving_since: float | None = None
@@ -288,7 +292,11 @@ class Watch:
         left = exitcode == 0 if note is None else note.phase == LEFT
         self.ends_taken += left
         started = left if note is None else note.phase != STARTING
-        self.failed_starts = 0 if started else self.failed_starts + 1
+        if not started and exitcode == _LACKING:
+            self.lacking = 0 if self._one_works() else self.lacking + 1
+            self.next_start = time.monotonic() + min(_LONGEST_PAUSE, 0.02 * 2 ** min(self.lacking, 10))
+        else:
+            self.failed_starts = 0 if started else self.failed_starts + 1
         if self.failed_starts > max(self.processes, 2) and not self._one_works():
             self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
         elif note is not None and note.phase == DONE:
@@ -304,10 +312,10 @@ class Watch:
 
     def may_start(self) -> bool:
         """Whether workers are to be started now."""
-        if self.failed_starts <= max(self.processes, 2):
-            return True
         if time.monotonic() < self.next_start:
             return False
+        if self.failed_starts <= max(self.processes, 2):
+            return True
         self.next_start = time.monotonic() + _LONGEST_PAUSE
         return True
 

@@ -15,6 +15,7 @@ from types import GenericAlias
 
 from ._pool_names import job_counter
 from .context import TimeoutError
+from .util import is_exiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,16 @@ else:
         __class_getitem__ = classmethod(GenericAlias)
 
 
-__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "Inner", "MapResult", "tell"]
+__all__ = [
+    "ApplyResult",
+    "AsyncResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "Inner",
+    "MapResult",
+    "stay_if_program_ends",
+    "tell",
+]
 
 NONE = (None, None)
 
@@ -260,11 +270,25 @@ class ApplyResult(Handle[Result]):
             result = self._value
             return result
         self._pool = None
-        result = self._ticket.get()
+        try:
+            result = self._ticket.get()
+        except ValueError:
+            stay_if_program_ends()
+            raise
         return result
 
 
 AsyncResult = ApplyResult
+
+
+def stay_if_program_ends() -> None:
+    """In a daemon thread of a program that is ending, and has ended its pools with it: never return.
+
+    Such a thread ends with the program, wherever it is.  An error would only be printed, by a program that has nothing wrong.
+    """
+    if is_exiting() and threading.current_thread().daemon:
+        while True:
+            time.sleep(3600)
 
 
 def _chunks_left(result: Any) -> int:
@@ -385,7 +409,11 @@ class IMapIterator(Handle[Result]):
 
     def next(self, timeout: float | None = None) -> Result:
         """The next result; `TimeoutError` if there is none within `timeout` seconds."""
-        result: Result = self._next(timeout)
+        try:
+            result: Result = self._next(timeout)
+        except ValueError:
+            stay_if_program_ends()
+            raise
         return result
 
     __next__ = next

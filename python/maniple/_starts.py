@@ -2,8 +2,9 @@
 
 Where something is short (descriptors, memory, processes) the start is tried again after a pause that grows, and the hub does not count it
 as a failure: the pool goes on with the workers that it has, and is whole again when there is enough.  Calls of a pool without any worker
-end with an error after some seconds; later calls have their answer once there is a worker again.  Of workers that end before they are
-ready the hub asks for others, after pauses of its own.
+end with an error after some seconds; later calls have their answer once there is a worker again.  The same holds where a worker says, by
+its exit code, that it lacked something before it was ready.  Of workers that end for another reason before they are ready the hub asks for
+others, after pauses of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Starts:
     def __init__(self) -> None:
         self.count = 0
         self._again = self._pause = 0.0
-        self._lacking: float | None = None  # since when something is short
+        # How many workers had become ready when the first was started that has not, and when that was.
+        self._greeted, self._since = -1, 0.0
 
     def pause(self) -> float:
         """For how many seconds there is nothing to do."""
@@ -51,13 +53,15 @@ class Starts:
         hub = workers.hub
         while self.count:
             needed = hub.needs_workers()
+            if (greeted := hub.greeted()) != self._greeted:
+                self._greeted, self._since, self._pause = greeted, monotonic(), 0.0
             try:
                 key, process = workers.start_one(not needed)
             except Exception as problem:
                 if interrupts(problem):
                     raise
                 if lacks := needed and is_shortage(problem):
-                    self._go_without(workers, problem)
+                    self._go_without(workers, f"{problem} ({advice(problem)})", workers.has_processes())
                 else:
                     self._have_made_one()
                 util.sub_warning("could not start a worker: %s", problem)
@@ -70,13 +74,16 @@ class Starts:
     def _have_made_one(self) -> None:
         """One is started, or counted as failed by the hub, which gives up after some."""
         self.count -= 1
-        self._lacking = None
-        self._again = self._pause = 0.0
+        self._again = 0.0  # the pause stays: what was started may lack something before it is ready
 
-    def _go_without(self, workers: Any, problem: BaseException) -> None:
+    def lacked(self, workers: Any) -> None:
+        """A worker has ended that lacked something before it was ready: another is due."""
+        self.count += 1
+        # Others that are starting are as short of it.
+        self._go_without(workers, "workers lack something before they are ready; their standard error says what", False)
+
+    def _go_without(self, workers: Any, why: str, hopeful: bool) -> None:
+        """Start the next later; calls that have waited for long while no worker is ready end, unless there is hope in those that start."""
         self._postpone()
-        now = monotonic()
-        if self._lacking is None:
-            self._lacking = now
-        if now - self._lacking > _PATIENCE and not workers.has_processes():
-            workers.hub.give_up_jobs(f"{problem} ({advice(problem)})")
+        if not hopeful and monotonic() - self._since > _PATIENCE:
+            workers.hub.give_up_jobs(why)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from types import CellType, CodeType, FunctionType
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from ._arrivals import hold
 from ._worker_main import DEFINITIONS, MAIN_NAMES, OF_MODULES, parts_of
@@ -44,13 +44,13 @@ def defines(value: Any) -> bool:
     return issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES
 
 
-#: the function that this thread has pickled last, and what it uses
+#: the function that this thread has pickled last, held weakly, for what it holds may be large; and what it uses
 _latest = threading.local()
 
 
 def note_uses(func: FunctionType, uses: Uses) -> None:
     """Note what the function uses that this thread has pickled."""
-    _latest.dumped = func, uses
+    _latest.dumped = ref(func), uses
 
 
 class Freshness:
@@ -60,7 +60,7 @@ class Freshness:
         reached = reached_from(func, vars(sys.modules["__main__"]))
         self._seen = {name: hold(value) for name, value in reached.items() if defines(value)}
         pickled, uses = vars(_latest).pop("dumped", (None, {}))
-        if pickled is func:
+        if pickled is not None and pickled() is func:
             self._seen.update(uses)
 
     def __call__(self) -> bool:

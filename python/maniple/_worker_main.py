@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ._sent_values import SentValues
 
-__all__ = ["DEFINITIONS", "MAIN_NAMES", "OF_MODULES", "WorkerMain", "parts_of", "worker_main"]
+__all__ = ["DEFINITIONS", "MAIN_NAMES", "OF_MODULES", "WorkerMain", "by_value", "parts_of", "worker_main"]
 
 #: what a definition makes: a function, a class, a function with a cache
 DEFINITIONS = (FunctionType, type, _lru_cache_wrapper)
@@ -42,6 +42,46 @@ OF_MODULES = frozenset(
         "annotate annotations builtins cached conditional_annotations doc file loader name package path spec warningregistry"
     ).split()
 )
+
+
+#: the module `_by_value`, once all of it has been loaded
+_by_value_module: Any = None
+
+
+def by_value() -> Any:
+    """The module `_by_value`, loaded when it is first used.
+
+    A signal's handler may use it as well, and may run in the middle of that: in the same thread it would find what there is of the module
+    so far.  So the main thread, in which handlers run, has it loaded by another, for which a handler waits.
+    """
+    global _by_value_module
+    if _by_value_module is None:
+        import threading
+
+        from ._greenlets import threads_are_real
+
+        if threading.current_thread() is threading.main_thread() and threads_are_real():
+            loader = threading.Thread(target=_load_by_value, name="maniple-loader", daemon=True)
+            try:
+                loader.start()
+            except RuntimeError:
+                pass  # no thread is to be had
+            else:
+                loader.join()
+        if _by_value_module is None:
+            _load_by_value(True)
+    return _by_value_module
+
+
+def _load_by_value(aloud: bool = False) -> None:
+    global _by_value_module
+    try:
+        from . import _by_value
+    except BaseException:
+        if aloud:
+            raise
+        return  # whoever wants it tries again, and is told
+    _by_value_module = _by_value
 
 
 def worker_main(method: str | None) -> WorkerMain:

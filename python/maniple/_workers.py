@@ -84,6 +84,8 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
         ended = serve(fds, prepare)
         if ended == "unfit":
             raise SystemExit(1)
+        if ended == "lacking":
+            raise SystemExit(os.EX_TEMPFAIL)
         if ended == "terminated" and not (callable(inherited) and getsignal(SIGTERM) is inherited):
             # As if the parent had sent it. A handler that came with a fork is the parent's and has nothing to do here.
             raise_signal(SIGTERM)
@@ -169,7 +171,7 @@ class Workers:
                 process.kill()
             for key, process in self._keys.items():
                 process.join()
-                late = self.hub.exited(key, process.exitcode)
+                late, _ = self.hub.exited(key, process.exitcode)
                 if late is not None:
                     os.close(late)
             self.processes.clear()
@@ -340,13 +342,16 @@ class Workers:
                 process.join()
                 if process in self.processes:
                     self.processes.remove(process)
-            late = self.hub.exited(key, None if process is None else process.exitcode)
+            late, lacking = self.hub.exited(key, None if process is None else process.exitcode)
             self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:
             util.sub_warning("could not see a worker out yet: %s", problem)
             return False
         if late is not None:
             self._late.append(late)
+        if lacking:
+            with self.lock:
+                self._starts.lacked(self)
         return True
 
     def _read_late(self) -> None:

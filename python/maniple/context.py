@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from errno import EMFILE, ENFILE
 from threading import local
 
 from . import _annotations, process
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ctypes import _CData, _SimpleCData
     from logging import Logger
     from typing import Any, Literal, TypeVar, overload
+
+    import maniple as _siblings
 
     from . import connection, managers, pool, queues, sharedctypes, synchronize
 
@@ -64,6 +67,28 @@ _EXCEPTIONS = (ProcessError, BufferTooShort, TimeoutError, AuthenticationError)
 # ---------------------------------------------------------------- contexts
 
 
+class _Siblings:
+    """Modules that are loaded when they are first used, which may be where no descriptor is left to read them."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            module = process._sibling(name)
+        except OSError as problem:
+            if problem.errno in (EMFILE, ENFILE):
+                del problem.filename
+                problem.strerror = (
+                    f"could not load what is needed for the first use of {__package__}.{name}: {problem.strerror}; close some "
+                    "files, or raise the limit (ulimit -n)"
+                )
+            raise
+        setattr(self, name, module)
+        return module
+
+
+if not TYPE_CHECKING:
+    _siblings = _Siblings()
+
+
 class BaseContext:
     """The factory functions for one start method."""
 
@@ -89,33 +114,23 @@ class BaseContext:
 
     def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
         """Two connected `Connection` objects; without ``duplex`` the first only receives."""
-        from . import connection as wires
-
-        return wires.Pipe(duplex)
+        return _siblings.connection.Pipe(duplex)
 
     def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
         """A queue for many writers and readers; ``maxsize`` 0 means no bound."""
-        from . import queues
-
-        return queues.Queue(maxsize, ctx=self.get_context())
+        return _siblings.queues.Queue(maxsize, ctx=self.get_context())
 
     def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
         """A `Queue` whose items can be reported as done and waited for."""
-        from . import queues
-
-        return queues.JoinableQueue(maxsize, ctx=self.get_context())
+        return _siblings.queues.JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> queues.SimpleQueue[Any]:
         """A queue without a limit and without time-outs; `put` does not wait for a reader."""
-        from . import queues
-
-        return queues.SimpleQueue(ctx=self.get_context())
+        return _siblings.queues.SimpleQueue(ctx=self.get_context())
 
     def Manager(self) -> managers.SyncManager:
         """A started manager: a process that holds objects for others."""
-        from . import managers
-
-        started = managers.SyncManager(ctx=self.get_context())
+        started = _siblings.managers.SyncManager(ctx=self.get_context())
         started.start()
         return started
 
@@ -127,56 +142,40 @@ class BaseContext:
         maxtasksperchild: int | None = None,
     ) -> pool.Pool:
         """A pool of worker processes: `help(maniple.pool.Pool)` tells of its arguments, methods and errors."""
-        from . import pool
-
         ctx = self.get_context()
-        return pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx)
+        return _siblings.pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx)
 
     # ------------------------------------------------------------ synchronisation
 
     def Lock(self) -> synchronize.Lock:
         """A lock that any process may release."""
-        from . import synchronize
-
-        return synchronize.Lock(ctx=self.get_context())
+        return _siblings.synchronize.Lock(ctx=self.get_context())
 
     def RLock(self) -> synchronize.RLock:
         """A lock that its owner may take again."""
-        from . import synchronize
-
-        return synchronize.RLock(ctx=self.get_context())
+        return _siblings.synchronize.RLock(ctx=self.get_context())
 
     def Condition(self, lock: Any = None) -> synchronize.Condition:
         """A condition variable on ``lock``, or on an `RLock` of its own."""
-        from . import synchronize
-
-        return synchronize.Condition(lock, ctx=self.get_context())
+        return _siblings.synchronize.Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
         """A semaphore that starts at ``value``."""
-        from . import synchronize
-
-        return synchronize.Semaphore(value, ctx=self.get_context())
+        return _siblings.synchronize.Semaphore(value, ctx=self.get_context())
 
     def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
         """A semaphore that refuses to rise above ``value``."""
-        from . import synchronize
-
-        return synchronize.BoundedSemaphore(value, ctx=self.get_context())
+        return _siblings.synchronize.BoundedSemaphore(value, ctx=self.get_context())
 
     def Event(self) -> synchronize.Event:
         """A flag to wait for."""
-        from . import synchronize
-
-        return synchronize.Event(ctx=self.get_context())
+        return _siblings.synchronize.Event(ctx=self.get_context())
 
     def Barrier(
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
     ) -> synchronize.Barrier:
         """A point at which ``parties`` processes wait for each other."""
-        from . import synchronize
-
-        return synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
+        return _siblings.synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
 
     # ------------------------------------------------------------ shared memory
 
@@ -186,9 +185,7 @@ class BaseContext:
     def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object in shared memory, without a lock."""
-        from . import sharedctypes
-
-        return sharedctypes.RawValue(typecode_or_type, *args)
+        return _siblings.sharedctypes.RawValue(typecode_or_type, *args)
 
     @overload
     def RawArray(
@@ -198,9 +195,7 @@ class BaseContext:
     def RawArray(self, typecode_or_type: str, size_or_initializer: int | Iterable[Any]) -> Any: ...
     def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
         """A ctypes array in shared memory, without a lock."""
-        from . import sharedctypes
-
-        return sharedctypes.RawArray(typecode_or_type, size_or_initializer)
+        return _siblings.sharedctypes.RawArray(typecode_or_type, size_or_initializer)
 
     @overload
     def Value(self, typecode_or_type: type[Kind], *args: Any, lock: Literal[False]) -> Kind: ...
@@ -218,9 +213,7 @@ class BaseContext:
     def Value(self, typecode_or_type: str | type[_CData], *args: Any, lock: Any = True) -> Any: ...
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A ctypes object in shared memory; ``lock`` is True, False or a lock."""
-        from . import sharedctypes
-
-        return sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+        return _siblings.sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     @overload
     def Array(
@@ -252,10 +245,8 @@ class BaseContext:
     ) -> Any: ...
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """A ctypes array in shared memory; ``lock`` is True, False or a lock."""
-        from . import sharedctypes
-
         ctx = self.get_context()
-        return sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
+        return _siblings.sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
 
     # ------------------------------------------------------------ settings
 

@@ -35,7 +35,7 @@ from ._results import AsyncResult as AsyncResult
 from ._results import IMapIterator as IMapIterator
 from ._results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._results import MapResult as MapResult
-from ._results import Result
+from ._results import Result, stay_if_program_ends
 from ._threads import ThreadWorkers
 from ._worker_main import worker_main
 from ._workers import Workers
@@ -216,9 +216,13 @@ class Pool(QueueParts):
             return result
         if self._state != RUN:
             raise ValueError("Pool not running")
-        if callback is None and error_callback is None:
-            return ApplyResult(self, None, None, hub.call(func, args, kwds, False))
-        ticket = hub.call(func, args, kwds, True)
+        try:
+            if callback is None and error_callback is None:
+                return ApplyResult(self, None, None, hub.call(func, args, kwds, False))
+            ticket = hub.call(func, args, kwds, True)
+        except ValueError:
+            stay_if_program_ends()
+            raise
         result = ApplyResult(self, callback, error_callback, ticket)
         self._workers.results.enter(ticket.job, result)
         return result
@@ -280,11 +284,14 @@ class Pool(QueueParts):
             if len(items):
                 self._post(result, mapper, self._get_tasks(func, items, chunksize))
             return result
-        star = mapper is starmapstar
-        if callback is None and error_callback is None:
-            ticket = hub.map(func, items, star, chunksize, False)
+        star, told = mapper is starmapstar, callback is not None or error_callback is not None
+        try:
+            ticket = hub.map(func, items, star, chunksize, told)
+        except ValueError:
+            stay_if_program_ends()
+            raise
+        if not told:
             return MapResult(self, chunksize, len(items), None, None, ticket)
-        ticket = hub.map(func, items, star, chunksize, True)
         result = MapResult(self, chunksize, len(items), callback, error_callback, ticket)
         self._workers.results.enter(ticket.job, result)
         return result
@@ -336,7 +343,11 @@ class Pool(QueueParts):
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
         window = buffersize or WINDOW
         external = type(iterable) not in self._tame
-        stream = hub.stream(func, iterable, external, False, chunksize, window, kind is IMapIterator)
+        try:
+            stream = hub.stream(func, iterable, external, False, chunksize, window, kind is IMapIterator)
+        except ValueError:
+            stay_if_program_ends()
+            raise
         if external:
             feeder = threading.Thread(
                 target=hub.feed, args=(stream.job, _iterator(iterable), False), name="maniple-pool-feeder", daemon=True

@@ -13,7 +13,7 @@ from _pickle import PicklingError
 
 from . import _launch, popen_fork, spawn, util  # noqa: F401
 from ._descriptors import above_stdio, pipe
-from ._worker_main import WorkerMain, worker_main
+from ._worker_main import WorkerMain, by_value, worker_main
 from .context import get_spawning_popen, reduction, set_spawning_popen
 from .popen_fork import Lifeline, Wires
 
@@ -55,6 +55,7 @@ class ToldPopen(popen_fork.Popen):
             told = spawn.get_preparation_data(process_obj.name)
             told["lifeline"] = self.duplicate_for_child(line.r)
             if main.may_lack():
+                by_value()
                 from ._sketches import definitions
 
                 told["main_definitions"] = definitions(main)
@@ -74,11 +75,10 @@ class ToldPopen(popen_fork.Popen):
             refusal = problem
         if refusal is None and (not main.may_lack() or b"_main__" not in out.getvalue()[start:]):
             return
-        from . import _by_value
-
+        pickler = by_value()
         del self._fds[descriptors:]
         try:
-            pickled = _by_value.dump(process_obj, main)
+            pickled = pickler.dump(process_obj, main)
         except Exception as problem:
             _pass_on_interrupt(problem)
             if refusal is None:

@@ -328,7 +328,10 @@ class BaseProcess:
         _process_counter, _children, _current_process = count(1), set(), self
         _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
         if parent_sentinel is not None and self._is_tied():
-            _sibling("_maniple").end_after(parent_sentinel, self._parent_pid, _GRACE)
+            try:
+                _sibling("_maniple").end_after(parent_sentinel, self._parent_pid, _GRACE)
+            except OSError as problem:
+                self._cannot_begin(problem)
         util._close_stdin()
         if "logging" in sys.modules:
             util._name_in_logs()
@@ -339,6 +342,16 @@ class BaseProcess:
             self._after_fork()
         finally:
             del copied_from
+
+    def _cannot_begin(self, problem: OSError) -> None:
+        """End with an exit code that says so where something is short; a pool starts another worker later then."""
+        from ._shortage import advice, is_shortage
+
+        if not is_shortage(problem):
+            raise problem
+        why = f"{problem} ({advice(problem)})"
+        _say(lambda: sys.stderr.write(f"Process {self.name} cannot begin: {why}\n"))
+        raise SystemExit(os.EX_TEMPFAIL) from problem
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Run as this process from beginning to end, except for what is to be done at exit; return the exit code."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from pools import METHODS
 
 PROGRAM = """
 import sys, threading, time
@@ -47,3 +49,46 @@ def test_program_ends_though_daemon_threads_wait(what: str, tmp_path) -> None:
     program.write_text(PROGRAM)
     done = subprocess.run([sys.executable, str(program), what], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (7, "at its end\n"), done.stderr
+
+
+IN_CALLS = """
+import importlib, sys, threading, time
+mp = importlib.import_module(sys.argv[1])
+
+def nap(x):
+    time.sleep(0.05)
+    return x
+
+def call():
+    while True:
+        if what == "map":
+            pool.map(nap, range(10))
+        elif what == "apply":
+            pool.apply(nap, (1,))
+        elif what == "imap":
+            list(pool.imap(nap, range(10)))
+        else:
+            result = pool.map_async(nap, range(10), callback=len)
+            result.wait()
+            result.get()
+
+if __name__ == "__main__":
+    what = sys.argv[3]
+    pool = mp.get_context(sys.argv[2]).Pool(2)
+    pool.map(nap, range(2))
+    for _ in range(2):
+        threading.Thread(target=call, daemon=True).start()
+    time.sleep(0.2)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ["map", "apply", "imap", "async"])
+def test_daemon_threads_in_calls_of_a_pool_say_nothing_as_the_program_ends(
+    mp_package: str, method: str, what: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(IN_CALLS)
+    argv = [sys.executable, str(program), mp_package, method, what]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

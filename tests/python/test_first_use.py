@@ -246,3 +246,40 @@ def test_a_program_s_own_fork_while_a_thread_uses_something_first(
         [sys.executable, str(program), mp_package, first, wanted], capture_output=True, text=True, timeout=60
     )
     assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
+
+
+WITHOUT_DESCRIPTORS = """
+import importlib, os, resource, sys
+ctx = importlib.import_module(sys.argv[1]).get_context(sys.argv[2])
+arguments = {"Value": ("i",), "RawValue": ("i",), "Array": ("i", 3), "RawArray": ("i", 3), "Barrier": (2,), "Pool": (1,)}
+make = getattr(ctx, sys.argv[3])
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+try:
+    make(*arguments.get(sys.argv[3], ()))
+except OSError as problem:
+    said = str(problem)
+for number in taken:
+    os.close(number)
+made = make(*arguments.get(sys.argv[3], ()))
+for end in ("shutdown", "terminate"):
+    getattr(made, end, int)()
+print(said)
+"""
+
+
+@pytest.mark.better_than_standard("names a file of the package's")
+@pytest.mark.parametrize(
+    "name",
+    "Pipe Queue JoinableQueue SimpleQueue Manager Pool Lock RLock Condition Semaphore BoundedSemaphore Event Barrier "
+    "Value Array RawValue RawArray".split(),
+)
+def test_a_first_use_without_a_descriptor_says_what_to_do(mp_package: str, name: str) -> None:
+    argv = [sys.executable, "-c", WITHOUT_DESCRIPTORS, mp_package, "fork", name]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert "ulimit -n" in done.stdout and ".py" not in done.stdout, done.stdout + done.stderr

@@ -409,3 +409,29 @@ def test_a_call_that_is_made_while_the_pool_ends_has_its_callback(mp: Any, end: 
                 result.wait(30)
                 assert result.ready()
             assert len(told) == len(results)
+
+
+class Held:
+    """What a function holds."""
+
+
+@pytest.mark.better_than_standard("cannot pickle lambdas")
+@pytest.mark.parametrize("kind", METHODS, indirect=True)
+@pytest.mark.parametrize("call", ["apply", "map", "imap"])
+def test_a_function_that_went_by_value_is_let_go_of_after_its_call(new_pool: NewPool, call: str) -> None:
+    pool = new_pool(1)
+
+    def use() -> weakref.ref[Held]:
+        held = Held()
+        if call == "apply":
+            assert pool.apply(lambda: 3 if held else 4) == 3
+        else:
+            assert list(getattr(pool, call)(lambda x: x + (3 if held else 4), [1, 2])) == [4, 5]
+        return weakref.ref(held)
+
+    gone = use()
+    end = time.monotonic() + 20
+    while gone() is not None and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)
+    assert gone() is None

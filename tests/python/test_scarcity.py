@@ -12,9 +12,9 @@ from pools import METHODS
 PROGRAM = Path(__file__).parent / "programs" / "scarcity.py"
 
 
-def outcome(package: str, method: str, trial: str) -> str:
-    argv = [sys.executable, str(PROGRAM), package, method, trial]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=80)
+def outcome(package: str, method: str, *trial: str, program: Path = PROGRAM) -> str:
+    argv = [sys.executable, str(program), package, method, *trial]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=85)
     if done.stdout.startswith("skipped"):
         pytest.skip(done.stdout.strip())
     return done.stdout.strip() or f"exit code {done.returncode}: {done.stderr[-2000:]}"
@@ -33,9 +33,24 @@ def test_where_no_descriptor_is_left(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "no_descriptors") == "ok"
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("who", ["parent", "child", "both"])
+@pytest.mark.parametrize(("what", "how"), [("pipe", ()), ("pipe", ("warm",)), ("pool", ()), ("pool", ("warm",))])
+def test_large_things_come_and_go_without_a_descriptor(
+    mp_package: str, method: str, who: str, what: str, how: tuple[str, ...]
+) -> None:
+    program = PROGRAM.with_name("no_descriptor.py")
+    assert outcome(mp_package, method, what, who, *how, program=program) == "ok"
+
+
 @pytest.mark.better_than_standard("an item is lost where there is no memory to receive it")
 def test_where_little_memory_is_left(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "little_memory") == "ok"
+
+
+@pytest.mark.better_than_standard("does not say what has become of the item")
+def test_memory_that_is_short_as_something_is_unpickled(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "memory_is_short_as_it_is_unpickled") == "ok"
 
 
 @pytest.mark.better_than_standard("what is left of the message is taken for others")

@@ -90,6 +90,25 @@ def test_the_same_with_a_pool_that_works_by_queues(mp_package: str, method: str,
     assert outcome(mp_package, method, case) == "ok"
 
 
+@pytest.mark.better_than_standard("its calls hang")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("by", ["engine", "queues"])
+def test_a_pool_whose_workers_lack_something_as_they_start_is_not_given_up(
+    mp_package: str, method: str, by: str
+) -> None:
+    assert outcome(mp_package, method, "workers_lack", by) == "ok"
+
+
+@pytest.mark.better_than_standard("hangs")
+def test_calls_of_a_pool_whose_workers_lack_something_for_long_end(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "workers_lack_for_long") == "ok"
+
+
+@pytest.mark.better_than_standard("does not end with its maker")
+def test_a_process_that_cannot_have_its_end_arranged_says_what_is_short(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "no_thread_for_the_lifeline") == "ok"
+
+
 @pytest.mark.better_than_standard("hangs")
 def test_calls_of_a_pool_without_workers_end_and_the_pool_does_not(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "never_back") == "ok"

@@ -6,11 +6,13 @@ import functools
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -519,3 +521,44 @@ def test_a_handler_may_end_the_pool_whose_call_is_being_pickled(mp: ModuleType, 
     finally:
         signal.signal(signal.SIGUSR1, before)
         end_pool(pool)
+
+
+HANDLER_WHILE_LOADING = """
+import importlib, signal, sys, time
+mp = importlib.import_module(sys.argv[1])
+answers = []
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cloudpickle":
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGUSR1)
+
+if __name__ == "__main__":
+    with mp.get_context(sys.argv[2]).Pool(2) as pool:
+        pool.map(abs, range(4))
+        if sys.argv[3] == "at once":
+            signal.signal(signal.SIGUSR1, lambda number, frame: answers.append(pool.apply(lambda: 5)))
+            sys.meta_path.insert(0, Interrupting())
+        else:
+            signal.signal(signal.SIGALRM, lambda number, frame: answers.append(pool.apply(lambda: 5)))
+            signal.setitimer(signal.ITIMER_REAL, float(sys.argv[3]))
+        print(pool.map(lambda x: x + 1, range(3)), flush=True)
+        end = time.monotonic() + 20
+        while not answers and time.monotonic() < end:
+            time.sleep(0.01)
+        print(answers, flush=True)
+"""
+
+
+@pytest.mark.better_than_standard("cannot pickle lambdas")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("when", ["at once", "0.002", "0.006", "0.012"])
+def test_a_handler_sends_a_lambda_while_what_sends_them_is_loaded(
+    mp_package: str, method: str, when: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(HANDLER_WHILE_LOADING)
+    argv = [sys.executable, str(program), mp_package, method, when]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[1, 2, 3]\n[5]\n", done.stdout + done.stderr

@@ -90,13 +90,16 @@ fn sweep() {
     }
 }
 
+// Another thread may be forking at the same time. Its child has a copy of the list's lock, so that is only taken where no fork can come.
 extern "C" fn before_fork() {
-    let mut list = sweeper();
-    list.forks += 1;
-    let thread = list.thread.take();
-    let number = if thread.is_some() { list.number.take() } else { list.number };
-    ENDS.store(true, Ordering::Relaxed);
-    drop(list);
+    let (thread, number) = atfork::making(|| {
+        let mut list = sweeper();
+        list.forks += 1;
+        let thread = list.thread.take();
+        let number = if thread.is_some() { list.number.take() } else { list.number };
+        ENDS.store(true, Ordering::Relaxed);
+        (thread, number)
+    });
     NEWS.notify_all();
     if let Some(thread) = thread {
         let _ = thread.join();
@@ -108,16 +111,20 @@ extern "C" fn before_fork() {
         }
         std::thread::yield_now();
     }
-    let mut list = sweeper();
-    list.number = None;
-    // What is in use at this moment is watched again by who uses it.
-    std::mem::take(&mut list.kept).iter().filter_map(Weak::upgrade).for_each(|kept| {
-        kept.trim(Duration::ZERO);
+    atfork::making(|| {
+        let mut list = sweeper();
+        list.number = None;
+        let kept = std::mem::take(&mut list.kept);
+        drop(list);
+        // What is in use at this moment is watched again by who uses it. The locks of what is kept are copied as well.
+        kept.iter().filter_map(Weak::upgrade).for_each(|kept| {
+            kept.trim(Duration::ZERO);
+        });
     });
 }
 
 extern "C" fn after_fork() {
-    sweeper().forks -= 1;
+    atfork::making(|| sweeper().forks -= 1);
 }
 
 extern "C" fn in_child() {

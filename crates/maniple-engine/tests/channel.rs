@@ -129,7 +129,7 @@ fn what_is_no_parcel_is_refused() {
         content.extend_from_slice(&len.to_le_bytes());
         content.extend_from_slice(&room.to_le_bytes());
         assert!(parcel::open(&content, vec![memory()]).is_err(), "{len} {room}");
-        assert!(parcel::open(&content, vec![]).is_err());
+        assert!(parcel::open(&content, Vec::<OwnedFd>::new()).is_err());
     }
 }
 
@@ -298,7 +298,7 @@ fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
         std::fs::File::from(opened.others.into_iter().next().unwrap()).write_all(b"x").unwrap();
         assert_eq!(std::io::Read::bytes(reader).map(Result::unwrap).collect::<Vec<_>>(), b"x");
     }
-    assert!(parcel::open_all(b"maniple parcel 1\x01\0\0\0\0\0\0\0", Vec::new()).is_err());
+    assert!(parcel::open_all(b"maniple parcel 1\x01\0\0\0\0\0\0\0", Vec::<OwnedFd>::new()).is_err());
 }
 
 #[test]

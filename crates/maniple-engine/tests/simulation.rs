@@ -124,6 +124,7 @@ fn every_task_and_job_ends_exactly_once_whatever_happens() {
         for what in [
             "start refused",
             "start postponed",
+            "lacked something as it started",
             "start failed",
             "pool broken",
             "died idle",

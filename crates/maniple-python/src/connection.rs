@@ -3,10 +3,10 @@
 
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
+use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, lost, rejoin, waiting};
 use maniple_engine::Error;
 use maniple_engine::channel::frame;
-use maniple_engine::channel::parcel::{self, Outbox, Packed};
+use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
 use maniple_engine::sys::own::File;
 use maniple_engine::sys::ready::{self, Interest};
 use maniple_engine::sys::{Handle, stream, wire};
@@ -45,7 +45,7 @@ pub struct PyChannel {
 /// A message as it came.
 struct Message {
     content: Vec<u8>,
-    handles: Vec<Handle>,
+    handles: Vec<Came>,
 }
 
 impl PyChannel {
@@ -369,10 +369,10 @@ impl PyChannel {
             if length > SMALL {
                 waiting(py, |interrupted| frame::receive(end, &mut message.content, length, interrupted))?;
             }
-            return self.joined(py, message);
+            return self.joined(py, message).map_err(|error| lost(py, error));
         }
         if length <= SMALL {
-            return Ok(made::bytes(py, &message.content)?.into_any());
+            return made::bytes(py, &message.content).map(Bound::into_any).map_err(|error| lost(py, error));
         }
         let size = ffi::Py_ssize_t::try_from(length).map_err(|_| self.spoilt())?;
         // SAFETY: a fresh bytes object of that size, or null with an exception set; nobody else has it before it is full.
@@ -385,7 +385,7 @@ impl PyChannel {
             Err(error) => {
                 // So that the next message can be received.
                 waiting(py, |interrupted| frame::skip(end, length, interrupted))?;
-                return Err(error);
+                return Err(lost(py, error));
             }
         };
         // SAFETY: as above; bytes objects do not move.

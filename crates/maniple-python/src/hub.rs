@@ -177,7 +177,7 @@ impl PyHub {
         self.hub.postpone(key(worker));
     }
 
-    /// No worker is left and none can be started, which `why` explains: what is open ends so. The pool goes on.
+    /// No worker is ready and none can be started, which `why` explains: what is open ends so. The pool goes on.
     fn give_up_jobs(&self, py: Python<'_>, why: String) {
         py.detach(|| self.hub.give_up_jobs(why));
     }
@@ -187,12 +187,18 @@ impl PyHub {
         py.detach(|| self.hub.is_running() || !self.hub.open_jobs().is_empty())
     }
 
+    /// How many workers have become ready since the pool began.
+    fn greeted(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.hub.greeted())
+    }
+
     /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Gives the pipe that was its standard error where something
-    /// still writes there; the caller owns it.
+    /// still writes there, which the caller owns, and whether it lacked something before it was ready: then the caller starts another.
     #[pyo3(signature = (worker, exitcode))]
-    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Option<i32> {
+    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> (Option<i32>, bool) {
         let exit = exitcode.map(|code| if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) });
-        py.detach(|| self.hub.exited(key(worker), exit)).map(IntoRawFd::into_raw_fd)
+        let ended = py.detach(|| self.hub.exited(key(worker), exit));
+        (ended.late.map(IntoRawFd::into_raw_fd), ended.lacking)
     }
 
     /// How many workers should be started now. The caller must start them.

@@ -3,11 +3,11 @@
 use crate::made;
 use crate::memory::PyMemory;
 use crate::pickle;
-use crate::signals::look_for_signals;
+use crate::signals::{interrupts, look_for_signals};
 use maniple_engine::Error;
 use maniple_engine::channel::frame::Interrupted;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -171,8 +171,32 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
     unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
 }
 
+/// The error of something that was received and cannot be handed out: where memory is short, it says what has become of that.
+pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
+    const WHAT: &str = "there was no memory to make an object of what was received, which is lost";
+    if !error.is_instance_of::<PyMemoryError>(py) || interrupts(py, &error) {
+        return error;
+    }
+    let value = error.value(py);
+    if value.str().is_ok_and(|text| text.is_empty().unwrap_or(false)) && value.setattr("args", (WHAT,)).is_ok() {
+        return error;
+    }
+    // Where there is no memory for that either, it says what it says.
+    let _ = value.call_method1("add_note", (WHAT,));
+    error
+}
+
 /// The value of a pickle, whose buffers, if it has any, came apart.
 pub fn load<'py>(
+    py: Python<'py>,
+    picklers: &Picklers,
+    stream: Vec<u8>,
+    buffers: Vec<PyMemory>,
+) -> PyResult<Bound<'py, PyAny>> {
+    unpickled(py, picklers, stream, buffers).map_err(|error| lost(py, error))
+}
+
+fn unpickled<'py>(
     py: Python<'py>,
     picklers: &Picklers,
     stream: Vec<u8>,

@@ -4,7 +4,7 @@ use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, rejoin, waiting};
+use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, lost, rejoin, waiting};
 use crate::signals::interrupts;
 use crate::truth::Truth;
 use maniple_engine::Error;
@@ -392,8 +392,11 @@ impl PyLog {
     /// Takes a pickle out, waiting for one.
     fn get_pickle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match Self::take(py, &*self.log()?, true, None)? {
-            Some(message) if message.rest.is_empty() => Ok(made::bytes(py, &message.first)?.into_any()),
-            Some(message) => rejoin(py, &message.first, message.rest.into_iter().map(PyMemory::from).collect()),
+            Some(message) if message.rest.is_empty() => {
+                made::bytes(py, &message.first).map(Bound::into_any).map_err(|error| lost(py, error))
+            }
+            Some(message) => rejoin(py, &message.first, message.rest.into_iter().map(PyMemory::from).collect())
+                .map_err(|error| lost(py, error)),
             None => Err(PyEOFError::new_err(())),
         }
     }

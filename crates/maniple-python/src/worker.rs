@@ -27,10 +27,17 @@ enum Function {
 
 /// Runs tasks until the hub says that there are no more. `handles` are the descriptors that `Hub.create_link` gave, which from here
 /// on belong to this call; `prepare` is called first, and what it raises is reported as the reason why this worker is unfit.
-/// Gives how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`.
+/// Gives how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`, `"lacking"` (something ran out before it was ready, which
+/// standard error says).
 #[pyfunction]
 pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
-    let mut link = WorkerLink::open(adopt(handles)).map_err(python)?;
+    let mut link = match WorkerLink::open(adopt(handles)) {
+        Err(error) if error.is_shortage() => {
+            eprintln!("maniple: a worker cannot take up its link: {error}");
+            return Ok("lacking");
+        }
+        link => link.map_err(python)?,
+    };
     *POOL.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.pool_end());
     if let Err(error) = prepare.call0() {
         let packet = report(py, &link, &error, None)?;

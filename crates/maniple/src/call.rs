@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::panic::caught;
+use crate::results::Callee;
 use crate::task;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,7 +49,7 @@ pub(crate) trait Call: Sized + 'static {
     fn call(&self, item: Self::Item) -> Self::Out;
 
     /// What errors call it.
-    fn name() -> &'static str;
+    fn callee(&self) -> Callee;
 
     /// Writes its name and types, for another program, instead of all that [`send`] writes.
     fn send_name(&self, _: &mut Output) -> Result<()> {
@@ -169,8 +170,8 @@ impl<A: Payload, R: Payload> Call for Plain<A, R> {
         (self.0)(item)
     }
 
-    fn name() -> &'static str {
-        type_name::<fn(A) -> R>()
+    fn callee(&self) -> Callee {
+        Callee::Pointer(self.0.address().addr(), type_name::<fn(A) -> R>())
     }
 
     fn send_name(&self, out: &mut Output) -> Result<()> {
@@ -193,6 +194,11 @@ pub(crate) struct With<S, A, R> {
 }
 
 impl<S: Payload, A: Payload, R: Payload> With<S, A, R> {
+    /// What errors call it.
+    pub(crate) fn callee_of(function: fn(&S, A) -> R) -> Callee {
+        Callee::Pointer((function as *const ()).addr(), type_name::<fn(&S, A) -> R>())
+    }
+
     /// Writes it without owning the state.
     pub(crate) fn send_borrowed(function: fn(&S, A) -> R, state: &S, out: &mut Output) -> Result<()> {
         out.identity(Identity::of(make::<Self> as Make as *const ())?);
@@ -221,8 +227,8 @@ impl<S: Payload, A: Payload, R: Payload> Call for With<S, A, R> {
         (self.function)(&self.state, item)
     }
 
-    fn name() -> &'static str {
-        type_name::<fn(&S, A) -> R>()
+    fn callee(&self) -> Callee {
+        Self::callee_of(self.function)
     }
 }
 
@@ -340,7 +346,9 @@ impl<F: StarFn<T, R>, T: Payload, R: Payload> Call for Star<F, T, R> {
         self.0.star(item)
     }
 
-    fn name() -> &'static str {
-        type_name::<F>()
+    fn callee(&self) -> Callee {
+        self.0
+            .pointer()
+            .map_or(Callee::Named(type_name::<F>().into()), |at| Callee::Pointer(at.addr(), type_name::<F>()))
     }
 }

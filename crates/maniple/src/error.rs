@@ -174,7 +174,7 @@ pub struct WorkerLost {
 
 impl fmt::Display for WorkerLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker {} {} while it ran {}", self.pid, self.exit, self.task)?;
+        write!(f, "worker {} {}{} while it ran {}", self.pid, was(self.exit), self.exit, self.task)?;
         let tail = self.stderr_tail.trim_end();
         if !tail.is_empty() {
             write!(f, "; its standard error ended in:\n{tail}")?;
@@ -184,6 +184,11 @@ impl fmt::Display for WorkerLost {
 }
 
 impl std::error::Error for WorkerLost {}
+
+/// The verb that an exit lacks where it says what was done to the process.
+pub(crate) fn was(exit: Exit) -> &'static str {
+    if matches!(exit, Exit::Signal(_)) { "was " } else { "" }
+}
 
 /// The end of a manager's server, as one of its clients saw it.
 ///
@@ -314,7 +319,7 @@ mod tests {
         let text = Error::WorkerLost(Box::new(lost)).to_string();
         assert_eq!(
             text,
-            "worker 12 killed by signal 9 (SIGKILL) while it ran items 3 to 4; its standard error ended in:\nout of memory"
+            "worker 12 was killed by signal 9 (SIGKILL) while it ran items 3 to 4; its standard error ended in:\nout of memory"
         );
     }
 

@@ -1,23 +1,57 @@
 //! What the engine brings back, as values and errors.
 
 use crate::call::Failure;
-use crate::error::{Error, Result, WorkerLost};
+use crate::error::{Error, Result, WorkerLost, was};
 use crate::frame::{Input, open};
 use crate::pool::Shared;
+use crate::task;
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled};
 use maniple_engine::process::Exit;
+use maniple_engine::sys::process::image::symbol;
 use serde::de::DeserializeOwned;
 use std::any::Any;
+use std::borrow::Cow;
 
 /// What errors say of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     /// `map`, `apply`, ...
     pub method: &'static str,
-    /// The function's name or type.
-    pub function: &'static str,
+    /// The function.
+    pub function: Callee,
     /// Whether outcomes come in the order of the items.
     pub in_order: bool,
+}
+
+/// A function that was called.
+#[derive(Clone, Debug)]
+pub(crate) enum Callee {
+    /// Its name, of the program or as it was asked for.
+    Named(Cow<'static, str>),
+    /// A pointer: its address and type.
+    Pointer(usize, &'static str),
+}
+
+impl std::fmt::Display for Callee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Callee::Named(name) => f.write_str(name),
+            Callee::Pointer(address, kind) => match name_at(*address) {
+                Some(name) => f.write_str(&name),
+                None => write!(f, "a function of type {kind}"),
+            },
+        }
+    }
+}
+
+/// The name of a function of this program: the one that it was registered under, or that of its symbol.
+fn name_at(address: usize) -> Option<String> {
+    if let Some(name) = task::name_at(address) {
+        return Some(name.to_owned());
+    }
+    let name = format!("{:#}", rustc_demangle::demangle(&symbol(address)?));
+    // A closure is called through a function of the standard library.
+    (!name.contains("FnOnce::call_once") && !name.contains("FnOnce<")).then_some(name)
 }
 
 /// A panic of the caller's own code (an iterator's `next`), to go on in the caller.
@@ -97,7 +131,7 @@ impl Reader {
     }
 
     fn describe(&self, task: u64, items: usize) -> String {
-        let About { method, function, in_order } = self.about;
+        let About { method, ref function, in_order } = self.about;
         let first = self.items_before;
         match (in_order, items) {
             _ if method == "apply" => format!("apply of {function}"),
@@ -162,7 +196,7 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
             Error::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from)))
         }
         LossCause::Unfit(None) => Error::Start(pool.start_error().unwrap_or_else(|| {
-            let mut text = format!("worker {} {exit} before it was ready", loss.pid);
+            let mut text = format!("worker {} {}{exit} before it was ready", loss.pid, was(exit));
             if !loss.stderr.is_empty() {
                 text = format!("{text}; its standard error ended in:\n{}", loss.stderr);
             }

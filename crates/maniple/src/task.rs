@@ -168,6 +168,12 @@ pub(crate) fn send_registered<A, R>(function: fn(A) -> R, output: &mut Output) -
     send::<A, R>(entry.name, output)
 }
 
+/// The name that the function at this address is registered under.
+pub(crate) fn name_at(address: usize) -> Option<&'static str> {
+    let is = |entry: &&Entry| (entry.known)().address.addr() == address;
+    entries().iter().find(is).map(|entry| entry.name)
+}
+
 /// For a worker: what has been asked for by its name.
 pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
     let (name, known) = find(input)?;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::events;
 use crate::frame::{Input, Output, open};
 use crate::panic;
-use maniple_engine::pool::{Message, Packer, Packet, WorkerLink, worker_handles};
+use maniple_engine::pool::{LACKING, Message, Packer, Packet, WorkerLink, worker_handles};
 use maniple_engine::sys::{self, Handle};
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,7 +30,7 @@ pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
         Ok(link) => work(link, setup),
         Err(error) => {
             eprintln!("maniple: a worker cannot take up its link: {error}");
-            NOT_READY
+            if error.is_shortage() { LACKING } else { NOT_READY }
         }
     };
     std::process::exit(code);

@@ -215,3 +215,18 @@ fn a_crash_while_others_work_does_not_disturb_them() {
     }
     assert!(lost >= 6, "{lost}");
 }
+
+#[test]
+fn the_error_names_the_function() {
+    let _dog = watchdog();
+    let pool = pool(StartMethod::Spawn, 1);
+    let lost = expect_lost(pool.apply(die, 0), Exit::Signal(9));
+    assert_eq!(lost.task, "apply of deaths::die");
+    let text = Error::WorkerLost(lost).to_string();
+    assert!(text.contains(" was killed by signal 9 (SIGKILL) while it ran apply of deaths::die"), "{text}");
+    let lost = expect_lost(pool.apply(die, 3), Exit::Code(3)).task;
+    assert_eq!(lost, "apply of deaths::die");
+    // A closure has no name, and is told by its type.
+    let lost = expect_lost(pool.apply(|how: u32| die(how) + 1, 0), Exit::Signal(9)).task;
+    assert!(lost.starts_with("apply of ") && lost.contains("fn(u32) -> u32"), "{lost}");
+}

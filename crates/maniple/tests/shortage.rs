@@ -6,6 +6,8 @@ mod support;
 use maniple::{Error, Pool, StartMethod};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 use support::{METHODS, apart, descriptors, eventually, pool, watchdog};
 
@@ -200,4 +202,31 @@ fn a_lazy_map_for_whose_input_there_is_no_thread_is_not_waited_for() {
         pool.close();
         pool.join();
     });
+}
+
+/// An initializer that ends its worker as one that lacks something, as long as there is such a file.
+fn lack_while(place: PathBuf) {
+    if let Ok(mut tries) = std::fs::OpenOptions::new().append(true).open(place) {
+        tries.write_all(b"x").unwrap();
+        drop(tries);
+        std::process::exit(75);
+    }
+}
+
+#[test]
+fn a_pool_whose_workers_lack_something_as_they_start_is_not_given_up() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let place = std::env::temp_dir().join(format!("maniple-lack-{}-{method:?}", std::process::id()));
+        File::create(&place).unwrap();
+        let pool =
+            Pool::builder().processes(2).start_method(method).initializer(lack_while, place.clone()).build().unwrap();
+        let waits = pool.apply_async(u64::count_ones, 15).unwrap();
+        // Many more than are tried for a pool whose workers end for another reason.
+        eventually("it is tried again", || std::fs::metadata(&place).unwrap().len() >= 8);
+        assert!(!waits.ready());
+        std::fs::remove_file(&place).unwrap();
+        assert_eq!(waits.get().unwrap(), 4);
+        eventually("there are two workers", || workers(&pool).len() == 2);
+    }
 }

@@ -260,6 +260,33 @@ def little_memory(ctx: Any) -> None:
     assert q.get(timeout=20) == "next"
 
 
+class Greedy:
+    """Finds no memory where it is unpickled; with `words` the error says something, as an array's does."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __setstate__(self, state: Any) -> None:
+        raise MemoryError(*filter(None, [state["words"]]))
+
+
+def memory_is_short_as_it_is_unpickled(ctx: Any) -> None:
+    """The error says that the item is lost, and what is behind it comes."""
+    (here, there), (reader, writer) = ctx.Pipe(), ctx.Pipe(duplex=False)
+    q, simple = ctx.Queue(), ctx.SimpleQueue()
+    for put, get in ((q.put, q.get), (simple.put, simple.get), (there.send, here.recv), (writer.send, reader.recv)):
+        for words in ("", "Unable to allocate"):
+            put(Greedy(words))
+            put("next")
+            try:
+                get()
+                raise AssertionError("it was unpickled")
+            except MemoryError as problem:
+                said = " ".join([str(problem), *getattr(problem, "__notes__", ())])
+                assert "which is lost" in said and words in said, said
+            assert get() == "next"
+
+
 def send_some(*ends: Any) -> None:
     for end in ends:
         end.send_bytes(bytes(100 * MIB))
@@ -446,6 +473,7 @@ TRIALS: dict[str, Callable[[Any], None]] = {
         no_descriptors,
         little_memory,
         messages_too_large,
+        memory_is_short_as_it_is_unpickled,
         forks,
         many_kept,
         cut_short,

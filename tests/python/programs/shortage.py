@@ -63,6 +63,14 @@ def all_but_first_fail(folder: str) -> None:
         raise ValueError("not the first") from None
 
 
+def lack_while(place: str) -> None:
+    """A worker's initializer that ends it as one that lacks something, as long as the file is there."""
+    if os.path.exists(place):
+        with open(place, "a") as tries:
+            tries.write("x")
+        os._exit(os.EX_TEMPFAIL)
+
+
 # ---------------------------------------------------------------- what is counted
 
 
@@ -430,6 +438,79 @@ def queues_one_lives() -> str:
             time.sleep(0.05)
         tried = len(os.listdir(folder))
         return "ok" if 4 < tried < 60 else f"{tried} workers were started"
+
+
+def workers_lack(by: str) -> str:
+    """All workers die, and those that are started say for a while that they lack something before they are ready."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = os.path.join(folder, "short")
+        new_pool = by_queues if by == "queues" else ctx.Pool
+        with new_pool(2, lack_while, (place,)) as pool:
+            pool.map(double, range(4), 1)
+            with open(place, "w"):
+                pass
+            for process in list(pool._pool):
+                process.kill()
+            waiting = pool.map_async(double, range(10), 1)
+            end = time.monotonic() + 40
+            while os.path.getsize(place) < 8:
+                if time.monotonic() > end:
+                    return f"only {os.path.getsize(place)} workers were started"
+                time.sleep(0.02)
+            os.remove(place)
+            if waiting.get(30) != [2 * n for n in range(10)]:
+                return "wrong answers"
+            while len([p for p in pool._pool if p.is_alive()]) < 2:
+                time.sleep(0.02)
+    return "ok"
+
+
+def workers_lack_for_long() -> str:
+    """Calls end with an error then, though some worker is always about to start; the pool has not ended with them."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = os.path.join(folder, "short")
+        with open(place, "w"):
+            pass
+        with ctx.Pool(2, lack_while, (place,)) as pool:
+            try:
+                return f"answered {pool.apply_async(double, (1,)).get(40)}"
+            except mp.WorkerLostError as problem:
+                if "lack something" not in str(problem):
+                    return f"{problem!r}"
+            os.remove(place)
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                with suppress(mp.WorkerLostError):
+                    return "ok" if pool.apply_async(double, (1,)).get(20) == 2 else "a wrong answer"
+    return "the pool does not recover"
+
+
+def no_thread_for_the_lifeline() -> str:
+    """A daemonic process whose end with its maker cannot be arranged says what is short, by its exit code, too."""
+    engine = importlib.import_module(f"{PACKAGE}._maniple")
+
+    def end_after(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "could not start the thread that watches the lifeline")
+
+    engine.end_after = end_after
+    told, tell = os.pipe()
+    process = ctx.Process(target=nothing, daemon=True)
+    standard_error = os.dup(2)
+    os.dup2(tell, 2)
+    try:
+        process.start()
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(tell)
+    process.join()
+    text = os.read(told, 10_000).decode()
+    if process.exitcode != os.EX_TEMPFAIL:
+        return f"exit code {process.exitcode}"
+    return "ok" if "cannot begin" in text and "ulimit -u" in text and "Traceback" not in text else text
 
 
 def never_back() -> str:

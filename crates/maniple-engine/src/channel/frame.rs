@@ -6,7 +6,9 @@
 //!
 //! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
 
+use super::lookout::Begun;
 pub use super::lookout::Lookout;
+use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
 use crate::sys::ready::{self, Interest};
@@ -127,7 +129,12 @@ fn send_by(
     let mut body = body;
     let mut small = [0; 512];
     let long;
-    if head.len() + body.len() <= small.len() {
+    if !handles.is_empty() && body.len() > JOINED {
+        // A reader that has no numbers for the handles has to see with the first byte what they are.
+        let (first, rest) = body.split_at(parcel::HEAD);
+        long = [head, first].concat();
+        (head, body) = (&long, rest);
+    } else if head.len() + body.len() <= small.len() {
         let total = head.len() + body.len();
         small[..head.len()].copy_from_slice(head);
         small[head.len()..total].copy_from_slice(body);
@@ -153,19 +160,60 @@ fn send_by(
     Ok(true)
 }
 
+/// Reads the first bytes of a message by `read`, and what comes with them. Where this process has no number left for handles, the buffers
+/// of a parcel come all the same.
+fn first(
+    fd: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    came: Option<&mut Vec<Came>>,
+    read: impl FnOnce(&mut [u8], Option<&mut Vec<Handle>>) -> io::Result<Option<usize>>,
+) -> io::Result<Option<usize>> {
+    let Some(came) = came else { return read(bytes, None) };
+    let mut handles = Vec::new();
+    let got = match read(bytes, Some(&mut handles)) {
+        Err(error) if wire::is_out_of_handles(&error) => {
+            let mut begins = [0; 12 + parcel::HEAD];
+            let seen = stream::peek_packet(fd, &mut begins)?.unwrap_or(0);
+            let prefix = if begins.starts_with(&[0xff; 4]) { 12 } else { 4 };
+            let (got, buffers) = parcel::receive_aside(fd, bytes, begins.get(prefix..seen).unwrap_or(&[]))?;
+            came.extend(buffers);
+            return Ok(Some(got));
+        }
+        got => got?,
+    };
+    came.extend(handles.into_iter().map(Came::from));
+    Ok(got)
+}
+
+/// The same by a lookout.
+fn look_out(
+    lookout: &Lookout,
+    fd: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    came: Option<&mut Vec<Came>>,
+) -> (Begun, io::Result<Option<usize>>) {
+    let mut begun = Begun::default();
+    let found = first(fd, bytes, came, |bytes, handles| {
+        let (wait, found) = lookout.first(fd, bytes, handles);
+        begun = wait;
+        found
+    });
+    (begun, found.or_else(|e| if e.kind() == ErrorKind::Interrupted { Ok(None) } else { Err(e) }))
+}
+
 /// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a
-/// local socket's), those that come with it are put there.
+/// local socket's), what comes beside it is put there.
 pub fn receive_length(
     fd: BorrowedFd<'_>,
     lookout: Option<&Lookout>,
-    mut handles: Option<&mut Vec<Handle>>,
+    mut handles: Option<&mut Vec<Came>>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<u64> {
     let mut head = [0; 4];
     let mut done = 0;
     let mut wait = None;
     if let Some(lookout) = lookout {
-        let (begun, found) = lookout.first(fd, &mut head, handles.as_deref_mut());
+        let (begun, found) = look_out(lookout, fd, &mut head, handles.as_deref_mut());
         match found.doing("receive a message")? {
             Some(0) => return Err(Error::EndOfStream),
             Some(got) => done = got,
@@ -175,10 +223,14 @@ pub fn receive_length(
     }
     while done < 4 {
         let rest = &mut head[done..];
-        let got = match handles.as_deref_mut() {
-            Some(handles) => retry(interrupted, || stream::read_with(fd, rest, handles), "receive a message")?,
-            None => retry(interrupted, || stream::read_into(fd, rest), "receive a message")?,
+        let read = || {
+            let got = first(fd, rest, handles.as_deref_mut(), |bytes, handles| match handles {
+                Some(handles) => stream::read_with(fd, bytes, handles).map(Some),
+                None => stream::read_into(fd, bytes).map(Some),
+            });
+            got.map(|got| got.unwrap_or(0))
         };
+        let got = retry(interrupted, read, "receive a message")?;
         if got == 0 {
             return Err(if done == 0 { Error::EndOfStream } else { Error::CutOff });
         }
@@ -258,20 +310,21 @@ pub fn receive_length_until(
     socket: bool,
     until: Until,
     lookout: &Lookout,
-    mut handles: Option<&mut Vec<Handle>>,
+    mut handles: Option<&mut Vec<Came>>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<Option<u64>> {
     const WHAT: &str = "receive a message";
     let mut head = [0; 4];
     let mut got = None;
     let mut begun = None;
+    let read = |bytes: &mut [u8], handles: Option<&mut Vec<Handle>>| stream::read_now(fd, bytes, handles);
     if socket && matches!(until, Until::Now) {
-        got = retry(interrupted, || stream::read_now(fd, &mut head, handles.as_deref_mut()), WHAT)?;
+        got = retry(interrupted, || first(fd, &mut head, handles.as_deref_mut(), read), WHAT)?;
         if got.is_none() {
             return Ok(None);
         }
     } else if socket {
-        let (wait, found) = lookout.first(fd, &mut head, handles.as_deref_mut());
+        let (wait, found) = look_out(lookout, fd, &mut head, handles.as_deref_mut());
         got = found.doing(WHAT)?;
         begun = Some(wait);
     }
@@ -290,7 +343,7 @@ pub fn receive_length_until(
             continue;
         }
         got = match socket {
-            true => retry(interrupted, || stream::read_now(fd, &mut head, handles.as_deref_mut()), WHAT)?,
+            true => retry(interrupted, || first(fd, &mut head, handles.as_deref_mut(), read), WHAT)?,
             false => Some(retry(interrupted, || stream::read_into(fd, &mut head), WHAT)?),
         };
     };

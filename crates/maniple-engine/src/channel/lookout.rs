@@ -50,7 +50,7 @@ struct Contest {
 }
 
 /// A wait that is timed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Begun(Option<u64>);
 
 impl Lookout {

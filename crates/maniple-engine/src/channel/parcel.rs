@@ -43,7 +43,7 @@ use crate::shm::blocks::LONG;
 use crate::shm::buffers::Buffer;
 use crate::shm::seen::Seen;
 use crate::sys::memory::{self, Mapping, Share};
-use crate::sys::{Handle, stream};
+use crate::sys::{self, Handle, stream, wire};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -427,9 +427,58 @@ pub struct Opened {
     pub at: usize,
 }
 
+/// What came with a frame.
+#[derive(Debug)]
+pub enum Came {
+    /// A handle.
+    Handle(Handle),
+    /// A buffer that is opened already, since this process had no number left for its handle; or what it lacked besides.
+    Buffer(Result<Arrived>),
+}
+
+impl From<Handle> for Came {
+    fn from(handle: Handle) -> Came {
+        Came::Handle(handle)
+    }
+}
+
+/// Bytes at a frame's start that say all of the buffers that came with it.
+pub const HEAD: usize = 24 + 16 * MOST_BUFFERS;
+
+/// The buffers of a frame that begins so, as length and room, if it came with nothing else.
+fn buffers_alone(content: &[u8]) -> Option<Vec<(usize, usize)>> {
+    let number = |at: usize| Some(u64::from_le_bytes(*content.get(at..at + 8)?.first_chunk()?));
+    let count = number(16)? as usize; // the upper half are the others
+    if !content.starts_with(MAGIC) || !(1..=MOST_BUFFERS).contains(&count) {
+        return None;
+    }
+    (0..count).map(|i| Some((number(24 + 16 * i)? as usize, number(32 + 16 * i)? as usize))).collect()
+}
+
+/// Receives the start of a frame, into `bytes`, and its buffers, where this process has no number left for their handles. `begins`: the
+/// frame as far as it can be seen.
+///
+/// # Errors
+/// There is something else among them, or the system refuses a thread with descriptors of its own: all stays where it is.
+pub(crate) fn receive_aside(
+    fd: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    begins: &[u8],
+) -> std::io::Result<(usize, Vec<Came>)> {
+    let Some(buffers) = buffers_alone(begins) else { return Err(wire::out_of_handles()) };
+    let received = sys::aside(&[fd], || {
+        let mut handles = Vec::new();
+        // Somebody else has been faster, where there is nothing: it is looked for again.
+        let got = stream::read_now(fd, bytes, Some(&mut handles))?.ok_or(std::io::ErrorKind::Interrupted)?;
+        let open = |(handle, &(len, room)): (&Handle, _)| Came::Buffer(Arrived::checked(handle, len, room));
+        Ok((got, handles.iter().zip(&buffers).map(open).collect()))
+    });
+    received.unwrap_or_else(|_| Err(wire::out_of_handles()))
+}
+
 /// Opens a frame that came with the handles of buffers alone: these, and where in `content` the stream begins.
-pub fn open(content: &[u8], handles: Vec<Handle>) -> Result<(Vec<Arrived>, usize)> {
-    let opened = open_all(content, handles)?;
+pub fn open(content: &[u8], came: Vec<impl Into<Came>>) -> Result<(Vec<Arrived>, usize)> {
+    let opened = open_all(content, came)?;
     if opened.others.is_empty() {
         Ok((opened.buffers, opened.at))
     } else {
@@ -437,9 +486,12 @@ pub fn open(content: &[u8], handles: Vec<Handle>) -> Result<(Vec<Arrived>, usize
     }
 }
 
+fn damaged() -> Error {
+    Error::Damaged("a message came with descriptors, but is no parcel")
+}
+
 /// Opens a frame that came with handles.
-pub fn open_all(content: &[u8], mut handles: Vec<Handle>) -> Result<Opened> {
-    let damaged = || Error::Damaged("a message came with descriptors, but is no parcel");
+pub fn open_all(content: &[u8], came: Vec<impl Into<Came>>) -> Result<Opened> {
     let number = |at: usize| -> Result<u64> {
         let bytes = content.get(at..at + 8).and_then(|b| b.first_chunk::<8>()).ok_or_else(damaged)?;
         Ok(u64::from_le_bytes(*bytes))
@@ -448,29 +500,43 @@ pub fn open_all(content: &[u8], mut handles: Vec<Handle>) -> Result<Opened> {
         return Err(damaged());
     }
     let (count, others) = (number(16)? as u32 as usize, (number(16)? >> 32) as usize);
-    if count + others > handles.len() {
+    if count + others > came.len() {
         // The kernel drops those for which this process has no number left.
         return Err(Error::Damaged("descriptors that came with a message are missing: this process has too many open"));
     }
-    if count + others != handles.len() {
+    if count + others != came.len() {
         return Err(damaged());
     }
     epoch::count_forks().doing("watch for forks")?;
-    let others = handles.split_off(count);
+    let mut came = came.into_iter().map(Into::into);
     let mut buffers = Vec::with_capacity(count);
-    for (index, handle) in handles.into_iter().enumerate() {
+    for (index, came) in came.by_ref().take(count).enumerate() {
         let (len, room) = (number(24 + 16 * index)? as usize, number(32 + 16 * index)? as usize);
-        let whole = memory::len(&handle).doing("measure a shared-memory block")?;
-        if len == 0 || len > room || !room.is_multiple_of(PAGE) || room.checked_add(PAGE) != Some(whole) {
-            return Err(damaged());
-        }
-        buffers.push(Arrived::of(&handle, len, room)?);
+        buffers.push(match came {
+            Came::Handle(handle) => Arrived::checked(&handle, len, room)?,
+            Came::Buffer(Ok(arrived)) if arrived.len() != len => return Err(damaged()),
+            Came::Buffer(arrived) => arrived?,
+        });
     }
+    let others = came.map(|came| match came {
+        Came::Handle(handle) => Ok(handle),
+        Came::Buffer(_) => Err(damaged()),
+    });
+    let others = others.collect::<Result<Vec<_>>>()?;
     let at = 24 + 16 * buffers.len();
     if at > content.len() { Err(damaged()) } else { Ok(Opened { buffers, others, at }) }
 }
 
 impl Arrived {
+    /// As a frame describes it, which may be wrong.
+    fn checked(handle: &Handle, len: usize, room: usize) -> Result<Arrived> {
+        let whole = memory::len(handle).doing("measure a shared-memory block")?;
+        if len == 0 || len > room || !room.is_multiple_of(PAGE) || room.checked_add(PAGE) != Some(whole) {
+            return Err(damaged());
+        }
+        Arrived::of(handle, len, room)
+    }
+
     fn of(handle: &Handle, len: usize, room: usize) -> Result<Arrived> {
         if len >= LONG
             && Seen::is_room(len)

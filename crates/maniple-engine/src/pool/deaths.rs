@@ -60,34 +60,50 @@ impl Peer {
     }
 }
 
+/// The exit code of a worker that lacked something before it was ready: memory, a thread, a descriptor (`EX_TEMPFAIL`).
+pub const LACKING: i32 = 75;
+
+/// What the front has still to do about a worker that was reaped.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// The pipe that was its standard error where something still has the other end, such as a program that a task has started.
+    /// Whatever that writes is to be read: it would be killed for writing to a pipe that is closed.
+    pub late: Option<Handle>,
+    /// It ended with [`LACKING`] before it was ready. The hub does not count that as a start that has failed: the front starts another one,
+    /// after a pause.
+    pub lacking: bool,
+}
+
 impl Hub {
     /// A worker's process was reaped. Its running task, if there was one, ends; the others go to other workers.
-    ///
-    /// Gives the pipe that was its standard error where something still has the other end, such as a program that a task has started.
-    /// Whatever that writes is to be read: it would be killed for writing to a pipe that is closed.
-    pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Option<Handle> {
+    pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Ended {
         if self.check().is_err() {
-            return None;
+            return Ended::default();
         }
         let inner = self.shared();
         let mut st = self.lock();
         // What it had published before it died counts.
         inner.hear_out(&mut st, worker);
-        let mut peer = st.peers.remove(worker)?;
+        let Some(mut peer) = st.peers.remove(worker) else { return Ended::default() };
         let mut wrote = Vec::new();
         let still_open = peer.take_stderr(&mut wrote);
         let was_up = st.sched.is_up(worker);
+        let lacking = exit == Some(Exit::Code(LACKING)) && !was_up && !st.terminated;
         let cause = match peer.unfit.take() {
             None if was_up => LossCause::Died,
             said => LossCause::Unfit(said),
         };
         let loss = Arc::new(Loss { pid: peer.pid, exit, stderr: peer.tail.lines(), cause });
-        if !was_up {
+        if !was_up && !lacking {
             st.broken = Some(loss.clone());
         }
         st.loss = Some(loss);
-        let sender = peer.link.sender();
-        st.sched.worker_gone(worker, |packet| sender.claimed(packet.position));
+        if lacking {
+            st.sched.worker_postponed(worker);
+        } else {
+            let sender = peer.link.sender();
+            st.sched.worker_gone(worker, |packet| sender.claimed(packet.position));
+        }
         inner.advance(&mut st);
         inner.stir(&mut st);
         st.loss = None;
@@ -96,7 +112,7 @@ impl Hub {
         drop(peer);
         self.kick();
         tap::forward(&wrote);
-        late.and_then(|pipe| Arc::into_inner(pipe)?.into_handle().ok())
+        Ended { late: late.and_then(|pipe| Arc::into_inner(pipe)?.into_handle().ok()), lacking }
     }
 }
 

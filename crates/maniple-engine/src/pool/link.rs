@@ -324,8 +324,11 @@ impl Sender {
             let reference = match blob.bytes() {
                 Some(bytes) if by_bay => BlobRef { place: self.bay.write(bytes), slot: BAY, len },
                 Some(bytes) => {
-                    let block = self.block(arena, bytes)?;
-                    BlobRef { place: self.batch, slot: self.send_block(&block, wire)?, len }
+                    let slot = match self.block(arena, bytes) {
+                        Ok(block) => self.send_block(&block, wire)?,
+                        Err(error) => self.send_block_aside(bytes, wire).unwrap_or(Err(error.into()))?,
+                    };
+                    BlobRef { place: self.batch, slot, len }
                 }
                 None => BlobRef { place: self.batch, slot: self.send_block(blob, wire)?, len },
             };
@@ -368,8 +371,24 @@ impl Sender {
         Ok(slot)
     }
 
+    /// Makes a block of these bytes and sends its handle, where this process has no number for that: the block is the reader's alone. `None`:
+    /// that cannot be done either.
+    fn send_block_aside(&self, bytes: &[u8], wire: &Wire) -> Option<Result<u16, Unsent>> {
+        let tag = tag::BLOCK | u64::from(self.batch);
+        let send = || {
+            let block = Arena::new(0).block(&[bytes]).ok()?;
+            Some(wire.send(tag, &block.handles()))
+        };
+        let sent = crate::sys::aside(&[wire.as_fd()], send).ok()??;
+        Some(self.noted(sent, "send a large buffer").map(|()| NO_SLOT))
+    }
+
     fn note(&self, wire: &Wire, tag: u64, handles: &[BorrowedFd<'_>], doing: &'static str) -> Result<(), Unsent> {
-        match wire.send(tag | u64::from(self.batch), handles) {
+        self.noted(wire.send(tag | u64::from(self.batch), handles), doing)
+    }
+
+    fn noted(&self, sent: std::io::Result<()>, doing: &'static str) -> Result<(), Unsent> {
+        match sent {
             Ok(()) => Ok(()),
             // Nothing is on its way that would make room.
             Err(source) if wire::is_crowded(&source) && self.ring.backlog() == 0 => {

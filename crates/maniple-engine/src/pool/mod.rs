@@ -44,6 +44,7 @@ pub(crate) mod spin;
 mod ticket;
 mod worker;
 
+pub use deaths::{Ended, LACKING};
 pub use hub::{Func, Hub, HubConfig};
 pub use job::{Collect, Loss, LossCause, Outcome, Settled};
 pub use keeper::Chore;

@@ -225,7 +225,12 @@ impl Hub {
         self.shared().stir(&mut st);
     }
 
-    /// Nobody can be started for want of something, and there is no worker: what is open ends with an error that says `why`. The pool is not
+    /// How many workers have become ready since the pool began: as long as that does not change, those that are started do not help.
+    pub fn greeted(&self) -> u64 {
+        self.lock().sched.greeted()
+    }
+
+    /// Nobody can be started for want of something. Where no worker is ready, what is open ends with an error that says `why`. The pool is not
     /// given up: later calls have their answer once a worker was started.
     pub fn give_up_jobs(&self, why: String) {
         let mut st = self.lock();

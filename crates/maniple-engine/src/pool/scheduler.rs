@@ -108,6 +108,8 @@ pub struct Scheduler<P> {
     cost: FxHashMap<u32, u64>,
     asked: usize,
     failed_starts: usize,
+    /// How many workers have become ready so far.
+    greeted: u64,
     /// Until when no worker is asked for, after failures in a row.
     hold: Option<u64>,
     last_revoke: u64,
@@ -127,6 +129,7 @@ impl<P> Scheduler<P> {
             cost: FxHashMap::default(),
             asked: 0,
             failed_starts: 0,
+            greeted: 0,
             hold: None,
             last_revoke: 0,
             commands: Vec::new(),
@@ -161,6 +164,7 @@ impl<P> Scheduler<P> {
     /// A worker said that it is ready for tasks.
     pub fn worker_up(&mut self, worker: WorkerId, now: u64) {
         self.failed_starts = 0;
+        self.greeted += 1;
         self.hold = None;
         if let Some(w) = self.workers.get_mut(worker) {
             w.last_finish = now;
@@ -213,9 +217,10 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Nobody can be started for want of something, and nobody is left: what is open ends as if the pool were given up, which it is not.
+    /// Nobody can be started for want of something, and nobody is ready: what is open ends as if the pool were given up, which it is not.
     pub fn drop_open_jobs(&mut self) {
-        if self.workers.is_empty() && matches!(self.state, State::Running | State::Closing) {
+        let none_is_ready = self.workers.values().all(|w| w.phase == Phase::Starting);
+        if none_is_ready && matches!(self.state, State::Running | State::Closing) {
             self.drop_all(Dropped::Broken);
         }
     }

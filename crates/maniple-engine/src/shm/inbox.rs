@@ -11,13 +11,13 @@ use super::buffers::Buffer;
 use super::seen::Seen;
 use crate::error::{Doing, Error, Result};
 use crate::process::epoch::{Epoch, Since};
-use crate::sys::Handle;
 use crate::sys::memory::{self, Mapping};
-use crate::sys::wire::{Note, Wire, out_of_handles, with_spare};
+use crate::sys::wire::{Note, Wire, out_of_handles};
+use crate::sys::{self, Handle};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// How many blocks one direction of a link can have under way that are to be used again.
@@ -160,11 +160,74 @@ const AT_ONCE: usize = 1024;
 /// What has come and is not named yet: what fits into a ring's longest frame, and into a wire, is far less.
 const MOST_UNNAMED: usize = 16 * 1024;
 
+/// Blocks that are mapped and that no frame has named yet, in all links of this process: a quarter of what a process may have mapped, as a
+/// rule. A peer that sends blocks and never a frame does not take the others' mappings.
+const MOST_MAPPED: usize = 16 * 1024;
+
+/// How many there are, below the number of the process that has counted them.
+static MAPPED: AtomicU64 = AtomicU64::new(0);
+
+/// One of them.
+#[derive(Debug)]
+struct Counted(());
+
+impl Counted {
+    fn new() -> Result<Counted> {
+        let own = u64::from(sys::process_id()) << 32;
+        let add = |word: u64| {
+            let count = if word & !0xffff_ffff == own { word as u32 } else { 0 };
+            ((count as usize) < MOST_MAPPED).then(|| own | u64::from(count + 1))
+        };
+        MAPPED
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .map(|_| Counted(()))
+            .map_err(|_| Error::out_of_memory("map one more large buffer that nothing has named yet"))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let own = u64::from(sys::process_id()) << 32;
+        // Those that a fork has copied are not counted.
+        let take = |word: u64| (word & !0xffff_ffff == own && word as u32 > 0).then(|| word - 1);
+        let _ = MAPPED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+    }
+}
+
 #[derive(Debug)]
 enum Arrived {
     Block(Result<Body>),
     /// And whether some were lost, because this process had no descriptors left.
     Handles(Vec<Handle>, bool),
+}
+
+/// What a note says.
+enum News {
+    Nothing,
+    Ring,
+    Came(u32, Arrived),
+}
+
+fn read_note(wire: &Wire) -> Result<News, End> {
+    let (tag, handles, cut) = match wire.receive().doing("receive a descriptor from another process") {
+        Ok(Note::Tag(tag, handles)) => (tag, handles, false),
+        Ok(Note::Cut(tag, handles)) => (tag, handles, true),
+        Ok(Note::Nothing) => return Ok(News::Nothing),
+        Ok(Note::Closed) => return Err(End::Closed),
+        Err(Error::Os { source, .. }) if source.kind() == std::io::ErrorKind::InvalidData => {
+            return Err(End::Refused(Error::Damaged("a note of another length came over a wire")));
+        }
+        Err(error) => return Err(End::Refused(error)),
+    };
+    let arrived = match tag & !0xffff_ffff {
+        tag::BLOCK if cut || handles.is_empty() => {
+            Arrived::Block(Err(out_of_handles()).doing("receive a large buffer from another process"))
+        }
+        tag::BLOCK => Arrived::Block(take_in(&handles)),
+        tag::HANDLES => Arrived::Handles(handles, cut),
+        _ => return Ok(News::Ring),
+    };
+    Ok(News::Came(tag as u32, arrived))
 }
 
 /// What came over the wire ahead of the frames that name it, in the order of the frames, by the number of its batch.
@@ -176,32 +239,16 @@ pub struct Inbox(VecDeque<(u32, Arrived)>);
 impl Inbox {
     /// Takes one note off the wire. False: there is none.
     fn receive(&mut self, wire: &Wire) -> Result<bool, End> {
-        // With a descriptor to spare, a block can be mapped even where the program has none left.
-        with_spare(|| {
-            let (tag, handles, cut) = match wire.receive().doing("receive a descriptor from another process") {
-                Ok(Note::Tag(tag, handles)) => (tag, handles, false),
-                Ok(Note::Cut(tag, handles)) => (tag, handles, true),
-                Ok(Note::Nothing) => return Ok(false),
-                Ok(Note::Closed) => return Err(End::Closed),
-                Err(Error::Os { source, .. }) if source.kind() == std::io::ErrorKind::InvalidData => {
-                    return Err(End::Refused(Error::Damaged("a note of another length came over a wire")));
-                }
-                Err(error) => return Err(End::Refused(error)),
-            };
-            if self.0.len() >= MOST_UNNAMED {
+        // Of a block only a mapping stays.
+        match wire.take(|tag| tag & !0xffff_ffff == tag::BLOCK, read_note)? {
+            News::Nothing => return Ok(false),
+            News::Ring => {}
+            News::Came(..) if self.0.len() >= MOST_UNNAMED => {
                 return Err(End::Refused(Error::Damaged("more descriptors were sent than frames can name")));
             }
-            let arrived = match tag & !0xffff_ffff {
-                tag::BLOCK if cut || handles.is_empty() => {
-                    Arrived::Block(Err(out_of_handles()).doing("receive a large buffer from another process"))
-                }
-                tag::BLOCK => Arrived::Block(take_in(&handles)),
-                tag::HANDLES => Arrived::Handles(handles, cut),
-                _ => return Ok(true),
-            };
-            self.0.push_back((tag as u32, arrived));
-            Ok(true)
-        })
+            News::Came(batch, arrived) => self.0.push_back((batch, arrived)),
+        }
+        Ok(true)
     }
 
     /// Takes in what is on the wire now, but not more than a peer that never stops sending could make endless. False: the other end
@@ -267,7 +314,7 @@ impl Inbox {
         };
         const TOO_LONG: Error = Error::Damaged("a buffer is longer than its block");
         match body? {
-            Body::Mapped(mapping) if len <= mapping.len() => {
+            Body::Mapped(mapping, _) if len <= mapping.len() => {
                 if !Seen::is_room(len) {
                     let mut copy = Buffer::default();
                     // SAFETY: inside the mapping, whose memory its owner leaves alone until the slot is put back.
@@ -303,7 +350,7 @@ enum End {
 /// A block as it is seen here.
 #[derive(Debug)]
 enum Body {
-    Mapped(Mapping),
+    Mapped(Mapping, Counted),
     /// Where it cannot be mapped, or could be made shorter under whoever looks at it.
     Copied(Buffer),
 }
@@ -316,8 +363,9 @@ fn take_in(pieces: &[Handle]) -> Result<Body> {
     let len = len.filter(|&len| len > 0).ok_or(Error::Damaged("a block has no length"))?;
     let mut refused = None;
     if pieces.iter().all(|(piece, _)| memory::is_fixed(piece)) {
+        let counted = Counted::new()?;
         match Mapping::joined(&pieces, len, memory::Share::CopyOnWrite) {
-            Ok(mapping) => return Ok(Body::Mapped(mapping)),
+            Ok(mapping) => return Ok(Body::Mapped(mapping, counted)),
             Err(error) => refused = Some(error),
         }
     }
@@ -435,6 +483,30 @@ mod tests {
         inbox.drain(&there).unwrap();
         let _second = send(&here, 1, 3);
         assert_eq!(inbox.take_handles(batch(1, 5), &there).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn blocks_that_nothing_names_take_no_more_than_their_share_of_the_mappings() {
+        let memory = memory::create("flood", memory::PAGES).unwrap();
+        let mut links: Vec<_> = (0..2).map(|_| (Wire::pair().unwrap(), Inbox::default())).collect();
+        for ((here, there), inbox) in &mut links {
+            for number in 0..9000 {
+                here.send(tag::BLOCK | number, &[memory.as_fd()]).unwrap();
+                assert!(inbox.drain(there).unwrap());
+            }
+        }
+        let mapped = |inbox: &Inbox| inbox.0.iter().filter(|(_, a)| matches!(a, Arrived::Block(Ok(_)))).count();
+        let held: usize = links.iter().map(|(_, inbox)| mapped(inbox)).sum();
+        assert!(held > 10_000 && held <= MOST_MAPPED, "{held}");
+        // A frame that names one that there was no place for is a shortage, and others are heard.
+        let ((_, wire), inbox) = &mut links[1];
+        let slots = Slots::new(&Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0), 0);
+        let reference = |place| BlobRef { place, slot: NO_SLOT, len: 8 };
+        assert!(inbox.open(reference(8999), wire, &slots, &mut bay()).is_err_and(|error| error.is_shortage()));
+        drop(links);
+        let ((here, there), mut inbox) = (Wire::pair().unwrap(), Inbox::default());
+        here.send(tag::BLOCK | 1, &[memory.as_fd()]).unwrap();
+        assert_eq!(inbox.open(reference(1), &there, &slots, &mut bay()).unwrap().len(), 8);
     }
 
     #[test]

@@ -22,6 +22,7 @@
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
 //! | `process` | children: start, wait (by handles on them where the system has such), signal, lifeline, ending after the maker (see [`crate::process`]) |
 //! | `quiet::{spawn, Number}` | a thread that is given no signals; whether one is still counted |
+//! | `aside` | work with descriptors that do not count, where this process has as many as it may |
 //! | `is_shortage` | whether an error says that something ran out which may be there again later |
 //! | `advice` | what to do about such an error, for its reader |
 //! | `most_handles` | how many descriptors this process may have |

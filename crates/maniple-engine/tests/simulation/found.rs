@@ -87,6 +87,30 @@ fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() 
 }
 
 #[test]
+fn workers_that_lack_something_before_they_are_ready_do_not_break_a_pool() {
+    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None });
+    step(&mut sched, 0);
+    let first = job(&mut sched, 1, 2);
+    let mut starting = [sched.worker_started(), sched.worker_started()];
+    for turn in 0..20 {
+        let (worker, now) = (turn % 2, 1 + turn as u64);
+        sched.worker_postponed(starting[worker]);
+        assert_eq!(step(&mut sched, now), [], "the outside starts another by itself");
+        starting[worker] = sched.worker_started();
+    }
+    assert!(!sched.is_broken() && sched.greeted() == 0);
+    // One of them is starting all the time.
+    sched.drop_open_jobs();
+    assert!(step(&mut sched, 30).contains(&Command::Ended(first)) && sched.is_running());
+    job(&mut sched, 1, 1);
+    sched.worker_up(starting[0], 31);
+    assert_eq!(sends(&step(&mut sched, 32)), [(starting[0], 1)]);
+    sched.drop_open_jobs();
+    assert!(!step(&mut sched, 33).iter().any(|c| matches!(c, Command::Ended(_))), "a worker is at work on it");
+    assert_eq!(sched.greeted(), 1);
+}
+
+#[test]
 fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
     let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None });
     step(&mut sched, 0);

@@ -29,6 +29,8 @@ pub struct Peer {
     pub alive: bool,
     /// It is stopped, and goes on later.
     pub stopped: bool,
+    /// It dies before it is ready, and says that it lacked something.
+    pub lacking: bool,
     /// It has said hello.
     pub booted: bool,
     /// The hub has heard that.
@@ -55,6 +57,7 @@ impl Peer {
     pub fn new(room: usize) -> Peer {
         Peer {
             alive: true,
+            lacking: false,
             stopped: false,
             booted: false,
             greeted: false,

@@ -227,6 +227,9 @@ impl World {
             self.later(boot, Event::Crash(worker));
         } else if self.rng.per_mille(self.traits.start_fails) {
             self.count("start failed");
+            if let Some(peer) = self.peers.get_mut(&worker) {
+                peer.lacking = self.rng.per_mille(500);
+            }
             self.later(boot, Event::Crash(worker));
         } else {
             self.later(boot, Event::Booted(worker));
@@ -338,6 +341,18 @@ impl World {
         self.hear_out(worker);
         let Some(peer) = self.peers.remove(&worker) else { return };
         note!(self, "{worker:?} is found dead");
+        if peer.lacking && !self.sched.is_up(worker) && !self.ledger.terminated {
+            note!(self, "{worker:?} lacked something before it was ready");
+            self.count("lacked something as it started");
+            self.sched.worker_postponed(worker);
+            self.starts += 1;
+            if self.peers.values().all(|p| !p.greeted && !p.retired) && self.rng.per_mille(200) {
+                self.give_up_jobs();
+            }
+            let after = Traits::delay(&mut self.rng, self.traits.boot);
+            self.later(after, Event::Start);
+            return self.advance();
+        }
         if !peer.greeted {
             self.failed_start(peer.retired);
         }

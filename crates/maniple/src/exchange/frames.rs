@@ -10,7 +10,7 @@ use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::{self, Lookout, Until};
-use maniple_engine::channel::parcel::{self, Load, Outbox};
+use maniple_engine::channel::parcel::{self, Came, Load, Outbox};
 use maniple_engine::sys::stream::{self, Kind};
 use maniple_engine::sys::{ready, wire};
 use serde::Serialize;
@@ -41,7 +41,7 @@ pub(super) struct Frames {
 #[derive(Debug)]
 struct Message {
     content: Vec<u8>,
-    handles: Vec<OwnedFd>,
+    handles: Vec<Came>,
 }
 
 impl Frames {

@@ -7,10 +7,9 @@ use super::ticket::{self, Ticket};
 use crate::call::{self, Call, Payload, Plain, Star, StarFn, With};
 use crate::error::{Error, Result};
 use crate::frame::Output;
-use crate::results::{About, Reader};
+use crate::results::{About, Callee, Reader};
 use crate::task;
 use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
-use std::any::type_name;
 use std::sync::{Arc, PoisonError};
 
 /// Items of an `imap` that are under way at most, where the caller did not say; and their bytes.
@@ -102,12 +101,12 @@ impl<'a> Calls<'a> {
     /// When the call cannot be sent.
     pub fn apply_async<A: Payload, R: Payload>(self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
         let func = self.known(&Plain(function))?;
-        self.one(func, item)
+        self.one(func, Plain(function).callee(), item)
     }
 
-    fn one<A: Payload, R: Payload>(self, func: Func, item: A) -> Result<Ticket<R>> {
+    fn one<A: Payload, R: Payload>(self, func: Func, function: Callee, item: A) -> Result<Ticket<R>> {
         let packet = single(&item, self.pool.hub.packer())?;
-        let about = About { method: "apply", function: Plain::<A, R>::name(), in_order: true };
+        let about = About { method: "apply", function, in_order: true };
         let spec = self.spec(func, Collect::All, Some(1));
         let ticket = self.pool.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
         Ok(Ticket::new(self.pool.clone(), ticket, Reader::new(about, Some(1)), ticket::one))
@@ -151,7 +150,7 @@ impl<'a> Calls<'a> {
         items: impl IntoIterator<Item = A>,
     ) -> Result<Ticket<Vec<R>>> {
         let func = self.known(&Plain(function))?;
-        self.all(func, "map", Plain::<A, R>::name(), items)
+        self.all(func, "map", Plain(function).callee(), items)
     }
 
     /// See [`Pool::map_with`](crate::Pool::map_with).
@@ -199,7 +198,7 @@ impl<'a> Calls<'a> {
         let mut output = Output::new(self.pool.hub.packer());
         With::send_borrowed(function, state, &mut output)?;
         let func = self.pool.hub.define(output.pack()?);
-        self.all(func, "map_with", With::<S, A, R>::name(), items)
+        self.all(func, "map_with", With::<S, A, R>::callee_of(function), items)
     }
 
     /// See [`Pool::starmap`](crate::Pool::starmap).
@@ -239,8 +238,9 @@ impl<'a> Calls<'a> {
         function: F,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Ticket<Vec<R>>> {
-        let func = self.known(&Star::new(function)?)?;
-        self.all(func, "starmap", Star::<F, T, R>::name(), items)
+        let function = Star::new(function)?;
+        let func = self.known(&function)?;
+        self.all(func, "starmap", function.callee(), items)
     }
 
     /// See [`Pool::imap`](crate::Pool::imap).
@@ -304,7 +304,7 @@ impl<'a> Calls<'a> {
     /// As there.
     pub fn apply_named<A: Payload, R: Payload>(self, name: &str, item: A) -> Result<R> {
         let func = self.known_as(|output| task::send::<A, R>(name, output))?;
-        self.one(func, item)?.get()
+        self.one(func, Callee::Named(name.to_owned().into()), item)?.get()
     }
 
     /// See [`Pool::map_named`](crate::Pool::map_named).
@@ -326,7 +326,7 @@ impl<'a> Calls<'a> {
     /// As there.
     pub fn map_named<A: Payload, R: Payload>(self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
         let func = self.known_as(|output| task::send::<A, R>(name, output))?;
-        self.all(func, "map_named", Plain::<A, R>::name(), items)?.get()
+        self.all(func, "map_named", Callee::Named(name.to_owned().into()), items)?.get()
     }
 
     /// The call as a function that the workers know, from an earlier call where that is so.
@@ -361,7 +361,7 @@ impl<'a> Calls<'a> {
         self,
         func: Func,
         method: &'static str,
-        function: &'static str,
+        function: Callee,
         items: impl IntoIterator<Item = A>,
     ) -> Result<Ticket<Vec<R>>> {
         // All at once, so that how many there are is known, and so that iterators may borrow.
@@ -396,7 +396,7 @@ impl<'a> Calls<'a> {
             // Nobody will feed it, and nobody is to wait for it.
             .inspect_err(|_| ticket.cancel())
             .map_err(|e| Error::Start(format!("no thread to take items from the input: {e}")))?;
-        let about = About { method, function: type_name::<fn(A) -> R>(), in_order: collect == Collect::Ordered };
+        let about = About { method, function: Plain(function).callee(), in_order: collect == Collect::Ordered };
         Ok(Imap::new(self.pool.clone(), ticket, Reader::new(about, None), feeder))
     }
 }

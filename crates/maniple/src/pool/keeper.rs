@@ -54,8 +54,8 @@ struct Due {
     count: usize,
     /// When the next is started, and the pause before that.
     later: Option<(Instant, Duration)>,
-    /// Since when something has run out.
-    lacking: Option<Instant>,
+    /// When the first was started since a worker became ready, and how many had become ready by then.
+    since: Option<(Instant, u64)>,
 }
 
 impl Due {
@@ -71,13 +71,28 @@ impl Due {
         self.count > 0 && self.later.is_none_or(|(again, _)| again <= Instant::now())
     }
 
+    /// One more is about to be started.
+    fn begin(&mut self, greeted: u64) {
+        if self.since.is_none_or(|(_, before)| before != greeted) {
+            self.since = Some((Instant::now(), greeted));
+            self.later = None;
+        }
+    }
+
+    /// One is started, or counted as failed by the hub, which gives up after some.
+    fn made(&mut self) {
+        self.count -= 1;
+        // The pause stays, for it may lack something before it is ready.
+        self.later = self.later.map(|(_, pause)| (Instant::now(), pause));
+    }
+
     fn postpone(&mut self) {
         let pause = self.later.map_or(SHORTEST, |(_, pause)| LONGEST.min(2 * pause));
         self.later = Some((Instant::now() + pause, pause));
     }
 
     fn is_hopeless(&self) -> bool {
-        self.lacking.is_some_and(|since| since.elapsed() > PATIENCE)
+        self.since.is_some_and(|(since, _)| since.elapsed() > PATIENCE)
     }
 }
 
@@ -112,7 +127,14 @@ impl Shared {
                     self.deliver(worker);
                     self.crew().children.remove(&worker);
                     self.crew().relays.remove(&worker);
-                    late.extend(self.hub.exited(worker, exit).map(Arc::new));
+                    let ended = self.hub.exited(worker, exit);
+                    late.extend(ended.late.map(Arc::new));
+                    if ended.lacking {
+                        due.count += 1;
+                        // Others that are starting are as short of it.
+                        let why = "workers lack something before they are ready; their standard error says what";
+                        self.go_without(&mut due, why, false);
+                    }
                 }
                 Chore::Heard(worker) => self.deliver(worker),
                 Chore::Completed(_) | Chore::Idle => {}
@@ -133,21 +155,24 @@ impl Shared {
                 return;
             }
             let needed = self.hub.is_running() || !self.hub.open_jobs().is_empty();
+            due.begin(self.hub.greeted());
             if let Err(Error::Engine(error)) = self.try_start_worker(needed)
                 && needed
                 && error.is_shortage()
             {
-                due.postpone();
-                due.lacking.get_or_insert_with(Instant::now);
-                if due.is_hopeless() && self.crew().children.is_empty() {
-                    self.hub.give_up_jobs(error.to_string());
-                }
-                return;
+                let hopeful = !self.crew().children.is_empty();
+                return self.go_without(due, &error.to_string(), hopeful);
             }
-            // Started, or counted as failed by the hub, which gives up after some.
-            due.count -= 1;
-            due.lacking = None;
-            due.later = None;
+            due.made();
+        }
+    }
+
+    /// Something has run out, `why` says what: the next is started later. Calls that wait for long while no worker is ready end, unless
+    /// there is hope in those that start.
+    fn go_without(&self, due: &mut Due, why: &str, hopeful: bool) {
+        due.postpone();
+        if !hopeful && due.is_hopeless() {
+            self.hub.give_up_jobs(why.to_owned());
         }
     }
 

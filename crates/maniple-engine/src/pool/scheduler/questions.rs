@@ -39,6 +39,11 @@ impl<P> Scheduler<P> {
         self.workers.get(worker).is_some_and(|w| w.phase != Phase::Starting)
     }
 
+    /// How many workers have become ready since the pool began.
+    pub fn greeted(&self) -> u64 {
+        self.greeted
+    }
+
     /// How many jobs have not ended.
     pub fn open_jobs(&self) -> usize {
         self.jobs.len()

@@ -1,6 +1,7 @@
 //! Linux.
 
 mod again;
+mod aside;
 mod diag;
 pub mod folder;
 pub mod futex;
@@ -18,6 +19,8 @@ pub mod standoff;
 pub mod stream;
 pub mod tap;
 pub mod wire;
+
+pub use aside::aside;
 
 /// An owned descriptor.
 pub type Handle = std::os::fd::OwnedFd;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 /// A thread's number, to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +27,25 @@ impl Number {
 /// # Errors
 /// No memory, or no more threads.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    without_signals(|| Builder::new().name(name.into()).stack_size(64 * 1024).spawn(run))
+}
+
+/// The same within a scope.
+pub(super) fn spawn_scoped<'scope, R: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    run: impl FnOnce() -> R + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, R>> {
+    without_signals(|| Builder::new().name(name.into()).stack_size(256 * 1024).spawn_scoped(scope, run))
+}
+
+fn without_signals<R>(start: impl FnOnce() -> R) -> R {
     let (mut all, mut old) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     // SAFETY: the sets are filled in by these calls before they are used. The thread inherits the mask, which is put back here.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
-        let started = Builder::new().name(name.into()).stack_size(64 * 1024).spawn(run);
+        let started = start();
         libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), std::ptr::null_mut());
         started
     }

@@ -169,10 +169,6 @@ fn receive_with(
     flags: RecvFlags,
 ) -> io::Result<usize> {
     if wire::are_numbers_scarce() {
-        // Perhaps it is long ago that any was given.
-        let _ = rustix::io::fcntl_dupfd_cloexec(fd, 0).map(|probe| wire::note_number(&probe));
-    }
-    if wire::are_numbers_scarce() {
         // The system drops the handles for which there is no number. What is looked at stays, and can be received later.
         let looked_at = receive_once(fd, bytes, &mut Vec::new(), flags | RecvFlags::PEEK)?;
         if looked_at.is_cut {
@@ -199,7 +195,6 @@ fn receive_once(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>,
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
             handles.extend(came);
-            handles.iter().for_each(wire::note_number);
         }
     }
     Ok(Got { bytes: got.bytes, is_cut: got.flags.contains(ReturnFlags::CTRUNC) })
@@ -236,7 +231,7 @@ pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>])
     }
 }
 
-/// The start of the next packet, which stays where it is; gives how many bytes. `None`: there is none.
+/// The start of the next packet, or of what comes next over a stream, which stays where it is; gives how many bytes. `None`: there is none.
 pub fn peek_packet(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match patiently(|| rustix::net::recv(fd, &mut *bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT)) {

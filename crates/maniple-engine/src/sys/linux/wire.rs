@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::Handle;
+use super::aside::is_aside;
 use crate::process::atfork::HubOnly;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -10,9 +11,9 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many handles one note carries at most: the kernel takes no more.
 pub const MOST: usize = 253;
@@ -56,13 +57,11 @@ impl Wire {
             None,
         )?;
         let (a, b) = super::own::both_above_stdio((a, b))?;
-        note_number(&b);
         Ok((a, b))
     }
 
     /// An end that came from another process.
     pub fn from_handle(handle: Handle) -> Wire {
-        note_number(&handle);
         Wire(End::Plain(handle))
     }
 
@@ -128,7 +127,6 @@ impl Wire {
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
                 handles.extend(came);
-                handles.iter().for_each(note_number);
             }
         }
         if got.bytes != 8 {
@@ -137,10 +135,31 @@ impl Wire {
         let tag = u64::from_ne_bytes(bytes);
         // The kernel drops a handle that this process has no descriptor number left for.
         if got.flags.contains(ReturnFlags::CTRUNC) {
-            LAST.store(u32::MAX, Ordering::Relaxed);
+            numbers_are_scarce();
             return Ok(Note::Cut(tag, handles));
         }
         Ok(Note::Tag(tag, handles))
+    }
+
+    /// The next note's number, which stays there. `None`: there is none, or it is not to be had.
+    fn peek(&self) -> Option<u64> {
+        let mut bytes = [0u8; 8];
+        let (_, got) = rustix::net::recv(self, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
+        (got == 8).then(|| u64::from_ne_bytes(bytes))
+    }
+
+    /// Takes the next note by `take`, which is done with its handles where `is_passing` says so of its number. Then it finds numbers for
+    /// them even where this process has none left.
+    pub fn take<R: Send>(&self, is_passing: impl Fn(u64) -> bool, take: impl Fn(&Wire) -> R + Sync) -> R {
+        if !are_numbers_scarce() {
+            return take(self);
+        }
+        if self.peek().is_some_and(is_passing)
+            && let Ok(taken) = super::aside(&[self.as_fd()], || take(self))
+        {
+            return taken;
+        }
+        with_spare(|| take(self))
     }
 
     /// Waits until something can be taken (or the other end is gone).
@@ -152,32 +171,45 @@ impl Wire {
 /// A descriptor that is given up for a moment where one is needed, so that a program without any left can still take what comes.
 static SPARE: Mutex<Option<Handle>> = Mutex::new(None);
 
-/// The number of the descriptor that came last: the system gives the lowest that is free.
-static LAST: AtomicU32 = AtomicU32::new(u32::MAX);
+/// Whether there was room when it was last looked for, and when that was (ns).
+static ROOMY: AtomicBool = AtomicBool::new(false);
+static SEEN: AtomicU64 = AtomicU64::new(0);
 
-pub(super) fn note_number(handle: &Handle) {
-    LAST.store(handle.as_raw_fd() as u32, Ordering::Relaxed);
-}
+/// For so long (ns) a look holds: nobody opens [`ROOM`] files in that time.
+const VALID: u64 = 50_000;
+
+/// With so many numbers left any message finds some for its handles.
+const ROOM: u64 = 256;
 
 /// Notes that there was no number for a handle.
 pub(super) fn numbers_are_scarce() {
-    LAST.store(u32::MAX, Ordering::Relaxed);
+    ROOMY.store(false, Ordering::Relaxed);
 }
 
-/// Whether there may be no number for the next handles: few are left above the last one that was given, or none has been given yet.
+/// Whether there may be no numbers for the next handles, which the system would drop then.
 pub(super) fn are_numbers_scarce() -> bool {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    u64::from(LAST.load(Ordering::Relaxed)).saturating_add(ROOM) >= limit
+    if is_aside() {
+        return true;
+    }
+    let now = super::clock::now();
+    if now.saturating_sub(SEEN.load(Ordering::Relaxed)) > VALID {
+        ROOMY.store(is_top_free(), Ordering::Relaxed);
+        SEEN.store(now, Ordering::Relaxed);
+    }
+    !ROOMY.load(Ordering::Relaxed)
 }
 
-/// With so many numbers above it there is no need to spare one.
-const ROOM: u64 = 256;
+/// Whether the highest numbers are free, as far as some of them show. The lowest are given first, and there are holes among those.
+fn is_top_free() -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = limit.min(i32::MAX as u64);
+    // SAFETY: only asks; a number that is free is answered so.
+    let is_free = |number: u64| unsafe { libc::fcntl(number as i32, libc::F_GETFD) } < 0;
+    limit > ROOM && [1, ROOM / 4, ROOM / 2, ROOM].iter().all(|below| is_free(limit - below))
+}
 
-/// Runs `with` with one descriptor more to spare, as a rule.
-pub fn with_spare<R>(with: impl FnOnce() -> R) -> R {
-    if !are_numbers_scarce() {
-        return with();
-    }
+/// Runs `with` with one descriptor more to spare, as a rule, where they are scarce.
+fn with_spare<R>(with: impl FnOnce() -> R) -> R {
     // Not waited for: another thread takes something in just now, or did so when this process was forked.
     let Ok(mut spare) = SPARE.try_lock() else { return with() };
     drop(spare.take());
@@ -189,6 +221,11 @@ pub fn with_spare<R>(with: impl FnOnce() -> R) -> R {
 /// What receiving a handle says where no descriptor is left for it.
 pub fn out_of_handles() -> io::Error {
     rustix::io::Errno::MFILE.into()
+}
+
+/// Whether receiving failed so.
+pub fn is_out_of_handles(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// Whether sending failed because too many handles of this user are under way.

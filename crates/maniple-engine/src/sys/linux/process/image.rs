@@ -83,6 +83,50 @@ fn hash(so_far: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
+/// What the program's own table of symbols calls the function at `address`, as it stands there. `None`: the table was left out of the
+/// program, or has several names for it, as where the compiler has made one function of two that do the same.
+pub fn symbol(address: usize) -> Option<String> {
+    symbol_in(&std::fs::File::open("/proc/self/exe").ok()?, address.wrapping_sub(image().base) as u64)
+}
+
+#[cfg(not(target_pointer_width = "64"))]
+fn symbol_in(_: &std::fs::File, _: u64) -> Option<String> {
+    None
+}
+
+/// See `elf(5)`.
+#[cfg(target_pointer_width = "64")]
+fn symbol_in(program: &std::fs::File, wanted: u64) -> Option<String> {
+    use std::os::unix::fs::FileExt;
+    const SECTION: usize = 64;
+    const SYMBOL: usize = 24;
+    const SYMBOLS: u64 = 2;
+    const FUNCTION: u8 = 2;
+    // A table that claims to be longer than this is not read.
+    const MOST: usize = 256 << 20;
+    let read = |at: u64, len: usize| {
+        let mut bytes = vec![0; Some(len).filter(|&len| len <= MOST)?];
+        program.read_exact_at(&mut bytes, at).ok().map(|()| bytes)
+    };
+    let long = |bytes: &[u8], at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+    let word = |bytes: &[u8], at: usize| Some(u64::from(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?)));
+    let half = |bytes: &[u8], at: usize| Some(usize::from(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?)));
+    let header = read(0, 64)?;
+    let sections = read(long(&header, 40)?, SECTION * half(&header, 60)?)?;
+    let section = |index: usize| sections.get(index * SECTION..(index + 1) * SECTION);
+    let table = (0..).map_while(section).find(|s| word(s, 4) == Some(SYMBOLS))?;
+    let names = section(word(table, 40)? as usize)?;
+    let content = |section: &[u8]| read(long(section, 24)?, long(section, 32)? as usize);
+    let (symbols, names) = (content(table)?, content(names)?);
+    let is_it = |s: &&[u8]| s[4] & 15 == FUNCTION && long(s, 8) == Some(wanted);
+    let mut found = symbols.chunks_exact(SYMBOL).filter(is_it).filter_map(|s| {
+        let name = names.get(word(s, 0)? as usize..)?.split(|&byte| byte == 0).next()?;
+        std::str::from_utf8(name).ok()
+    });
+    let first = found.next()?;
+    found.all(|other| other == first).then(|| first.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +137,13 @@ mod tests {
         assert!(image().text.iter().any(|r| r.contains(&here)));
         assert!(!image().text.iter().any(|r| r.contains(&(libc::getpid as *const () as usize))));
         assert_ne!(image().build, 0);
+    }
+
+    #[test]
+    fn a_function_of_this_program_has_its_name() {
+        let here = a_function_of_this_program_has_its_name as fn() as usize;
+        assert!(symbol(here).unwrap().contains("a_function_of_this_program_has_its_name"));
+        assert_eq!(symbol(here + 1), None);
     }
 
     #[test]
