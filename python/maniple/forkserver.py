@@ -567,12 +567,12 @@ class _Server:
 
     @staticmethod
     def _refuse(line: net.socket, number: int) -> bool:
-        """Tell a client why there is no child. False: it is not there."""
+        """Tell a client why there is no child. False: it is not there, or asks again and again and hears nothing."""
+        answer = SIGNED_STRUCT.pack(number)
         try:
-            patiently(line.sendall, SIGNED_STRUCT.pack(number))
+            return patiently(line.send, answer, net.MSG_DONTWAIT) == len(answer)
         except OSError:
             return False
-        return True
 
     def _fork(self, data_r: int, status_w: int, *fds: int) -> None:
         """Fork a child. An OSError or a MemoryError leaves the descriptors open."""

@@ -9,6 +9,7 @@ use crate::made;
 use crate::walk::{Container, Form, Walk};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
+use std::cmp::Ordering;
 
 mod op {
     pub const PROTO: u8 = 0x80;
@@ -174,7 +175,15 @@ pub fn load<'py>(py: Python<'py>, pickle: &[u8]) -> Option<Bound<'py, PyAny>> {
     if pickle.len() > SHORT {
         return None;
     }
-    Reader { py, rest: pickle, stack: Vec::with_capacity(8), marks: Vec::new(), memo: Vec::with_capacity(8) }.run()
+    Reader {
+        py,
+        rest: pickle,
+        stack: Vec::with_capacity(8),
+        marks: Vec::new(),
+        memo: Vec::with_capacity(8),
+        behind: None,
+    }
+    .run()
 }
 
 struct Reader<'a, 'py> {
@@ -183,12 +192,20 @@ struct Reader<'a, 'py> {
     stack: Vec<Bound<'py, PyAny>>,
     marks: Vec<usize>,
     memo: Vec<Bound<'py, PyAny>>,
+    /// How many bytes are left behind the frame that is being read.
+    behind: Option<usize>,
 }
 
 impl<'py> Reader<'_, 'py> {
     fn run(mut self) -> Option<Bound<'py, PyAny>> {
         let py = self.py;
         loop {
+            // What goes beyond its frame is read in one way by some and in another by others.
+            match self.behind.map(|behind| self.rest.len().cmp(&behind)) {
+                Some(Ordering::Less) => return None,
+                Some(Ordering::Equal) => self.behind = None,
+                _ => {}
+            }
             let value: Bound<'py, PyAny> = match self.byte()? {
                 op::PROTO => {
                     self.byte().filter(|version| matches!(version, 4 | 5))?;
@@ -196,7 +213,10 @@ impl<'py> Reader<'_, 'py> {
                 }
                 op::FRAME => {
                     let len = u64::from_le_bytes(self.array()?);
-                    usize::try_from(len).ok().filter(|len| *len <= self.rest.len())?;
+                    let behind = self.rest.len().checked_sub(usize::try_from(len).ok()?)?;
+                    if self.behind.replace(behind).is_some() {
+                        return None;
+                    }
                     continue;
                 }
                 op::MEMOIZE => {
@@ -212,7 +232,8 @@ impl<'py> Reader<'_, 'py> {
                 }
                 op::STOP => {
                     let value = self.stack.pop()?;
-                    return (self.stack.is_empty() && self.marks.is_empty() && self.rest.is_empty()).then_some(value);
+                    let is_over = self.rest.is_empty() && self.behind.is_none_or(|behind| behind == 0);
+                    return (is_over && self.stack.is_empty() && self.marks.is_empty()).then_some(value);
                 }
                 code @ (op::GET1 | op::GET4) => {
                     let place = self.len(code == op::GET1)?;
