@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Error, Pool, StartMethod};
+use maniple::{Bulk, Error, Pool, StartMethod};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::Write;
@@ -229,4 +229,25 @@ fn a_pool_whose_workers_lack_something_as_they_start_is_not_given_up() {
         assert_eq!(waits.get().unwrap(), 4);
         eventually("there are two workers", || workers(&pool).len() == 2);
     }
+}
+
+#[test]
+fn large_values_come_over_a_pipe_without_a_descriptor() {
+    let _dog = watchdog();
+    apart(|()| {
+        let (here, there) = maniple::pipe::<Bulk<u8>>().unwrap();
+        let one = |value: u8| Bulk::from(vec![value; 3 << 20]);
+        here.send(&one(1)).unwrap();
+        assert_eq!(there.recv().unwrap()[..], one(1)[..]);
+        few_files();
+        here.send(&one(2)).unwrap();
+        here.send(&one(3)).unwrap();
+        let files = take_all();
+        for value in 2..4 {
+            assert_eq!(there.recv().unwrap()[..], one(value)[..]);
+        }
+        drop(files);
+        here.send(&one(4)).unwrap();
+        assert_eq!(there.recv().unwrap()[..], one(4)[..]);
+    });
 }

@@ -5,6 +5,7 @@
 
 use super::frame::Until;
 pub use super::lookout::Lookout;
+use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
 use crate::sys::ready::{self, Interest};
@@ -37,8 +38,43 @@ pub fn send(
     }
 }
 
-/// Receives the next packet into the start of `bytes`, and the handles that come with it; gives its length. `None`: the time is up.
+/// Receives the next packet into the start of `bytes`, and what comes with it; gives its length. `None`: the time is up. Where this process
+/// has no number left for handles, the buffers of a parcel, which begins behind the first byte, come all the same.
 pub fn receive(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    came: &mut Vec<Came>,
+    until: Until,
+    lookout: &Lookout,
+) -> Result<Option<usize>> {
+    const WHAT: &str = "receive a message";
+    loop {
+        let mut handles = Vec::new();
+        match receive_handles(socket, bytes, &mut handles, until, lookout) {
+            Err(Error::Os { source, .. }) if wire::is_out_of_handles(&source) => {
+                let mut begins = [0; 1 + parcel::HEAD];
+                let seen = stream::peek_packet(socket, &mut begins).doing(WHAT)?.unwrap_or(0);
+                match parcel::receive_aside(socket, bytes, begins.get(1..seen).unwrap_or(&[])) {
+                    Err(error) if is_passing(&error) => continue,
+                    received => {
+                        let (got, buffers) = received.doing(WHAT)?;
+                        came.extend(buffers);
+                        return Ok(Some(got));
+                    }
+                }
+            }
+            Ok(Some(_)) if stream::take_cut() => {
+                return Err(wire::out_of_handles()).doing("receive the descriptors of a message, which is lost");
+            }
+            got => {
+                came.extend(handles.into_iter().map(Came::from));
+                return got;
+            }
+        }
+    }
+}
+
+fn receive_handles(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
     handles: &mut Vec<Handle>,
@@ -78,9 +114,6 @@ pub fn receive(
     match got {
         // Nobody sends an empty one.
         Some(0) => Err(Error::EndOfStream),
-        Some(_) if stream::take_cut() => {
-            Err(wire::out_of_handles()).doing("receive the descriptors of a message, which is lost")
-        }
         got => Ok(got),
     }
 }

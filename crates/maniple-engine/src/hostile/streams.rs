@@ -146,7 +146,7 @@ pub fn parcel(data: &[u8]) {
     open(&content, handles);
 }
 
-fn open(content: &[u8], handles: Vec<Handle>) {
+fn open(content: &[u8], handles: Vec<impl Into<parcel::Came>>) {
     let count = handles.len();
     let Ok(mut opened) = parcel::open_all(content, handles) else { return };
     assert_eq!(opened.buffers.len() + opened.others.len(), count);

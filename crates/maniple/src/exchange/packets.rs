@@ -15,7 +15,7 @@ use crate::codec::Codec;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::packet::{self, Lookout};
-use maniple_engine::channel::parcel::{self, Arrived, Load, Outbox};
+use maniple_engine::channel::parcel::{self, Arrived, Came, Load, Outbox};
 use maniple_engine::sys::{stream, wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -234,7 +234,7 @@ impl Packets {
     }
 }
 
-fn take_apart(packet: &[u8], handles: Vec<OwnedFd>) -> Result<Incoming<'_>> {
+fn take_apart(packet: &[u8], handles: Vec<Came>) -> Result<Incoming<'_>> {
     let damaged = || maniple_engine::Error::Damaged("a message came that this program did not send");
     match packet.split_first() {
         Some((&PLAIN, short)) => Ok(Incoming { long: None, short, source: Source::default(), beside: false }),
