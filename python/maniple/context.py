@@ -5,6 +5,9 @@ method.  `DefaultContext` stands for whatever method the program settles on, and
 its bound methods are the functions of the package itself.
 """
 
+# For a type checker our contexts are the standard package's, too, so that `ProcessPoolExecutor(mp_context=...)` takes them; what their
+# methods make is ours.
+# mypy: disable-error-code=override
 from __future__ import annotations
 
 import os
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     import ctypes
     from ctypes import _CData, _SimpleCData
     from logging import Logger
+    from multiprocessing.context import BaseContext as _Accepted  # as which the standard library's functions take ours
     from typing import Any, Literal, TypeVar, overload
 
     import maniple as _siblings
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     Real = Literal["f", "d"]
     Text = Literal["c"] | type[ctypes.c_char]
 else:
+    _Accepted = object
 
     def overload(signature: object) -> None:
         """Only type checkers look at signatures that the next definition replaces."""
@@ -89,18 +94,18 @@ if not TYPE_CHECKING:
     _siblings = _Siblings()
 
 
-class BaseContext:
+class BaseContext(_Accepted):
     """The factory functions for one start method."""
 
     _name: str
     Process: type[process.BaseProcess]
 
     # A context stands for the whole package, exceptions and all.
-    ProcessError, BufferTooShort, TimeoutError, AuthenticationError = _EXCEPTIONS
+    ProcessError, BufferTooShort, TimeoutError, AuthenticationError = _EXCEPTIONS  # type: ignore[assignment]
 
-    current_process = staticmethod(process.current_process)
-    parent_process = staticmethod(process.parent_process)
-    active_children = staticmethod(process.active_children)
+    current_process = staticmethod(process.current_process)  # type: ignore[assignment]
+    parent_process = staticmethod(process.parent_process)  # type: ignore[assignment]
+    active_children = staticmethod(process.active_children)  # type: ignore[assignment]
 
     # ------------------------------------------------------------ machine
 

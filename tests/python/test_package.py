@@ -47,7 +47,8 @@ def test_importing_the_package_imports_little(mp_package: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
     assert done.stdout.split() == [
-        f"{mp_package}.{name}" for name in ("_annotations", "_factories", "_imports_under_way", "context", "process", "reduction")
+        f"{mp_package}.{name}"
+        for name in ("_annotations", "_factories", "_imports_under_way", "context", "process", "reduction")
     ]
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, assert_type
 
 import maniple
-from maniple import Pool, ResultDecodeError, WorkerLostError
+from maniple import Pool, ResultDecodeError, WorkerLostError, spawn
 from maniple.connection import Client, Connection, Listener
 from maniple.context import BaseContext, DefaultContext, ForkContext, SpawnContext
 from maniple.managers import ArrayProxy, DictProxy, ListProxy, Namespace, SetProxy, SyncManager, ValueProxy
@@ -150,7 +150,7 @@ def processes() -> None:
     assert_type(maniple.get_context("spawn"), SpawnContext)
     assert_type(maniple.get_context("fork"), ForkContext)
     assert_type(maniple.get_context(), DefaultContext)
-    executable: str = maniple.spawn.get_executable()
+    executable: str = spawn.get_executable()
     print(executable)
     process.name = 3  # type: ignore[assignment]
 
@@ -162,6 +162,5 @@ def connections() -> None:
 
 
 def executors() -> None:
-    # typeshed knows only the standard package's contexts here.
-    context: Any = maniple.get_context("spawn")
-    ProcessPoolExecutor(mp_context=context)
+    ProcessPoolExecutor(mp_context=maniple.get_context("spawn"))
+    ProcessPoolExecutor(mp_context=maniple.get_context())
