@@ -27,7 +27,7 @@ from types import GenericAlias
 from weakref import ref
 
 from . import _annotations, resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
-from ._descriptors import MAP_ALONE, Mark, mark
+from ._descriptors import MAP_ALONE, Mark
 from ._maniple import shm_open, shm_unlink
 
 TYPE_CHECKING = False
@@ -123,7 +123,7 @@ class SharedMemory:
     _registered: bool = False
     #: kept here: a segment may be collected when the modules at the end of the interpreter are empty already
     _close_fd = staticmethod(os.close)
-    _mark = staticmethod(mark)
+    _look_at = staticmethod(os.fstat)
     _file: Mark = None
 
     def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = _UNSAID) -> None:
@@ -171,8 +171,8 @@ class SharedMemory:
         return self._name
 
     def _open(self, path: str) -> None:
+        self._file = None
         self._fd = shm_open(path, self._flags, mode=self._mode)
-        self._file = mark(self._fd)
         self._name = path
 
     def _open_unused_name(self) -> None:
@@ -185,7 +185,9 @@ class SharedMemory:
     def _map(self, new_size: int | None) -> None:
         if new_size is not None:
             os.ftruncate(self._fd, new_size)
-        self._size = os.fstat(self._fd).st_size
+        found = os.fstat(self._fd)
+        self._file = found.st_dev, found.st_ino
+        self._size = found.st_size
         self._mmap = memory = mmap.mmap(self._fd, self._size, **MAP_ALONE)
         self._buf = memoryview(memory)
 
@@ -233,11 +235,15 @@ class SharedMemory:
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
-        if self._mark(fd) != self._file:
-            return  # the program has closed it, and may have another file under the number
+        try:
+            found = self._look_at(fd)
+        except OSError:
+            return  # the program has closed it
+        if self._file is not None and self._file != (found.st_dev, found.st_ino):
+            return  # the program has another file under the number
         try:
             # A process with a tracker of its own may have removed what we have made.
-            if self._registered and not os.fstat(fd).st_nlink:
+            if self._registered and not found.st_nlink:
                 self._unregister()
         finally:
             self._close_fd(fd)

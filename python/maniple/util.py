@@ -193,19 +193,60 @@ def get_temp_dir() -> str:
     """Return this process family's private directory; made once, removed at exit."""
     config = current_process()._config
     if config.get("tempdir") is None:
-        import shutil
-        import tempfile
-
-        base = tempfile.gettempdir()
+        base = _temp_base()
         if os.name == "posix" and len(os.fsencode(base)) > _LONGEST_SOCKET_DIR:
             # Sockets bound below it would not fit: look for a shorter place.
-            base = next((d for d in ("/tmp", "/var/tmp", "/usr/tmp") if os.access(d, os.W_OK | os.X_OK)), base)
-        made = tempfile.mkdtemp(prefix="pymp-", dir=base)
+            base = next((d for d in _TEMP_BASES if _may_write(d)), base)
+        made = _new_folder(base)
         info("created temp directory %s", made)
         # Priority -100: after all that might still keep a socket in it.
-        Finalize(None, _remove_temp_dir, args=(shutil.rmtree, made), exitpriority=-100)
+        Finalize(None, _remove_temp_dir, args=(_remove_folder, made), exitpriority=-100)
         config["tempdir"] = made
     return str(config["tempdir"])
+
+
+_TEMP_BASES = "/tmp", "/var/tmp", "/usr/tmp"
+
+
+def _may_write(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK) and os.path.isdir(folder)
+
+
+# Loading `tempfile` and `shutil`, and what these load, takes a manager's server three times as long as all else that it does first.
+
+
+def _temp_base() -> str:
+    """What `tempfile.gettempdir` returns, as a rule without loading that module."""
+    if os.name == "posix" and "tempfile" not in sys.modules:
+        named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+        for folder in (*filter(None, named), *_TEMP_BASES):
+            if _may_write(folder):
+                return os.path.abspath(folder)
+    import tempfile
+
+    return tempfile.gettempdir()
+
+
+def _new_folder(base: str) -> str:
+    """A folder that only this user may enter."""
+    if os.name == "posix" and "tempfile" not in sys.modules:
+        with suppress(OSError):
+            made = os.path.join(base, f"pymp-{os.urandom(4).hex()}")
+            os.mkdir(made, 0o700)
+            return made
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="pymp-", dir=base)
+
+
+def _remove_folder(folder: str, **how: Any) -> None:
+    """As `shutil.rmtree`."""
+    try:
+        os.rmdir(folder)
+    except OSError:
+        from shutil import rmtree
+
+        rmtree(folder, **how)
 
 
 # ---------------------------------------------------------------- after a fork
