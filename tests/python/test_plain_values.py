@@ -153,6 +153,34 @@ def test_equal_texts_of_a_task_arrive_as_one() -> None:
     assert len({id(value) for record in back for value in record.values()}) == 1
 
 
+def distinct(values: list[Any]) -> int:
+    return len(set(map(id, values)))
+
+
+def columns(rows: int) -> dict[str, list[Any]]:
+    """A column in which no text is equal to another, and some of which all are the same."""
+    return {
+        "id": [f"user {row}" for row in range(rows)],
+        "country": ["United Kingdom"] * rows,
+        "about": ["a text of more than thirty-two bytes"] * rows,
+        "bytes": [b"some bytes"] * rows,
+    }
+
+
+def test_each_text_is_one_object_however_many_there_are() -> None:
+    texts = [f"{number} is the number of this text" * 3 for number in range(4000)]
+    many = random.Random(7).choices(texts, k=30_000)
+    with maniple.get_context("fork").Pool(1) as pool:
+        assert pool.apply(distinct, (many,)) == distinct(many)
+        table = pool.apply(columns, (20_000,))
+    assert {name: distinct(column) for name, column in table.items()} == {
+        "id": 20_000,
+        "country": 1,
+        "about": 1,
+        "bytes": 1,
+    }
+
+
 def test_text_and_bytes_of_the_same_content_are_two() -> None:
     with maniple.get_context("fork").Pool(1) as pool:
         assert pool.apply(same, (["key", b"key", "key", b"key"],)) == ["key", b"key", "key", b"key"]

@@ -2,7 +2,7 @@
 //!
 //! Pickle treats these types the same whatever reducers are registered, and to look at them runs no Python code. So they are written here
 //! without asking it. What is in a value twice is written once: as with pickle, two references to one list arrive as two references to
-//! one list. Strings of the same text arrive as one string, too.
+//! one list, and two references to one string as two to one string. Where short strings are often equal, equal ones arrive as one, too.
 //!
 //! How things are written is a [`Form`]'s affair: a payload's ([`encode`](crate::encode)), or a pickle's ([`pickle`](crate::pickle)).
 #![allow(unsafe_code)]
@@ -17,7 +17,7 @@ use std::mem::MaybeUninit;
 
 /// Containers that lie within each other.
 pub const DEEP: u32 = 40;
-/// Up to here texts are compared by what they say; longer ones by which object they are.
+/// Up to here texts are compared by what they say, too; longer ones only by which object they are.
 const SHORT: usize = 32;
 /// Numbers in a list or tuple from which on they are written as a block.
 pub const BLOCK: usize = 8;
@@ -74,7 +74,7 @@ impl Hasher for OfAddress {
 /// An odd number with bits all over (2**64 by the golden ratio).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A text or byte string that was written, in an object that outlives the walk.
+/// A short text or byte string that was written, in an object that outlives the walk.
 #[derive(Clone, Copy)]
 struct Written {
     /// The walk that wrote it; 0: none.
@@ -90,29 +90,21 @@ impl Written {
     fn is(&self, other: &Written) -> bool {
         self.walk == other.walk
             && self.is_text == other.is_text
-            && (std::ptr::eq(self.bytes, other.bytes)
-                || self.bytes.len() == other.bytes.len()
-                    && self.bytes.len() <= SHORT
-                    // SAFETY: both were met in the walk that goes on, so their objects are there.
-                    && unsafe { *self.bytes == *other.bytes })
+            // SAFETY: both were met in the walk that goes on, so their objects are there.
+            && unsafe { *self.bytes == *other.bytes }
     }
 
     fn slot(&self) -> usize {
         let len = self.bytes.len();
         let mut hash = len as u64;
         let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(SPREAD).rotate_left(29);
-        if len > SHORT {
-            mix(self.bytes.cast::<u8>().addr() as u64);
-        } else {
-            // SAFETY: as above.
-            let bytes = unsafe { &*self.bytes };
-            let (words, rest) = bytes.as_chunks::<8>();
-            words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
-            if !rest.is_empty() {
-                let mut last = [0; 8];
-                last[..rest.len()].copy_from_slice(rest);
-                mix(u64::from_le_bytes(last));
-            }
+        // SAFETY: as above.
+        let (words, rest) = unsafe { &*self.bytes }.as_chunks::<8>();
+        words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            mix(u64::from_le_bytes(last));
         }
         hash as usize % SLOTS
     }
@@ -124,7 +116,7 @@ const FEW: usize = 8;
 /// After so many short texts it is known whether there are equal ones among them.
 const ENOUGH: u32 = 64;
 
-/// The texts of a walk, most of them: one may take another's slot.
+/// The short texts of a walk, most of them: one may take another's slot.
 struct Texts {
     walk: u32,
     /// `SLOTS`; none where there was no memory for them.
@@ -200,7 +192,7 @@ pub struct Walk {
     new: u32,
     known: u32,
     others: isize,
-    /// Lists, dicts and tuples that others may refer to, each with its place: the first of them, and the rest.
+    /// Objects that others may refer to, each with its place: the first of them, and the rest.
     first: Few<(usize, u32)>,
     shared: HashMap<usize, u32, BuildHasherDefault<OfAddress>>,
     few: Few<Written>,
@@ -274,7 +266,7 @@ impl Walk {
             if is(value, &raw mut ffi::PyLong_Type) {
                 int_of(value).is_some_and(|number| form.int(number))
             } else if is(value, &raw mut ffi::PyUnicode_Type) {
-                self.text(value, form)
+                self.text(value, depth, form)
             } else if is(value, &raw mut ffi::PyFloat_Type) {
                 form.float(ffi::PyFloat_AsDouble(value))
             } else if value == ffi::Py_None() {
@@ -288,14 +280,14 @@ impl Walk {
             } else if is(value, &raw mut ffi::PyList_Type) {
                 self.list(value, depth, form)
             } else if is(value, &raw mut ffi::PyBytes_Type) {
-                self.bytes(value, form)
+                self.bytes(value, depth, form)
             } else {
                 false
             }
         }
     }
 
-    unsafe fn text(&mut self, value: Object, form: &mut impl Form) -> bool {
+    unsafe fn text(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
         let mut len = 0;
         // SAFETY: a live string, which keeps its UTF-8 form.
         let text = unsafe {
@@ -307,33 +299,54 @@ impl Walk {
             }
             std::slice::from_raw_parts(utf8.cast::<u8>(), len as usize)
         };
-        match self.place_of(text, true) {
+        match unsafe { self.place_of(value, text, true, depth) } {
             Ok(place) => form.again(place),
             Err(kept) => form.text(text, kept),
         }
     }
 
-    unsafe fn bytes(&mut self, value: Object, form: &mut impl Form) -> bool {
+    unsafe fn bytes(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
         // SAFETY: a live `bytes` object.
         let bytes = unsafe {
             std::slice::from_raw_parts(ffi::PyBytes_AsString(value).cast::<u8>(), ffi::PyBytes_Size(value) as usize)
         };
-        match self.place_of(bytes, false) {
+        match unsafe { self.place_of(value, bytes, false, depth) } {
             Ok(place) => form.again(place),
             Err(kept) => form.bytes(bytes, kept),
         }
     }
 
     /// Where a text or byte string like this was kept. `Err`: nowhere; whether it is kept from now on.
-    fn place_of(&mut self, bytes: &[u8], is_text: bool) -> Result<u32, bool> {
-        if bytes.is_empty() || bytes.len() <= SHORT && self.new > ENOUGH && self.known < self.new / 8 {
+    unsafe fn place_of(&mut self, value: Object, bytes: &[u8], is_text: bool, depth: u32) -> Result<u32, bool> {
+        if bytes.is_empty() {
             return Err(false);
         }
+        // SAFETY: live.
+        let recurs = match unsafe { self.met(value, depth) } {
+            Ok(place) => return Ok(place),
+            Err(recurs) => recurs,
+        };
+        let mut is_kept = false;
+        if bytes.len() <= SHORT && (self.new <= ENOUGH || self.known >= self.new / 8) {
+            if let Some(place) = self.equal(bytes, is_text) {
+                return Ok(place);
+            }
+            is_kept = true;
+        }
+        if recurs {
+            is_kept |= self.note(value);
+        }
+        self.places += u32::from(is_kept);
+        Err(is_kept)
+    }
+
+    /// Where a short one like this was kept; from now on it is, as the next.
+    fn equal(&mut self, bytes: &[u8], is_text: bool) -> Option<u32> {
         let mut new = Written { walk: 0, place: self.places, is_text, bytes };
         if self.texts.is_none() {
             if let Some(old) = self.few.iter().find(|old| old.is(&new)) {
                 self.known += 1;
-                return Ok(old.place);
+                return Some(old.place);
             }
             if !self.few.add(new) {
                 let mut texts = Texts::get();
@@ -349,16 +362,15 @@ impl Walk {
                 && old.is(&new)
             {
                 self.known += 1;
-                return Ok(old.place);
+                return Some(old.place);
             }
             texts.put(new);
         }
         self.new += 1;
-        self.places += 1;
-        Err(true)
+        None
     }
 
-    /// Where a container was kept that may be met twice. `Err`: it was not; whether it may be met again.
+    /// Where an object was kept that may be met twice. `Err`: it was not; whether it may be met again.
     unsafe fn met(&self, value: Object, depth: u32) -> Result<u32, bool> {
         // SAFETY: live.
         if unsafe { !may_recur(value, if depth == 0 { self.others } else { 0 }) } {
@@ -373,8 +385,15 @@ impl Walk {
         first.or_else(|| self.shared.get(&address).copied())
     }
 
-    /// False: there is no memory for it.
+    /// Has a container be the next that is kept. False: there is no memory for it.
     fn keep(&mut self, value: Object) -> bool {
+        let is_noted = self.note(value);
+        self.places += u32::from(is_noted);
+        is_noted
+    }
+
+    /// Notes that an object is the next that is kept.
+    fn note(&mut self, value: Object) -> bool {
         let new = (value as usize, self.places);
         if self.first.add(new) {
         } else if self.shared.try_reserve(1).is_ok() {
@@ -382,7 +401,6 @@ impl Walk {
         } else {
             return false;
         }
-        self.places += 1;
         true
     }
 
