@@ -299,6 +299,7 @@ impl Walk {
             }
             std::slice::from_raw_parts(utf8.cast::<u8>(), len as usize)
         };
+        // SAFETY: live.
         match unsafe { self.place_of(value, text, true, depth) } {
             Ok(place) => form.again(place),
             Err(kept) => form.text(text, kept),
@@ -310,6 +311,7 @@ impl Walk {
         let bytes = unsafe {
             std::slice::from_raw_parts(ffi::PyBytes_AsString(value).cast::<u8>(), ffi::PyBytes_Size(value) as usize)
         };
+        // SAFETY: live.
         match unsafe { self.place_of(value, bytes, false, depth) } {
             Ok(place) => form.again(place),
             Err(kept) => form.bytes(bytes, kept),
