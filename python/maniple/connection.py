@@ -18,7 +18,7 @@ from operator import index
 from . import _annotations, util
 from ._connection_parts import Parts, go_through_parts
 from ._descriptors import above_stdio, patiently, pipe
-from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in
+from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in, socket_pair
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
 from .reduction import ForkingPickler as _StandardPickler
 
@@ -128,12 +128,11 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     if not duplex:
         reader, writer = pipe()
         return Connection(reader, writable=False), Connection(writer, readable=False)
-    import socket
-
-    ends = tuple(map(_connection_over, socket.socketpair()))
+    one, other = socket_pair()
+    ends = Connection(one), Connection(other)
     for end in ends:
         end._parcels = True
-    return ends  # type: ignore[return-value]  # two, as `socketpair` made them
+    return ends
 
 
 def _connection_over(sock: Socket) -> Connection:

@@ -1,11 +1,13 @@
 //! Descriptor numbers from Python as owned handles.
 #![allow(unsafe_code)]
 
+use crate::error::python;
+use maniple_engine::Error;
 use maniple_engine::process::Exit;
-use maniple_engine::sys::{self, Handle};
+use maniple_engine::sys::{self, Handle, stream};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use std::os::fd::{BorrowedFd, FromRawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
 
 /// Takes the descriptors over: from here on they are closed by whoever holds the handles.
 pub fn adopt(numbers: Vec<i32>) -> Vec<Handle> {
@@ -28,4 +30,11 @@ pub fn borrow(number: &i32) -> PyResult<BorrowedFd<'_>> {
 #[pyfunction]
 pub fn exit_told(pidfd: i32) -> PyResult<Option<i32>> {
     Ok(sys::process::exit_told(borrow(&pidfd)?).and_then(Exit::number))
+}
+
+/// `socket_pair()`: the descriptors of two connected stream sockets, both above 2.
+#[pyfunction]
+pub fn socket_pair() -> PyResult<(i32, i32)> {
+    let (one, other) = stream::pair().map_err(|source| python(Error::Os { doing: "make a pipe", source }))?;
+    Ok((one.into_raw_fd(), other.into_raw_fd()))
 }

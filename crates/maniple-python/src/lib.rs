@@ -65,7 +65,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
-    use crate::handles::exit_told;
+    use crate::handles::{exit_told, socket_pair};
     #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]
