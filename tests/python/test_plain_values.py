@@ -237,3 +237,18 @@ def test_list_that_gets_shorter_during_the_call() -> None:
         with pytest.raises(RuntimeError, match="the list was changed during the call: 199000 of its items"):
             pool.map(abs, items, chunksize=1)
         assert pool.map(abs, [-1, -2]) == [1, 2]
+
+
+def byte_strings(count: int, size: int) -> list[bytes]:
+    return [number.to_bytes(4, "big") + bytes(size - 4) for number in range(count)]
+
+
+@pytest.mark.parametrize("size", [17_000, 1_100_000])
+def test_more_long_byte_strings_than_a_wire_takes_descriptors(size: int) -> None:
+    count = 1000 if size < 1_000_000 else 300
+    many = byte_strings(count, size)
+    with maniple.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(same, (many,)).get(timeout=100) == many
+        assert pool.apply_async(byte_strings, (count, size)).get(timeout=100) == many
+        assert pool.map_async(len, many, chunksize=count).get(timeout=100) == [size] * count
+        assert pool.apply_async(len, (tuple(many * 3),)).get(timeout=100) == 3 * count

@@ -25,10 +25,10 @@ use crate::error::{helper, python};
 use crate::made;
 use crate::message::has_pool_pickler;
 use crate::walk::{Container, Form, Walk};
-use maniple_engine::pool::{Packer, Packet};
+use maniple_engine::pool::{MOST_BLOBS, Packer, Packet};
 use maniple_engine::shm::blocks::Blob;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple};
@@ -71,8 +71,6 @@ pub mod items {
 pub const LARGE: usize = 16 * 1024;
 /// Bytes that a value takes at most beside its content.
 const HEAD: usize = 16;
-/// Buffers of one payload that travel beside its stream; those beyond stay in it. A very large one is a descriptor on its way.
-const MOST: usize = 100;
 /// How a value is dealt with that pickle refuses, or that its reader would not find by name.
 #[derive(Clone, Copy)]
 pub enum Pickler<'p> {
@@ -193,9 +191,7 @@ impl<'a> Encoder<'a> {
         if !self.has_room(HEAD) {
             return false;
         }
-        let Ok(n) = u32::try_from(n) else {
-            return self.fails(PyRuntimeError::new_err("more than 2**32 items, or 4 GiB of text, in one task"));
-        };
+        let Ok(n) = u32::try_from(n) else { return false }; // pickle knows longer ones
         self.out.push(tag);
         self.out.extend_from_slice(&n.to_le_bytes());
         true
@@ -295,7 +291,7 @@ impl Form for Encoder<'_> {
         if kept && !self.short(&[tag::KEPT]) {
             return false;
         }
-        if bytes.len() >= LARGE {
+        if bytes.len() >= LARGE && self.blobs.len() < MOST_BLOBS {
             match self.packer.blob(&[bytes]) {
                 Ok(blob) => self.blobs.push(blob),
                 Err(error) => return self.fails(python(error)),
@@ -385,7 +381,7 @@ impl Buffers {
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Ok(view) = buffer.call_method0("raw") else { return Ok(true) };
         let view = PyBuffer::<u8>::get(&view)?;
-        if view.len_bytes() < LARGE || !view.is_c_contiguous() || self.lock().len() >= MOST {
+        if view.len_bytes() < LARGE || !view.is_c_contiguous() || self.lock().len() >= MOST_BLOBS {
             return Ok(true);
         }
         // SAFETY: the view keeps `len_bytes` contiguous bytes alive. Another thread may write to them meanwhile; then what

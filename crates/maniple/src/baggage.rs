@@ -25,9 +25,8 @@ use std::thread::LocalKey;
 
 /// From this size on a buffer is worth a block of its own: below it the system calls cost more than the copies saved.
 const LARGE: usize = 32 * 1024;
-/// So many large buffers of one message get a block of their own; any more go inside. Each takes a descriptor, and the line
-/// that handles travel on holds no more than a few hundred.
-const MOST: usize = 128;
+/// So many large buffers of one message get a block of their own; any more go inside.
+const MOST: usize = maniple_engine::pool::MOST_BLOBS;
 
 /// Where an encoder puts what does not go into the bytes.
 #[derive(Debug, Default)]

@@ -49,7 +49,7 @@ pub use hub::{Func, Hub, HubConfig};
 pub use job::{Collect, Loss, LossCause, Outcome, Settled};
 pub use keeper::Chore;
 pub use link::worker_handles;
-pub use packet::{Bytes, Incoming, Packer, Packet};
+pub use packet::{Bytes, Incoming, MOST_BLOBS, Packer, Packet};
 pub use scheduler::{Chunk, JobId, WorkerId};
 pub use spec::{Filling, JobSpec, Source, SourceKind};
 pub use ticket::Ticket;

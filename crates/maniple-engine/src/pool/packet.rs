@@ -78,6 +78,9 @@ impl Packet {
 /// Bytes that still travel inside a frame; more are a buffer of their own.
 pub(crate) const INLINE: usize = 16 * 1024;
 
+/// Large buffers beside one payload at most. Each may take a descriptor, and a wire holds no more than a few hundred notes of them.
+pub const MOST_BLOBS: usize = 128;
+
 /// For how long memory is kept for the next packets when there are none.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
@@ -102,11 +105,12 @@ impl Packer {
         self.0.store(parts)
     }
 
-    /// A packet of `bytes` and the blobs that belong to it.
+    /// A packet of `bytes` and the blobs that belong to it, [`MOST_BLOBS`] at most.
     ///
     /// # Errors
-    /// No memory, or no descriptor.
+    /// No memory, or no descriptor; too many blobs.
     pub fn pack(&self, bytes: &[u8], mut blobs: Vec<Blob>) -> Result<Packet> {
+        within(&blobs)?;
         if bytes.len() <= INLINE {
             return Ok(Packet { bytes: Bytes::copy(bytes), blobs, ..Packet::default() });
         }
@@ -118,14 +122,19 @@ impl Packer {
     /// As `pack`, of bytes that need not be copied.
     ///
     /// # Errors
-    /// No memory, or no descriptor.
+    /// As of `pack`.
     pub fn pack_owned(&self, bytes: Vec<u8>, mut blobs: Vec<Blob>) -> Result<Packet> {
+        within(&blobs)?;
         if bytes.len() <= INLINE || bytes.len() >= LONG {
             return self.pack(&bytes, blobs);
         }
         blobs.insert(0, Blob::plain(bytes));
         Ok(Packet { blobs, body_in_blob: true, ..Packet::default() })
     }
+}
+
+fn within(blobs: &[Blob]) -> Result<()> {
+    if blobs.len() > MOST_BLOBS { Err(Error::Damaged("a payload with more large buffers than a wire takes")) } else { Ok(()) }
 }
 
 /// What a frame referred to.
