@@ -134,7 +134,11 @@ impl Packer {
 }
 
 fn within(blobs: &[Blob]) -> Result<()> {
-    if blobs.len() > MOST_BLOBS { Err(Error::Damaged("a payload with more large buffers than a wire takes")) } else { Ok(()) }
+    if blobs.len() > MOST_BLOBS {
+        Err(Error::Damaged("a payload with more large buffers than a wire takes"))
+    } else {
+        Ok(())
+    }
 }
 
 /// What a frame referred to.
