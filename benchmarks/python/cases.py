@@ -19,6 +19,7 @@ from typing import Any
 
 import exchange
 import payloads
+import plain
 import tasks
 from stage import LARGE, MEDIUM, Stage, doubled, expect, expect_array
 
@@ -201,6 +202,10 @@ CASES: tuple[Case, ...] = (
     Case("lock", "lock, uncontended", "ns", exchange.lock_alone, 1),
     Case("value", "Value under its lock, two processes", "us", exchange.value_contended, 1.5),
     Case("manager-dict", "manager's dict, set and get", "us", exchange.manager_dict, 3),
+    Case("manager-life", "Manager, start and end", "ms", exchange.manager_life, 1),
+    Case("pipe-life", "Pipe, made for one message", "us", exchange.pipe_life, 1),
+    Case("shm-life", "SharedMemory, made, attached, removed", "us", exchange.shared_memory_life, 1),
+    *(Case(key, title, "ms", run, least) for key, title, run, least in plain.CASES),
     *(
         Case(f"process-{name}", f"Process, start and join: {name}", "ms", exchange.process_life(name), 1)
         for name in START_METHODS

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import tasks
+from adapters.base import NotOffered, PoolAdapter
 from stage import MEDIUM, MIDDLE, Stage, WrongAnswer, expect, expect_array
 
 ARRAYS = 64  # of 1 MiB through a queue
@@ -143,6 +145,46 @@ def manager_dict(stage: Stage) -> None:
         got = stage.timed(set_and_get, 2 * count)
         expect(len(shared), KEYS + 1)
     expect(got, list(range(count)))
+
+
+def manager_life(stage: Stage) -> None:
+    context = stage.context()
+
+    def life() -> None:
+        context.Manager().shutdown()
+
+    life()
+    for _ in range(4 * stage.setting.repeats):
+        stage.timed(life)
+
+
+def shared_memory_life(stage: Stage) -> None:
+    if not isinstance(stage.library, PoolAdapter):
+        raise NotOffered("no shared memory")
+    module = import_module(f"{stage.library.module_name}.shared_memory")
+    count = stage.setting.calls
+
+    def life() -> None:
+        for _ in range(count):
+            made = module.SharedMemory(create=True, size=4096)
+            module.SharedMemory(made.name).close()
+            made.close()
+            made.unlink()
+
+    stage.timed(life, count)
+
+
+def pipe_life(stage: Stage) -> None:
+    context = stage.context()
+    count = stage.setting.calls
+
+    def life() -> None:
+        for number in range(count):
+            here, there = context.Pipe()
+            here.send(number)
+            expect(there.recv(), number)
+
+    stage.timed(life, count)
 
 
 def process_life(method: str) -> Callable[[Stage], None]:

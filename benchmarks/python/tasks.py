@@ -54,6 +54,25 @@ def ready_array(length: int) -> Any:
     return _ready[length]
 
 
+def nothing(*_: Any) -> None:
+    """Do nothing with what came."""
+
+
+def ints(count: int) -> list[int]:
+    """Answer with so many numbers."""
+    return list(range(count))
+
+
+def lists(count: int) -> list[list[Any]]:
+    """Answer with so many lists of plain values."""
+    return [[number, number + 1, "x", None, 2.5] for number in range(count)]
+
+
+def records(count: int) -> list[dict[str, Any]]:
+    """Answer with so many records, as a reader of JSON or of a table makes them."""
+    return [{"id": number, "name": f"user{number}", "score": number / 3, "tags": ["a", "b"]} for number in range(count)]
+
+
 def forget_arrays() -> None:
     """Give the memory of `ready_array` back."""
     _ready.clear()

@@ -4,13 +4,16 @@ use crate::encode::{items, tag};
 use crate::error::helper;
 use crate::made;
 use crate::region::PyRegion;
-use crate::walk::DEEP;
+use crate::walk::{DEEP, MOST_SAME};
 use maniple_engine::pool::Incoming;
 use maniple_engine::shm::inbox::Region;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::sync::Arc;
+
+/// From so many bytes on, the garbage collector waits until all is read.
+const LONG: usize = 4096;
 
 /// Reads one payload.
 pub struct Decoder<'a> {
@@ -73,6 +76,13 @@ impl<'a> Decoder<'a> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
+    /// How many items follow: each takes a byte at least, unless they all are one object.
+    fn length(&mut self) -> PyResult<usize> {
+        let len = self.count()?;
+        let are_same = self.rest.first() == Some(&items::SAME);
+        if len <= if are_same { MOST_SAME } else { self.rest.len() } { Ok(len) } else { Err(damaged()) }
+    }
+
     fn keep(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.kept.try_reserve(1).map_err(|_| PyMemoryError::new_err("there is no memory for what has arrived"))?;
         self.kept.push(value.clone().unbind());
@@ -86,7 +96,13 @@ impl<'a> Decoder<'a> {
     /// Any value.
     pub fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.kept.clear();
+        let _uncollected = self.is_long().then(|| made::Uncollected::new(py));
         self.value_at(py, 0)
+    }
+
+    /// Whether much will be made of it, by itself: reading a pickle may run anybody's code.
+    fn is_long(&self) -> bool {
+        self.rest.len() > LONG && self.rest[0] != tag::PICKLE
     }
 
     fn value_at<'py>(&mut self, py: Python<'py>, depth: u32) -> PyResult<Bound<'py, PyAny>> {
@@ -147,10 +163,7 @@ impl<'a> Decoder<'a> {
         if depth > DEEP {
             return Err(damaged());
         }
-        let len = self.count()?;
-        if len > self.rest.len() {
-            return Err(damaged()); // each takes a byte at least
-        }
+        let len = self.length()?;
         if kind == tag::DICT {
             let dict = made::dict(py)?;
             if kept {
@@ -183,6 +196,10 @@ impl<'a> Decoder<'a> {
     ) -> PyResult<()> {
         match self.mark()? {
             items::MIXED => (0..len).try_for_each(|place| each(place, self.value_at(py, depth + 1)?)),
+            items::SAME => {
+                let item = self.value_at(py, depth + 1)?;
+                (0..len).try_for_each(|place| each(place, item.clone()))
+            }
             items::FLOATS => self.block(len, &mut each, |eight| made::float(py, f64::from_le_bytes(eight))),
             1 => self.block(len, &mut each, |one| made::integer(py, i8::from_le_bytes(one).into())),
             2 => self.block(len, &mut each, |two| made::integer(py, i16::from_le_bytes(two).into())),
@@ -225,7 +242,8 @@ impl<'a> Decoder<'a> {
         if self.rest.first() == Some(&tag::LEAN) {
             self.mark()?;
             self.kept.clear();
-            let len = self.count()?;
+            let len = self.length()?;
+            let _uncollected = self.is_long().then(|| made::Uncollected::new(py));
             return self.items(py, len, 0, |_, item| each(item));
         }
         for item in self.value(py)?.try_iter()? {

@@ -12,7 +12,7 @@
 //!           | KEPT value                 (one of the last seven, which may be referred to)
 //!           | AGAIN1 place | AGAIN place (what was kept as number `place`)
 //!           | PICKLE len stream          (its out-of-band buffers are the blobs that follow)
-//! items    := n MIXED value*n | n width integer*n | n FLOATS f64*n
+//! items    := n MIXED value*n | n width integer*n | n FLOATS f64*n | n SAME value (n times the same object)
 //! sequence := LEAN items | value         (a value that is a list or tuple)
 //! call     := APPLY sequence | KEYWORDS value | MAP sequence | STARMAP sequence
 //! ```
@@ -65,6 +65,7 @@ pub mod tag {
 pub mod items {
     pub const MIXED: u8 = 0;
     pub const FLOATS: u8 = b'f';
+    pub const SAME: u8 = b'=';
 }
 
 /// Buffers of at least so many bytes travel beside the stream.
@@ -356,6 +357,10 @@ impl Form for Encoder<'_> {
             numbers.iter().for_each(|n| self.out.extend_from_slice(&n.to_le_bytes()));
         }
         has_room
+    }
+
+    fn same(&mut self) -> bool {
+        self.short(&[items::SAME])
     }
 
     fn mixed(&mut self) -> bool {

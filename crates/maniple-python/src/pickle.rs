@@ -47,6 +47,9 @@ mod op {
 /// Longer pickles are left to pickle: the time goes elsewhere.
 const SHORT: usize = 16 << 20;
 
+/// From so many bytes on, the garbage collector waits until all is read.
+const MUCH: usize = 4096;
+
 /// Appends a value's pickle. False: it is not plain, or long, and part of it may have been written.
 pub fn dump(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(&[op::PROTO, 4]);
@@ -165,6 +168,10 @@ impl Form for Writer<'_> {
         numbers.iter().all(|number| self.float(*number))
     }
 
+    fn same(&mut self) -> bool {
+        false
+    }
+
     fn mixed(&mut self) -> bool {
         true
     }
@@ -175,6 +182,7 @@ pub fn load<'py>(py: Python<'py>, pickle: &[u8]) -> Option<Bound<'py, PyAny>> {
     if pickle.len() > SHORT {
         return None;
     }
+    let _uncollected = (pickle.len() > MUCH).then(|| made::Uncollected::new(py));
     Reader {
         py,
         rest: pickle,

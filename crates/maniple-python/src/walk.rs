@@ -29,6 +29,9 @@ pub enum Container {
     Dict,
 }
 
+/// So many times the same object are written at once at most: a reader makes room for them before it sees what they are.
+pub const MOST_SAME: usize = 1 << 20;
+
 /// How plain values are written. What returns a bool returns false to leave the whole value to pickle.
 pub trait Form {
     fn none(&mut self) -> bool;
@@ -51,6 +54,8 @@ pub trait Form {
     /// The items of the list or tuple that has begun, all at once. False: they are to be written one by one.
     fn ints(&mut self, numbers: &[i64]) -> bool;
     fn floats(&mut self, numbers: &[f64]) -> bool;
+    /// They are one object again and again, which follows. False: as above.
+    fn same(&mut self) -> bool;
     /// They are written one by one.
     fn mixed(&mut self) -> bool;
 }
@@ -475,6 +480,10 @@ impl Walk {
         // SAFETY: `get` gives live objects for all places below `len`.
         unsafe {
             if len >= BLOCK {
+                let first = get(0);
+                if first == get(1) && len <= MOST_SAME && (2..len).all(|place| get(place) == first) && form.same() {
+                    return self.at(first, depth, form);
+                }
                 if is(get(0), &raw mut ffi::PyLong_Type) && is(get(len - 1), &raw mut ffi::PyLong_Type) {
                     if self.ints_of(len, &get) && form.ints(&self.ints) {
                         return true;
