@@ -65,6 +65,57 @@ def _forget() -> None:
             and getattr(getattr(module, "__spec__", None), "_initializing", False)
         ):
             del sys.modules[name]
+            if hasattr(module, "__path__"):
+                _again.names.add(name)
+    if _again.names and _again not in sys.meta_path:
+        sys.meta_path.insert(0, _again)
+
+
+class _Again:
+    """Finds packages that were forgotten: their submodules that were whole stay, and are the package's attributes again from the beginning.
+
+    Python binds a submodule to its package only when it loads the submodule.
+    """
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in self.names:
+            return None
+        self.names.discard(name)
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            if finder is not self and find is not None and (spec := find(name, path, target)) is not None:
+                if hasattr(spec.loader, "exec_module"):
+                    spec.loader = _Rebinding(spec.loader)
+                return spec
+        return None
+
+
+class _Rebinding:
+    """A package's loader, once."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__.loader = module.__loader__ = self._loader
+        prefix = f"{module.__name__}."
+        for name, loaded in list(sys.modules.items()):
+            rest = name.removeprefix(prefix)
+            if name.startswith(prefix) and "." not in rest and loaded is not None:
+                setattr(module, rest, loaded)
+        self._loader.exec_module(module)
+
+
+_again = _Again()
 
 
 # Before all hooks that may import something.

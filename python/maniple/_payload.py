@@ -149,6 +149,26 @@ def _text(thing: object) -> str:
         return object.__repr__(thing)
 
 
+def _trace(error: BaseException) -> str:
+    """The traceback of an exception; without its source lines where it cannot be had whole."""
+    try:
+        from traceback import format_exception  # late: most workers never fail
+
+        return "".join(format_exception(type(error), error, error.__traceback__))
+    except Exception as failure:
+        # An exception that parsers make may say things that `traceback` does not understand; and there may be no memory.
+        if interrupts(failure):
+            raise
+        lines = ["Traceback (most recent call last):\n"]
+        place = error.__traceback__
+        while place is not None:
+            code = place.tb_frame.f_code
+            lines.append(f'  File "{code.co_filename}", line {place.tb_lineno}, in {code.co_name}\n')
+            place = place.tb_next
+        lines.append(f"{type(error).__qualname__} (its traceback could not be formatted: {_text(failure)})\n")
+        return "".join(lines)
+
+
 def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
     """A failure as something that can be sent whatever it is: type, message, traceback or None, pickle."""
     trace: str | None
@@ -157,10 +177,7 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
     if unsendable:
         error, trace = MaybeEncodingError(error, value), None
     else:
-        from traceback import format_exception  # late: most workers never fail
-
-        lines = format_exception(type(error), error, error.__traceback__)
-        trace = "".join(lines)
+        trace = _trace(error)
     try:
         error.__traceback__ = None
         pickled = _dump_error(error)

@@ -283,3 +283,41 @@ def test_a_first_use_without_a_descriptor_says_what_to_do(mp_package: str, name:
     argv = [sys.executable, "-c", WITHOUT_DESCRIPTORS, mp_package, "fork", name]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert "ulimit -n" in done.stdout and ".py" not in done.stdout, done.stdout + done.stderr
+
+
+# A package of which a part is whole and a part is still being imported when a child is forked.
+PACKAGE = """
+from .part import *
+import time
+time.sleep(1)
+names = part.names
+"""
+PROGRAM_OF_PACKAGE = """
+import importlib, sys, threading, time
+mp = importlib.import_module(sys.argv[1])
+
+def use(number):
+    import half
+    return half.names, half.part.names
+
+ctx = mp.get_context("fork")
+thread = threading.Thread(target=lambda: importlib.import_module("half"))
+thread.start()
+while "half.part" not in sys.modules or not hasattr(sys.modules["half.part"], "names"):
+    time.sleep(0.001)
+time.sleep(0.1)
+with ctx.Pool(2) as pool:
+    print(pool.map_async(use, [1, 2], 1).get(60))
+thread.join()
+"""
+
+
+@pytest.mark.better_than_standard("a child waits for a module that a thread of its parent was importing")
+def test_a_package_that_is_imported_anew_has_its_parts(mp_package: str, tmp_path: Path) -> None:
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "__init__.py").write_text(PACKAGE)
+    (tmp_path / "half" / "part.py").write_text("names = ['a']\n")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM_OF_PACKAGE)
+    done = subprocess.run([sys.executable, str(program), mp_package], capture_output=True, text=True, timeout=80)
+    assert done.stdout == "[(['a'], ['a']), (['a'], ['a'])]\n", done.stderr

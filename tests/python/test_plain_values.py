@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import pickle
 import random
@@ -252,3 +253,25 @@ def test_more_long_byte_strings_than_a_wire_takes_descriptors(size: int) -> None
         assert pool.apply_async(byte_strings, (count, size)).get(timeout=100) == many
         assert pool.map_async(len, many, chunksize=count).get(timeout=100) == [size] * count
         assert pool.apply_async(len, (tuple(many * 3),)).get(timeout=100) == 3 * count
+
+
+def rows(count: int) -> list[Any]:
+    return [[number, (number,), {"a": [number]}] for number in range(count)]
+
+
+def test_the_collector_s_callbacks_see_no_value_that_is_filled_in_part() -> None:
+    stash: list[Any] = []
+
+    def look(phase: str, _: object) -> None:
+        if phase == "stop":
+            stash[:] = [type(thing[-1]) for thing in gc.get_objects() if type(thing) in (list, tuple) and thing]
+
+    with maniple.get_context("fork").Pool(2) as pool:
+        gc.callbacks.append(look)
+        try:
+            for _ in range(5):
+                assert pool.map(rows, [30] * 10, chunksize=2) == [rows(30)] * 10
+                assert pool.apply(len, (rows(1000),)) == 1000
+        finally:
+            gc.callbacks.remove(look)
+    assert gc.isenabled()

@@ -502,3 +502,26 @@ def test_something_that_cannot_be_iterated_fails_with_the_first_result(shared_po
     with pytest.raises(TypeError, match="not iterable"):
         next(results)
     assert shared_pool.map(identity, [1]) == [1]
+
+
+class OddError(Exception):
+    """What `traceback` asks of an exception, raises."""
+
+    @property
+    def __suppress_context__(self) -> bool:  # type: ignore[override]
+        raise ValueError("not to be had")
+
+
+def raise_oddly(kind: int) -> None:
+    if kind == 0:
+        raise SyntaxError("wrong", ("template.html", "12", 1, 5))
+    if kind == 1:
+        raise SyntaxError("wrong", ("template.html", 3, 2, b"bytes of the line"))
+    raise OddError("wrong")
+
+
+@pytest.mark.better_than_standard("the worker dies, and the call waits for ever")
+def test_an_exception_whose_traceback_cannot_be_formatted_is_that_exception(shared_pool: Any) -> None:
+    for kind, expected in enumerate((SyntaxError, SyntaxError, OddError)):
+        with pytest.raises(expected, match="wrong"):
+            shared_pool.apply_async(raise_oddly, (kind,)).get(timeout=60)

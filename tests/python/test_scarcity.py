@@ -35,12 +35,28 @@ def test_where_no_descriptor_is_left(mp_package: str, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("who", ["parent", "child", "both"])
-@pytest.mark.parametrize(("what", "how"), [("pipe", ()), ("pipe", ("warm",)), ("pool", ()), ("pool", ("warm",))])
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        ("pipe", ()),
+        ("pipe", ("warm",)),
+        ("pool", ()),
+        ("pool", ("warm",)),
+    ],
+)
 def test_large_things_come_and_go_without_a_descriptor(
     mp_package: str, method: str, who: str, what: str, how: tuple[str, ...]
 ) -> None:
     program = PROGRAM.with_name("no_descriptor.py")
     assert outcome(mp_package, method, what, who, *how, program=program) == "ok"
+
+
+@pytest.mark.parametrize("what", ["pipe", "pool"])
+def test_the_same_where_unshare_is_refused(mp_package: str, what: str) -> None:
+    said = outcome(mp_package, "fork", what, "both", "warm", "contained", program=PROGRAM.with_name("no_descriptor.py"))
+    if said.startswith("skipped"):
+        pytest.skip(said)
+    assert said == "ok"
 
 
 @pytest.mark.better_than_standard("an item is lost where there is no memory to receive it")

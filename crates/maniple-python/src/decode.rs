@@ -12,9 +12,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::sync::Arc;
 
-/// From so many bytes on, the garbage collector waits until all is read.
-const LONG: usize = 4096;
-
 /// Reads one payload.
 pub struct Decoder<'a> {
     rest: &'a [u8],
@@ -95,14 +92,13 @@ impl<'a> Decoder<'a> {
 
     /// Any value.
     pub fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.rest.first() == Some(&tag::PICKLE) {
+            self.mark()?;
+            return self.pickle(py);
+        }
         self.kept.clear();
-        let _uncollected = self.is_long().then(|| made::Uncollected::new(py));
+        let _uncollected = made::Uncollected::new(py);
         self.value_at(py, 0)
-    }
-
-    /// Whether much will be made of it, by itself: reading a pickle may run anybody's code.
-    fn is_long(&self) -> bool {
-        self.rest.len() > LONG && self.rest[0] != tag::PICKLE
     }
 
     fn value_at<'py>(&mut self, py: Python<'py>, depth: u32) -> PyResult<Bound<'py, PyAny>> {
@@ -150,7 +146,6 @@ impl<'a> Decoder<'a> {
                 made::bytes(py, self.take(len)?)?.into_any()
             }
             tag::BLOB => made::bytes(py, self.regions.next().ok_or_else(damaged)?.as_slice())?.into_any(),
-            tag::PICKLE => self.pickle(py)?,
             _ => return Err(damaged()),
         })
     }
@@ -243,7 +238,7 @@ impl<'a> Decoder<'a> {
             self.mark()?;
             self.kept.clear();
             let len = self.length()?;
-            let _uncollected = self.is_long().then(|| made::Uncollected::new(py));
+            let _uncollected = made::Uncollected::new(py);
             return self.items(py, len, 0, |_, item| each(item));
         }
         for item in self.value(py)?.try_iter()? {

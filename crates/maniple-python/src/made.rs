@@ -165,8 +165,9 @@ pub fn call<'py>(func: &Bound<'py, PyAny>, argument: &Bound<'py, PyAny>) -> PyRe
     }
 }
 
-/// While it is there, the interpreter collects no garbage: what is being made of what has arrived is none, and to look it through again and
-/// again takes a quarter of the time. No Python code may run meanwhile.
+/// While it is there, the interpreter collects no garbage, so that no code of a program's runs (`gc.callbacks`, `__del__`), which would see
+/// lists and tuples that are filled in part. Besides, to look through what arrives again and again takes a quarter of the time. No
+/// Python code may run meanwhile.
 pub struct Uncollected(bool);
 
 impl Uncollected {

@@ -25,6 +25,7 @@ NUMBERS = {
     "pidfd_open": (434, 434),
     "pidfd_send_signal": (424, 424),
     "waitid": (247, 95),
+    "unshare": (272, 97),
 }
 
 

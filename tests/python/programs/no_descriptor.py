@@ -1,5 +1,5 @@
 """A program or its children without a single descriptor left. Prints "ok" or what was seen; `test_scarcity.py` runs it:
-PACKAGE METHOD WHAT WHO [warm]."""
+PACKAGE METHOD WHAT WHO [warm] [contained]: under a filter as containers have it."""
 
 from __future__ import annotations
 
@@ -140,6 +140,10 @@ def pool() -> str:
 def main() -> None:
     faulthandler.dump_traceback_later(30, exit=True)
     # Far above the first descriptors: what was the case when they were opened must not count.
+    if "contained" in HOW:
+        from conditions import deny
+
+        deny(["unshare"], errno.EPERM)
     resource.setrlimit(resource.RLIMIT_NOFILE, (700, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     print({"pipe": pipe_and_queue, "pool": pool}[WHAT](), flush=True)
 

@@ -37,18 +37,25 @@ pub fn aside<R: Send>(keep: &[BorrowedFd<'_>], work: impl FnOnce() -> R + Send) 
 
 /// Gives this thread descriptors of its own: standard streams and `keep`.
 fn have_own(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    // SAFETY: concerns the calling thread alone, which has opened nothing yet.
-    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
     let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
     kept.sort_unstable();
+    let behind = kept.last().map_or(3, |last| (last + 1).max(3));
+    // SAFETY: both concern the calling thread alone, which has opened nothing yet. Containers refuse `unshare`, as a rule, but not the
+    // other, which systems before 5.9 do not have.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, behind, u32::MAX, libc::CLOSE_RANGE_UNSHARE) != 0 {
+            if libc::unshare(libc::CLONE_FILES) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            close_all(behind, u32::MAX);
+        }
+    }
     let mut from = 3;
-    for number in kept.into_iter().chain([u32::MAX]) {
+    for number in kept {
         if number > from {
             close_all(from, number - 1);
         }
-        from = from.max(number.saturating_add(1));
+        from = from.max(number + 1);
     }
     Ok(())
 }
