@@ -1,8 +1,9 @@
 """Programs at work among kills, stops and shortages, and their accounts afterwards: `make chaos`.
 
-    python tests/chaos/chaos.py [--seconds 600] [--seed 1] [--episodes 1] [--method fork] [--length 4] [--mp-package maniple]
+    python tests/chaos/chaos.py [--seconds 600] [--seed 1] [--episodes 1] [--front python,rust] [--method fork] [--length 4]
+                                [--mp-package maniple]
 
-An episode is one run of `arena.py`, with a seed of its own, from which follows what the program does and what is done to it: signals
+An episode is one run of `arena.py`, or of the Rust crate's `arena.rs`, with a seed of its own, from which follows what the program does and what is done to it: signals
 (SIGKILL, SIGTERM, SIGSTOP and later SIGCONT) to processes that it started, and limits on descriptors, memory and the size of files that
 tighten and loosen again, for it and for them. In some episodes the program itself is killed. After an episode
 
@@ -36,10 +37,11 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "faults"))
+from rust_program import built  # noqa: E402
 from watched import MARK, below, end_all, holdings, marked  # noqa: E402
 
 TASKS = 200_000
-METHODS = ("fork", "spawn", "forkserver")
+METHODS = {"python": ("fork", "spawn", "forkserver"), "rust": ("spawn", "forkserver")}
 # Seconds in which a program must have come to its end once it is undisturbed.
 END = 80.0
 REST = 10.0
@@ -49,8 +51,8 @@ if os.geteuid():
 
 
 class Episode:
-    def __init__(self, seed: int, method: str, length: float, package: str) -> None:
-        self.seed, self.method, self.length, self.package = seed, method, length, package
+    def __init__(self, seed: int, front: str, method: str, length: float, package: str) -> None:
+        self.seed, self.front, self.method, self.length, self.package = seed, front, method, length, package
         self.rng = random.Random(seed * 2 + 1)
         self.mark = uuid.uuid4().hex
         self.done: Counter[str] = Counter()
@@ -64,7 +66,8 @@ class Episode:
         before = set(os.listdir("/dev/shm"))
         with tempfile.NamedTemporaryFile(prefix="chaos-") as ledger, tempfile.TemporaryFile() as printed:
             ledger.truncate(TASKS)
-            command = [sys.executable, str(HERE / "arena.py"), self.package, self.method, str(self.seed), ledger.name]
+            start = [built("arena")] if self.front == "rust" else [sys.executable, str(HERE / "arena.py"), self.package]
+            command = [*start, self.method, str(self.seed), ledger.name]
             environment = {**os.environ, MARK: self.mark}
             self.program = subprocess.Popen(
                 command,
@@ -205,6 +208,9 @@ class Episode:
         """For some process of them a limit just above what it has."""
         processes = [self.program.pid, *sorted(self._processes())]
         pid = processes[int(draw * len(processes))]
+        # Rust's own containers end a process that has no memory for them: so does the program with its payloads.
+        if kind == "memory" and self.front == "rust" and pid == self.program.pid:
+            return
         more = self.rng.random()
         with contextlib.suppress(OSError, ValueError):
             if kind == "descriptors":
@@ -255,14 +261,19 @@ class Episode:
 
 def main() -> int:
     options = parse()
+    places = [(front, method) for front in options.front for method in METHODS[front] if method in options.method]
+    if not places:
+        sys.exit(f"--method: there are {METHODS}")
+    if "rust" in options.front:
+        built("arena")
     started = time.monotonic()
     done: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     episodes = failed = killed = 0
     seed = options.seed if options.seed is not None else random.randrange(10**6)
     while episodes < options.episodes if options.episodes else time.monotonic() - started < options.seconds:
-        method = options.method[episodes % len(options.method)]
-        episode = Episode(seed, method, options.length, options.mp_package)
+        front, method = places[episodes % len(places)]
+        episode = Episode(seed, front, method, options.length, options.mp_package)
         episode.run()
         episodes += 1
         killed += episode.killed
@@ -270,11 +281,9 @@ def main() -> int:
         counts += episode.counts
         if episode.faults:
             failed += 1
-            print(f"seed {seed}, {method}: " + "\n    ".join(episode.faults))
-            print(
-                f"    {os.path.relpath(sys.executable)} tests/chaos/chaos.py --seed {seed} --method {method} --episodes 5",
-                flush=True,
-            )
+            print(f"seed {seed}, {front}, {method}: " + "\n    ".join(episode.faults))
+            repeats = f"--seed {seed} --front {front} --method {method} --episodes 5"
+            print(f"    {os.path.relpath(sys.executable)} tests/chaos/chaos.py {repeats}", flush=True)
             if options.verbose:
                 print(episode.printed[-options.verbose * 4000 :], flush=True)
         if not options.episodes or options.seed is None:
@@ -296,7 +305,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--episodes", type=int, default=0, help="so many, all with the given seed, instead of for a time"
     )
-    parser.add_argument("--method", type=lambda text: text.split(","), default=list(METHODS))
+    parser.add_argument("--front", type=lambda text: text.split(","), default=list(METHODS))
+    parser.add_argument("--method", type=lambda text: text.split(","), default=list(METHODS["python"]))
     parser.add_argument("--length", type=float, default=4.0, help="seconds of each episode")
     parser.add_argument("--mp-package", default=os.environ.get("MP_PACKAGE", "maniple"))
     parser.add_argument("-v", "--verbose", action="count", default=0, help="what failing programs printed")

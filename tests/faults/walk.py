@@ -39,10 +39,10 @@ from typing import Any
 
 from gate import Fault, Gate
 from kinds import KINDS
+from rust_program import built
 from watched import MARK, end_all, holdings, marked
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 METHODS = ("fork", "spawn", "forkserver")
 WATCHDOG = 25.0
 # How long what dies or is given back late may take; only waited for where something is left.
@@ -438,14 +438,6 @@ def operations_of(front: str) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(listed.stdout.split(), ("native",))
 
 
-def built() -> str:
-    """The test program of the Rust crate, built if it is not."""
-    build = ["cargo", "test", "--locked", "--all-features", "-p", "maniple", "--test", "faulted", "--no-run"]
-    told = subprocess.run([*build, "--message-format", "json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    found = [json.loads(line).get("executable") for line in told.stdout.splitlines() if '"faulted"' in line]
-    return next(path for path in reversed(found) if path)
-
-
 def walk(where: tuple[str, str, str], options: argparse.Namespace) -> Report:
     return Walk(where, options).run()
 
@@ -466,7 +458,7 @@ def check_names(options: argparse.Namespace, operations: dict[str, dict[str, tup
 def main() -> int:
     options = parse()
     if "rust" in options.front and "MANIPLE_FAULTS_PROGRAM" not in os.environ:
-        os.environ["MANIPLE_FAULTS_PROGRAM"] = built()
+        os.environ["MANIPLE_FAULTS_PROGRAM"] = built("faulted")
     operations = {front: operations_of(front) for front in options.front}
     check_names(options, operations)
     places = [

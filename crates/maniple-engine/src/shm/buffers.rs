@@ -37,16 +37,22 @@ const KEPT: usize = 2;
 /// Bytes of longer buffers' memory that are kept at most, for a second or two.
 const KEPT_LONG: usize = 128 << 20;
 
-/// Chunks with room, the one that was used last at the end.
+/// What buffers are cut from.
 #[derive(Debug)]
 struct Pool {
+    listed: Mutex<Listed>,
+    /// Bytes of chunks that were given back by buffers since the last `trim`.
+    kept: AtomicUsize,
+}
+
+/// Chunks with room, the one that was used last at the end.
+#[derive(Debug)]
+struct Listed {
     chunks: Vec<Arc<Chunk>>,
     epoch: Option<Epoch>,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { chunks: Vec::new(), epoch: None });
-/// Bytes of chunks that were given back by buffers since the last `trim`.
-static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
+static POOL: Pool = Pool::new();
 
 #[derive(Debug)]
 struct Chunk {
@@ -258,6 +264,7 @@ impl Drop for Own {
 
 #[derive(Debug)]
 struct Cut {
+    pool: &'static Pool,
     chunk: Arc<Chunk>,
     first: usize,
     units: usize,
@@ -272,60 +279,85 @@ impl Cut {
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        KEPT_BYTES.fetch_add(self.units * UNIT, Ordering::Relaxed);
         self.chunk.give_back(self.first, self.units);
+        // In this order: a `trim` that has taken the count away has seen the units, too. Partner: the swap there.
+        self.pool.kept.fetch_add(self.units * UNIT, Ordering::Release);
         let used = self.chunk.used();
         if used > UNITS / 2 || used > 0 && self.chunk.listed.load(Ordering::Relaxed) {
             return;
         }
         // Not waited for: another thread is at it, or was when this process was forked. Then the chunk is found by a later buffer of it,
         // or goes with the last.
-        let Ok(mut pool) = POOL.try_lock() else { return };
+        let Ok(mut listed) = self.pool.listed.try_lock() else { return };
         let mut gone = None;
         if !self.chunk.listed.swap(true, Ordering::Relaxed) {
-            pool.chunks.insert(0, self.chunk.clone());
+            listed.chunks.insert(0, self.chunk.clone());
         }
-        if used == 0 && pool.chunks.iter().filter(|chunk| chunk.used() == 0).count() > KEPT {
-            let at = pool.chunks.iter().position(|chunk| Arc::ptr_eq(chunk, &self.chunk));
-            gone = at.map(|at| pool.chunks.remove(at));
+        if used == 0 && listed.chunks.iter().filter(|chunk| chunk.used() == 0).count() > KEPT {
+            let at = listed.chunks.iter().position(|chunk| Arc::ptr_eq(chunk, &self.chunk));
+            gone = at.map(|at| listed.chunks.remove(at));
             self.chunk.listed.store(false, Ordering::Relaxed);
         }
         // Freeing memory takes a while: not under the lock.
-        drop(pool);
+        drop(listed);
         drop(gone);
     }
 }
 
-fn cut(len: usize) -> Option<Cut> {
-    let units = len.div_ceil(UNIT);
-    // Not waited for, as above.
-    let mut pool = POOL.try_lock().ok()?;
-    let pool = &mut *pool;
-    if pool.epoch.is_none_or(|epoch| epoch.since() == Since::Born) {
-        pool.chunks.clear();
-        pool.epoch = Some(Epoch::now());
+impl Pool {
+    const fn new() -> Pool {
+        Pool { listed: Mutex::new(Listed { chunks: Vec::new(), epoch: None }), kept: AtomicUsize::new(0) }
     }
-    while let Some(chunk) = pool.chunks.last() {
-        if let Some(first) = chunk.cut(units) {
-            return Some(Cut { chunk: chunk.clone(), first, units });
+
+    fn cut(&'static self, len: usize) -> Option<Cut> {
+        let units = len.div_ceil(UNIT);
+        let cut = |(chunk, first)| Cut { pool: self, chunk, first, units };
+        // Not waited for, as above.
+        let mut listed = self.listed.try_lock().ok()?;
+        let listed = &mut *listed;
+        if listed.epoch.is_none_or(|epoch| epoch.since() == Since::Born) {
+            listed.chunks.clear();
+            listed.epoch = Some(Epoch::now());
         }
-        // It is nearly full, or in small pieces: others may have room for this one, too.
-        let other =
-            pool.chunks.iter().rev().skip(1).take(KEPT).find_map(|c| c.cut(units).map(|first| (c.clone(), first)));
-        if let Some((chunk, first)) = other {
-            return Some(Cut { chunk, first, units });
+        while let Some(chunk) = listed.chunks.last() {
+            if let Some(first) = chunk.cut(units) {
+                return Some(cut((chunk.clone(), first)));
+            }
+            // It is nearly full, or in small pieces: others may have room for this one, too.
+            let mut others = listed.chunks.iter().rev().skip(1).take(KEPT);
+            if let Some(other) = others.find_map(|c| c.cut(units).map(|first| (c.clone(), first))) {
+                return Some(cut(other));
+            }
+            if listed.chunks.len() <= KEPT {
+                break;
+            }
+            if let Some(full) = listed.chunks.pop() {
+                full.listed.store(false, Ordering::Relaxed);
+            }
         }
-        if pool.chunks.len() <= KEPT {
-            break;
-        }
-        if let Some(full) = pool.chunks.pop() {
-            full.listed.store(false, Ordering::Relaxed);
-        }
+        let chunk = Arc::new(Chunk::new()?);
+        let first = chunk.cut(units)?;
+        listed.chunks.push(chunk.clone());
+        Some(cut((chunk, first)))
     }
-    let chunk = Arc::new(Chunk::new()?);
-    let first = chunk.cut(units)?;
-    pool.chunks.push(chunk.clone());
-    Some(Cut { chunk, first, units })
+
+    fn trim(&self) {
+        let Ok(mut listed) = self.listed.try_lock() else { return };
+        // Before the maps are looked at. What is given back later counts for the next time. Partner: the end of a `Cut`.
+        self.kept.swap(0, Ordering::Acquire);
+        let (used, gone): (Vec<_>, Vec<_>) = listed.chunks.drain(..).partition(|chunk| chunk.used() > 0);
+        for chunk in &used {
+            // With the lock: nothing is cut meanwhile.
+            let map: [u64; WORDS] = std::array::from_fn(|word| chunk.map[word].load(Ordering::Acquire));
+            for (first, units) in runs(&map) {
+                chunk.memory.forget(first * UNIT, units * UNIT);
+            }
+        }
+        gone.iter().for_each(|chunk| chunk.listed.store(false, Ordering::Relaxed));
+        listed.chunks = used;
+        drop(listed);
+        drop(gone);
+    }
 }
 
 impl Default for Buffer {
@@ -340,8 +372,12 @@ impl Buffer {
     /// # Errors
     /// No memory.
     pub fn with_capacity(len: usize) -> Result<Buffer> {
+        Buffer::from_pool(&POOL, len)
+    }
+
+    fn from_pool(pool: &'static Pool, len: usize) -> Result<Buffer> {
         let room = match len {
-            LEAST..=LONGEST => cut(len).map(Room::Cut),
+            LEAST..=LONGEST => pool.cut(len).map(Room::Cut),
             0..LEAST => None,
             _ => Own::new(len).map(Room::Own),
         };
@@ -441,25 +477,12 @@ impl Buffer {
 
 /// Gives back to the system what no buffer uses.
 pub fn trim() {
-    let Ok(mut pool) = POOL.try_lock() else { return };
-    KEPT_BYTES.store(0, Ordering::Relaxed);
-    let (used, gone): (Vec<_>, Vec<_>) = pool.chunks.drain(..).partition(|chunk| chunk.used() > 0);
-    for chunk in &used {
-        // With the lock: nothing is cut meanwhile.
-        let map: [u64; WORDS] = std::array::from_fn(|word| chunk.map[word].load(Ordering::Acquire));
-        for (first, units) in runs(&map) {
-            chunk.memory.forget(first * UNIT, units * UNIT);
-        }
-    }
-    gone.iter().for_each(|chunk| chunk.listed.store(false, Ordering::Relaxed));
-    pool.chunks = used;
-    drop(pool);
-    drop(gone);
+    POOL.trim();
 }
 
 /// Bytes that `trim` may give back.
 pub fn kept() -> usize {
-    KEPT_BYTES.load(Ordering::Relaxed)
+    POOL.kept.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]
@@ -488,13 +511,60 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "Miri knows no munmap of a part of a mapping")]
     fn what_is_given_back_to_the_system_is_not_what_is_in_use() {
-        let buffers: Vec<_> = (0..100).map(|number| filled(100_000, number)).collect();
+        // A pool of its own: other tests trim the one that the process has.
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new()));
+        let filled = |byte| {
+            let mut buffer = Buffer::from_pool(pool, 100_000).unwrap();
+            buffer.fill(100_000).unwrap().fill(byte);
+            buffer
+        };
+        let buffers: Vec<_> = (0..100).map(filled).collect();
         let stay: Vec<_> = buffers.into_iter().step_by(7).collect();
-        assert!(kept() > 0);
+        assert!(pool.kept.load(Ordering::Relaxed) > 0);
         for _ in 0..10 {
-            trim();
+            pool.trim();
         }
         assert!(stay.iter().zip((0..100).step_by(7)).all(|(b, number)| b.bytes().iter().all(|&byte| byte == number)));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri knows no munmap of a part of a mapping")]
+    fn what_is_given_back_during_a_trim_is_counted_for_the_next() {
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new()));
+        let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let meet = |which: &AtomicUsize, round| {
+            for turn in 0.. {
+                if which.load(Ordering::Acquire) >= round {
+                    break;
+                }
+                // At work at the same time, as a rule: on one processor they cannot be.
+                if turn < 10_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            }
+        };
+        let rounds = 1..=20_000;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in rounds.clone() {
+                    meet(&begun, round);
+                    pool.trim();
+                    ended.store(round, Ordering::Release);
+                }
+            });
+            for round in rounds.clone() {
+                let cut = pool.cut(LONGEST).unwrap();
+                begun.store(round, Ordering::Release);
+                (0..round % 64).for_each(|_| std::hint::spin_loop());
+                drop(cut);
+                meet(&ended, round);
+                let free = pool.listed.lock().unwrap().chunks.iter().any(|chunk| chunk.used() == 0);
+                // The other thread ends with the test where this fails.
+                begun.store(
+                    if free && pool.kept.load(Ordering::Relaxed) == 0 { usize::MAX } else { round },
+                    Ordering::Release,
+                );
+                assert!(begun.load(Ordering::Relaxed) == round, "nobody will give back what is free, in round {round}");
+            }
+        });
     }
 
     fn grows_and_shrinks(step: usize) {

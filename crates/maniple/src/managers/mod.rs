@@ -42,7 +42,7 @@ mod site;
 mod wire;
 
 use crate::call::Payload;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, was};
 use crate::exchange::{Address, Authkey};
 use crate::frame::Output;
 use crate::handle::Handle;
@@ -245,15 +245,14 @@ impl ManagerBuilder {
         reader.read_to_end(&mut report).map_err(refused)?;
         if report.is_empty() {
             let exit = see_out(&process)?;
-            return Err(Error::Start(format!("a manager's server {exit} before it was ready")));
+            return Err(Error::Start(format!("a manager's server {}{exit} before it was ready", was(exit))));
         }
         let address = server::read_report(&report)?;
         let path = address.path().map(std::path::absolute).transpose().map_err(refused)?;
         let path = path.and_then(|path| Some((socket::file(&path).ok()??, path)));
         let process = Arc::new(process);
         let own = Own { process, owner: std::process::id(), path };
-        let site = Site::open(&address, &key, None)?;
-        site.is_process(&own.process);
+        let site = Site::of_process(&own.process, &address, &key)?;
         Ok(Manager { site, own: Some(own) })
     }
 }

@@ -11,7 +11,7 @@
 use super::Refusal;
 use super::wire::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{calling, registry::locked};
-use crate::error::{Error, ManagerLost, Result};
+use crate::error::{Error, ManagerLost, Result, was};
 use crate::exchange::{Address, Authkey};
 use crate::frame::{Input, Output};
 use crate::process::Process;
@@ -177,9 +177,24 @@ impl Site {
         Ok(site)
     }
 
-    /// The server is this child of ours.
-    pub(super) fn is_process(&self, process: &Arc<Process>) {
-        let _ = self.process.set((std::process::id(), Arc::downgrade(process)));
+    /// The server that this child of ours is, which listens at that address by now.
+    pub(super) fn of_process(process: &Arc<Process>, address: &Address, key: &Authkey) -> Result<Arc<Site>> {
+        let site = Site::open(address, key, None).map_err(|error| {
+            let is_other_end = matches!(
+                error,
+                Error::Authentication(_) | Error::ManagerLost(_) | Error::Engine(maniple_engine::Error::Contact(_))
+            );
+            // One that has died meanwhile, and no wrong key or address.
+            match process.join_timeout(if is_other_end { MOMENT } else { Duration::ZERO }) {
+                Ok(Some(exit)) => {
+                    let what = format!("a manager's server {}{exit} before it was connected to", was(exit));
+                    Error::Start(format!("{what}: {error}"))
+                }
+                _ => error,
+            }
+        })?;
+        let _ = site.process.set((std::process::id(), Arc::downgrade(process)));
+        Ok(site)
     }
 
     /// Whether functions of this program mean the same there.
@@ -339,6 +354,22 @@ mod tests {
         assert!(site.check_build().unwrap_err().to_string().contains("another build"));
         let same = Site::open(&impostor(Welcome { token: 2, ..welcome() }), &"key".into(), None).unwrap();
         same.check_build().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_dies_before_its_maker_has_connected_is_an_error_that_says_so() {
+        let process = Process::new(|_: u8| std::process::exit(3), 0).unwrap();
+        process.start().unwrap();
+        process.join().unwrap();
+        let listener = Listener::temporary(2).unwrap();
+        let address = Address(listener.address().clone());
+        std::thread::scope(|scope| {
+            // Its end of the connection is there, and is closed in the middle of the authentication.
+            scope.spawn(|| drop(listener.accept(None, None, &mut || false)));
+            let error = Site::of_process(&Arc::new(process), &address, &"key".into()).err().unwrap();
+            let Error::Start(why) = error else { panic!("{error:?}") };
+            assert!(why.contains("exited with code 3 before it was connected to"), "{why}");
+        });
     }
 
     #[test]

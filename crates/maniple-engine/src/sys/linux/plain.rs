@@ -72,13 +72,22 @@ impl Plain {
         self.len == 0
     }
 
-    /// Lets the system have the pages of `len` bytes from `offset` on (whole pages), which nobody uses: they are zeros afterwards.
+    /// Lets the system have the pages that lie wholly among the `len` bytes from `offset` on, which nobody uses: they are zeros afterwards.
     pub fn forget(&self, offset: usize, len: usize) {
-        if offset.checked_add(len).is_some_and(|end| end <= self.len) {
+        let pages = whole_pages(offset, len, rustix::param::page_size());
+        if !pages.is_empty() && pages.end <= self.len {
+            let start = self.start.as_ptr().wrapping_add(pages.start);
             // SAFETY: inside the memory, and nobody uses these bytes.
-            let _ = unsafe { rustix::mm::madvise(self.start.as_ptr().add(offset).cast(), len, Advice::LinuxDontNeed) };
+            let _ = unsafe { rustix::mm::madvise(start.cast(), pages.len(), Advice::LinuxDontNeed) };
         }
     }
+}
+
+/// The bytes of the pages that lie wholly among `len` bytes from `offset` on. The kernel itself rounds up at the end: to the page that
+/// somebody else may use.
+fn whole_pages(offset: usize, len: usize, page: usize) -> std::ops::Range<usize> {
+    let end = offset.saturating_add(len) / page * page;
+    offset.checked_next_multiple_of(page).unwrap_or(end)..end
 }
 
 /// # Safety
@@ -100,6 +109,24 @@ impl Drop for Plain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_whole_pages_are_forgotten_whatever_their_size() {
+        assert_eq!(whole_pages(4096, 8192, 4096), 4096..12288);
+        assert_eq!(whole_pages(0, 100_000, 65536), 0..65536);
+        assert_eq!(whole_pages(4096, 2 * 65536, 65536), 65536..131_072);
+        assert!(whole_pages(65536, 4096, 65536).is_empty());
+        assert!(whole_pages(4096, 65536, 65536).is_empty());
+
+        let page = rustix::param::page_size();
+        let memory = Plain::new(4 * page).unwrap();
+        // SAFETY: it is this test's alone.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(memory.start().as_ptr(), 4 * page) };
+        bytes.fill(7);
+        memory.forget(page, page + 1);
+        let zeros: Vec<_> = bytes.iter().step_by(page).map(|&byte| byte == 0).collect();
+        assert_eq!((zeros, bytes[2 * page - 1]), (vec![false, true, false, false], 0));
+    }
 
     #[test]
     fn all_of_it_can_be_written_to_and_forgotten() {
