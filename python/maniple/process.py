@@ -178,7 +178,13 @@ class BaseProcess:
         _cleanup()
         if self._is_tied():
             _sibling("_maniple")  # once here, instead of in each child
-        popen = self._popen = self._Popen(self)
+        try:
+            popen = self._popen = self._Popen(self)
+        except BlockingIOError as problem:  # the system's word for too many processes
+            from ._shortage import advice
+
+            problem.add_note(f"the process cannot be started: {advice(problem)}")
+            raise
         self._sentinel: int = popen.sentinel
         # Arguments may hold on to much, this object among it: let go of them.
         for spent in ("_target", "_args", "_kwargs"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import py_compile
@@ -151,3 +152,21 @@ def test_a_script_is_the_main_module_of_its_children(tmp_path: Path, compiled: b
     # What runpy makes of compiled code is a copy; what is run here is the module itself.
     said = "__mp_main__ 1 0 True False" if compiled else "__mp_main__ 1 1 True True"
     assert done.stdout.splitlines() == ["True True None", said] * 2
+
+
+@pytest.mark.better_than_standard("names no limit")
+def test_a_start_for_which_there_are_too_many_processes_names_the_limit(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", refuse)
+    process = mp.get_context("fork").Process(target=abs, args=(1,))
+    with pytest.raises(BlockingIOError) as caught:
+        process.start()
+    assert any("ulimit -u" in note for note in caught.value.__notes__)
+    monkeypatch.undo()
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0

@@ -86,6 +86,8 @@ pub struct Encoder<'a> {
     packer: &'a Packer,
     out: Vec<u8>,
     blobs: Vec<Blob>,
+    // What becomes blobs if all that is walked over is plain.
+    large: Vec<*const [u8]>,
     py: Python<'a>,
     // Whether lists and dicts are written here: a program's own pickler has to see them.
     writes_containers: Option<bool>,
@@ -95,7 +97,15 @@ pub struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     pub fn new(py: Python<'a>, packer: &'a Packer) -> Self {
-        Encoder { packer, out: Vec::with_capacity(64), blobs: Vec::new(), py, writes_containers: None, failed: None }
+        Encoder {
+            packer,
+            out: Vec::with_capacity(64),
+            blobs: Vec::new(),
+            large: Vec::new(),
+            py,
+            writes_containers: None,
+            failed: None,
+        }
     }
 
     /// A byte that says what follows.
@@ -148,8 +158,14 @@ impl<'a> Encoder<'a> {
     ) -> PyResult<()> {
         let (bytes, blobs) = (self.out.len(), self.blobs.len());
         if plain(&mut Walk::default(), self) {
+            for bytes in std::mem::take(&mut self.large) {
+                // SAFETY: of a `bytes` object in the value that was walked over, which lives; such objects do not change.
+                let blob = self.packer.blob(&[unsafe { &*bytes }]).map_err(python)?;
+                self.blobs.push(blob);
+            }
             return Ok(());
         }
+        self.large.clear();
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -292,11 +308,8 @@ impl Form for Encoder<'_> {
         if kept && !self.short(&[tag::KEPT]) {
             return false;
         }
-        if bytes.len() >= LARGE && self.blobs.len() < MOST_BLOBS {
-            match self.packer.blob(&[bytes]) {
-                Ok(blob) => self.blobs.push(blob),
-                Err(error) => return self.fails(python(error)),
-            }
+        if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
+            self.large.push(bytes);
             return self.short(&[tag::BLOB]);
         }
         if !(self.has_room(HEAD + bytes.len()) && self.begin(tag::BYTES, bytes.len())) {
