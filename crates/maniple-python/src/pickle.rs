@@ -44,8 +44,10 @@ mod op {
     pub const GET4: u8 = b'j';
 }
 
-/// Longer pickles are left to pickle: the time goes elsewhere.
-const SHORT: usize = 16 << 20;
+/// Longer pickles are left to pickle: what was written until then is in vain.
+const SHORT: usize = 1 << 20;
+/// So are longer strings, which are copied once less there.
+const LONGEST: usize = 16 * 1024;
 
 /// From so many bytes on, the garbage collector waits until all is read.
 const MUCH: usize = 4096;
@@ -84,7 +86,7 @@ impl Writer<'_> {
     fn sized(&mut self, short: u8, long: u8, bytes: &[u8], kept: bool) -> bool {
         let head = match u8::try_from(bytes.len()) {
             Ok(len) => self.put(&[short, len]),
-            Err(_) => bytes.len() <= SHORT && self.put(&[long]) && self.put(&(bytes.len() as u32).to_le_bytes()),
+            Err(_) => bytes.len() <= LONGEST && self.put(&[long]) && self.put(&(bytes.len() as u32).to_le_bytes()),
         };
         head && self.put(bytes) && self.kept(kept)
     }
