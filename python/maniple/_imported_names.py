@@ -26,7 +26,7 @@ _NAMES = {
     "process": "itertools signal",
     "queues": "_multiprocessing collections errno sys threading time weakref",
     "reduction": "abc.ABCMeta array copyreg functools pickle socket",
-    "resource_sharer": "socket threading",
+    "resource_sharer": "signal socket threading",
     "resource_tracker": "_multiprocessing _posixshmem base64 json signal threading warnings",
     "shared_memory": "_posixshmem errno functools.partial secrets struct types",
     "sharedctypes": "ctypes weakref",
