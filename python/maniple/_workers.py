@@ -231,7 +231,7 @@ class Workers:
             if not counted and is_shortage(problem):
                 self.hub.postpone(key)
             else:
-                self.hub.disown(key)
+                self.hub.disown(key, f"{type(problem).__name__}: {problem}")
             raise
         finally:
             if line is None:

@@ -60,6 +60,8 @@ IN_WORDS = {
     "ENFILE": ["no descriptor is left"],
     "ETOOMANYREFS": ["as many descriptors are on their way"],
 }
+# Nothing has run out that could be there again: a system answers so to one call, or always, and not for a while.
+REFUSALS = ("ENOSYS", "EPERM", "EOPNOTSUPP")
 # What the dynamic loader says when it cannot go on; it does not repeat what was interrupted.
 LOADER = "error while loading shared libraries"
 # The short form: what is quick and meets most kinds.
@@ -281,6 +283,8 @@ class Walk:
         failures = 0
         for place, error in enumerate(KINDS[kind].errors):
             if options.errno and error not in options.errno or options.short and place > 0:
+                continue
+            if options.spell and error in REFUSALS:
                 continue
             spells = [options.spell] if options.spell is not None else [0.0]
             if options.spell is None and KINDS[kind].spells and place == 0 and not options.short:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -53,6 +55,25 @@ def test_initializer_runs_in_each_worker(new_pool: NewPool) -> None:
     pool = new_pool(2, initializer=store, initargs=({"some": "state"},))
     assert pool.map(stored, range(10), chunksize=1) == [{"some": "state"}] * 10
     store(None)
+
+
+@processes_only
+@pytest.mark.better_than_standard("hangs")
+def test_workers_that_cannot_be_started_are_explained(new_pool: NewPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_process: Any) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    pool = new_pool(1)
+    worker = pool._pool[0]
+    monkeypatch.setattr(type(worker), "start", refused)
+    os.kill(worker.pid, signal.SIGKILL)
+    # A call that the worker had begun tells of its death.
+    for _ in range(100):
+        with pytest.raises(Exception, match="no worker process can be started|killed by signal 9") as told:
+            pool.apply(square, (2,))
+        if "no worker" in str(told.value):
+            break
+    assert str(told.value).endswith("can be started: OSError: [Errno 38] Function not implemented")
 
 
 def test_initargs_are_optional(new_pool: NewPool) -> None:

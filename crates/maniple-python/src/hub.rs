@@ -167,9 +167,9 @@ impl PyHub {
         Ok(())
     }
 
-    /// The worker's process could not be started.
-    fn disown(&self, worker: u64) {
-        self.hub.disown(key(worker));
+    /// The worker's process could not be started, which `why` explains.
+    fn disown(&self, worker: u64, why: String) {
+        self.hub.disown(key(worker), why);
     }
 
     /// The same where the caller tries again later: the hub goes on to wait for a worker.

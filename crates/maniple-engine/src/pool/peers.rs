@@ -201,12 +201,12 @@ impl Hub {
     }
 
     /// The link's process could not be started; the link is thrown away.
-    pub fn disown(&self, worker: WorkerId) {
+    pub fn disown(&self, worker: WorkerId, why: String) {
         if self.check().is_err() {
             return;
         }
         let mut st = self.lock();
-        st.broken.get_or_insert_with(|| Arc::new(Loss::unstarted(String::new())));
+        st.broken = Some(Arc::new(Loss::unstarted(why)));
         st.peers.remove(worker);
         st.sched.worker_gone(worker, |_| false);
         self.shared().advance(&mut st);

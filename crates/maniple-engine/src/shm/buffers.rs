@@ -14,14 +14,15 @@
 //! A forked child begins with chunks of its own: to write to its parent's would copy them page by page.
 #![allow(unsafe_code)]
 
+mod long;
+
 use crate::error::{Error, Result};
-use crate::idle;
 use crate::process::epoch::{Epoch, Since};
 use crate::sys::plain::Plain;
+use long::Own;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
 
 /// Shorter buffers come from the allocator, which has memory of that size at hand.
 const LEAST: usize = 16 * 1024;
@@ -34,8 +35,6 @@ const WORDS: usize = 16;
 const LONGEST: usize = UNIT * UNITS / 2;
 /// Chunks without any buffer that are kept at most.
 const KEPT: usize = 2;
-/// Bytes of longer buffers' memory that are kept at most, for a second or two.
-const KEPT_LONG: usize = 128 << 20;
 
 /// What buffers are cut from.
 #[derive(Debug)]
@@ -117,64 +116,6 @@ fn runs(map: &[u64; WORDS]) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// The memory of longer buffers that are gone.
-#[derive(Debug)]
-struct Long {
-    // The longest unused first.
-    free: Mutex<Vec<(Plain, Instant, Epoch)>>,
-    is_watched: AtomicBool,
-}
-
-impl Long {
-    fn get() -> &'static Arc<Long> {
-        static LONG: OnceLock<Arc<Long>> = OnceLock::new();
-        LONG.get_or_init(|| Arc::new(Long { free: Mutex::new(Vec::new()), is_watched: AtomicBool::new(false) }))
-    }
-
-    fn take(&self, len: usize) -> Option<Plain> {
-        // Not waited for, as with chunks.
-        let mut free = self.free.try_lock().ok()?;
-        // What was kept before a fork is the parent's.
-        free.retain(|(_, _, epoch)| epoch.since() != Since::Born);
-        let at = free.iter().rposition(|(memory, ..)| (len..=len + len / 2).contains(&memory.len()))?;
-        Some(free.remove(at).0)
-    }
-
-    fn keep(&self, memory: Plain) {
-        let mut gone = vec![];
-        if let Ok(mut free) = self.free.try_lock() {
-            free.push((memory, Instant::now(), Epoch::now()));
-            while free.iter().map(|(memory, ..)| memory.len()).sum::<usize>() > KEPT_LONG {
-                gone.push(free.remove(0));
-            }
-        }
-        drop(gone);
-        if !self.is_watched.swap(true, Ordering::Relaxed) {
-            let weak: Weak<dyn idle::Kept> = Arc::downgrade(Long::get()) as Weak<dyn idle::Kept>;
-            if !idle::watch(weak) {
-                self.is_watched.store(false, Ordering::Relaxed);
-                idle::Kept::trim(self, Duration::ZERO);
-            }
-        }
-    }
-}
-
-impl idle::Kept for Long {
-    fn trim(&self, unused: Duration) -> bool {
-        // Before a fork it is waited for: who has the lock lets go of it in a moment.
-        let guard = if unused.is_zero() { self.free.lock().ok() } else { self.free.try_lock().ok() };
-        let Some(mut free) = guard else { return true };
-        let now = Instant::now();
-        let stay = free.iter().position(|(_, since, _)| now.duration_since(*since) < unused).unwrap_or(free.len());
-        let gone: Vec<_> = free.drain(..stay).collect();
-        let has_more = !free.is_empty();
-        self.is_watched.store(has_more, Ordering::Relaxed);
-        drop(free);
-        drop(gone);
-        has_more
-    }
-}
-
 /// Memory that is filled from the front: a `Buffer`, or a plain vector.
 pub trait Part: Default {
     /// Where `len` bytes have room, behind those that are there.
@@ -234,32 +175,6 @@ enum Room {
     Allocated(Vec<u8>),
     Cut(Cut),
     Own(Own),
-}
-
-/// Memory for one long buffer.
-#[derive(Debug)]
-struct Own(Option<Plain>);
-
-impl Own {
-    fn new(len: usize) -> Option<Own> {
-        Long::get().take(len).or_else(|| Plain::new(len).ok()).map(|memory| Own(Some(memory)))
-    }
-
-    fn start(&self) -> NonNull<u8> {
-        self.0.as_ref().map_or(NonNull::dangling(), Plain::start)
-    }
-
-    fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, Plain::len)
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        if let Some(memory) = self.0.take() {
-            Long::get().keep(memory);
-        }
-    }
 }
 
 #[derive(Debug)]

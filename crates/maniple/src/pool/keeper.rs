@@ -220,7 +220,7 @@ impl Shared {
                 if again && error.is_shortage() {
                     self.hub.postpone(worker);
                 } else {
-                    self.hub.disown(worker);
+                    self.hub.disown(worker, error.to_string());
                 }
                 Err(error.into())
             }
