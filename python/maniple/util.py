@@ -240,8 +240,14 @@ def _new_folder(base: str) -> str:
 
 
 def _remove_folder(folder: str, **how: Any) -> None:
-    """As `shutil.rmtree`."""
+    """As `shutil.rmtree`; that module is loaded only where there are folders in the folder.
+
+    At the end of a program that a Ctrl-C has ended, loading it would change the exit code: it runs a text as code, by which the
+    interpreter forgets why it ends.
+    """
     try:
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
         os.rmdir(folder)
     except OSError:
         from shutil import rmtree
