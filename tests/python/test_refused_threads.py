@@ -149,9 +149,11 @@ def test_a_function_that_cannot_go_by_value_for_want_of_descriptors(mp_package: 
 @pytest.mark.better_than_standard("does not send functions by value")
 @pytest.mark.parametrize("kind", ["fork"], indirect=True)
 def test_a_function_goes_by_value_though_another_thread_could_not_import_what_that_takes(
-    new_pool: NewPool, monkeypatch: pytest.MonkeyPatch
+    new_pool: NewPool, mp: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = new_pool(1)
+    # As before the first use, whatever ran in this process before.
+    monkeypatch.setattr(importlib.import_module(f"{mp.__name__}._worker_main"), "_by_value_module", None)
     failures = [ImportError("cannot import name")]
     load = builtins.__import__
 
