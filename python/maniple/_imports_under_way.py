@@ -89,6 +89,8 @@ class _Again:
             if finder is not self and find is not None and (spec := find(name, path, target)) is not None:
                 if hasattr(spec.loader, "exec_module"):
                     spec.loader = _Rebinding(spec.loader)
+                if not self.names:
+                    sys.meta_path.remove(self)
                 return spec
         return None
 

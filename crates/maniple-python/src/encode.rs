@@ -23,7 +23,7 @@
 
 use crate::error::{helper, python};
 use crate::made;
-use crate::message::has_pool_pickler;
+use crate::message::{has_pool_pickler, is_pool_pickler_ours};
 use crate::walk::{Container, Form, Walk};
 use maniple_engine::pool::{MOST_BLOBS, Packer, Packet};
 use maniple_engine::shm::blocks::Blob;
@@ -91,6 +91,7 @@ pub struct Encoder<'a> {
     py: Python<'a>,
     // Whether lists and dicts are written here: a program's own pickler has to see them.
     writes_containers: Option<bool>,
+    asks: bool,
     // Why a value could not be written, where the reason is not that it is not plain.
     failed: Option<PyErr>,
 }
@@ -104,6 +105,7 @@ impl<'a> Encoder<'a> {
             large: Vec::new(),
             py,
             writes_containers: None,
+            asks: false,
             failed: None,
         }
     }
@@ -152,12 +154,19 @@ impl<'a> Encoder<'a> {
 
     fn plain_or<'py>(
         &mut self,
-        plain: impl FnOnce(&mut Walk, &mut Self) -> bool,
+        plain: impl Fn(&mut Walk, &mut Self) -> bool,
         whole: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
         pickler: Pickler<'_>,
     ) -> PyResult<()> {
         let (bytes, blobs) = (self.out.len(), self.blobs.len());
-        if plain(&mut Walk::default(), self) {
+        let mut is_plain = plain(&mut Walk::default(), self);
+        if std::mem::take(&mut self.asks) {
+            self.out.truncate(bytes);
+            self.large.clear();
+            let writes = *self.writes_containers.insert(!has_pool_pickler(self.py)?);
+            is_plain = writes && plain(&mut Walk::default(), self);
+        }
+        if is_plain {
             for bytes in std::mem::take(&mut self.large) {
                 // SAFETY: of a `bytes` object in the value that was walked over, which lives; such objects do not change.
                 let blob = self.packer.blob(&[unsafe { &*bytes }]).map_err(python)?;
@@ -215,12 +224,12 @@ impl<'a> Encoder<'a> {
     }
 
     fn container(&mut self, tag: u8, len: usize, kept: bool) -> bool {
-        let writes = match self.writes_containers {
-            Some(writes) => writes,
-            None => match has_pool_pickler(self.py) {
-                Ok(has) => *self.writes_containers.insert(!has),
-                Err(error) => return self.fails(error),
-            },
+        if self.writes_containers.is_none() && is_pool_pickler_ours(self.py) {
+            self.writes_containers = Some(true);
+        }
+        let Some(writes) = self.writes_containers else {
+            self.asks = true; // when the walk is over: the answer may run Python code
+            return false;
         };
         writes && (!kept || self.short(&[tag::KEPT])) && self.begin(tag, len)
     }

@@ -52,17 +52,25 @@ struct Watched {
 pub static OF_CONNECTIONS: Picklers = Picklers::of("maniple.connection");
 pub static OF_QUEUES: Picklers = Picklers::of("maniple.queues");
 
-/// Whether this is what a dict has under this name.
+/// What a dict has under a name, borrowed, or null.
 #[allow(unsafe_code)]
-fn holds(py: Python<'_>, dict: &Py<PyDict>, name: &Py<PyString>, value: &Py<PyAny>) -> bool {
-    // Twice in every message: without taking hold of what is found.
-    // SAFETY: a dict and a string, with the interpreter lock held; the borrowed result is compared, not used. An error, which cannot be, is
-    // as if nothing was found, and is cleared.
+fn found(py: Python<'_>, dict: &Py<PyDict>, name: &Py<PyString>) -> *mut ffi::PyObject {
+    // SAFETY: a dict and a string, with the interpreter lock held. An error, which cannot be, is as if nothing was found, and is cleared.
     let found = unsafe { ffi::PyDict_GetItemWithError(dict.as_ptr(), name.as_ptr()) };
     if found.is_null() {
         drop(PyErr::take(py));
     }
-    found == value.as_ptr()
+    found
+}
+
+fn has(py: Python<'_>, dict: &Py<PyDict>, name: &Py<PyString>) -> bool {
+    !found(py, dict, name).is_null()
+}
+
+/// Whether this is what a dict has under this name.
+fn holds(py: Python<'_>, dict: &Py<PyDict>, name: &Py<PyString>, value: &Py<PyAny>) -> bool {
+    // Twice in every message: without taking hold of what is found.
+    found(py, dict, name) == value.as_ptr()
 }
 
 impl Picklers {
@@ -103,16 +111,19 @@ impl Picklers {
     }
 }
 
+struct Modules {
+    loaded: Py<PyDict>,
+    queues: Py<PyString>,
+    reduction: Py<PyDict>,
+    pickler: Py<PyString>,
+    standard: Py<PyAny>,
+}
+
+static MODULES: PyOnceLock<Modules> = PyOnceLock::new();
+
 /// Whether what a pool sends is pickled by a class of the program's: one that it has put where the standard pool's queues look for theirs.
+/// The first question may import something.
 pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
-    struct Modules {
-        loaded: Py<PyDict>,
-        queues: Py<PyString>,
-        reduction: Py<PyDict>,
-        pickler: Py<PyString>,
-        standard: Py<PyAny>,
-    }
-    static MODULES: PyOnceLock<Modules> = PyOnceLock::new();
     let modules = MODULES.get_or_try_init(py, || {
         let reduction = py.import("maniple.reduction")?;
         PyResult::Ok(Modules {
@@ -127,6 +138,18 @@ pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
         return Ok(!holds(py, &modules.reduction, &modules.pickler, &modules.standard));
     }
     Ok(OF_QUEUES.for_dumps(py)?.is_some() || OF_QUEUES.for_loads(py)?.is_some())
+}
+
+/// Whether it is known, without running Python code, that a pool's pickler is ours.
+pub fn is_pool_pickler_ours(py: Python<'_>) -> bool {
+    let Some(modules) = MODULES.get(py) else { return false };
+    if !has(py, &modules.loaded, &modules.queues) {
+        return holds(py, &modules.reduction, &modules.pickler, &modules.standard);
+    }
+    OF_QUEUES.watched.get(py).is_some_and(|queues| {
+        holds(py, &queues.names, &queues.variable, &queues.class)
+            && [&queues.dumps, &queues.loads].into_iter().all(|(name, made)| holds(py, &queues.own, name, made))
+    })
 }
 
 /// Pickles a value; `apart`: whether large buffers may stay out of the pickle, asked only where it matters.

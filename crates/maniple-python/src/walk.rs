@@ -82,7 +82,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// A short text or byte string that was written, in an object that outlives the walk.
 #[derive(Clone, Copy)]
 struct Written {
-    /// The walk that wrote it; 0: none.
+    /// The walk that wrote it, where a slot may be an earlier one's.
     walk: u32,
     place: u32,
     is_text: bool,
@@ -154,7 +154,9 @@ impl Texts {
 
     fn put(&mut self, new: Written) {
         let new = Written { walk: self.walk, ..new };
-        self.slot(&new).into_iter().for_each(|slot| *slot = new);
+        if let Some(slot) = self.slot(&new) {
+            *slot = new;
+        }
     }
 }
 
@@ -178,13 +180,10 @@ impl<T: Copy> Few<T> {
 
     /// False: there is no place for it.
     fn add(&mut self, thing: T) -> bool {
-        let place = self.things.get_mut(self.len);
-        let is_free = place.is_some();
-        place.into_iter().for_each(|place| {
-            place.write(thing);
-            self.len += 1;
-        });
-        is_free
+        let Some(place) = self.things.get_mut(self.len) else { return false };
+        place.write(thing);
+        self.len += 1;
+        true
     }
 }
 
@@ -196,6 +195,7 @@ pub struct Walk {
     /// How many texts were not met before, and how many were.
     new: u32,
     known: u32,
+    /// What refers to each item of a sequence besides, and is no part of any.
     others: isize,
     /// Objects that others may refer to, each with its place: the first of them, and the rest.
     first: Few<(usize, u32)>,
@@ -403,12 +403,13 @@ impl Walk {
     fn note(&mut self, value: Object) -> bool {
         let new = (value as usize, self.places);
         if self.first.add(new) {
-        } else if self.shared.try_reserve(1).is_ok() {
-            self.shared.insert(new.0, new.1);
-        } else {
-            return false;
+            return true;
         }
-        true
+        let has_room = self.shared.try_reserve(1).is_ok();
+        if has_room {
+            self.shared.insert(new.0, new.1);
+        }
+        has_room
     }
 
     unsafe fn list(&mut self, list: Object, depth: u32, form: &mut impl Form) -> bool {
