@@ -175,8 +175,8 @@ fn main() {
     }
 }
 
-/// Has it killed when the one that watches it is, which nobody else would do; and ignores what a limit on files would end it by, and what
-/// has Python print its stacks.
+/// The kernel kills this process when its watcher ends. The process ignores SIGXFSZ, with which a limit on file sizes would end it, and SIGUSR1,
+/// with which Python programs are asked for their stacks.
 fn be_ready_for_signals() {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     for number in [libc::SIGXFSZ, libc::SIGUSR1] {

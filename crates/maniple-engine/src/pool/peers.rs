@@ -230,7 +230,7 @@ impl Hub {
         self.lock().sched.greeted()
     }
 
-    /// Nobody can be started for want of something. Where no worker is ready, what is open ends with an error that says `why`. The pool is not
+    /// No worker can be started, since the system lacks something. Where no worker is ready, what is open ends with an error that says `why`. The pool is not
     /// given up: later calls have their answer once a worker was started.
     pub fn give_up_jobs(&self, why: String) {
         let mut st = self.lock();

@@ -217,7 +217,8 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Nobody can be started for want of something, and nobody is ready: what is open ends as if the pool were given up, which it is not.
+    /// No worker can be started, since the system lacks something, and none is ready. Open jobs end as if the pool were given up, which it is
+    /// not.
     pub fn drop_open_jobs(&mut self) {
         let none_is_ready = self.workers.values().all(|w| w.phase == Phase::Starting);
         if none_is_ready && matches!(self.state, State::Running | State::Closing) {

@@ -477,7 +477,7 @@ mod tests {
                     if free && pool.kept.load(Ordering::Relaxed) == 0 { usize::MAX } else { round },
                     Ordering::Release,
                 );
-                assert!(begun.load(Ordering::Relaxed) == round, "nobody will give back what is free, in round {round}");
+                assert!(begun.load(Ordering::Relaxed) == round, "the free memory stays kept, in round {round}");
             }
         });
     }

@@ -92,7 +92,7 @@ mod tests {
         })
         .unwrap();
         assert!(!is_aside() && rustix::fs::fstat(&other).is_ok());
-        // SAFETY: mapped, and nobody writes.
+        // SAFETY: the mapping is as long, and no thread writes to it.
         assert_eq!(unsafe { std::slice::from_raw_parts(mapping.start().as_ptr(), 4) }, b"here");
         let there = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
         assert!(!there.to_string_lossy().contains("memfd:aside"), "{there:?}");

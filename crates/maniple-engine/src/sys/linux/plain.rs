@@ -72,7 +72,8 @@ impl Plain {
         self.len == 0
     }
 
-    /// Lets the system have the pages that lie wholly among the `len` bytes from `offset` on, which nobody uses: they are zeros afterwards.
+    /// Gives the system the pages that lie wholly among the `len` bytes from `offset` on. The caller does not use these bytes, which are zeros
+    /// afterwards.
     pub fn forget(&self, offset: usize, len: usize) {
         let pages = whole_pages(offset, len, rustix::param::page_size());
         if !pages.is_empty() && pages.end <= self.len {

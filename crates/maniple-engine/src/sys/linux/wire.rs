@@ -175,7 +175,7 @@ static SPARE: Mutex<Option<Handle>> = Mutex::new(None);
 static ROOMY: AtomicBool = AtomicBool::new(false);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 
-/// For so long (ns) a look holds: nobody opens [`ROOM`] files in that time.
+/// How long a look at the numbers holds, in nanoseconds. No process opens [`ROOM`] files in that time.
 const VALID: u64 = 50_000;
 
 /// With so many numbers left any message finds some for its handles.
