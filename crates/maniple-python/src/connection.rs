@@ -3,7 +3,7 @@
 
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, lost, rejoin, waiting};
+use crate::message::{Bytes, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, lost, rejoin, waiting};
 use maniple_engine::Error;
 use maniple_engine::channel::frame;
 use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Up to here a message is received into a buffer of its own before it becomes an object.
 const SMALL: u64 = 4096;
+/// From so many bytes on an array is worth a block of shared memory, with its descriptor.
+const LARGE: usize = 64 * 1024;
 
 /// Messages over a descriptor, which it owns. `_handle` is None when it is closed. `_parcels` is set on the ends that `Pipe` makes:
 /// large buffers may travel beside the messages.
@@ -136,8 +138,8 @@ impl PyChannel {
     }
 
     /// Packs large buffers into blocks. None: they have to go within the message.
-    fn pack(&self, py: Python<'_>, stream: &PyBuffer<u8>, buffers: &[PyBuffer<u8>]) -> Option<Packed> {
-        let longest = buffers.iter().map(|b| b.len_bytes()).max().unwrap_or(0);
+    fn pack(&self, py: Python<'_>, stream: &[u8], buffers: &[Bytes]) -> Option<Packed> {
+        let longest = buffers.iter().map(|b| b.len()).max().unwrap_or(0);
         if buffers.len() > parcel::MOST_BUFFERS || !py.detach(|| parcel::is_worth_a_block(longest)) {
             return None;
         }
@@ -147,7 +149,7 @@ impl PyChannel {
             *outbox = Outbox::new().ok();
         }
         let outbox = outbox.as_mut()?;
-        let (stream, buffers) = (bytes_of(stream), buffers.iter().map(bytes_of).collect::<Vec<_>>());
+        let buffers = buffers.iter().map(|b| &**b).collect::<Vec<_>>();
         py.detach(|| outbox.pack(stream, &buffers).ok())
     }
 
@@ -282,18 +284,17 @@ impl PyChannel {
     #[pyo3(text_signature = "(self, obj)")]
     fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let end = self.writing()?;
-        match dump(obj, &OF_CONNECTIONS, || self.may_take(end))? {
-            Pickled::Quick(bytes) => self.send_plain(py, end, &bytes),
-            Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
-            Pickled::Apart(stream, buffers, _keep) => {
+        match dump(obj, &OF_CONNECTIONS, || if self.may_take(end) { LARGE } else { usize::MAX })? {
+            Pickled::Whole(bytes) => self.send_plain(py, end, &bytes),
+            Pickled::Apart(stream, buffers) => {
                 if let Some(packed) = self.pack(py, &stream, &buffers)
                     && self.send_parcel(py, end, packed)?
                 {
                     return Ok(());
                 }
-                match dump(obj, &OF_CONNECTIONS, || false)? {
-                    Pickled::Whole(bytes) => self.send_plain(py, end, bytes_of(&bytes)),
-                    _ => Err(PyOSError::new_err("an object is pickled differently each time")),
+                match dump(obj, &OF_CONNECTIONS, || usize::MAX)? {
+                    Pickled::Whole(bytes) => self.send_plain(py, end, &bytes),
+                    Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
                 }
             }
         }

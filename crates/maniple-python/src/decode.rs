@@ -1,5 +1,6 @@
 //! Payloads back to Python values. The form is described in [`encode`](crate::encode).
 
+use crate::arrays;
 use crate::encode::{items, tag};
 use crate::error::helper;
 use crate::made;
@@ -92,6 +93,7 @@ impl<'a> Decoder<'a> {
 
     /// Any value.
     pub fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.get_ready(py)?;
         if self.rest.first() == Some(&tag::PICKLE) {
             self.mark()?;
             return self.pickle(py);
@@ -146,8 +148,39 @@ impl<'a> Decoder<'a> {
                 made::bytes(py, self.take(len)?)?.into_any()
             }
             tag::BLOB => made::bytes(py, self.regions.next().ok_or_else(damaged)?.as_slice())?.into_any(),
+            tag::ARRAY => self.array_of(py)?,
             _ => return Err(damaged()),
         })
+    }
+
+    fn array_of<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let numpy = arrays::known(py).ok_or_else(damaged)?;
+        let [kind, dimensions] = self.array()?;
+        let mut lengths = [0; arrays::MOST_DIMENSIONS];
+        let shape = lengths.get_mut(..usize::from(dimensions)).ok_or_else(damaged)?;
+        for len in &mut *shape {
+            *len = usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| damaged())?;
+        }
+        match self.mark()? {
+            tag::BYTES => {
+                let len = self.count()?;
+                numpy.filled(py, kind, shape, self.take(len)?)
+            }
+            tag::BLOB => {
+                let region = self.regions.next().ok_or_else(damaged)?;
+                numpy.over(kind, shape, Bound::new(py, PyRegion(region.clone()))?.as_any(), region.len())
+            }
+            _ => Err(damaged()),
+        }
+    }
+
+    /// Gets ready for the arrays that follow. No Python code may run once lists are filled.
+    fn get_ready(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.rest.first() == Some(&tag::NUMPY) {
+            self.mark()?;
+            arrays::need(py)?;
+        }
+        Ok(())
     }
 
     fn text<'py>(&mut self, py: Python<'py>, len: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -234,6 +267,7 @@ impl<'a> Decoder<'a> {
         py: Python<'py>,
         mut each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
     ) -> PyResult<()> {
+        self.get_ready(py)?;
         if self.rest.first() == Some(&tag::LEAN) {
             self.mark()?;
             self.kept.clear();

@@ -8,19 +8,22 @@
 //! value    := NONE | TRUE | FALSE | INT1 i8 | INT4 i32 | INT i64 | FLOAT f64
 //!           | STR1 len utf-8 | STR len utf-8 | BYTES len bytes
 //!           | BLOB                       (a `bytes` object in the next blob)
+//!           | ARRAY kind d length*d (BYTES len bytes | BLOB)
 //!           | LIST items | TUPLE items | DICT n (value value)*n
-//!           | KEPT value                 (one of the last seven, which may be referred to)
+//!           | KEPT value                 (one of the last eight, which may be referred to)
 //!           | AGAIN1 place | AGAIN place (what was kept as number `place`)
 //!           | PICKLE len stream          (its out-of-band buffers are the blobs that follow)
 //! items    := n MIXED value*n | n width integer*n | n FLOATS f64*n | n SAME value (n times the same object)
 //! sequence := LEAN items | value         (a value that is a list or tuple)
+//!           | NUMPY sequence | NUMPY value (there are arrays in it)
 //! call     := APPLY sequence | KEYWORDS value | MAP sequence | STARMAP sequence
 //! ```
 //! Numbers are little-endian; `len` of STR1 and `place` of AGAIN1 are 8 bits, other `len`, `n` and `place` are 32, but for a pickle's, which
-//! are 64. Lists and dicts are kept before their content, others behind it. Each value that is not within another, and each sequence,
+//! are 64, and the lengths of an array's dimensions, of which there are `d`, as `kind` 8 bits. Lists and dicts are kept before their content, others behind it. Each value that is not within another, and each sequence,
 //! counts its kept ones from 0.
 #![allow(unsafe_code)]
 
+use crate::arrays::{self, Array, View};
 use crate::error::{helper, python};
 use crate::made;
 use crate::message::{has_pool_pickler, is_pool_pickler_ours};
@@ -47,6 +50,8 @@ pub mod tag {
     pub const STR: u8 = b's';
     pub const BYTES: u8 = b'b';
     pub const BLOB: u8 = b'B';
+    pub const ARRAY: u8 = b'A';
+    pub const NUMPY: u8 = b'n';
     pub const LIST: u8 = b'[';
     pub const TUPLE: u8 = b'(';
     pub const DICT: u8 = b'{';
@@ -81,16 +86,23 @@ pub enum Pickler<'p> {
     For(&'p Py<PyAny>),
 }
 
+/// The bytes of a large object that is walked over.
+enum Large {
+    Bytes(*const [u8]),
+    Array(View),
+}
+
 /// Collects one payload.
 pub struct Encoder<'a> {
     packer: &'a Packer,
     out: Vec<u8>,
     blobs: Vec<Blob>,
     // What becomes blobs if all that is walked over is plain.
-    large: Vec<*const [u8]>,
+    large: Vec<Large>,
+    has_arrays: bool,
     py: Python<'a>,
-    // Whether lists and dicts are written here: a program's own pickler has to see them.
-    writes_containers: Option<bool>,
+    // Whether lists, dicts and arrays are written here: a program's own pickler has to see them.
+    writes_more: Option<bool>,
     asks: bool,
     // Why a value could not be written, where the reason is not that it is not plain.
     failed: Option<PyErr>,
@@ -103,8 +115,9 @@ impl<'a> Encoder<'a> {
             out: Vec::with_capacity(64),
             blobs: Vec::new(),
             large: Vec::new(),
+            has_arrays: false,
             py,
-            writes_containers: None,
+            writes_more: None,
             asks: false,
             failed: None,
         }
@@ -159,17 +172,27 @@ impl<'a> Encoder<'a> {
         pickler: Pickler<'_>,
     ) -> PyResult<()> {
         let (bytes, blobs) = (self.out.len(), self.blobs.len());
-        let mut is_plain = plain(&mut Walk::default(), self);
+        let again = |encoder: &mut Self| {
+            encoder.out.truncate(bytes);
+            encoder.large.clear();
+            encoder.has_arrays = false;
+            plain(&mut Walk::default(), encoder)
+        };
+        let mut is_plain = again(self);
+        if !is_plain && self.failed.is_none() && arrays::is_found(self.py) {
+            is_plain = again(self);
+        }
         if std::mem::take(&mut self.asks) {
-            self.out.truncate(bytes);
-            self.large.clear();
-            let writes = *self.writes_containers.insert(!has_pool_pickler(self.py)?);
-            is_plain = writes && plain(&mut Walk::default(), self);
+            let writes = *self.writes_more.insert(!has_pool_pickler(self.py)?);
+            is_plain = writes && again(self);
         }
         if is_plain {
-            for bytes in std::mem::take(&mut self.large) {
-                // SAFETY: of a `bytes` object in the value that was walked over, which lives; such objects do not change.
-                let blob = self.packer.blob(&[unsafe { &*bytes }]).map_err(python)?;
+            if std::mem::take(&mut self.has_arrays) {
+                self.room(1)?;
+                self.out.insert(bytes, tag::NUMPY);
+            }
+            for large in std::mem::take(&mut self.large) {
+                let blob = self.blob(&large).map_err(python)?;
                 self.blobs.push(blob);
             }
             return Ok(());
@@ -181,6 +204,18 @@ impl<'a> Encoder<'a> {
         self.out.truncate(bytes);
         self.blobs.truncate(blobs);
         self.pickle(&whole()?, pickler)
+    }
+
+    fn blob(&self, large: &Large) -> Result<Blob, maniple_engine::Error> {
+        match large {
+            // SAFETY: of a `bytes` object in the value that was walked over, which lives; such objects do not change.
+            Large::Bytes(bytes) => self.packer.blob(&[unsafe { &**bytes }]),
+            Large::Array(view) if view.bytes().len() > 1 << 20 => {
+                let packer = &self.packer;
+                self.py.detach(|| packer.blob(&[view.bytes()]))
+            }
+            Large::Array(view) => self.packer.blob(&[view.bytes()]),
+        }
     }
 
     /// The payload.
@@ -223,15 +258,17 @@ impl<'a> Encoder<'a> {
         true
     }
 
-    fn container(&mut self, tag: u8, len: usize, kept: bool) -> bool {
-        if self.writes_containers.is_none() && is_pool_pickler_ours(self.py) {
-            self.writes_containers = Some(true);
+    /// Whether values are written here that a program's own pickler would have to see.
+    fn writes_more(&mut self) -> bool {
+        if self.writes_more.is_none() && is_pool_pickler_ours(self.py) {
+            self.writes_more = Some(true);
         }
-        let Some(writes) = self.writes_containers else {
-            self.asks = true; // when the walk is over: the answer may run Python code
-            return false;
-        };
-        writes && (!kept || self.short(&[tag::KEPT])) && self.begin(tag, len)
+        self.asks |= self.writes_more.is_none(); // when the walk is over: the answer may run Python code
+        self.writes_more == Some(true)
+    }
+
+    fn container(&mut self, tag: u8, len: usize, kept: bool) -> bool {
+        self.writes_more() && (!kept || self.short(&[tag::KEPT])) && self.begin(tag, len)
     }
 
     fn short(&mut self, head: &[u8]) -> bool {
@@ -318,8 +355,32 @@ impl Form for Encoder<'_> {
             return false;
         }
         if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
-            self.large.push(bytes);
+            self.large.push(Large::Bytes(bytes));
             return self.short(&[tag::BLOB]);
+        }
+        if !(self.has_room(HEAD + bytes.len()) && self.begin(tag::BYTES, bytes.len())) {
+            return false;
+        }
+        self.out.extend_from_slice(bytes);
+        true
+    }
+
+    fn array(&mut self, array: Array, kept: bool) -> bool {
+        if !self.writes_more() || kept && !self.short(&[tag::KEPT]) {
+            return false;
+        }
+        self.has_arrays = true;
+        let lengths = array.shape();
+        let bytes = array.view.bytes();
+        if !self.has_room(HEAD + 8 * lengths.len()) {
+            return false;
+        }
+        self.out.extend_from_slice(&[tag::ARRAY, array.kind, lengths.len() as u8]);
+        lengths.iter().for_each(|len| self.out.extend_from_slice(&(*len as u64).to_le_bytes()));
+        if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
+            self.out.push(tag::BLOB);
+            self.large.push(Large::Array(array.view));
+            return true;
         }
         if !(self.has_room(HEAD + bytes.len()) && self.begin(tag::BYTES, bytes.len())) {
             return false;

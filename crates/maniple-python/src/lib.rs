@@ -28,6 +28,7 @@
 //! runs, so the two cannot deadlock.
 #![deny(unsafe_code)]
 
+mod arrays;
 mod connection;
 mod decode;
 mod encode;

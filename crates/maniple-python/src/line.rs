@@ -127,7 +127,7 @@ impl PyLine {
         work: impl FnOnce(Python<'py>, &[u8]) -> PyResult<T>,
         py: Python<'py>,
     ) -> PyResult<T> {
-        if let Some(message) = pickle::dump_tuple(items) {
+        if let Some(message) = pickle::dump_tuple(py, items) {
             return work(py, &message);
         }
         let message = self.dumps.bind(py).call1((made::tuple(py, items.iter().map(|&item| Bound::clone(&item)))?,))?;
@@ -135,7 +135,7 @@ impl PyLine {
     }
 
     fn unpickled<'py>(&self, py: Python<'py>, message: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(value) = pickle::load(py, message) {
+        if let Some(value) = pickle::load(py, message, &[]) {
             return Ok(value);
         }
         self.loads.bind(py).call1((made::bytes(py, message)?,))

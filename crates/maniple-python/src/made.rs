@@ -165,6 +165,33 @@ pub fn call<'py>(func: &Bound<'py, PyAny>, argument: &Bound<'py, PyAny>) -> PyRe
     }
 }
 
+/// The same of one to three arguments, the rest of which are null.
+///
+/// # Errors
+/// What it raises.
+pub fn called<'py>(func: &Bound<'py, PyAny>, arguments: [*mut ffi::PyObject; 3]) -> PyResult<Bound<'py, PyAny>> {
+    let [first, second, third] = arguments;
+    let end = std::ptr::null_mut::<ffi::PyObject>();
+    // SAFETY: as in `call`: the first null ends them.
+    unsafe {
+        let returned = ffi::PyObject_CallFunctionObjArgs(func.as_ptr(), first, second, third, end);
+        Bound::from_owned_ptr_or_err(func.py(), returned)
+    }
+}
+
+/// A tuple of lengths.
+///
+/// # Errors
+/// No memory.
+pub fn shape<'py>(py: Python<'py>, lengths: &[usize]) -> PyResult<Bound<'py, PyTuple>> {
+    let filling = Filling::tuple(py, lengths.len())?;
+    for (place, len) in lengths.iter().enumerate() {
+        filling.set(place, unsigned(py, *len as u64)?)?;
+    }
+    // SAFETY: it was made as one.
+    Ok(unsafe { filling.done().cast_into_unchecked() })
+}
+
 /// While it is there, the interpreter collects no garbage, so that no code of a program's runs (`gc.callbacks`, `__del__`), which would see
 /// lists and tuples that are filled in part. Besides, to look through what arrives again and again takes a quarter of the time. No
 /// Python code may run meanwhile.

@@ -44,13 +44,19 @@ impl From<Arrived> for PyMemory {
     }
 }
 
-#[pymethods]
 impl PyMemory {
-    fn __len__(&self) -> usize {
+    pub fn len(&self) -> usize {
         match &self.0 {
             Kind::Heap(bytes) => bytes.bytes().len(),
             Kind::Block(block) => block.len(),
         }
+    }
+}
+
+#[pymethods]
+impl PyMemory {
+    fn __len__(&self) -> usize {
+        self.len()
     }
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {

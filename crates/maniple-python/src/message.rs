@@ -1,5 +1,6 @@
 //! Python values to messages and back: a pickle, and its large buffers apart where the way allows it.
 
+use crate::arrays::{self, View};
 use crate::made;
 use crate::memory::PyMemory;
 use crate::pickle;
@@ -13,12 +14,31 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use std::ops::Deref;
 
 /// A value, pickled.
-pub enum Pickled<'py> {
-    Quick(Vec<u8>),
-    Whole(PyBuffer<u8>),
-    Apart(PyBuffer<u8>, Vec<PyBuffer<u8>>, Bound<'py, PyAny>),
+pub enum Pickled {
+    Whole(Bytes),
+    /// Without its large buffers, which follow.
+    Apart(Bytes, Vec<Bytes>),
+}
+
+/// Bytes that stay where they are.
+pub enum Bytes {
+    Own(Vec<u8>),
+    Python(PyBuffer<u8>),
+    Array(View),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Own(bytes) => bytes,
+            Bytes::Python(buffer) => bytes_of(buffer),
+            Bytes::Array(view) => view.bytes(),
+        }
+    }
 }
 
 /// The function of this name in `maniple.reduction`.
@@ -152,35 +172,75 @@ pub fn is_pool_pickler_ours(py: Python<'_>) -> bool {
     })
 }
 
-/// Pickles a value; `apart`: whether large buffers may stay out of the pickle, asked only where it matters.
-pub fn dump<'py>(
-    value: &Bound<'py, PyAny>,
-    picklers: &Picklers,
-    apart: impl FnOnce() -> bool,
-) -> PyResult<Pickled<'py>> {
+struct Reducers {
+    copyreg: Py<PyDict>,
+    /// What our pickler's class itself defines, and where its own reducers are in it.
+    own: Py<PyDict>,
+    extra: Py<PyString>,
+}
+
+static REDUCERS: PyOnceLock<Reducers> = PyOnceLock::new();
+
+/// Finds where reducers are registered; before that, [`has_reducer`] answers yes.
+pub fn find_reducers(py: Python<'_>) -> PyResult<()> {
+    REDUCERS.get_or_try_init(py, || {
+        let reduction = py.import("maniple.reduction")?;
+        PyResult::Ok(Reducers {
+            copyreg: reduction.getattr("_copyreg_table")?.extract()?,
+            own: reduction.getattr("_as_made")?.get_item(1)?.extract()?,
+            extra: PyString::intern(py, "_extra_reducers").unbind(),
+        })
+    })?;
+    Ok(())
+}
+
+/// Whether the program has registered a reducer for a class whose hash is its address. Runs no Python code.
+#[allow(unsafe_code)]
+pub fn has_reducer(py: Python<'_>, class: *mut ffi::PyObject) -> bool {
+    let Some(reducers) = REDUCERS.get(py) else { return true };
+    let extra = found(py, &reducers.own, &reducers.extra);
+    [reducers.copyreg.as_ptr(), extra].into_iter().any(|table| {
+        // SAFETY: live objects, and the interpreter lock is held; what is no dict is not looked into.
+        unsafe {
+            table.is_null()
+                || ffi::PyDict_Check(table) == 0
+                || !ffi::PyDict_GetItemWithError(table, class).is_null()
+                || !ffi::PyErr_Occurred().is_null()
+        }
+    })
+}
+
+/// Pickles a value; `apart`: from how many bytes on an array's are best apart from the pickle, asked only where it matters; `usize::MAX`: no
+/// buffer may be.
+pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> usize) -> PyResult<Pickled> {
     let py = value.py();
     if let Some(class) = picklers.for_dumps(py)? {
         let pickle = class.call_method1(intern!(py, "dumps"), (value,))?;
-        return Ok(Pickled::Whole(crate::connection::flat(&pickle)?));
+        return Ok(Pickled::Whole(Bytes::Python(crate::connection::flat(&pickle)?)));
     }
     static WHOLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static APART: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let mut out = Vec::with_capacity(96);
-    if pickle::dump(value, &mut out) {
-        return Ok(Pickled::Quick(out));
+    if let Some((stream, large)) = pickle::dump(value, &apart) {
+        let stream = Bytes::Own(stream);
+        return Ok(if large.is_empty() {
+            Pickled::Whole(stream)
+        } else {
+            Pickled::Apart(stream, large.into_iter().map(Bytes::Array).collect())
+        });
     }
-    if apart() {
+    if apart() < usize::MAX {
         let made = reduction(py, &APART, "_dump_apart")?.call1((value,))?;
         let made = made.cast_into::<PyTuple>()?;
-        let stream = PyBuffer::get(&made.get_item(0)?)?;
+        let stream = Bytes::Python(PyBuffer::get(&made.get_item(0)?)?);
         let buffers = made.get_item(1)?.cast_into::<PyList>()?;
         if !buffers.is_empty() {
-            let views = buffers.iter().map(|b| PyBuffer::get(&b)).collect::<PyResult<_>>()?;
-            return Ok(Pickled::Apart(stream, views, made.into_any()));
+            let views = buffers.iter().map(|b| PyBuffer::get(&b).map(Bytes::Python)).collect::<PyResult<_>>()?;
+            return Ok(Pickled::Apart(stream, views));
         }
         return Ok(Pickled::Whole(stream));
     }
-    Ok(Pickled::Whole(PyBuffer::get(&reduction(py, &WHOLE, "_quick_dumps")?.call1((value,))?)?))
+    let whole = reduction(py, &WHOLE, "_quick_dumps")?.call1((value,))?;
+    Ok(Pickled::Whole(Bytes::Python(PyBuffer::get(&whole)?)))
 }
 
 /// A contiguous buffer's bytes.
@@ -231,9 +291,8 @@ fn unpickled<'py>(
         return class.call_method1(intern!(py, "loads"), (whole,));
     }
     static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if buffers.is_empty()
-        && let Some(value) = pickle::load(py, &stream)
-    {
+    let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
+    if let Some(value) = pickle::load(py, &stream, &buffers) {
         return Ok(value);
     }
     let load = LOAD.get_or_try_init(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
@@ -242,13 +301,16 @@ fn unpickled<'py>(
     } else {
         Bound::new(py, PyMemory::from(stream))?.into_any()
     };
-    if buffers.is_empty() {
-        return load.call1((stream,));
-    }
-    let kwargs = pyo3::types::PyDict::new(py);
-    let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
-    kwargs.set_item("buffers", made::list(py, buffers)?)?;
-    load.call((stream,), Some(&kwargs))
+    let value = if buffers.is_empty() {
+        load.call1((stream,))
+    } else {
+        let kwargs = PyDict::new(py);
+        kwargs.set_item("buffers", made::list(py, buffers)?)?;
+        load.call((stream,), Some(&kwargs))
+    };
+    // Perhaps it has brought NumPy with it.
+    arrays::is_found(py);
+    value
 }
 
 /// The pickle with its buffers put back in.

@@ -5,7 +5,9 @@
 //!
 //! Written is protocol 4, with a memo. Read is the same and what CPython's pickler makes of such values (protocols 4 and 5, frames, memo).
 
+use crate::arrays::{self, Array, MOST_DIMENSIONS, Numpy, View};
 use crate::made;
+use crate::memory::PyMemory;
 use crate::walk::{Container, Form, Walk};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
@@ -42,45 +44,74 @@ mod op {
     pub const MEMOIZE: u8 = 0x94;
     pub const GET1: u8 = b'h';
     pub const GET4: u8 = b'j';
+    pub const REDUCE: u8 = b'R';
+    pub const BUILD: u8 = b'b';
 }
 
 /// Longer pickles are left to pickle: what was written until then is in vain.
 const SHORT: usize = 1 << 20;
 /// So are longer strings, which are copied once less there.
 const LONGEST: usize = 16 * 1024;
+/// So are arrays, whose bytes are not apart.
+const LARGE: usize = 64 * 1024;
+/// No array has its bytes apart that has fewer.
+pub const MIDDLING: usize = 16 * 1024;
 
 /// From so many bytes on, the garbage collector waits until all is read.
 const MUCH: usize = 4096;
 
-/// Appends a value's pickle. False: it is not plain, or long, and part of it may have been written.
-pub fn dump(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
-    out.extend_from_slice(&[op::PROTO, 4]);
-    let mut writer = Writer(out);
-    Walk::default().value(value.as_borrowed(), &mut writer) && writer.put(&[op::STOP])
+/// A value's pickle, and the bytes of its large arrays: of those that have as many as `apart` says, which is asked only where it matters.
+/// `None`: it is not plain, or long.
+pub fn dump(value: &Bound<'_, PyAny>, apart: &dyn Fn() -> usize) -> Option<(Vec<u8>, Vec<View>)> {
+    let done = |writer: &mut Writer<'_>| Walk::default().value(value.as_borrowed(), writer) && writer.put(&[op::STOP]);
+    written(value.py(), apart, done)
+}
+
+fn written(
+    py: Python<'_>,
+    apart: &dyn Fn() -> usize,
+    write: impl Fn(&mut Writer<'_>) -> bool,
+) -> Option<(Vec<u8>, Vec<View>)> {
+    let mut writer = Writer { py, out: Vec::with_capacity(96), apart, large: Vec::new() };
+    writer.out.extend_from_slice(&[op::PROTO, 4]);
+    let mut done = write(&mut writer);
+    if !done && arrays::is_found(py) {
+        writer.out.truncate(2);
+        writer.large.clear();
+        done = write(&mut writer);
+    }
+    if !writer.large.is_empty() {
+        writer.out[1] = 5;
+    }
+    done.then_some((writer.out, writer.large))
 }
 
 /// The pickle of a tuple of these; `None`: one of them is not plain, or it is long.
-pub fn dump_tuple(items: &[Borrowed<'_, '_, PyAny>]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(96);
-    out.extend_from_slice(&[op::PROTO, 4]);
-    let mut writer = Writer(&mut out);
-    let done = writer.tuple(items.len(), false)
-        && Walk::default().items(items, 0, &mut writer)
-        && writer.end(Container::Tuple, items.len(), false)
-        && writer.put(&[op::STOP]);
-    done.then_some(out)
+pub fn dump_tuple(py: Python<'_>, items: &[Borrowed<'_, '_, PyAny>]) -> Option<Vec<u8>> {
+    let done = |writer: &mut Writer<'_>| {
+        writer.tuple(items.len(), false)
+            && Walk::default().items(items, 0, writer)
+            && writer.end(Container::Tuple, items.len(), false)
+            && writer.put(&[op::STOP])
+    };
+    written(py, &|| usize::MAX, done).map(|(pickle, _)| pickle)
 }
 
-struct Writer<'a>(&'a mut Vec<u8>);
+struct Writer<'a> {
+    py: Python<'a>,
+    out: Vec<u8>,
+    apart: &'a dyn Fn() -> usize,
+    large: Vec<View>,
+}
 
 impl Writer<'_> {
     fn put(&mut self, bytes: &[u8]) -> bool {
         // Where there is no memory, pickle will say so.
-        let has_room = self.0.capacity() - self.0.len() >= bytes.len() || self.0.try_reserve(bytes.len()).is_ok();
+        let has_room = self.out.capacity() - self.out.len() >= bytes.len() || self.out.try_reserve(bytes.len()).is_ok();
         if has_room {
-            self.0.extend_from_slice(bytes);
+            self.out.extend_from_slice(bytes);
         }
-        has_room && self.0.len() <= SHORT
+        has_room && self.out.len() <= SHORT
     }
 
     fn sized(&mut self, short: u8, long: u8, bytes: &[u8], kept: bool) -> bool {
@@ -128,6 +159,40 @@ impl Form for Writer<'_> {
 
     fn bytes(&mut self, bytes: &[u8], kept: bool) -> bool {
         self.sized(op::BYTES1, op::BYTES4, bytes, kept)
+    }
+
+    fn array(&mut self, array: Array, kept: bool) -> bool {
+        let Some(numpy) = arrays::known(self.py) else { return false };
+        let shape = |writer: &mut Self| {
+            let mut lengths = array.shape().iter().map(|len| i64::try_from(*len));
+            writer.put(&[op::MARK])
+                && lengths.all(|len| len.is_ok_and(|len| writer.int(len)))
+                && writer.put(&[op::TUPLE])
+        };
+        let len = array.view.bytes().len();
+        if len >= MIDDLING && len >= (self.apart)() {
+            // NumPy's own pickles say all this, too: what its function makes of the buffer, with kind, shape and order.
+            let is_written = self.put(&numpy.apart)
+                && self.put(numpy.dtype(array.kind))
+                && shape(self)
+                && self.put(&[op::STR1, 1, b'C', op::TUPLE, op::REDUCE])
+                && self.kept(kept);
+            self.large.push(array.view);
+            return is_written;
+        }
+        if len > LARGE {
+            return false;
+        }
+        // Here: an empty array, then its state, which is version, shape, kind, order, and bytes.
+        self.put(&numpy.within)
+            && self.kept(kept)
+            && self.put(&[op::MARK, op::INT1, 1])
+            && shape(self)
+            && self.put(numpy.dtype(array.kind))
+            && self.put(&[op::FALSE, op::BYTES4])
+            && self.put(&(len as u32).to_le_bytes())
+            && self.put(array.view.bytes())
+            && self.put(&[op::TUPLE, op::BUILD])
     }
 
     fn again(&mut self, place: u32) -> bool {
@@ -180,7 +245,8 @@ impl Form for Writer<'_> {
 }
 
 /// The value of a pickle; `None` where `pickle` must be asked: it is long, there is more in it than such values, or it is damaged.
-pub fn load<'py>(py: Python<'py>, pickle: &[u8]) -> Option<Bound<'py, PyAny>> {
+/// `buffers`: what came apart.
+pub fn load<'py>(py: Python<'py>, pickle: &[u8], buffers: &[Bound<'py, PyMemory>]) -> Option<Bound<'py, PyAny>> {
     if pickle.len() > SHORT {
         return None;
     }
@@ -192,6 +258,8 @@ pub fn load<'py>(py: Python<'py>, pickle: &[u8]) -> Option<Bound<'py, PyAny>> {
         marks: Vec::new(),
         memo: Vec::with_capacity(8),
         behind: None,
+        buffers: buffers.iter(),
+        numpy: arrays::known(py),
     }
     .run()
 }
@@ -204,9 +272,11 @@ struct Reader<'a, 'py> {
     memo: Vec<Bound<'py, PyAny>>,
     /// How many bytes are left behind the frame that is being read.
     behind: Option<usize>,
+    buffers: std::slice::Iter<'a, Bound<'py, PyMemory>>,
+    numpy: Option<&'static Numpy>,
 }
 
-impl<'py> Reader<'_, 'py> {
+impl<'a, 'py> Reader<'a, 'py> {
     fn run(mut self) -> Option<Bound<'py, PyAny>> {
         let py = self.py;
         loop {
@@ -243,6 +313,7 @@ impl<'py> Reader<'_, 'py> {
                 op::STOP => {
                     let value = self.stack.pop()?;
                     let is_over = self.rest.is_empty() && self.behind.is_none_or(|behind| behind == 0);
+                    let is_over = is_over && self.buffers.len() == 0;
                     return (is_over && self.stack.is_empty() && self.marks.is_empty()).then_some(value);
                 }
                 code @ (op::GET1 | op::GET4) => {
@@ -265,6 +336,12 @@ impl<'py> Reader<'_, 'py> {
                 }
                 op::FLOAT => made::float(py, f64::from_be_bytes(self.array()?)).ok()?,
                 code @ (op::STR1 | op::STR4) => {
+                    if let Some(numpy) = self.at_array() {
+                        let array = self.array_of(numpy)?;
+                        self.stack.try_reserve(1).ok()?;
+                        self.stack.push(array);
+                        continue;
+                    }
                     let len = self.len(code == op::STR1)?;
                     made::text(py, std::str::from_utf8(self.bytes(len)?).ok()?).ok()?.into_any()
                 }
@@ -310,6 +387,61 @@ impl<'py> Reader<'_, 'py> {
         }
     }
 
+    /// Whether an array begins here, as [`Writer`] writes them.
+    fn at_array(&self) -> Option<&'static Numpy> {
+        self.numpy.filter(|numpy| [&numpy.within, &numpy.apart].iter().any(|head| self.rest.starts_with(&head[1..])))
+    }
+
+    fn array_of(&mut self, numpy: &'static Numpy) -> Option<Bound<'py, PyAny>> {
+        if let Some(rest) = self.rest.strip_prefix(&numpy.apart[1..]) {
+            self.rest = rest;
+            let kind = self.kind_of(numpy)?;
+            let (shape, dimensions) = self.shape()?;
+            self.rest = self.rest.strip_prefix(&[op::STR1, 1, b'C', op::TUPLE, op::REDUCE])?;
+            let buffer = self.buffers.next()?;
+            return numpy.over(kind, &shape[..dimensions], buffer, buffer.get().len()).ok();
+        }
+        self.rest = self.rest.strip_prefix(&numpy.within[1..])?;
+        let is_kept = self.rest.first() == Some(&op::MEMOIZE);
+        self.rest = self.rest.strip_prefix(&[op::MEMOIZE]).unwrap_or(self.rest);
+        self.rest = self.rest.strip_prefix(&[op::MARK, op::INT1, 1])?;
+        let (shape, dimensions) = self.shape()?;
+        let kind = self.kind_of(numpy)?;
+        self.rest = self.rest.strip_prefix(&[op::FALSE, op::BYTES4])?;
+        let len = self.len(false)?;
+        let (py, bytes) = (self.py, self.bytes(len)?);
+        let array = numpy.filled(py, kind, &shape[..dimensions], bytes).ok()?;
+        self.rest = self.rest.strip_prefix(&[op::TUPLE, op::BUILD])?;
+        if is_kept {
+            self.memo.try_reserve(1).ok()?;
+            self.memo.push(array.clone());
+        }
+        Some(array)
+    }
+
+    fn kind_of(&mut self, numpy: &Numpy) -> Option<u8> {
+        let kind = numpy.kind_at(self.rest)?;
+        self.rest = &self.rest[numpy.dtype(kind).len()..];
+        Some(kind)
+    }
+
+    fn shape(&mut self) -> Option<([usize; MOST_DIMENSIONS], usize)> {
+        let (mut shape, mut dimensions) = ([0; MOST_DIMENSIONS], 0);
+        self.rest = self.rest.strip_prefix(&[op::MARK])?;
+        loop {
+            let len = match self.byte()? {
+                op::TUPLE => return Some((shape, dimensions)),
+                op::INT1 => self.byte()?.into(),
+                op::INT2 => u16::from_le_bytes(self.array()?).into(),
+                op::INT4 => usize::try_from(i32::from_le_bytes(self.array()?)).ok()?,
+                op::LONG1 if self.byte()? == 8 => usize::try_from(i64::from_le_bytes(self.array()?)).ok()?,
+                _ => return None,
+            };
+            *shape.get_mut(dimensions)? = len;
+            dimensions += 1;
+        }
+    }
+
     /// Where in the stack the items begin: the last `fixed`, or those since the last mark.
     fn first_of(&mut self, one: bool, fixed: usize) -> Option<usize> {
         if one { self.above_mark(fixed) } else { self.marks.pop() }
@@ -343,7 +475,7 @@ impl<'py> Reader<'_, 'py> {
         Some(*first)
     }
 
-    fn bytes(&mut self, len: usize) -> Option<&[u8]> {
+    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
         let (first, rest) = self.rest.split_at_checked(len)?;
         self.rest = rest;
         Some(first)

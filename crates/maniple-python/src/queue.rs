@@ -5,6 +5,7 @@ use crate::handles::adopt;
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, lost, rejoin, waiting};
+use crate::pickle;
 use crate::signals::interrupts;
 use crate::truth::Truth;
 use maniple_engine::Error;
@@ -166,7 +167,7 @@ impl PyLog {
         py: Python<'_>,
         log: &Log,
         obj: &Bound<'_, PyAny>,
-        pickled: Pickled<'_>,
+        pickled: Pickled,
         counted: bool,
         wait: Wait,
     ) -> PyResult<bool> {
@@ -174,15 +175,14 @@ impl PyLog {
             Pickled::Apart(..) if log.is_limited() => {
                 Err(PyOSError::new_err("an object is pickled differently each time"))
             }
-            Pickled::Quick(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
-            Pickled::Whole(bytes) => Self::put_parts(py, log, &[bytes_of(&bytes)], counted, wait),
-            Pickled::Apart(stream, buffers, _keep) if buffers.len() < MOST_PARTS => {
-                let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(bytes_of).collect();
+            Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
+            Pickled::Apart(stream, buffers) if buffers.len() < MOST_PARTS => {
+                let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(|bytes| &**bytes).collect();
                 Self::put_parts(py, log, &parts, counted, wait)
             }
-            Pickled::Apart(..) => match dump(obj, &OF_QUEUES, || false)? {
-                Pickled::Whole(bytes) => Self::put_parts(py, log, &[bytes_of(&bytes)], counted, wait),
-                _ => Err(PyOSError::new_err("an object is pickled differently each time")),
+            Pickled::Apart(..) => match dump(obj, &OF_QUEUES, || usize::MAX)? {
+                Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
+                Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
             },
         }
     }
@@ -347,7 +347,7 @@ impl PyLog {
         if matches!(wait, Wait::Not) && log.is_full() {
             return full();
         }
-        let pickled = match dump(obj, &OF_QUEUES, || !log.is_limited()) {
+        let pickled = match dump(obj, &OF_QUEUES, || if log.is_limited() { usize::MAX } else { pickle::MIDDLING }) {
             Ok(pickled) => pickled,
             Err(error) if !interrupts(py, &error) && !is_shortage(py, &error) => {
                 return Ok(error.into_value(py).into_bound(py).into_any());

@@ -1,12 +1,14 @@
-//! Walks over plain values: those built of None, bool, int, float, str, bytes, tuple, list and dict alone.
+//! Walks over plain values: those built of None, bool, int, float, str, bytes, tuple, list, dict and [arrays](crate::arrays) of numbers
+//! alone.
 //!
-//! Pickle treats these types the same whatever reducers are registered, and to look at them runs no Python code. So they are written here
-//! without asking it. What is in a value twice is written once: as with pickle, two references to one list arrive as two references to
+//! Pickle treats these types the same whatever reducers are registered (arrays, for which there may be one, are asked about), and to look
+//! at them runs no Python code. So they are written here without asking it. What is in a value twice is written once: as with pickle, two references to one list arrive as two references to
 //! one list, and two references to one string as two to one string. Where short strings are often equal, equal ones arrive as one, too.
 //!
 //! How things are written is a [`Form`]'s affair: a payload's ([`encode`](crate::encode)), or a pickle's ([`pickle`](crate::pickle)).
 #![allow(unsafe_code)]
 
+use crate::arrays::{Array, is_array};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -41,6 +43,7 @@ pub trait Form {
     /// `kept`: [`Form::again`] may refer to it.
     fn text(&mut self, utf8: &[u8], kept: bool) -> bool;
     fn bytes(&mut self, bytes: &[u8], kept: bool) -> bool;
+    fn array(&mut self, array: Array, kept: bool) -> bool;
     /// What was kept as number `place`.
     fn again(&mut self, place: u32) -> bool;
     /// A list of `len` items follows.
@@ -286,10 +289,22 @@ impl Walk {
                 self.list(value, depth, form)
             } else if is(value, &raw mut ffi::PyBytes_Type) {
                 self.bytes(value, depth, form)
+            } else if is_array(value) {
+                self.array(value, depth, form)
             } else {
                 false
             }
         }
+    }
+
+    unsafe fn array(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
+        // SAFETY: a live array.
+        let kept = match unsafe { self.met(value, depth) } {
+            Ok(place) => return form.again(place),
+            Err(kept) => kept,
+        };
+        // SAFETY: as above.
+        unsafe { Array::of(value) }.is_some_and(|array| (!kept || self.keep(value)) && form.array(array, kept))
     }
 
     unsafe fn text(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {

@@ -21,7 +21,7 @@
 //!
 //! **Idleness.** What an empty log keeps to use again goes back when it has not been used for a second ([`idle`](crate::idle)).
 //!
-//! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a large message that would
+//! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a message of a page or more that would
 //! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
 //! do not, it goes on at once, and does not wait again before they have.
 //!
@@ -75,7 +75,9 @@ const WHOLE: u64 = 1 << 42;
 const BOUNDLESS: u64 = 1 << 38;
 /// Pages for small messages are made so many bytes at a time.
 const AHEAD: u64 = 64 * 1024;
-/// Larger messages keep pace with the readers.
+/// Messages of a page and more keep pace with the readers: what they would take of fresh memory costs more than their copy.
+const PACED: usize = 4096;
+/// Larger messages are written by the handle where the memory is fresh.
 const LARGE: usize = 64 * 1024;
 /// Bytes that large messages may take before a writer would rather start over.
 const LAP: u64 = 8 << 20;
@@ -138,7 +140,7 @@ impl std::fmt::Debug for Terms<'_, '_> {
 pub enum Put {
     /// It is in.
     Done,
-    /// Another writer is at it, and nobody is to wait.
+    /// It would have to wait for another writer, or for readers, and is not to.
     Busy,
     /// There are as many as there may be ([`View::limit`]).
     Full,
@@ -287,7 +289,7 @@ impl Log {
 
     // ---- putting ----
 
-    /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: another writer is at it.
+    /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: it would have to wait.
     /// `counted`: it is to be reported done ([`View::done`]).
     pub fn put(&self, parts: &[&[u8]], counted: bool, interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
         Ok(self.put_on(parts, Terms { counted, ..Terms::default() }, interrupted)? == Put::Done)
@@ -302,7 +304,8 @@ impl Log {
     ) -> Result<Put> {
         let header = self.header();
         let total = parts.iter().map(|p| p.len()).sum::<usize>();
-        if let (true, Some(interrupted)) = (total > LARGE && !terms.hurried, interrupted.as_deref_mut()) {
+        if total >= PACED && !terms.hurried && self.is_ahead(total as u64) {
+            let Some(interrupted) = interrupted.as_deref_mut() else { return Ok(Put::Busy) };
             self.keep_pace(total as u64, interrupted)?;
         }
         let Some(held) = hold_writers(header, interrupted)? else { return Ok(Put::Busy) };
@@ -355,6 +358,15 @@ impl Log {
         Ok(Put::Done)
     }
 
+    /// Whether a message would go beyond a lap's length while readers can be waited for.
+    fn is_ahead(&self, total: u64) -> bool {
+        let header = self.header();
+        let head = header.readers.at.load(Ordering::Acquire);
+        let tail = header.writers.at.load(Ordering::Acquire);
+        let lap = tail.saturating_sub(header.base.load(Ordering::Relaxed));
+        head != tail && lap + total > LAP && self.stalled.load(Ordering::Relaxed) != head
+    }
+
     /// Lets readers catch up before a large message is put.
     fn keep_pace(&self, total: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
@@ -366,8 +378,7 @@ impl Log {
                 (seen_head, since) = (Some(head), Instant::now());
             }
             let tail = header.writers.at.load(Ordering::Acquire);
-            let lap = tail.saturating_sub(header.base.load(Ordering::Relaxed));
-            if head == tail || lap + total <= LAP || self.stalled.load(Ordering::Relaxed) == head {
+            if !self.is_ahead(total) {
                 return Ok(());
             }
             if spin.until(self.shared.cores > 1, || self.is_empty()) {

@@ -7,6 +7,7 @@
 //! | `room` | waiting for room in a socket, but not for an end that waits for this one |
 //! | `lookout` | waiting for such a message awake or asleep, whichever is faster |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
+//! | `known` | blocks of middling size that have come more than once |
 //! | `listener` | a place to connect to, and connecting to one |
 //! | `reception` | the authentication of a listening socket's clients, side by side |
 //! | `address` | where a listener is |
@@ -22,6 +23,7 @@ pub mod address;
 pub mod auth;
 mod contact;
 pub mod frame;
+mod known;
 pub(crate) mod layout;
 pub mod listener;
 pub mod log;

@@ -14,7 +14,7 @@
 //! it holds for whoever reads there later or at the same time.
 //!
 //! **Life of a block.** A memfd, whose size is sealed: `room` bytes of data, and behind them a word that says how it stands. A buffer of
-//! middling size is copied out on arrival, and costs its receiver memory alone; so is a block whose size may change, and one that cannot be
+//! middling size is copied out on arrival ([`known`]), and costs its receiver memory alone; so is a block whose size may change, and one that cannot be
 //! mapped.
 //!
 //! | state | word | who holds a handle or mapping |
@@ -35,6 +35,7 @@
 //! A forked child starts with none.
 #![allow(unsafe_code)]
 
+use super::known;
 use crate::error::{Doing, Error, Result};
 use crate::idle;
 use crate::process::atfork;
@@ -43,6 +44,7 @@ use crate::shm::blocks::LONG;
 use crate::shm::buffers::Buffer;
 use crate::shm::seen::Seen;
 use crate::sys::memory::{self, Mapping, Share};
+use crate::sys::own::File;
 use crate::sys::{self, Handle, stream, wire};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -530,9 +532,15 @@ pub fn open_all(content: &[u8], came: Vec<impl Into<Came>>) -> Result<Opened> {
 impl Arrived {
     /// As a frame describes it, which may be wrong.
     fn checked(handle: &Handle, len: usize, room: usize) -> Result<Arrived> {
-        let whole = memory::len(handle).doing("measure a shared-memory block")?;
+        let (file, whole) = File::and_len(handle.as_fd()).doing("measure a shared-memory block")?;
         if len == 0 || len > room || !room.is_multiple_of(PAGE) || room.checked_add(PAGE) != Some(whole) {
             return Err(damaged());
+        }
+        if len < LONG
+            && room < 2 * LONG
+            && let Some(bytes) = known::copy(handle, file, len, room, whole, FREE)
+        {
+            return Ok(Arrived(Content::Plain(bytes)));
         }
         Arrived::of(handle, len, room)
     }

@@ -9,7 +9,8 @@
 //! giving back is a store by any thread, and waits for nothing. A chunk without room is left to its buffers, until half of it is free
 //! again. [`trim`] gives back to the system what is free, also between buffers that stay.
 //!
-//! The memory of the last long buffers is kept for a second or two.
+//! The memory of the last long buffers is kept for a second or two, and so are chunks without a buffer, but for a few, which stay until
+//! the next [`trim`].
 //!
 //! A forked child begins with chunks of its own: to write to its parent's would copy them page by page.
 #![allow(unsafe_code)]
@@ -17,12 +18,14 @@
 mod long;
 
 use crate::error::{Error, Result};
+use crate::idle;
 use crate::process::epoch::{Epoch, Since};
 use crate::sys::plain::Plain;
 use long::Own;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 /// Shorter buffers come from the allocator, which has memory of that size at hand.
 const LEAST: usize = 16 * 1024;
@@ -33,8 +36,10 @@ const UNITS: usize = 64 * WORDS;
 const WORDS: usize = 16;
 /// The longest buffer that is cut from a chunk: several must have room.
 const LONGEST: usize = UNIT * UNITS / 2;
-/// Chunks without any buffer that are kept at most.
+/// Chunks without any buffer that are kept until the next `trim`.
 const KEPT: usize = 2;
+/// Those that are kept at most, for a second or two: 64 MiB.
+const MOST_KEPT: usize = 16;
 
 /// What buffers are cut from.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ struct Pool {
     listed: Mutex<Listed>,
     /// Bytes of chunks that were given back by buffers since the last `trim`.
     kept: AtomicUsize,
+    watch: OnceLock<Arc<Watch>>,
 }
 
 /// Chunks with room, the one that was used last at the end.
@@ -49,6 +55,15 @@ struct Pool {
 struct Listed {
     chunks: Vec<Arc<Chunk>>,
     epoch: Option<Epoch>,
+    /// When something was cut from one.
+    since: Option<Instant>,
+}
+
+/// What has the pool's chunks looked at while more than [`KEPT`] of them are free.
+#[derive(Debug)]
+struct Watch {
+    pool: &'static Pool,
+    is_on: AtomicBool,
 }
 
 static POOL: Pool = Pool::new();
@@ -208,7 +223,8 @@ impl Drop for Cut {
         if !self.chunk.listed.swap(true, Ordering::Relaxed) {
             listed.chunks.insert(0, self.chunk.clone());
         }
-        if used == 0 && listed.chunks.iter().filter(|chunk| chunk.used() == 0).count() > KEPT {
+        let free = if used == 0 { listed.chunks.iter().filter(|chunk| chunk.used() == 0).count() } else { 0 };
+        if free > MOST_KEPT {
             let at = listed.chunks.iter().position(|chunk| Arc::ptr_eq(chunk, &self.chunk));
             gone = at.map(|at| listed.chunks.remove(at));
             self.chunk.listed.store(false, Ordering::Relaxed);
@@ -216,12 +232,41 @@ impl Drop for Cut {
         // Freeing memory takes a while: not under the lock.
         drop(listed);
         drop(gone);
+        if free > KEPT {
+            self.pool.watch();
+        }
+    }
+}
+
+impl idle::Kept for Watch {
+    fn trim(&self, unused: Duration) -> bool {
+        let Ok(listed) = self.pool.listed.try_lock() else { return true };
+        let is_used = listed.since.is_some_and(|since| since.elapsed() < unused);
+        drop(listed);
+        if !is_used {
+            self.is_on.store(false, Ordering::Relaxed);
+            self.pool.trim();
+        }
+        is_used
     }
 }
 
 impl Pool {
     const fn new() -> Pool {
-        Pool { listed: Mutex::new(Listed { chunks: Vec::new(), epoch: None }), kept: AtomicUsize::new(0) }
+        let listed = Listed { chunks: Vec::new(), epoch: None, since: None };
+        Pool { listed: Mutex::new(listed), kept: AtomicUsize::new(0), watch: OnceLock::new() }
+    }
+
+    fn watch(&'static self) {
+        let watch = self.watch.get_or_init(|| Arc::new(Watch { pool: self, is_on: AtomicBool::new(false) }));
+        if watch.is_on.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let weak: Weak<dyn idle::Kept> = Arc::downgrade(watch) as Weak<dyn idle::Kept>;
+        if !idle::watch(weak) {
+            watch.is_on.store(false, Ordering::Relaxed);
+            self.trim();
+        }
     }
 
     fn cut(&'static self, len: usize) -> Option<Cut> {
@@ -234,6 +279,7 @@ impl Pool {
             listed.chunks.clear();
             listed.epoch = Some(Epoch::now());
         }
+        listed.since = Some(Instant::now());
         while let Some(chunk) = listed.chunks.last() {
             if let Some(first) = chunk.cut(units) {
                 return Some(cut((chunk.clone(), first)));

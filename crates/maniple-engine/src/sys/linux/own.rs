@@ -24,6 +24,12 @@ impl File {
         Some(File { device: found.st_dev, inode: found.st_ino })
     }
 
+    /// The file behind a descriptor, and how many bytes it has.
+    pub fn and_len(fd: BorrowedFd<'_>) -> io::Result<(File, usize)> {
+        let found = rustix::fs::fstat(fd)?;
+        Ok((File { device: found.st_dev, inode: found.st_ino }, found.st_size as usize))
+    }
+
     /// The file behind a number. `None`: it is not open.
     pub fn at(number: RawFd) -> Option<File> {
         // SAFETY: the kernel is asked about the number, which it refuses where it is not open.

@@ -1,0 +1,323 @@
+//! Arrays of numbers: NumPy's, which are looked into without asking NumPy's pickling.
+//!
+//! To pickle an array of a thousand numbers takes several times as long as to copy it, and to unpickle it as long again. What is known of
+//! an array here is what the buffer protocol says: the kind of its numbers, its shape, and its bytes. An array is taken as it is if it is
+//! of NumPy's own class, contiguous, writable, and holds numbers of this machine's kinds; others, and all for which the program has
+//! registered a reducer, are left to pickle.
+//!
+//! NumPy is never imported for this: it is found when a program has loaded it, or when an array arrives.
+#![allow(unsafe_code)]
+
+use crate::error::python;
+use crate::made;
+use crate::memory::PyMemory;
+use crate::message::{find_reducers, has_reducer};
+use crate::pickle::MIDDLING;
+use maniple_engine::shm::buffers::Buffer;
+use pyo3::exceptions::{PyImportError, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyType};
+use std::ffi::CStr;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// Dimensions of an array that is taken.
+pub const MOST_DIMENSIONS: usize = 16;
+
+/// The kinds of numbers: how the buffer protocol calls them, and how NumPy does. Payloads name them by their places here.
+const KINDS: [(&CStr, &str); 18] = [
+    (c"d", "d"),
+    (c"f", "f"),
+    (c"l", "l"),
+    (c"i", "i"),
+    (c"B", "B"),
+    (c"?", "?"),
+    (c"b", "b"),
+    (c"h", "h"),
+    (c"H", "H"),
+    (c"I", "I"),
+    (c"L", "L"),
+    (c"q", "q"),
+    (c"Q", "Q"),
+    (c"e", "e"),
+    (c"g", "g"),
+    (c"Zf", "F"),
+    (c"Zd", "D"),
+    (c"Zg", "G"),
+];
+
+/// What is used of NumPy.
+pub struct Numpy {
+    array: Py<PyType>,
+    empty: Py<PyAny>,
+    dtypes: Vec<Dtype>,
+    /// The pickle of a call that makes an array from what follows: of one with its bytes in the pickle, and of one whose bytes are apart.
+    pub within: Vec<u8>,
+    pub apart: Vec<u8>,
+}
+
+struct Dtype {
+    object: Py<PyAny>,
+    item: usize,
+    /// The pickle of a call that returns it.
+    pickle: Vec<u8>,
+}
+
+/// None: what goes by NumPy's name is something else.
+static NUMPY: PyOnceLock<Option<Numpy>> = PyOnceLock::new();
+/// Its class of arrays, once it is known.
+static CLASS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
+
+/// Whether an object is an array.
+///
+/// # Safety
+/// A live object, and the interpreter lock is held.
+pub unsafe fn is_array(value: *mut ffi::PyObject) -> bool {
+    // SAFETY: a live object has a type.
+    unsafe { ffi::Py_TYPE(value) == CLASS.load(Ordering::Relaxed) }
+}
+
+/// NumPy, where it is known already.
+pub fn known(py: Python<'_>) -> Option<&'static Numpy> {
+    NUMPY.get(py)?.as_ref()
+}
+
+/// Gets to know NumPy if the program has loaded it. False: there is nothing new.
+pub fn is_found(py: Python<'_>) -> bool {
+    if NUMPY.get(py).is_some() {
+        return false;
+    }
+    let found = loaded(py).and_then(|module| module.map(|module| Numpy::of(&module)).transpose());
+    // While it is being imported, parts are missing.
+    let Ok(Some(numpy)) = found else { return false };
+    let is_new = numpy.is_some() && NUMPY.set(py, numpy).is_ok();
+    if let Some(numpy) = known(py) {
+        CLASS.store(numpy.array.as_ptr().cast(), Ordering::Relaxed);
+    }
+    is_new
+}
+
+fn loaded(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = MODULES.get_or_try_init(py, || PyResult::Ok(py.import("sys")?.getattr("modules")?.extract()?))?;
+    modules.bind(py).get_item("numpy")
+}
+
+/// Imports NumPy for arrays that have arrived.
+pub fn need(py: Python<'_>) -> PyResult<()> {
+    if known(py).is_none() {
+        py.import("numpy")?;
+        is_found(py);
+        known(py)
+            .ok_or_else(|| PyImportError::new_err("an array has arrived, but the module numpy here is not NumPy"))?;
+    }
+    Ok(())
+}
+
+impl Numpy {
+    /// `None`: it is not NumPy.
+    fn of(module: &Bound<'_, PyAny>) -> PyResult<Option<Numpy>> {
+        let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
+        // SAFETY: a live type. One that was made by a class statement may be anything.
+        let flags = unsafe { ffi::PyType_GetFlags(array.as_type_ptr()) };
+        if flags & ffi::Py_TPFLAGS_HEAPTYPE != 0 {
+            return Ok(None);
+        }
+        find_reducers(module.py())?;
+        let empty = module.getattr("empty")?;
+        let name = |function: &Bound<'_, PyAny>| -> PyResult<(String, String)> {
+            Ok((function.getattr("__module__")?.extract()?, function.getattr("__qualname__")?.extract()?))
+        };
+        let sample = empty.call1((1,))?;
+        let within = name(&sample.call_method0("__reduce__")?.get_item(0)?)?;
+        let apart = name(&sample.call_method1("__reduce_ex__", (5,))?.get_item(0)?)?;
+        let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.getattr("dtype")?.call1((*name,))?));
+        Ok(Some(Numpy {
+            dtypes: dtypes.collect::<PyResult<_>>()?,
+            empty: empty.unbind(),
+            array: array.unbind(),
+            within: [global(&within.0, &within.1), global("numpy", "ndarray"), b"K\0\x85C\x01b\x87R".to_vec()].concat(),
+            apart: [global(&apart.0, &apart.1), b"(\x97".to_vec()].concat(),
+        }))
+    }
+
+    /// The pickle of a call that returns the description of numbers of this kind.
+    pub fn dtype(&self, kind: u8) -> &[u8] {
+        self.dtypes.get(usize::from(kind)).map_or(&[], |dtype| &dtype.pickle)
+    }
+
+    /// Which kind's pickle this begins with.
+    pub fn kind_at(&self, pickle: &[u8]) -> Option<u8> {
+        let found = self.dtypes.iter().position(|dtype| pickle.starts_with(&dtype.pickle))?;
+        u8::try_from(found).ok()
+    }
+
+    fn expect(&self, kind: u8, shape: &[usize], bytes: usize) -> PyResult<&Dtype> {
+        let dtype = self.dtypes.get(usize::from(kind));
+        let fits = |dtype: &&Dtype| shape.iter().try_fold(dtype.item, |all, n| all.checked_mul(*n)) == Some(bytes);
+        dtype
+            .filter(fits)
+            .ok_or_else(|| PyRuntimeError::new_err("an array has arrived whose shape does not fit its bytes"))
+    }
+
+    /// An array with these bytes, which are copied. The memory of one of middling size is used again when it is gone.
+    pub fn filled<'py>(&self, py: Python<'py>, kind: u8, shape: &[usize], bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        if bytes.len() >= MIDDLING {
+            let mut memory = Buffer::default();
+            memory.extend(bytes).map_err(python)?;
+            return self.over(kind, shape, Bound::new(py, PyMemory::from(memory))?.as_any(), bytes.len());
+        }
+        let dtype = self.expect(kind, shape, bytes.len())?.object.bind(py);
+        let shape = made::shape(py, shape)?;
+        let array = made::called(self.empty.bind(py), [shape.as_ptr(), dtype.as_ptr(), null_mut()])?;
+        let view = View::of(array.as_ptr()).filter(|view| view.0.len as usize == bytes.len());
+        let view = view.ok_or_else(|| PyRuntimeError::new_err("a new array has no buffer"))?;
+        // SAFETY: the view is of so many writable bytes of an array that has no other reference yet.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), view.0.buf.cast::<u8>(), bytes.len()) };
+        Ok(array)
+    }
+
+    /// An array over the bytes of this buffer.
+    pub fn over<'py>(
+        &self,
+        kind: u8,
+        shape: &[usize],
+        buffer: &Bound<'py, PyAny>,
+        len: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = buffer.py();
+        let dtype = self.expect(kind, shape, len)?.object.bind(py);
+        let shape = made::shape(py, shape)?;
+        made::called(self.array.bind(py), [shape.as_ptr(), dtype.as_ptr(), buffer.as_ptr()])
+    }
+}
+
+impl Dtype {
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Dtype> {
+        let name: String = object.getattr("str")?.extract()?;
+        let string = [&[0x8c, name.len() as u8], name.as_bytes()].concat();
+        Ok(Dtype {
+            object: object.clone().unbind(),
+            item: object.getattr("itemsize")?.extract()?,
+            pickle: [global("numpy", "dtype"), string, b"\x85R".to_vec()].concat(),
+        })
+    }
+}
+
+/// The pickle of what a module has under a name.
+fn global(module: &str, name: &str) -> Vec<u8> {
+    let text = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes()].concat();
+    [text(module), text(name), vec![0x93]].concat()
+}
+
+/// What the buffer protocol says of an object, as long as this lives: until then it keeps its bytes where they are.
+pub struct View(Box<ffi::Py_buffer>);
+
+// SAFETY: bytes of an object to which the view holds a reference; it is given back with the interpreter lock held.
+unsafe impl Send for View {}
+// SAFETY: as above.
+unsafe impl Sync for View {}
+
+impl View {
+    /// `None`: it has no buffer.
+    fn of(object: *mut ffi::PyObject) -> Option<View> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: the caller has a live object, and the interpreter lock.
+        if unsafe { ffi::PyObject_GetBuffer(object, &raw mut *view, ffi::PyBUF_FULL_RO) } != 0 {
+            // SAFETY: as above.
+            unsafe { ffi::PyErr_Clear() };
+            return None;
+        }
+        Some(View(view))
+    }
+
+    /// Its bytes. Another thread may write to them meanwhile; then what arrives is a mixture, as with any buffer that changes while it is
+    /// being sent.
+    pub fn bytes(&self) -> &[u8] {
+        if self.0.len <= 0 {
+            return &[];
+        }
+        // SAFETY: an array that was taken is contiguous; the view keeps its bytes alive and in place.
+        unsafe { std::slice::from_raw_parts(self.0.buf.cast::<u8>(), self.0.len as usize) }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: it was filled in by the interpreter.
+        Python::attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.0) });
+    }
+}
+
+/// An array that was looked into.
+pub struct Array {
+    pub kind: u8,
+    dimensions: usize,
+    shape: [usize; MOST_DIMENSIONS],
+    pub view: View,
+}
+
+impl Array {
+    /// Looks into an array. `None`: it is left to pickle.
+    ///
+    /// # Safety
+    /// A live array, and the interpreter lock is held.
+    pub unsafe fn of(value: *mut ffi::PyObject) -> Option<Array> {
+        // SAFETY: the caller holds it.
+        let py = unsafe { Python::assume_attached() };
+        let numpy = known(py)?;
+        if has_reducer(py, numpy.array.as_ptr()) {
+            return None;
+        }
+        let view = View::of(value)?;
+        let of = &view.0;
+        let dimensions = usize::try_from(of.ndim).ok().filter(|n| *n <= MOST_DIMENSIONS)?;
+        if of.readonly != 0 || of.format.is_null() || !of.suboffsets.is_null() {
+            return None;
+        }
+        // SAFETY: the format is a string with a null behind it.
+        let format = unsafe { CStr::from_ptr(of.format) };
+        let kind = KINDS.iter().position(|(name, _)| *name == format)?;
+        let dtype = numpy.dtypes.get(kind)?;
+        if usize::try_from(of.itemsize) != Ok(dtype.item) || !is_plain(py, value, dtype.object.as_ptr()) {
+            return None;
+        }
+        let mut shape = [0; MOST_DIMENSIONS];
+        let mut step = of.itemsize;
+        for place in (0..dimensions).rev() {
+            // SAFETY: the protocol gives so many lengths, and as many strides if any.
+            let (len, stride) =
+                unsafe { (*of.shape.add(place), if of.strides.is_null() { step } else { *of.strides.add(place) }) };
+            if len > 1 && stride != step {
+                return None;
+            }
+            shape[place] = usize::try_from(len).ok()?;
+            step = step.checked_mul(len)?;
+        }
+        (step == of.len).then_some(Array { kind: kind as u8, dimensions, shape, view })
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        &self.shape[..self.dimensions]
+    }
+}
+
+/// Whether an array's description of its numbers says no more than their kind.
+fn is_plain(py: Python<'_>, array: *mut ffi::PyObject, kind: *mut ffi::PyObject) -> bool {
+    static NAMES: PyOnceLock<(Py<PyString>, Py<PyString>)> = PyOnceLock::new();
+    let make = || (PyString::intern(py, "dtype").unbind(), PyString::intern(py, "metadata").unbind());
+    let (dtype, metadata) = NAMES.get_or_init(py, make);
+    // SAFETY: live objects; attributes of NumPy's own types run no Python code. What is given is owned, or null with an exception set.
+    unsafe {
+        let found = Bound::from_owned_ptr_or_opt(py, ffi::PyObject_GetAttr(array, dtype.as_ptr()));
+        let is_plain = found.is_some_and(|found| {
+            found.as_ptr() == kind
+                || Bound::from_owned_ptr_or_opt(py, ffi::PyObject_GetAttr(found.as_ptr(), metadata.as_ptr()))
+                    .is_some_and(|metadata| metadata.is_none())
+        });
+        ffi::PyErr_Clear();
+        is_plain
+    }
+}
