@@ -55,8 +55,10 @@ use std::time::{Duration, Instant};
 /// Blocks that the senders of a process keep.
 pub const MOST: usize = 16;
 /// How many buffers are under way at once before a sender lets its readers catch up: fresh blocks cost several times what those cost that
-/// were used before.
+/// were used before. Of short ones there are more, since a sender sleeps longer than a reader takes for a few.
 const AT_ONCE: usize = 6;
+const SHORT_AT_ONCE: usize = 14;
+const SHORT: usize = 400_000;
 /// For how long, and how often it looks. Where readers keep what they have, no sender waits again before one of them has let go of something.
 const PATIENCE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_micros(50);
@@ -145,7 +147,7 @@ impl Shelf {
         if free {
             self.is_stalled.store(false, Ordering::Relaxed);
         }
-        free || used < AT_ONCE
+        free || used < if len <= SHORT { SHORT_AT_ONCE } else { AT_ONCE }
     }
 
     /// Lets readers catch up. False: they do not.
