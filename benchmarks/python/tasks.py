@@ -7,7 +7,9 @@ start a worker is the library's and not this file's.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # The large array that `ready_array` answers with: made once per process, so
 # that a case which returns it measures the way back and not the making.

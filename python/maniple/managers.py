@@ -11,6 +11,7 @@ import array
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable
 
@@ -140,6 +141,9 @@ class BaseManager:
         self._insist_on_being_new()
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if self._address is None and sys.platform != "win32":
+            # The server's socket lies there, too: it has no folder of its own to make and to remove, or to leave behind when it is killed.
+            util.get_temp_dir()
         reader, writer = connection.Pipe(duplex=False)
         server = self._ctx.Process(
             target=type(self)._run_server,

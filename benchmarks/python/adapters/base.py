@@ -1,15 +1,22 @@
-"""What a case may ask of any library, and the two families most belong to."""
+"""What a case may ask of any library, and the two families most belong to.
+
+What this module imports, each whole script pays for, whichever library it runs: so it imports little.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-Function = Callable[[Any], Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from typing import Any
+
+    Function = Callable[[Any], Any]
+else:
+    Function = None  # an annotation is all it is for
 
 
 class NotOffered(Exception):
@@ -27,6 +34,8 @@ class Adapter:
     def version(self) -> str:
         if self.distribution is None:
             return "standard"
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             return version(self.distribution)
         except PackageNotFoundError:
@@ -115,6 +124,8 @@ class ExecutorAdapter(Adapter):
         return iter(pool.map(function, items))
 
     def imap_unordered(self, pool: Any, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        from concurrent.futures import as_completed
+
         futures = [self.future(pool, function, item) for item in items]
         return (future.result() for future in as_completed(futures))
 

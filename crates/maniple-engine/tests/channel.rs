@@ -13,6 +13,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -174,6 +175,39 @@ fn a_log_keeps_the_pages_that_it_starts_over_on() {
         }
     }
     assert!(bytes() < 8 << 20);
+}
+
+/// Puts `count` messages of 16 KiB while a reader takes one every few milliseconds; how many have been taken then.
+fn taken_meanwhile(pause: Duration, count: usize) -> usize {
+    let log = Arc::new(Log::create().unwrap());
+    let taken = Arc::new(AtomicUsize::new(0));
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = thread::spawn({
+        let (log, taken, done) = (log.clone(), taken.clone(), done.clone());
+        move || {
+            while !done.load(Ordering::Acquire) {
+                if take(&log).is_some() {
+                    taken.fetch_add(1, Ordering::Release);
+                }
+                thread::sleep(pause);
+            }
+        }
+    });
+    let message = vec![7; 16 * 1024];
+    for _ in 0..count {
+        put(&log, &[&message]);
+    }
+    let taken = taken.load(Ordering::Acquire);
+    done.store(true, Ordering::Release);
+    reader.join().unwrap();
+    while take(&log).is_some() {}
+    taken
+}
+
+#[test]
+fn a_writer_does_not_wait_for_long_for_a_slow_reader() {
+    // 32 MiB, for which the reader needs ten seconds.
+    assert!(taken_meanwhile(Duration::from_millis(5), 2048) < 400);
 }
 
 #[test]

@@ -23,7 +23,8 @@
 //!
 //! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a message of a page or more that would
 //! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
-//! do not, it goes on at once, and does not wait again before they have.
+//! do not, it goes on at once, and does not wait again before they have. It waits for [`IN_ALL`] at most, and then no more until the
+//! log has been empty.
 //!
 //! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls
 //! one of them. If that one dies before it takes the message the others have been told nothing; so sleep comes in slices,
@@ -83,6 +84,8 @@ const LARGE: usize = 64 * 1024;
 const LAP: u64 = 8 << 20;
 /// How long a reader may take over one message while a writer waits for it.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// How long a writer waits in all. Where readers need longer for what is there, fresh memory is the smaller part of what a message costs.
+const IN_ALL: Duration = Duration::from_millis(50);
 /// A writer starts over once so much of the memory lies behind it.
 const START_OVER: u64 = 64 * 1024;
 /// Memory that is kept for use when the log has run empty.
@@ -104,8 +107,9 @@ pub struct Log {
     shared: Arc<Shared>,
     sides: Arc<Sides>,
     view: View,
-    // The head, when it was last waited for in vain.
+    // The head, when it was last waited for in vain; and the base, when it was waited for too long.
     stalled: AtomicU64,
+    slow: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -260,7 +264,7 @@ impl Log {
     fn of(shared: Arc<Shared>) -> Log {
         let sides = Arc::new(Sides::of(shared.clone()));
         let view = View::of(&shared);
-        Log { shared, sides, view, stalled: AtomicU64::new(u64::MAX) }
+        Log { shared, sides, view, stalled: AtomicU64::new(u64::MAX), slow: AtomicU64::new(u64::MAX) }
     }
 
     /// The same queue for a forked child, in which a thread that is not there may have been using this value.
@@ -363,16 +367,23 @@ impl Log {
         let header = self.header();
         let head = header.readers.at.load(Ordering::Acquire);
         let tail = header.writers.at.load(Ordering::Acquire);
-        let lap = tail.saturating_sub(header.base.load(Ordering::Relaxed));
-        head != tail && lap + total > LAP && self.stalled.load(Ordering::Relaxed) != head
+        let base = header.base.load(Ordering::Relaxed);
+        let lap = tail.saturating_sub(base);
+        let is_slow = self.stalled.load(Ordering::Relaxed) == head || self.slow.load(Ordering::Relaxed) == base;
+        head != tail && lap + total > LAP && !is_slow
     }
 
     /// Lets readers catch up before a large message is put.
     fn keep_pace(&self, total: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         let mut spin = Spin::default();
-        let (mut seen_head, mut since) = (None, Instant::now());
+        let begun = Instant::now();
+        let (mut seen_head, mut since) = (None, begun);
+        let there = header.writers.at.load(Ordering::Acquire).saturating_sub(header.readers.at.load(Ordering::Acquire));
         loop {
+            if begun.elapsed() > IN_ALL + Duration::from_nanos(there) {
+                self.slow.store(header.base.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
             let head = header.readers.at.load(Ordering::Acquire);
             if seen_head != Some(head) {
                 (seen_head, since) = (Some(head), Instant::now());
