@@ -158,6 +158,24 @@ def test_an_array_that_is_sent_twice_arrives_as_one(pool: Any) -> None:
         assert not unequal(got, value)
 
 
+SINGLE = [
+    *(np.dtype(kind).type(3) for kind in "? b B h H i I l L q Q e f d g F D G".split()),
+    *(np.float64("nan"), np.float64(-0.0), np.int64(-1), np.datetime64("2020-01-01"), np.str_("x"), np.bytes_(b"x")),
+]
+
+
+@pytest.mark.parametrize("value", SINGLE, ids=lambda value: f"{type(value).__name__}-{value}")
+def test_single_numbers_arrive_as_pickle_has_them(pool: Any, value: Any) -> None:
+    wanted = pickle.loads(pickle.dumps(value))
+    twice = [value, (value, np.arange(3.0)), value]
+    for way in (lambda sent: pool.apply(same, (sent,)), *WAYS):
+        got = way(value)
+        assert (type(got), repr(got)) == (type(wanted), repr(wanted))
+        got = way(twice)
+        assert got[0] is got[2] is got[1][0]
+        assert repr(got) == repr(twice)
+
+
 def test_what_arrives_can_be_changed_and_nothing_else_changes(pool: Any) -> None:
     for length in (3, 3_000, 30_000, 300_000):
         array = np.zeros(length)
@@ -207,6 +225,17 @@ def test_a_reducer_of_the_program_s_is_asked(where: str) -> None:
         del tables[where][np.ndarray]
     for way in WAYS:
         assert way(array).tolist() == [0, 1, 2]
+
+
+def test_a_reducer_for_a_single_number_is_asked() -> None:
+    number = np.float64(1.5)
+    assert over_a_pipe(number) == 1.5
+    copyreg.pickle(np.float64, lambda _: (str, ("reduced",)))  # type: ignore[arg-type]
+    try:
+        assert [way(number) for way in WAYS] == ["reduced"] * len(WAYS)
+        assert over_a_pipe([np.float32(1), number]) == [1, "reduced"]
+    finally:
+        del copyreg.dispatch_table[np.float64]
 
 
 def test_a_worker_that_has_not_loaded_numpy_gets_arrays() -> None:
@@ -267,6 +296,8 @@ def test_an_array_that_is_larger_than_it_says_is_refused() -> None:
         whole.replace(shape, (2**61).to_bytes(8, "little")),
         whole.replace(b"A\0", b"A\x7f"),
         whole.replace(b"A\0\x01", b"A\0\x11"),
+        b"n#\0\x07" + b"1234567",
+        b"n#\x7f\x08" + b"12345678",
         whole[:-1],
         whole[:9],
     ):

@@ -1,9 +1,9 @@
-//! Arrays of numbers: NumPy's, which are looked into without asking NumPy's pickling.
+//! Arrays of numbers, and single ones: NumPy's, which are looked into without asking NumPy's pickling.
 //!
 //! To pickle an array of a thousand numbers takes several times as long as to copy it, and to unpickle it as long again. What is known of
 //! an array here is what the buffer protocol says: the kind of its numbers, its shape, and its bytes. An array is taken as it is if it is
 //! of NumPy's own class, contiguous, writable, and holds numbers of this machine's kinds; others, and all for which the program has
-//! registered a reducer, are left to pickle.
+//! registered a reducer, are left to pickle. A single number is taken if its class is NumPy's own for a number of such a kind.
 //!
 //! NumPy is never imported for this: it is found when a program has loaded it, or when an array arrives.
 #![allow(unsafe_code)]
@@ -52,23 +52,31 @@ const KINDS: [(&CStr, &str); 18] = [
 pub struct Numpy {
     array: Py<PyType>,
     empty: Py<PyAny>,
+    scalar: Py<PyAny>,
     dtypes: Vec<Dtype>,
     /// The pickle of a call that makes an array from what follows: of one with its bytes in the pickle, and of one whose bytes are apart.
     pub within: Vec<u8>,
     pub apart: Vec<u8>,
+    /// The pickle of the function that makes a single number.
+    pub single: Vec<u8>,
 }
 
 struct Dtype {
     object: Py<PyAny>,
+    /// Of single numbers.
+    class: Py<PyType>,
     item: usize,
+    /// Whether what is pickled as such is read as such: C has two names for some kinds, of which a pickle knows one.
+    is_read_so: bool,
     /// The pickle of a call that returns it.
     pickle: Vec<u8>,
 }
 
 /// None: what goes by NumPy's name is something else.
 static NUMPY: PyOnceLock<Option<Numpy>> = PyOnceLock::new();
-/// Its class of arrays, once it is known.
+/// Its class of arrays, once it is known, and those of single numbers.
 static CLASS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
+static CLASSES: [AtomicPtr<ffi::PyTypeObject>; KINDS.len()] = [const { AtomicPtr::new(null_mut()) }; KINDS.len()];
 
 /// Whether an object is an array.
 ///
@@ -77,6 +85,27 @@ static CLASS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 pub unsafe fn is_array(value: *mut ffi::PyObject) -> bool {
     // SAFETY: a live object has a type.
     unsafe { ffi::Py_TYPE(value) == CLASS.load(Ordering::Relaxed) }
+}
+
+/// Looks into a single number. `None`: it is none, or left to pickle.
+///
+/// # Safety
+/// As above.
+pub unsafe fn single(value: *mut ffi::PyObject) -> Option<(u8, View)> {
+    // SAFETY: a live object has a type.
+    let class = unsafe { ffi::Py_TYPE(value) };
+    if CLASS.load(Ordering::Relaxed).is_null() {
+        return None;
+    }
+    let kind = CLASSES.iter().position(|known| known.load(Ordering::Relaxed) == class)?;
+    // SAFETY: the caller holds it.
+    let py = unsafe { Python::assume_attached() };
+    let dtype = known(py)?.dtypes.get(kind)?;
+    if has_reducer(py, class.cast()) {
+        return None;
+    }
+    let view = View::of(value)?;
+    (usize::try_from(view.0.len) == Ok(dtype.item)).then_some((kind as u8, view))
 }
 
 /// NumPy, where it is known already.
@@ -94,6 +123,9 @@ pub fn is_found(py: Python<'_>) -> bool {
     let Ok(Some(numpy)) = found else { return false };
     let is_new = numpy.is_some() && NUMPY.set(py, numpy).is_ok();
     if let Some(numpy) = known(py) {
+        for (class, dtype) in CLASSES.iter().zip(&numpy.dtypes).filter(|(_, dtype)| dtype.is_read_so) {
+            class.store(dtype.class.as_ptr().cast(), Ordering::Relaxed);
+        }
         CLASS.store(numpy.array.as_ptr().cast(), Ordering::Relaxed);
     }
     is_new
@@ -120,9 +152,13 @@ impl Numpy {
     /// `None`: it is not NumPy.
     fn of(module: &Bound<'_, PyAny>) -> PyResult<Option<Numpy>> {
         let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
+        let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.getattr("dtype")?, name));
+        let dtypes = dtypes.collect::<PyResult<Vec<_>>>()?;
         // SAFETY: a live type. One that was made by a class statement may be anything.
-        let flags = unsafe { ffi::PyType_GetFlags(array.as_type_ptr()) };
-        if flags & ffi::Py_TPFLAGS_HEAPTYPE != 0 {
+        let is_made = |class: &Bound<'_, PyType>| unsafe {
+            ffi::PyType_GetFlags(class.as_type_ptr()) & ffi::Py_TPFLAGS_HEAPTYPE != 0
+        };
+        if is_made(&array) || dtypes.iter().any(|dtype| is_made(dtype.class.bind(module.py()))) {
             return Ok(None);
         }
         find_reducers(module.py())?;
@@ -133,9 +169,12 @@ impl Numpy {
         let sample = empty.call1((1,))?;
         let within = name(&sample.call_method0("__reduce__")?.get_item(0)?)?;
         let apart = name(&sample.call_method1("__reduce_ex__", (5,))?.get_item(0)?)?;
-        let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.getattr("dtype")?.call1((*name,))?));
+        let scalar = sample.get_item(0)?.call_method0("__reduce__")?.get_item(0)?;
+        let single = name(&scalar)?;
         Ok(Some(Numpy {
-            dtypes: dtypes.collect::<PyResult<_>>()?,
+            dtypes,
+            scalar: scalar.unbind(),
+            single: global(&single.0, &single.1),
             empty: empty.unbind(),
             array: array.unbind(),
             within: [global(&within.0, &within.1), global("numpy", "ndarray"), b"K\0\x85C\x01b\x87R".to_vec()].concat(),
@@ -179,6 +218,13 @@ impl Numpy {
         Ok(array)
     }
 
+    /// A single number of these bytes.
+    pub fn number<'py>(&self, py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        let dtype = self.expect(kind, &[], bytes.len())?.object.bind(py);
+        let bytes = made::bytes(py, bytes)?;
+        made::called(self.scalar.bind(py), [dtype.as_ptr(), bytes.as_ptr(), null_mut()])
+    }
+
     /// An array over the bytes of this buffer.
     pub fn over<'py>(
         &self,
@@ -195,12 +241,15 @@ impl Numpy {
 }
 
 impl Dtype {
-    fn of(object: &Bound<'_, PyAny>) -> PyResult<Dtype> {
+    fn of(class: &Bound<'_, PyAny>, letter: &str) -> PyResult<Dtype> {
+        let object = class.call1((letter,))?;
         let name: String = object.getattr("str")?.extract()?;
         let string = [&[0x8c, name.len() as u8], name.as_bytes()].concat();
         Ok(Dtype {
+            is_read_so: class.call1((&name,))?.is(&object),
             object: object.clone().unbind(),
             item: object.getattr("itemsize")?.extract()?,
+            class: object.getattr("type")?.extract()?,
             pickle: [global("numpy", "dtype"), string, b"\x85R".to_vec()].concat(),
         })
     }
@@ -280,7 +329,7 @@ impl Array {
         // SAFETY: the format is a string with a null behind it.
         let format = unsafe { CStr::from_ptr(of.format) };
         let kind = KINDS.iter().position(|(name, _)| *name == format)?;
-        let dtype = numpy.dtypes.get(kind)?;
+        let dtype = numpy.dtypes.get(kind).filter(|dtype| dtype.is_read_so)?;
         if usize::try_from(of.itemsize) != Ok(dtype.item) || !is_plain(py, value, dtype.object.as_ptr()) {
             return None;
         }

@@ -149,6 +149,10 @@ impl<'a> Decoder<'a> {
             }
             tag::BLOB => made::bytes(py, self.regions.next().ok_or_else(damaged)?.as_slice())?.into_any(),
             tag::ARRAY => self.array_of(py)?,
+            tag::NUMBER => {
+                let [kind, len] = self.array()?;
+                arrays::known(py).ok_or_else(damaged)?.number(py, kind, self.take(len.into())?)?
+            }
             _ => return Err(damaged()),
         })
     }

@@ -9,8 +9,9 @@
 //!           | STR1 len utf-8 | STR len utf-8 | BYTES len bytes
 //!           | BLOB                       (a `bytes` object in the next blob)
 //!           | ARRAY kind d length*d (BYTES len bytes | BLOB)
+//!           | NUMBER kind n byte*n       (one of NumPy's)
 //!           | LIST items | TUPLE items | DICT n (value value)*n
-//!           | KEPT value                 (one of the last eight, which may be referred to)
+//!           | KEPT value                 (one of the last nine, which may be referred to)
 //!           | AGAIN1 place | AGAIN place (what was kept as number `place`)
 //!           | PICKLE len stream          (its out-of-band buffers are the blobs that follow)
 //! items    := n MIXED value*n | n width integer*n | n FLOATS f64*n | n SAME value (n times the same object)
@@ -19,7 +20,7 @@
 //! call     := APPLY sequence | KEYWORDS value | MAP sequence | STARMAP sequence
 //! ```
 //! Numbers are little-endian; `len` of STR1 and `place` of AGAIN1 are 8 bits, other `len`, `n` and `place` are 32, but for a pickle's, which
-//! are 64, and the lengths of an array's dimensions, of which there are `d`, as `kind` 8 bits. Lists and dicts are kept before their content, others behind it. Each value that is not within another, and each sequence,
+//! are 64, and the lengths of an array's dimensions, of which there are `d`; `d`, `kind` and `n` of NUMBER are 8. Lists and dicts are kept before their content, others behind it. Each value that is not within another, and each sequence,
 //! counts its kept ones from 0.
 #![allow(unsafe_code)]
 
@@ -51,6 +52,7 @@ pub mod tag {
     pub const BYTES: u8 = b'b';
     pub const BLOB: u8 = b'B';
     pub const ARRAY: u8 = b'A';
+    pub const NUMBER: u8 = b'#';
     pub const NUMPY: u8 = b'n';
     pub const LIST: u8 = b'[';
     pub const TUPLE: u8 = b'(';
@@ -191,8 +193,14 @@ impl<'a> Encoder<'a> {
                 self.room(1)?;
                 self.out.insert(bytes, tag::NUMPY);
             }
-            for large in std::mem::take(&mut self.large) {
-                let blob = self.blob(&large).map_err(python)?;
+            // Those first that nothing keeps but the interpreter lock, which is let go of while a long array is copied.
+            let large = std::mem::take(&mut self.large);
+            let mut blobs: Vec<Option<Blob>> = Vec::with_capacity(large.len());
+            for large in &large {
+                blobs.push(matches!(large, Large::Bytes(_)).then(|| self.blob(large)).transpose().map_err(python)?);
+            }
+            for (large, blob) in large.iter().zip(blobs) {
+                let blob = blob.map_or_else(|| self.blob(large), Ok).map_err(python)?;
                 self.blobs.push(blob);
             }
             return Ok(());
@@ -385,6 +393,16 @@ impl Form for Encoder<'_> {
         if !(self.has_room(HEAD + bytes.len()) && self.begin(tag::BYTES, bytes.len())) {
             return false;
         }
+        self.out.extend_from_slice(bytes);
+        true
+    }
+
+    fn number(&mut self, kind: u8, bytes: &[u8], kept: bool) -> bool {
+        if !self.writes_more() || kept && !self.short(&[tag::KEPT]) || !self.has_room(HEAD + bytes.len()) {
+            return false;
+        }
+        self.has_arrays = true;
+        self.out.extend_from_slice(&[tag::NUMBER, kind, bytes.len() as u8]);
         self.out.extend_from_slice(bytes);
         true
     }

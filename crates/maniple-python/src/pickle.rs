@@ -195,6 +195,16 @@ impl Form for Writer<'_> {
             && self.put(&[op::TUPLE, op::BUILD])
     }
 
+    fn number(&mut self, kind: u8, bytes: &[u8], kept: bool) -> bool {
+        let Some(numpy) = arrays::known(self.py) else { return false };
+        self.put(&numpy.single)
+            && self.put(numpy.dtype(kind))
+            && self.put(&[op::BYTES1, bytes.len() as u8])
+            && self.put(bytes)
+            && self.put(&[op::TUPLE2, op::REDUCE])
+            && self.kept(kept)
+    }
+
     fn again(&mut self, place: u32) -> bool {
         match u8::try_from(place) {
             Ok(place) => self.put(&[op::GET1, place]),
@@ -387,9 +397,11 @@ impl<'a, 'py> Reader<'a, 'py> {
         }
     }
 
-    /// Whether an array begins here, as [`Writer`] writes them.
+    /// Whether an array or one of NumPy's numbers begins here, as [`Writer`] writes them.
     fn at_array(&self) -> Option<&'static Numpy> {
-        self.numpy.filter(|numpy| [&numpy.within, &numpy.apart].iter().any(|head| self.rest.starts_with(&head[1..])))
+        self.numpy.filter(|numpy| {
+            [&numpy.within, &numpy.apart, &numpy.single].iter().any(|head| self.rest.starts_with(&head[1..]))
+        })
     }
 
     fn array_of(&mut self, numpy: &'static Numpy) -> Option<Bound<'py, PyAny>> {
@@ -400,6 +412,15 @@ impl<'a, 'py> Reader<'a, 'py> {
             self.rest = self.rest.strip_prefix(&[op::STR1, 1, b'C', op::TUPLE, op::REDUCE])?;
             let buffer = self.buffers.next()?;
             return numpy.over(kind, &shape[..dimensions], buffer, buffer.get().len()).ok();
+        }
+        if let Some(rest) = self.rest.strip_prefix(&numpy.single[1..]) {
+            self.rest = rest;
+            let kind = self.kind_of(numpy)?;
+            self.rest = self.rest.strip_prefix(&[op::BYTES1])?;
+            let len = self.byte()?.into();
+            let number = numpy.number(self.py, kind, self.bytes(len)?).ok()?;
+            self.rest = self.rest.strip_prefix(&[op::TUPLE2, op::REDUCE])?;
+            return Some(number);
         }
         self.rest = self.rest.strip_prefix(&numpy.within[1..])?;
         let is_kept = self.rest.first() == Some(&op::MEMOIZE);

@@ -8,7 +8,7 @@
 //! How things are written is a [`Form`]'s affair: a payload's ([`encode`](crate::encode)), or a pickle's ([`pickle`](crate::pickle)).
 #![allow(unsafe_code)]
 
-use crate::arrays::{Array, is_array};
+use crate::arrays::{Array, is_array, single};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -44,6 +44,8 @@ pub trait Form {
     fn text(&mut self, utf8: &[u8], kept: bool) -> bool;
     fn bytes(&mut self, bytes: &[u8], kept: bool) -> bool;
     fn array(&mut self, array: Array, kept: bool) -> bool;
+    /// One of NumPy's single numbers.
+    fn number(&mut self, kind: u8, bytes: &[u8], kept: bool) -> bool;
     /// What was kept as number `place`.
     fn again(&mut self, place: u32) -> bool;
     /// A list of `len` items follows.
@@ -292,7 +294,7 @@ impl Walk {
             } else if is_array(value) {
                 self.array(value, depth, form)
             } else {
-                false
+                self.number(value, depth, form)
             }
         }
     }
@@ -305,6 +307,16 @@ impl Walk {
         };
         // SAFETY: as above.
         unsafe { Array::of(value) }.is_some_and(|array| (!kept || self.keep(value)) && form.array(array, kept))
+    }
+
+    unsafe fn number(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
+        // SAFETY: live.
+        let Some((kind, view)) = (unsafe { single(value) }) else { return false };
+        // SAFETY: live.
+        match unsafe { self.met(value, depth) } {
+            Ok(place) => form.again(place),
+            Err(kept) => (!kept || self.keep(value)) && form.number(kind, view.bytes(), kept),
+        }
     }
 
     unsafe fn text(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
