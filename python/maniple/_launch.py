@@ -5,6 +5,7 @@ Apart from `util`, which every child imports: most children start none.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["as_here", "helper_command_line", "importing", "interpreter_options", "run", "start_program"]
+
+
+_EX_TEMPFAIL = getattr(os, "EX_TEMPFAIL", 1)
+# What says that descriptors, memory, processes or room ran out.
+_SHORT = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC)
 
 
 def _inheritable_strays(keep: set[int]) -> list[int]:
@@ -64,13 +70,18 @@ def _blocking(signals: set[int]) -> Iterator[None]:
 
 
 def run(
-    path: str | bytes, args: list[str | bytes], passfds: Iterable[int], *, blocked_signals: Iterable[int] = ()
+    path: str | bytes,
+    args: list[str | bytes],
+    passfds: Iterable[int],
+    *,
+    blocked_signals: Iterable[int] = (),
+    stderr: int | None = None,
 ) -> int:
     """Start a child, the fork server or the tracker: by `util.spawnv_passfds`, which a program may have replaced."""
     from . import util
 
     if util.spawnv_passfds is util._spawnv_passfds:
-        return start_program(path, args, passfds, blocked_signals=blocked_signals)
+        return start_program(path, args, passfds, blocked_signals=blocked_signals, stderr=stderr)
     with _blocking(set(blocked_signals)):
         return util.spawnv_passfds(path, args, list(passfds))
 
@@ -85,25 +96,30 @@ def _is_watched() -> bool:
 
 
 def start_program(
-    path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int], *, blocked_signals: Iterable[int] = ()
+    path: str | bytes,
+    args: Iterable[str | bytes],
+    passfds: Iterable[int],
+    *,
+    blocked_signals: Iterable[int] = (),
+    stderr: int | None = None,
 ) -> int:
     """Start program ``path`` and return its pid.
 
     The child has this process's environment, descriptors 0 to 2 and ``passfds``
-    under the same numbers, and no other.  It begins with ``blocked_signals``
-    blocked on top of this thread's mask.
+    under the same numbers, and no other; ``stderr``, if given, is its descriptor 2.
+    It begins with ``blocked_signals`` blocked on top of this thread's mask.
     """
     # A stream object may name a standard stream that the program has closed.
     wanted = [fd for fd in sorted(set(map(int, passfds))) if fd > 2 or mark(fd) is not None]
     argv = [os.fsencode(arg) for arg in args]
     if not hasattr(os, "posix_spawn") or _is_watched():
         with _blocking(set(blocked_signals)):
-            return _start_by_subprocess(path, argv, wanted)
+            return _start_by_subprocess(path, argv, wanted, stderr)
     strays = _inheritable_strays(set(wanted))
     if max((2, *strays, *wanted)) >= (os.sysconf("SC_OPEN_MAX") & 0x7FFFFFFF):
         # The C library takes no number above the limit, though descriptors from before it was lowered may have such.
         with _blocking(set(blocked_signals)):
-            return _start_by_subprocess(path, argv, wanted)
+            return _start_by_subprocess(path, argv, wanted, stderr)
     # A descriptor that is copied onto itself keeps its close-on-exec flag under
     # older C libraries; a detour over a scratch number clears it everywhere.
     scratch = above_stdio(os.open(os.devnull, os.O_RDONLY))
@@ -119,6 +135,8 @@ def start_program(
             if fd > 2 or not _goes_along(fd):
                 actions += [(os.POSIX_SPAWN_DUP2, fd, scratch), (os.POSIX_SPAWN_DUP2, scratch, fd)]
         actions.append((os.POSIX_SPAWN_CLOSE, scratch))
+        if stderr is not None:
+            actions.append((os.POSIX_SPAWN_DUP2, stderr, 2))
         extra: dict[str, Any] = {}
         blocked = set(blocked_signals)
         if blocked:
@@ -130,11 +148,13 @@ def start_program(
         os.close(scratch)
 
 
-def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int]) -> int:
+def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int], own_stderr: int | None) -> int:
     """For the few platforms whose C library has no posix_spawn, and under debuggers."""
     from subprocess import DEVNULL, Popen
 
     stdin, stdout, stderr = (None if fd in fds or _goes_along(fd) else DEVNULL for fd in range(3))
+    if own_stderr is not None:
+        stderr = own_stderr
     started = Popen(
         argv, executable=path, pass_fds=fds, restore_signals=False, stdin=stdin, stdout=stdout, stderr=stderr
     )
@@ -189,13 +209,22 @@ def importing(module: str, names: str) -> str:
     named = "multiprocessing" if preamble else __package__
     package = __package__.partition(".")[0]
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return (
-        f"import sys\n"
+    program = (
         f"if sys.path[:1] == ['']: del sys.path[0]\n"
         f"try:\n import {package}\n"
         f"except ModuleNotFoundError:\n sys.path.append({home!r})\n"
         f"{preamble}"
         f"from {named}.{module} import {names}\n"
+    )
+    # The exit code says that something was short, as it does from there on; `_shortage` may be as little to be had as the rest.
+    return (
+        f"import sys\n"
+        f"try:\n {program.rstrip().replace(chr(10), chr(10) + ' ')}\n"
+        f"except (MemoryError, OSError, ImportError) as e:\n"
+        f" sys.excepthook(type(e), e, e.__traceback__)\n"
+        f" s = str(e)\n"
+        f" sys.exit({_EX_TEMPFAIL} if isinstance(e, MemoryError) or getattr(e, 'errno', 0) in {_SHORT}"
+        f" or 'ot allocate mem' in s or 'oo many open f' in s or 'map segment' in s else 1)\n"
     )
 
 

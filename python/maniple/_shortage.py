@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-__all__ = ["advice", "is_shortage"]
+__all__ = ["advice", "is_shortage", "says_shortage", "stood_in_the_way"]
 
 # What `maniple_engine::sys::is_shortage` has, and what only this side's calls give.
 _NUMBERS = {
@@ -31,6 +31,31 @@ def is_shortage(problem: BaseException) -> bool:
     return isinstance(problem, MemoryError) or (
         isinstance(problem, RuntimeError) and "start new thread" in str(problem)
     )
+
+
+# What the dynamic linker says of a library that it cannot load; `ImportError` has nothing else.
+_SAID = tuple(os.strerror(number) for number in sorted(_NUMBERS)) + ("failed to map segment", "memory allocation failed")
+
+
+def stood_in_the_way(problem: BaseException | None) -> bool:
+    """Whether a shortage has kept something from being imported: it may have become an error of the import by then."""
+    while problem is not None:
+        if is_shortage(problem):
+            return True
+        if not isinstance(problem, ImportError):
+            return False
+        if any(words in str(problem) for words in _SAID):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
+
+
+def says_shortage(words: str) -> bool:
+    """Whether the last that a process wrote to its standard error says that it lacked something; for one that could not say it otherwise."""
+    lines = [line for line in words.splitlines() if line and not line[0].isspace()]
+    if not any("Fatal Python error" in line for line in lines):
+        lines = lines[-1:]
+    return any(line.startswith("MemoryError") or any(said in line for said in _SAID) for line in lines)
 
 
 def _limit(name: str) -> str:

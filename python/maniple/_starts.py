@@ -44,6 +44,10 @@ class Starts:
         """Whether one is to be made now."""
         return self.count > 0 and self._again <= monotonic()
 
+    def _note_progress(self, hub: Any) -> None:
+        if (greeted := hub.greeted()) != self._greeted:
+            self._greeted, self._since, self._pause = greeted, monotonic(), 0.0
+
     def _postpone(self) -> None:
         self._pause = min(_LONGEST, 2 * self._pause) if self._pause else _SHORTEST
         self._again = monotonic() + self._pause
@@ -53,8 +57,7 @@ class Starts:
         hub = workers.hub
         while self.count:
             needed = hub.needs_workers()
-            if (greeted := hub.greeted()) != self._greeted:
-                self._greeted, self._since, self._pause = greeted, monotonic(), 0.0
+            self._note_progress(hub)
             try:
                 key, process = workers.start_one(not needed)
             except Exception as problem:
@@ -76,11 +79,13 @@ class Starts:
         self.count -= 1
         self._again = 0.0  # the pause stays: what was started may lack something before it is ready
 
-    def lacked(self, workers: Any) -> None:
-        """A worker has ended that lacked something before it was ready: another is due."""
+    def lacked(self, workers: Any, said: str) -> None:
+        """A worker has ended that lacked something before it was ready: another is due. `said`: the last lines of its standard error."""
         self.count += 1
+        self._note_progress(workers.hub)  # those that a pool begins with were not started here
         # Others that are starting are as short of it.
-        self._go_without(workers, "workers lack something before they are ready; their standard error says what", False)
+        why = "workers lack something before they are ready"
+        self._go_without(workers, f"{why}; the last of them wrote to its standard error:\n{said}" if said else why, False)
 
     def _go_without(self, workers: Any, why: str, hopeful: bool) -> None:
         """Start the next later; calls that have waited for long while no worker is ready end, unless there is hope in those that start."""

@@ -56,6 +56,12 @@ _AGAIN = 0.05
 _PAUSE = 0.01
 
 
+def _says_shortage(words: str) -> bool:
+    from ._shortage import says_shortage
+
+    return says_shortage(words)
+
+
 def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
     if given:
         from ._arrivals import take
@@ -226,6 +232,10 @@ class Workers:
             process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
+            if not isinstance(self._main, ForkedMain):
+                # What it writes before it takes up its link, when it cannot import something, belongs in the error, too.
+                hub = self.hub
+                process._tap = fds[-1], lambda: hub.pass_on(key)
             process.start()
         except BaseException as problem:
             if not counted and is_shortage(problem):
@@ -342,7 +352,10 @@ class Workers:
                 process.join()
                 if process in self.processes:
                     self.processes.remove(process)
-            late, lacking = self.hub.exited(key, None if process is None else process.exitcode)
+            code, said = None if process is None else process.exitcode, self.hub.last_words(key)
+            if code and code != os.EX_TEMPFAIL and said is not None and _says_shortage(said):
+                code = os.EX_TEMPFAIL  # it could not say so itself
+            late, lacking = self.hub.exited(key, code)
             self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:
             util.sub_warning("could not see a worker out yet: %s", problem)
@@ -351,7 +364,7 @@ class Workers:
             self._late.append(late)
         if lacking:
             with self.lock:
-                self._starts.lacked(self)
+                self._starts.lacked(self, said or "")
         return True
 
     def _read_late(self) -> None:

@@ -159,7 +159,11 @@ class ForkServer:
             except (EOFError, ConnectionError) as problem:
                 # A server that was killed a moment ago is replaced; not one
                 # that died by itself while it was still getting ready.
-                if last_try or not self._was_killed():
+                ended = self._how_it_ended()
+                if ended == os.EX_TEMPFAIL:
+                    why = "the fork server lacked something before it was ready; its standard error says what"
+                    raise OSError(errno.EAGAIN, why) from problem
+                if last_try or ended is None or ended >= 0:
                     explain(problem)
                     raise
         raise AssertionError("not reached")
@@ -225,12 +229,12 @@ class ForkServer:
                 self._line.detach()  # the number leads to a file of the program's
             self._line = None
 
-    def _was_killed(self) -> bool:
-        """Tell whether a signal ended the server (waits a little for it to be seen)."""
+    def _how_it_ended(self) -> int | None:
+        """The server's exit code, or minus the signal that ended it (waits a little for that); None: it runs, or is not ours."""
         with self._lock:
             pid = self._forkserver_pid
             if pid is None or self._owner != os.getpid():
-                return False
+                return None
             sentinel = popen_fork._watch(pid) if popen_fork._have_pidfds() else None
             if sentinel is not None:
                 connection.wait([sentinel], 1.0)
@@ -240,7 +244,7 @@ class ForkServer:
                 gone, status = os.waitpid(pid, os.WNOHANG)
             if gone:
                 self._forget()
-            return bool(gone) and os.WIFSIGNALED(status)
+            return os.waitstatus_to_exitcode(status) if gone else None
 
     def ensure_running(self) -> None:
         """Start the server unless it is running.
@@ -405,7 +409,12 @@ def main(
             without = {**setting, "preload": [name for name in setting["preload"] if name != module]}
             beginning.again(authkey_r, _as_bytes(key, without), (listener_fd, alive_r))
 
-    _handle_preload(after=check, **setting)
+    try:
+        _handle_preload(after=check, **setting)
+    except spawn._SHORT as problem:
+        if spawn._reports_shortage(problem):
+            raise SystemExit(os.EX_TEMPFAIL) from None  # the client starts another server later
+        raise
     util._close_stdin()
     # Installed, so that the wakeup descriptor is written to.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)

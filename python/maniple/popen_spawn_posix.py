@@ -12,16 +12,30 @@ import os
 from _pickle import PicklingError
 
 from . import _launch, popen_fork, spawn, util  # noqa: F401
-from ._descriptors import above_stdio, pipe
+from ._descriptors import above_stdio, patiently, pipe
 from ._worker_main import WorkerMain, by_value, worker_main
 from .context import get_spawning_popen, reduction, set_spawning_popen
 from .popen_fork import Lifeline, Wires
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["Popen"]
+
+
+# Seconds after which it is looked again what a child has written that does not listen.
+_LOOK = 0.02
+
+
+def _wait_for_room(line: int, timeout: float) -> None:
+    """Wait until a pipe takes something more, or has no reader."""
+    import select
+
+    poller = select.poll()
+    poller.register(line, select.POLLOUT)
+    patiently(poller.poll, timeout * 1000)
 
 
 def _pass_on_interrupt(problem: BaseException) -> None:
@@ -39,6 +53,8 @@ class ToldPopen(popen_fork.Popen):
         # Descriptors that go along, noted while the process object is pickled.
         self._fds: list[int] = []
         self._to_close: list[int] = []  # of those, what was opened for the child alone
+        # Of a pool's worker: what is to be its standard error, and what takes in what it writes there.
+        self._tap: tuple[int, Callable[[], None]] | None = vars(process_obj).pop("_tap", None)
         try:
             super().__init__(process_obj)
         finally:
@@ -54,6 +70,8 @@ class ToldPopen(popen_fork.Popen):
             main = worker_main(self.method)
             told = spawn.get_preparation_data(process_obj.name)
             told["lifeline"] = self.duplicate_for_child(line.r)
+            if self._tap is not None:
+                told["stderr"] = self.duplicate_for_child(self._tap[0])
             if main.may_lack():
                 by_value()
                 from ._sketches import definitions
@@ -90,10 +108,23 @@ class ToldPopen(popen_fork.Popen):
         out.truncate()
         out.write(pickled)
 
-    @staticmethod
-    def _say(line: int, speech: memoryview) -> None:
-        with open(line, "wb", closefd=False) as out:
-            out.write(speech)
+    def _say(self, line: int, speech: memoryview) -> None:
+        if self._tap is None:
+            with open(line, "wb", closefd=False) as out:
+                out.write(speech)
+            return
+        _, take_in = self._tap
+        os.set_blocking(line, False)
+        try:
+            while speech:
+                try:
+                    speech = speech[patiently(os.write, line, speech) :]
+                except BlockingIOError:
+                    # It may be waiting for room in its standard error, which is read by the thread that starts workers.
+                    take_in()
+                    _wait_for_room(line, _LOOK)
+        except BrokenPipeError:
+            pass  # it has ended, or is about to; what it wrote and its exit code say why
 
 
 class _DupFd:
@@ -137,7 +168,8 @@ class Popen(ToldPopen):
             try:
                 line = _launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=told_r))
                 self._fds += [tracker, told_r, *wires.ended[1:]]
-                self.pid = _launch.run(spawn._interpreter(), line, self._fds)
+                stderr = None if self._tap is None else self._tap[0]
+                self.pid = _launch.run(spawn._interpreter(), line, self._fds, stderr=stderr)
             except BaseException:
                 wires.abandon()
                 raise

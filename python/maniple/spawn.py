@@ -147,14 +147,19 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
     if sys.platform == "win32":
         fd, sentinel = _take_over_windows(pipe_handle, parent_pid)
     else:
-        from .resource_tracker import _resource_tracker as tracker
+        try:
+            from .resource_tracker import _resource_tracker as tracker
 
-        tracker._fd = tracker_fd
-        # They crossed one exec; what this child starts is not to inherit them.
-        for inherited in (pipe_handle, tracker_fd):
-            if inherited is not None:
-                os.set_inheritable(inherited, False)
-        fd, sentinel = pipe_handle, os.dup(pipe_handle)
+            tracker._fd = tracker_fd
+            # They crossed one exec; what this child starts is not to inherit them.
+            for inherited in (pipe_handle, tracker_fd):
+                if inherited is not None:
+                    os.set_inheritable(inherited, False)
+            fd, sentinel = pipe_handle, os.dup(pipe_handle)
+        except _SHORT as problem:
+            if _reports_shortage(problem):
+                sys.exit(os.EX_TEMPFAIL)
+            raise
     process._exit_work_follows = True
     atexit.register(_ignore_timers)
     # What is registered first is called last.
@@ -164,6 +169,27 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
     finally:
         util._flush_without_fail()
     sys.exit(code)
+
+
+# What a shortage shows itself as while something is imported: `ImportError` for a library, `RuntimeError` for a thread.
+_SHORT = (MemoryError, OSError, ImportError, RuntimeError)
+
+
+def _reports_shortage(problem: BaseException) -> bool:
+    """Whether this process cannot begin because something is short, which it reports: it ends with `EX_TEMPFAIL` then.
+
+    A pool starts another worker later.  An error that the program's own main module raises is taken for the same if it is one of
+    these: what has raised it cannot be told.
+    """
+    try:
+        from ._shortage import stood_in_the_way
+
+        short = stood_in_the_way(problem)
+    except (MemoryError, OSError):
+        short = True
+    if short:
+        process._say(lambda: sys.excepthook(type(problem), problem, problem.__traceback__))
+    return short
 
 
 def _ignore_timers() -> None:
@@ -192,10 +218,29 @@ def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) ->
 
     ``row``: the descriptors that came along, where they are known by their places.
     """
+    try:
+        told = _hear(fd, row)
+    except _SHORT as problem:
+        if sys.platform != "win32" and _reports_shortage(problem):
+            return os.EX_TEMPFAIL
+        raise
+    if told is None:
+        return 1  # it has given us up before it told us anything
+    becoming, line = told
+    if line is not None:
+        if parent_sentinel is not None:
+            os.close(parent_sentinel)
+        parent_sentinel = line
+    code: int = becoming._bootstrap(parent_sentinel)
+    return code
+
+
+def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
+    """Read from ``fd`` what to be, and set this interpreter up for it; the process object, and the lifeline."""
     me = process.current_process()
     with open(fd, "rb") as from_parent:
         if not from_parent.peek(1):
-            return 1  # it has given us up before it told us anything
+            return None
         # Whoever starts a process now does so from the top level of the main module.
         vars(me)["_inheriting"] = True
         try:
@@ -203,16 +248,14 @@ def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) ->
             if (line := told.get("lifeline")) is not None:
                 line = line if row is None else row[line]
                 os.set_inheritable(line, False)
+            if (stderr := told.get("stderr")) is not None:
+                os.dup2(stderr if row is None else row[stderr], 2)
+                if row is not None:  # the worker has another copy of it
+                    os.close(row[stderr])
             prepare(told)
-            becoming: Any = load(from_parent)
+            return load(from_parent), line
         finally:
             del vars(me)["_inheriting"]
-    if line is not None:
-        if parent_sentinel is not None:
-            os.close(parent_sentinel)
-        parent_sentinel = line
-    code: int = becoming._bootstrap(parent_sentinel)
-    return code
 
 
 def _check_not_importing_main() -> None:

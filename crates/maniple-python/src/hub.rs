@@ -201,6 +201,16 @@ impl PyHub {
         (ended.late.map(IntoRawFd::into_raw_fd), ended.lacking)
     }
 
+    /// Passes on what the worker, which is being started, has written to its standard error.
+    fn pass_on(&self, py: Python<'_>, worker: u64) {
+        py.detach(|| self.hub.pass_on_stderr(key(worker)));
+    }
+
+    /// The last lines of the standard error of a worker that has ended before it was ready. None: it was ready.
+    fn last_words(&self, py: Python<'_>, worker: u64) -> Option<String> {
+        py.detach(|| self.hub.last_words(key(worker)))
+    }
+
     /// How many workers should be started now. The caller must start them.
     fn missing(&self) -> usize {
         self.hub.take_starts()

@@ -75,6 +75,37 @@ pub struct Ended {
 }
 
 impl Hub {
+    /// Passes on what a worker has written to its standard error. The keeper does so all the time; this is for a thread that waits for a
+    /// worker which may itself wait for room there.
+    pub fn pass_on_stderr(&self, worker: WorkerId) {
+        let mut wrote = Vec::new();
+        if let Some(peer) = self.lock().peers.get_mut(worker) {
+            peer.take_stderr(&mut wrote);
+        }
+        tap::forward(&wrote);
+    }
+
+    /// The last lines of the standard error of a worker that has ended before it was ready. `None`: it was ready.
+    pub fn last_words(&self, worker: WorkerId) -> Option<String> {
+        if self.check().is_err() {
+            return None;
+        }
+        let mut wrote = Vec::new();
+        let mut st = self.lock();
+        self.shared().hear_out(&mut st, worker);
+        let words = if st.sched.is_up(worker) {
+            None
+        } else {
+            st.peers.get_mut(worker).map(|peer| {
+                peer.take_stderr(&mut wrote);
+                peer.tail.lines()
+            })
+        };
+        drop(st);
+        tap::forward(&wrote);
+        words
+    }
+
     /// A worker's process was reaped. Its running task, if there was one, ends; the others go to other workers.
     pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Ended {
         if self.check().is_err() {
