@@ -20,10 +20,10 @@
 
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
-use crate::sys::Handle;
-use crate::sys::own::Own;
-use crate::sys::ready::{self, Interest};
-use crate::sys::stream::{Received, receive, send};
+use maniple_sys::Handle;
+use maniple_sys::own::Own;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::stream::{Received, receive, send};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 

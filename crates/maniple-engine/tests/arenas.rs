@@ -13,7 +13,7 @@ use maniple_engine::sync::lock::{Lock, RLock};
 use maniple_engine::sync::patience::Limit;
 use maniple_engine::sync::semaphore::Semaphore;
 use maniple_engine::sync::{Outcome, Released};
-use maniple_engine::sys;
+use maniple_sys as sys;
 use std::os::fd::{AsRawFd, FromRawFd};
 
 /// How many arenas this process has mapped, and how many descriptors it has of them.

@@ -8,7 +8,7 @@ use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet;
 use maniple_engine::channel::parcel::{self, Outbox};
 use maniple_engine::channel::room::Receivers;
-use maniple_engine::sys::{memory, stream};
+use maniple_sys::{memory, stream};
 use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -121,7 +121,7 @@ fn a_parcels_buffers_arrive_and_keep_their_content_while_they_are_held() {
 
 #[test]
 fn what_is_no_parcel_is_refused() {
-    let memory = || maniple_engine::sys::memory::create("test", 8192).unwrap();
+    let memory = || maniple_sys::memory::create("test", 8192).unwrap();
     assert!(parcel::open(b"", vec![memory()]).is_err());
     let mut content = b"maniple parcel 1\x01\0\0\0\0\0\0\0".to_vec();
     for (len, room) in [(0u64, 4096u64), (5000, 4096), (10, 8192), (10, 100), (10, u64::MAX - 4095)] {
@@ -235,7 +235,7 @@ fn writers_and_readers_lose_nothing() {
 
 #[test]
 fn the_event_is_ready_exactly_while_there_is_something() {
-    use maniple_engine::sys::ready::{Interest, wait};
+    use maniple_sys::ready::{Interest, wait};
     let log = Log::create().unwrap();
     let ready = || wait(&mut [Interest::new(log.event())], Some(Duration::ZERO)).unwrap() == 1;
     put(&log, &[b"before"]);

@@ -4,7 +4,7 @@
 use maniple_engine::channel::log::{Log, Put, Terms};
 use maniple_engine::channel::parcel::{self, Outbox};
 use maniple_engine::shm::blocks::Arena;
-use maniple_engine::sys::memory::{self, Mapping, Share};
+use maniple_sys::memory::{self, Mapping, Share};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::idle::{Kept, watch};
-use maniple_engine::sys::process::{Forked, fork};
+use maniple_engine::process::{Forked, fork};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;

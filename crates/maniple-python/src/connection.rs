@@ -7,9 +7,9 @@ use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, l
 use maniple_engine::Error;
 use maniple_engine::channel::frame;
 use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
-use maniple_engine::sys::own::File;
-use maniple_engine::sys::ready::{self, Interest};
-use maniple_engine::sys::{Handle, stream, wire};
+use maniple_sys::own::File;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::{Handle, stream, wire};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;

@@ -4,7 +4,7 @@
 use crate::error::python;
 use maniple_engine::Error;
 use maniple_engine::process::Exit;
-use maniple_engine::sys::{self, Handle, stream};
+use maniple_sys::{self as sys, Handle, stream};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};

@@ -1,9 +1,10 @@
 //! Bytes that arrived, as Python buffers.
 #![allow(unsafe_code)]
 
+use maniple_engine::Error;
 use maniple_engine::channel::parcel::Arrived;
 use maniple_engine::shm::buffers::Buffer;
-use maniple_engine::{Error, sys};
+use maniple_sys as sys;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;

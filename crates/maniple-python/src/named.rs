@@ -1,6 +1,6 @@
 //! Shared memory under a name: POSIX's two calls as Python functions.
 
-use maniple_engine::sys::named;
+use maniple_sys::named;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use std::io;

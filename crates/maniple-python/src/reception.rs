@@ -6,7 +6,7 @@ use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
 use maniple_engine::channel::reception::{self, Greeting, Reception, Refused, Unwelcome};
-use maniple_engine::sys::stream;
+use maniple_sys::stream;
 use pyo3::exceptions::{PyEOFError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -6,7 +6,7 @@ use crate::events;
 use crate::frame::{Input, Output, open};
 use crate::panic;
 use maniple_engine::pool::{LACKING, Message, Packer, Packet, WorkerLink, worker_handles};
-use maniple_engine::sys::{self, Handle};
+use maniple_sys::{self as sys, Handle};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;

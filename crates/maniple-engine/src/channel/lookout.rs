@@ -7,7 +7,7 @@
 //! first, sleep) is tried first: then the other's trial need not last longer than it takes to lose.
 
 use crate::pool::spin::Spin;
-use crate::sys::{Handle, clock, stream};
+use maniple_sys::{Handle, clock, stream};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Mutex;

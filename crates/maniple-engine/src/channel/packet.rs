@@ -8,8 +8,8 @@ pub use super::lookout::Lookout;
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
-use crate::sys::ready::{self, Interest};
-use crate::sys::{Handle, stream, wire};
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::{Handle, stream, wire};
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 

@@ -37,13 +37,13 @@
 
 use crate::error::{Doing, Error, Result};
 use crate::idle;
-use crate::process::atfork;
-use crate::process::epoch::{self, Epoch, Since};
 use crate::shm::blocks::LONG;
 use crate::shm::buffers::Buffer;
 use crate::shm::seen::Seen;
-use crate::sys::memory::{self, Mapping, Share};
-use crate::sys::{self, Handle, stream, wire};
+use maniple_sys::atfork;
+use maniple_sys::epoch::{self, Epoch, Since};
+use maniple_sys::memory::{self, Mapping, Share};
+use maniple_sys::{self as sys, Handle, stream, wire};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

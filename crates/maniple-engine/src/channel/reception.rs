@@ -16,11 +16,11 @@
 use super::auth::{Handshake, MOST, RANDOM, Role, State};
 use super::contact::Cause;
 use super::frame::Interrupted;
-use crate::process::atfork::{self, HubOnly};
-use crate::process::epoch::{Epoch, Since, count_forks};
-use crate::sys::Handle;
-use crate::sys::ready::{self, Interest, Kick};
-use crate::sys::{socket, stream};
+use maniple_sys::Handle;
+use maniple_sys::atfork::{self, HubOnly};
+use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::ready::{self, Interest, Kick};
+use maniple_sys::{socket, stream};
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};

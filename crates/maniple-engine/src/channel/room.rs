@@ -11,8 +11,8 @@
 
 use super::frame::Until;
 use crate::error::{Doing, Error, Result};
-use crate::sys::ready::{self, Interest};
-use crate::sys::standoff::{self, Other, Said, Unread};
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::standoff::{self, Other, Said, Unread};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 

@@ -6,10 +6,10 @@
 
 use super::layout::HEAD;
 use crate::error::{Doing, Error, Result};
-use crate::process::epoch::{Epoch, Since};
 use crate::shm::buffers::Part;
-use crate::sys::own::Own;
-use crate::sys::{Handle, memory};
+use maniple_sys::epoch::{Epoch, Since};
+use maniple_sys::own::Own;
+use maniple_sys::{Handle, memory};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 

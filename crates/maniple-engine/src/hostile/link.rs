@@ -6,8 +6,8 @@ use crate::pool::link::{Board, DOWN, Reader, Sender, UP, kind};
 use crate::pool::packet::{Packer, Packet};
 use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, tag};
 use crate::shm::ring::{Head, Place, Producer, SKIP};
-use crate::sys::wire::Wire;
-use crate::sys::{Handle, memory};
+use maniple_sys::wire::Wire;
+use maniple_sys::{Handle, memory};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -4,8 +4,8 @@
 use super::{Script, near};
 use crate::channel::layout::{HEAD, Header};
 use crate::channel::log::{Log, Terms};
-use crate::sys::memory::{self, Mapping, Share};
-use crate::sys::mutex::Mutex;
+use maniple_sys::memory::{self, Mapping, Share};
+use maniple_sys::mutex::Mutex;
 use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,7 +6,7 @@ use crate::channel::frame::{self, Lookout, Until};
 use crate::channel::{packet, parcel, reception};
 use crate::dialogue::Dialogue;
 use crate::error::Error;
-use crate::sys::{Handle, memory, stream};
+use maniple_sys::{Handle, memory, stream};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;

@@ -5,7 +5,7 @@ use super::job::{Loss, LossCause};
 use super::peers::Peer;
 use super::scheduler::WorkerId;
 use crate::process::Exit;
-use crate::sys::{Handle, tap};
+use maniple_sys::{Handle, tap};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;

@@ -10,8 +10,8 @@ use super::packet::IDLE;
 use super::rush::PATROL;
 use super::scheduler::{JobId, WorkerId};
 use crate::shm::buffers;
-use crate::sys::clock;
-use crate::sys::ready::{self, Interest};
+use maniple_sys::clock;
+use maniple_sys::ready::{self, Interest};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,10 +72,10 @@ impl Default for Attention {
 
 struct Watched {
     worker: WorkerId,
-    wire: Option<Arc<crate::sys::wire::Wire>>,
+    wire: Option<Arc<maniple_sys::wire::Wire>>,
     watch: Option<Arc<crate::process::ExitWatch>>,
-    stderr: Option<Arc<crate::process::atfork::HubOnly>>,
-    extra: Option<Arc<crate::sys::Handle>>,
+    stderr: Option<Arc<maniple_sys::atfork::HubOnly>>,
+    extra: Option<Arc<maniple_sys::Handle>>,
 }
 
 impl Hub {
@@ -217,7 +217,7 @@ impl Hub {
             }
         }
         drop(st);
-        crate::sys::tap::forward(&written);
+        maniple_sys::tap::forward(&written);
     }
 }
 

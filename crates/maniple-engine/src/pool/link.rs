@@ -7,8 +7,6 @@
 
 use super::packet::{Along, Incoming, Packet};
 use crate::error::{Doing, Error, Result};
-use crate::process::atfork::{self, HubOnly};
-use crate::process::epoch::count_forks;
 use crate::process::lifeline::Lifelines;
 use crate::shm::bay::{Bay, BayReader, BayWriter};
 use crate::shm::bell::Bell;
@@ -17,9 +15,11 @@ use crate::shm::cursor::Cursors;
 use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, Inbox, NO_SLOT, SLOTS, Slot, Slots, tag};
 use crate::shm::ring::{Consumer, Frame, Full, Head, Place, Producer};
 use crate::shm::segment::{Segment, create_mapped, open_mapped};
-use crate::sys::memory::Mapping;
-use crate::sys::wire::{self, Wire};
-use crate::sys::{Handle, tap};
+use maniple_sys::atfork::{self, HubOnly};
+use maniple_sys::epoch::count_forks;
+use maniple_sys::memory::Mapping;
+use maniple_sys::wire::{self, Wire};
+use maniple_sys::{Handle, tap};
 use rustc_hash::FxHashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -379,7 +379,7 @@ impl Sender {
             let block = Arena::new(0).block(&[bytes]).ok()?;
             Some(wire.send(tag, &block.handles()))
         };
-        let sent = crate::sys::aside(&[wire.as_fd()], send).ok()??;
+        let sent = maniple_sys::aside(&[wire.as_fd()], send).ok()??;
         Some(self.noted(sent, "send a large buffer").map(|()| NO_SLOT))
     }
 
@@ -457,7 +457,8 @@ impl Sender {
 /// Too many handles under way, or nobody there to take them: neither is the sender's fault, and both end.
 fn is_passing(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, WouldBlock};
-    matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused) || crate::sys::wire::is_crowded(e)
+    matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused)
+        || maniple_sys::wire::is_crowded(e)
 }
 
 /// The reading half of either end.

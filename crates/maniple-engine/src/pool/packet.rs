@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::shm::blocks::{Arena, Blob, LONG};
 use crate::shm::inbox::Region;
-use crate::sys::Handle;
+use maniple_sys::Handle;
 use std::time::Duration;
 
 /// Bytes without an allocation where they are few.

@@ -8,8 +8,8 @@ use super::packet::Incoming;
 use super::scheduler::WorkerId;
 use crate::error::{Error, Result};
 use crate::process::ExitWatch;
-use crate::process::atfork::NotForChildren;
-use crate::sys::Handle;
+use maniple_sys::Handle;
+use maniple_sys::atfork::NotForChildren;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
 //! A child process, and a watch on any process.
 
-use super::atfork;
-use super::exit::Exit;
 use super::server::Statuses;
 use crate::error::{Doing, Result};
-use crate::sys;
-use crate::sys::Handle;
-use crate::sys::own::{Lent, Own};
+use maniple_sys::Handle;
+use maniple_sys::own::{Lent, Own};
+use maniple_sys::process::Exit;
+use maniple_sys::{self as sys, atfork};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -234,4 +234,23 @@ impl Child {
     pub fn terminate(&self) -> Result<()> {
         self.watch.signal(sys::process::TERMINATE)
     }
+}
+
+/// Which side of a fork this is.
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// The one that was there, with the new one.
+    Parent(Child),
+}
+
+/// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
+///
+/// # Errors
+/// The operating system's.
+pub fn fork() -> io::Result<Forked> {
+    Ok(match sys::process::fork()? {
+        sys::process::Forked::Child => Forked::Child,
+        sys::process::Forked::Parent(pid, handle) => Forked::Parent(Child::ours(pid, handle)),
+    })
 }

@@ -4,9 +4,9 @@
 //! takes away before the program's own code can see it or pass it on to programs that it starts. Behind a semicolon stands the number of a
 //! pipe's end that the process only holds, so that its parent sees its end: where the kernel gives no handles on processes.
 
-use super::atfork;
-use crate::sys;
-use crate::sys::Handle;
+use maniple_sys as sys;
+use maniple_sys::Handle;
+use maniple_sys::atfork;
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, RawFd};
 

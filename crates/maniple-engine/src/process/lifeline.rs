@@ -13,11 +13,11 @@
 //! worker's death closes its read end, which nobody notices. A hub that dies before the worker has armed: [`arm`] finds the
 //! pipe hung up and ends the worker there.
 
-use super::atfork::{self, HubOnly};
 use crate::error::{Doing, Result};
 use crate::patience::patiently;
-use crate::sys;
-use crate::sys::Handle;
+use maniple_sys as sys;
+use maniple_sys::Handle;
+use maniple_sys::atfork::{self, HubOnly};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -144,7 +144,11 @@ fn watch(handle: Handle) -> Result<()> {
 mod tests {
     use super::*;
     use crate::process::Exit;
-    use crate::sys::process::tests::{Forked, fork};
+    use crate::process::{Forked, fork as try_fork};
+
+    fn fork() -> Forked {
+        try_fork().unwrap()
+    }
 
     /// Forks a worker that arms its end and then does `work`, drops the hub's end when it has, and gives its exit.
     fn killed_worker(armed: fn(Handle) -> Result<()>, work: fn()) -> Exit {
@@ -156,7 +160,7 @@ mod tests {
                     let _ = rustix::io::write(&tell, b"!");
                     work();
                 }
-                sys::process::tests::leave(1);
+                sys::process::leave(1);
             }
             Forked::Parent(child) => child,
         };
@@ -208,7 +212,7 @@ mod tests {
             Forked::Child => {
                 let _ = arm(worker);
                 idle();
-                sys::process::tests::leave(0);
+                sys::process::leave(0);
             }
             Forked::Parent(child) => child,
         };
@@ -229,7 +233,7 @@ mod tests {
                             let _ = rustix::io::write(&tell, b"!");
                             if number == 1 { idle() } else { busy() }
                         }
-                        sys::process::tests::leave(1);
+                        sys::process::leave(1);
                     }
                     Forked::Parent(child) => child,
                 }
@@ -248,7 +252,7 @@ mod tests {
     /// A pid that was a process's a moment ago.
     fn ended_maker() -> i32 {
         match fork() {
-            Forked::Child => sys::process::tests::leave(0),
+            Forked::Child => sys::process::leave(0),
             Forked::Parent(child) => {
                 let pid = child.pid();
                 child.wait().unwrap();
@@ -271,7 +275,7 @@ mod tests {
     #[test]
     fn a_gently_armed_process_that_ignores_sigterm_is_killed() {
         fn deaf(handle: Handle) -> Result<()> {
-            sys::process::tests::ignore_terminate();
+            sys::testing::ignore_terminate();
             gently(handle, ended_maker())
         }
         assert_eq!(killed_worker(deaf, idle), Exit::Signal(9));
@@ -286,7 +290,7 @@ mod tests {
             Forked::Child => {
                 drop(maker_ends);
                 sys::process::until_hung_up(maker.as_fd());
-                sys::process::tests::leave(0);
+                sys::process::leave(0);
             }
             Forked::Parent(child) => child,
         };
@@ -298,7 +302,7 @@ mod tests {
                     let _ = rustix::io::write(&tell, b"!");
                     idle();
                 }
-                sys::process::tests::leave(1);
+                sys::process::leave(1);
             }
             Forked::Parent(child) => child,
         };

@@ -17,14 +17,14 @@
 //! go on, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
 //! the server reaps it and tells.
 
-use super::atfork::{self, HubOnly};
-use super::child::{Child, ExitWatch};
-use super::exit::Exit;
+use super::child::{Child, ExitWatch, Forked, fork};
 use super::launch::Launch;
 use crate::error::{Doing, Result};
-use crate::sys;
-use crate::sys::Handle;
-use crate::sys::process::{Forked, packet};
+use maniple_sys as sys;
+use maniple_sys::Handle;
+use maniple_sys::atfork::{self, HubOnly};
+use maniple_sys::process::Exit;
+use maniple_sys::process::packet;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -255,7 +255,7 @@ pub fn serve(handles: Vec<Handle>) -> Result<Vec<Handle>> {
         let mut handles = Vec::new();
         match receive(&socket, &mut handles) {
             Ok(Some(([FORK, serial, _], whole))) => {
-                let forked = if whole { sys::process::fork() } else { Err(sys::wire::out_of_handles()) };
+                let forked = if whole { fork() } else { Err(sys::wire::out_of_handles()) };
                 match forked {
                     Ok(Forked::Child) => return Ok(handles),
                     Ok(Forked::Parent(child)) => {

@@ -16,9 +16,9 @@
 
 use super::buffers::Buffer;
 use crate::error::{Doing, Result};
-use crate::process::epoch::{Epoch, Since, count_forks};
-use crate::sys::memory::{self, Mapping, Share};
-use crate::sys::{self, Handle};
+use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::memory::{self, Mapping, Share};
+use maniple_sys::{self as sys, Handle};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};

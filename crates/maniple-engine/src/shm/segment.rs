@@ -1,9 +1,9 @@
 //! A piece of shared memory: its handle, to give to others, and its mapping. Where no handle is needed any more, the mapping alone.
 
 use crate::error::{Doing, Result};
-use crate::sys::memory::Mapping;
-use crate::sys::own::Own;
-use crate::sys::{Handle, memory};
+use maniple_sys::memory::Mapping;
+use maniple_sys::own::Own;
+use maniple_sys::{Handle, memory};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 

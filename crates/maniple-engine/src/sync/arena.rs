@@ -31,10 +31,10 @@
 use super::holder;
 use super::word::lock::Holder;
 use crate::error::{Doing, Error, Result};
-use crate::process::atfork;
-use crate::process::epoch::{self, Epoch, Since};
 use crate::shm::segment::Segment;
-use crate::sys::{self, Handle};
+use maniple_sys::atfork;
+use maniple_sys::epoch::{self, Epoch, Since};
+use maniple_sys::{self as sys, Handle};
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 use std::ptr::NonNull;

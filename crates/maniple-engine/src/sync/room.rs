@@ -13,7 +13,7 @@ use super::arena::{CELL, Place, Ticket};
 use super::lock::Lock;
 use crate::error::{Error, Result};
 use crate::shm::segment::Segment;
-use crate::sys::Handle;
+use maniple_sys::Handle;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,6 @@
 //! Forked children that run a piece of a test.
 
-use maniple_engine::process::{Child, Exit};
-use maniple_engine::sys::process::{self, Forked as Side};
+use maniple_engine::process::{self, Child, Exit, Forked as Side};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 

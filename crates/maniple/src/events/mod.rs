@@ -78,7 +78,7 @@ const LENGTH: usize = 2;
 
 #[cfg(not(feature = "tracing"))]
 mod without {
-    use maniple_engine::sys::Handle;
+    use maniple_sys::Handle;
     use std::os::fd::{AsFd, BorrowedFd};
 
     /// Nothing is ever relayed.

@@ -1,7 +1,7 @@
 //! The parent's side: reads records, and has its own subscriber see them as events.
 
 use super::{Content, LENGTH, Place, Record, tell};
-use maniple_engine::sys::{Handle, tap};
+use maniple_sys::{Handle, tap};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

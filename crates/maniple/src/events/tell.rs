@@ -1,7 +1,7 @@
 //! The child's side: a subscriber that writes every event into the pipe to the parent.
 
 use super::{Content, LENGTH, Place, Record};
-use maniple_engine::sys::{Handle, ready, tap};
+use maniple_sys::{Handle, ready, tap};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::{self, Debug};

@@ -14,7 +14,7 @@
 use super::line::lock;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
-use maniple_engine::sys::{Handle, ready, stream, wire};
+use maniple_sys::{Handle, ready, stream, wire};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

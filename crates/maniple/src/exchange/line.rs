@@ -9,7 +9,7 @@ use crate::codec::Codec;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::room::Waiting;
-use maniple_engine::sys::ready;
+use maniple_sys::ready;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, ErrorKind};

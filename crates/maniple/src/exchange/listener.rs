@@ -6,7 +6,7 @@
 use super::{Address, Authkey, Connection};
 use crate::error::{Error, Result};
 use maniple_engine::channel::listener as engine;
-use maniple_engine::sys::Handle;
+use maniple_sys::Handle;
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::packet::{self, Lookout};
 use maniple_engine::channel::parcel::{self, Arrived, Came, Load, Outbox};
-use maniple_engine::sys::{stream, wire};
+use maniple_sys::{stream, wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -4,7 +4,7 @@
 //! descriptor only as long as a future waits for it. A forked child has none of this, and starts anew.
 
 use crate::error::{Error, Result};
-use maniple_engine::sys::ready::{self, Interest, Kick};
+use maniple_sys::ready::{self, Interest, Kick};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};

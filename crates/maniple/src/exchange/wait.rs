@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use maniple_engine::channel::frame::Until;
-use maniple_engine::sys::ready::{self, Interest};
+use maniple_sys::ready::{self, Interest};
 use std::os::fd::AsFd;
 use std::time::Duration;
 

@@ -17,9 +17,10 @@ use crate::frame::{Input, Output};
 use crate::process::Process;
 use maniple_engine::channel::listener::connect;
 use maniple_engine::dialogue::Dialogue;
-use maniple_engine::process::epoch::{Epoch, Since, count_forks};
-use maniple_engine::process::{Exit, atfork};
-use maniple_engine::sys::stream::hang_up;
+use maniple_engine::process::Exit;
+use maniple_sys::atfork;
+use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::stream::hang_up;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -199,7 +200,7 @@ impl Site {
 
     /// Whether functions of this program mean the same there.
     pub(super) fn check_build(&self) -> Result<()> {
-        if self.build == maniple_engine::sys::process::image::image().build {
+        if self.build == maniple_sys::process::image::image().build {
             return Ok(());
         }
         Err(Refusal::OtherBuild.into())
@@ -344,7 +345,7 @@ mod tests {
     }
 
     fn welcome() -> Welcome {
-        let build = maniple_engine::sys::process::image::image().build;
+        let build = maniple_sys::process::image::image().build;
         Welcome { protocol: PROTOCOL, token: 1, build, session: 0 }
     }
 

@@ -11,7 +11,7 @@ use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Chore, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
-use maniple_engine::sys::{Handle, memory, tap};
+use maniple_sys::{Handle, memory, tap};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};

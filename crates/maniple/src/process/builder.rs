@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::events;
 use crate::startup::{self, StartMethod};
 use crate::task;
-use maniple_engine::process::{ExitWatch, Launch, Server, Stdio as Stream, lifeline};
-use maniple_engine::sys::{self, Handle, memory};
+use maniple_engine::process::{self as engine, ExitWatch, Launch, Server, Stdio as Stream, lifeline};
+use maniple_sys::{self as sys, Handle, memory};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -396,12 +396,12 @@ impl ProcessBuilder {
         let line = setup.daemon.then(lifeline::pair).transpose().map_err(|e| refused(&e))?;
         let (held, theirs) = line.unzip();
         let me = ExitWatch::of(std::process::id()).map_err(|e| refused(&e))?;
-        match sys::process::fork().map_err(|e| refused(&e))? {
-            sys::process::Forked::Child => {
+        match engine::fork().map_err(|e| refused(&e))? {
+            engine::Forked::Child => {
                 let stdio = self.stdio.map(stream);
                 sys::process::leave(child::in_fork(setup, stdio, me, theirs, function))
             }
-            sys::process::Forked::Parent(child) => {
+            engine::Forked::Parent(child) => {
                 let running = Running { child, relay: None, _lifeline: held };
                 let process =
                     Process { shared: Arc::new(shared(setup.name, setup.daemon, None, OnceLock::from(running))) };
@@ -467,7 +467,7 @@ impl Plan {
                 for (stdio, given) in stdio.into_iter().zip(&mut given) {
                     match stdio {
                         Stdio::Inherit => continue,
-                        Stdio::Null => handles.push(sys::process::nothing()?),
+                        Stdio::Null => handles.push(engine::nothing()?),
                         Stdio::To(handle) => handles.push(handle),
                     }
                     *given = true;

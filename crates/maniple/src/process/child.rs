@@ -11,8 +11,8 @@ use crate::events;
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::task;
-use maniple_engine::process::{ExitWatch, Stdio as Stream, lifeline};
-use maniple_engine::sys::{self, Handle};
+use maniple_engine::process::{self as engine, ExitWatch, Stdio as Stream, lifeline};
+use maniple_sys::{self as sys, Handle};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
@@ -160,10 +160,10 @@ fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Hand
     for (number, stream) in (0..).zip(stdio) {
         let handle = match stream {
             Stream::Inherit => continue,
-            Stream::Null => sys::process::nothing()?,
+            Stream::Null => engine::nothing()?,
             Stream::Handle(handle) => handle,
         };
-        sys::process::put_in_place(handle, number)?;
+        engine::put_in_place(handle, number)?;
     }
     for (name, value) in &setup.environment {
         sys::process::set_variable(name, value.as_deref());

@@ -27,7 +27,7 @@ use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
 pub use here::{Current, Parent, active_children, cpu_count, current_process, parent_process};
 use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
-use maniple_engine::sys::ready::{self, Interest};
+use maniple_sys::ready::{self, Interest};
 use std::fmt::{self, Debug};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

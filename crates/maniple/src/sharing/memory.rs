@@ -4,7 +4,7 @@
 use crate::baggage;
 use crate::error::{Error, Result};
 use maniple_engine::shm::segment::Segment;
-use maniple_engine::sys::{Handle, memory, named};
+use maniple_sys::{Handle, memory, named};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::io;

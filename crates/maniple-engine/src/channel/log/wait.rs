@@ -3,7 +3,7 @@
 use super::super::layout::Calls;
 use super::{Interrupted, Log, SLICE, View, hold, hold_writers};
 use crate::error::{Error, Result};
-use crate::sys::futex::{self, Woken};
+use maniple_sys::futex::{self, Woken};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

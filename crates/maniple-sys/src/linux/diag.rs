@@ -120,7 +120,7 @@ fn word_of(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use crate::sys::socket::is_taken;
+    use crate::socket::is_taken;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixListener, UnixStream};

@@ -50,7 +50,7 @@ pub fn unlink(name: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::memory;
+    use crate::memory;
 
     fn own_name(what: &str) -> String {
         format!("/maniple-test-{what}-{}", std::process::id())

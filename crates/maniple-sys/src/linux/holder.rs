@@ -143,8 +143,8 @@ fn is_gone_by_name(pid: u32, born_at: u32) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::sys::process::Forked;
-    use crate::sys::process::tests::{fork, leave};
+    use crate::process::leave;
+    use crate::testing::fork;
 
     #[test]
     fn a_process_recognises_itself_and_is_not_gone() {
@@ -163,13 +163,13 @@ mod tests {
     #[test]
     fn a_process_that_nobody_has_reaped_yet_is_gone() {
         match fork() {
-            Forked::Child => leave(0),
-            Forked::Parent(child) => {
-                let at = begun(child.pid()).unwrap_or(0);
-                assert!(child.watch().wait(Some(Duration::from_secs(30))).unwrap());
-                assert!(is_gone(child.pid(), at));
-                child.wait().unwrap();
-                assert!(is_gone(child.pid(), at));
+            None => leave(0),
+            Some(child) => {
+                let at = begun(child.pid).unwrap_or(0);
+                assert!(child.ends_within(Duration::from_secs(30)));
+                assert!(is_gone(child.pid, at));
+                child.wait();
+                assert!(is_gone(child.pid, at));
             }
         }
     }
@@ -181,12 +181,12 @@ mod tests {
         assert!(!is_gone_by_name(me.pid, begun) && !is_gone_by_name(me.pid, me.born));
         assert!(is_gone_by_name(me.pid, begun.wrapping_add(2)));
         match fork() {
-            Forked::Child => leave(0),
-            Forked::Parent(child) => {
-                assert!(child.watch().wait(Some(Duration::from_secs(30))).unwrap());
-                assert!(is_gone_by_name(child.pid(), 0));
-                child.wait().unwrap();
-                assert!(is_gone_by_name(child.pid(), 0));
+            None => leave(0),
+            Some(child) => {
+                assert!(child.ends_within(Duration::from_secs(30)));
+                assert!(is_gone_by_name(child.pid, 0));
+                child.wait();
+                assert!(is_gone_by_name(child.pid, 0));
             }
         }
     }

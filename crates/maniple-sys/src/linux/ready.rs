@@ -160,7 +160,7 @@ impl AsFd for Kick {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::tests::in_forked_child;
+    use crate::testing::in_forked_child;
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use std::os::fd::{AsRawFd, FromRawFd};
 
@@ -185,7 +185,7 @@ mod tests {
     fn one_that_the_program_has_closed_touches_no_file_in_its_place() {
         let code = in_forked_child(|| {
             let Ok(kick) = Kick::new() else { return 1 };
-            let Ok(file) = crate::sys::memory::create("maniple-test", 8) else { return 2 };
+            let Ok(file) = crate::memory::create("maniple-test", 8) else { return 2 };
             if rustix::io::pwrite(&file, b"not ours", 0) != Ok(8) {
                 return 3;
             }

@@ -77,7 +77,7 @@ fn close_all(first: u32, last: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::memory::{self, Mapping, Share};
+    use crate::memory::{self, Mapping, Share};
     use std::os::fd::AsFd;
 
     #[test]

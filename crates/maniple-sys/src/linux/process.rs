@@ -3,7 +3,9 @@
 
 use super::Handle;
 use super::own::{above_stdio, both_above_stdio};
-use crate::process::{Child, Exit, Launch, Stdio};
+use crate::atfork;
+pub use crate::exit::Exit;
+pub use crate::start::{Start, Stdio};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -158,12 +160,13 @@ pub fn has_handles() -> bool {
     })
 }
 
-/// Starts what `launch` says: the child's number and a handle on it, which is `watch` where there is one: something that is readable
+/// Starts what `start` says: the child's number and a handle on it, which is `watch` where there is one: something that is readable
 /// from the child's end on.
-pub fn start(launch: &Launch, watch: Option<Handle>) -> io::Result<(u32, Handle)> {
-    let program = c_string(launch.program.clone().unwrap_or_else(this_program).into_os_string())?;
-    let arguments = launch.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
-    let environment = launch.environment().into_iter().map(|(mut name, value)| {
+pub fn start(start: &Start, watch: Option<Handle>) -> io::Result<(u32, Handle)> {
+    let program = c_string(start.program.clone().unwrap_or_else(this_program).into_os_string())?;
+    let arguments = start.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
+    let environment = start.environment.iter().map(|(name, value)| {
+        let mut name = name.clone();
         name.push("=");
         name.push(value);
         c_string(name)
@@ -174,7 +177,7 @@ pub fn start(launch: &Launch, watch: Option<Handle>) -> io::Result<(u32, Handle)
     };
 
     let mut plan = Plan::new()?;
-    for (to, stdio) in (0..).zip(&launch.stdio) {
+    for (to, stdio) in (0..).zip(&start.stdio) {
         match stdio {
             // Where there is none, or one that does not go along, what the child opens first must not take its place.
             Stdio::Inherit if !goes_along(to) => plan.give_nothing(to)?,
@@ -183,10 +186,10 @@ pub fn start(launch: &Launch, watch: Option<Handle>) -> io::Result<(u32, Handle)
             Stdio::Handle(handle) => plan.give(handle.as_raw_fd(), to)?,
         }
     }
-    for handle in &launch.handles {
+    for handle in &start.handles {
         plan.give(handle.as_raw_fd(), handle.as_raw_fd())?;
     }
-    if let Some(folder) = &launch.folder {
+    if let Some(folder) = &start.folder {
         plan.enter(folder.clone())?;
     }
     let attributes = Attributes::new()?;
@@ -341,13 +344,12 @@ pub fn exit_told(handle: BorrowedFd<'_>) -> Option<Exit> {
 pub enum Forked {
     /// The new process.
     Child,
-    /// The one that was there, with the new one.
-    Parent(Child),
+    /// The one that was there, with the new one's number and a handle on it.
+    Parent(u32, Handle),
 }
 
 /// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
 pub fn fork() -> io::Result<Forked> {
-    use crate::process::atfork;
     // The child holds the other end for as long as it lives, and its own children do not.
     let mut ends = if has_handles() { None } else { Some(lifeline()?) };
     // SAFETY: the child goes on with a copy of everything; that no lock is held by another thread is the caller's care.
@@ -360,8 +362,8 @@ pub fn fork() -> io::Result<Forked> {
             Ok(Forked::Child)
         }
         pid => match ends {
-            Some((watch, _)) => Ok(Forked::Parent(Child::ours(pid as u32, watch))),
-            None => watched(pid as u32).map(|(pid, handle)| Forked::Parent(Child::ours(pid, handle))),
+            Some((watch, _)) => Ok(Forked::Parent(pid as u32, watch)),
+            None => watched(pid as u32).map(|(pid, handle)| Forked::Parent(pid, handle)),
         },
     }
 }
@@ -439,18 +441,15 @@ pub fn ignore_broken_pipes() {
 }
 
 /// A handle that gives nothing and takes everything.
-pub fn nothing() -> crate::Result<Handle> {
-    use crate::error::Doing;
-    let open = || Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into());
-    open().map_err(|e: io::Error| e).doing("open the empty device")
+pub fn nothing() -> io::Result<Handle> {
+    Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
 }
 
 /// Makes `handle` this process's descriptor `number`, 0 to 2, which programs that it starts inherit.
-pub fn put_in_place(handle: Handle, number: RawFd) -> crate::Result<()> {
-    use crate::error::Doing;
+pub fn put_in_place(handle: Handle, number: RawFd) -> io::Result<()> {
     // SAFETY: both are open descriptors of this process; the standard stream's is nobody's in particular.
     let done = unsafe { libc::dup2(handle.as_raw_fd(), number) };
-    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }.doing("put a standard stream in place")
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sets a variable of the environment, or takes it out. For a process with one thread.
@@ -556,39 +555,5 @@ pub fn die() -> ! {
     loop {
         // SAFETY: no pointers. SIGKILL to oneself takes effect before the call returns; the loop is for the type.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    }
-}
-
-#[cfg(test)]
-pub(crate) fn is_open(number: RawFd) -> bool {
-    // SAFETY: asks for flags of a number; changes nothing.
-    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) use super::{Forked, fork as try_fork, leave};
-
-    pub(crate) fn fork() -> Forked {
-        try_fork().unwrap()
-    }
-
-    /// From here on this process ignores SIGTERM.
-    pub(crate) fn ignore_terminate() {
-        // SAFETY: no handler, and no pointers.
-        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-    }
-
-    /// Runs `f` in a forked child and gives the exit code that it returned.
-    pub(crate) fn in_forked_child(f: impl FnOnce() -> i32) -> i32 {
-        match fork() {
-            Forked::Child => leave(f()),
-            Forked::Parent(child) => match child.wait().unwrap() {
-                Exit::Code(code) => code,
-                other => panic!("the forked child {other}"),
-            },
-        }
     }
 }

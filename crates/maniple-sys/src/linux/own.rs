@@ -130,9 +130,9 @@ pub fn both_above_stdio((one, two): (Handle, Handle)) -> io::Result<(Handle, Han
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::memory;
-    use crate::sys::process::is_open;
-    use crate::sys::process::tests::in_forked_child;
+    use crate::memory;
+    use crate::testing::in_forked_child;
+    use crate::testing::is_open;
 
     #[test]
     fn what_has_become_another_file_is_left_open() {
@@ -140,7 +140,7 @@ mod tests {
         let code = in_forked_child(|| {
             let own = Own::new(memory::create("one", 1).unwrap());
             let number = own.as_fd().as_raw_fd();
-            crate::sys::process::close_number(number);
+            crate::process::close_number(number);
             assert!(!own.is_there());
             let other = memory::create("two", 1).unwrap();
             assert_eq!(other.as_raw_fd(), number);
@@ -166,15 +166,14 @@ mod tests {
     fn nothing_is_made_under_the_numbers_of_the_standard_streams() {
         let code = in_forked_child(|| {
             for number in 0..3 {
-                crate::sys::process::close_number(number);
+                crate::process::close_number(number);
             }
-            let mut made =
-                vec![memory::create("one", 1).unwrap(), crate::sys::process::open(std::process::id()).unwrap()];
-            made.extend(<[Handle; 2]>::from(crate::sys::tap::pair().unwrap()));
-            made.extend(<[Handle; 2]>::from(crate::sys::process::lifeline().unwrap()));
-            made.extend(<[Handle; 2]>::from(crate::sys::stream::pair().unwrap()));
-            made.extend(<[Handle; 2]>::from(crate::sys::stream::packet_pair().unwrap()));
-            let (one, two) = crate::sys::wire::Wire::pair().unwrap();
+            let mut made = vec![memory::create("one", 1).unwrap(), crate::process::open(std::process::id()).unwrap()];
+            made.extend(<[Handle; 2]>::from(crate::tap::pair().unwrap()));
+            made.extend(<[Handle; 2]>::from(crate::process::lifeline().unwrap()));
+            made.extend(<[Handle; 2]>::from(crate::stream::pair().unwrap()));
+            made.extend(<[Handle; 2]>::from(crate::stream::packet_pair().unwrap()));
+            let (one, two) = crate::wire::Wire::pair().unwrap();
             let numbers = [&one, &two].map(|wire| wire.as_fd().as_raw_fd());
             i32::from(made.iter().map(|handle| handle.as_raw_fd()).chain(numbers).any(|number| number <= 2))
         });

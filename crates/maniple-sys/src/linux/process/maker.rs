@@ -13,7 +13,7 @@
 //! process that replaces its program, or closes the pipe, is on its own from then on.
 
 use super::hung_up;
-use crate::process::atfork;
+use crate::atfork;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

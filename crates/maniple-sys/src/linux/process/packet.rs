@@ -1,8 +1,8 @@
 //! A local socket that carries whole packets with handles beside them; its calls wait.
 
 use super::Handle;
-use crate::sys::linux::again::patiently;
-use crate::sys::own::both_above_stdio;
+use crate::linux::again::patiently;
+use crate::own::both_above_stdio;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,

@@ -4,7 +4,7 @@
 
 use super::Handle;
 use super::aside::is_aside;
-use crate::process::atfork::HubOnly;
+use crate::atfork::HubOnly;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -66,7 +66,7 @@ impl Wire {
     }
 
     /// A new line's two ends: the hub's, which its forked children do not have, and one to be passed to a worker. To be called inside
-    /// [`making`](crate::process::atfork::making).
+    /// [`making`](crate::atfork::making).
     pub fn for_worker() -> io::Result<(Wire, Handle)> {
         let (hub, worker) = Wire::ends()?;
         Ok((Wire(End::Hub(HubOnly::new(hub)?)), worker))

@@ -15,9 +15,8 @@
 //! inside [`making`], and the handler that runs before a fork waits until nobody is inside. `GATE` counts those inside, or
 //! holds `FORKING`.
 
-use crate::sys;
-use crate::sys::Handle;
-use crate::sys::own::{File, Own};
+use crate::Handle;
+use crate::own::{File, Own};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -91,7 +90,7 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn hold_forks() -> io::Result<()> {
     static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
-    (*HANDLERS.get_or_init(|| sys::process::at_fork(before_fork, after_fork, in_child)))
+    (*HANDLERS.get_or_init(|| crate::process::at_fork(before_fork, after_fork, in_child)))
         .map_err(io::Error::from_raw_os_error)
 }
 
@@ -135,7 +134,7 @@ extern "C" fn after_fork() {
 
 /// What stands in a slot beside this number.
 fn file_at(fd: RawFd) -> u64 {
-    sys::own::File::at(fd).map_or(0, File::mixed)
+    crate::own::File::at(fd).map_or(0, File::mixed)
 }
 
 extern "C" fn in_child() {
@@ -147,7 +146,7 @@ extern "C" fn in_child() {
         let file = slot.file.load(Ordering::Relaxed);
         let fd = slot.fd.swap(FREE, Ordering::AcqRel);
         if fd >= 0 && file_at(fd) == file {
-            sys::process::close_number(fd);
+            crate::process::close_number(fd);
         }
         false
     });
@@ -170,7 +169,7 @@ impl HubOnly {
     /// As [`register`].
     pub fn new(handle: Handle) -> io::Result<HubOnly> {
         register(handle.as_fd())?;
-        Ok(HubOnly { handle: ManuallyDrop::new(Own::new(handle)), process: sys::process_id() })
+        Ok(HubOnly { handle: ManuallyDrop::new(Own::new(handle)), process: crate::process_id() })
     }
 
     /// The handle, which forked children may have from now on.
@@ -179,7 +178,7 @@ impl HubOnly {
     /// This is the copy of a forked child, or the program has closed the descriptor.
     pub fn into_handle(self) -> io::Result<Handle> {
         let mut this = ManuallyDrop::new(self);
-        let ours = this.process == sys::process_id() && unregister(this.handle.as_raw_fd());
+        let ours = this.process == crate::process_id() && unregister(this.handle.as_raw_fd());
         if !ours {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -203,13 +202,13 @@ impl NotForChildren {
     /// As [`register`].
     pub fn new(fd: BorrowedFd<'_>) -> io::Result<NotForChildren> {
         making(|| register(fd))?;
-        Ok(NotForChildren { number: fd.as_raw_fd(), process: sys::process_id() })
+        Ok(NotForChildren { number: fd.as_raw_fd(), process: crate::process_id() })
     }
 }
 
 impl Drop for NotForChildren {
     fn drop(&mut self) {
-        if self.process == sys::process_id() {
+        if self.process == crate::process_id() {
             unregister(self.number);
         }
     }
@@ -223,7 +222,7 @@ impl AsFd for HubOnly {
 
 impl Drop for HubOnly {
     fn drop(&mut self) {
-        if self.process != sys::process_id() {
+        if self.process != crate::process_id() {
             return;
         }
         // As one step: a fork in between would find it open and not registered.
@@ -262,11 +261,11 @@ mod tests {
         let number = write.as_raw_fd();
         let mine = making(|| HubOnly::new(write).unwrap());
         let (kept, _kept_write) = pipe();
-        let open = sys::process::tests::in_forked_child(|| {
-            i32::from(sys::process::is_open(number)) + 2 * i32::from(sys::process::is_open(kept.as_raw_fd()))
+        let open = crate::testing::in_forked_child(|| {
+            i32::from(crate::testing::is_open(number)) + 2 * i32::from(crate::testing::is_open(kept.as_raw_fd()))
         });
         assert_eq!(open, 2);
-        assert!(sys::process::is_open(number));
+        assert!(crate::testing::is_open(number));
         drop(mine);
         assert_eq!(rustix::io::read(&read, &mut [0u8; 1]).unwrap(), 0);
     }
@@ -276,15 +275,15 @@ mod tests {
         let (_read, write) = pipe();
         let number = write.as_raw_fd();
         let mut mine = Some(hub_only(write));
-        let code = sys::process::tests::in_forked_child(|| {
+        let code = crate::testing::in_forked_child(|| {
             // The number is free here, and among the next to be given out.
             let mut own = Vec::new();
-            while !sys::process::is_open(number) {
+            while !crate::testing::is_open(number) {
                 let (read, write) = pipe();
                 own.extend([hub_only(read), hub_only(write)]);
             }
             drop(mine.take());
-            i32::from(!sys::process::is_open(number))
+            i32::from(!crate::testing::is_open(number))
         });
         assert_eq!(code, 0);
     }
@@ -318,7 +317,7 @@ mod tests {
             }
             s.spawn(|| {
                 for _ in 0..50 {
-                    assert_eq!(sys::process::tests::in_forked_child(|| 7), 7);
+                    assert_eq!(crate::testing::in_forked_child(|| 7), 7);
                 }
             });
         });

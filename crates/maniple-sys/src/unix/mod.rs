@@ -1,0 +1,4 @@
+//! What the systems of the Unix family share.
+
+pub mod atfork;
+pub mod epoch;
