@@ -4,7 +4,7 @@
 //!
 //! | item | meaning |
 //! | --- | --- |
-//! | `Handle` | an owned descriptor or handle that can be passed to a child |
+//! | `OwnedHandle`, `BorrowedHandle`, `AsHandle`, `FromHandle`, `IntoHandle`, `RawHandle` | what the system has opened for this process, and can be passed to a child |
 //! | `own::{Own, File}` | a handle that knows what it was opened for, and leaves alone what is no longer that |
 //! | `named::{open, create, find, leads_to, unlink}` | shared memory under a name, for programs that ask for one |
 //! | `memory::{create, is_fixed, longest, duplicate, close_on_exec, release, read_at, write_at, Mapping}` | nameless shared memory whose size is sealed; a mapping of it, shared or copy-on-write |
@@ -33,17 +33,17 @@
 #![warn(missing_docs)]
 
 mod exit;
+mod handle;
 #[cfg(target_os = "linux")]
 mod linux;
 mod start;
-#[cfg(feature = "testing")]
+#[cfg(all(target_os = "linux", any(test, feature = "testing")))]
 #[doc(hidden)]
 pub mod testing;
-#[cfg(all(test, not(feature = "testing")))]
-mod testing;
 #[cfg(unix)]
-mod unix;
+pub mod unix;
 
+pub use handle::{AsHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
 #[cfg(target_os = "linux")]
 pub use linux::*;
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! What is to be known of a process to start it.
 
-use crate::Handle;
+use crate::OwnedHandle;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub enum Stdio {
     /// Nowhere; reading from it gives its end at once.
     Null,
     /// To this handle.
-    Handle(Handle),
+    Handle(OwnedHandle),
 }
 
 /// A process to be started: what [`start`](crate::process::start) is told.
@@ -30,5 +30,5 @@ pub struct Start {
     /// Its standard input, output and error.
     pub stdio: [Stdio; 3],
     /// What it gets under the same numbers; none of a standard stream's.
-    pub handles: Vec<Handle>,
+    pub handles: Vec<OwnedHandle>,
 }

@@ -8,7 +8,7 @@
 use crate::process::child;
 use crate::worker;
 use maniple_engine::process::{Launch, inherited, serve};
-use maniple_sys::Handle;
+use maniple_sys::OwnedHandle;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -100,7 +100,7 @@ pub fn init() {
 }
 
 /// Lives as a fork server. Returns in its children, with the handles that are theirs.
-fn forked(handles: Vec<Handle>) -> Vec<Handle> {
+fn forked(handles: Vec<OwnedHandle>) -> Vec<OwnedHandle> {
     maniple_sys::process::worker_signals();
     maniple_sys::process::take_name();
     serve(handles).unwrap_or_else(|error| {

@@ -12,7 +12,7 @@ use super::scheduler::{JobId, WorkerId};
 use crate::shm::buffers;
 use maniple_sys::clock;
 use maniple_sys::ready::{self, Interest};
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys::{AsHandle, BorrowedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ struct Watched {
     wire: Option<Arc<maniple_sys::wire::Wire>>,
     watch: Option<Arc<crate::process::ExitWatch>>,
     stderr: Option<Arc<maniple_sys::atfork::HubOnly>>,
-    extra: Option<Arc<maniple_sys::Handle>>,
+    extra: Option<Arc<maniple_sys::OwnedHandle>>,
 }
 
 impl Hub {
@@ -173,12 +173,12 @@ impl Hub {
 
     fn sleep_on(&self, watched: &[Watched], timeout: Duration) {
         let inner = self.shared();
-        let mut handles: Vec<BorrowedFd<'_>> = vec![inner.kick.as_fd()];
+        let mut handles: Vec<BorrowedHandle<'_>> = vec![inner.kick.as_handle()];
         for w in watched {
-            handles.extend(w.wire.as_deref().map(AsFd::as_fd));
-            handles.extend(w.watch.as_deref().map(AsFd::as_fd));
-            handles.extend(w.stderr.as_deref().map(AsFd::as_fd));
-            handles.extend(w.extra.as_deref().map(AsFd::as_fd));
+            handles.extend(w.wire.as_deref().map(AsHandle::as_handle));
+            handles.extend(w.watch.as_deref().map(AsHandle::as_handle));
+            handles.extend(w.stderr.as_deref().map(AsHandle::as_handle));
+            handles.extend(w.extra.as_deref().map(AsHandle::as_handle));
         }
         let mut interests: Vec<Interest<'_>> = handles.into_iter().map(Interest::new).collect();
         match ready::wait(&mut interests, Some(timeout)) {

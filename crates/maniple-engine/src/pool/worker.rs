@@ -12,7 +12,7 @@ use crate::shm::ring::Head;
 use maniple_sys::epoch::{Epoch, Since};
 use maniple_sys::futex::Woken;
 use maniple_sys::wire::Wire;
-use maniple_sys::{self as sys, Handle, clock};
+use maniple_sys::{self as sys, OwnedHandle, clock};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ impl WorkerLink {
     ///
     /// # Errors
     /// The handles are not those of a link, or the operating system refuses to use them.
-    pub fn open(handles: Vec<Handle>) -> Result<WorkerLink> {
+    pub fn open(handles: Vec<OwnedHandle>) -> Result<WorkerLink> {
         let handles = Handles::from_vec(handles)?;
         lifeline::arm(handles.lifeline)?;
         if let Some(stderr) = handles.stderr {

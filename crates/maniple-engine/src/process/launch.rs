@@ -4,7 +4,7 @@ use super::child::Child;
 use super::inherit;
 use crate::error::{Doing, Result};
 use maniple_sys as sys;
-use maniple_sys::Handle;
+use maniple_sys::OwnedHandle;
 use maniple_sys::process::{Start, Stdio};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct Launch {
     changes: Vec<(OsString, Option<OsString>)>,
     folder: Option<PathBuf>,
     stdio: [Stdio; 3],
-    handles: Vec<Handle>,
+    handles: Vec<OwnedHandle>,
     role: Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl Launch {
     /// Handles for the child, under the same numbers; it learns them from [`super::inherited`] if a role is given. No
     /// other child gets them, whoever starts one at the same time.
     #[must_use]
-    pub fn handles(mut self, handles: Vec<Handle>) -> Launch {
+    pub fn handles(mut self, handles: Vec<OwnedHandle>) -> Launch {
         self.handles.extend(handles);
         self
     }

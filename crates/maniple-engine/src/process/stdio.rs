@@ -1,13 +1,13 @@
 //! Standard streams of a process that runs already.
 
 use crate::error::{Doing, Result};
-use maniple_sys::{Handle, process};
+use maniple_sys::{OwnedHandle, process};
 
 /// A handle that gives nothing and takes everything.
 ///
 /// # Errors
 /// No descriptor left.
-pub fn nothing() -> Result<Handle> {
+pub fn nothing() -> Result<OwnedHandle> {
     process::nothing().doing("open the empty device")
 }
 
@@ -15,6 +15,6 @@ pub fn nothing() -> Result<Handle> {
 ///
 /// # Errors
 /// The operating system's.
-pub fn put_in_place(handle: Handle, number: usize) -> Result<()> {
+pub fn put_in_place(handle: OwnedHandle, number: usize) -> Result<()> {
     process::put_in_place(handle, number as i32).doing("put a standard stream in place")
 }

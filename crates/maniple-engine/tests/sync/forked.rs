@@ -14,8 +14,7 @@ impl Forked {
             Side::Parent(child) => Forked(child),
             Side::Child => {
                 let fine = catch_unwind(AssertUnwindSafe(work)).is_ok();
-                // SAFETY: ends the process, without the test program's exit handlers.
-                unsafe { libc::_exit(i32::from(!fine)) }
+                maniple_sys::process::leave(i32::from(!fine))
             }
         }
     }

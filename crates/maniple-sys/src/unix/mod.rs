@@ -2,3 +2,6 @@
 
 pub mod atfork;
 pub mod epoch;
+pub mod handle;
+
+pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
