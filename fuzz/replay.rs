@@ -3,7 +3,7 @@
 //! `corpus/TARGET.txt` has an input per line, in hexadecimal digits; a line that begins with `#` is a comment. Each target's inputs go
 //! through a process of their own, with a limit to its memory and to the time that one input takes.
 
-use std::os::unix::process::CommandExt;
+use maniple_sys::testing::{CommandExt, Resource, Rlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -53,7 +53,6 @@ fn replay_from(folder: &Path, limit: u64, test: &str, targets: &[Target], most: 
 }
 
 fn bound(most: u64) -> std::io::Result<()> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
     setrlimit(Resource::As, Rlimit { current: Some(most), maximum: Some(most) })?;
     // Nobody reads a core file.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;

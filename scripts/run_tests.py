@@ -70,7 +70,7 @@ WORDS |= {"skipped": "skipped", "ignored": "skipped", "xfailed": "skipped", "xpa
 def suites(options: argparse.Namespace) -> dict[str, Suite]:
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     flags = f"{os.environ.get('RUSTFLAGS', '')} --cfg loom".strip()
-    crates = ["-p", "maniple-engine", "-p", "maniple"]
+    crates = ["-p", "maniple-sys", "-p", "maniple-engine", "-p", "maniple"]
     loom = ["cargo", "test", "--locked", "-p", "maniple-engine", "--release", "--test", "loom"]
     # Other flags would have the other build's files compiled anew each time.
     apart = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / "loom")}

@@ -2,8 +2,8 @@
 
 use crate::case::{Case, Failure};
 use crate::peers;
+use maniple_sys::testing::{CommandExt, Signal, kill_group};
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -54,7 +54,7 @@ pub fn ask(library: &str, case: Case, cap: Duration) -> std::io::Result<Outcome>
         .stdout(Stdio::piped())
         .process_group(0) // so that all of it can be ended
         .spawn()?;
-    let group = rustix::process::Pid::from_child(&child);
+    let group = child.id();
     let (sender, word) = mpsc::channel();
     if let Some(mut output) = child.stdout.take() {
         // Ends with the pipe; a worker left over may hold that open, so only the group's end is sure to end it.
@@ -76,10 +76,10 @@ pub fn ask(library: &str, case: Case, cap: Duration) -> std::io::Result<Outcome>
     };
     if matches!(outcome, Outcome::Failed("hang", _)) {
         // Whoever is in the group may have ended meanwhile, which is what is wanted.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = kill_group(group, Signal::KILL);
     }
     let status = child.wait()?;
-    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    let _ = kill_group(group, Signal::KILL);
     Ok(match outcome {
         Outcome::Failed("died", _) => Outcome::Failed("died", format!("the process ended with {status}")),
         other => other,

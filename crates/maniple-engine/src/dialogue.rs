@@ -20,12 +20,11 @@
 
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
-use crate::sys::Handle;
-use crate::sys::own::Own;
-use crate::sys::ready::{self, Interest};
-use crate::sys::stream::{Received, receive, send};
+use maniple_sys::own::Own;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::stream::{Received, receive, send};
+use maniple_sys::{AsHandle, OwnedHandle};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// Bytes of a body up to which it is joined to its length and sent in one go.
 const JOINED: usize = 16 * 1024;
@@ -55,7 +54,7 @@ pub type GoOn<'a> = &'a mut dyn FnMut() -> bool;
 
 impl Dialogue {
     /// Over a connected stream socket in blocking mode.
-    pub fn new(socket: Handle) -> Dialogue {
+    pub fn new(socket: OwnedHandle) -> Dialogue {
         Dialogue { socket: Own::new(socket), spin: Spin::default(), inbox: Vec::new(), heard: 0, outbox: Vec::new() }
     }
 
@@ -111,7 +110,7 @@ impl Dialogue {
         let Dialogue { socket, spin, inbox, .. } = self;
         let mut found = Ok(Received::Nothing);
         let there = spin.until_asked(|| {
-            found = receive(socket.as_fd(), inbox);
+            found = receive(socket.as_handle(), inbox);
             !matches!(found, Ok(Received::Nothing))
         });
         if there {
@@ -119,27 +118,23 @@ impl Dialogue {
         }
         // A plain recv() would be woken by the other side's reading of what we said, too (it makes room for writers, and who sleeps
         // in recv() on a Unix socket is not asked what for); poll() only by what we wait for.
-        if ready::wait_for(Interest::new(socket.as_fd()))? {
-            receive(socket.as_fd(), inbox)
+        if ready::wait_for(Interest::new(socket.as_handle()))? {
+            receive(socket.as_handle(), inbox)
         } else {
             Ok(Received::Signal)
         }
     }
 }
 
-impl AsFd for Dialogue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
+maniple_sys::as_handle!(impl[] for Dialogue, |this| this.socket.as_handle());
 
 fn send_all(socket: &Own, mut bytes: &[u8], more: bool, go_on: GoOn<'_>) -> Result<()> {
     while !bytes.is_empty() {
-        match send(socket.as_fd(), bytes, more) {
+        match send(socket.as_handle(), bytes, more) {
             Ok(0) if !go_on() => return Err(Error::Interrupted),
             Ok(n) => bytes = &bytes[n..],
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                let room = ready::wait_for(Interest::room(socket.as_fd())).doing("send a message")?;
+                let room = ready::wait_for(Interest::room(socket.as_handle())).doing("send a message")?;
                 if !room && !go_on() {
                     return Err(Error::Interrupted);
                 }
@@ -179,12 +174,13 @@ fn frame(bytes: &[u8]) -> io::Result<Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maniple_sys::IntoHandle;
+    use maniple_sys::testing::UnixStream;
     use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
 
     fn pair() -> (Dialogue, UnixStream) {
         let (a, b) = UnixStream::pair().unwrap();
-        (Dialogue::new(a.into()), b)
+        (Dialogue::new(a.into_handle()), b)
     }
 
     fn hear(dialogue: &mut Dialogue) -> Option<Vec<u8>> {

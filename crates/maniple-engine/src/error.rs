@@ -7,7 +7,7 @@ use std::io;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused something.
-    #[error("could not {doing}: {source}{}", crate::sys::advice(source))]
+    #[error("could not {doing}: {source}{}", maniple_sys::advice(source))]
     Os {
         /// What was being done, as the object of "could not".
         doing: &'static str,
@@ -68,7 +68,7 @@ impl Error {
     /// This process has no memory left for what it was about to do.
     #[cfg(not(loom))]
     pub(crate) fn out_of_memory(doing: &'static str) -> Error {
-        Error::Os { doing, source: crate::sys::memory::out_of_memory() }
+        Error::Os { doing, source: maniple_sys::memory::out_of_memory() }
     }
 
     /// Whether the system refused something, which says nothing about the other side.
@@ -78,7 +78,7 @@ impl Error {
 
     /// Whether something ran out that may be there again later: descriptors, memory, processes.
     pub fn is_shortage(&self) -> bool {
-        matches!(self, Error::Os { source, .. } if crate::sys::is_shortage(source))
+        matches!(self, Error::Os { source, .. } if maniple_sys::is_shortage(source))
     }
 }
 

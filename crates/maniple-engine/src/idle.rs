@@ -8,9 +8,9 @@
 //! Order of locks: a thing that is kept may hold its own lock when it calls [`watch`]; so the sweeper, which holds the list, only ever
 //! tries those.
 
-use crate::process::atfork;
-use crate::sys::process::at_fork;
-use crate::sys::quiet::{self, Number};
+use maniple_sys::atfork;
+use maniple_sys::process::at_fork;
+use maniple_sys::quiet::{self, Number};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};

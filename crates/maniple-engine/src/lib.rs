@@ -7,7 +7,6 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`sys`] | what an operating system must supply; the only place that names one |
 //! | [`shm`] | segments, rings, bells, blocks |
 //! | [`sync`] | locks, semaphores, conditions and events in shared memory |
 //! | [`channel`] | messages over a stream descriptor, large buffers beside them, and the queue's log |
@@ -39,6 +38,5 @@ pub mod pool {
 pub mod process;
 pub mod shm;
 pub mod sync;
-pub mod sys;
 
 pub use error::{Error, Result};

@@ -13,8 +13,7 @@ use maniple_engine::sync::lock::{Lock, RLock};
 use maniple_engine::sync::patience::Limit;
 use maniple_engine::sync::semaphore::Semaphore;
 use maniple_engine::sync::{Outcome, Released};
-use maniple_engine::sys;
-use std::os::fd::{AsRawFd, FromRawFd};
+use maniple_sys::{self as sys, IntoHandle, testing};
 
 /// How many arenas this process has mapped, and how many descriptors it has of them.
 fn mapped() -> (usize, usize) {
@@ -25,7 +24,7 @@ fn mapped() -> (usize, usize) {
     (maps.lines().filter(|line| ours(line)).count(), links.filter(|link| ours(&link.to_string_lossy())).count())
 }
 
-fn duplicate(arena: &Arena) -> sys::Handle {
+fn duplicate(arena: &Arena) -> sys::OwnedHandle {
     sys::memory::duplicate(arena.handle()).unwrap()
 }
 
@@ -115,32 +114,27 @@ fn an_arena_that_comes_in_twice_is_mapped_once() {
             drop((lock, ticket));
             drop(Lock::new());
             let second = handle.try_clone().unwrap();
-            rustix::io::fcntl_setfd(&handle, rustix::io::FdFlags::empty()).unwrap();
-            let (first, number) = (Arena::open(handle).unwrap(), second.as_raw_fd());
+            testing::set_inherited(&handle, true);
+            let (first, number) = (Arena::open(handle).unwrap(), second.as_raw());
             let again = Arena::open(second).unwrap();
             assert_eq!((first.id(), mapped()), (again.id(), (1, 1)));
-            assert!(!is_open(number), "the spare descriptor is closed");
-            let flags = rustix::io::fcntl_getfd(first.handle()).unwrap();
-            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "no program that is started later gets it");
+            assert!(!testing::is_open(number), "the spare descriptor is closed");
+            assert!(!testing::is_inherited(first.handle()), "no program that is started later gets it");
             // And the very descriptor that it has.
             // SAFETY: what is being tested: the arena does not close a descriptor that it holds already.
-            let same = unsafe { sys::Handle::from_raw_fd(first.handle().as_raw_fd()) };
+            let same = unsafe { sys::OwnedHandle::from_raw(first.handle().as_raw()) };
             drop(Arena::open(same).unwrap());
-            assert!(is_open(first.handle().as_raw_fd()));
+            assert!(testing::is_open(first.handle().as_raw()));
         })
         .ends_well();
     });
-}
-
-fn is_open(number: i32) -> bool {
-    std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok()
 }
 
 #[test]
 fn what_is_no_arena_or_no_such_lock_is_refused() {
     alone(|| {
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(Arena::open(file.into()).is_err());
+        assert!(Arena::open(file.into_handle()).is_err());
         assert!(Arena::open(sys::memory::create("other", 64 << 10).unwrap()).is_err());
         let lock = Lock::new().unwrap();
         let ticket = lock.place().send();
@@ -158,8 +152,7 @@ fn what_is_no_arena_or_no_such_lock_is_refused() {
 fn nobody_is_judged_dead_once_an_arena_is_used_from_another_pid_namespace() {
     alone(|| {
         let lock = Lock::new().unwrap();
-        // SAFETY: asks for a namespace for the children to come; no pointers.
-        if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
+        if !testing::new_pid_namespace() {
             eprintln!("not checked: this user may make no pid namespaces");
             return;
         }

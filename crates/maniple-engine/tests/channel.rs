@@ -8,10 +8,10 @@ use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet;
 use maniple_engine::channel::parcel::{self, Outbox};
 use maniple_engine::channel::room::Receivers;
-use maniple_engine::sys::{memory, stream};
+use maniple_sys::testing::{self, UnixStream};
+use maniple_sys::{AsHandle, OwnedHandle};
+use maniple_sys::{memory, stream};
 use std::io::Write;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -23,8 +23,8 @@ fn never() -> impl FnMut() -> bool {
 
 fn receive(end: &UnixStream) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
-    let len = frame::receive_length(end.as_fd(), None, None, &mut never())?;
-    frame::receive(end.as_fd(), &mut body, len, &mut never())?;
+    let len = frame::receive_length(end.as_handle(), None, None, &mut never())?;
+    frame::receive(end.as_handle(), &mut body, len, &mut never())?;
     Ok(body)
 }
 
@@ -34,7 +34,7 @@ fn messages_of_all_sizes_arrive_whole_and_in_order() {
     let sizes = [0, 1, 507, 508, 509, 16_383, 16_384, 16_385, 1 << 20, (1 << 24) + 1];
     let sender = thread::spawn(move || {
         for size in sizes {
-            frame::send(a.as_fd(), &vec![size as u8; size], &[], &mut never()).unwrap();
+            frame::send(a.as_handle(), &vec![size as u8; size], &[], &mut never()).unwrap();
         }
     });
     for size in sizes {
@@ -75,11 +75,11 @@ fn a_claimed_length_costs_no_memory_before_bytes_come() {
 fn pass(outbox: &mut Outbox, buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
     let (a, b) = stream::pair().unwrap();
     let packed = outbox.pack(b"stream", buffers).unwrap();
-    frame::send(a.as_fd(), packed.content(), &packed.handles(), &mut never()).unwrap();
+    frame::send(a.as_handle(), packed.content(), &packed.handles(), &mut never()).unwrap();
     outbox.sent(packed);
     let (mut handles, mut content) = (Vec::new(), Vec::new());
-    let len = frame::receive_length(b.as_fd(), None, Some(&mut handles), &mut never()).unwrap();
-    frame::receive(b.as_fd(), &mut content, len, &mut never()).unwrap();
+    let len = frame::receive_length(b.as_handle(), None, Some(&mut handles), &mut never()).unwrap();
+    frame::receive(b.as_handle(), &mut content, len, &mut never()).unwrap();
     let (arrived, at) = parcel::open(&content, handles).unwrap();
     assert_eq!(&content[at..], b"stream");
     arrived
@@ -92,13 +92,11 @@ fn a_parcels_block_that_could_be_made_shorter_is_copied() {
     let sealed = packed.handles()[0].try_clone_to_owned().unwrap();
     assert!(memory::is_fixed(&sealed));
     // As the sender's, but for the seals.
-    // SAFETY: a fresh descriptor.
-    let loose = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"loose".as_ptr(), libc::MFD_CLOEXEC)) };
-    let file = std::fs::File::from(loose.try_clone().unwrap());
-    file.set_len(memory::len(&sealed).unwrap() as u64).unwrap();
-    memory::write_at(loose.as_fd(), &content, 0).unwrap();
+    let loose = testing::unsealed_memory(memory::len(&sealed).unwrap() as u64);
+    let copy = loose.try_clone().unwrap();
+    memory::write_at(loose.as_handle(), &content, 0).unwrap();
     let (buffers, _) = parcel::open(packed.content(), vec![loose]).unwrap();
-    file.set_len(0).unwrap();
+    testing::set_len(&copy, 0);
     assert!(buffers[0].as_slice() == content);
 }
 
@@ -122,7 +120,7 @@ fn a_parcels_buffers_arrive_and_keep_their_content_while_they_are_held() {
 
 #[test]
 fn what_is_no_parcel_is_refused() {
-    let memory = || maniple_engine::sys::memory::create("test", 8192).unwrap();
+    let memory = || maniple_sys::memory::create("test", 8192).unwrap();
     assert!(parcel::open(b"", vec![memory()]).is_err());
     let mut content = b"maniple parcel 1\x01\0\0\0\0\0\0\0".to_vec();
     for (len, room) in [(0u64, 4096u64), (5000, 4096), (10, 8192), (10, 100), (10, u64::MAX - 4095)] {
@@ -130,7 +128,7 @@ fn what_is_no_parcel_is_refused() {
         content.extend_from_slice(&len.to_le_bytes());
         content.extend_from_slice(&room.to_le_bytes());
         assert!(parcel::open(&content, vec![memory()]).is_err(), "{len} {room}");
-        assert!(parcel::open(&content, Vec::<OwnedFd>::new()).is_err());
+        assert!(parcel::open(&content, Vec::<OwnedHandle>::new()).is_err());
     }
 }
 
@@ -164,8 +162,7 @@ fn a_log_gives_back_what_was_put_whatever_its_size() {
 #[test]
 fn a_log_keeps_the_pages_that_it_starts_over_on() {
     let log = Log::create().unwrap();
-    let pages = std::fs::File::from(log.handles().0.try_clone_to_owned().unwrap());
-    let bytes = || std::os::unix::fs::MetadataExt::blocks(&pages.metadata().unwrap()) * 512;
+    let bytes = || testing::taken(log.handles().0);
     let item = vec![1; 1 << 20];
     for _ in 0..3 {
         (0..7).for_each(|_| put(&log, &[&item]));
@@ -219,8 +216,7 @@ fn a_log_that_never_runs_empty_gives_memory_back() {
         put(&log, &[&item]);
         take(&log).unwrap();
     }
-    let pages = std::fs::File::from(log.handles().0.try_clone_to_owned().unwrap()).metadata().unwrap();
-    assert!(std::os::unix::fs::MetadataExt::blocks(&pages) * 512 < 16 << 20);
+    assert!(testing::taken(log.handles().0) < 16 << 20);
 }
 
 #[test]
@@ -269,7 +265,7 @@ fn writers_and_readers_lose_nothing() {
 
 #[test]
 fn the_event_is_ready_exactly_while_there_is_something() {
-    use maniple_engine::sys::ready::{Interest, wait};
+    use maniple_sys::ready::{Interest, wait};
     let log = Log::create().unwrap();
     let ready = || wait(&mut [Interest::new(log.event())], Some(Duration::ZERO)).unwrap() == 1;
     put(&log, &[b"before"]);
@@ -318,21 +314,22 @@ fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
         load.write_head(1, &mut content);
         content.push(round);
         let mut handles = load.handles();
-        handles.push(writer.as_fd());
-        assert!(stream::send_packet(a.as_fd(), &content, &handles).unwrap());
+        handles.push(writer.as_handle());
+        assert!(stream::send_packet(a.as_handle(), &content, &handles).unwrap());
         drop(writer);
         outbox.sent(load);
         let (mut bytes, mut came) = ([0; 1000], Vec::new());
-        assert_eq!(stream::peek_packet(b.as_fd(), &mut bytes).unwrap(), Some(content.len()));
-        let len = stream::read_now(b.as_fd(), &mut bytes, Some(&mut came)).unwrap().unwrap();
+        assert_eq!(stream::peek_packet(b.as_handle(), &mut bytes).unwrap(), Some(content.len()));
+        let len = stream::read_now(b.as_handle(), &mut bytes, Some(&mut came)).unwrap().unwrap();
         assert!(parcel::open(&bytes[..len], came.iter().map(|h| h.try_clone().unwrap()).collect()).is_err());
         let opened = parcel::open_all(&bytes[..len], came).unwrap();
         assert_eq!(bytes[opened.at], round);
         assert!(opened.buffers[0].as_slice().iter().all(|&byte| byte == round));
-        std::fs::File::from(opened.others.into_iter().next().unwrap()).write_all(b"x").unwrap();
+        stream::write_all(opened.others[0].as_handle(), b"x").unwrap();
+        drop(opened);
         assert_eq!(std::io::Read::bytes(reader).map(Result::unwrap).collect::<Vec<_>>(), b"x");
     }
-    assert!(parcel::open_all(b"maniple parcel 1\x01\0\0\0\0\0\0\0", Vec::<OwnedFd>::new()).is_err());
+    assert!(parcel::open_all(b"maniple parcel 1\x01\0\0\0\0\0\0\0", Vec::<OwnedHandle>::new()).is_err());
 }
 
 #[test]
@@ -340,11 +337,11 @@ fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
     let (a, b) = stream::packet_pair().unwrap();
     let lookout = packet::Lookout::default();
     let mut bytes = vec![0; packet::MOST];
-    let mut receive = |until| packet::receive(b.as_fd(), &mut bytes, &mut Vec::new(), until, &lookout);
+    let mut receive = |until| packet::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &lookout);
     assert_eq!(receive(Until::Now).unwrap(), None);
     assert_eq!(receive(Until::after(Duration::from_millis(1))).unwrap(), None);
     let mut sent = 0;
-    while packet::send(a.as_fd(), &vec![1; packet::MOST], &[], Until::Now, Receivers::Myself).unwrap() {
+    while packet::send(a.as_handle(), &vec![1; packet::MOST], &[], Until::Now, Receivers::Myself).unwrap() {
         sent += 1;
     }
     assert!(sent >= 3, "{sent}");
@@ -352,8 +349,8 @@ fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
         assert_eq!(receive(Until::Ever).unwrap(), Some(packet::MOST));
     }
     // An end that closes with something unread resets the line; what it sent comes first all the same.
-    packet::send(b.as_fd(), b"unread", &[], Until::Ever, Receivers::Myself).unwrap();
-    packet::send(a.as_fd(), b"last", &[], Until::Ever, Receivers::Myself).unwrap();
+    packet::send(b.as_handle(), b"unread", &[], Until::Ever, Receivers::Myself).unwrap();
+    packet::send(a.as_handle(), b"last", &[], Until::Ever, Receivers::Myself).unwrap();
     drop(a);
     assert_eq!(receive(Until::Ever).unwrap(), Some(4));
     for until in [Until::Now, Until::Ever, Until::after(Duration::from_secs(60))] {

@@ -4,16 +4,15 @@
 use maniple_engine::channel::log::{Log, Put, Terms};
 use maniple_engine::channel::parcel::{self, Outbox};
 use maniple_engine::shm::blocks::Arena;
-use maniple_engine::sys::memory::{self, Mapping, Share};
-use std::os::fd::AsFd;
+use maniple_sys::AsHandle;
+use maniple_sys::memory::{self, Mapping, Share};
+use maniple_sys::testing::{self, Resource};
 use std::time::{Duration, Instant};
 
 const LIMIT: u64 = 1 << 20;
 
-fn limit(bytes: u64) {
-    let limits = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a plain call; one that goes wrong shows in what follows.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limits) }, 0);
+fn limit(bytes: Option<u64>) {
+    testing::limit(Resource::Fsize, bytes);
 }
 
 fn put(log: &Log, message: &[u8]) -> maniple_engine::Result<Put> {
@@ -34,7 +33,7 @@ fn message(number: usize) -> Vec<u8> {
 fn what_shared_memory_carries_where_files_may_not_be_large() {
     let early = Log::create().unwrap();
     assert!(!early.is_limited() && !Log::would_be_limited());
-    limit(LIMIT);
+    limit(Some(LIMIT));
     assert!(Log::would_be_limited());
 
     // One that was there before takes what it took.
@@ -97,10 +96,10 @@ fn what_shared_memory_carries_where_files_may_not_be_large() {
 
     // A block that was made before the limit came, and is longer than it, is written to where it is mapped; where it would have to be
     // written to by its handle, there is another.
-    limit(libc::RLIM_INFINITY);
+    limit(None);
     let arena = Arena::new(64 << 20);
     drop(arena.store(&[&content]).unwrap());
-    limit(LIMIT);
+    limit(Some(LIMIT));
     let changed: Vec<u8> = content.iter().map(|byte| byte ^ 1).collect();
     let blob = arena.store(&[&changed]).unwrap();
     assert_eq!(blob.handles().len(), 1);
@@ -119,5 +118,5 @@ fn what_shared_memory_carries_where_files_may_not_be_large() {
     let (buffers, at) = parcel::open(packed.content(), handles).unwrap();
     assert!(buffers[0].as_slice() == &content[..300_000] && &packed.content()[at..] == b"stream");
     assert!(memory::create("too-long", LIMIT as usize + 1).is_err());
-    assert!(memory::write_at(memory::create("fits", 10).unwrap().as_fd(), &[0; 10], LIMIT).is_err());
+    assert!(memory::write_at(memory::create("fits", 10).unwrap().as_handle(), &[0; 10], LIMIT).is_err());
 }

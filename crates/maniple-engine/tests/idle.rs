@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::idle::{Kept, watch};
-use maniple_engine::sys::process::{Forked, fork};
+use maniple_engine::process::{Forked, fork};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ fn what_is_kept_is_looked_at_until_it_is_gone_and_before_a_fork() {
     assert!(watch(weak.clone()) && until(is_swept));
     match fork().unwrap() {
         // SAFETY: ends the process, without the test program's exit handlers.
-        Forked::Child => unsafe { libc::_exit(0) },
+        Forked::Child => maniple_sys::process::leave(0),
         Forked::Parent(child) => {
             // Who counts the threads of a program after it has forked finds none of ours.
             assert!(!is_swept() && thing.asked_for_all.load(Ordering::Relaxed));

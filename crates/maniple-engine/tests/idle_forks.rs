@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::idle::{Kept, watch};
-use maniple_engine::sys::process::{Forked, fork};
+use maniple_engine::process::{Forked, fork};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn a_child_of_one_of_two_forks_at_once_is_not_stuck() {
             for _ in 0..300 {
                 match fork().unwrap() {
                     // SAFETY: ends the process, without the test program's exit handlers.
-                    Forked::Child => unsafe { libc::_exit(0) },
+                    Forked::Child => maniple_sys::process::leave(0),
                     Forked::Parent(child) => {
                         let ended = child.wait_timeout(Duration::from_secs(20)).unwrap();
                         if ended.is_none() {

@@ -7,13 +7,12 @@ use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::frame;
 use maniple_engine::channel::listener::{Address, Cause, ContactError, Listener, Step, connect};
 use maniple_engine::channel::reception::{Reception, Refused};
-use maniple_engine::sys::Handle;
 use maniple_engine::{Error, Result};
+use maniple_sys::process::leave;
+use maniple_sys::testing::{PermissionsExt, UnixListener, UnixStream, fork};
+use maniple_sys::{AsHandle, OwnedHandle};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ fn never() -> impl FnMut() -> bool {
     || false
 }
 
-fn accept(listener: &Listener, key: Option<&[u8]>) -> Result<Handle> {
+fn accept(listener: &Listener, key: Option<&[u8]>) -> Result<OwnedHandle> {
     Ok(listener.accept(key, None, &mut never())?.unwrap())
 }
 
@@ -39,14 +38,14 @@ fn contact(error: Error) -> ContactError {
     }
 }
 
-fn send(end: &Handle, body: &[u8]) {
-    frame::send(end.as_fd(), body, &[], &mut never()).unwrap();
+fn send(end: &OwnedHandle, body: &[u8]) {
+    frame::send(end.as_handle(), body, &[], &mut never()).unwrap();
 }
 
-fn receive(end: &Handle) -> Vec<u8> {
+fn receive(end: &OwnedHandle) -> Vec<u8> {
     let mut body = Vec::new();
-    let len = frame::receive_length(end.as_fd(), None, None, &mut never()).unwrap();
-    frame::receive(end.as_fd(), &mut body, len, &mut never()).unwrap();
+    let len = frame::receive_length(end.as_handle(), None, None, &mut never()).unwrap();
+    frame::receive(end.as_handle(), &mut body, len, &mut never()).unwrap();
     body
 }
 
@@ -121,21 +120,18 @@ fn a_temporary_place_is_private_and_goes_with_its_listener() {
 #[test]
 fn what_a_killed_process_left_goes_with_the_next_listener() {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
-    // SAFETY: the child makes a listener, writes to a pipe and ends; the memory allocator is fit for use after a fork.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
+    let child = fork();
+    if child.is_none() {
         let listener = Listener::temporary(1).unwrap();
         writer.write_all(path_of(&listener).to_str().unwrap().as_bytes()).unwrap();
         drop(writer);
         std::mem::forget(listener);
-        // SAFETY: it takes no pointer.
-        unsafe { libc::_exit(0) };
+        leave(0);
     }
     drop(writer);
     let mut path = String::new();
     reader.read_to_string(&mut path).unwrap();
-    // SAFETY: it may be given no place for the status.
-    assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
+    child.unwrap().wait();
     let other = Listener::temporary(1).unwrap();
     assert!(!Path::new(&path).parent().unwrap().exists() && path_of(&other).exists());
 }
@@ -158,15 +154,12 @@ fn a_path_that_was_replaced_belongs_to_another() {
 fn a_forked_child_takes_nothing_away() {
     let listener = Listener::temporary(1).unwrap();
     let copy = std::mem::ManuallyDrop::new(listener);
-    // SAFETY: the child only drops a value that locks nothing, and ends without cleaning up.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
+    let child = fork();
+    if child.is_none() {
         drop(std::mem::ManuallyDrop::into_inner(copy));
-        // SAFETY: it takes no pointer.
-        unsafe { libc::_exit(0) };
+        leave(0);
     }
-    // SAFETY: it may be given no place for the status.
-    assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
+    child.unwrap().wait();
     assert!(path_of(&copy).exists());
     drop(std::mem::ManuallyDrop::into_inner(copy));
 }
@@ -387,9 +380,9 @@ fn patience_counts_only_while_somebody_accepts() {
 #[test]
 fn a_listening_socket_of_the_programs_own_may_be_in_blocking_mode() {
     let path = folder("blocking").join("socket");
-    let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let socket = UnixListener::bind(&path).unwrap();
     let reception = Reception::new().unwrap();
-    let admit = |until| reception.admit(socket.as_fd(), None, until, &mut never());
+    let admit = |until| reception.admit(socket.as_handle(), None, until, &mut never());
     assert!(admit(soon()).unwrap().is_none());
     let client = UnixStream::connect(&path).unwrap();
     assert!(admit(None).unwrap().is_some());

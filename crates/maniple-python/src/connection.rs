@@ -7,16 +7,16 @@ use crate::message::{Bytes, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, 
 use maniple_engine::Error;
 use maniple_engine::channel::frame;
 use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
-use maniple_engine::sys::own::File;
-use maniple_engine::sys::ready::{self, Interest};
-use maniple_engine::sys::{Handle, stream, wire};
+use maniple_sys::BorrowedHandle;
+use maniple_sys::own::File;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::{OwnedHandle, stream, wire};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
-use std::os::fd::{BorrowedFd, FromRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ struct Message {
 }
 
 impl PyChannel {
-    fn end(&self) -> PyResult<BorrowedFd<'static>> {
+    fn end(&self) -> PyResult<BorrowedHandle<'static>> {
         match self.handle.load(Ordering::Relaxed) {
             ..0 => Err(PyOSError::new_err("handle is closed")),
             // SAFETY: it is open unless it is closed while in use, which is the caller's mistake and only makes calls fail.
@@ -59,7 +59,7 @@ impl PyChannel {
         }
     }
 
-    fn reading(&self) -> PyResult<BorrowedFd<'static>> {
+    fn reading(&self) -> PyResult<BorrowedHandle<'static>> {
         let end = self.end()?;
         if self.readable.load(Ordering::Relaxed) {
             Ok(end)
@@ -68,13 +68,13 @@ impl PyChannel {
         }
     }
 
-    fn writing(&self) -> PyResult<BorrowedFd<'static>> {
+    fn writing(&self) -> PyResult<BorrowedHandle<'static>> {
         let end = self.end()?;
         if self.writable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::new_err("connection is read-only")) }
     }
 
     /// Whether messages may come with handles.
-    fn may_bring(&self, end: BorrowedFd<'_>) -> bool {
+    fn may_bring(&self, end: BorrowedHandle<'_>) -> bool {
         if !self.parcels.load(Ordering::Relaxed) && !self.looked.swap(true, Ordering::Relaxed) {
             // Made around a descriptor; perhaps one of a pipe's.
             self.marked.store(stream::is_marked(end), Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl PyChannel {
     }
 
     /// Whether the reader at the other end takes parcels.
-    fn may_take(&self, end: BorrowedFd<'_>) -> bool {
+    fn may_take(&self, end: BorrowedHandle<'_>) -> bool {
         if self.peer_marked.load(Ordering::Relaxed) {
             return true;
         }
@@ -94,7 +94,7 @@ impl PyChannel {
         marked
     }
 
-    fn receive(&self, py: Python<'_>, end: BorrowedFd<'static>, limit: Option<u64>) -> PyResult<Message> {
+    fn receive(&self, py: Python<'_>, end: BorrowedHandle<'static>, limit: Option<u64>) -> PyResult<Message> {
         let bring = self.may_bring(end);
         let received = waiting(py, |interrupted| {
             let mut message = Message { content: Vec::new(), handles: Vec::new() };
@@ -133,7 +133,7 @@ impl PyChannel {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
         if number >= 0 && file.is_some() && File::at(number) == file {
             // SAFETY: the descriptor was given to this object, which forgets it here.
-            drop(unsafe { Handle::from_raw_fd(number) });
+            drop(unsafe { OwnedHandle::from_raw(number) });
         }
     }
 
@@ -154,7 +154,7 @@ impl PyChannel {
     }
 
     /// Sends a parcel. False: the system does not take it now, and nothing was sent.
-    fn send_parcel(&self, py: Python<'_>, end: BorrowedFd<'static>, packed: Packed) -> PyResult<bool> {
+    fn send_parcel(&self, py: Python<'_>, end: BorrowedHandle<'static>, packed: Packed) -> PyResult<bool> {
         let sent =
             waiting(py, |interrupted| match frame::send(end, packed.content(), &packed.handles(), interrupted) {
                 Err(Error::Os { source, .. }) if wire::is_crowded(&source) => Ok(false),
@@ -168,7 +168,7 @@ impl PyChannel {
         Ok(sent)
     }
 
-    fn send_plain(&self, py: Python<'_>, end: BorrowedFd<'static>, content: &[u8]) -> PyResult<()> {
+    fn send_plain(&self, py: Python<'_>, end: BorrowedHandle<'static>, content: &[u8]) -> PyResult<()> {
         waiting(py, |interrupted| frame::send(end, content, &[], interrupted))
     }
 

@@ -4,25 +4,24 @@
 use crate::error::python;
 use maniple_engine::Error;
 use maniple_engine::process::Exit;
-use maniple_engine::sys::{self, Handle, stream};
+use maniple_sys::{self as sys, BorrowedHandle, OwnedHandle, stream};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
 
 /// Takes the descriptors over: from here on they are closed by whoever holds the handles.
-pub fn adopt(numbers: Vec<i32>) -> Vec<Handle> {
+pub fn adopt(numbers: Vec<i32>) -> Vec<OwnedHandle> {
     // SAFETY: `_workers.worker`, the only caller of `serve`, gives its descriptors away with this call and forgets them; so does
     // `_manager_wire.line_over`, the only caller of `Line`, with that of the connection which the line takes the place of.
-    numbers.into_iter().map(|number| unsafe { Handle::from_raw_fd(number) }).collect()
+    numbers.into_iter().map(|number| unsafe { OwnedHandle::from_raw(number) }).collect()
 }
 
 /// A descriptor that its owner keeps open meanwhile.
-pub fn borrow(number: &i32) -> PyResult<BorrowedFd<'_>> {
+pub fn borrow(number: &i32) -> PyResult<BorrowedHandle<'_>> {
     if *number < 0 {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
     // SAFETY: what is done with it is done by the kernel, which refuses a number that is not open.
-    Ok(unsafe { BorrowedFd::borrow_raw(*number) })
+    Ok(unsafe { BorrowedHandle::borrow_raw(*number) })
 }
 
 /// `exit_told(pidfd)`: the exit code of a process that somebody else has reaped, as `Process.exitcode` has it; None where the kernel does
@@ -36,5 +35,5 @@ pub fn exit_told(pidfd: i32) -> PyResult<Option<i32>> {
 #[pyfunction]
 pub fn socket_pair() -> PyResult<(i32, i32)> {
     let (one, other) = stream::pair().map_err(|source| python(Error::Os { doing: "make a pipe", source }))?;
-    Ok((one.into_raw_fd(), other.into_raw_fd()))
+    Ok((one.into_raw(), other.into_raw()))
 }

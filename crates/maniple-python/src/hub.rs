@@ -12,6 +12,7 @@ use maniple_engine::pool::{
     Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
 };
 use maniple_engine::process::Exit;
+use maniple_sys::OwnedHandle;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -20,7 +21,6 @@ use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
-use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -158,7 +158,7 @@ impl PyHub {
     fn create_link(&self, counted: bool) -> PyResult<(u64, Vec<i32>)> {
         let link = if counted { self.hub.create_link() } else { self.hub.try_create_link() };
         let (worker, handles) = link.map_err(python)?;
-        Ok((worker.data().as_ffi(), handles.into_iter().map(IntoRawFd::into_raw_fd).collect()))
+        Ok((worker.data().as_ffi(), handles.into_iter().map(OwnedHandle::into_raw).collect()))
     }
 
     /// The worker's process runs; its `sentinel` is readable from its end on, and stays open until `exited` was called.
@@ -198,7 +198,7 @@ impl PyHub {
     fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> (Option<i32>, bool) {
         let exit = exitcode.map(|code| if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) });
         let ended = py.detach(|| self.hub.exited(key(worker), exit));
-        (ended.late.map(IntoRawFd::into_raw_fd), ended.lacking)
+        (ended.late.map(OwnedHandle::into_raw), ended.lacking)
     }
 
     /// Passes on what the worker, which is being started, has written to its standard error.

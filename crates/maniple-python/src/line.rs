@@ -10,13 +10,13 @@ use crate::pickle;
 use crate::signals::look_for_signals;
 use maniple_engine::Error;
 use maniple_engine::dialogue::Dialogue;
-use maniple_engine::process::atfork;
-use maniple_engine::process::epoch::{Epoch, Since, count_forks};
-use maniple_engine::sys::ready::{self, Interest};
+use maniple_sys::AsHandle;
+use maniple_sys::atfork;
+use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::ready::{self, Interest};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl End {
         }
         // As one step: a fork in between would find it open and not registered.
         atfork::making(|| {
-            atfork::unregister(dialogue.as_fd().as_raw_fd());
+            atfork::unregister(dialogue.as_handle().as_raw());
             drop(dialogue);
         });
     }
@@ -150,7 +150,7 @@ impl PyLine {
         let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::new_err("invalid handle"))?;
         count_forks()?;
         let born = Epoch::now();
-        atfork::making(|| atfork::register(handle.as_fd()))?;
+        atfork::making(|| atfork::register(handle.as_handle()))?;
         let end = End { dialogue: Some(Dialogue::new(handle)), owed: 0, born };
         Ok(PyLine { end: Mutex::new(end), born, dumps, loads })
     }
@@ -232,7 +232,7 @@ impl PyLine {
         let Ok(mut end) = self.end.try_lock() else { return self.is_foreign() };
         match end.open() {
             Ok((dialogue, owed)) => {
-                let mut interests = [Interest::new(dialogue.as_fd())];
+                let mut interests = [Interest::new(dialogue.as_handle())];
                 *owed == 0 && ready::wait(&mut interests, Some(Duration::ZERO)).is_ok_and(|found| found > 0)
             }
             Err(_) => true,
@@ -265,7 +265,7 @@ impl PyLine {
 
     /// The descriptor.
     fn fileno(&self) -> PyResult<i32> {
-        self.taken()?.open().map(|(dialogue, _)| dialogue.as_fd().as_raw_fd())
+        self.taken()?.open().map(|(dialogue, _)| dialogue.as_handle().as_raw())
     }
 
     /// Closes it. One that waits is closed by whoever waits.

@@ -4,7 +4,7 @@
 use crate::error::python;
 use crate::handles::borrow;
 use maniple_engine::process::lifeline;
-use maniple_engine::sys::stream;
+use maniple_sys::stream;
 use pyo3::prelude::*;
 use std::time::Duration;
 

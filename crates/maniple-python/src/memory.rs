@@ -1,20 +1,20 @@
 //! Bytes that arrived, as Python buffers.
 #![allow(unsafe_code)]
 
+use maniple_engine::Error;
 use maniple_engine::channel::parcel::Arrived;
 use maniple_engine::shm::buffers::Buffer;
-use maniple_engine::{Error, sys};
+use maniple_sys::{self as sys, OwnedHandle};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{c_int, c_void};
-use std::os::fd::IntoRawFd;
 
 /// `nameless_memory(label, size)`: a descriptor of so many zeroed bytes of shared memory, whose size nobody can change.
 #[pyfunction]
 pub fn nameless_memory(label: &str, size: usize) -> PyResult<i32> {
     let handle = sys::memory::create(label, size).map_err(|source| Error::Os { doing: "make shared memory", source });
-    handle.map(IntoRawFd::into_raw_fd).map_err(crate::error::python)
+    handle.map(OwnedHandle::into_raw).map_err(crate::error::python)
 }
 
 /// Memory of this process's own. Supports the buffer protocol, writable, and nothing else.

@@ -1,10 +1,9 @@
 //! Shared memory under a name: POSIX's two calls as Python functions.
 
-use maniple_engine::sys::named;
+use maniple_sys::{OwnedHandle, named};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use std::io;
-use std::os::fd::IntoRawFd;
 
 /// shm_open(path, flags, mode=511)
 ///
@@ -12,7 +11,7 @@ use std::os::fd::IntoRawFd;
 #[pyfunction]
 #[pyo3(signature = (path, flags, mode = 0o777))]
 pub fn shm_open(py: Python<'_>, path: &str, flags: i32, mode: u32) -> PyResult<i32> {
-    until_done(py, path, || named::open(path, flags, mode).map(IntoRawFd::into_raw_fd))
+    until_done(py, path, || named::open(path, flags, mode).map(OwnedHandle::into_raw))
 }
 
 /// shm_unlink(path)

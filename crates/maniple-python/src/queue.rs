@@ -10,15 +10,14 @@ use crate::signals::interrupts;
 use crate::truth::Truth;
 use maniple_engine::Error;
 use maniple_engine::channel::log::{Interrupted, Log, MOST_PARTS, Put, Terms, View};
-use maniple_engine::process::epoch::{Epoch, Since};
 use maniple_engine::shm::buffers::Buffer;
-use maniple_engine::sys;
+use maniple_sys as sys;
+use maniple_sys::epoch::{Epoch, Since};
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBool;
 use std::ops::Deref;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -286,7 +285,7 @@ impl PyLog {
     fn descriptors(&self) -> PyResult<(i32, i32)> {
         let log = self.log()?;
         let (memory, event) = log.handles();
-        Ok((memory.as_raw_fd(), event.as_raw_fd()))
+        Ok((memory.as_raw(), event.as_raw()))
     }
 
     /// Whether the memory of one that is made now would be limited.
@@ -327,7 +326,7 @@ impl PyLog {
     fn watch(&self, py: Python<'_>) -> PyResult<i32> {
         let log = self.log()?;
         waiting(py, |interrupted| log.watch(interrupted))?;
-        Ok(log.event().as_raw_fd())
+        Ok(log.event().as_raw())
     }
 
     /// Pickles an object and puts it in. `counted`: it is to be reported done. None: it is in; False: there was no place for it, at once or

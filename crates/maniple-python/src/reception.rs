@@ -6,17 +6,16 @@ use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
 use maniple_engine::channel::reception::{self, Greeting, Reception, Refused, Unwelcome};
-use maniple_engine::sys::stream;
+use maniple_sys::{BorrowedHandle, OwnedHandle, stream};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use std::io;
-use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-fn borrowed(number: i32) -> PyResult<BorrowedFd<'static>> {
+fn borrowed(number: i32) -> PyResult<BorrowedHandle<'static>> {
     if number < 0 {
         return Err(PyOSError::new_err("handle is closed"));
     }
@@ -96,7 +95,7 @@ impl PyReception {
                 })
             });
             return match admitted {
-                Ok(client) => Ok(client.map(IntoRawFd::into_raw_fd)),
+                Ok(client) => Ok(client.map(OwnedHandle::into_raw)),
                 // Strangers, who have shown nothing: no affair of the program's.
                 Err(Refused::Client(_, Cause::Late(_) | Cause::Crowded)) => continue,
                 Err(Refused::Client(_, cause)) => Err(caused(cause)),

@@ -4,7 +4,7 @@
 //! raises is no failure of that item. It has to surface from the operation that it interrupted, at once, and be kept nowhere: the
 //! operation can be tried again.
 
-use maniple_engine::sys;
+use maniple_sys as sys;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::intern;
 use pyo3::prelude::*;

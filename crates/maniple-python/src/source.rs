@@ -4,7 +4,7 @@ use crate::encode::{Encoder, Pickler};
 use crate::made;
 use crate::signals;
 use maniple_engine::pool::{Filling, Packer, Packet, Source};
-use maniple_engine::sys;
+use maniple_sys as sys;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;

@@ -20,7 +20,6 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::collections::HashSet;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -52,7 +51,7 @@ impl PyArena {
                         make it after the descriptors were closed, or keep them open";
             return Err(PyOSError::new_err((EBADF, text)));
         }
-        Ok(self.0.handle().as_raw_fd())
+        Ok(self.0.handle().as_raw())
     }
 
     /// What tells it from all others.

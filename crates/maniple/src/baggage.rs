@@ -15,11 +15,11 @@ use maniple_engine::pool::Packer;
 use maniple_engine::shm::blocks::Blob;
 use maniple_engine::shm::buffers::Buffer;
 use maniple_engine::shm::inbox::Region;
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
 use std::cell::RefCell;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::LocalKey;
 
@@ -55,9 +55,9 @@ enum Large {
 /// A descriptor that goes along.
 #[derive(Debug)]
 struct Sent {
-    copy: OwnedFd,
+    copy: OwnedHandle,
     // The one that it is a copy of, if more of the same may follow.
-    shared: Option<RawFd>,
+    shared: Option<RawHandle>,
 }
 
 /// How much there was at some moment.
@@ -78,7 +78,7 @@ impl Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     large: Vec<Option<Lent>>,
-    handles: Vec<Option<OwnedFd>>,
+    handles: Vec<Option<OwnedHandle>>,
 }
 
 /// A large buffer that came beside the bytes.
@@ -230,7 +230,7 @@ impl Sink {
     }
 
     /// The descriptors that go along, in order.
-    pub(crate) fn take_handles(&mut self) -> Vec<OwnedFd> {
+    pub(crate) fn take_handles(&mut self) -> Vec<OwnedHandle> {
         self.handles.as_mut().map(std::mem::take).unwrap_or_default().into_iter().map(|sent| sent.copy).collect()
     }
 
@@ -252,9 +252,9 @@ impl Sink {
         }
     }
 
-    fn carry(&mut self, fd: BorrowedFd<'_>, shared: bool) -> Result<u32, &'static str> {
+    fn carry(&mut self, fd: BorrowedHandle<'_>, shared: bool) -> Result<u32, &'static str> {
         let handles = self.handles.as_mut().ok_or("it holds a descriptor, which cannot be sent this way")?;
-        let shared = shared.then(|| fd.as_raw_fd());
+        let shared = shared.then(|| fd.as_raw());
         if let Some(place) = handles.iter().position(|sent| shared.is_some() && sent.shared == shared) {
             return Ok(place as u32);
         }
@@ -269,22 +269,22 @@ impl Sink {
 
 impl Source {
     /// With the descriptors that came along.
-    pub(crate) fn new(handles: Vec<OwnedFd>) -> Source {
+    pub(crate) fn new(handles: Vec<OwnedHandle>) -> Source {
         Source { large: Vec::new(), handles: handles.into_iter().map(Some).collect() }
     }
 
     /// With the blocks and descriptors of a connection's message.
-    pub(crate) fn parcel(buffers: Vec<Arrived>, handles: Vec<OwnedFd>) -> Source {
+    pub(crate) fn parcel(buffers: Vec<Arrived>, handles: Vec<OwnedHandle>) -> Source {
         Source { large: buffers.into_iter().map(|b| Some(Lent::Arrived(b))).collect(), ..Source::new(handles) }
     }
 
     /// With the parts and descriptors of a queue's message.
-    pub(crate) fn parts(parts: Vec<Buffer>, handles: Vec<OwnedFd>) -> Source {
+    pub(crate) fn parts(parts: Vec<Buffer>, handles: Vec<OwnedHandle>) -> Source {
         Source { large: parts.into_iter().map(|p| Some(Lent::Part(p))).collect(), ..Source::new(handles) }
     }
 
     /// With the blocks of a pool's link, and the descriptors that came along.
-    pub(crate) fn regions(regions: Vec<Region>, handles: Vec<OwnedFd>) -> Source {
+    pub(crate) fn regions(regions: Vec<Region>, handles: Vec<OwnedHandle>) -> Source {
         Source { large: regions.into_iter().map(|r| Some(Lent::Region(r))).collect(), ..Source::new(handles) }
     }
 }
@@ -331,16 +331,16 @@ pub(crate) fn take_large<E: serde::de::Error>(number: u32) -> Result<Lent, E> {
 }
 
 /// Sends a copy of the descriptor along; gives its number. `what` has it: "a Connection".
-pub(crate) fn send_handle<E: serde::ser::Error>(what: &'static str, fd: BorrowedFd<'_>) -> Result<u32, E> {
+pub(crate) fn send_handle<E: serde::ser::Error>(what: &'static str, fd: BorrowedHandle<'_>) -> Result<u32, E> {
     send(what, fd, false)
 }
 
 /// The same for one that many values have in common: it goes along once. To be taken by [`copy_handle`].
-pub(crate) fn send_shared_handle<E: serde::ser::Error>(what: &'static str, fd: BorrowedFd<'_>) -> Result<u32, E> {
+pub(crate) fn send_shared_handle<E: serde::ser::Error>(what: &'static str, fd: BorrowedHandle<'_>) -> Result<u32, E> {
     send(what, fd, true)
 }
 
-fn send<E: serde::ser::Error>(what: &'static str, fd: BorrowedFd<'_>, shared: bool) -> Result<u32, E> {
+fn send<E: serde::ser::Error>(what: &'static str, fd: BorrowedHandle<'_>, shared: bool) -> Result<u32, E> {
     let sent = SINK.with_borrow_mut(|sink| sink.as_mut().map(|sink| sink.carry(fd, shared)));
     match sent {
         Some(Ok(number)) => Ok(number),
@@ -357,15 +357,15 @@ fn outside(what: &'static str) -> String {
 }
 
 /// The descriptor of that number. Once.
-pub(crate) fn take_handle<E: serde::de::Error>(what: &'static str, number: u32) -> Result<OwnedFd, E> {
+pub(crate) fn take_handle<E: serde::de::Error>(what: &'static str, number: u32) -> Result<OwnedHandle, E> {
     arrived(what, number, |place| place.take().ok_or("its descriptor was taken before"))
 }
 
 /// A copy of the descriptor of that number.
-pub(crate) fn copy_handle<E: serde::de::Error>(what: &'static str, number: u32) -> Result<OwnedFd, E> {
-    let copy = |place: &mut Option<OwnedFd>| {
+pub(crate) fn copy_handle<E: serde::de::Error>(what: &'static str, number: u32) -> Result<OwnedHandle, E> {
+    let copy = |place: &mut Option<OwnedHandle>| {
         let handle = place.as_ref().ok_or("its descriptor was taken before")?;
-        handle.as_fd().try_clone_to_owned().map_err(|_| "no descriptor is left for it")
+        handle.as_handle().try_clone_to_owned().map_err(|_| "no descriptor is left for it")
     };
     arrived(what, number, copy)
 }
@@ -373,8 +373,8 @@ pub(crate) fn copy_handle<E: serde::de::Error>(what: &'static str, number: u32) 
 fn arrived<E: serde::de::Error>(
     what: &'static str,
     number: u32,
-    get: impl FnOnce(&mut Option<OwnedFd>) -> Result<OwnedFd, &'static str>,
-) -> Result<OwnedFd, E> {
+    get: impl FnOnce(&mut Option<OwnedHandle>) -> Result<OwnedHandle, &'static str>,
+) -> Result<OwnedHandle, E> {
     let got = SOURCE.with_borrow_mut(|source| {
         let source = source.as_mut().ok_or_else(|| outside(what))?;
         let place = source.handles.get_mut(number as usize);
@@ -388,7 +388,7 @@ mod tests {
     use super::*;
     use crate::Bytes;
     use crate::codec::Postcard;
-    use crate::handle::Handle;
+    use crate::handle::{Handle, IntoHandle};
 
     #[test]
     fn a_blob_that_did_not_come_along_is_an_error() {
@@ -410,9 +410,9 @@ mod tests {
         assert!(!is_decoding());
     }
 
-    fn pair() -> Vec<Handle<OwnedFd>> {
+    fn pair() -> Vec<Handle<OwnedHandle>> {
         let (a, b) = std::io::pipe().unwrap();
-        vec![Handle::new(a.into()), Handle::new(b.into())]
+        vec![Handle::new(a.into_handle()), Handle::new(b.into_handle())]
     }
 
     #[test]
@@ -421,8 +421,8 @@ mod tests {
         encode::<Postcard, _>(&pair(), &mut bytes, &mut sink).unwrap();
         let mut source = Source::new(sink.take_handles());
         assert_eq!(source.handles.len(), 2);
-        assert_eq!(decode::<Postcard, Vec<Handle<OwnedFd>>>(&mut &bytes[..], &mut source).unwrap().len(), 2);
-        let error = decode::<Postcard, Vec<Handle<OwnedFd>>>(&mut &bytes[..], &mut source).unwrap_err();
+        assert_eq!(decode::<Postcard, Vec<Handle<OwnedHandle>>>(&mut &bytes[..], &mut source).unwrap().len(), 2);
+        let error = decode::<Postcard, Vec<Handle<OwnedHandle>>>(&mut &bytes[..], &mut source).unwrap_err();
         assert!(error.to_string().contains("taken before"), "{error}");
     }
 

@@ -18,10 +18,10 @@ use crate::codec::{Codec, Part, Postcard, check_type, fingerprint_of, marks};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use maniple_engine::pool::{Incoming, Packer, Packet};
+use maniple_sys::OwnedHandle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
-use std::os::fd::OwnedFd;
 
 /// A payload in the making.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ impl Output {
     }
 
     /// The descriptors that go along.
-    pub(crate) fn take_handles(&mut self) -> Vec<OwnedFd> {
+    pub(crate) fn take_handles(&mut self) -> Vec<OwnedHandle> {
         self.sink.take_handles()
     }
 
@@ -207,7 +207,7 @@ impl<'a> Input<'a> {
     }
 
     /// What an [`Output::with_handles`] wrote, and the descriptors that came along.
-    pub(crate) fn with_handles(bytes: &'a [u8], handles: Vec<OwnedFd>) -> Input<'a> {
+    pub(crate) fn with_handles(bytes: &'a [u8], handles: Vec<OwnedHandle>) -> Input<'a> {
         Input { bytes, source: Source::new(handles) }
     }
 
@@ -275,7 +275,7 @@ impl<'a> Input<'a> {
     }
 
     /// From here on, values find these descriptors beside their bytes.
-    pub(crate) fn supply(&mut self, handles: Vec<OwnedFd>) {
+    pub(crate) fn supply(&mut self, handles: Vec<OwnedHandle>) {
         self.source = Source::new(handles);
     }
 }

@@ -1,9 +1,9 @@
 //! Files, sockets and other descriptors as values.
 
 use crate::baggage;
+pub use maniple_sys::{AsHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, OwnedFd};
 
 const WHAT: &str = "a Handle";
 
@@ -87,13 +87,13 @@ impl<T> From<T> for Handle<T> {
     }
 }
 
-impl<T: AsFd> Serialize for Handle<T> {
+impl<T: AsHandle> Serialize for Handle<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serialize(&self.0, serializer)
     }
 }
 
-impl<'de, T: From<OwnedFd>> Deserialize<'de> for Handle<T> {
+impl<'de, T: FromHandle> Deserialize<'de> for Handle<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserialize(deserializer).map(Handle)
     }
@@ -122,31 +122,31 @@ impl<'de, T: From<OwnedFd>> Deserialize<'de> for Handle<T> {
 ///
 /// # Errors
 /// Outside of maniple's own ways of sending.
-pub fn serialize<T: AsFd, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    baggage::send_handle(WHAT, value.as_fd())?.serialize(serializer)
+pub fn serialize<T: AsHandle, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    baggage::send_handle(WHAT, value.as_handle())?.serialize(serializer)
 }
 
 /// For `#[serde(with = "maniple::handle")]`.
 ///
 /// ```
-/// use std::os::fd::OwnedFd;
+/// use maniple::handle::{FromHandle, IntoHandle, OwnedHandle};
 ///
 /// #[derive(serde::Deserialize, serde::Serialize)]
 /// struct Owned(
-///     #[serde(deserialize_with = "maniple::handle::deserialize", serialize_with = "maniple::handle::serialize")] OwnedFd,
+///     #[serde(deserialize_with = "maniple::handle::deserialize", serialize_with = "maniple::handle::serialize")] OwnedHandle,
 /// );
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (sender, receiver) = maniple::pipe::<Owned>()?;
-/// sender.send(&Owned(std::fs::File::open("/dev/null")?.into()))?;
-/// let Owned(fd) = receiver.recv()?;
-/// assert_eq!(std::fs::File::from(fd).metadata()?.len(), 0);
+/// sender.send(&Owned(std::fs::File::open("/dev/null")?.into_handle()))?;
+/// let Owned(handle) = receiver.recv()?;
+/// assert_eq!(std::fs::File::from_handle(handle).metadata()?.len(), 0);
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
 /// Outside of maniple's own ways of sending.
-pub fn deserialize<'de, T: From<OwnedFd>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    baggage::take_handle(WHAT, u32::deserialize(deserializer)?).map(T::from)
+pub fn deserialize<'de, T: FromHandle, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    baggage::take_handle(WHAT, u32::deserialize(deserializer)?).map(T::from_handle)
 }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use maniple_engine::sys::process::image::{Image, image};
+use maniple_sys::process::image::{Image, image};
 
 /// A function as it travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

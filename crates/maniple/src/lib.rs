@@ -88,6 +88,8 @@ mod sharing;
 mod startup;
 mod sync;
 pub mod task;
+#[cfg(unix)]
+mod unix;
 mod worker;
 
 pub use bulk::{Bulk, Bytes};

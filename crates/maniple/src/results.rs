@@ -7,7 +7,7 @@ use crate::pool::Shared;
 use crate::task;
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled};
 use maniple_engine::process::Exit;
-use maniple_engine::sys::process::image::symbol;
+use maniple_sys::process::image::symbol;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::borrow::Cow;

@@ -8,7 +8,7 @@
 use crate::process::child;
 use crate::worker;
 use maniple_engine::process::{Launch, inherited, serve};
-use maniple_engine::sys::Handle;
+use maniple_sys::OwnedHandle;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -84,7 +84,7 @@ pub fn init() {
             PROCESS => child::run(inherited.handles),
             PROCESS_SERVER => {
                 let handles = forked(inherited.handles);
-                maniple_engine::sys::process::program_signals();
+                maniple_sys::process::program_signals();
                 child::run(handles)
             }
             role if role.starts_with("maniple-") => {
@@ -100,9 +100,9 @@ pub fn init() {
 }
 
 /// Lives as a fork server. Returns in its children, with the handles that are theirs.
-fn forked(handles: Vec<Handle>) -> Vec<Handle> {
-    maniple_engine::sys::process::worker_signals();
-    maniple_engine::sys::process::take_name();
+fn forked(handles: Vec<OwnedHandle>) -> Vec<OwnedHandle> {
+    maniple_sys::process::worker_signals();
+    maniple_sys::process::take_name();
     serve(handles).unwrap_or_else(|error| {
         eprintln!("maniple: the fork server ends: {error}");
         std::process::exit(1)

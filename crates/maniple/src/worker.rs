@@ -6,10 +6,8 @@ use crate::events;
 use crate::frame::{Input, Output, open};
 use crate::panic;
 use maniple_engine::pool::{LACKING, Message, Packer, Packet, WorkerLink, worker_handles};
-use maniple_engine::sys::{self, Handle};
+use maniple_sys::{self as sys, AsHandle, OwnedHandle, memory};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 
 /// Whether workers' standard error passes through the pool's process.
 pub(crate) const TAPPED: bool = true;
@@ -21,7 +19,7 @@ const LINK_LOST: i32 = 2;
 
 /// Runs this process as a worker, and ends it. First in `handles` are the link's, then the memory that says which events are wanted (one
 /// byte) and holds the initializer, then the pipe for events, if any are, and then those in the initializer's arguments.
-pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
+pub(crate) fn run(mut handles: Vec<OwnedHandle>) -> ! {
     sys::process::worker_signals();
     sys::process::take_name();
     panic::install_hook();
@@ -36,7 +34,7 @@ pub(crate) fn run(mut handles: Vec<Handle>) -> ! {
     std::process::exit(code);
 }
 
-fn work(mut link: WorkerLink, setup: Vec<Handle>) -> i32 {
+fn work(mut link: WorkerLink, setup: Vec<OwnedHandle>) -> i32 {
     let packer = link.packer().clone();
     if let Err(error) = initialize(setup) {
         let mut why = Output::new(&packer);
@@ -53,12 +51,10 @@ fn work(mut link: WorkerLink, setup: Vec<Handle>) -> i32 {
 }
 
 /// Sends events to the pool's process, if it wants any, and calls the pool's initializer, if it has one.
-fn initialize(setup: Vec<Handle>) -> Result<()> {
+fn initialize(setup: Vec<OwnedHandle>) -> Result<()> {
     let mut setup = setup.into_iter();
     let Some(memory) = setup.next() else { return Ok(()) };
-    let mut bytes = Vec::new();
-    File::from(memory)
-        .read_to_end(&mut bytes)
+    let bytes = memory::read_all(memory.as_handle())
         .map_err(|e| Error::Remote(format!("the initializer's arguments cannot be read: {e}")))?;
     let Some((&level, bytes)) = bytes.split_first() else { return Ok(()) };
     if level > 0

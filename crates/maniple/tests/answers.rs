@@ -4,7 +4,7 @@
 mod support;
 
 use maniple::{Bytes, Error, Handle, Pool};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use maniple_sys::testing::{Resource, Rlimit, setrlimit};
 use std::fs::File;
 use std::sync::Mutex;
 use support::watchdog;

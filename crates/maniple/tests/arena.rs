@@ -13,6 +13,7 @@ mod parts;
 
 use ledger::Ledger;
 use maniple::{Error, Manager, Pool, StartMethod};
+use maniple_sys::testing;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -23,23 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Numbers of a task each, and a byte in the ledger.
 const TASKS: u64 = 200_000;
-
-/// What shortages and deaths lead to, by the system's numbers: EMFILE ENFILE ENOMEM EAGAIN ENOSPC EFBIG ENOBUFS ETOOMANYREFS ECONNREFUSED
-/// ECONNRESET EPIPE ENOENT.
-const SHORTAGES: [i32; 12] = [
-    libc::EMFILE,
-    libc::ENFILE,
-    libc::ENOMEM,
-    libc::EAGAIN,
-    libc::ENOSPC,
-    libc::EFBIG,
-    libc::ENOBUFS,
-    libc::ETOOMANYREFS,
-    libc::ECONNREFUSED,
-    libc::ECONNRESET,
-    libc::EPIPE,
-    libc::ENOENT,
-];
 
 /// What the parts share: how they start processes, and the accounts.
 struct Arena {
@@ -106,7 +90,7 @@ fn is_explained(error: &Error) -> bool {
         Error::Start(_) => true,
         _ => {
             text.contains("out of memory")
-                || SHORTAGES.iter().any(|number| text.contains(&format!("os error {number})")))
+                || testing::SHORTAGES.iter().any(|number| text.contains(&format!("os error {number})")))
         }
     }
 }
@@ -178,18 +162,15 @@ fn main() {
 /// The kernel kills this process when its watcher ends. The process ignores SIGXFSZ, with which a limit on file sizes would end it, and SIGUSR1,
 /// with which Python programs are asked for their stacks.
 fn be_ready_for_signals() {
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    for number in [libc::SIGXFSZ, libc::SIGUSR1] {
-        // SAFETY: to ignore a signal touches no memory.
-        unsafe { libc::signal(number, libc::SIG_IGN) };
-    }
+    testing::die_with_parent();
+    [testing::Signal::XFSZ, testing::Signal::USR1].into_iter().for_each(testing::ignore);
 }
 
 fn among_faults(method: StartMethod, seed: u64, path: PathBuf) {
     be_ready_for_signals();
     // What stays once it has been needed: the fork server, and what is kept once descriptors have been few.
     {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        use maniple_sys::testing::{Resource, Rlimit, getrlimit, setrlimit};
         let loose = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: Some(100), maximum: loose.maximum }).unwrap();
         let pool = Pool::builder().processes(1).start_method(method).build().unwrap();
@@ -226,7 +207,7 @@ fn among_faults(method: StartMethod, seed: u64, path: PathBuf) {
     }
     if !is_fine {
         // Threads may still be at it.
-        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+        testing::kill_self(testing::Signal::KILL);
     }
 }
 

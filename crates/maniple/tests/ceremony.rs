@@ -6,8 +6,8 @@
 mod support;
 
 use maniple::{Exit, Pool, Process};
+use maniple_sys::testing::CommandExt;
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@
 mod support;
 
 use maniple::{Error, Exit, Pool, StartMethod};
-use rustix::process::Signal;
+use maniple_sys::testing::{self, Signal};
 use std::time::Duration;
 use support::{METHODS, eventually, exists, kill_self, pool, watchdog};
 
@@ -140,8 +140,7 @@ fn a_worker_that_is_killed_while_idle_costs_nothing() {
             let before = pool.pids();
             assert_eq!(pool.map(u64::count_ones, 0..10).unwrap().len(), 10);
             for pid in &before {
-                let pid = rustix::process::Pid::from_raw(*pid as i32).unwrap();
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                let _ = testing::kill(*pid, Signal::KILL);
             }
             eventually("new workers", || pool.pids().iter().all(|p| !before.contains(p)) && pool.pids().len() == 2);
         }
@@ -191,8 +190,7 @@ fn a_fork_server_that_is_killed_is_replaced() {
     let _dog = watchdog();
     let pool = pool(StartMethod::ForkServer, 2);
     let server = pool.apply(|()| support::parent(), ()).unwrap();
-    let pid = rustix::process::Pid::from_raw(server as i32).unwrap();
-    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    testing::kill(server, Signal::KILL).unwrap();
     for how in [0, 3] {
         let lost = pool.apply(die, how);
         assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");

@@ -4,10 +4,9 @@
 mod support;
 
 use maniple::{Error, Pool};
-use rustix::process::Signal;
+use maniple_sys::testing::{self, ExitStatusExt, Signal};
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 use support::{METHODS, eventually, exists, is_listed, part, pool, print_pids, read_pids, start_hub, watchdog};
 
@@ -182,7 +181,7 @@ fn end_of_hub(test: &str, how: &str, end: impl Fn(u32)) {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+    testing::kill(pid, signal).unwrap();
 }
 
 #[test]
@@ -203,7 +202,6 @@ fn workers_die_with_a_hub_that_aborts() {
 fn ctrl_c_ends_hub_and_workers_without_a_word() {
     let _dog = watchdog();
     end_of_hub("ctrl_c_ends_hub_and_workers_without_a_word", "everyone ends at Ctrl-C", |hub| {
-        let group = rustix::process::Pid::from_raw(hub as i32).unwrap();
-        rustix::process::kill_process_group(group, Signal::INT).unwrap();
+        testing::kill_group(hub, Signal::INT).unwrap();
     });
 }

@@ -7,11 +7,10 @@ use maniple::{
     Bulk, Bytes, Codec, Connection, Error, Exit, Handle, Payload, Postcard, Process, Receiver, Sender, channel,
     parent_process, pipe, wait,
 };
+use maniple_sys::testing::{self, AsRawFd, OwnedFd, UnixStream};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -497,7 +496,7 @@ fn a_parent_that_is_killed_closes_its_ends() {
             let inner = inner.unwrap();
             inner.start().unwrap();
             ours.recv().unwrap();
-            support::kill_self(rustix::process::Signal::KILL);
+            support::kill_self(testing::Signal::KILL);
         },
         told,
     );

@@ -8,9 +8,9 @@
 use maniple::{
     Address, Client, Error, Listener, Lock, Manager, Pool, Process, Queue, Result, SharedMemory, Value, channel, pipe,
 };
+use maniple_sys::OwnedHandle;
+use maniple_sys::testing::{self, OwnedFd, UnixStream};
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -347,8 +347,8 @@ fn main() {
 
 fn take_commands(make: Make) {
     // SAFETY: `behind_gate.py` has put the line there, and this program has opened nothing of that number.
-    let control = UnixStream::from(unsafe { OwnedFd::from_raw_fd(CONTROL) });
-    rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC).unwrap();
+    let control = UnixStream::from(OwnedFd::from(unsafe { OwnedHandle::from_raw(CONTROL) }));
+    testing::set_inherited(&control, false);
     // Not a copy of it: what goes over another number can be made to fail.
     let (mut lines, mut say) = (BufReader::new(&control), &control);
     let mut answer = |what: &str| writeln!(say, "{what}").unwrap();

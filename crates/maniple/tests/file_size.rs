@@ -4,7 +4,7 @@
 mod support;
 
 use maniple::{Bulk, Error, Queue};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use maniple_sys::testing::{Resource, Rlimit, setrlimit};
 use support::{METHODS, apart, pool, watchdog};
 
 const LIMIT: u64 = 1 << 20;

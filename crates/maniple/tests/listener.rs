@@ -348,7 +348,7 @@ fn a_listener_whose_process_is_killed_ends_its_clients_waits() {
             line.send(listener.address())?;
             let connection = listener.accept::<u8>()?;
             connection.send(&1)?;
-            kill_self(rustix::process::Signal::KILL);
+            kill_self(maniple_sys::testing::Signal::KILL);
             Ok(())
         },
         listener.address().clone(),

@@ -8,7 +8,7 @@ use maniple::managers::{
     Barrier, Condition, Dict, Event, List, Lock, Namespace, Queue, Refusal, Semaphore, Value, is_caller_gone,
 };
 use maniple::{Bulk, Codec, Error, Exit, Manager, Postcard, Process, Proxy, StartMethod};
-use rustix::process::{Pid, Signal};
+use maniple_sys::testing::{self, Signal};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +26,7 @@ fn child<A: maniple::Payload, R: maniple::Ending + 'static>(f: fn(A) -> R, argum
 }
 
 fn kill(pid: u32, signal: Signal) {
-    rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+    testing::kill(pid, signal).unwrap();
 }
 
 fn descriptors_of(pid: u32) -> usize {

@@ -4,11 +4,10 @@
 mod support;
 
 use maniple::{Error, Handle, Pool};
-use rustix::process::Signal;
+use maniple_sys::testing::{self, OwnedFd, Signal, UnixStream};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 use support::{METHODS, eventually, exists, kill_self, pool, watchdog};
 
@@ -28,9 +27,7 @@ fn temporary(content: &str) -> File {
 }
 
 fn tempfile(len: usize) -> File {
-    let memory = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    rustix::fs::ftruncate(&memory, len as u64).unwrap();
-    File::from(memory)
+    OwnedFd::from(testing::unsealed_memory(len as u64)).into()
 }
 
 fn serve(mut order: Order) -> Order {

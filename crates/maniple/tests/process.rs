@@ -6,9 +6,8 @@ mod support;
 use maniple::{
     Error, Exit, Handle, Process, StartMethod, Stdio, active_children, cpu_count, current_process, parent_process,
 };
-use rustix::process::Signal;
+use maniple_sys::testing::{self, OwnedFd, Signal};
 use std::io::{PipeWriter, Read, Seek, Write};
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 use support::{METHODS, eventually, exists, is_listed, kill_self, part, print_pids, read_pids, start_hub, watchdog};
 
@@ -148,8 +147,7 @@ fn it_can_be_waited_for_asked_to_end_and_ended() {
         let process = started(method, std::thread::sleep, LONG);
         process.kill().unwrap();
         let sentinel = process.sentinel().unwrap();
-        let mut ended = [rustix::event::PollFd::from_borrowed_fd(sentinel, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut ended, None).unwrap();
+        assert_eq!(maniple::wait(&[&sentinel], None).unwrap(), [0]);
         assert_eq!(process.exit_status(), Some(Exit::Signal(9)));
     }
 }
@@ -207,8 +205,7 @@ fn a_daemon_dies_with_its_parent_and_another_child_does_not() {
     eventually("the daemons' end", || !exists(pids[0]) && !exists(pids[2]));
     for pid in [pids[1], pids[3]] {
         assert!(exists(pid));
-        let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        testing::kill(pid, Signal::KILL).unwrap();
     }
     eventually("the others' end", || !exists(pids[1]) && !exists(pids[3]));
 }
@@ -315,7 +312,7 @@ fn files_and_pipes_go_along_in_its_argument() {
 }
 
 fn tempfile() -> std::fs::File {
-    rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into()
+    OwnedFd::from(testing::unsealed_memory(0)).into()
 }
 
 /// As in `main`: the system's default would end the process.

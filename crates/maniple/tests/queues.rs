@@ -283,7 +283,7 @@ fn files_connections_and_queues_go_along_inside_of_values() {
                 let (ours, theirs) = pipe().unwrap();
                 let (reader, mut writer) = std::io::pipe().unwrap();
                 write!(writer, "{}", "x".repeat(1000)).unwrap();
-                let files = vec![Handle::new(File::from(std::os::fd::OwnedFd::from(reader)))];
+                let files = vec![Handle::new(File::from(maniple_sys::testing::OwnedFd::from(reader)))];
                 let line = number.is_multiple_of(2).then_some(theirs);
                 errands.put(&Errand { number, answers: answers.clone(), line, files }).unwrap();
                 lines.push((number, ours));
@@ -368,7 +368,7 @@ impl Parcel {
         let file = number.is_multiple_of(2).then(|| {
             let (reader, mut writer) = std::io::pipe().unwrap();
             write!(writer, "{number}").unwrap();
-            Handle::new(File::from(std::os::fd::OwnedFd::from(reader)))
+            Handle::new(File::from(maniple_sys::testing::OwnedFd::from(reader)))
         });
         Parcel { number, small, large: large.into(), sum, file }
     }

@@ -7,7 +7,7 @@ mod support;
 use maniple::{
     Array, Error, Exit, Payload, Poison, Process, RawArray, RawValue, ShareableItem, ShareableList, SharedMemory, Value,
 };
-use rustix::process::Signal;
+use maniple_sys::testing::{self, Signal};
 use std::path::PathBuf;
 use std::process::Command;
 use support::{kill_self, watchdog};
@@ -193,7 +193,7 @@ fn a_name_can_be_kept_and_taken_away_and_is_not_taken_from_others() {
     assert!(found.unlink().is_err() && SharedMemory::new(1).unwrap().unlink().is_err());
     let first = SharedMemory::create(&name, 1).unwrap();
     // Somebody else takes the name away and uses it again.
-    rustix::shm::unlink(&*name).unwrap();
+    maniple_sys::named::unlink(&name).unwrap();
     let second = SharedMemory::create(&name, 2).unwrap();
     drop(first);
     assert!(file(&name).exists());
@@ -230,7 +230,7 @@ fn what_is_guarded_for_one_is_not_raw_for_another() {
         serde::Serialize::serialize(&Value::new(7u64).unwrap(), serializer)
     }
     let process = Process::builder()
-        .stderr(std::os::fd::OwnedFd::from(writer))
+        .stderr(testing::OwnedFd::from(writer))
         .build(|_: Wrong| (), Wrong(RawValue::new(1).unwrap()))
         .unwrap();
     process.start().unwrap();

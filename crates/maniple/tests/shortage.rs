@@ -4,7 +4,7 @@
 mod support;
 
 use maniple::{Bulk, Error, Pool, StartMethod};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use maniple_sys::testing::{self, Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -170,14 +170,13 @@ fn a_fork_server_without_descriptors_refuses_and_lives_on() {
         let usual = getrlimit(Resource::Nofile);
         for room in 0..6 {
             let low = Rlimit { current: Some(open + room), ..usual };
-            let pid = rustix::process::Pid::from_raw(server);
-            rustix::process::prlimit(pid, Resource::Nofile, low).unwrap();
+            testing::limit_of(server as u32, Resource::Nofile, low);
             let lost = pool.apply(|()| std::process::abort(), ()).map(|()| "never");
             assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
             // The other worker goes on.
             std::thread::sleep(Duration::from_millis(100));
             assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
-            rustix::process::prlimit(pid, Resource::Nofile, usual).unwrap();
+            testing::limit_of(server as u32, Resource::Nofile, usual);
             eventually("there are two workers again", || workers(&pool).len() == 2);
             assert_eq!(children(), [server], "the server was replaced");
         }
@@ -192,7 +191,7 @@ fn a_lazy_map_for_whose_input_there_is_no_thread_is_not_waited_for() {
         assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
         let usual = getrlimit(Resource::As);
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        let mapped = statm.split(' ').next().unwrap().parse::<u64>().unwrap() * rustix::param::page_size() as u64;
+        let mapped = statm.split(' ').next().unwrap().parse::<u64>().unwrap() * testing::page_size() as u64;
         // Less than a thread's stack.
         setrlimit(Resource::As, Rlimit { current: Some(mapped + (1 << 20)), ..usual }).unwrap();
         let refused = pool.imap(u64::count_ones, [7, 7]).map(drop);

@@ -4,7 +4,7 @@
 mod support;
 
 use maniple::{Bytes, Connection, Error, Process, Result, channel, pipe};
-use std::os::unix::net::UnixStream;
+use maniple_sys::testing::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::{block_on, watchdog};

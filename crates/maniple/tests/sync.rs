@@ -7,7 +7,7 @@ use maniple::{
     Barrier, BoundedSemaphore, BrokenBarrier, Condition, Connection, Error, Event, Exit, Lock, Mutex, Payload, Poison,
     PoisonError, Process, Queue, RLock, Semaphore, TryLockError, Value, pipe,
 };
-use rustix::process::Signal;
+use maniple_sys::testing::Signal;
 use std::time::Duration;
 use support::{eventually, kill_self, watchdog};
 

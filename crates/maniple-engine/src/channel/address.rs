@@ -1,6 +1,6 @@
 //! Where a listener is: what one writes for it, and what that means to the operating system.
 
-use crate::sys::socket::Place;
+use maniple_sys::socket::Place;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};

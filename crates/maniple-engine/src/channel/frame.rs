@@ -11,10 +11,10 @@ pub use super::lookout::Lookout;
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
-use crate::sys::ready::{self, Interest};
-use crate::sys::{Handle, stream, wire};
+use maniple_sys::BorrowedHandle;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::{OwnedHandle, stream, wire};
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 pub use super::log::Interrupted;
@@ -63,12 +63,12 @@ fn prefix(len: usize) -> ([u8; 12], usize) {
 /// # Errors
 /// Interrupted in the middle of a message, the connection is of no more use, as with the standard package.
 pub fn send(
-    fd: BorrowedFd<'_>,
+    fd: BorrowedHandle<'_>,
     body: &[u8],
-    handles: &[BorrowedFd<'_>],
+    handles: &[BorrowedHandle<'_>],
     interrupted: Interrupted<'_, '_>,
 ) -> Result<()> {
-    let write = |parts: &[IoSlice<'_>], handles: &[BorrowedFd<'_>]| {
+    let write = |parts: &[IoSlice<'_>], handles: &[BorrowedHandle<'_>]| {
         let write = || match (parts, handles) {
             (parts, []) => stream::write(fd, parts),
             (parts, _) => stream::write_with(fd, &parts[0], handles),
@@ -87,15 +87,15 @@ pub fn send(
 /// [`Error::BothSend`] where the other end waits in the same way. In the middle of a message, the connection is of no more use, and is
 /// closed in this direction.
 pub fn send_until(
-    socket: BorrowedFd<'_>,
+    socket: BorrowedHandle<'_>,
     body: &[u8],
-    handles: &[BorrowedFd<'_>],
+    handles: &[BorrowedHandle<'_>],
     until: Until,
     receivers: Receivers,
 ) -> Result<bool> {
     let mut begun = false;
     let mut waiting = Waiting::new(socket, until, receivers);
-    let write = |parts: &[IoSlice<'_>], handles: &[BorrowedFd<'_>]| {
+    let write = |parts: &[IoSlice<'_>], handles: &[BorrowedHandle<'_>]| {
         loop {
             if let Some(sent) = retry(&mut || false, || stream::write_now(socket, parts, handles), WHAT_SEND)? {
                 if !begun {
@@ -120,9 +120,9 @@ const WHAT_SEND: &str = "send a message";
 
 /// Has `write` write it, piece by piece, the handles with the first one. False: `write` gave up.
 fn send_by(
-    mut write: impl FnMut(&[IoSlice<'_>], &[BorrowedFd<'_>]) -> Result<Option<usize>>,
+    mut write: impl FnMut(&[IoSlice<'_>], &[BorrowedHandle<'_>]) -> Result<Option<usize>>,
     body: &[u8],
-    mut handles: &[BorrowedFd<'_>],
+    mut handles: &[BorrowedHandle<'_>],
 ) -> Result<bool> {
     let (head, n) = prefix(body.len());
     let mut head = &head[..n];
@@ -163,10 +163,10 @@ fn send_by(
 /// Reads the first bytes of a message by `read`, and what comes with them. Where this process has no number left for handles, the buffers
 /// of a parcel come all the same.
 fn first(
-    fd: BorrowedFd<'_>,
+    fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
     came: Option<&mut Vec<Came>>,
-    read: impl FnOnce(&mut [u8], Option<&mut Vec<Handle>>) -> io::Result<Option<usize>>,
+    read: impl FnOnce(&mut [u8], Option<&mut Vec<OwnedHandle>>) -> io::Result<Option<usize>>,
 ) -> io::Result<Option<usize>> {
     let Some(came) = came else { return read(bytes, None) };
     let mut handles = Vec::new();
@@ -188,7 +188,7 @@ fn first(
 /// The same by a lookout.
 fn look_out(
     lookout: &Lookout,
-    fd: BorrowedFd<'_>,
+    fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
     came: Option<&mut Vec<Came>>,
 ) -> (Begun, io::Result<Option<usize>>) {
@@ -204,7 +204,7 @@ fn look_out(
 /// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a
 /// local socket's), what comes beside it is put there.
 pub fn receive_length(
-    fd: BorrowedFd<'_>,
+    fd: BorrowedHandle<'_>,
     lookout: Option<&Lookout>,
     mut handles: Option<&mut Vec<Came>>,
     interrupted: Interrupted<'_, '_>,
@@ -243,7 +243,7 @@ pub fn receive_length(
 }
 
 /// The length of a message whose handles have all come. One whose handles did not is passed over: the next can be received.
-fn whole(fd: BorrowedFd<'_>, length: u64, interrupted: Interrupted<'_, '_>) -> Result<u64> {
+fn whole(fd: BorrowedHandle<'_>, length: u64, interrupted: Interrupted<'_, '_>) -> Result<u64> {
     if stream::take_cut() {
         skip(fd, length, interrupted)?;
         return Err(wire::out_of_handles()).doing("receive the descriptors of a message, which is lost");
@@ -252,7 +252,7 @@ fn whole(fd: BorrowedFd<'_>, length: u64, interrupted: Interrupted<'_, '_>) -> R
 }
 
 /// Passes over the next `len` bytes of a message.
-pub fn skip(fd: BorrowedFd<'_>, mut len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
+pub fn skip(fd: BorrowedHandle<'_>, mut len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
     let mut scratch = [0; 16 * 1024];
     while len > 0 {
         let piece = len.min(scratch.len() as u64) as usize;
@@ -265,7 +265,7 @@ pub fn skip(fd: BorrowedFd<'_>, mut len: u64, interrupted: Interrupted<'_, '_>) 
     Ok(())
 }
 
-fn length(fd: BorrowedFd<'_>, head: [u8; 4], interrupted: Interrupted<'_, '_>) -> Result<u64> {
+fn length(fd: BorrowedHandle<'_>, head: [u8; 4], interrupted: Interrupted<'_, '_>) -> Result<u64> {
     match i32::from_be_bytes(head) {
         -1 => {
             let mut long = [0; 8];
@@ -306,7 +306,7 @@ impl Until {
 /// [`receive_length`] with a limit to the wait for the message's begin; `None`: the time is up. With `socket` it is taken even
 /// where somebody else may be faster, and without sleeping in the read itself: that is also woken when the other end reads.
 pub fn receive_length_until(
-    fd: BorrowedFd<'_>,
+    fd: BorrowedHandle<'_>,
     socket: bool,
     until: Until,
     lookout: &Lookout,
@@ -317,7 +317,7 @@ pub fn receive_length_until(
     let mut head = [0; 4];
     let mut got = None;
     let mut begun = None;
-    let read = |bytes: &mut [u8], handles: Option<&mut Vec<Handle>>| stream::read_now(fd, bytes, handles);
+    let read = |bytes: &mut [u8], handles: Option<&mut Vec<OwnedHandle>>| stream::read_now(fd, bytes, handles);
     if socket && matches!(until, Until::Now) {
         got = retry(interrupted, || first(fd, &mut head, handles.as_deref_mut(), read), WHAT)?;
         if got.is_none() {
@@ -365,7 +365,7 @@ pub fn receive_length_until(
 
 /// Receives the next `len` bytes of a message. Where there is no memory for them, they are passed over, so that the next message can be
 /// received.
-pub fn receive(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
+pub fn receive(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
     let mut left = usize::try_from(len).map_err(|_| Error::BadLength)?;
     let mut reserved = bytes.try_reserve_exact(left.min(PIECE));
     while left > 0 {
@@ -386,7 +386,7 @@ pub fn receive(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: u64, interrupted: I
 }
 
 /// Receives bytes of a message until `bytes` is full.
-pub fn fill(fd: BorrowedFd<'_>, mut bytes: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
+pub fn fill(fd: BorrowedHandle<'_>, mut bytes: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
     while !bytes.is_empty() {
         match retry(interrupted, || stream::read_into(fd, bytes), "receive a message")? {
             0 => return Err(Error::CutOff),

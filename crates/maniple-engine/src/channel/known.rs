@@ -7,9 +7,9 @@
 
 use crate::idle;
 use crate::shm::buffers::Buffer;
-use crate::sys::Handle;
-use crate::sys::memory::{self, Mapping, Share};
-use crate::sys::own::File;
+use maniple_sys::OwnedHandle;
+use maniple_sys::memory::{self, Mapping, Share};
+use maniple_sys::own::File;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -90,7 +90,14 @@ impl idle::Kept for Known {
 
 /// Copies the first `len` bytes of a block out, and then writes `free` into the word at `room`, if the block is mapped here. `whole`: its
 /// length, which is more than `room`. `None`: it is not, and nothing has happened.
-pub(super) fn copy(handle: &Handle, file: File, len: usize, room: usize, whole: usize, free: u32) -> Option<Buffer> {
+pub(super) fn copy(
+    handle: &OwnedHandle,
+    file: File,
+    len: usize,
+    room: usize,
+    whole: usize,
+    free: u32,
+) -> Option<Buffer> {
     let known = Known::get();
     let mut block = match known.take(file) {
         Some(block) => block,

@@ -27,8 +27,8 @@
 //! that died with it; the tail tells it whether the message was published, and so whether its count holds (`Header::mend_counted`).
 
 use crate::shm::crowd::Crowd;
-use crate::sys::memory;
-use crate::sys::mutex::Mutex;
+use maniple_sys::memory;
+use maniple_sys::mutex::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes before the data.

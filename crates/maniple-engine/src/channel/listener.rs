@@ -20,11 +20,11 @@ use super::frame::Interrupted;
 pub use super::reception::{MOST_GUESTS, PATIENCE};
 use super::reception::{Reception, Refused, Unwelcome, get_in, tune};
 use crate::error::{Error, Result};
-use crate::sys::folder::Folder;
-use crate::sys::socket::{self, Dial, File};
-use crate::sys::{Handle, process_id};
+use maniple_sys::folder::Folder;
+use maniple_sys::socket::{self, Dial, File};
+use maniple_sys::{AsHandle, BorrowedHandle};
+use maniple_sys::{OwnedHandle, process_id};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ fn left(deadline: Option<Instant>) -> Option<Duration> {
 pub struct Listener {
     // Goes first: the file of an open socket keeps its number for itself.
     _place: Option<OwnPlace>,
-    socket: Handle,
+    socket: OwnedHandle,
     address: Address,
     reception: Reception,
 }
@@ -91,7 +91,7 @@ impl Listener {
             let socket = address.each(|place| socket::listen(place, backlog));
             let socket = socket.inspect_err(|_| folder.iter().for_each(Folder::remove))?;
             let (address, place) = match address {
-                Address::Tcp(_) => (Address::Tcp(socket::address(socket.as_fd())?.to_string()), None),
+                Address::Tcp(_) => (Address::Tcp(socket::address(socket.as_handle())?.to_string()), None),
                 Address::Local(path) => (address.clone(), OwnPlace::new(path, folder)?),
             };
             Ok(Listener { _place: place, socket, address, reception: Reception::new()? })
@@ -123,8 +123,8 @@ impl Listener {
         key: Option<&[u8]>,
         deadline: Option<Instant>,
         interrupted: Interrupted<'_, '_>,
-    ) -> Result<Option<Handle>> {
-        self.reception.admit(self.socket.as_fd(), key, deadline, interrupted).map_err(|why| match why {
+    ) -> Result<Option<OwnedHandle>> {
+        self.reception.admit(self.socket.as_handle(), key, deadline, interrupted).map_err(|why| match why {
             Refused::Os(e) => contact(Step::Accept, &self.address, Cause::Os(e)),
             Refused::Client(who, cause) => contact(Step::LetIn(who), &self.address, cause),
             Refused::Interrupted | Refused::Closed => Error::Interrupted,
@@ -132,11 +132,11 @@ impl Listener {
     }
 }
 
-impl AsFd for Listener {
+impl AsHandle for Listener {
     /// Readable while a client waits to be accepted. (One that has been, but is not authenticated, is not told of
     /// here.)
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.socket.as_handle()
     }
 }
 
@@ -168,7 +168,7 @@ pub fn connect(
     key: Option<&[u8]>,
     deadline: Option<Instant>,
     interrupted: Interrupted<'_, '_>,
-) -> Result<Handle> {
+) -> Result<OwnedHandle> {
     // For messages: as the caller will have said it, before some of it had passed.
     let limit = Duration::from_millis(left(deadline).unwrap_or_default().as_micros().div_ceil(1000) as u64);
     let mut broken_off = false;
@@ -184,7 +184,7 @@ pub fn connect(
             }
         }
     });
-    let socket = match dialled.and_then(|socket| tune(socket.as_fd(), false).map(|()| socket)) {
+    let socket = match dialled.and_then(|socket| tune(socket.as_handle(), false).map(|()| socket)) {
         Ok(socket) => socket,
         Err(_) if broken_off => return Err(Error::Interrupted),
         Err(e) if e.kind() == ErrorKind::TimedOut && deadline.is_some() => {
@@ -193,7 +193,7 @@ pub fn connect(
         Err(e) => return Err(contact(Step::Connect, address, Cause::Os(e))),
     };
     let Some(key) = key else { return Ok(socket) };
-    match get_in(socket.as_fd(), key, deadline, interrupted) {
+    match get_in(socket.as_handle(), key, deadline, interrupted) {
         Ok(()) => Ok(socket),
         Err(Unwelcome::Interrupted) => Err(Error::Interrupted),
         Err(Unwelcome::Late) => Err(contact(Step::GetIn, address, Cause::Late(limit))),
@@ -202,7 +202,7 @@ pub fn connect(
 }
 
 /// Has the system notice, after hours, that the machine of a silent peer is gone.
-pub fn keep_alive(socket: BorrowedFd<'_>) -> Result<()> {
+pub fn keep_alive(socket: BorrowedHandle<'_>) -> Result<()> {
     use crate::error::Doing;
     socket::keep_alive(socket).doing("keep a connection alive")
 }

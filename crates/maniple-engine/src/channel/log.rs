@@ -56,17 +56,16 @@ use super::layout::{HEAD, Header, MAGIC, Side};
 use super::window::{Ring, Window, write_by_handle};
 use crate::error::{Doing, Error, Result};
 use crate::pool::spin::Spin;
-use crate::process::epoch;
 use crate::shm::buffers::Buffer;
-use crate::sys::futex::{self, Woken};
-use crate::sys::mutex::{Found, Mutex as Lock};
-use crate::sys::own::Own;
-use crate::sys::ready::Kick;
-use crate::sys::{self, Handle, memory};
+use maniple_sys::epoch;
+use maniple_sys::futex::{self, Woken};
+use maniple_sys::mutex::{Found, Mutex as Lock};
+use maniple_sys::own::Own;
+use maniple_sys::ready::Kick;
+use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle, memory};
 use sides::Sides;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -211,7 +210,7 @@ impl Log {
     pub fn create() -> Result<Log> {
         let (memory, size) = Log::memory()?;
         let event = Kick::new().doing("make a queue's event")?;
-        let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
+        let head = memory::Mapping::new(memory.as_handle(), HEAD, memory::Share::All).doing("map a queue's memory")?;
         let header = head.start().cast::<Header>().as_ptr();
         // SAFETY: fresh memory that nobody else knows yet, aligned to a page.
         unsafe {
@@ -224,7 +223,7 @@ impl Log {
     }
 
     /// As much memory as there may be, and how many bytes of data have room in it.
-    fn memory() -> Result<(Handle, u64)> {
+    fn memory() -> Result<(OwnedHandle, u64)> {
         let limit = memory::longest().saturating_sub(HEAD as u64);
         let mut size = if limit >= WHOLE { WHOLE } else { limit - limit % memory::PAGES as u64 };
         loop {
@@ -238,12 +237,12 @@ impl Log {
     }
 
     /// The one whose handles another process gave.
-    pub fn open(memory: Handle, event: Handle) -> Result<Log> {
+    pub fn open(memory: OwnedHandle, event: OwnedHandle) -> Result<Log> {
         let len = memory::len(&memory).doing("measure a queue's memory")?;
         if len <= HEAD {
             return Err(Error::BadHandles("the memory is too short for a queue"));
         }
-        let head = memory::Mapping::new(memory.as_fd(), HEAD, memory::Share::All).doing("map a queue's memory")?;
+        let head = memory::Mapping::new(memory.as_handle(), HEAD, memory::Share::All).doing("map a queue's memory")?;
         // SAFETY: as in `Shared::header`.
         let header = unsafe { head.start().cast::<Header>().as_ref() };
         if header.magic.load(Ordering::Relaxed) != MAGIC {
@@ -282,8 +281,8 @@ impl Log {
     }
 
     /// The handles by which another process can open it: memory, event.
-    pub fn handles(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
-        (self.shared.memory.as_fd(), self.shared.event.as_fd())
+    pub fn handles(&self) -> (BorrowedHandle<'_>, BorrowedHandle<'_>) {
+        (self.shared.memory.as_handle(), self.shared.event.as_handle())
     }
 
     /// Whether one that is made now would be limited ([`View::is_limited`]).

@@ -7,9 +7,9 @@
 //! first, sleep) is tried first: then the other's trial need not last longer than it takes to lose.
 
 use crate::pool::spin::Spin;
-use crate::sys::{Handle, clock, stream};
+use maniple_sys::BorrowedHandle;
+use maniple_sys::{OwnedHandle, clock, stream};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 
 /// Messages of one trial, and those at its beginning that don't count: the processes are still finding their cores.
@@ -58,9 +58,9 @@ impl Lookout {
     /// still to be waited for, which is best done in the read itself.
     pub(crate) fn first(
         &self,
-        fd: BorrowedFd<'_>,
+        fd: BorrowedHandle<'_>,
         bytes: &mut [u8],
-        mut handles: Option<&mut Vec<Handle>>,
+        mut handles: Option<&mut Vec<OwnedHandle>>,
     ) -> (Begun, io::Result<Option<usize>>) {
         let mut found = Ok(None);
         // Held by another thread (also one that a fork has left behind): one that looks out is enough.

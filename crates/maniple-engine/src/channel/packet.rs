@@ -8,10 +8,10 @@ pub use super::lookout::Lookout;
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
-use crate::sys::ready::{self, Interest};
-use crate::sys::{Handle, stream, wire};
+use maniple_sys::BorrowedHandle;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::{OwnedHandle, stream, wire};
 use std::io::ErrorKind;
-use std::os::fd::BorrowedFd;
 
 /// Bytes of a packet at most: several have room in the system's buffer, and up to here a system call is faster than shared memory.
 pub const MOST: usize = 48 * 1024;
@@ -21,9 +21,9 @@ pub const MOST: usize = 48 * 1024;
 /// # Errors
 /// [`Error::BothSend`] where the other end waits in the same way.
 pub fn send(
-    socket: BorrowedFd<'_>,
+    socket: BorrowedHandle<'_>,
     bytes: &[u8],
-    handles: &[BorrowedFd<'_>],
+    handles: &[BorrowedHandle<'_>],
     until: Until,
     receivers: Receivers,
 ) -> Result<bool> {
@@ -41,7 +41,7 @@ pub fn send(
 /// Receives the next packet into the start of `bytes`, and what comes with it; gives its length. `None`: the time is up. Where this process
 /// has no number left for handles, the buffers of a parcel, which begins behind the first byte, come all the same.
 pub fn receive(
-    socket: BorrowedFd<'_>,
+    socket: BorrowedHandle<'_>,
     bytes: &mut [u8],
     came: &mut Vec<Came>,
     until: Until,
@@ -75,9 +75,9 @@ pub fn receive(
 }
 
 fn receive_handles(
-    socket: BorrowedFd<'_>,
+    socket: BorrowedHandle<'_>,
     bytes: &mut [u8],
-    handles: &mut Vec<Handle>,
+    handles: &mut Vec<OwnedHandle>,
     until: Until,
     lookout: &Lookout,
 ) -> Result<Option<usize>> {

@@ -38,15 +38,14 @@
 use super::known;
 use crate::error::{Doing, Error, Result};
 use crate::idle;
-use crate::process::atfork;
-use crate::process::epoch::{self, Epoch, Since};
 use crate::shm::blocks::LONG;
 use crate::shm::buffers::Buffer;
 use crate::shm::seen::Seen;
-use crate::sys::memory::{self, Mapping, Share};
-use crate::sys::own::File;
-use crate::sys::{self, Handle, stream, wire};
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys::atfork;
+use maniple_sys::epoch::{self, Epoch, Since};
+use maniple_sys::memory::{self, Mapping, Share};
+use maniple_sys::own::File;
+use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle, stream, wire};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -80,7 +79,7 @@ const SPENT: u32 = 3;
 struct State(Mapping);
 
 impl State {
-    fn of(handle: &Handle, room: usize) -> Result<State> {
+    fn of(handle: &OwnedHandle, room: usize) -> Result<State> {
         let mapping = Mapping::at(handle, room as u64, PAGE, Share::All).doing("map a shared-memory block")?;
         Ok(State(mapping))
     }
@@ -93,7 +92,7 @@ impl State {
 
 #[derive(Debug)]
 struct Block {
-    handle: Handle,
+    handle: OwnedHandle,
     state: State,
     room: usize,
     // From its second use on. Copying into memory that is mapped is several times faster than writing to the handle; but mapping
@@ -275,7 +274,8 @@ impl Outbox {
             // SAFETY: the block has room for it, and is nobody else's: its last reader is done with it.
             Some(room) => unsafe { room.start().copy_from_nonoverlapping(NonNull::from(buffer).cast(), buffer.len()) },
             None => {
-                memory::write_at(block.handle.as_fd(), buffer, 0).doing("copy a large buffer into shared memory")?;
+                memory::write_at(block.handle.as_handle(), buffer, 0)
+                    .doing("copy a large buffer into shared memory")?;
             }
         }
         load.0.push((block, buffer.len()));
@@ -367,8 +367,8 @@ impl Load {
     }
 
     /// The handles to send with it.
-    pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
-        self.0.iter().map(|(block, _)| block.handle.as_fd()).collect()
+    pub fn handles(&self) -> Vec<BorrowedHandle<'_>> {
+        self.0.iter().map(|(block, _)| block.handle.as_handle()).collect()
     }
 }
 
@@ -385,7 +385,7 @@ impl Packed {
     }
 
     /// The handles to send with it.
-    pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
+    pub fn handles(&self) -> Vec<BorrowedHandle<'_>> {
         self.load.handles()
     }
 }
@@ -426,7 +426,7 @@ pub struct Opened {
     /// The large buffers.
     pub buffers: Vec<Arrived>,
     /// The other handles.
-    pub others: Vec<Handle>,
+    pub others: Vec<OwnedHandle>,
     /// Where in the content the stream begins.
     pub at: usize,
 }
@@ -435,13 +435,13 @@ pub struct Opened {
 #[derive(Debug)]
 pub enum Came {
     /// A handle.
-    Handle(Handle),
+    Handle(OwnedHandle),
     /// A buffer that is opened already, since this process had no number left for its handle; or what it lacked besides.
     Buffer(Result<Arrived>),
 }
 
-impl From<Handle> for Came {
-    fn from(handle: Handle) -> Came {
+impl From<OwnedHandle> for Came {
+    fn from(handle: OwnedHandle) -> Came {
         Came::Handle(handle)
     }
 }
@@ -465,7 +465,7 @@ fn buffers_alone(content: &[u8]) -> Option<Vec<(usize, usize)>> {
 /// # Errors
 /// There is something else among them, or the system refuses a thread with descriptors of its own: all stays where it is.
 pub(crate) fn receive_aside(
-    fd: BorrowedFd<'_>,
+    fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
     begins: &[u8],
 ) -> std::io::Result<(usize, Vec<Came>)> {
@@ -474,7 +474,7 @@ pub(crate) fn receive_aside(
         let mut handles = Vec::new();
         // Somebody else has been faster, where there is nothing: it is looked for again.
         let got = stream::read_now(fd, bytes, Some(&mut handles))?.ok_or(std::io::ErrorKind::Interrupted)?;
-        let open = |(handle, &(len, room)): (&Handle, _)| Came::Buffer(Arrived::checked(handle, len, room));
+        let open = |(handle, &(len, room)): (&OwnedHandle, _)| Came::Buffer(Arrived::checked(handle, len, room));
         Ok((got, handles.iter().zip(&buffers).map(open).collect()))
     });
     received.unwrap_or_else(|_| Err(wire::out_of_handles()))
@@ -533,8 +533,8 @@ pub fn open_all(content: &[u8], came: Vec<impl Into<Came>>) -> Result<Opened> {
 
 impl Arrived {
     /// As a frame describes it, which may be wrong.
-    fn checked(handle: &Handle, len: usize, room: usize) -> Result<Arrived> {
-        let (file, whole) = File::and_len(handle.as_fd()).doing("measure a shared-memory block")?;
+    fn checked(handle: &OwnedHandle, len: usize, room: usize) -> Result<Arrived> {
+        let (file, whole) = File::and_len(handle.as_handle()).doing("measure a shared-memory block")?;
         if len == 0 || len > room || !room.is_multiple_of(PAGE) || room.checked_add(PAGE) != Some(whole) {
             return Err(damaged());
         }
@@ -547,7 +547,7 @@ impl Arrived {
         Arrived::of(handle, len, room)
     }
 
-    fn of(handle: &Handle, len: usize, room: usize) -> Result<Arrived> {
+    fn of(handle: &OwnedHandle, len: usize, room: usize) -> Result<Arrived> {
         if len >= LONG
             && Seen::is_room(len)
             && memory::is_fixed(handle)
@@ -556,9 +556,9 @@ impl Arrived {
             return Ok(Arrived(Content::Mapped(data.into(), PutBack { state, epoch: Epoch::now() })));
         }
         let mut bytes = Buffer::default();
-        memory::read_at(handle.as_fd(), bytes.fill(len)?, 0).doing("receive a large buffer")?;
+        memory::read_at(handle.as_handle(), bytes.fill(len)?, 0).doing("receive a large buffer")?;
         // Where this process may not write so far, the block is not used again.
-        let _ = memory::write_at(handle.as_fd(), &FREE.to_ne_bytes(), room as u64);
+        let _ = memory::write_at(handle.as_handle(), &FREE.to_ne_bytes(), room as u64);
         Ok(Arrived(Content::Plain(bytes)))
     }
 

@@ -16,14 +16,13 @@
 use super::auth::{Handshake, MOST, RANDOM, Role, State};
 use super::contact::Cause;
 use super::frame::Interrupted;
-use crate::process::atfork::{self, HubOnly};
-use crate::process::epoch::{Epoch, Since, count_forks};
-use crate::sys::Handle;
-use crate::sys::ready::{self, Interest, Kick};
-use crate::sys::{socket, stream};
+use maniple_sys::atfork::{self, HubOnly};
+use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::ready::{self, Interest, Kick};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
+use maniple_sys::{socket, stream};
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,7 +67,7 @@ pub(super) enum Standing {
     IsIn,
 }
 
-impl<S: AsFd> Guest<S> {
+impl<S: AsHandle> Guest<S> {
     pub(super) fn new(socket: S, key: &[u8], role: Role, patience: Duration) -> Result<Guest<S>, Cause> {
         let mut random = [0; RANDOM];
         socket::random(&mut random).map_err(Cause::Os)?;
@@ -94,7 +93,7 @@ impl<S: AsFd> Guest<S> {
     /// So little is ever under way that it has room, unless the other end does something strange.
     fn say(&self, message: &[u8]) -> Result<(), Cause> {
         let bytes = [&(message.len() as i32).to_be_bytes(), message].concat();
-        match socket::send_now(self.socket.as_fd(), &bytes) {
+        match socket::send_now(self.socket.as_handle(), &bytes) {
             Ok(sent) if sent == bytes.len() => Ok(()),
             Ok(_) => Err(Cause::Os(ErrorKind::WouldBlock.into())),
             Err(e) => Err(cause(e)),
@@ -113,7 +112,7 @@ impl<S: AsFd> Guest<S> {
                 _ => {
                     let mut bytes = [0; HEAD + MOST];
                     let missing = HEAD + len.map_or(0, |len| len as usize) - self.inbox.len();
-                    match stream::read_now(self.socket.as_fd(), &mut bytes[..missing], None) {
+                    match stream::read_now(self.socket.as_handle(), &mut bytes[..missing], None) {
                         Ok(None) => return Ok(Standing::Waits),
                         Ok(Some(0)) => return Err(Cause::Gone),
                         Ok(Some(got)) => self.inbox.extend_from_slice(&bytes[..got]),
@@ -170,7 +169,7 @@ pub enum Unwelcome {
 /// # Errors
 /// [`Unwelcome`]; the connection is of no use any more.
 pub fn get_in(
-    socket: BorrowedFd<'_>,
+    socket: BorrowedHandle<'_>,
     key: &[u8],
     deadline: Option<Instant>,
     interrupted: Interrupted<'_, '_>,
@@ -211,7 +210,7 @@ impl Greeting {
     ///
     /// # Errors
     /// [`Cause`]; the client is gone, or no descriptor is left.
-    pub fn new(socket: BorrowedFd<'_>, key: &[u8]) -> Result<Greeting, Cause> {
+    pub fn new(socket: BorrowedHandle<'_>, key: &[u8]) -> Result<Greeting, Cause> {
         let own = atfork::making(|| HubOnly::new(socket.try_clone_to_owned()?)).map_err(Cause::Os)?;
         Guest::new(own, key, Role::Listener, PATIENCE).map(Greeting)
     }
@@ -288,17 +287,17 @@ impl Reception {
     /// [`Refused`].
     pub fn admit(
         &self,
-        listening: BorrowedFd<'_>,
+        listening: BorrowedHandle<'_>,
         key: Option<&[u8]>,
         deadline: Option<Instant>,
         interrupted: Interrupted<'_, '_>,
-    ) -> Result<Option<Handle>, Refused> {
+    ) -> Result<Option<OwnedHandle>, Refused> {
         let mut company = Company { of: self, guests: Vec::new() };
         let mut kick = company.gather()?;
         loop {
             let until = company.guests.iter().filter_map(Guest::end).chain(deadline).min();
-            let mut interests = vec![Interest::new(listening), Interest::new(kick.as_fd())];
-            interests.extend(company.guests.iter().map(|guest| Interest::new(guest.socket.as_fd())));
+            let mut interests = vec![Interest::new(listening), Interest::new(kick.as_handle())];
+            interests.extend(company.guests.iter().map(|guest| Interest::new(guest.socket.as_handle())));
             let found = ready::wait(&mut interests, left(until));
             let ready: Vec<bool> = interests.iter().map(Interest::ready).collect();
             drop(interests);
@@ -337,9 +336,9 @@ impl Reception {
         }
     }
 
-    fn take(&self, listening: BorrowedFd<'_>) -> io::Result<Option<Handle>> {
+    fn take(&self, listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> {
         let Some(client) = socket::accept(listening)? else { return Ok(None) };
-        tune(client.as_fd(), self.keep_alive)?;
+        tune(client.as_handle(), self.keep_alive)?;
         Ok(Some(client))
     }
 
@@ -366,7 +365,7 @@ impl Drop for Reception {
 }
 
 /// Has a connection send at once and, if asked for, notice that the machine of a silent peer is gone.
-pub(super) fn tune(socket: BorrowedFd<'_>, keep_alive: bool) -> io::Result<()> {
+pub(super) fn tune(socket: BorrowedHandle<'_>, keep_alive: bool) -> io::Result<()> {
     socket::send_at_once(socket)?;
     if keep_alive { socket::keep_alive(socket) } else { Ok(()) }
 }
@@ -396,10 +395,10 @@ impl Company<'_> {
     }
 
     /// Takes a new one in.
-    fn welcome(&mut self, listening: BorrowedFd<'_>, key: &[u8]) -> Result<(), Refused> {
+    fn welcome(&mut self, listening: BorrowedHandle<'_>, key: &[u8]) -> Result<(), Refused> {
         let taken = atfork::making(|| self.of.take(listening)?.map(HubOnly::new).transpose());
         let Some(client) = taken.map_err(Refused::Os)? else { return Ok(()) };
-        let who = socket::peer(client.as_fd());
+        let who = socket::peer(client.as_handle());
         let guest =
             Guest::new(client, key, Role::Listener, self.of.patience).map_err(|cause| Refused::Client(who, cause))?;
         self.guests.push(guest);
@@ -413,7 +412,7 @@ impl Company<'_> {
 
     fn turn_out(&mut self, place: usize, cause: Cause) -> Refused {
         let guest = self.guests.swap_remove(place);
-        Refused::Client(socket::peer(guest.socket.as_fd()), cause)
+        Refused::Client(socket::peer(guest.socket.as_handle()), cause)
     }
 }
 

@@ -11,9 +11,9 @@
 
 use super::frame::Until;
 use crate::error::{Doing, Error, Result};
-use crate::sys::ready::{self, Interest};
-use crate::sys::standoff::{self, Other, Said, Unread};
-use std::os::fd::BorrowedFd;
+use maniple_sys::BorrowedHandle;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::standoff::{self, Other, Said, Unread};
 use std::time::{Duration, Instant};
 
 /// How long to sleep before looking again: there may be room for one message more before the system says so, which it does when
@@ -39,7 +39,7 @@ pub enum Receivers {
 /// A sender's wait for room.
 #[derive(Debug)]
 pub struct Waiting<'a> {
-    socket: BorrowedFd<'a>,
+    socket: BorrowedHandle<'a>,
     until: Until,
     receivers: Receivers,
     slice: Duration,
@@ -50,7 +50,7 @@ pub struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     /// A wait until then.
-    pub fn new(socket: BorrowedFd<'a>, until: Until, receivers: Receivers) -> Waiting<'a> {
+    pub fn new(socket: BorrowedHandle<'a>, until: Until, receivers: Receivers) -> Waiting<'a> {
         Waiting { socket, until, receivers, slice: SHORTEST, standoff: None, said: None }
     }
 

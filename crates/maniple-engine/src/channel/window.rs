@@ -6,12 +6,12 @@
 
 use super::layout::HEAD;
 use crate::error::{Doing, Error, Result};
-use crate::process::epoch::{Epoch, Since};
 use crate::shm::buffers::Part;
-use crate::sys::own::Own;
-use crate::sys::{Handle, memory};
+use maniple_sys::AsHandle;
+use maniple_sys::epoch::{Epoch, Since};
+use maniple_sys::own::Own;
+use maniple_sys::{OwnedHandle, memory};
 use std::mem::ManuallyDrop;
-use std::os::fd::AsFd;
 
 /// Bytes of a window: at first, later, and for large messages.
 const FIRST: u64 = 1 << 20;
@@ -30,7 +30,7 @@ impl Ring<'_> {
     ///
     /// # Errors
     /// The program has closed it, and may have a file of its own under the number.
-    fn handle(&self) -> Result<&Handle> {
+    fn handle(&self) -> Result<&OwnedHandle> {
         self.memory.found().doing("reach a queue's memory, whose descriptor the program has closed")
     }
 
@@ -41,7 +41,7 @@ impl Ring<'_> {
         let first = len.min(self.size - from);
         for (from, len) in [(from, first), (0, len - first)] {
             if len > 0 {
-                memory::release(handle.as_fd(), HEAD as u64 + from, len).doing("free a queue's memory")?;
+                memory::release(handle.as_handle(), HEAD as u64 + from, len).doing("free a queue's memory")?;
             }
         }
         Ok(())
@@ -174,7 +174,7 @@ impl Window {
                     to.as_ptr().write_bytes(0, to_end);
                     std::slice::from_raw_parts_mut(to.as_ptr(), to_end)
                 };
-                memory::read_at(ring.handle()?.as_fd(), piece, offset).doing("take a message out of a queue")?;
+                memory::read_at(ring.handle()?.as_handle(), piece, offset).doing("take a message out of a queue")?;
                 to_end
             };
             // SAFETY: not beyond the end of the room.
@@ -196,7 +196,7 @@ impl Window {
             number = unsafe { start.cast::<[u8; 8]>().read() };
         } else {
             let offset = HEAD as u64 + *from % ring.size;
-            memory::read_at(ring.handle()?.as_fd(), &mut number, offset).doing("take a message out of a queue")?;
+            memory::read_at(ring.handle()?.as_handle(), &mut number, offset).doing("take a message out of a queue")?;
         }
         *from += 8;
         Ok(u64::from_ne_bytes(number))
@@ -216,7 +216,7 @@ pub fn write_by_handle(ring: Ring<'_>, to: &mut u64, mut bytes: &[u8]) -> Result
         let room = (ring.size - *to % ring.size).min(bytes.len() as u64) as usize;
         let (now, later) = bytes.split_at(room);
         let offset = HEAD as u64 + *to % ring.size;
-        memory::write_at(ring.handle()?.as_fd(), now, offset).doing("put a message into a queue")?;
+        memory::write_at(ring.handle()?.as_handle(), now, offset).doing("put a message into a queue")?;
         *to += now.len() as u64;
         bytes = later;
     }

@@ -6,9 +6,8 @@ use crate::pool::link::{Board, DOWN, Reader, Sender, UP, kind};
 use crate::pool::packet::{Packer, Packet};
 use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, tag};
 use crate::shm::ring::{Head, Place, Producer, SKIP};
-use crate::sys::wire::Wire;
-use crate::sys::{Handle, memory};
-use std::os::fd::AsFd;
+use maniple_sys::wire::Wire;
+use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, memory};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const STEPS: usize = 48;
@@ -126,15 +125,15 @@ impl Scene {
     fn note(&self, script: &mut Script<'_>) {
         let what = [tag::BELL, tag::BLOCK, tag::HANDLES, 2 << 32, u64::from(script.byte()) << 32];
         let tag = what[script.byte() as usize % what.len()] | (script.odd_number() & 0xffff_ffff);
-        let handles: Vec<Handle> = (0..script.byte() % 4)
+        let handles: Vec<OwnedHandle> = (0..script.byte() % 4)
             .map(|_| match script.byte() {
-                0..64 => std::io::pipe().unwrap().0.into(),
+                0..64 => std::io::pipe().unwrap().0.into_handle(),
                 64..96 => memory::create("hostile", 0).unwrap(),
                 96..104 => memory::create("hostile", 1 << 46).unwrap(),
                 pages => memory::create("hostile", usize::from(pages - 96) * 1000).unwrap(),
             })
             .collect();
-        let _ = self.far.send(tag, &handles.iter().map(AsFd::as_fd).collect::<Vec<_>>());
+        let _ = self.far.send(tag, &handles.iter().map(AsHandle::as_handle).collect::<Vec<_>>());
     }
 
     fn hear(&mut self, claimed: Option<u16>) -> bool {

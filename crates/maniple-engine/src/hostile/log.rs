@@ -4,10 +4,10 @@
 use super::{Script, near};
 use crate::channel::layout::{HEAD, Header};
 use crate::channel::log::{Log, Terms};
-use crate::sys::memory::{self, Mapping, Share};
-use crate::sys::mutex::Mutex;
+use maniple_sys::AsHandle;
+use maniple_sys::memory::{self, Mapping, Share};
+use maniple_sys::mutex::Mutex;
 use std::mem::offset_of;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -43,7 +43,7 @@ pub fn log(data: &[u8]) {
                 let at = near(&mut script, 0) as usize % room.max(1);
                 let len = script.byte() as usize % 64;
                 let bytes = script.bytes(len.min(room - at.min(room)));
-                memory::write_at(memory.as_fd(), bytes, (HEAD + at) as u64).unwrap();
+                memory::write_at(memory.as_handle(), bytes, (HEAD + at) as u64).unwrap();
             }
             5 | 6 => {
                 let sizes = [0, 1, 100, 5000, 70_000, 300_000];

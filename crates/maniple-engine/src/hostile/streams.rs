@@ -6,10 +6,7 @@ use crate::channel::frame::{self, Lookout, Until};
 use crate::channel::{packet, parcel, reception};
 use crate::dialogue::Dialogue;
 use crate::error::Error;
-use crate::sys::{Handle, memory, stream};
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, memory, stream};
 use std::time::{Duration, Instant};
 
 /// What a stream of frames is to its reader, by the format alone: the messages, and whether it ends between two of them.
@@ -38,10 +35,10 @@ fn expected(mut stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
 }
 
 /// A socket on which `bytes` have come, and nothing more will.
-fn socket_with(bytes: &[u8]) -> UnixStream {
-    let (here, mut there) = UnixStream::pair().unwrap();
+fn socket_with(bytes: &[u8]) -> OwnedHandle {
+    let (here, there) = stream::pair().unwrap();
     // What has no room in the socket is left out: nobody reads meanwhile.
-    there.write_all(&bytes[..bytes.len().min(64 * 1024)]).unwrap();
+    stream::write_all(there.as_handle(), &bytes[..bytes.len().min(64 * 1024)]).unwrap();
     here
 }
 
@@ -50,7 +47,7 @@ pub fn frames(data: &[u8]) {
     let (way, data) = data.split_first().unwrap_or((&0, &[]));
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
     let socket = socket_with(data);
-    let (fd, lookout) = (socket.as_fd(), Lookout::default());
+    let (fd, lookout) = (socket.as_handle(), Lookout::default());
     let mut handles = Vec::new();
     let mut got = Vec::new();
     let why = loop {
@@ -82,7 +79,7 @@ pub fn frames(data: &[u8]) {
 /// The same as a manager's line reads them.
 pub fn dialogue(data: &[u8]) {
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
-    let mut dialogue = Dialogue::new(Handle::from(socket_with(data)));
+    let mut dialogue = Dialogue::new(socket_with(data));
     let mut got = Vec::new();
     let end = loop {
         match dialogue.hear(&mut || true) {
@@ -101,34 +98,34 @@ pub fn packets(data: &[u8]) {
     let lookout = Lookout::default();
     for _ in 0..8 {
         let count = script.byte() as usize % 4;
-        let handles: Vec<Handle> = (0..count).map(|_| block(&mut script)).collect();
-        let borrowed: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
+        let handles: Vec<OwnedHandle> = (0..count).map(|_| block(&mut script)).collect();
+        let borrowed: Vec<_> = handles.iter().map(AsHandle::as_handle).collect();
         let len = script.number(2) as usize;
         let bytes = script.bytes(len);
-        if bytes.is_empty() || !stream::send_packet(there.as_fd(), bytes, &borrowed).unwrap() {
+        if bytes.is_empty() || !stream::send_packet(there.as_handle(), bytes, &borrowed).unwrap() {
             break;
         }
         drop(handles);
         let (mut room, mut came) = (vec![0; packet::MOST], Vec::new());
-        let got = packet::receive(here.as_fd(), &mut room, &mut came, Until::Now, &lookout).unwrap().unwrap();
+        let got = packet::receive(here.as_handle(), &mut room, &mut came, Until::Now, &lookout).unwrap().unwrap();
         assert_eq!((&room[..got], came.len()), (bytes, count));
         open(bytes, came);
     }
     drop(there);
     let mut came = Vec::new();
-    let end = packet::receive(here.as_fd(), &mut [0; 16], &mut came, Until::Ever, &lookout);
+    let end = packet::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &lookout);
     assert!(matches!(end, Err(Error::EndOfStream)), "{end:?}");
 }
 
 /// Something that may come as the handle of a block: of some length, or no block at all.
-fn block(script: &mut Script<'_>) -> Handle {
+fn block(script: &mut Script<'_>) -> OwnedHandle {
     let pages = script.byte() as usize;
     match pages {
         0..32 => memory::create("hostile", pages * 4096).unwrap(),
         32..64 => memory::create("hostile", pages - 32).unwrap(),
         64..72 => memory::create("hostile", 1 << (pages - 24)).unwrap(),
-        72..80 => std::io::pipe().unwrap().0.into(),
-        80..88 => std::fs::File::open("/dev/zero").unwrap().into(),
+        72..80 => std::io::pipe().unwrap().0.into_handle(),
+        80..88 => std::fs::File::open("/dev/zero").unwrap().into_handle(),
         _ => memory::create("hostile", 2 * 4096).unwrap(),
     }
 }
@@ -200,12 +197,12 @@ pub fn greeting(data: &[u8]) {
     let socket = socket_with(data);
     if way.is_multiple_of(2) {
         let deadline = Some(Instant::now() + Duration::from_secs(5));
-        let got_in = reception::get_in(socket.as_fd(), b"the key", deadline, &mut || false);
+        let got_in = reception::get_in(socket.as_handle(), b"the key", deadline, &mut || false);
         assert!(matches!(got_in, Err(reception::Unwelcome::Because(_))), "{got_in:?}");
         return;
     }
     // The first message may not have room where the other end is gone: that is an answer, too.
-    let Ok(mut greeting) = reception::Greeting::new(socket.as_fd(), b"the key") else { return };
+    let Ok(mut greeting) = reception::Greeting::new(socket.as_handle(), b"the key") else { return };
     for _ in 0..=data.len() {
         match greeting.hear() {
             Ok(known) => assert!(!known, "somebody got in without the key"),

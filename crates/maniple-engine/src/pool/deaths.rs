@@ -5,9 +5,9 @@ use super::job::{Loss, LossCause};
 use super::peers::Peer;
 use super::scheduler::WorkerId;
 use crate::process::Exit;
-use crate::sys::{Handle, tap};
+use maniple_sys::AsHandle;
+use maniple_sys::{OwnedHandle, tap};
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// How much of a worker's standard error is kept.
@@ -44,7 +44,7 @@ impl Peer {
         let mut buffer = [0; 4096];
         // A worker that never stops writing must not keep the hub from everything else.
         for _ in 0..64 {
-            match tap::drain(handle.as_fd(), &mut buffer) {
+            match tap::drain(handle.as_handle(), &mut buffer) {
                 Ok(Some(0)) => return true,
                 Ok(Some(n)) => {
                     out.extend_from_slice(&buffer[..n]);
@@ -68,7 +68,7 @@ pub const LACKING: i32 = 75;
 pub struct Ended {
     /// The pipe that was its standard error where something still has the other end, such as a program that a task has started.
     /// Whatever that writes is to be read: it would be killed for writing to a pipe that is closed.
-    pub late: Option<Handle>,
+    pub late: Option<OwnedHandle>,
     /// It ended with [`LACKING`] before it was ready. The hub does not count that as a start that has failed: the front starts another one,
     /// after a pause.
     pub lacking: bool,

@@ -7,9 +7,9 @@
 #![allow(unsafe_code)]
 
 use super::hub::{Inner, State};
-use crate::process::atfork;
 use crate::shm::blocks;
-use crate::sys;
+use maniple_sys as sys;
+use maniple_sys::atfork;
 use std::cell::RefCell;
 use std::io;
 use std::mem::ManuallyDrop;

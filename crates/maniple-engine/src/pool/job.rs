@@ -4,7 +4,7 @@ use super::hub::Func;
 use super::packet::Incoming;
 use super::spec::Source;
 use crate::process::Exit;
-use crate::sys::futex::{self, Woken};
+use maniple_sys::futex::{self, Woken};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};

@@ -10,9 +10,9 @@ use super::packet::IDLE;
 use super::rush::PATROL;
 use super::scheduler::{JobId, WorkerId};
 use crate::shm::buffers;
-use crate::sys::clock;
-use crate::sys::ready::{self, Interest};
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys::clock;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::{AsHandle, BorrowedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,10 +72,10 @@ impl Default for Attention {
 
 struct Watched {
     worker: WorkerId,
-    wire: Option<Arc<crate::sys::wire::Wire>>,
+    wire: Option<Arc<maniple_sys::wire::Wire>>,
     watch: Option<Arc<crate::process::ExitWatch>>,
-    stderr: Option<Arc<crate::process::atfork::HubOnly>>,
-    extra: Option<Arc<crate::sys::Handle>>,
+    stderr: Option<Arc<maniple_sys::atfork::HubOnly>>,
+    extra: Option<Arc<maniple_sys::OwnedHandle>>,
 }
 
 impl Hub {
@@ -173,12 +173,12 @@ impl Hub {
 
     fn sleep_on(&self, watched: &[Watched], timeout: Duration) {
         let inner = self.shared();
-        let mut handles: Vec<BorrowedFd<'_>> = vec![inner.kick.as_fd()];
+        let mut handles: Vec<BorrowedHandle<'_>> = vec![inner.kick.as_handle()];
         for w in watched {
-            handles.extend(w.wire.as_deref().map(AsFd::as_fd));
-            handles.extend(w.watch.as_deref().map(AsFd::as_fd));
-            handles.extend(w.stderr.as_deref().map(AsFd::as_fd));
-            handles.extend(w.extra.as_deref().map(AsFd::as_fd));
+            handles.extend(w.wire.as_deref().map(AsHandle::as_handle));
+            handles.extend(w.watch.as_deref().map(AsHandle::as_handle));
+            handles.extend(w.stderr.as_deref().map(AsHandle::as_handle));
+            handles.extend(w.extra.as_deref().map(AsHandle::as_handle));
         }
         let mut interests: Vec<Interest<'_>> = handles.into_iter().map(Interest::new).collect();
         match ready::wait(&mut interests, Some(timeout)) {
@@ -217,7 +217,7 @@ impl Hub {
             }
         }
         drop(st);
-        crate::sys::tap::forward(&written);
+        maniple_sys::tap::forward(&written);
     }
 }
 

@@ -7,8 +7,6 @@
 
 use super::packet::{Along, Incoming, Packet};
 use crate::error::{Doing, Error, Result};
-use crate::process::atfork::{self, HubOnly};
-use crate::process::epoch::count_forks;
 use crate::process::lifeline::Lifelines;
 use crate::shm::bay::{Bay, BayReader, BayWriter};
 use crate::shm::bell::Bell;
@@ -17,11 +15,13 @@ use crate::shm::cursor::Cursors;
 use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, Inbox, NO_SLOT, SLOTS, Slot, Slots, tag};
 use crate::shm::ring::{Consumer, Frame, Full, Head, Place, Producer};
 use crate::shm::segment::{Segment, create_mapped, open_mapped};
-use crate::sys::memory::Mapping;
-use crate::sys::wire::{self, Wire};
-use crate::sys::{Handle, tap};
+use maniple_sys::atfork::{self, HubOnly};
+use maniple_sys::epoch::count_forks;
+use maniple_sys::memory::Mapping;
+use maniple_sys::wire::{self, Wire};
+use maniple_sys::{AsHandle, BorrowedHandle};
+use maniple_sys::{OwnedHandle, tap};
 use rustc_hash::FxHashSet;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -88,11 +88,11 @@ pub(crate) const UP: Place = Place { cursors: UP_AT, data: UP_DATA_AT, capacity:
 
 /// The handles that a worker needs, in this order; see [`worker_handles`].
 pub(crate) struct Handles {
-    pub link: Handle,
-    pub desk: Handle,
-    pub wire: Handle,
-    pub lifeline: Handle,
-    pub stderr: Option<Handle>,
+    pub link: OwnedHandle,
+    pub desk: OwnedHandle,
+    pub wire: OwnedHandle,
+    pub lifeline: OwnedHandle,
+    pub stderr: Option<OwnedHandle>,
 }
 
 /// How many handles a worker is given: with a tap on its standard error, and without.
@@ -101,11 +101,11 @@ pub fn worker_handles(tapped: bool) -> usize {
 }
 
 impl Handles {
-    pub fn into_vec(self) -> Vec<Handle> {
+    pub fn into_vec(self) -> Vec<OwnedHandle> {
         [self.link, self.desk, self.wire, self.lifeline].into_iter().chain(self.stderr).collect()
     }
 
-    pub fn from_vec(handles: Vec<Handle>) -> Result<Handles> {
+    pub fn from_vec(handles: Vec<OwnedHandle>) -> Result<Handles> {
         let count = handles.len();
         let mut all = handles.into_iter();
         match (all.next(), all.next(), all.next(), all.next(), all.next(), all.next()) {
@@ -127,7 +127,7 @@ impl Desk {
         Ok(Desk(Arc::new(Segment::create("maniple-desk", 4096)?)))
     }
 
-    pub fn open(handle: Handle) -> Result<Desk> {
+    pub fn open(handle: OwnedHandle) -> Result<Desk> {
         let segment = Segment::open(handle)?;
         if segment.len() < size_of::<Bell>() {
             return Err(Error::BadHandles("the desk is too small"));
@@ -140,7 +140,7 @@ impl Desk {
         unsafe { self.0.start().cast().as_ref() }
     }
 
-    pub fn share(&self) -> Result<Handle> {
+    pub fn share(&self) -> Result<OwnedHandle> {
         self.0.share()
     }
 }
@@ -151,13 +151,13 @@ pub(crate) struct Board(Arc<Mapping>);
 
 impl Board {
     /// A new one, and the handle by which the worker opens it.
-    pub fn create() -> Result<(Board, Handle)> {
+    pub fn create() -> Result<(Board, OwnedHandle)> {
         let [large, small] = BAY_BYTES.map(|bytes| move || create_mapped("maniple-link", BAYS_AT + 2 * bytes));
         let (memory, handle) = large().or_else(|_| small())?;
         Ok((Board(Arc::new(memory)), handle))
     }
 
-    pub fn open(handle: &Handle) -> Result<Board> {
+    pub fn open(handle: &OwnedHandle) -> Result<Board> {
         let memory = open_mapped(handle)?;
         if !memory.len().checked_sub(BAYS_AT).is_some_and(|bays| bays > 0 && bays.is_multiple_of(2 * BAY_STEP)) {
             return Err(Error::BadHandles("the link has another size; was the worker started by another version?"));
@@ -335,7 +335,7 @@ impl Sender {
             refs.extend_from_slice(&reference.encode());
         }
         for part in packet.handles.chunks(wire::MOST) {
-            let part: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
+            let part: Vec<BorrowedHandle<'_>> = part.iter().map(AsHandle::as_handle).collect();
             self.note(wire, tag::HANDLES, &part, "send the descriptors in a value")?;
         }
         if !packet.handles.is_empty() {
@@ -379,11 +379,11 @@ impl Sender {
             let block = Arena::new(0).block(&[bytes]).ok()?;
             Some(wire.send(tag, &block.handles()))
         };
-        let sent = crate::sys::aside(&[wire.as_fd()], send).ok()??;
+        let sent = maniple_sys::aside(&[wire.as_handle()], send).ok()??;
         Some(self.noted(sent, "send a large buffer").map(|()| NO_SLOT))
     }
 
-    fn note(&self, wire: &Wire, tag: u64, handles: &[BorrowedFd<'_>], doing: &'static str) -> Result<(), Unsent> {
+    fn note(&self, wire: &Wire, tag: u64, handles: &[BorrowedHandle<'_>], doing: &'static str) -> Result<(), Unsent> {
         self.noted(wire.send(tag | u64::from(self.batch), handles), doing)
     }
 
@@ -457,7 +457,8 @@ impl Sender {
 /// Too many handles under way, or nobody there to take them: neither is the sender's fault, and both end.
 fn is_passing(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, WouldBlock};
-    matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused) || crate::sys::wire::is_crowded(e)
+    matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused)
+        || maniple_sys::wire::is_crowded(e)
 }
 
 /// The reading half of either end.

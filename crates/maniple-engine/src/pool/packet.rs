@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::shm::blocks::{Arena, Blob, LONG};
 use crate::shm::inbox::Region;
-use crate::sys::Handle;
+use maniple_sys::OwnedHandle;
 use std::time::Duration;
 
 /// Bytes without an allocation where they are few.
@@ -50,7 +50,7 @@ pub struct Packet {
     pub(crate) bytes: Bytes,
     pub(crate) blobs: Vec<Blob>,
     // Handles of the front's. Copies go to the reader; these are closed when it has them.
-    pub(crate) handles: Box<[Handle]>,
+    pub(crate) handles: Box<[OwnedHandle]>,
     // The first blob is the bytes.
     pub(crate) body_in_blob: bool,
     // Where its frame stands in the link's ring, once sent.
@@ -60,7 +60,7 @@ pub struct Packet {
 impl Packet {
     /// The same with these handles, of which the reader gets copies, in this order.
     #[must_use]
-    pub fn with_handles(mut self, handles: Vec<Handle>) -> Packet {
+    pub fn with_handles(mut self, handles: Vec<OwnedHandle>) -> Packet {
         self.handles = handles.into();
         self
     }
@@ -145,7 +145,7 @@ fn within(blobs: &[Blob]) -> Result<()> {
 #[derive(Debug, Default)]
 pub(crate) struct Along {
     pub regions: Vec<Region>,
-    pub handles: Vec<Handle>,
+    pub handles: Vec<OwnedHandle>,
     /// Where its inline bytes begin.
     pub inline: usize,
     /// Why a region or some handles are missing.
@@ -160,7 +160,7 @@ pub struct Incoming {
     /// The large buffers, in the order in which they were packed.
     pub regions: Vec<Region>,
     /// The handles, in the order in which they were packed. The last are missing if this process had no descriptors left for them.
-    pub handles: Vec<Handle>,
+    pub handles: Vec<OwnedHandle>,
 }
 
 impl Incoming {

@@ -8,9 +8,8 @@ use super::packet::Incoming;
 use super::scheduler::WorkerId;
 use crate::error::{Error, Result};
 use crate::process::ExitWatch;
-use crate::process::atfork::NotForChildren;
-use crate::sys::Handle;
-use std::os::fd::BorrowedFd;
+use maniple_sys::atfork::NotForChildren;
+use maniple_sys::{BorrowedHandle, OwnedHandle};
 use std::sync::Arc;
 
 pub(super) struct Peer {
@@ -38,7 +37,7 @@ pub(super) struct Peer {
     /// Tasks with handles that it has been sent and has not taken.
     pub untaken: Vec<u64>,
     /// Something of the front's that the keeper is to look at as well, and whether the front has been told.
-    pub extra: Option<Arc<Handle>>,
+    pub extra: Option<Arc<OwnedHandle>>,
     pub extra_due: bool,
 }
 
@@ -107,7 +106,7 @@ impl Hub {
     ///
     /// # Errors
     /// No shared memory or no descriptor left.
-    pub fn create_link(&self) -> Result<(WorkerId, Vec<Handle>)> {
+    pub fn create_link(&self) -> Result<(WorkerId, Vec<OwnedHandle>)> {
         self.check()?;
         self.try_create_link().inspect_err(|error| {
             let mut st = self.lock();
@@ -122,7 +121,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::create_link`].
-    pub fn try_create_link(&self) -> Result<(WorkerId, Vec<Handle>)> {
+    pub fn try_create_link(&self) -> Result<(WorkerId, Vec<OwnedHandle>)> {
         self.check()?;
         let (link, handles) = HubLink::create(&self.shared().desk, &self.shared().lifelines, self.shared().tapped)?;
         let mut st = self.lock();
@@ -160,7 +159,7 @@ impl Hub {
 
     /// The link's process runs, and the front has something that is readable from its end on. It stays the front's, who keeps it open until
     /// [`Hub::exited`] was said; forked children do not have it.
-    pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedFd<'_>) {
+    pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedHandle<'_>) {
         // Where that fails, children have one descriptor more.
         let kept = NotForChildren::new(sentinel).ok();
         self.take_up(worker, pid, Arc::new(ExitWatch::by_lent(pid, sentinel)), kept);
@@ -186,7 +185,7 @@ impl Hub {
     }
 
     /// Has the keeper look at a handle of the front's for as long as the worker lives; see [`Chore::Heard`](super::Chore::Heard).
-    pub fn listen_to(&self, worker: WorkerId, handle: Arc<Handle>) {
+    pub fn listen_to(&self, worker: WorkerId, handle: Arc<OwnedHandle>) {
         if let Some(peer) = self.lock().peers.get_mut(worker) {
             peer.extra = Some(handle);
         }

@@ -5,7 +5,7 @@
 //! are more runnable sides than cores (the caller knows), a break of growing length after spins in vain, and a long one after a spin
 //! during which this thread was taken off its processor, the surest sign that others want it.
 
-use crate::sys::{self, clock};
+use maniple_sys::{self as sys, clock};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

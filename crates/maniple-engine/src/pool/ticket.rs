@@ -9,7 +9,7 @@ use super::job::{Cell, Settled};
 use super::scheduler::JobId;
 use super::seats::Place;
 use crate::error::{Error, Result};
-use crate::sys::futex::Woken;
+use maniple_sys::futex::Woken;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};

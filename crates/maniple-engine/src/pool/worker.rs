@@ -5,14 +5,14 @@ use super::packet::{IDLE, Incoming, Packer, Packet};
 use super::spin::Spin;
 use crate::error::{Doing, Error, Result};
 use crate::patience::patiently;
-use crate::process::epoch::{Epoch, Since};
 use crate::process::lifeline;
 use crate::shm::buffers;
 use crate::shm::inbox::tag;
 use crate::shm::ring::Head;
-use crate::sys::futex::Woken;
-use crate::sys::wire::Wire;
-use crate::sys::{self, Handle, clock};
+use maniple_sys::epoch::{Epoch, Since};
+use maniple_sys::futex::Woken;
+use maniple_sys::wire::Wire;
+use maniple_sys::{self as sys, OwnedHandle, clock};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -87,13 +87,13 @@ impl WorkerLink {
     ///
     /// # Errors
     /// The handles are not those of a link, or the operating system refuses to use them.
-    pub fn open(handles: Vec<Handle>) -> Result<WorkerLink> {
+    pub fn open(handles: Vec<OwnedHandle>) -> Result<WorkerLink> {
         let handles = Handles::from_vec(handles)?;
         lifeline::arm(handles.lifeline)?;
         if let Some(stderr) = handles.stderr {
             sys::tap::redirect(stderr).doing("redirect standard error to the hub")?;
         }
-        crate::process::epoch::count_forks().doing("count forks")?;
+        maniple_sys::epoch::count_forks().doing("count forks")?;
         let board = patiently(|| Board::open(&handles.link))?;
         let desk = patiently(|| Desk::open(handles.desk.try_clone().doing("copy the handle of a pool's desk")?))?;
         let (reader, sender) = board.worker_side();

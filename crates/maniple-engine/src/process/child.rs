@@ -1,13 +1,11 @@
 //! A child process, and a watch on any process.
 
-use super::atfork;
-use super::exit::Exit;
 use super::server::Statuses;
 use crate::error::{Doing, Result};
-use crate::sys;
-use crate::sys::Handle;
-use crate::sys::own::{Lent, Own};
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys::own::{Lent, Own};
+use maniple_sys::process::Exit;
+use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle, atfork};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,17 +38,17 @@ impl ExitWatch {
     }
 
     /// A watch on child `pid` by whatever its parent has that is readable from the child's end on.
-    pub fn by(pid: u32, handle: Handle) -> ExitWatch {
+    pub fn by(pid: u32, handle: OwnedHandle) -> ExitWatch {
         ExitWatch { handle: Held::Own(Own::new(handle)), pid }
     }
 
     /// The same by something that stays its owner's, who keeps it open for as long as this watch is used.
-    pub fn by_lent(pid: u32, handle: BorrowedFd<'_>) -> ExitWatch {
+    pub fn by_lent(pid: u32, handle: BorrowedHandle<'_>) -> ExitWatch {
         ExitWatch { handle: Held::Lent(Lent::new(handle)), pid }
     }
 
     /// A watch that came from another process, where it was [`ExitWatch::into_handle`].
-    pub fn from_inherited(handle: Handle) -> ExitWatch {
+    pub fn from_inherited(handle: OwnedHandle) -> ExitWatch {
         ExitWatch { handle: Held::Own(Own::new(handle)), pid: 0 }
     }
 
@@ -58,10 +56,10 @@ impl ExitWatch {
     ///
     /// # Errors
     /// It is somebody else's, and there is none left for a copy.
-    pub fn into_handle(self) -> Result<Handle> {
+    pub fn into_handle(self) -> Result<OwnedHandle> {
         match self.handle {
             Held::Own(own) => Ok(own.into_handle()),
-            Held::Lent(lent) => lent.as_fd().try_clone_to_owned().doing("copy a handle on a process"),
+            Held::Lent(lent) => lent.as_handle().try_clone_to_owned().doing("copy a handle on a process"),
         }
     }
 
@@ -70,7 +68,7 @@ impl ExitWatch {
     /// # Errors
     /// No descriptor left.
     pub fn try_clone(&self) -> Result<ExitWatch> {
-        Ok(ExitWatch::by(self.pid, self.as_fd().try_clone_to_owned().doing("watch a process twice")?))
+        Ok(ExitWatch::by(self.pid, self.as_handle().try_clone_to_owned().doing("watch a process twice")?))
     }
 
     /// Whether the process has ended.
@@ -89,7 +87,7 @@ impl ExitWatch {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         loop {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            let mut interest = [sys::ready::Interest::new(self.as_fd())];
+            let mut interest = [sys::ready::Interest::new(self.as_handle())];
             if sys::ready::wait(&mut interest, left).doing("wait for a process to end")? > 0 {
                 return Ok(true);
             }
@@ -104,13 +102,13 @@ impl ExitWatch {
     /// # Errors
     /// The signal does not exist, or this user may not send it.
     pub fn signal(&self, number: i32) -> Result<()> {
-        sys::process::signal(self.as_fd(), self.pid, number).doing("signal a process")
+        sys::process::signal(self.as_handle(), self.pid, number).doing("signal a process")
     }
 }
 
 /// Without handles on processes: a pipe's end, readable when this process closes the other one, which it holds until its own end.
 fn of_this_process(pid: u32) -> Result<ExitWatch> {
-    static MADE: Mutex<Option<(u32, Handle)>> = Mutex::new(None);
+    static MADE: Mutex<Option<(u32, OwnedHandle)>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     // A forked child has its parent's, which does not tell of the child.
     let watch = match made.take() {
@@ -126,14 +124,10 @@ fn of_this_process(pid: u32) -> Result<ExitWatch> {
     Ok(ExitWatch::by(pid, copy?))
 }
 
-impl AsFd for ExitWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.handle {
-            Held::Own(own) => own.as_fd(),
-            Held::Lent(lent) => lent.as_fd(),
-        }
-    }
-}
+maniple_sys::as_handle!(impl[] for ExitWatch, |this| match &this.handle {
+    Held::Own(own) => own.as_handle(),
+    Held::Lent(lent) => lent.as_handle(),
+});
 
 const WATCH: &str = "get a handle on a process (pidfd_open, which Linux has since 5.3)";
 
@@ -156,7 +150,7 @@ pub struct Child {
 }
 
 impl Child {
-    pub(crate) fn ours(pid: u32, handle: Handle) -> Child {
+    pub(crate) fn ours(pid: u32, handle: OwnedHandle) -> Child {
         Child { pid, watch: Arc::new(ExitWatch::by(pid, handle)), parent: Parent::Us, exit: Mutex::new(None) }
     }
 
@@ -182,7 +176,7 @@ impl Child {
         let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
         if exit.is_none() {
             *exit = match &self.parent {
-                Parent::Us => sys::process::reap(self.watch.as_fd(), self.pid).doing("reap a child")?,
+                Parent::Us => sys::process::reap(self.watch.as_handle(), self.pid).doing("reap a child")?,
                 Parent::Server(serial, statuses) if self.watch.ended()? => Some(statuses.take(*serial)?),
                 Parent::Server(..) => None,
             };
@@ -234,4 +228,23 @@ impl Child {
     pub fn terminate(&self) -> Result<()> {
         self.watch.signal(sys::process::TERMINATE)
     }
+}
+
+/// Which side of a fork this is.
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// The one that was there, with the new one.
+    Parent(Child),
+}
+
+/// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
+///
+/// # Errors
+/// The operating system's.
+pub fn fork() -> io::Result<Forked> {
+    Ok(match sys::process::fork()? {
+        sys::process::Forked::Child => Forked::Child,
+        sys::process::Forked::Parent(pid, handle) => Forked::Parent(Child::ours(pid, handle)),
+    })
 }

@@ -4,11 +4,10 @@
 //! takes away before the program's own code can see it or pass it on to programs that it starts. Behind a semicolon stands the number of a
 //! pipe's end that the process only holds, so that its parent sees its end: where the kernel gives no handles on processes.
 
-use super::atfork;
-use crate::sys;
-use crate::sys::Handle;
+use maniple_sys as sys;
+use maniple_sys::atfork;
+use maniple_sys::{OwnedHandle, RawHandle};
 use std::ffi::OsString;
-use std::os::fd::{AsRawFd, RawFd};
 
 pub(super) const VARIABLE: &str = "MANIPLE_INHERITED";
 
@@ -18,7 +17,7 @@ pub struct Inherited {
     /// The word that [`super::Launch::role`] was given.
     pub role: String,
     /// The handles that [`super::Launch::handles`] was given, in order; close-on-exec again.
-    pub handles: Vec<Handle>,
+    pub handles: Vec<OwnedHandle>,
 }
 
 /// What this process inherited, once: later calls find nothing. `None` in a process that was started in any other way, in
@@ -44,15 +43,15 @@ pub fn inherited() -> Option<Inherited> {
     Some(Inherited { role, handles })
 }
 
-fn parse(value: &str) -> Option<(String, Vec<RawFd>)> {
+fn parse(value: &str) -> Option<(String, Vec<RawHandle>)> {
     let (role, list) = value.rsplit_once(':')?;
     let numbers = list.split(',').filter(|n| !n.is_empty()).map(|n| n.parse().ok().filter(|&n| n > 2));
     Some((role.to_owned(), numbers.collect::<Option<_>>()?))
 }
 
-pub(super) fn announce(role: &str, handles: &[Handle], held: Option<&Handle>) -> OsString {
-    let numbers: Vec<String> = handles.iter().map(|h| h.as_raw_fd().to_string()).collect();
-    let held = held.map(|held| format!(";{}", held.as_raw_fd())).unwrap_or_default();
+pub(super) fn announce(role: &str, handles: &[OwnedHandle], held: Option<&OwnedHandle>) -> OsString {
+    let numbers: Vec<String> = handles.iter().map(|h| h.as_raw().to_string()).collect();
+    let held = held.map(|held| format!(";{}", held.as_raw())).unwrap_or_default();
     format!("{role}:{}{held}", numbers.join(",")).into()
 }
 

@@ -3,22 +3,11 @@
 use super::child::Child;
 use super::inherit;
 use crate::error::{Doing, Result};
-use crate::sys;
-use crate::sys::Handle;
+use maniple_sys as sys;
+use maniple_sys::OwnedHandle;
+use maniple_sys::process::{Start, Stdio};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-
-/// Where one of a child's three standard streams goes.
-#[derive(Debug, Default)]
-pub enum Stdio {
-    /// Where this process's own goes.
-    #[default]
-    Inherit,
-    /// Nowhere; reading from it gives its end at once.
-    Null,
-    /// To this handle.
-    Handle(Handle),
-}
 
 /// A program start in the making.
 ///
@@ -33,12 +22,12 @@ pub enum Stdio {
 /// ```
 #[derive(Debug, Default)]
 pub struct Launch {
-    pub(crate) program: Option<PathBuf>,
-    pub(crate) arguments: Vec<OsString>,
-    pub(crate) changes: Vec<(OsString, Option<OsString>)>,
-    pub(crate) folder: Option<PathBuf>,
-    pub(crate) stdio: [Stdio; 3],
-    pub(crate) handles: Vec<Handle>,
+    program: Option<PathBuf>,
+    arguments: Vec<OsString>,
+    changes: Vec<(OsString, Option<OsString>)>,
+    folder: Option<PathBuf>,
+    stdio: [Stdio; 3],
+    handles: Vec<OwnedHandle>,
     role: Option<String>,
 }
 
@@ -114,7 +103,7 @@ impl Launch {
     /// Handles for the child, under the same numbers; it learns them from [`super::inherited`] if a role is given. No
     /// other child gets them, whoever starts one at the same time.
     #[must_use]
-    pub fn handles(mut self, handles: Vec<Handle>) -> Launch {
+    pub fn handles(mut self, handles: Vec<OwnedHandle>) -> Launch {
         self.handles.extend(handles);
         self
     }
@@ -139,12 +128,20 @@ impl Launch {
             None => (inherit::VARIABLE.into(), None),
         });
         self.handles.extend(held);
-        let (pid, handle) = sys::process::start(&self, watch).doing("start a process")?;
+        let start = Start {
+            environment: self.environment(),
+            program: self.program,
+            arguments: self.arguments,
+            folder: self.folder,
+            stdio: self.stdio,
+            handles: self.handles,
+        };
+        let (pid, handle) = sys::process::start(&start, watch).doing("start a process")?;
         Ok(Child::ours(pid, handle))
     }
 
     /// The child's whole environment.
-    pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
+    fn environment(&self) -> Vec<(OsString, OsString)> {
         let changed = |name: &OsStr| self.changes.iter().any(|(n, _)| n == name);
         let mut all: Vec<_> = std::env::vars_os().filter(|(name, _)| !changed(name)).collect();
         for (at, (name, value)) in self.changes.iter().enumerate() {

@@ -13,12 +13,11 @@
 //! worker's death closes its read end, which nobody notices. A hub that dies before the worker has armed: [`arm`] finds the
 //! pipe hung up and ends the worker there.
 
-use super::atfork::{self, HubOnly};
 use crate::error::{Doing, Result};
 use crate::patience::patiently;
-use crate::sys;
-use crate::sys::Handle;
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys as sys;
+use maniple_sys::atfork::{self, HubOnly};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,7 +50,7 @@ impl Lifelines {
     ///
     /// # Errors
     /// No descriptor left.
-    pub fn share(&self) -> Result<Handle> {
+    pub fn share(&self) -> Result<OwnedHandle> {
         sys::memory::duplicate(&self.workers).doing("copy the workers' lifeline")
     }
 }
@@ -60,7 +59,7 @@ impl Lifelines {
 ///
 /// # Errors
 /// No descriptor left.
-pub fn pair() -> Result<(LifelineHub, Handle)> {
+pub fn pair() -> Result<(LifelineHub, OwnedHandle)> {
     atfork::making(|| {
         let (worker, hub) = sys::process::lifeline()?;
         Ok((LifelineHub { _end: HubOnly::new(hub)? }, worker))
@@ -75,10 +74,10 @@ pub fn pair() -> Result<(LifelineHub, Handle)> {
 ///
 /// # Errors
 /// `handle` is no lifeline, or neither the kernel's help nor a thread is to be had.
-pub fn arm(handle: Handle) -> Result<()> {
-    match sys::process::die_when_hung_up(handle.as_fd()) {
+pub fn arm(handle: OwnedHandle) -> Result<()> {
+    match sys::process::die_when_hung_up(handle.as_handle()) {
         Ok(own) => {
-            if patiently(|| sys::process::hung_up(own.as_fd()).doing("look at the lifeline"))? {
+            if patiently(|| sys::process::hung_up(own.as_handle()).doing("look at the lifeline"))? {
                 sys::process::die();
             }
             // Until this process ends: closing it would disarm it.
@@ -95,13 +94,13 @@ pub fn arm(handle: Handle) -> Result<()> {
 ///
 /// # Errors
 /// `pipe` is no lifeline, or neither the kernel's help nor a thread is to be had.
-pub fn arm_gently(pipe: BorrowedFd<'_>, maker: i32, grace: Duration) -> Result<()> {
+pub fn arm_gently(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> Result<()> {
     if sys::process::maker::end_after(pipe, maker, grace).is_ok() {
         return Ok(());
     }
     let copy = Arc::new(pipe.try_clone_to_owned().doing("copy the lifeline")?);
     watch_by(move || {
-        sys::process::until_hung_up(copy.as_fd());
+        sys::process::until_hung_up(copy.as_handle());
         while sys::process::maker::runs(maker) {
             std::thread::sleep(LOOK);
         }
@@ -132,10 +131,10 @@ fn watch_by(watcher: impl FnOnce() + Clone + Send + 'static) -> Result<()> {
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The same as [`arm`] by a thread that waits for the pipe to hang up.
-fn watch(handle: Handle) -> Result<()> {
+fn watch(handle: OwnedHandle) -> Result<()> {
     let handle = Arc::new(handle);
     watch_by(move || {
-        sys::process::until_hung_up(handle.as_fd());
+        sys::process::until_hung_up(handle.as_handle());
         sys::process::die();
     })
 }
@@ -144,24 +143,29 @@ fn watch(handle: Handle) -> Result<()> {
 mod tests {
     use super::*;
     use crate::process::Exit;
-    use crate::sys::process::tests::{Forked, fork};
+    use crate::process::{Forked, fork as try_fork};
+    use maniple_sys::testing;
+
+    fn fork() -> Forked {
+        try_fork().unwrap()
+    }
 
     /// Forks a worker that arms its end and then does `work`, drops the hub's end when it has, and gives its exit.
-    fn killed_worker(armed: fn(Handle) -> Result<()>, work: fn()) -> Exit {
+    fn killed_worker(armed: fn(OwnedHandle) -> Result<()>, work: fn()) -> Exit {
         let (hub, worker) = pair().unwrap();
         let (told, tell) = sys::process::lifeline().unwrap();
         let child = match fork() {
             Forked::Child => {
                 if armed(worker).is_ok() {
-                    let _ = rustix::io::write(&tell, b"!");
+                    testing::tell(tell.as_handle());
                     work();
                 }
-                sys::process::tests::leave(1);
+                sys::process::leave(1);
             }
             Forked::Parent(child) => child,
         };
         drop(worker);
-        assert_eq!(rustix::io::read(&told, &mut [0u8; 1]).unwrap(), 1, "the worker could not arm");
+        assert_eq!(testing::told(told.as_handle()), 1, "the worker could not arm");
         drop(hub);
         child.wait_timeout(Duration::from_secs(20)).unwrap().expect("the worker outlived its hub")
     }
@@ -188,8 +192,8 @@ mod tests {
 
     #[test]
     fn the_kernel_does_it_without_a_thread() {
-        fn kernel_only(handle: Handle) -> Result<()> {
-            std::mem::forget(sys::process::die_when_hung_up(handle.as_fd()).doing("arm")?);
+        fn kernel_only(handle: OwnedHandle) -> Result<()> {
+            std::mem::forget(sys::process::die_when_hung_up(handle.as_handle()).doing("arm")?);
             Ok(())
         }
         assert_eq!(killed_worker(kernel_only, busy), Exit::Signal(9));
@@ -208,7 +212,7 @@ mod tests {
             Forked::Child => {
                 let _ = arm(worker);
                 idle();
-                sys::process::tests::leave(0);
+                sys::process::leave(0);
             }
             Forked::Parent(child) => child,
         };
@@ -226,10 +230,10 @@ mod tests {
                 match fork() {
                     Forked::Child => {
                         if arm(worker).is_ok() {
-                            let _ = rustix::io::write(&tell, b"!");
+                            testing::tell(tell.as_handle());
                             if number == 1 { idle() } else { busy() }
                         }
-                        sys::process::tests::leave(1);
+                        sys::process::leave(1);
                     }
                     Forked::Parent(child) => child,
                 }
@@ -237,7 +241,7 @@ mod tests {
             .collect();
         let mut armed = 0;
         while armed < 3 {
-            armed += rustix::io::read(&told, &mut [0u8; 3]).unwrap();
+            armed += testing::told(told.as_handle());
         }
         drop(hub);
         for child in children {
@@ -248,7 +252,7 @@ mod tests {
     /// A pid that was a process's a moment ago.
     fn ended_maker() -> i32 {
         match fork() {
-            Forked::Child => sys::process::tests::leave(0),
+            Forked::Child => sys::process::leave(0),
             Forked::Parent(child) => {
                 let pid = child.pid();
                 child.wait().unwrap();
@@ -257,8 +261,8 @@ mod tests {
         }
     }
 
-    fn gently(handle: Handle, maker: i32) -> Result<()> {
-        let armed = arm_gently(handle.as_fd(), maker, Duration::from_millis(50));
+    fn gently(handle: OwnedHandle, maker: i32) -> Result<()> {
+        let armed = arm_gently(handle.as_handle(), maker, Duration::from_millis(50));
         std::mem::forget(handle);
         armed
     }
@@ -270,8 +274,8 @@ mod tests {
 
     #[test]
     fn a_gently_armed_process_that_ignores_sigterm_is_killed() {
-        fn deaf(handle: Handle) -> Result<()> {
-            sys::process::tests::ignore_terminate();
+        fn deaf(handle: OwnedHandle) -> Result<()> {
+            testing::ignore(testing::Signal::TERM);
             gently(handle, ended_maker())
         }
         assert_eq!(killed_worker(deaf, idle), Exit::Signal(9));
@@ -285,8 +289,8 @@ mod tests {
         let maker_process = match fork() {
             Forked::Child => {
                 drop(maker_ends);
-                sys::process::until_hung_up(maker.as_fd());
-                sys::process::tests::leave(0);
+                sys::process::until_hung_up(maker.as_handle());
+                sys::process::leave(0);
             }
             Forked::Parent(child) => child,
         };
@@ -295,15 +299,15 @@ mod tests {
             Forked::Child => {
                 drop(maker_ends);
                 if gently(worker, maker_pid).is_ok() {
-                    let _ = rustix::io::write(&tell, b"!");
+                    testing::tell(tell.as_handle());
                     idle();
                 }
-                sys::process::tests::leave(1);
+                sys::process::leave(1);
             }
             Forked::Parent(child) => child,
         };
         drop(worker);
-        assert_eq!(rustix::io::read(&told, &mut [0u8; 1]).unwrap(), 1, "the process could not arm");
+        assert_eq!(testing::told(told.as_handle()), 1, "the process could not arm");
         drop(hub);
         assert_eq!(child.wait_timeout(Duration::from_millis(300)).unwrap(), None);
         drop(maker_ends);

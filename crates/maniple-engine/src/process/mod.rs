@@ -13,21 +13,20 @@
 //! ```
 //!
 //! Who may end whom: a child outlives its [`Child`] value unless someone kills it; a worker that has armed a
-//! [`lifeline`] does not outlive its hub. Descriptors of the hub that no forked child may keep are listed in [`atfork`].
+//! [`lifeline`] does not outlive its hub. Descriptors of the hub that no forked child may keep are listed in [`maniple_sys::atfork`].
 //!
-//! Nothing in this folder names an operating system; what one must supply is in [`crate::sys::process`].
+//! Nothing in this folder names an operating system; what one must supply is in [`maniple_sys::process`].
 
-pub mod atfork;
 mod child;
-pub mod epoch;
-mod exit;
 mod inherit;
 mod launch;
 pub mod lifeline;
 mod server;
+mod stdio;
 
-pub use child::{Child, ExitWatch};
-pub use exit::Exit;
+pub use child::{Child, ExitWatch, Forked, fork};
 pub use inherit::{Inherited, inherited};
-pub use launch::{Launch, Stdio};
+pub use launch::Launch;
+pub use maniple_sys::process::{Exit, Stdio};
 pub use server::{Server, serve};
+pub use stdio::{nothing, put_in_place};

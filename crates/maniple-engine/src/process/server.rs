@@ -17,17 +17,16 @@
 //! go on, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
 //! the server reaps it and tells.
 
-use super::atfork::{self, HubOnly};
-use super::child::{Child, ExitWatch};
-use super::exit::Exit;
+use super::child::{Child, ExitWatch, Forked, fork};
 use super::launch::Launch;
 use crate::error::{Doing, Result};
-use crate::sys;
-use crate::sys::Handle;
-use crate::sys::process::{Forked, packet};
+use maniple_sys as sys;
+use maniple_sys::atfork::{self, HubOnly};
+use maniple_sys::process::Exit;
+use maniple_sys::process::packet;
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,19 +42,19 @@ type Packet = [i64; 3];
 /// How long a server that lacks something waits before it looks again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-fn send(socket: impl AsFd, packet: Packet, handles: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn send(socket: impl AsHandle, packet: Packet, handles: &[BorrowedHandle<'_>]) -> io::Result<()> {
     let mut bytes = [0; 24];
     for (place, number) in bytes.chunks_exact_mut(8).zip(packet) {
         place.copy_from_slice(&number.to_ne_bytes());
     }
-    packet::send(socket.as_fd(), &bytes, handles)
+    packet::send(socket.as_handle(), &bytes, handles)
 }
 
 /// A packet, and whether all of its handles have come: those for which this process has no descriptor left are lost. `None`: the other side
 /// is gone.
-fn receive(socket: impl AsFd, handles: &mut Vec<Handle>) -> io::Result<Option<(Packet, bool)>> {
+fn receive(socket: impl AsHandle, handles: &mut Vec<OwnedHandle>) -> io::Result<Option<(Packet, bool)>> {
     let mut bytes = [0; 24];
-    let (len, whole) = packet::receive(socket.as_fd(), &mut bytes, handles)?;
+    let (len, whole) = packet::receive(socket.as_handle(), &mut bytes, handles)?;
     match len {
         0 => Ok(None),
         24 => {
@@ -100,7 +99,7 @@ impl Statuses {
     }
 
     /// Takes the next packet that is not `ENDED`; `None` when one child's end was noted instead.
-    fn step(&self, ended: &mut Ended<'_>, handles: &mut Vec<Handle>) -> io::Result<Option<Packet>> {
+    fn step(&self, ended: &mut Ended<'_>, handles: &mut Vec<OwnedHandle>) -> io::Result<Option<Packet>> {
         match receive(&self.socket, handles)? {
             None => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the fork server is gone")),
             Some(([ENDED, serial, exit], _)) => {
@@ -169,15 +168,15 @@ impl Server {
     ///
     /// # Errors
     /// The server is gone, or the system refuses another process.
-    pub fn fork(&self, handles: &[Handle]) -> Result<Child> {
+    pub fn fork(&self, handles: &[OwnedHandle]) -> Result<Child> {
         self.ask(handles).doing("have the fork server fork")
     }
 
-    fn ask(&self, handles: &[Handle]) -> io::Result<Child> {
+    fn ask(&self, handles: &[OwnedHandle]) -> io::Result<Child> {
         let Some(statuses) = &self.statuses else { return Err(io::ErrorKind::NotConnected.into()) };
         let serial = self.next.fetch_add(1, Ordering::Relaxed);
         let mut ended = statuses.lock();
-        let handles: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
+        let handles: Vec<BorrowedHandle<'_>> = handles.iter().map(AsHandle::as_handle).collect();
         send(&statuses.socket, [FORK, serial as i64, 0], &handles)?;
         let mut watch = Vec::new();
         loop {
@@ -216,14 +215,14 @@ impl Drop for Server {
 ///
 /// # Errors
 /// The inherited handle is no server's socket.
-pub fn serve(handles: Vec<Handle>) -> Result<Vec<Handle>> {
-    let Ok([socket]) = <[Handle; 1]>::try_from(handles) else {
+pub fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
+    let Ok([socket]) = <[OwnedHandle; 1]>::try_from(handles) else {
         return Err(crate::Error::BadHandles("a fork server inherits one socket"));
     };
     let mut children: Vec<(i64, Child)> = Vec::new();
     loop {
-        let mut interests = vec![sys::ready::Interest::new(socket.as_fd())];
-        interests.extend(children.iter().map(|(_, child)| sys::ready::Interest::new(child.watch().as_fd())));
+        let mut interests = vec![sys::ready::Interest::new(socket.as_handle())];
+        interests.extend(children.iter().map(|(_, child)| sys::ready::Interest::new(child.watch().as_handle())));
         match sys::ready::wait(&mut interests, None) {
             Err(error) if sys::is_shortage(&error) => {
                 std::thread::sleep(PAUSE);
@@ -255,13 +254,13 @@ pub fn serve(handles: Vec<Handle>) -> Result<Vec<Handle>> {
         let mut handles = Vec::new();
         match receive(&socket, &mut handles) {
             Ok(Some(([FORK, serial, _], whole))) => {
-                let forked = if whole { sys::process::fork() } else { Err(sys::wire::out_of_handles()) };
+                let forked = if whole { fork() } else { Err(sys::wire::out_of_handles()) };
                 match forked {
                     Ok(Forked::Child) => return Ok(handles),
                     Ok(Forked::Parent(child)) => {
                         let packet = [STARTED, serial, i64::from(child.pid())];
                         // Where the watch cannot go along (too many handles are on their way), the hub makes its own.
-                        let told = send(&socket, packet, &[child.watch().as_fd()]);
+                        let told = send(&socket, packet, &[child.watch().as_handle()]);
                         if told.is_err() && send(&socket, packet, &[]).is_err() {
                             give_up(&child);
                         }

@@ -7,7 +7,7 @@
 
 use super::buffers::Buffer;
 use crate::error::{Error, Result};
-use crate::sys::memory::Mapping;
+use maniple_sys::memory::Mapping;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

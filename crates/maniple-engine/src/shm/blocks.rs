@@ -16,12 +16,11 @@
 
 use super::buffers::Buffer;
 use crate::error::{Doing, Result};
-use crate::process::epoch::{Epoch, Since, count_forks};
-use crate::sys::memory::{self, Mapping, Share};
-use crate::sys::{self, Handle};
+use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::memory::{self, Mapping, Share};
+use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -75,7 +74,7 @@ struct Free {
 #[derive(Debug)]
 struct Block {
     // All but the last hold `piece` bytes.
-    pieces: Vec<Handle>,
+    pieces: Vec<OwnedHandle>,
     piece: usize,
     capacity: usize,
     /// Bytes at the front that were written to at some time: there are pages for them.
@@ -92,7 +91,7 @@ struct View {
 }
 
 impl View {
-    fn of(memory: &Handle, len: usize) -> Option<View> {
+    fn of(memory: &OwnedHandle, len: usize) -> Option<View> {
         count_forks().ok()?;
         let epoch = Epoch::now();
         let mapping = memory::is_fixed(memory).then(|| Mapping::new(memory, len, Share::All).ok()).flatten()?;
@@ -152,7 +151,7 @@ impl Block {
             }
             while let (false, Some(piece)) = (rest.is_empty(), self.pieces.get(at / self.piece)) {
                 let (now, later) = rest.split_at(rest.len().min(self.piece - at % self.piece));
-                memory::write_at(piece.as_fd(), now, (at % self.piece) as u64)?;
+                memory::write_at(piece.as_handle(), now, (at % self.piece) as u64)?;
                 at += now.len();
                 rest = later;
             }
@@ -334,10 +333,10 @@ impl Blob {
     }
 
     /// The handles of the block's pieces, to be sent to a reader. None: it is in plain memory.
-    pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
+    pub fn handles(&self) -> Vec<BorrowedHandle<'_>> {
         match &self.0 {
             Content::Plain(_) => Vec::new(),
-            Content::Block(hold, _) => hold.block.iter().flat_map(|b| &b.pieces).map(AsFd::as_fd).collect(),
+            Content::Block(hold, _) => hold.block.iter().flat_map(|b| &b.pieces).map(AsHandle::as_handle).collect(),
         }
     }
 }
@@ -351,7 +350,7 @@ mod tests {
     }
 
     fn identity(blob: &Blob) -> u64 {
-        rustix::fs::fstat(blob.handles()[0]).unwrap().st_ino
+        maniple_sys::testing::inode(blob.handles()[0])
     }
 
     #[test]

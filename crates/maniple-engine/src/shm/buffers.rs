@@ -19,9 +19,9 @@ mod long;
 
 use crate::error::{Error, Result};
 use crate::idle;
-use crate::process::epoch::{Epoch, Since};
-use crate::sys::plain::Plain;
 use long::Own;
+use maniple_sys::epoch::{Epoch, Since};
+use maniple_sys::plain::Plain;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};

@@ -10,12 +10,11 @@ use super::bay::BayReader;
 use super::buffers::Buffer;
 use super::seen::Seen;
 use crate::error::{Doing, Error, Result};
-use crate::process::epoch::{Epoch, Since};
-use crate::sys::memory::{self, Mapping};
-use crate::sys::wire::{Note, Wire, out_of_handles};
-use crate::sys::{self, Handle};
+use maniple_sys::epoch::{Epoch, Since};
+use maniple_sys::memory::{self, Mapping};
+use maniple_sys::wire::{Note, Wire, out_of_handles};
+use maniple_sys::{self as sys, AsHandle, OwnedHandle};
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -198,7 +197,7 @@ impl Drop for Counted {
 enum Arrived {
     Block(Result<Body>),
     /// And whether some were lost, because this process had no descriptors left.
-    Handles(Vec<Handle>, bool),
+    Handles(Vec<OwnedHandle>, bool),
 }
 
 /// What a note says.
@@ -287,7 +286,7 @@ impl Inbox {
     }
 
     /// The handles that `reference` names. The last are missing where this process had no descriptors left for them.
-    pub fn take_handles(&mut self, reference: BlobRef, wire: &Wire) -> Result<Vec<Handle>> {
+    pub fn take_handles(&mut self, reference: BlobRef, wire: &Wire) -> Result<Vec<OwnedHandle>> {
         let mut all = Vec::new();
         let mut cut = false;
         while !cut && (all.len() as u64) < reference.len {
@@ -355,7 +354,7 @@ enum Body {
     Copied(Buffer),
 }
 
-fn take_in(pieces: &[Handle]) -> Result<Body> {
+fn take_in(pieces: &[OwnedHandle]) -> Result<Body> {
     const TAKE: &str = "take in a large buffer from another process";
     let measure = |piece| memory::len(piece).map(|len| (piece, len));
     let pieces = pieces.iter().map(measure).collect::<std::io::Result<Vec<_>>>().doing(TAKE)?;
@@ -375,7 +374,7 @@ fn take_in(pieces: &[Handle]) -> Result<Body> {
     let mut rest = buffer.fill(len)?;
     for (piece, len) in pieces {
         let (now, later) = rest.split_at_mut(len);
-        memory::read_at(piece.as_fd(), now, 0).doing(TAKE)?;
+        memory::read_at(piece.as_handle(), now, 0).doing(TAKE)?;
         rest = later;
     }
     Ok(Body::Copied(buffer))
@@ -436,7 +435,7 @@ impl Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use maniple_sys::{AsHandle, testing};
 
     fn bay() -> BayReader {
         let memory = Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0);
@@ -450,12 +449,12 @@ mod tests {
     /// Sends a note of a batch with so many write ends of a pipe; gives the read end, at its end once all are closed.
     fn send(wire: &Wire, number: u32, count: usize) -> std::io::PipeReader {
         let (reader, writer) = std::io::pipe().unwrap();
-        wire.send(tag::HANDLES | u64::from(number), &vec![writer.as_fd(); count]).unwrap();
+        wire.send(tag::HANDLES | u64::from(number), &vec![writer.as_handle(); count]).unwrap();
         reader
     }
 
     fn is_closed(mut reader: &std::io::PipeReader) -> bool {
-        rustix::io::ioctl_fionbio(reader, true).unwrap();
+        testing::set_nonblocking(reader);
         std::io::Read::read(&mut reader, &mut [0]).is_ok_and(|n| n == 0)
     }
 
@@ -491,7 +490,7 @@ mod tests {
         let mut links: Vec<_> = (0..2).map(|_| (Wire::pair().unwrap(), Inbox::default())).collect();
         for ((here, there), inbox) in &mut links {
             for number in 0..9000 {
-                here.send(tag::BLOCK | number, &[memory.as_fd()]).unwrap();
+                here.send(tag::BLOCK | number, &[memory.as_handle()]).unwrap();
                 assert!(inbox.drain(there).unwrap());
             }
         }
@@ -505,14 +504,14 @@ mod tests {
         assert!(inbox.open(reference(8999), wire, &slots, &mut bay()).is_err_and(|error| error.is_shortage()));
         drop(links);
         let ((here, there), mut inbox) = (Wire::pair().unwrap(), Inbox::default());
-        here.send(tag::BLOCK | 1, &[memory.as_fd()]).unwrap();
+        here.send(tag::BLOCK | 1, &[memory.as_handle()]).unwrap();
         assert_eq!(inbox.open(reference(1), &there, &slots, &mut bay()).unwrap().len(), 8);
     }
 
     #[test]
     fn a_note_of_another_length_is_damage() {
         let (here, there) = Wire::pair().unwrap();
-        rustix::net::send(&here, b"abc", rustix::net::SendFlags::empty()).unwrap();
+        testing::send(&here, b"abc");
         assert!(matches!(Inbox::default().drain(&there), Err(Error::Damaged(_))));
     }
 
@@ -523,19 +522,18 @@ mod tests {
         let slots =
             Slots { segment: Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0), offset: 0 };
         // What a worker that means harm may send: neither sealed nor of one piece.
-        let loose = rustix::fs::memfd_create("loose", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        memory::write_at(loose.as_fd(), &[7; 300_000], 0).unwrap();
+        let loose = testing::unsealed_memory(0);
+        memory::write_at(loose.as_handle(), &[7; 300_000], 0).unwrap();
         let sealed = memory::create("sealed", 10).unwrap();
-        here.send(tag::BLOCK | 1, &[loose.as_fd(), sealed.as_fd()]).unwrap();
+        here.send(tag::BLOCK | 1, &[loose.as_handle(), sealed.as_handle()]).unwrap();
         let reference = BlobRef { place: 1, slot: NO_SLOT, len: 300_005 };
         let region = inbox.open(reference, &there, &slots, &mut bay()).unwrap();
-        rustix::fs::ftruncate(&loose, 0).unwrap();
+        testing::set_len(&loose, 0);
         assert!(region.as_slice()[..300_000] == [7; 300_000] && region.as_slice()[300_000..] == [0; 5]);
         // Of no length at all, and shorter than the frame says.
         for (batch, len) in [(2, 0), (3, 10)] {
-            let short = rustix::fs::memfd_create("short", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-            rustix::fs::ftruncate(&short, len).unwrap();
-            here.send(tag::BLOCK | batch, &[short.as_fd()]).unwrap();
+            let short = testing::unsealed_memory(len);
+            here.send(tag::BLOCK | batch, &[short.as_handle()]).unwrap();
             let reference = BlobRef { place: batch as u32, slot: NO_SLOT, len: 11 };
             assert!(matches!(inbox.open(reference, &there, &slots, &mut bay()), Err(Error::Damaged(_))));
         }

@@ -11,7 +11,7 @@
 use super::claim::{Claim, WAITING};
 use super::cursor::{Cursors, ReadSide, WriteSide};
 use crate::error::Error;
-use crate::sys::memory::Mapping;
+use maniple_sys::memory::Mapping;
 use std::ptr::NonNull;
 use std::sync::Arc;
 

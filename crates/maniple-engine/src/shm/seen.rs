@@ -3,7 +3,7 @@
 //! A block that is looked at is one that its owner cannot use again, and fresh memory costs the owner several times what a copy costs
 //! here. So a process whose user lets go of what arrives looks at blocks; one whose user keeps much of it copies what arrives next.
 
-use crate::sys::memory::Mapping;
+use maniple_sys::memory::Mapping;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,22 +1,22 @@
 //! A piece of shared memory: its handle, to give to others, and its mapping. Where no handle is needed any more, the mapping alone.
 
 use crate::error::{Doing, Result};
-use crate::sys::memory::Mapping;
-use crate::sys::own::Own;
-use crate::sys::{Handle, memory};
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys::AsHandle;
+use maniple_sys::memory::Mapping;
+use maniple_sys::own::Own;
+use maniple_sys::{OwnedHandle, memory};
 use std::ptr::NonNull;
 
 /// `len` zeroed bytes of shared memory, mapped here, and the handle by which another process maps them. Neither needs the other.
-pub fn create_mapped(label: &str, len: usize) -> Result<(Mapping, Handle)> {
+pub fn create_mapped(label: &str, len: usize) -> Result<(Mapping, OwnedHandle)> {
     let Segment { handle, mapping } = Segment::create(label, len)?;
     Ok((mapping, handle.into_handle()))
 }
 
 /// The memory behind a handle that another process made, which is not needed any more then.
-pub fn open_mapped(handle: &Handle) -> Result<Mapping> {
+pub fn open_mapped(handle: &OwnedHandle) -> Result<Mapping> {
     let len = memory::len(handle).doing("measure shared memory")?;
-    Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")
+    Mapping::new(handle.as_handle(), len, memory::Share::All).doing("map shared memory")
 }
 
 /// Shared memory that is mapped here and can be handed to another process.
@@ -30,14 +30,14 @@ impl Segment {
     /// `len` zeroed bytes.
     pub fn create(label: &str, len: usize) -> Result<Segment> {
         let handle = memory::create(label, len).doing("make shared memory")?;
-        let mapping = Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
+        let mapping = Mapping::new(handle.as_handle(), len, memory::Share::All).doing("map shared memory")?;
         Ok(Segment { handle: Own::new(handle), mapping })
     }
 
     /// The memory behind a handle that another process made.
-    pub fn open(handle: Handle) -> Result<Segment> {
+    pub fn open(handle: OwnedHandle) -> Result<Segment> {
         let len = memory::len(&handle).doing("measure shared memory")?;
-        let mapping = Mapping::new(handle.as_fd(), len, memory::Share::All).doing("map shared memory")?;
+        let mapping = Mapping::new(handle.as_handle(), len, memory::Share::All).doing("map shared memory")?;
         Ok(Segment { handle: Own::new(handle), mapping })
     }
 
@@ -47,12 +47,12 @@ impl Segment {
     }
 
     /// Gives up the mapping and keeps the handle.
-    pub fn into_handle(self) -> Handle {
+    pub fn into_handle(self) -> OwnedHandle {
         self.handle.into_handle()
     }
 
     /// A second handle on it, for another process.
-    pub fn share(&self) -> Result<Handle> {
+    pub fn share(&self) -> Result<OwnedHandle> {
         memory::duplicate(&self.handle).doing("duplicate a handle on shared memory")
     }
 
@@ -72,8 +72,4 @@ impl Segment {
     }
 }
 
-impl AsFd for Segment {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
-    }
-}
+maniple_sys::as_handle!(impl[] for Segment, |this| this.handle.as_handle());

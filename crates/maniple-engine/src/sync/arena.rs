@@ -31,12 +31,11 @@
 use super::holder;
 use super::word::lock::Holder;
 use crate::error::{Doing, Error, Result};
-use crate::process::atfork;
-use crate::process::epoch::{self, Epoch, Since};
 use crate::shm::segment::Segment;
-use crate::sys::{self, Handle};
+use maniple_sys::atfork;
+use maniple_sys::epoch::{self, Epoch, Since};
+use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle};
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -147,9 +146,9 @@ impl Arena {
     ///
     /// # Errors
     /// The handle is not an arena's: its number was closed and used again before it was sent.
-    pub fn open(handle: Handle) -> Result<Arc<Arena>> {
+    pub fn open(handle: OwnedHandle) -> Result<Arc<Arena>> {
         prepare()?;
-        let number = handle.as_raw_fd();
+        let number = handle.as_raw();
         let len = sys::memory::len(&handle).doing("measure shared memory")?;
         if len != LEN {
             return Err(Error::Lock("its size is not that of an arena of locks"));
@@ -166,8 +165,8 @@ impl Arena {
         table(|mut table| {
             if let Some(known) = table.known.iter().filter_map(Weak::upgrade).find(|known| known.id == id) {
                 // The very descriptor that the known one holds may have been given twice.
-                if known.segment.as_fd().as_raw_fd() == number {
-                    let _ = arena.segment.into_handle().into_raw_fd();
+                if known.segment.as_handle().as_raw() == number {
+                    let _ = arena.segment.into_handle().into_raw();
                 }
                 return Ok(known);
             }
@@ -201,8 +200,8 @@ impl Arena {
     }
 
     /// The handle to send to a process, which then calls [`Arena::open`].
-    pub fn handle(&self) -> BorrowedFd<'_> {
-        self.segment.as_fd()
+    pub fn handle(&self) -> BorrowedHandle<'_> {
+        self.segment.as_handle()
     }
 
     /// This process, after its namespace was compared with the arena's.

@@ -11,8 +11,8 @@
 //! namespaces where birth is a time.
 
 use super::word::lock::Holder;
-use crate::process::atfork;
-use crate::sys;
+use maniple_sys as sys;
+use maniple_sys::atfork;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -21,7 +21,7 @@ use super::word::lock::Held;
 use super::word::{Given, LockWord};
 use super::{Outcome, Released, holder};
 use crate::error::Result;
-use crate::sys::clock;
+use maniple_sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Why what a lock guards may be half changed.

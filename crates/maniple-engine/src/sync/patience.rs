@@ -5,8 +5,8 @@
 //! two wake-ups a second, some ten microseconds.
 #![allow(unsafe_code)]
 
-use crate::sys::clock;
-use crate::sys::futex::{self, Woken};
+use maniple_sys::clock;
+use maniple_sys::futex::{self, Woken};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 

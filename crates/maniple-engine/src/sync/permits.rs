@@ -26,7 +26,7 @@ use super::arena::{MORE, MOST_CELLS, Place, Ticket};
 use super::patience::{self, Interrupt, Limit, Nap, Patience};
 use super::word::{NewsWord, UnitWord};
 use crate::error::{Error, Result};
-use crate::sys::clock;
+use maniple_sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const KIND: u32 = 8;

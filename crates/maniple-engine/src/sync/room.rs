@@ -13,8 +13,7 @@ use super::arena::{CELL, Place, Ticket};
 use super::lock::Lock;
 use crate::error::{Error, Result};
 use crate::shm::segment::Segment;
-use crate::sys::Handle;
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -83,7 +82,7 @@ impl Room {
     ///
     /// # Errors
     /// The ticket is for something else, or made for another access, or the memory of another size.
-    pub fn open(ticket: Ticket, apart: Option<Handle>, access: Access) -> Result<Room> {
+    pub fn open(ticket: Ticket, apart: Option<OwnedHandle>, access: Access) -> Result<Room> {
         let place = Place::open(ticket.arena, ticket.number, KIND)?;
         if place.limit.load(Ordering::Relaxed) != access.number() {
             return Err(Error::Lock("the shared value that was sent is of another type"));
@@ -109,8 +108,8 @@ impl Room {
     }
 
     /// The handle that has to go along, if it has memory of its own.
-    pub fn apart(&self) -> Option<BorrowedFd<'_>> {
-        self.apart.as_ref().map(Segment::as_fd)
+    pub fn apart(&self) -> Option<BorrowedHandle<'_>> {
+        self.apart.as_ref().map(Segment::as_handle)
     }
 
     /// The first byte, at a multiple of [`ALIGNMENT`]. The bytes stay as long as this room.

@@ -1,7 +1,6 @@
 //! Forked children that run a piece of a test.
 
-use maniple_engine::process::{Child, Exit};
-use maniple_engine::sys::process::{self, Forked as Side};
+use maniple_engine::process::{self, Child, Exit, Forked as Side};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -15,8 +14,7 @@ impl Forked {
             Side::Parent(child) => Forked(child),
             Side::Child => {
                 let fine = catch_unwind(AssertUnwindSafe(work)).is_ok();
-                // SAFETY: ends the process, without the test program's exit handlers.
-                unsafe { libc::_exit(i32::from(!fine)) }
+                maniple_sys::process::leave(i32::from(!fine))
             }
         }
     }

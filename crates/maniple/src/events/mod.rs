@@ -78,8 +78,7 @@ const LENGTH: usize = 2;
 
 #[cfg(not(feature = "tracing"))]
 mod without {
-    use maniple_engine::sys::Handle;
-    use std::os::fd::{AsFd, BorrowedFd};
+    use maniple_sys::{AsHandle, OwnedHandle};
 
     /// Nothing is ever relayed.
     #[derive(Debug)]
@@ -90,22 +89,18 @@ mod without {
             match *self {}
         }
 
-        pub(crate) fn handle(&self) -> &std::sync::Arc<Handle> {
+        pub(crate) fn handle(&self) -> &std::sync::Arc<OwnedHandle> {
             match *self {}
         }
     }
 
-    impl AsFd for Relay {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            match *self {}
-        }
-    }
+    maniple_sys::as_handle!(impl[] for Relay, |this| this.handle().as_handle());
 
-    pub(crate) fn relay() -> Option<(Relay, Handle, u8)> {
+    pub(crate) fn relay() -> Option<(Relay, OwnedHandle, u8)> {
         None
     }
 
-    pub(crate) fn install(_: Handle, _: u8) {}
+    pub(crate) fn install(_: OwnedHandle, _: u8) {}
 }
 
 #[cfg(not(feature = "tracing"))]

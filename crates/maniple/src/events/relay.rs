@@ -1,9 +1,9 @@
 //! The parent's side: reads records, and has its own subscriber see them as events.
 
 use super::{Content, LENGTH, Place, Record, tell};
-use maniple_engine::sys::{Handle, tap};
+use maniple_sys::AsHandle;
+use maniple_sys::{OwnedHandle, tap};
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tracing_core::callsite::{self, Callsite, Identifier};
 use tracing_core::field::{self, Field, FieldSet, Value};
@@ -18,7 +18,7 @@ const OURS: [&str; 2] = ["pid", "spans"];
 /// What one child tells.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    handle: Arc<Handle>,
+    handle: Arc<OwnedHandle>,
     /// What was current where the child was made.
     dispatch: Dispatch,
     /// The beginning of a record whose rest is still in the pipe. Held while events are delivered, so that they keep their order.
@@ -26,7 +26,7 @@ pub(crate) struct Relay {
 }
 
 /// A pipe for a child's events, if somebody here wants any: this end, the child's, and the greatest level that is wanted.
-pub(crate) fn relay() -> Option<(Relay, Handle, u8)> {
+pub(crate) fn relay() -> Option<(Relay, OwnedHandle, u8)> {
     let dispatch = dispatcher::get_default(Dispatch::clone);
     if dispatch.is::<NoSubscriber>() {
         return None;
@@ -37,14 +37,10 @@ pub(crate) fn relay() -> Option<(Relay, Handle, u8)> {
     Some((Relay { handle: Arc::new(handle), dispatch, begun: Mutex::default() }, theirs, level))
 }
 
-impl AsFd for Relay {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
-    }
-}
+maniple_sys::as_handle!(impl[] for Relay, |this| this.handle.as_handle());
 
 impl Relay {
-    pub(crate) fn handle(&self) -> &Arc<Handle> {
+    pub(crate) fn handle(&self) -> &Arc<OwnedHandle> {
         &self.handle
     }
 
@@ -55,7 +51,7 @@ impl Relay {
         let mut buffer = [0; 1 << 14];
         // A child that never stops must not keep its parent from everything else.
         for _ in 0..256 {
-            match tap::drain(self.handle.as_fd(), &mut buffer) {
+            match tap::drain(self.handle.as_handle(), &mut buffer) {
                 Ok(Some(n)) if n > 0 => begun.extend_from_slice(&buffer[..n]),
                 Ok(Some(_)) => return true,
                 Ok(None) | Err(_) => return false,

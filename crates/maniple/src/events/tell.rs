@@ -1,11 +1,11 @@
 //! The child's side: a subscriber that writes every event into the pipe to the parent.
 
 use super::{Content, LENGTH, Place, Record};
-use maniple_engine::sys::{Handle, ready, tap};
+use maniple_sys::AsHandle;
+use maniple_sys::{OwnedHandle, ready, tap};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::{self, Debug};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const LONG: usize = 1024;
 
 /// From here on this process's events go to the parent, unless a subscriber is there already.
-pub(crate) fn install(handle: Handle, level: u8) {
+pub(crate) fn install(handle: OwnedHandle, level: u8) {
     let teller = Teller {
         handle,
         most: [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE][usize::from(level.clamp(1, 5)) - 1],
@@ -42,7 +42,7 @@ pub(super) fn number(level: Level) -> u8 {
 }
 
 struct Teller {
-    handle: Handle,
+    handle: OwnedHandle,
     most: Level,
     lost: AtomicU64,
     /// The last wait for room was in vain: nobody reads.
@@ -113,15 +113,15 @@ impl Teller {
     fn write(&self, mut bytes: Vec<u8>) -> bool {
         let len = (bytes.len() - LENGTH) as u16;
         bytes[..LENGTH].copy_from_slice(&len.to_le_bytes());
-        if tap::record(self.handle.as_fd(), &bytes) {
+        if tap::record(self.handle.as_handle(), &bytes) {
             self.hopeless.store(false, Ordering::Relaxed);
             return true;
         }
         if self.hopeless.swap(true, Ordering::Relaxed) {
             return false;
         }
-        let room = ready::wait(&mut [ready::Interest::room(self.handle.as_fd())], Some(PATIENCE));
-        let written = room.is_ok_and(|n| n > 0) && tap::record(self.handle.as_fd(), &bytes);
+        let room = ready::wait(&mut [ready::Interest::room(self.handle.as_handle())], Some(PATIENCE));
+        let written = room.is_ok_and(|n| n > 0) && tap::record(self.handle.as_handle(), &bytes);
         if written {
             self.hopeless.store(false, Ordering::Relaxed);
         }

@@ -40,7 +40,7 @@ impl Authkey {
     pub fn random() -> Result<Authkey> {
         let mut bytes = [0; FRESH];
         let doing = |source| Error::Engine(maniple_engine::Error::Os { doing: "make a new key", source });
-        maniple_engine::sys::socket::random(&mut bytes).map_err(doing)?;
+        maniple_sys::socket::random(&mut bytes).map_err(doing)?;
         Ok(Authkey(bytes.as_slice().into()))
     }
 

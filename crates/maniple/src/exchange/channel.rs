@@ -4,11 +4,11 @@ use super::line::{self, Line};
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
+use maniple_sys::AsHandle;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// The end of a [`channel`] that sends.
@@ -292,15 +292,11 @@ impl<T, C: Codec> Receiver<T, C> {
 
 macro_rules! end {
     ($end:ident, $what:literal) => {
-        impl<T, C: Codec> AsFd for $end<T, C> {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.line.as_fd()
-            }
-        }
+        maniple_sys::as_handle!(impl[T, C: Codec] for $end<T, C>, |this| this.line.as_handle());
 
         impl<T, C: Codec> fmt::Debug for $end<T, C> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($end)).field("end", &self.line.as_fd()).finish_non_exhaustive()
+                f.debug_struct(stringify!($end)).field("end", &self.line.as_handle()).finish_non_exhaustive()
             }
         }
 

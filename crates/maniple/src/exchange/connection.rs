@@ -4,11 +4,11 @@ use super::line::{self, Line};
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
+use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, RawHandle};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 const WHAT: &str = "a Connection";
@@ -110,18 +110,19 @@ impl<T> Connection<T> {
     ///
     /// ```
     /// use maniple::Connection;
-    /// use std::os::unix::net::UnixStream;
+    /// use std::net::{TcpListener, TcpStream};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (a, b) = UnixStream::pair()?;
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let (a, b) = (TcpStream::connect(listener.local_addr()?)?, listener.accept()?.0);
     /// let (a, b) = (Connection::<u64>::from_stream(a), Connection::<u64>::from_stream(b));
     /// a.send(&7)?;
     /// assert_eq!(b.recv()?, 7);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn from_stream(stream: impl Into<OwnedFd>) -> Self {
-        Connection::over(Line::over(stream.into(), false))
+    pub fn from_stream(stream: impl IntoHandle) -> Self {
+        Connection::over(Line::over(stream.into_handle(), false))
     }
 }
 
@@ -269,8 +270,8 @@ impl<T, C: Codec> Connection<T, C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn fileno(&self) -> RawFd {
-        self.line.as_fd().as_raw_fd()
+    pub fn fileno(&self) -> RawHandle {
+        self.line.as_handle().as_raw()
     }
 }
 
@@ -472,29 +473,19 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     }
 }
 
-impl<T, C: Codec> From<OwnedFd> for Connection<T, C> {
-    fn from(end: OwnedFd) -> Self {
+impl<T, C: Codec> From<OwnedHandle> for Connection<T, C> {
+    fn from(end: OwnedHandle) -> Self {
         Connection::over(Line::over(end, false))
     }
 }
 
-impl<T, C: Codec> From<Connection<T, C>> for OwnedFd {
-    fn from(connection: Connection<T, C>) -> OwnedFd {
+impl<T, C: Codec> From<Connection<T, C>> for OwnedHandle {
+    fn from(connection: Connection<T, C>) -> OwnedHandle {
         connection.line.into_end()
     }
 }
 
-impl<T, C: Codec> AsFd for Connection<T, C> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.line.as_fd()
-    }
-}
-
-impl<T, C: Codec> AsRawFd for Connection<T, C> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fileno()
-    }
-}
+maniple_sys::as_handle!(impl[T, C: Codec] for Connection<T, C>, |this| this.line.as_handle());
 
 impl<T, C: Codec> fmt::Debug for Connection<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,11 +11,11 @@ use crate::codec::Codec;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::{self, Lookout, Until};
 use maniple_engine::channel::parcel::{self, Came, Load, Outbox};
-use maniple_engine::sys::stream::{self, Kind};
-use maniple_engine::sys::{ready, wire};
+use maniple_sys::stream::{self, Kind};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
+use maniple_sys::{ready, wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// One end.
 #[derive(Debug)]
 pub(super) struct Frames {
-    end: OwnedFd,
+    end: OwnedHandle,
     kind: Kind,
     marked: AtomicBool,
     peer_marked: AtomicBool,
@@ -45,10 +45,10 @@ struct Message {
 }
 
 impl Frames {
-    pub(super) fn over(end: OwnedFd) -> Frames {
-        let kind = stream::kind(end.as_fd());
+    pub(super) fn over(end: OwnedHandle) -> Frames {
+        let kind = stream::kind(end.as_handle());
         // Where it cannot be set, reading and writing will say why.
-        let _ = stream::set_blocking(end.as_fd());
+        let _ = stream::set_blocking(end.as_handle());
         Frames {
             end,
             kind,
@@ -61,7 +61,7 @@ impl Frames {
         }
     }
 
-    pub(super) fn into_end(self) -> OwnedFd {
+    pub(super) fn into_end(self) -> OwnedHandle {
         self.end
     }
 
@@ -70,7 +70,7 @@ impl Frames {
         if self.peer_marked.load(Ordering::Relaxed) {
             return true;
         }
-        let marked = self.kind == Kind::Local && stream::is_peer_marked(self.end.as_fd());
+        let marked = self.kind == Kind::Local && stream::is_peer_marked(self.end.as_handle());
         if marked {
             self.peer_marked.store(true, Ordering::Relaxed);
         }
@@ -80,8 +80,8 @@ impl Frames {
     // ---- sending ----
 
     /// False: there was no room for its beginning until then.
-    fn write(&self, content: &[u8], handles: &[BorrowedFd<'_>], until: Until) -> maniple_engine::Result<bool> {
-        let end = self.end.as_fd();
+    fn write(&self, content: &[u8], handles: &[BorrowedHandle<'_>], until: Until) -> maniple_engine::Result<bool> {
+        let end = self.end.as_handle();
         if self.kind == Kind::Other {
             return Ok(room(end, until)? && frame::send(end, content, handles, &mut || false).map(|()| true)?);
         }
@@ -152,7 +152,7 @@ impl Frames {
         &self,
         load: &Load,
         bytes: &[u8],
-        handles: &[OwnedFd],
+        handles: &[OwnedHandle],
         until: Until,
     ) -> maniple_engine::Result<bool> {
         if load.is_empty() && handles.is_empty() {
@@ -162,7 +162,7 @@ impl Frames {
         load.write_head(handles.len() as u32, &mut content);
         content.extend_from_slice(bytes);
         let mut going = load.handles();
-        going.extend(handles.iter().map(AsFd::as_fd));
+        going.extend(handles.iter().map(AsHandle::as_handle));
         self.write(&content, &going, until)
     }
 
@@ -175,13 +175,14 @@ impl Frames {
         let Some(_held) = turn(&self.receiving, until) else { return Ok(None) };
         let (mut content, mut handles) = (Vec::new(), Vec::new());
         let bring = (self.kind == Kind::Local).then_some(&mut handles);
-        let length = frame::receive_length_until(self.end.as_fd(), socket, until, &self.lookout, bring, &mut || false)
-            .map_err(beginning)?;
+        let length =
+            frame::receive_length_until(self.end.as_handle(), socket, until, &self.lookout, bring, &mut || false)
+                .map_err(beginning)?;
         let Some(length) = length else { return Ok(None) };
         if length > limit {
             return Err(Error::Message("it is longer than it may be; the connection is of no more use"));
         }
-        frame::receive(self.end.as_fd(), &mut content, length, &mut || false).map_err(continuing)?;
+        frame::receive(self.end.as_handle(), &mut content, length, &mut || false).map_err(continuing)?;
         Ok(Some(Message { content, handles }))
     }
 
@@ -198,7 +199,7 @@ impl Frames {
     pub(super) fn recv<C: Codec, T: DeserializeOwned>(&self, until: Until) -> Result<Option<T>> {
         if C::BESIDE && self.kind == Kind::Local && !self.marked.swap(true, Ordering::Relaxed) {
             // Where it is marked already, or cannot be, nothing is lost.
-            let _ = stream::mark(self.end.as_fd());
+            let _ = stream::mark(self.end.as_handle());
         }
         let Some(Message { content, handles }) = self.receive(until, u64::MAX)? else { return Ok(None) };
         let (mut source, at) = if handles.is_empty() {
@@ -229,7 +230,7 @@ fn turn<T>(mutex: &Mutex<T>, until: Until) -> Option<MutexGuard<'_, T>> {
 }
 
 /// Waits until something can be written.
-pub(super) fn room(end: BorrowedFd<'_>, until: Until) -> maniple_engine::Result<bool> {
+pub(super) fn room(end: BorrowedHandle<'_>, until: Until) -> maniple_engine::Result<bool> {
     let doing = |source| maniple_engine::Error::Os { doing: "wait for a pipe's room", source };
     loop {
         let left = until.left();
@@ -242,8 +243,4 @@ pub(super) fn room(end: BorrowedFd<'_>, until: Until) -> maniple_engine::Result<
     }
 }
 
-impl AsFd for Frames {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.end.as_fd()
-    }
-}
+maniple_sys::as_handle!(impl[] for Frames, |this| this.end.as_handle());

@@ -14,18 +14,17 @@
 use super::line::lock;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
-use maniple_engine::sys::{Handle, ready, stream, wire};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, ready, stream, wire};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use std::time::Duration;
 
 /// Both ends of the socket.
 #[derive(Debug)]
 pub(super) struct Lane {
-    into: OwnedFd,
-    out: OwnedFd,
+    into: OwnedHandle,
+    out: OwnedHandle,
     // For `RandomState`, which is cheap to ask but not to make.
     random: Mutex<(RandomState, u64)>,
 }
@@ -52,12 +51,12 @@ impl Lane {
         Ok(Lane::over(into, out))
     }
 
-    pub(super) fn over(into: OwnedFd, out: OwnedFd) -> Lane {
+    pub(super) fn over(into: OwnedHandle, out: OwnedHandle) -> Lane {
         Lane { into, out, random: Mutex::new((RandomState::new(), 0)) }
     }
 
-    pub(super) fn ends(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
-        (self.into.as_fd(), self.out.as_fd())
+    pub(super) fn ends(&self) -> (BorrowedHandle<'_>, BorrowedHandle<'_>) {
+        (self.into.as_handle(), self.out.as_handle())
     }
 
     /// A number that no other process and no other call comes upon.
@@ -72,9 +71,9 @@ impl Lane {
     }
 
     /// Sends a note. The writers' lock is held. False: there is no room.
-    pub(super) fn send(&self, position: u64, nonce: u64, handles: &[OwnedFd]) -> maniple_engine::Result<bool> {
-        let handles: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
-        match stream::send_packet(self.into.as_fd(), &note(position, nonce), &handles) {
+    pub(super) fn send(&self, position: u64, nonce: u64, handles: &[OwnedHandle]) -> maniple_engine::Result<bool> {
+        let handles: Vec<BorrowedHandle<'_>> = handles.iter().map(AsHandle::as_handle).collect();
+        match stream::send_packet(self.into.as_handle(), &note(position, nonce), &handles) {
             Err(e) if wire::is_crowded(&e) => Ok(false),
             other => other.map_err(failed("put descriptors into a queue")),
         }
@@ -87,7 +86,7 @@ impl Lane {
             return Ok(false);
         }
         let time = left.map_or(SLICE, |left| left.min(SLICE));
-        let mut interest = [ready::Interest::room(self.into.as_fd())];
+        let mut interest = [ready::Interest::room(self.into.as_handle())];
         if ready::wait(&mut interest, Some(time)).map_err(failed("wait for a queue's socket"))? > 0 {
             // There may be room and yet too many descriptors of this user's on their way, which nothing tells the end of.
             std::thread::sleep(Duration::from_millis(1));
@@ -96,13 +95,13 @@ impl Lane {
     }
 
     /// Takes the descriptors of the message at `position`. The readers' lock is held.
-    pub(super) fn take(&self, position: u64, nonce: u64) -> Result<Vec<Handle>> {
+    pub(super) fn take(&self, position: u64, nonce: u64) -> Result<Vec<OwnedHandle>> {
         const WHAT: &str = "take descriptors out of a queue";
         let mine = note(position, nonce);
         let lost = || Error::Message("its descriptors did not come along");
         loop {
             let mut head = [0; NOTE];
-            if stream::peek_packet(self.out.as_fd(), &mut head).map_err(failed(WHAT))? != Some(NOTE) {
+            if stream::peek_packet(self.out.as_handle(), &mut head).map_err(failed(WHAT))? != Some(NOTE) {
                 return Err(lost());
             }
             if head[..8] != mine[..8] && u64_of(&head) > position {
@@ -110,7 +109,7 @@ impl Lane {
                 return Err(lost());
             }
             let mut handles = Vec::new();
-            stream::read_now(self.out.as_fd(), &mut head, Some(&mut handles)).map_err(failed(WHAT))?;
+            stream::read_now(self.out.as_handle(), &mut head, Some(&mut handles)).map_err(failed(WHAT))?;
             if head == mine {
                 return Ok(handles);
             }
@@ -125,9 +124,10 @@ fn u64_of(head: &[u8; NOTE]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maniple_sys::IntoHandle;
 
-    fn file() -> Vec<OwnedFd> {
-        vec![std::fs::File::open("/dev/null").unwrap().into()]
+    fn file() -> Vec<OwnedHandle> {
+        vec![std::fs::File::open("/dev/null").unwrap().into_handle()]
     }
 
     #[test]

@@ -9,11 +9,11 @@ use crate::codec::Codec;
 use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::room::Waiting;
-use maniple_engine::sys::ready;
+use maniple_sys::ready;
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One end.
@@ -77,11 +77,11 @@ impl Line {
     }
 
     /// An end around a descriptor. `paired`: it was of a pair made here.
-    pub(crate) fn over(end: OwnedFd, paired: bool) -> Line {
+    pub(crate) fn over(end: OwnedHandle, paired: bool) -> Line {
         if paired { Line::Packets(Packets::over(end)) } else { Line::Frames(Frames::over(end)) }
     }
 
-    pub(crate) fn into_end(self) -> OwnedFd {
+    pub(crate) fn into_end(self) -> OwnedHandle {
         match self {
             Line::Packets(line) => line.into_end(),
             Line::Frames(line) => line.into_end(),
@@ -108,10 +108,10 @@ impl Line {
         match self {
             Line::Packets(line) => {
                 let mut outgoing = line.prepare::<C, T>(value)?;
-                patiently(line.as_fd(), &line.attendance, || line.post(&mut outgoing, Until::Now)).await
+                patiently(line.as_handle(), &line.attendance, || line.post(&mut outgoing, Until::Now)).await
             }
             Line::Frames(line) => {
-                patiently(line.as_fd(), &line.attendance, || Ok(room(line.as_fd(), Until::Now)?)).await?;
+                patiently(line.as_handle(), &line.attendance, || Ok(room(line.as_handle(), Until::Now)?)).await?;
                 line.send::<C, T>(value, Until::Ever).map(|_| ())
             }
         }
@@ -120,7 +120,7 @@ impl Line {
     /// The same as a future.
     pub(crate) async fn recv_async<C: Codec, T: DeserializeOwned>(&self) -> Result<T> {
         self.attendance().receives_in_turns();
-        until_some(self.as_fd(), || self.recv::<C, T>(Until::Now)).await
+        until_some(self.as_handle(), || self.recv::<C, T>(Until::Now)).await
     }
 
     pub(crate) fn send_bytes(&self, bytes: &[u8], until: Until) -> Result<bool> {
@@ -150,7 +150,7 @@ impl Line {
         self.attendance().receives();
         loop {
             let left = until.left();
-            let mut interest = [ready::Interest::new(self.as_fd())];
+            let mut interest = [ready::Interest::new(self.as_handle())];
             let doing = |source| maniple_engine::Error::Os { doing: "wait for a message", source };
             if ready::wait(&mut interest, left).map_err(doing)? > 0 {
                 return Ok(true);
@@ -162,18 +162,14 @@ impl Line {
     }
 }
 
-impl AsFd for Line {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Line::Packets(line) => line.as_fd(),
-            Line::Frames(line) => line.as_fd(),
-        }
-    }
-}
+maniple_sys::as_handle!(impl[] for Line, |this| match this {
+    Line::Packets(line) => line.as_handle(),
+    Line::Frames(line) => line.as_handle(),
+});
 
 /// Tries until it is done, each time that `end` has room, but not where the other end waits in the same way.
 async fn patiently(
-    end: BorrowedFd<'_>,
+    end: BorrowedHandle<'_>,
     attendance: &Attendance,
     mut attempt: impl FnMut() -> Result<bool>,
 ) -> Result<()> {
@@ -195,7 +191,7 @@ pub(crate) fn serialize<S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     line.attendance().give_away();
-    (matches!(line, Line::Packets(_)), baggage::send_handle::<S::Error>(what, line.as_fd())?).serialize(serializer)
+    (matches!(line, Line::Packets(_)), baggage::send_handle::<S::Error>(what, line.as_handle())?).serialize(serializer)
 }
 
 pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(

@@ -6,10 +6,9 @@
 use super::{Address, Authkey, Connection};
 use crate::error::{Error, Result};
 use maniple_engine::channel::listener as engine;
-use maniple_engine::sys::Handle;
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// A place to which other processes connect, by a [`Client`] of theirs or by Python's
@@ -233,7 +232,7 @@ impl Listener {
         Listener { engine, address, authkey: with.authkey }
     }
 
-    fn next(&self, deadline: Option<Instant>) -> Result<Option<Handle>> {
+    fn next(&self, deadline: Option<Instant>) -> Result<Option<OwnedHandle>> {
         Ok(self.engine.accept(self.authkey.as_ref().map(Authkey::as_bytes), deadline, &mut || false)?)
     }
 
@@ -452,10 +451,10 @@ impl fmt::Debug for Listener {
     }
 }
 
-impl AsFd for Listener {
+impl AsHandle for Listener {
     /// Readable while a client waits to be accepted, to be waited for together with other things.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.engine.as_fd()
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.engine.as_handle()
     }
 }
 
@@ -581,7 +580,7 @@ impl ClientBuilder {
         let key = self.authkey.as_ref().map(Authkey::as_bytes);
         let end = engine::connect(&address.0, key, self.timeout.and_then(deadline), &mut || false)?;
         if self.keep_alive {
-            engine::keep_alive(end.as_fd())?;
+            engine::keep_alive(end.as_handle())?;
         }
         Ok(Connection::from_stream(end))
     }

@@ -16,10 +16,10 @@ use crate::error::{Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::packet::{self, Lookout};
 use maniple_engine::channel::parcel::{self, Arrived, Came, Load, Outbox};
-use maniple_engine::sys::{stream, wire};
+use maniple_sys::{AsHandle, OwnedHandle};
+use maniple_sys::{stream, wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
 const PLAIN: u8 = 0;
@@ -29,7 +29,7 @@ const LONG: u8 = 2;
 /// One end.
 #[derive(Debug)]
 pub(crate) struct Packets {
-    end: OwnedFd,
+    end: OwnedHandle,
     // None: in use, or not needed yet.
     outbox: Mutex<Option<Outbox>>,
     buffer: Mutex<Option<Box<[u8]>>>,
@@ -41,7 +41,7 @@ pub(crate) struct Packets {
 pub(super) struct Outgoing {
     packet: Vec<u8>,
     load: Load,
-    handles: Vec<OwnedFd>,
+    handles: Vec<OwnedHandle>,
 }
 
 /// A message that came.
@@ -65,7 +65,7 @@ impl Packets {
         Ok((Packets::over(a), Packets::over(b)))
     }
 
-    pub(super) fn over(end: OwnedFd) -> Packets {
+    pub(super) fn over(end: OwnedHandle) -> Packets {
         Packets {
             end,
             outbox: Mutex::new(None),
@@ -75,7 +75,7 @@ impl Packets {
         }
     }
 
-    pub(super) fn into_end(self) -> OwnedFd {
+    pub(super) fn into_end(self) -> OwnedHandle {
         self.end
     }
 
@@ -128,7 +128,13 @@ impl Packets {
     }
 
     /// Finds a form for an encoded value (behind a first byte), and what is beside it.
-    fn fit(&self, mut packet: Vec<u8>, outbox: Option<Outbox>, load: Load, handles: Vec<OwnedFd>) -> Result<Outgoing> {
+    fn fit(
+        &self,
+        mut packet: Vec<u8>,
+        outbox: Option<Outbox>,
+        load: Load,
+        handles: Vec<OwnedHandle>,
+    ) -> Result<Outgoing> {
         let beside = !(load.is_empty() && handles.is_empty());
         let head = if beside { load.head_len() } else { 0 };
         if head + packet.len() > packet::MOST {
@@ -158,11 +164,11 @@ impl Packets {
         let receivers = self.attendance.receivers();
         let Outgoing { packet, load, handles } = outgoing;
         if load.is_empty() && handles.is_empty() {
-            return packet::send(self.end.as_fd(), packet, &[], until, receivers).map_err(sending);
+            return packet::send(self.end.as_handle(), packet, &[], until, receivers).map_err(sending);
         }
         let mut going = load.handles();
-        going.extend(handles.iter().map(AsFd::as_fd));
-        match packet::send(self.end.as_fd(), packet, &going, until, receivers) {
+        going.extend(handles.iter().map(AsHandle::as_handle));
+        match packet::send(self.end.as_handle(), packet, &going, until, receivers) {
             Ok(true) => {
                 let mut outbox = self.outbox()?;
                 outbox.sent(std::mem::take(load));
@@ -202,7 +208,7 @@ impl Packets {
         let kept = lock(&self.buffer).take();
         let mut buffer = kept.unwrap_or_else(|| vec![0; packet::MOST].into());
         let mut handles = Vec::new();
-        let got = packet::receive(self.end.as_fd(), &mut buffer, &mut handles, until, &self.lookout);
+        let got = packet::receive(self.end.as_handle(), &mut buffer, &mut handles, until, &self.lookout);
         let result = match got {
             Ok(Some(len)) => take_apart(&buffer[..len], handles).and_then(read).map(Some),
             Ok(None) => Ok(None),
@@ -250,8 +256,4 @@ fn take_apart(packet: &[u8], handles: Vec<Came>) -> Result<Incoming<'_>> {
     }
 }
 
-impl AsFd for Packets {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.end.as_fd()
-    }
-}
+maniple_sys::as_handle!(impl[] for Packets, |this| this.end.as_handle());

@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,7 +71,7 @@ pub(super) struct Shared {
 struct Outgoing {
     first: Vec<u8>,
     rest: Vec<Vec<u8>>,
-    handles: Vec<std::os::fd::OwnedFd>,
+    handles: Vec<maniple_sys::OwnedHandle>,
     nonce: u64,
 }
 
@@ -434,7 +433,7 @@ fn nonce_of(first: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(*before.last_chunk()?))
 }
 
-fn decode<T: DeserializeOwned>(first: &[u8], rest: Vec<Buffer>, handles: Vec<std::os::fd::OwnedFd>) -> Result<T> {
+fn decode<T: DeserializeOwned>(first: &[u8], rest: Vec<Buffer>, handles: Vec<maniple_sys::OwnedHandle>) -> Result<T> {
     let trailer = if nonce_of(first).is_some() { 9 } else { 1 };
     let bytes = &first[..first.len().saturating_sub(trailer)];
     super::line::decode::<Postcard, T>(bytes, &mut Source::parts(rest, handles))
@@ -446,15 +445,14 @@ impl<T> Clone for Queue<T> {
     }
 }
 
-/// Readable while there is something to get, or the queue is closed: for [`wait`](crate::wait). From the first time that anybody asks for it,
-/// everybody's puts and gets keep it so, which costs them a little.
-impl<T> AsFd for Queue<T> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // It takes a lock; where that fails the queue is of no use either, and says so when it is used.
-        let _ = self.shared.log.watch(&mut || false);
-        self.shared.log.event()
-    }
-}
+maniple_sys::as_handle!(
+    /// Readable while there is something to get, or the queue is closed: for [`wait`](crate::wait). From the first time that anybody asks
+    /// for it, everybody's puts and gets keep it so, which costs them a little.
+    impl[T] for Queue<T>, |this| {
+    // It takes a lock; where that fails the queue is of no use either, and says so when it is used.
+    let _ = this.shared.log.watch(&mut || false);
+    this.shared.log.event()
+});
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

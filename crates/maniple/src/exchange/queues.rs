@@ -2,10 +2,10 @@
 
 use super::queue::Queue;
 use crate::error::{Error, Result};
+use maniple_sys::AsHandle;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// A [`Queue`] that knows when all that was put has been worked on.
 ///
@@ -242,11 +242,7 @@ macro_rules! over_queue {
             }
         }
 
-        impl<T> AsFd for $queue<T> {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.0.as_fd()
-            }
-        }
+        maniple_sys::as_handle!(impl[T] for $queue<T>, |this| this.0.as_handle());
 
         impl<T> fmt::Debug for $queue<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,8 +4,8 @@
 //! descriptor only as long as a future waits for it. A forked child has none of this, and starts anew.
 
 use crate::error::{Error, Result};
-use maniple_engine::sys::ready::{self, Interest, Kick};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use maniple_sys::ready::{self, Interest, Kick};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct Watch(Option<u64>);
 
 struct Watched {
     number: u64,
-    fd: Arc<OwnedFd>,
+    fd: Arc<OwnedHandle>,
     room: bool,
     waker: Waker,
 }
@@ -41,14 +41,14 @@ fn state() -> MutexGuard<'static, State> {
 
 impl Watch {
     /// Has the future polled again once `fd` is readable, or has room.
-    fn watch<T>(&mut self, fd: BorrowedFd<'_>, room: bool, cx: &Context<'_>) -> Poll<Result<T>> {
+    fn watch<T>(&mut self, fd: BorrowedHandle<'_>, room: bool, cx: &Context<'_>) -> Poll<Result<T>> {
         match self.arm(fd, room, cx.waker()) {
             Ok(()) => Poll::Pending,
             Err(source) => Poll::Ready(Err(failed(source))),
         }
     }
 
-    fn arm(&mut self, fd: BorrowedFd<'_>, room: bool, waker: &Waker) -> std::io::Result<()> {
+    fn arm(&mut self, fd: BorrowedHandle<'_>, room: bool, waker: &Waker) -> std::io::Result<()> {
         let mut state = state();
         if let Some(number) = self.0
             && let Some(watched) = state.watched.iter_mut().find(|w| w.number == number)
@@ -100,12 +100,12 @@ fn failed(source: std::io::Error) -> Error {
 
 fn run(kick: &Arc<Kick>) {
     loop {
-        let watched: Vec<(u64, Arc<OwnedFd>, bool)> =
+        let watched: Vec<(u64, Arc<OwnedHandle>, bool)> =
             state().watched.iter().map(|w| (w.number, w.fd.clone(), w.room)).collect();
-        let mut interests = vec![Interest::new(kick.as_fd())];
+        let mut interests = vec![Interest::new(kick.as_handle())];
         interests.extend(watched.iter().map(|(_, fd, room)| match room {
-            true => Interest::room(fd.as_fd()),
-            false => Interest::new(fd.as_fd()),
+            true => Interest::room(fd.as_handle()),
+            false => Interest::new(fd.as_handle()),
         }));
         let room = watched.iter().any(|(.., room)| *room);
         let limit = if watched.is_empty() { Some(LINGER) } else { room.then_some(LOOK) };
@@ -141,7 +141,7 @@ fn run(kick: &Arc<Kick>) {
 }
 
 /// Tries until there is something, each time that `fd` is readable.
-pub(super) async fn until_some<T>(fd: BorrowedFd<'_>, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub(super) async fn until_some<T>(fd: BorrowedHandle<'_>, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let mut watch = Watch::default();
     std::future::poll_fn(|cx| match attempt() {
         Ok(None) => watch.watch(fd, false, cx),
@@ -152,7 +152,7 @@ pub(super) async fn until_some<T>(fd: BorrowedFd<'_>, mut attempt: impl FnMut() 
 }
 
 /// Tries until it is done, each time that `fd` has room, and twice a second.
-pub(super) async fn until_done(fd: BorrowedFd<'_>, mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(super) async fn until_done(fd: BorrowedHandle<'_>, mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
     let mut watch = Watch::default();
     std::future::poll_fn(|cx| match attempt() {
         Ok(false) => watch.watch(fd, true, cx),
@@ -163,7 +163,7 @@ pub(super) async fn until_done(fd: BorrowedFd<'_>, mut attempt: impl FnMut() -> 
 }
 
 /// Ready once `fd` is readable.
-pub(crate) async fn until_readable(fd: BorrowedFd<'_>) -> Result<()> {
+pub(crate) async fn until_readable(fd: BorrowedHandle<'_>) -> Result<()> {
     let ready = || ready::wait(&mut [Interest::new(fd)], Some(Duration::ZERO)).map_err(failed);
     until_some(fd, || Ok((ready()? > 0).then_some(()))).await
 }

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use maniple_engine::channel::frame::Until;
-use maniple_engine::sys::ready::{self, Interest};
-use std::os::fd::AsFd;
+use maniple_sys::AsHandle;
+use maniple_sys::ready::{self, Interest};
 use std::time::Duration;
 
 /// Waits until something can be received from at least one of the ends, or until a process has ended, whose
@@ -28,9 +28,9 @@ use std::time::Duration;
 ///
 /// # Errors
 /// The system's.
-pub fn wait(what: &[&dyn AsFd], timeout: Option<Duration>) -> Result<Vec<usize>> {
+pub fn wait(what: &[&dyn AsHandle], timeout: Option<Duration>) -> Result<Vec<usize>> {
     let until = timeout.map_or(Until::Ever, Until::after);
-    let mut interests: Vec<Interest<'_>> = what.iter().map(|it| Interest::new(it.as_fd())).collect();
+    let mut interests: Vec<Interest<'_>> = what.iter().map(|it| Interest::new(it.as_handle())).collect();
     loop {
         let left = until.left();
         let doing = |source| maniple_engine::Error::Os { doing: "wait for several things", source };

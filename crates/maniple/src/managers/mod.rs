@@ -55,7 +55,7 @@ pub use containers::{Dict, List, Set, Value};
 pub use event::Event;
 pub use locks::{Lock, LockGuard, RLock};
 use maniple_engine::process::Exit;
-use maniple_engine::sys::socket;
+use maniple_sys::socket;
 pub use namespace::Namespace;
 pub use proxy::Proxy;
 use proxy::{NO_PASSAGE, Reference};

@@ -23,13 +23,13 @@ use crate::handle::Handle;
 use crate::panic::{caught, install_hook};
 use maniple_engine::channel::listener::{self, Listener, connect};
 use maniple_engine::dialogue::Dialogue;
-use maniple_engine::sys::process::{image::image, worker_signals};
-use maniple_engine::sys::{Handle as Socket, socket, stream};
+use maniple_sys::AsHandle;
+use maniple_sys::process::{image::image, worker_signals};
+use maniple_sys::{OwnedHandle as Socket, socket, stream};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::PipeWriter;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -92,7 +92,7 @@ pub(super) fn run(start: Start) -> i32 {
     let said = begun.as_ref().map(|(server, _)| server.address.clone()).map_err(ToString::to_string);
     let mut output = Output::plain();
     let _ = output.item(&said);
-    let told = stream::write_all(report.as_fd(), output.bytes());
+    let told = stream::write_all(report.as_handle(), output.bytes());
     drop(report);
     match begun {
         // Where its maker cannot be told, nobody will ever know of it.

@@ -17,14 +17,15 @@ use crate::frame::{Input, Output};
 use crate::process::Process;
 use maniple_engine::channel::listener::connect;
 use maniple_engine::dialogue::Dialogue;
-use maniple_engine::process::epoch::{Epoch, Since, count_forks};
-use maniple_engine::process::{Exit, atfork};
-use maniple_engine::sys::stream::hang_up;
+use maniple_engine::process::Exit;
+use maniple_sys::AsHandle;
+use maniple_sys::atfork;
+use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::stream::hang_up;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -48,11 +49,11 @@ impl Connection {
         loop {
             let epoch = Epoch::now();
             let socket = connect(&address.0, Some(key.as_bytes()), Some(Instant::now() + PATIENCE), &mut || false)?;
-            atfork::making(|| atfork::register(socket.as_fd())).map_err(|e| failed("connect to a manager", e))?;
+            atfork::making(|| atfork::register(socket.as_handle())).map_err(|e| failed("connect to a manager", e))?;
             let connection = Connection { dialogue: Some(Dialogue::new(socket)), process: std::process::id() };
             match (epoch.since(), &connection.dialogue) {
                 (Since::Nothing, _) | (_, None) => return Ok(connection),
-                (_, Some(dialogue)) => hang_up(dialogue.as_fd()),
+                (_, Some(dialogue)) => hang_up(dialogue.as_handle()),
             }
         }
     }
@@ -100,7 +101,7 @@ impl Drop for Connection {
         }
         // As one step: a fork in between would find it open and not registered.
         atfork::making(|| {
-            atfork::unregister(dialogue.as_fd().as_raw_fd());
+            atfork::unregister(dialogue.as_handle().as_raw());
             drop(dialogue);
         });
     }
@@ -199,7 +200,7 @@ impl Site {
 
     /// Whether functions of this program mean the same there.
     pub(super) fn check_build(&self) -> Result<()> {
-        if self.build == maniple_engine::sys::process::image::image().build {
+        if self.build == maniple_sys::process::image::image().build {
             return Ok(());
         }
         Err(Refusal::OtherBuild.into())
@@ -344,7 +345,7 @@ mod tests {
     }
 
     fn welcome() -> Welcome {
-        let build = maniple_engine::sys::process::image::image().build;
+        let build = maniple_sys::process::image::image().build;
         Welcome { protocol: PROTOCOL, token: 1, build, session: 0 }
     }
 

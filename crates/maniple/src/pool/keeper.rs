@@ -11,9 +11,9 @@ use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Chore, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
-use maniple_engine::sys::{Handle, memory, tap};
+use maniple_sys::AsHandle;
+use maniple_sys::{OwnedHandle, memory, tap};
 use std::collections::HashMap;
-use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,9 +98,9 @@ impl Due {
 
 /// Reads the standard error that programs still have which tasks of dead workers have started: they would be killed for writing to a closed
 /// pipe. Those for which there is no thread now are left.
-fn read_late(late: &mut Vec<Arc<Handle>>) {
+fn read_late(late: &mut Vec<Arc<OwnedHandle>>) {
     while let Some(pipe) = late.last().cloned() {
-        let read = move || tap::forward_until_closed(pipe.as_fd());
+        let read = move || tap::forward_until_closed(pipe.as_handle());
         if std::thread::Builder::new().name("maniple-late-output".into()).spawn(read).is_err() {
             return;
         }
@@ -240,11 +240,11 @@ impl Shared {
 
     /// Which events are wanted, the initializer and its arguments, in memory that the worker reads once; the pipe for events; and copies
     /// of the descriptors in the arguments.
-    fn setup(&self, level: u8, pipe: Option<Handle>) -> maniple_engine::Result<Vec<Handle>> {
+    fn setup(&self, level: u8, pipe: Option<OwnedHandle>) -> maniple_engine::Result<Vec<OwnedHandle>> {
         let doing = |source| maniple_engine::Error::Os { doing: "lay out the initializer's arguments", source };
         let memory = memory::create("maniple-setup", 1 + self.setup.bytes.len()).map_err(doing)?;
-        memory::write_at(memory.as_fd(), &[level], 0).map_err(doing)?;
-        memory::write_at(memory.as_fd(), &self.setup.bytes, 1).map_err(doing)?;
+        memory::write_at(memory.as_handle(), &[level], 0).map_err(doing)?;
+        memory::write_at(memory.as_handle(), &self.setup.bytes, 1).map_err(doing)?;
         let mut handles = vec![memory];
         handles.extend(pipe);
         for handle in &self.setup.handles {
@@ -257,7 +257,7 @@ impl Shared {
         startup::launch(self.program.as_deref())
     }
 
-    fn start_process(&self, handles: Vec<Handle>) -> maniple_engine::Result<Child> {
+    fn start_process(&self, handles: Vec<OwnedHandle>) -> maniple_engine::Result<Child> {
         match self.method {
             StartMethod::Spawn => self.launch().role(startup::WORKER).handles(handles).start(),
             StartMethod::ForkServer => {

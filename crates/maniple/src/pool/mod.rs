@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::startup::StartMethod;
 use keeper::Crew;
 use maniple_engine::pool::{Func, Hub};
-use maniple_engine::sys::Handle;
+use maniple_sys::OwnedHandle;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Initializer {
     bytes: Vec<u8>,
-    handles: Vec<Handle>,
+    handles: Vec<OwnedHandle>,
 }
 
 impl Shared {

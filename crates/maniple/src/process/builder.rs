@@ -8,10 +8,9 @@ use crate::error::{Error, Result};
 use crate::events;
 use crate::startup::{self, StartMethod};
 use crate::task;
-use maniple_engine::process::{ExitWatch, Launch, Server, Stdio as Stream, lifeline};
-use maniple_engine::sys::{self, Handle, memory};
+use maniple_engine::process::{self as engine, ExitWatch, Launch, Server, Stdio as Stream, lifeline};
+use maniple_sys::{self as sys, AsHandle, IntoHandle, OwnedHandle, memory};
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -41,12 +40,12 @@ pub enum Stdio {
     /// Nowhere; reading from it gives its end at once.
     Null,
     /// To this file, pipe or socket.
-    To(OwnedFd),
+    To(OwnedHandle),
 }
 
-impl<T: Into<OwnedFd>> From<T> for Stdio {
+impl<T: IntoHandle> From<T> for Stdio {
     fn from(handle: T) -> Stdio {
-        Stdio::To(handle.into())
+        Stdio::To(handle.into_handle())
     }
 }
 
@@ -396,12 +395,12 @@ impl ProcessBuilder {
         let line = setup.daemon.then(lifeline::pair).transpose().map_err(|e| refused(&e))?;
         let (held, theirs) = line.unzip();
         let me = ExitWatch::of(std::process::id()).map_err(|e| refused(&e))?;
-        match sys::process::fork().map_err(|e| refused(&e))? {
-            sys::process::Forked::Child => {
+        match engine::fork().map_err(|e| refused(&e))? {
+            engine::Forked::Child => {
                 let stdio = self.stdio.map(stream);
                 sys::process::leave(child::in_fork(setup, stdio, me, theirs, function))
             }
-            sys::process::Forked::Parent(child) => {
+            engine::Forked::Parent(child) => {
                 let running = Running { child, relay: None, _lifeline: held };
                 let process =
                     Process { shared: Arc::new(shared(setup.name, setup.daemon, None, OnceLock::from(running))) };
@@ -467,7 +466,7 @@ impl Plan {
                 for (stdio, given) in stdio.into_iter().zip(&mut given) {
                     match stdio {
                         Stdio::Inherit => continue,
-                        Stdio::Null => handles.push(sys::process::nothing()?),
+                        Stdio::Null => handles.push(engine::nothing()?),
                         Stdio::To(handle) => handles.push(handle),
                     }
                     *given = true;
@@ -481,7 +480,7 @@ impl Plan {
     }
 }
 
-fn from_server(handles: &[Handle]) -> maniple_engine::Result<maniple_engine::process::Child> {
+fn from_server(handles: &[OwnedHandle]) -> maniple_engine::Result<maniple_engine::process::Child> {
     let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(running) = &*server {
         match running.fork(handles) {
@@ -498,10 +497,10 @@ fn from_server(handles: &[Handle]) -> maniple_engine::Result<maniple_engine::pro
 }
 
 /// What the child reads first, in memory of its own.
-fn lay_out(setup: &Setup, given: &[bool; 3], call: &[u8]) -> maniple_engine::Result<Handle> {
+fn lay_out(setup: &Setup, given: &[bool; 3], call: &[u8]) -> maniple_engine::Result<OwnedHandle> {
     let doing = |source| maniple_engine::Error::Os { doing: "lay out what a process is to call", source };
     let bytes = child::encode(setup, *given, call);
     let memory = memory::create("maniple-setup", bytes.len()).map_err(doing)?;
-    memory::write_at(memory.as_fd(), &bytes, 0).map_err(doing)?;
+    memory::write_at(memory.as_handle(), &bytes, 0).map_err(doing)?;
     Ok(memory)
 }

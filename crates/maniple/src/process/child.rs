@@ -11,12 +11,10 @@ use crate::events;
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::task;
-use maniple_engine::process::{ExitWatch, Stdio as Stream, lifeline};
-use maniple_engine::sys::{self, Handle};
+use maniple_engine::process::{self as engine, ExitWatch, Stdio as Stream, lifeline};
+use maniple_sys::{self as sys, AsHandle, OwnedHandle, memory};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
@@ -59,7 +57,7 @@ pub(crate) fn enter_at<A: Payload, R: Ending + 'static>(address: *const (), inpu
 /// All that a child needs to call `function(argument)`.
 pub(super) struct Called {
     pub bytes: Vec<u8>,
-    pub handles: Vec<Handle>,
+    pub handles: Vec<OwnedHandle>,
 }
 
 pub(super) fn send<A: Payload, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Called> {
@@ -89,7 +87,7 @@ pub(super) fn encode(setup: &Setup, given: [bool; 3], call: &[u8]) -> Vec<u8> {
 }
 
 /// Runs this process as somebody's [`Process`](super::Process), and ends it.
-pub(crate) fn run(handles: Vec<Handle>) -> ! {
+pub(crate) fn run(handles: Vec<OwnedHandle>) -> ! {
     sys::process::take_name();
     // Rust sees to it before `main`, which is not reached here.
     sys::process::ignore_broken_pipes();
@@ -100,12 +98,10 @@ pub(crate) fn run(handles: Vec<Handle>) -> ! {
     std::process::exit(code);
 }
 
-fn begin(handles: Vec<Handle>) -> Result<i32> {
+fn begin(handles: Vec<OwnedHandle>) -> Result<i32> {
     let mut handles = handles.into_iter();
     let mut next = || handles.next().ok_or_else(|| Error::Remote("a handle is missing".into()));
-    let mut bytes = Vec::new();
-    File::from(next()?)
-        .read_to_end(&mut bytes)
+    let bytes = memory::read_all(next()?.as_handle())
         .map_err(|e| Error::Remote(format!("what to call cannot be read: {e}")))?;
     let mut input = Input::plain(&bytes);
     let (setup, given) = input.item::<(Setup, [bool; 3])>()??;
@@ -139,7 +135,7 @@ pub(super) fn in_fork<R: Ending>(
     setup: Setup,
     stdio: [Stream; 3],
     parent: ExitWatch,
-    line: Option<Handle>,
+    line: Option<OwnedHandle>,
     function: impl FnOnce() -> R,
 ) -> i32 {
     here::forget_children();
@@ -153,17 +149,17 @@ pub(super) fn in_fork<R: Ending>(
 }
 
 /// Makes this process what it was told to be.
-fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Handle>) -> Result<()> {
+fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<OwnedHandle>) -> Result<()> {
     if let Some(line) = line {
         lifeline::arm(line)?;
     }
     for (number, stream) in (0..).zip(stdio) {
         let handle = match stream {
             Stream::Inherit => continue,
-            Stream::Null => sys::process::nothing()?,
+            Stream::Null => engine::nothing()?,
             Stream::Handle(handle) => handle,
         };
-        sys::process::put_in_place(handle, number)?;
+        engine::put_in_place(handle, number)?;
     }
     for (name, value) in &setup.environment {
         sys::process::set_variable(name, value.as_deref());

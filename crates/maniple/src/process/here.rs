@@ -3,7 +3,7 @@
 use super::{Process, Shared};
 use crate::error::Result;
 use maniple_engine::process::ExitWatch;
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys::{AsHandle, BorrowedHandle};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -209,8 +209,8 @@ impl Parent {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn sentinel(&self) -> BorrowedFd<'_> {
-        self.watch.as_fd()
+    pub fn sentinel(&self) -> BorrowedHandle<'_> {
+        self.watch.as_handle()
     }
 }
 

@@ -27,9 +27,9 @@ use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
 pub use here::{Current, Parent, active_children, cpu_count, current_process, parent_process};
 use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
-use maniple_engine::sys::ready::{self, Interest};
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::{AsHandle, BorrowedHandle};
 use std::fmt::{self, Debug};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -442,8 +442,8 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Process`] if it was not started.
-    pub fn sentinel(&self) -> Result<BorrowedFd<'_>> {
-        Ok(self.running()?.child.watch().as_fd())
+    pub fn sentinel(&self) -> Result<BorrowedHandle<'_>> {
+        Ok(self.running()?.child.watch().as_handle())
     }
 }
 
@@ -492,7 +492,7 @@ impl Running {
             if left.is_some_and(|left| left.is_zero()) {
                 break;
             }
-            let mut either = [Interest::new(self.child.watch().as_fd()), Interest::new(relay.as_fd())];
+            let mut either = [Interest::new(self.child.watch().as_handle()), Interest::new(relay.as_handle())];
             let failed = |source| maniple_engine::Error::Os { doing: "wait for a process", source };
             ready::wait(&mut either, left).map_err(failed)?;
             if either[1].ready() {

@@ -4,11 +4,11 @@
 use crate::baggage;
 use crate::error::{Error, Result};
 use maniple_engine::shm::segment::Segment;
-use maniple_engine::sys::{Handle, memory, named};
+use maniple_sys::AsHandle;
+use maniple_sys::{OwnedHandle, memory, named};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -260,7 +260,7 @@ impl SharedMemory {
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         self.check(offset, bytes.len())?;
         if bytes.len() > FEW {
-            return memory::read_at(self.as_fd(), bytes, offset as u64).map_err(|e| failed("read", &e));
+            return memory::read_at(self.as_handle(), bytes, offset as u64).map_err(|e| failed("read", &e));
         }
         let shared = self.bytes(offset, bytes.len());
         for (byte, shared) in bytes.iter_mut().zip(shared) {
@@ -286,7 +286,7 @@ impl SharedMemory {
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check(offset, bytes.len())?;
         if bytes.len() > FEW {
-            return memory::write_at(self.as_fd(), bytes, offset as u64).map_err(|e| failed("written", &e));
+            return memory::write_at(self.as_handle(), bytes, offset as u64).map_err(|e| failed("written", &e));
         }
         std::sync::atomic::fence(Ordering::Release);
         for (byte, shared) in bytes.iter().zip(self.bytes(offset, bytes.len())) {
@@ -371,11 +371,7 @@ fn at_name<R>(name: &str, work: impl FnOnce(&str) -> io::Result<R>) -> Result<R>
     Err(Error::SharedMemory(format!("{name:?}: {why}")))
 }
 
-impl AsFd for SharedMemory {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.segment.as_fd()
-    }
-}
+maniple_sys::as_handle!(impl[] for SharedMemory, |this| this.0.segment.as_handle());
 
 impl fmt::Debug for SharedMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -385,7 +381,7 @@ impl fmt::Debug for SharedMemory {
 
 impl Serialize for SharedMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let handle = baggage::send_shared_handle::<S::Error>(WHAT, self.as_fd())?;
+        let handle = baggage::send_shared_handle::<S::Error>(WHAT, self.as_handle())?;
         (handle, self.name()).serialize(serializer)
     }
 }
@@ -393,7 +389,7 @@ impl Serialize for SharedMemory {
 impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (handle, name) = <(u32, Option<String>)>::deserialize(deserializer)?;
-        let handle: Handle = baggage::copy_handle::<D::Error>(WHAT, handle)?;
+        let handle: OwnedHandle = baggage::copy_handle::<D::Error>(WHAT, handle)?;
         let segment = Segment::open(handle).map_err(<D::Error as de::Error>::custom)?;
         Ok(SharedMemory::around(segment, name, 0))
     }

@@ -11,9 +11,9 @@ use crate::sync::travel::{Travels, travels};
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::room::{Access, Room};
+use maniple_sys::{BorrowedHandle, OwnedHandle};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -203,11 +203,11 @@ impl<T: Pod> Travels for RawValue<T> {
         self.0.place()
     }
 
-    fn apart(&self) -> Option<BorrowedFd<'_>> {
+    fn apart(&self) -> Option<BorrowedHandle<'_>> {
         self.0.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         let raw = RawArray::open(ticket, apart)?;
         if raw.len() != 1 {
             return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
@@ -391,11 +391,11 @@ impl<T: Pod> Travels for RawArray<T> {
         self.room.place()
     }
 
-    fn apart(&self) -> Option<BorrowedFd<'_>> {
+    fn apart(&self) -> Option<BorrowedHandle<'_>> {
         self.room.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         Ok(RawArray { room: Arc::new(room_of::<T>(ticket, apart, access::<T>())?), _values: PhantomData })
     }
 }

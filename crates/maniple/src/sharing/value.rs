@@ -8,9 +8,9 @@ use crate::sync::{LockResult, Mutex, MutexGuard, TryLockResult};
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::room::{ALIGNMENT, Access, Room};
+use maniple_sys::{BorrowedHandle, OwnedHandle};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,11 +188,11 @@ impl<T: Pod> Travels for Value<T> {
         self.0.place()
     }
 
-    fn apart(&self) -> Option<BorrowedFd<'_>> {
+    fn apart(&self) -> Option<BorrowedHandle<'_>> {
         self.0.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         Mutex::open(ticket, apart).map(Value)
     }
 }
@@ -239,7 +239,11 @@ pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<Room> {
 }
 
 /// A room that holds a whole number of values, opened.
-pub(super) fn room_of<T: Pod>(ticket: Ticket, apart: Option<OwnedFd>, access: Access) -> maniple_engine::Result<Room> {
+pub(super) fn room_of<T: Pod>(
+    ticket: Ticket,
+    apart: Option<OwnedHandle>,
+    access: Access,
+) -> maniple_engine::Result<Room> {
     let room = Room::open(ticket, apart, access)?;
     if !room.len().is_multiple_of(size_of::<T>()) {
         return Err(maniple_engine::Error::Lock("the shared array that was sent is no whole number of elements"));
@@ -463,11 +467,11 @@ impl<T: Pod> Travels for Array<T> {
         self.room.place()
     }
 
-    fn apart(&self) -> Option<BorrowedFd<'_>> {
+    fn apart(&self) -> Option<BorrowedHandle<'_>> {
         self.room.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         Ok(Array { room: Arc::new(room_of::<T>(ticket, apart, Access::Guarded)?), _values: PhantomData })
     }
 }

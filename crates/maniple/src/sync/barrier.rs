@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::barrier::{Barrier as Inner, Cause, Met};
 use maniple_engine::sync::patience::Limit;
+use maniple_sys::OwnedHandle;
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -257,7 +257,7 @@ impl Travels for Barrier {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Barrier> {
+    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Barrier> {
         Ok(Barrier(Arc::new(Inner::open(ticket)?)))
     }
 }

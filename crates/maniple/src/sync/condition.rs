@@ -11,8 +11,8 @@ use maniple_engine::sync::Outcome;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::condition::{Condition as Inner, Guard as Unlock};
 use maniple_engine::sync::patience::Limit;
+use maniple_sys::OwnedHandle;
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -335,7 +335,7 @@ impl Travels for Condition {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Condition> {
+    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Condition> {
         Ok(Condition(Arc::new(Inner::open(ticket)?)))
     }
 }

@@ -5,8 +5,8 @@ use crate::error::Result;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::event::Event as Inner;
 use maniple_engine::sync::patience::Limit;
+use maniple_sys::OwnedHandle;
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,7 +122,7 @@ impl Travels for Event {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Event> {
+    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Event> {
         Ok(Event(Arc::new(Inner::open(ticket)?)))
     }
 }

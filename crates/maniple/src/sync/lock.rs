@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use maniple_engine::sync::Released;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::lock::Lock as Inner;
+use maniple_sys::OwnedHandle;
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,7 +206,7 @@ impl Travels for Lock {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Lock> {
+    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Lock> {
         Ok(Lock(Arc::new(Inner::open(ticket)?)))
     }
 }

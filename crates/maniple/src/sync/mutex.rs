@@ -8,10 +8,10 @@ use crate::error::Result;
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::room::{ALIGNMENT, Access, Room};
+use maniple_sys::{BorrowedHandle, OwnedHandle};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,11 +240,11 @@ impl<T: Pod> Travels for Mutex<T> {
         self.room.place()
     }
 
-    fn apart(&self) -> Option<BorrowedFd<'_>> {
+    fn apart(&self) -> Option<BorrowedHandle<'_>> {
         self.room.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self> {
+    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         let room = Room::open(ticket, apart, Access::Guarded)?;
         if room.len() != size_of::<T>() {
             return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));

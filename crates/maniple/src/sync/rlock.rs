@@ -7,9 +7,9 @@ use crate::error::Result;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::lock::RLock as Inner;
 use maniple_engine::sync::patience::Limit;
+use maniple_sys::OwnedHandle;
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::panicking;
 use std::time::Duration;
@@ -250,7 +250,7 @@ impl Travels for RLock {
         place
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<RLock> {
+    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<RLock> {
         known((ticket.arena.id(), ticket.number), || Ok(Arc::new(Inner::open(ticket)?))).map(RLock)
     }
 }

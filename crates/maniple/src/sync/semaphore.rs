@@ -8,8 +8,8 @@ use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::patience::Limit;
 use maniple_engine::sync::permits::{Granted, Permits};
 use maniple_engine::sync::semaphore::Semaphore as Counter;
+use maniple_sys::OwnedHandle;
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,7 +131,7 @@ impl Travels for Semaphore {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<Semaphore> {
+    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Semaphore> {
         Ok(Semaphore(Arc::new(Counter::open(ticket)?)))
     }
 }
@@ -330,7 +330,7 @@ impl Travels for BoundedSemaphore {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedFd>) -> maniple_engine::Result<BoundedSemaphore> {
+    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<BoundedSemaphore> {
         Ok(BoundedSemaphore(Arc::new(Permits::open(ticket)?)))
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::baggage;
 use maniple_engine::sync::arena::{Arena, Place, Ticket};
+use maniple_sys::{BorrowedHandle, OwnedHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
-use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Something that has a place in an arena.
 pub(crate) trait Travels: Sized {
@@ -14,11 +14,11 @@ pub(crate) trait Travels: Sized {
     fn place(&self) -> &Place;
 
     /// A descriptor besides the arena's.
-    fn apart(&self) -> Option<BorrowedFd<'_>> {
+    fn apart(&self) -> Option<BorrowedHandle<'_>> {
         None
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedFd>) -> maniple_engine::Result<Self>;
+    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self>;
 }
 
 /// The arena's descriptor, the place in it, the descriptor besides.

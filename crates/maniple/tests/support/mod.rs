@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use maniple::{Ending, Exit, Payload, Pool, Process, StartMethod};
+use maniple_sys::testing;
 use std::future::Future;
 use std::io::Read;
 use std::path::PathBuf;
@@ -55,14 +56,14 @@ pub fn is_listed(pid: u32) -> bool {
 }
 
 /// Sends this process a signal that ends it.
-pub fn kill_self(signal: rustix::process::Signal) {
-    rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+pub fn kill_self(signal: testing::Signal) {
+    testing::kill_self(signal);
     std::thread::sleep(Duration::from_secs(60));
 }
 
 /// The process that this one is a worker of, or was started by.
 pub fn parent() -> u32 {
-    rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get() as u32)
+    testing::parent()
 }
 
 /// The process that owns the pool which this process is a worker of: its parent, or the fork server's.
@@ -88,7 +89,8 @@ pub fn part() -> Option<String> {
 
 /// Starts this test program once more, to run only `test`, in a process group of its own.
 pub fn start_hub(test: &str, part: &str) -> Child {
-    use std::os::unix::process::CommandExt;
+    use testing::CommandExt;
+
     let mut hub = Command::new(std::env::current_exe().unwrap());
     hub.args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(PART, part)
@@ -100,7 +102,7 @@ pub fn start_hub(test: &str, part: &str) -> Child {
     // SAFETY: `signal` is async-signal-safe, and nothing else is done between fork and exec.
     unsafe {
         hub.pre_exec(|| {
-            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            testing::by_default(testing::Signal::INT);
             Ok(())
         })
     };

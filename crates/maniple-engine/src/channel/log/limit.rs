@@ -8,7 +8,7 @@
 
 use super::{Interrupted, Log, SLICE, View, hold, length_of};
 use crate::error::{Error, Result};
-use crate::sys::futex::{self, Woken};
+use maniple_sys::futex::{self, Woken};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
@@ -141,7 +141,7 @@ mod tests {
         assert!(log.take(&mut first, Some(&mut || false)).unwrap().is_some());
         assert!(log.take(&mut first, Some(&mut || false)).unwrap().is_none());
         assert!(log.wait(None, &mut || false).unwrap() && log.wait_for_room(None, None, &mut || false).unwrap());
-        let mut event = [crate::sys::ready::Interest::new(log.event())];
-        assert_eq!(crate::sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap(), 1);
+        let mut event = [maniple_sys::ready::Interest::new(log.event())];
+        assert_eq!(maniple_sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap(), 1);
     }
 }

@@ -3,8 +3,8 @@
 use super::super::layout::Calls;
 use super::{Interrupted, Log, SLICE, View, hold, hold_writers};
 use crate::error::{Error, Result};
-use crate::sys::futex::{self, Woken};
-use std::os::fd::{AsFd, BorrowedFd};
+use maniple_sys::futex::{self, Woken};
+use maniple_sys::{AsHandle, BorrowedHandle};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -115,8 +115,8 @@ impl Log {
     }
 
     /// What to wait for along with other things, after [`Log::watch`].
-    pub fn event(&self) -> BorrowedFd<'_> {
-        self.shared.event.as_fd()
+    pub fn event(&self) -> BorrowedHandle<'_> {
+        self.shared.event.as_handle()
     }
 
     /// Makes the event quiet if the log is empty. Gives whether it is.

@@ -1,8 +1,8 @@
 //! Memory for one long buffer each. That of the last ones is kept for a second or two.
 
 use crate::idle;
-use crate::process::epoch::{Epoch, Since};
-use crate::sys::plain::Plain;
+use maniple_sys::epoch::{Epoch, Since};
+use maniple_sys::plain::Plain;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};

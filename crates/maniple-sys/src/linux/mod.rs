@@ -22,9 +22,6 @@ pub mod wire;
 
 pub use aside::aside;
 
-/// An owned descriptor.
-pub type Handle = std::os::fd::OwnedFd;
-
 /// Monotonic time.
 pub mod clock {
     /// Nanoseconds since an arbitrary start, the same in every process of the machine.

@@ -3,12 +3,12 @@
 #![allow(unsafe_code)]
 
 use super::again::patiently;
-use super::{Handle, diag};
+use super::diag;
+use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -44,12 +44,12 @@ impl Place<'_> {
     }
 }
 
-fn socket(family: AddressFamily, flags: SocketFlags) -> io::Result<Handle> {
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?)
+fn socket(family: AddressFamily, flags: SocketFlags) -> io::Result<OwnedHandle> {
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?.into())
 }
 
 /// A socket that listens there; up to `backlog` clients wait unseen. Its [`accept`] doesn't wait.
-pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<Handle> {
+pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<OwnedHandle> {
     let (family, address) = place.address()?;
     let listening = socket(family, SocketFlags::NONBLOCK)?;
     if let Place::Tcp(_) = place {
@@ -62,12 +62,12 @@ pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<Handle> {
 }
 
 /// The network address of this end.
-pub fn address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+pub fn address(socket: BorrowedHandle<'_>) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
 }
 
 /// The other end, for messages: a network address, or a process.
-pub fn peer(socket: BorrowedFd<'_>) -> String {
+pub fn peer(socket: BorrowedHandle<'_>) -> String {
     let network = rustix::net::getpeername(socket).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
     match (network, process(socket)) {
         (Some(address), _) => address.to_string(),
@@ -78,13 +78,13 @@ pub fn peer(socket: BorrowedFd<'_>) -> String {
 
 /// The process that connected a local socket. rustix's own call takes for granted that there is one, but another
 /// container's has no number here.
-fn process(socket: BorrowedFd<'_>) -> Option<i32> {
+fn process(socket: BorrowedHandle<'_>) -> Option<i32> {
     let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut size = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes to `who`, any of which are a valid one.
     let done = unsafe {
         let room = (&raw mut who).cast();
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, room, &mut size)
+        libc::getsockopt(socket.as_raw(), libc::SOL_SOCKET, libc::SO_PEERCRED, room, &mut size)
     };
     (done == 0 && who.pid > 0).then_some(who.pid)
 }
@@ -93,7 +93,7 @@ fn process(socket: BorrowedFd<'_>) -> Option<i32> {
 ///
 /// A listening socket that is in blocking mode, as a program has made it, stays so; but this call does not wait: another
 /// thread or process may have taken the client that was there.
-pub fn accept(listening: BorrowedFd<'_>) -> io::Result<Option<Handle>> {
+pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
     let flags = fcntl_getfl(listening)?;
     let blocks = !flags.contains(OFlags::NONBLOCK);
@@ -105,7 +105,7 @@ pub fn accept(listening: BorrowedFd<'_>) -> io::Result<Option<Handle>> {
         fcntl_setfl(listening, flags)?;
     }
     match taken {
-        Ok(client) => Ok(Some(client)),
+        Ok(client) => Ok(Some(client.into())),
         // It went before it was taken, or another thread has taken it.
         Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => Ok(None),
         Err(e) => Err(e.into()),
@@ -114,7 +114,7 @@ pub fn accept(listening: BorrowedFd<'_>) -> io::Result<Option<Handle>> {
 
 /// Whether the listener has taken this connection, which is a client's end. `None`: the system does not tell, as for
 /// listeners on other machines.
-pub fn is_taken(client: BorrowedFd<'_>) -> Option<bool> {
+pub fn is_taken(client: BorrowedHandle<'_>) -> Option<bool> {
     let here = rustix::net::getsockname(client).ok()?;
     if here.address_family() == AddressFamily::UNIX {
         return Some(diag::peer_inode(client).ok()?? != 0);
@@ -134,7 +134,7 @@ pub fn is_taken(client: BorrowedFd<'_>) -> Option<bool> {
 /// A connection in the making.
 #[derive(Debug)]
 pub struct Dial {
-    socket: Handle,
+    socket: OwnedHandle,
     address: SocketAddrAny,
 }
 
@@ -160,28 +160,28 @@ impl Dial {
     }
 
     /// The socket, once it is connected.
-    pub fn into_handle(self) -> Handle {
+    pub fn into_handle(self) -> OwnedHandle {
         self.socket
     }
 }
 
 /// Sends a message as soon as it is written; waiting for another to fill the packet only costs time. Local sockets
 /// always do.
-pub fn send_at_once(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub fn send_at_once(socket: BorrowedHandle<'_>) -> io::Result<()> {
     if is_tcp(socket)? { Ok(sockopt::set_tcp_nodelay(socket, true)?) } else { Ok(()) }
 }
 
 /// Notices, after hours, that a silent peer's machine is gone. Local sockets always know.
-pub fn keep_alive(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub fn keep_alive(socket: BorrowedHandle<'_>) -> io::Result<()> {
     if is_tcp(socket)? { Ok(sockopt::set_socket_keepalive(socket, true)?) } else { Ok(()) }
 }
 
-fn is_tcp(socket: BorrowedFd<'_>) -> io::Result<bool> {
+fn is_tcp(socket: BorrowedHandle<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_domain(socket)? != AddressFamily::UNIX)
 }
 
 /// Sends the start of `bytes`, if there is room; gives how many.
-pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+pub fn send_now(socket: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<usize> {
     use rustix::net::SendFlags;
     match rustix::io::retry_on_intr(|| {
         patiently(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
@@ -221,7 +221,7 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use crate::AsHandle;
     use std::path::PathBuf;
 
     #[test]
@@ -240,10 +240,10 @@ mod tests {
         let error = second.connect(Some(Duration::from_millis(5))).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         // It is not spoilt.
-        accept(listening.as_fd()).unwrap().unwrap();
+        accept(listening.as_handle()).unwrap().unwrap();
         second.connect(None).unwrap();
-        accept(listening.as_fd()).unwrap().unwrap();
-        assert!(accept(listening.as_fd()).unwrap().is_none());
+        accept(listening.as_handle()).unwrap().unwrap();
+        assert!(accept(listening.as_handle()).unwrap().is_none());
     }
 
     #[test]

@@ -6,9 +6,9 @@
 //!
 //! Numbers mean something only within one pid namespace, and times only within one time namespace, so those are named, too: the *space*.
 
+use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ pub fn identity() -> Identity {
     let proc_is_ours = std::fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == pid.to_string().as_str());
     let named = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map_or(0, |found| found.ino());
     let me = open(pid).ok();
-    if let Some((me, inode)) = me.as_ref().and_then(|me| Some((me, unique_file(me.as_fd())?))) {
-        let space = if proc_is_ours { named("pid") } else { namespace(me.as_fd()) };
+    if let Some((me, inode)) = me.as_ref().and_then(|me| Some((me, unique_file(me.as_handle())?))) {
+        let space = if proc_is_ours { named("pid") } else { namespace(me.as_handle()) };
         return Identity {
             pid,
             born: birth::by_file(inode),
@@ -62,13 +62,13 @@ pub fn identity() -> Identity {
     Identity { pid, born: begun(pid).unwrap_or(0), space }
 }
 
-fn open(pid: u32) -> Result<OwnedFd, Errno> {
+fn open(pid: u32) -> Result<OwnedHandle, Errno> {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-    rustix::process::pidfd_open(number, PidfdFlags::empty())
+    rustix::process::pidfd_open(number, PidfdFlags::empty()).map(OwnedHandle::from)
 }
 
 /// The number of a pidfd's file, where each process has one of its own.
-fn unique_file(pidfd: BorrowedFd<'_>) -> Option<u64> {
+fn unique_file(pidfd: BorrowedHandle<'_>) -> Option<u64> {
     /// `PID_FS_MAGIC` of `linux/magic.h`.
     const PID_FS: u64 = 0x5049_4446;
     (rustix::fs::fstatfs(pidfd).ok()?.f_type as u64 == PID_FS).then_some(())?;
@@ -77,16 +77,16 @@ fn unique_file(pidfd: BorrowedFd<'_>) -> Option<u64> {
 
 /// The number of a process's pid namespace, from the kernel (6.11 and later); 0: it does not tell.
 #[allow(unsafe_code)]
-fn namespace(pidfd: BorrowedFd<'_>) -> u64 {
+fn namespace(pidfd: BorrowedHandle<'_>) -> u64 {
     /// `PIDFD_GET_PID_NAMESPACE` of `linux/pidfd.h`.
     const GET_PID_NAMESPACE: libc::c_ulong = 0xFF << 8 | 5;
     // SAFETY: the request takes no argument; what it gives is a new descriptor, which nobody else owns.
-    let found = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_PID_NAMESPACE as _, 0) };
+    let found = unsafe { libc::ioctl(pidfd.as_raw(), GET_PID_NAMESPACE as _, 0) };
     if found < 0 {
         return 0;
     }
     // SAFETY: as above.
-    let found = unsafe { OwnedFd::from_raw_fd(found) };
+    let found = unsafe { OwnedHandle::from_raw(found) };
     rustix::fs::fstat(&found).map_or(0, |found| found.st_ino)
 }
 
@@ -119,11 +119,12 @@ pub fn is_gone(pid: u32, born_at: u32) -> bool {
         Err(_) => return is_gone_by_name(pid, born_at),
         Ok(handle) => handle,
     };
-    let mut interest = [super::ready::Interest::new(handle.as_fd())];
+    let mut interest = [super::ready::Interest::new(handle.as_handle())];
     if super::ready::wait(&mut interest, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0) {
         return true;
     }
-    let found = if birth::is_by_file(born_at) { unique_file(handle.as_fd()).map(birth::by_file) } else { begun(pid) };
+    let found =
+        if birth::is_by_file(born_at) { unique_file(handle.as_handle()).map(birth::by_file) } else { begun(pid) };
     born_at != 0 && found.is_some_and(|found| found != born_at)
 }
 
@@ -143,8 +144,8 @@ fn is_gone_by_name(pid: u32, born_at: u32) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::sys::process::Forked;
-    use crate::sys::process::tests::{fork, leave};
+    use crate::process::leave;
+    use crate::testing::fork;
 
     #[test]
     fn a_process_recognises_itself_and_is_not_gone() {
@@ -163,13 +164,13 @@ mod tests {
     #[test]
     fn a_process_that_nobody_has_reaped_yet_is_gone() {
         match fork() {
-            Forked::Child => leave(0),
-            Forked::Parent(child) => {
-                let at = begun(child.pid()).unwrap_or(0);
-                assert!(child.watch().wait(Some(Duration::from_secs(30))).unwrap());
-                assert!(is_gone(child.pid(), at));
-                child.wait().unwrap();
-                assert!(is_gone(child.pid(), at));
+            None => leave(0),
+            Some(child) => {
+                let at = begun(child.pid).unwrap_or(0);
+                assert!(child.ends_within(Duration::from_secs(30)));
+                assert!(is_gone(child.pid, at));
+                child.wait();
+                assert!(is_gone(child.pid, at));
             }
         }
     }
@@ -181,12 +182,12 @@ mod tests {
         assert!(!is_gone_by_name(me.pid, begun) && !is_gone_by_name(me.pid, me.born));
         assert!(is_gone_by_name(me.pid, begun.wrapping_add(2)));
         match fork() {
-            Forked::Child => leave(0),
-            Forked::Parent(child) => {
-                assert!(child.watch().wait(Some(Duration::from_secs(30))).unwrap());
-                assert!(is_gone_by_name(child.pid(), 0));
-                child.wait().unwrap();
-                assert!(is_gone_by_name(child.pid(), 0));
+            None => leave(0),
+            Some(child) => {
+                assert!(child.ends_within(Duration::from_secs(30)));
+                assert!(is_gone_by_name(child.pid, 0));
+                child.wait();
+                assert!(is_gone_by_name(child.pid, 0));
             }
         }
     }

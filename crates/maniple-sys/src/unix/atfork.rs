@@ -15,12 +15,10 @@
 //! inside [`making`], and the handler that runs before a fork waits until nobody is inside. `GATE` counts those inside, or
 //! holds `FORKING`.
 
-use crate::sys;
-use crate::sys::Handle;
-use crate::sys::own::{File, Own};
+use crate::own::{File, Own};
+use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
@@ -91,7 +89,7 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn hold_forks() -> io::Result<()> {
     static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
-    (*HANDLERS.get_or_init(|| sys::process::at_fork(before_fork, after_fork, in_child)))
+    (*HANDLERS.get_or_init(|| crate::process::at_fork(before_fork, after_fork, in_child)))
         .map_err(io::Error::from_raw_os_error)
 }
 
@@ -99,10 +97,10 @@ pub fn hold_forks() -> io::Result<()> {
 ///
 /// # Errors
 /// When the operating system cannot take the fork handlers (out of memory).
-pub fn register(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub fn register(fd: BorrowedHandle<'_>) -> io::Result<()> {
     hold_forks()?;
     let file = File::of(fd).map_or(0, File::mixed);
-    let fd = fd.as_raw_fd();
+    let fd = fd.as_raw();
     let take = |slot: &Slot| {
         let taken = slot.fd.compare_exchange(FREE, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if taken {
@@ -119,7 +117,7 @@ pub fn register(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Ends the registration of `fd`. `false`: it was not registered, as in a forked child, where it is closed and its number
 /// may by now be somebody else's; then it must not be closed.
-pub fn unregister(fd: RawFd) -> bool {
+pub fn unregister(fd: RawHandle) -> bool {
     visit(|slot| slot.fd.compare_exchange(fd, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()).is_none()
 }
 
@@ -134,8 +132,8 @@ extern "C" fn after_fork() {
 }
 
 /// What stands in a slot beside this number.
-fn file_at(fd: RawFd) -> u64 {
-    sys::own::File::at(fd).map_or(0, File::mixed)
+fn file_at(fd: RawHandle) -> u64 {
+    crate::own::File::at(fd).map_or(0, File::mixed)
 }
 
 extern "C" fn in_child() {
@@ -147,7 +145,7 @@ extern "C" fn in_child() {
         let file = slot.file.load(Ordering::Relaxed);
         let fd = slot.fd.swap(FREE, Ordering::AcqRel);
         if fd >= 0 && file_at(fd) == file {
-            sys::process::close_number(fd);
+            crate::process::close_number(fd);
         }
         false
     });
@@ -168,18 +166,18 @@ impl HubOnly {
     ///
     /// # Errors
     /// As [`register`].
-    pub fn new(handle: Handle) -> io::Result<HubOnly> {
-        register(handle.as_fd())?;
-        Ok(HubOnly { handle: ManuallyDrop::new(Own::new(handle)), process: sys::process_id() })
+    pub fn new(handle: OwnedHandle) -> io::Result<HubOnly> {
+        register(handle.as_handle())?;
+        Ok(HubOnly { handle: ManuallyDrop::new(Own::new(handle)), process: crate::process_id() })
     }
 
     /// The handle, which forked children may have from now on.
     ///
     /// # Errors
     /// This is the copy of a forked child, or the program has closed the descriptor.
-    pub fn into_handle(self) -> io::Result<Handle> {
+    pub fn into_handle(self) -> io::Result<OwnedHandle> {
         let mut this = ManuallyDrop::new(self);
-        let ours = this.process == sys::process_id() && unregister(this.handle.as_raw_fd());
+        let ours = this.process == crate::process_id() && unregister(this.handle.as_raw());
         if !ours {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -192,7 +190,7 @@ impl HubOnly {
 /// Another owner's descriptor that forked children are not to have. Whoever owns it closes it after this was dropped.
 #[derive(Debug)]
 pub struct NotForChildren {
-    number: RawFd,
+    number: RawHandle,
     process: u32,
 }
 
@@ -201,34 +199,30 @@ impl NotForChildren {
     ///
     /// # Errors
     /// As [`register`].
-    pub fn new(fd: BorrowedFd<'_>) -> io::Result<NotForChildren> {
+    pub fn new(fd: BorrowedHandle<'_>) -> io::Result<NotForChildren> {
         making(|| register(fd))?;
-        Ok(NotForChildren { number: fd.as_raw_fd(), process: sys::process_id() })
+        Ok(NotForChildren { number: fd.as_raw(), process: crate::process_id() })
     }
 }
 
 impl Drop for NotForChildren {
     fn drop(&mut self) {
-        if self.process == sys::process_id() {
+        if self.process == crate::process_id() {
             unregister(self.number);
         }
     }
 }
 
-impl AsFd for HubOnly {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
-    }
-}
+crate::as_handle!(impl[] for HubOnly, |this| this.handle.as_handle());
 
 impl Drop for HubOnly {
     fn drop(&mut self) {
-        if self.process != sys::process_id() {
+        if self.process != crate::process_id() {
             return;
         }
         // As one step: a fork in between would find it open and not registered.
         making(|| {
-            if unregister(self.handle.as_raw_fd()) {
+            if unregister(self.handle.as_raw()) {
                 // SAFETY: not used after this; elsewhere it is never dropped.
                 #[allow(unsafe_code)]
                 unsafe {
@@ -243,7 +237,7 @@ impl Drop for HubOnly {
 ///
 /// # Errors
 /// As [`register`].
-pub fn hold_until_the_end(handle: Handle) -> io::Result<()> {
+pub fn hold_until_the_end(handle: OwnedHandle) -> io::Result<()> {
     std::mem::forget(making(|| HubOnly::new(handle))?);
     Ok(())
 }
@@ -252,21 +246,21 @@ pub fn hold_until_the_end(handle: Handle) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn pipe() -> (Handle, Handle) {
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+    fn pipe() -> (OwnedHandle, OwnedHandle) {
+        crate::process::lifeline().unwrap()
     }
 
     #[test]
     fn a_forked_child_has_no_registered_descriptor_and_all_others() {
         let (read, write) = pipe();
-        let number = write.as_raw_fd();
+        let number = write.as_raw();
         let mine = making(|| HubOnly::new(write).unwrap());
         let (kept, _kept_write) = pipe();
-        let open = sys::process::tests::in_forked_child(|| {
-            i32::from(sys::process::is_open(number)) + 2 * i32::from(sys::process::is_open(kept.as_raw_fd()))
+        let open = crate::testing::in_forked_child(|| {
+            i32::from(crate::testing::is_open(number)) + 2 * i32::from(crate::testing::is_open(kept.as_raw()))
         });
         assert_eq!(open, 2);
-        assert!(sys::process::is_open(number));
+        assert!(crate::testing::is_open(number));
         drop(mine);
         assert_eq!(rustix::io::read(&read, &mut [0u8; 1]).unwrap(), 0);
     }
@@ -274,22 +268,22 @@ mod tests {
     #[test]
     fn a_forked_childs_copy_leaves_alone_what_the_child_has_registered_since() {
         let (_read, write) = pipe();
-        let number = write.as_raw_fd();
+        let number = write.as_raw();
         let mut mine = Some(hub_only(write));
-        let code = sys::process::tests::in_forked_child(|| {
+        let code = crate::testing::in_forked_child(|| {
             // The number is free here, and among the next to be given out.
             let mut own = Vec::new();
-            while !sys::process::is_open(number) {
+            while !crate::testing::is_open(number) {
                 let (read, write) = pipe();
                 own.extend([hub_only(read), hub_only(write)]);
             }
             drop(mine.take());
-            i32::from(!sys::process::is_open(number))
+            i32::from(!crate::testing::is_open(number))
         });
         assert_eq!(code, 0);
     }
 
-    fn hub_only(handle: Handle) -> HubOnly {
+    fn hub_only(handle: OwnedHandle) -> HubOnly {
         making(|| HubOnly::new(handle).unwrap())
     }
 
@@ -297,11 +291,11 @@ mod tests {
     fn more_descriptors_than_one_chunk_holds_are_kept_and_found_again() {
         let pairs: Vec<_> = (0..2 * CHUNK + 3).map(|_| pipe()).collect();
         for (read, _) in &pairs {
-            register(read.as_fd()).unwrap();
+            register(read.as_handle()).unwrap();
         }
         for (read, _) in &pairs {
-            assert!(unregister(read.as_raw_fd()));
-            assert!(!unregister(read.as_raw_fd()));
+            assert!(unregister(read.as_raw()));
+            assert!(!unregister(read.as_raw()));
         }
     }
 
@@ -318,7 +312,7 @@ mod tests {
             }
             s.spawn(|| {
                 for _ in 0..50 {
-                    assert_eq!(sys::process::tests::in_forked_child(|| 7), 7);
+                    assert_eq!(crate::testing::in_forked_child(|| 7), 7);
                 }
             });
         });

@@ -3,7 +3,6 @@
 //! Memory that is shared with another process and handed back for reuse when its last user is gone has one more user after a
 //! fork: the child, which nobody hears from. Whoever hands memory back compares epochs first.
 
-use crate::sys;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +41,7 @@ extern "C" fn child() {
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn count_forks() -> io::Result<()> {
     static COUNTING: OnceLock<Result<(), i32>> = OnceLock::new();
-    (*COUNTING.get_or_init(|| sys::process::at_fork(before, parent, child))).map_err(io::Error::from_raw_os_error)
+    (*COUNTING.get_or_init(|| crate::process::at_fork(before, parent, child))).map_err(io::Error::from_raw_os_error)
 }
 
 impl Epoch {

@@ -1,14 +1,15 @@
 //! Children, seen through pidfds: a descriptor that means one process for ever, where a number is used again.
 #![allow(unsafe_code)]
 
-use super::Handle;
 use super::own::{above_stdio, both_above_stdio};
-use crate::process::{Child, Exit, Launch, Stdio};
+use crate::atfork;
+pub use crate::exit::Exit;
+pub use crate::start::{Start, Stdio};
+use crate::{AsHandle, BorrowedHandle, IntoHandle, OwnedHandle, RawHandle};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
@@ -82,12 +83,12 @@ impl Plan {
 
     /// Gives the child `from` as its `to`. Where both are one, the child keeps it: the C library then takes
     /// close-on-exec off (glibc since 2.29, musl since 1.1.24; POSIX 2024 asks for it).
-    fn give(&mut self, from: RawFd, to: RawFd) -> io::Result<()> {
+    fn give(&mut self, from: RawHandle, to: RawHandle) -> io::Result<()> {
         // SAFETY: the list is initialised; the numbers are only looked at in the child.
         check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut self.0, from, to) })
     }
 
-    fn give_nothing(&mut self, to: RawFd) -> io::Result<()> {
+    fn give_nothing(&mut self, to: RawHandle) -> io::Result<()> {
         // SAFETY: the list is initialised, the path is a C string (which the call copies).
         check(unsafe {
             libc::posix_spawn_file_actions_addopen(&mut self.0, to, c"/dev/null".as_ptr(), libc::O_RDWR, 0)
@@ -158,12 +159,13 @@ pub fn has_handles() -> bool {
     })
 }
 
-/// Starts what `launch` says: the child's number and a handle on it, which is `watch` where there is one: something that is readable
+/// Starts what `start` says: the child's number and a handle on it, which is `watch` where there is one: something that is readable
 /// from the child's end on.
-pub fn start(launch: &Launch, watch: Option<Handle>) -> io::Result<(u32, Handle)> {
-    let program = c_string(launch.program.clone().unwrap_or_else(this_program).into_os_string())?;
-    let arguments = launch.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
-    let environment = launch.environment().into_iter().map(|(mut name, value)| {
+pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
+    let program = c_string(start.program.clone().unwrap_or_else(this_program).into_os_string())?;
+    let arguments = start.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
+    let environment = start.environment.iter().map(|(name, value)| {
+        let mut name = name.clone();
         name.push("=");
         name.push(value);
         c_string(name)
@@ -174,19 +176,19 @@ pub fn start(launch: &Launch, watch: Option<Handle>) -> io::Result<(u32, Handle)
     };
 
     let mut plan = Plan::new()?;
-    for (to, stdio) in (0..).zip(&launch.stdio) {
+    for (to, stdio) in (0..).zip(&start.stdio) {
         match stdio {
             // Where there is none, or one that does not go along, what the child opens first must not take its place.
             Stdio::Inherit if !goes_along(to) => plan.give_nothing(to)?,
             Stdio::Inherit => {}
             Stdio::Null => plan.give_nothing(to)?,
-            Stdio::Handle(handle) => plan.give(handle.as_raw_fd(), to)?,
+            Stdio::Handle(handle) => plan.give(handle.as_raw(), to)?,
         }
     }
-    for handle in &launch.handles {
-        plan.give(handle.as_raw_fd(), handle.as_raw_fd())?;
+    for handle in &start.handles {
+        plan.give(handle.as_raw(), handle.as_raw())?;
     }
-    if let Some(folder) = &launch.folder {
+    if let Some(folder) = &start.folder {
         plan.enter(folder.clone())?;
     }
     let attributes = Attributes::new()?;
@@ -206,7 +208,7 @@ pub fn start(launch: &Launch, watch: Option<Handle>) -> io::Result<(u32, Handle)
 }
 
 /// Whether a descriptor is open and is not closed in programs that are started.
-fn goes_along(number: RawFd) -> bool {
+fn goes_along(number: RawHandle) -> bool {
     // SAFETY: asks for flags of a number; changes nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     flags != -1 && flags & libc::FD_CLOEXEC == 0
@@ -214,7 +216,7 @@ fn goes_along(number: RawFd) -> bool {
 
 /// Our new child with a handle on it. Its number has not passed to another process yet: that takes a wait for it, which comes later, or
 /// that this process ignores SIGCHLD, and then all numbers would have to be given out once.
-fn watched(pid: u32) -> io::Result<(u32, Handle)> {
+fn watched(pid: u32) -> io::Result<(u32, OwnedHandle)> {
     match open(pid) {
         Ok(handle) => Ok((pid, handle)),
         Err(error) => {
@@ -230,7 +232,7 @@ fn watched(pid: u32) -> io::Result<(u32, Handle)> {
 }
 
 /// A handle on process `pid`: readable from its end on.
-pub fn open(pid: u32) -> io::Result<Handle> {
+pub fn open(pid: u32) -> io::Result<OwnedHandle> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         // It has ended and was reaped, by the kernel where SIGCHLD is ignored. A pipe without a writer says as much.
@@ -241,7 +243,7 @@ pub fn open(pid: u32) -> io::Result<Handle> {
 
 /// Sends a signal; a process that has ended is left in peace. Where the handle is no handle on a process, or the system refuses to
 /// signal by such, it goes by the number (0: not known), which has to be that of a child that is not reaped.
-pub fn signal(handle: BorrowedFd<'_>, pid: u32, number: i32) -> io::Result<()> {
+pub fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::Result<()> {
     let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
     let error = match rustix::process::pidfd_send_signal(handle, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => return Ok(()),
@@ -261,10 +263,10 @@ pub fn signal(handle: BorrowedFd<'_>, pid: u32, number: i32) -> io::Result<()> {
 }
 
 /// How our child ended, if it has.
-pub fn reap(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> {
+pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
     use rustix::io::Errno;
     loop {
-        match rustix::process::waitid(WaitId::PidFd(handle), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        match rustix::process::waitid(WaitId::PidFd(handle.into()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Ok(None) => return Ok(None),
             Ok(Some(status)) => {
                 let signal = status.terminating_signal().map(Exit::Signal);
@@ -281,7 +283,7 @@ pub fn reap(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> {
     }
 }
 
-fn reap_by_number(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> {
+fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
     /// A process closes its descriptors a moment before it can be waited for.
     const MOMENT: std::time::Duration = std::time::Duration::from_millis(200);
     let mut status = 0;
@@ -308,7 +310,7 @@ fn reap_by_number(handle: BorrowedFd<'_>, pid: u32) -> io::Result<Option<Exit>> 
 }
 
 /// How a process ended that somebody else has reaped, where the kernel still knows (6.15 and later).
-pub fn exit_told(handle: BorrowedFd<'_>) -> Option<Exit> {
+pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
     /// `struct pidfd_info` of `linux/pidfd.h`, in its first version.
     #[repr(C)]
     #[derive(Default)]
@@ -324,7 +326,7 @@ pub fn exit_told(handle: BorrowedFd<'_>) -> Option<Exit> {
     const GET_INFO: libc::c_ulong = 3 << 30 | (size_of::<Info>() as libc::c_ulong) << 16 | 0xFF << 8 | 11;
     let mut info = Info { mask: EXIT, ..Info::default() };
     // SAFETY: the kernel reads and writes as many bytes as the request's number says, which is the structure's size.
-    let failed = unsafe { libc::ioctl(handle.as_raw_fd(), GET_INFO as _, &mut info) } != 0;
+    let failed = unsafe { libc::ioctl(handle.as_raw(), GET_INFO as _, &mut info) } != 0;
     if failed || info.mask & EXIT == 0 {
         return None;
     }
@@ -341,13 +343,12 @@ pub fn exit_told(handle: BorrowedFd<'_>) -> Option<Exit> {
 pub enum Forked {
     /// The new process.
     Child,
-    /// The one that was there, with the new one.
-    Parent(Child),
+    /// The one that was there, with the new one's number and a handle on it.
+    Parent(u32, OwnedHandle),
 }
 
 /// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
 pub fn fork() -> io::Result<Forked> {
-    use crate::process::atfork;
     // The child holds the other end for as long as it lives, and its own children do not.
     let mut ends = if has_handles() { None } else { Some(lifeline()?) };
     // SAFETY: the child goes on with a copy of everything; that no lock is held by another thread is the caller's care.
@@ -360,8 +361,8 @@ pub fn fork() -> io::Result<Forked> {
             Ok(Forked::Child)
         }
         pid => match ends {
-            Some((watch, _)) => Ok(Forked::Parent(Child::ours(pid as u32, watch))),
-            None => watched(pid as u32).map(|(pid, handle)| Forked::Parent(Child::ours(pid, handle))),
+            Some((watch, _)) => Ok(Forked::Parent(pid as u32, watch)),
+            None => watched(pid as u32).map(|(pid, handle)| Forked::Parent(pid, handle)),
         },
     }
 }
@@ -379,13 +380,13 @@ pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "
 }
 
 /// Closes a descriptor by its number. Async-signal-safe.
-pub fn close_number(fd: RawFd) {
+pub fn close_number(fd: RawHandle) {
     // SAFETY: whoever calls this owns the number: the fork table took it out of a slot, an `Own` or the like has seen whose it is.
     unsafe { libc::close(fd) };
 }
 
 /// Makes a number that this process was given at its start an owned, close-on-exec handle. `None`: there is none such.
-pub fn claim(number: RawFd) -> Option<Handle> {
+pub fn claim(number: RawHandle) -> Option<OwnedHandle> {
     // SAFETY: asks for flags of a number; changes nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     // What the parent handed over is not close-on-exec, what this program itself opened since is.
@@ -395,7 +396,7 @@ pub fn claim(number: RawFd) -> Option<Handle> {
     // SAFETY: as above; sets the flag of a descriptor that is there.
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
     // SAFETY: the parent opened it for this process, and the announcement that names it was taken away: nobody else owns it.
-    Some(unsafe { Handle::from_raw_fd(number) })
+    Some(unsafe { OwnedHandle::from_raw(number) })
 }
 
 /// Takes a variable out of the environment. For a process with one thread.
@@ -439,18 +440,15 @@ pub fn ignore_broken_pipes() {
 }
 
 /// A handle that gives nothing and takes everything.
-pub fn nothing() -> crate::Result<Handle> {
-    use crate::error::Doing;
-    let open = || Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into());
-    open().map_err(|e: io::Error| e).doing("open the empty device")
+pub fn nothing() -> io::Result<OwnedHandle> {
+    std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(IntoHandle::into_handle)
 }
 
 /// Makes `handle` this process's descriptor `number`, 0 to 2, which programs that it starts inherit.
-pub fn put_in_place(handle: Handle, number: RawFd) -> crate::Result<()> {
-    use crate::error::Doing;
+pub fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result<()> {
     // SAFETY: both are open descriptors of this process; the standard stream's is nobody's in particular.
-    let done = unsafe { libc::dup2(handle.as_raw_fd(), number) };
-    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }.doing("put a standard stream in place")
+    let done = unsafe { libc::dup2(handle.as_raw(), number) };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sets a variable of the environment, or takes it out. For a process with one thread.
@@ -481,30 +479,30 @@ pub fn take_name() {
 }
 
 /// A pipe for a lifeline: the worker's end and the hub's.
-pub fn lifeline() -> io::Result<(Handle, Handle)> {
+pub fn lifeline() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
 /// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can hold up. That holds for as
 /// long as the handle that this gives is open.
-pub fn die_when_hung_up(pipe: BorrowedFd<'_>) -> io::Result<Handle> {
+pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let own = opened_anew(pipe)?;
-    signal_when_hung_up(own.as_fd(), libc::SIGKILL)?;
+    signal_when_hung_up(own.as_handle(), libc::SIGKILL)?;
     Ok(own)
 }
 
 /// The read end of a pipe as an open file of this process's own. Others that have the same descriptor, by a fork or over a socket, share one,
 /// and with it whom the kernel signals.
-fn opened_anew(pipe: BorrowedFd<'_>) -> io::Result<Handle> {
+fn opened_anew(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     use rustix::fs::{Mode, OFlags};
-    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    let path = format!("/proc/self/fd/{}", pipe.as_raw());
     above_stdio(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Asks the kernel to send this process a signal when the other end of the pipe closes (or is written to): signal-driven I/O
 /// (`fcntl(2)`: `F_SETOWN`, `F_SETSIG`, `O_ASYNC`).
-fn signal_when_hung_up(pipe: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    let fd = pipe.as_raw_fd();
+fn signal_when_hung_up(pipe: BorrowedHandle<'_>, signal: i32) -> io::Result<()> {
+    let fd = pipe.as_raw();
     // SAFETY: plain fcntl calls on a descriptor that is open; none of them takes a pointer.
     let set = |command, value: i32| match unsafe { libc::fcntl(fd, command, value) } {
         -1 => Err(io::Error::last_os_error()),
@@ -521,13 +519,13 @@ fn signal_when_hung_up(pipe: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 const F_SETSIG: i32 = 10;
 
 /// Whether the other end is closed.
-pub fn hung_up(pipe: BorrowedFd<'_>) -> io::Result<bool> {
+pub fn hung_up(pipe: BorrowedHandle<'_>) -> io::Result<bool> {
     let mut interest = [super::ready::Interest::new(pipe)];
     Ok(super::ready::wait(&mut interest, Some(std::time::Duration::ZERO))? > 0)
 }
 
 /// Waits until the other end is closed (or this one is no pipe).
-pub fn until_hung_up(pipe: BorrowedFd<'_>) {
+pub fn until_hung_up(pipe: BorrowedHandle<'_>) {
     loop {
         match rustix::io::read(pipe, &mut [0u8; 64]) {
             Ok(0) => return,
@@ -556,39 +554,5 @@ pub fn die() -> ! {
     loop {
         // SAFETY: no pointers. SIGKILL to oneself takes effect before the call returns; the loop is for the type.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    }
-}
-
-#[cfg(test)]
-pub(crate) fn is_open(number: RawFd) -> bool {
-    // SAFETY: asks for flags of a number; changes nothing.
-    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) use super::{Forked, fork as try_fork, leave};
-
-    pub(crate) fn fork() -> Forked {
-        try_fork().unwrap()
-    }
-
-    /// From here on this process ignores SIGTERM.
-    pub(crate) fn ignore_terminate() {
-        // SAFETY: no handler, and no pointers.
-        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-    }
-
-    /// Runs `f` in a forked child and gives the exit code that it returned.
-    pub(crate) fn in_forked_child(f: impl FnOnce() -> i32) -> i32 {
-        match fork() {
-            Forked::Child => leave(f()),
-            Forked::Parent(child) => match child.wait().unwrap() {
-                Exit::Code(code) => code,
-                other => panic!("the forked child {other}"),
-            },
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! A local socket that carries whole packets with handles beside them; its calls wait.
 
-use super::Handle;
-use crate::sys::linux::again::patiently;
-use crate::sys::own::both_above_stdio;
+use crate::linux::again::patiently;
+use crate::own::both_above_stdio;
+use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -10,22 +10,21 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
 
 /// Handles that one packet can carry: the kernel takes no more.
 pub const MOST_HANDLES: usize = 253;
 
 /// A new socket's two ends.
-pub fn pair() -> io::Result<(Handle, Handle)> {
+pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends one packet.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send(socket: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHandle<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     loop {
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !handles.is_empty() && !control.push(SendAncillaryMessage::ScmRights(handles)) {
+        if !handles.is_empty() && !control.push(SendAncillaryMessage::ScmRights(BorrowedHandle::as_fds(handles))) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many handles for one packet"));
         }
         match patiently(|| rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)) {
@@ -38,7 +37,11 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) ->
 
 /// Takes one packet: its length, or 0 when the other end is gone, and whether all of its handles have come: the kernel drops those for which
 /// this process has no descriptor left. They are added to `handles`.
-pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>) -> io::Result<(usize, bool)> {
+pub fn receive(
+    socket: BorrowedHandle<'_>,
+    bytes: &mut [u8],
+    handles: &mut Vec<OwnedHandle>,
+) -> io::Result<(usize, bool)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
@@ -52,7 +55,7 @@ pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handl
     };
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {
-            handles.extend(more);
+            handles.extend(more.map(OwnedHandle::from));
         }
     }
     Ok((got.bytes, !got.flags.contains(ReturnFlags::CTRUNC)))

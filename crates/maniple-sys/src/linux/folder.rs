@@ -12,8 +12,8 @@
 //! A maker has the lock before there is a socket, so a folder with one that can be locked has no maker any more. An empty one may be about
 //! to be locked, and is left alone.
 
-use super::Handle;
 use super::socket::LONGEST_PATH;
+use crate::OwnedHandle;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -27,7 +27,7 @@ const SOCKET: &str = "listener";
 pub struct Folder {
     path: PathBuf,
     // Keeps it locked.
-    _lock: Handle,
+    _lock: OwnedHandle,
 }
 
 impl Folder {
@@ -66,9 +66,9 @@ impl Folder {
     }
 }
 
-fn open(path: &Path) -> io::Result<Handle> {
+fn open(path: &Path) -> io::Result<OwnedHandle> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?.into())
 }
 
 /// Removes what killed processes have left. What cannot be is left to the next.

@@ -1,22 +1,21 @@
 //! A worker's standard error, seen by the hub on its way to the hub's own: what a dying worker said last belongs in the
 //! error that tells of its death, and native code writes it to descriptor 2 without asking anybody.
 
-use super::Handle;
 use super::again::patiently;
 use super::own::both_above_stdio;
+use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::pipe::PipeFlags;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// The hub's end (never blocks) and the worker's end.
-pub fn pair() -> io::Result<(Handle, Handle)> {
+pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     let (hub, worker) = both_above_stdio(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)?;
     rustix::io::ioctl_fionbio(&hub, true)?;
     Ok((hub, worker))
 }
 
 /// The two ends of a pipe for records: neither blocks, and what is written in one go of at most [`RECORD`] bytes stays in one piece.
-pub fn records() -> io::Result<(Handle, Handle)> {
+pub fn records() -> io::Result<(OwnedHandle, OwnedHandle)> {
     let (reader, writer) = both_above_stdio(rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)?;
     // More than it is given by default; refused to a user who has many pipes, who then does with less.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
@@ -27,7 +26,7 @@ pub fn records() -> io::Result<(Handle, Handle)> {
 pub const RECORD: usize = 4096;
 
 /// Writes one record. False: there is no room, or nobody to read it.
-pub fn record(handle: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+pub fn record(handle: BorrowedHandle<'_>, bytes: &[u8]) -> bool {
     loop {
         match patiently(|| rustix::io::write(handle, bytes)) {
             Ok(n) => return n == bytes.len(),
@@ -38,12 +37,12 @@ pub fn record(handle: BorrowedFd<'_>, bytes: &[u8]) -> bool {
 }
 
 /// Makes `handle` this process's standard error.
-pub fn redirect(handle: Handle) -> io::Result<()> {
+pub fn redirect(handle: OwnedHandle) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&handle)?)
 }
 
 /// Takes what is there, without waiting, into `buffer`: bytes read, or `None` when the worker's end is closed.
-pub fn drain(handle: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+pub fn drain(handle: BorrowedHandle<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match patiently(|| rustix::io::read(handle, &mut *buffer)) {
         Ok(0) => Ok(None),
         Ok(n) => Ok(Some(n)),
@@ -56,7 +55,7 @@ pub fn drain(handle: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usi
 pub fn forward(mut bytes: &[u8]) {
     let stderr = rustix::stdio::stderr();
     while !bytes.is_empty() {
-        match patiently(|| rustix::io::write(stderr.as_fd(), bytes)) {
+        match patiently(|| rustix::io::write(stderr.as_handle(), bytes)) {
             Ok(n) if n > 0 => bytes = &bytes[n..],
             Err(rustix::io::Errno::INTR) => {}
             _ => return,
@@ -65,7 +64,7 @@ pub fn forward(mut bytes: &[u8]) {
 }
 
 /// [`drain`]s and [`forward`]s until all who can write have closed their end.
-pub fn forward_until_closed(handle: BorrowedFd<'_>) {
+pub fn forward_until_closed(handle: BorrowedHandle<'_>) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         match drain(handle, &mut buffer) {

@@ -1,11 +1,10 @@
 //! Waiting for any of several handles, and for a kick by another thread.
 
-use super::Handle;
 use super::again::{is_passing, pauses};
 use super::own::{Own, above_stdio};
+use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// A handle to wait for; afterwards it says whether it is ready.
@@ -14,13 +13,13 @@ pub struct Interest<'a>(PollFd<'a>);
 
 impl<'a> Interest<'a> {
     /// Interest in `handle` being readable, finished, or gone at its other end.
-    pub fn new(handle: BorrowedFd<'a>) -> Self {
-        Interest(PollFd::from_borrowed_fd(handle, PollFlags::IN))
+    pub fn new(handle: BorrowedHandle<'a>) -> Self {
+        Interest(PollFd::from_borrowed_fd(handle.into(), PollFlags::IN))
     }
 
     /// Interest in `handle` having room for what is written to it, or gone at its other end.
-    pub fn room(handle: BorrowedFd<'a>) -> Self {
-        Interest(PollFd::from_borrowed_fd(handle, PollFlags::OUT))
+    pub fn room(handle: BorrowedHandle<'a>) -> Self {
+        Interest(PollFd::from_borrowed_fd(handle.into(), PollFlags::OUT))
     }
 
     /// Whether the last wait found it so.
@@ -131,7 +130,7 @@ impl Kick {
     }
 
     /// One that came from another process: then it is that process's threads too that it wakes.
-    pub fn from_handle(handle: Handle) -> Kick {
+    pub fn from_handle(handle: OwnedHandle) -> Kick {
         Kick(Own::new(handle))
     }
 
@@ -139,30 +138,25 @@ impl Kick {
     pub fn kick(&self) {
         // Not into a file that the program has under the number by now.
         if self.0.is_there() {
-            let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+            let _ = rustix::io::write(self.0.as_handle(), &1u64.to_ne_bytes());
         }
     }
 
     /// Makes it quiet again.
     pub fn clear(&self) {
         if self.0.is_there() {
-            let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+            let _ = rustix::io::read(self.0.as_handle(), &mut [0u8; 8]);
         }
     }
 }
 
-impl AsFd for Kick {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
+crate::as_handle!(impl[] for Kick, |this| this.0.as_handle());
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::tests::in_forked_child;
+    use crate::testing::in_forked_child;
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    use std::os::fd::{AsRawFd, FromRawFd};
 
     #[test]
     fn a_wait_for_which_there_is_no_memory_goes_on_when_there_is() {
@@ -185,14 +179,14 @@ mod tests {
     fn one_that_the_program_has_closed_touches_no_file_in_its_place() {
         let code = in_forked_child(|| {
             let Ok(kick) = Kick::new() else { return 1 };
-            let Ok(file) = crate::sys::memory::create("maniple-test", 8) else { return 2 };
+            let Ok(file) = crate::memory::create("maniple-test", 8) else { return 2 };
             if rustix::io::pwrite(&file, b"not ours", 0) != Ok(8) {
                 return 3;
             }
             // SAFETY: closed here, and opened again at once as something else; in a child that has no other thread.
             #[allow(unsafe_code)]
-            let mut number = unsafe { std::mem::ManuallyDrop::new(Handle::from_raw_fd(kick.as_fd().as_raw_fd())) };
-            if rustix::io::dup2(&file, &mut number).is_err() {
+            let done = unsafe { libc::dup2(file.as_raw(), kick.as_handle().as_raw()) };
+            if done == -1 {
                 return 4;
             }
             kick.kick();
@@ -214,7 +208,7 @@ mod tests {
             if kicks.len() < 8 || setrlimit(Resource::Nofile, lowered).is_err() {
                 return 1;
             }
-            let mut interests: Vec<_> = kicks.iter().map(|kick| Interest::new(kick.as_fd())).collect();
+            let mut interests: Vec<_> = kicks.iter().map(|kick| Interest::new(kick.as_handle())).collect();
             if !matches!(wait(&mut interests, Some(Duration::from_millis(20))), Ok(0)) {
                 return 2;
             }

@@ -2,16 +2,15 @@
 //! Neither end ever blocks on it.
 #![allow(unsafe_code)]
 
-use super::Handle;
 use super::aside::is_aside;
-use crate::process::atfork::HubOnly;
+use crate::atfork::HubOnly;
+use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -24,7 +23,7 @@ pub struct Wire(End);
 
 #[derive(Debug)]
 enum End {
-    Plain(Handle),
+    Plain(OwnedHandle),
     /// No forked child has it.
     Hub(HubOnly),
 }
@@ -33,9 +32,9 @@ enum End {
 #[derive(Debug)]
 pub enum Note {
     /// A number, and the handles that came with it.
-    Tag(u64, Vec<Handle>),
+    Tag(u64, Vec<OwnedHandle>),
     /// The same where not all handles came, because this process had no descriptors left: those that did are the first ones.
-    Cut(u64, Vec<Handle>),
+    Cut(u64, Vec<OwnedHandle>),
     /// The other end is gone.
     Closed,
     /// Nothing there now.
@@ -49,7 +48,7 @@ impl Wire {
         Ok((Wire(End::Plain(a)), Wire(End::Plain(b))))
     }
 
-    fn ends() -> io::Result<(Handle, Handle)> {
+    fn ends() -> io::Result<(OwnedHandle, OwnedHandle)> {
         let (a, b) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -61,13 +60,13 @@ impl Wire {
     }
 
     /// An end that came from another process.
-    pub fn from_handle(handle: Handle) -> Wire {
+    pub fn from_handle(handle: OwnedHandle) -> Wire {
         Wire(End::Plain(handle))
     }
 
     /// A new line's two ends: the hub's, which its forked children do not have, and one to be passed to a worker. To be called inside
-    /// [`making`](crate::process::atfork::making).
-    pub fn for_worker() -> io::Result<(Wire, Handle)> {
+    /// [`making`](crate::atfork::making).
+    pub fn for_worker() -> io::Result<(Wire, OwnedHandle)> {
         let (hub, worker) = Wire::ends()?;
         Ok((Wire(End::Hub(HubOnly::new(hub)?)), worker))
     }
@@ -75,21 +74,21 @@ impl Wire {
     /// Whether the other end is gone. What it has sent may still be there.
     pub fn is_hung_up(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut look = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::empty())];
+        let mut look = [PollFd::from_borrowed_fd(self.as_handle().into(), PollFlags::empty())];
         matches!(poll(&mut look, Some(&Timespec::default())), Ok(1)) && look[0].revents().contains(PollFlags::HUP)
     }
 
     /// Sends a number, and up to [`MOST`] handles: all of them or nothing. `WouldBlock`: the line is full for now.
-    pub fn send(&self, tag: u64, handles: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn send(&self, tag: u64, handles: &[BorrowedHandle<'_>]) -> io::Result<()> {
         let bytes = tag.to_ne_bytes();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !handles.is_empty() && !control.push(SendAncillaryMessage::ScmRights(handles)) {
+        if !handles.is_empty() && !control.push(SendAncillaryMessage::ScmRights(BorrowedHandle::as_fds(handles))) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more handles than a note carries"));
         }
         loop {
             match rustix::net::sendmsg(
-                self,
+                self.as_handle(),
                 &[IoSlice::new(&bytes)],
                 &mut control,
                 SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
@@ -108,7 +107,7 @@ impl Wire {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got = loop {
             match rustix::net::recvmsg(
-                self,
+                self.as_handle(),
                 &mut [IoSliceMut::new(&mut bytes)],
                 &mut control,
                 RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
@@ -126,7 +125,7 @@ impl Wire {
         let mut handles = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
-                handles.extend(came);
+                handles.extend(came.map(OwnedHandle::from));
             }
         }
         if got.bytes != 8 {
@@ -144,7 +143,7 @@ impl Wire {
     /// The next note's number, which stays there. `None`: there is none, or it is not to be had.
     fn peek(&self) -> Option<u64> {
         let mut bytes = [0u8; 8];
-        let (_, got) = rustix::net::recv(self, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
+        let (_, got) = rustix::net::recv(self.as_handle(), &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
         (got == 8).then(|| u64::from_ne_bytes(bytes))
     }
 
@@ -155,7 +154,7 @@ impl Wire {
             return take(self);
         }
         if self.peek().is_some_and(is_passing)
-            && let Ok(taken) = super::aside(&[self.as_fd()], || take(self))
+            && let Ok(taken) = super::aside(&[self.as_handle()], || take(self))
         {
             return taken;
         }
@@ -164,12 +163,12 @@ impl Wire {
 
     /// Waits until something can be taken (or the other end is gone).
     pub fn wait(&self, timeout: Option<std::time::Duration>) -> io::Result<()> {
-        super::ready::wait(&mut [super::ready::Interest::new(self.as_fd())], timeout).map(|_| ())
+        super::ready::wait(&mut [super::ready::Interest::new(self.as_handle())], timeout).map(|_| ())
     }
 }
 
 /// A descriptor that is given up for a moment where one is needed, so that a program without any left can still take what comes.
-static SPARE: Mutex<Option<Handle>> = Mutex::new(None);
+static SPARE: Mutex<Option<OwnedHandle>> = Mutex::new(None);
 
 /// Whether there was room when it was last looked for, and when that was (ns).
 static ROOMY: AtomicBool = AtomicBool::new(false);
@@ -214,7 +213,7 @@ fn with_spare<R>(with: impl FnOnce() -> R) -> R {
     let Ok(mut spare) = SPARE.try_lock() else { return with() };
     drop(spare.take());
     let outcome = with();
-    *spare = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok();
+    *spare = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok().map(OwnedHandle::from);
     outcome
 }
 
@@ -233,14 +232,10 @@ pub fn is_crowded(e: &io::Error) -> bool {
     e.raw_os_error() == Some(rustix::io::Errno::TOOMANYREFS.raw_os_error())
 }
 
-impl AsFd for Wire {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.0 {
-            End::Plain(handle) => handle.as_fd(),
-            End::Hub(handle) => handle.as_fd(),
-        }
-    }
-}
+crate::as_handle!(impl[] for Wire, |this| match &this.0 {
+    End::Plain(handle) => handle.as_handle(),
+    End::Hub(handle) => handle.as_handle(),
+});
 
 #[cfg(test)]
 mod tests {
@@ -249,7 +244,7 @@ mod tests {
     #[test]
     fn what_an_end_said_is_heard_after_it_closed_with_notes_unread() {
         let (here, there) = Wire::pair().unwrap();
-        there.send(7, &[there.as_fd(), there.as_fd()]).unwrap();
+        there.send(7, &[there.as_handle(), there.as_handle()]).unwrap();
         here.send(8, &[]).unwrap();
         drop(there);
         assert!(matches!(here.receive().unwrap(), Note::Tag(7, handles) if handles.len() == 2));
@@ -259,9 +254,9 @@ mod tests {
     #[test]
     fn a_note_carries_many_handles_and_no_more() {
         let (here, there) = Wire::pair().unwrap();
-        here.send(1, &[here.as_fd(); MOST]).unwrap();
+        here.send(1, &[here.as_handle(); MOST]).unwrap();
         assert!(matches!(there.receive().unwrap(), Note::Tag(1, handles) if handles.len() == MOST));
-        assert!(here.send(2, &[here.as_fd(); MOST + 1]).is_err());
+        assert!(here.send(2, &[here.as_handle(); MOST + 1]).is_err());
         assert!(matches!(there.receive().unwrap(), Note::Nothing));
     }
 }

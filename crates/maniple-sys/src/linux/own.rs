@@ -4,11 +4,10 @@
 //! open, and the files that it opens next get the same numbers. So what is held for long knows which file it is, by device and inode,
 //! and leaves alone what is no longer that. (All event descriptors are one file to the kernel, so one is not told from another.)
 
-use super::Handle;
+use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 
 /// Which file a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,22 +18,22 @@ pub struct File {
 
 impl File {
     /// The file behind a descriptor. `None`: it is not open.
-    pub fn of(fd: BorrowedFd<'_>) -> Option<File> {
+    pub fn of(fd: BorrowedHandle<'_>) -> Option<File> {
         let found = rustix::fs::fstat(fd).ok()?;
         Some(File { device: found.st_dev, inode: found.st_ino })
     }
 
     /// The file behind a descriptor, and how many bytes it has.
-    pub fn and_len(fd: BorrowedFd<'_>) -> io::Result<(File, usize)> {
+    pub fn and_len(fd: BorrowedHandle<'_>) -> io::Result<(File, usize)> {
         let found = rustix::fs::fstat(fd)?;
         Ok((File { device: found.st_dev, inode: found.st_ino }, found.st_size as usize))
     }
 
     /// The file behind a number. `None`: it is not open.
-    pub fn at(number: RawFd) -> Option<File> {
+    pub fn at(number: RawHandle) -> Option<File> {
         // SAFETY: the kernel is asked about the number, which it refuses where it is not open.
         #[allow(unsafe_code)]
-        (number >= 0).then(|| unsafe { BorrowedFd::borrow_raw(number) }).and_then(File::of)
+        (number >= 0).then(|| unsafe { BorrowedHandle::borrow_raw(number) }).and_then(File::of)
     }
 
     /// Both in one number, for a table that signal handlers read.
@@ -46,32 +45,32 @@ impl File {
 /// An owned descriptor that closes only what it was opened for.
 #[derive(Debug)]
 pub struct Own {
-    handle: ManuallyDrop<Handle>,
+    handle: ManuallyDrop<OwnedHandle>,
     file: Option<File>,
 }
 
 impl Own {
     /// Takes over a handle that was opened just now.
-    pub fn new(handle: Handle) -> Own {
-        let file = File::of(handle.as_fd());
+    pub fn new(handle: OwnedHandle) -> Own {
+        let file = File::of(handle.as_handle());
         Own { handle: ManuallyDrop::new(handle), file }
     }
 
     /// Whether the number still leads to the file that it was opened for.
     pub fn is_there(&self) -> bool {
-        self.file.is_some() && self.file == File::of(self.handle.as_fd())
+        self.file.is_some() && self.file == File::of(self.handle.as_handle())
     }
 
     /// The handle, to be used.
     ///
     /// # Errors
     /// The number leads to something else by now, or to nothing.
-    pub fn found(&self) -> io::Result<&Handle> {
+    pub fn found(&self) -> io::Result<&OwnedHandle> {
         if self.is_there() { Ok(&self.handle) } else { Err(rustix::io::Errno::BADF.into()) }
     }
 
     /// The handle, to be given away.
-    pub fn into_handle(self) -> Handle {
+    pub fn into_handle(self) -> OwnedHandle {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, so the handle is taken out of it once.
         #[allow(unsafe_code)]
@@ -82,74 +81,67 @@ impl Own {
 }
 
 impl Deref for Own {
-    type Target = Handle;
+    type Target = OwnedHandle;
 
-    fn deref(&self) -> &Handle {
+    fn deref(&self) -> &OwnedHandle {
         &self.handle
     }
 }
 
-impl AsFd for Own {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
-    }
-}
+crate::as_handle!(impl[] for Own, |this| this.handle.as_handle());
 
 impl Drop for Own {
     fn drop(&mut self) {
         if self.is_there() {
-            super::process::close_number(self.handle.as_raw_fd());
+            super::process::close_number(self.handle.as_raw());
         }
     }
 }
 
 /// A descriptor that somebody else owns, and keeps open for longer than this is used.
 #[derive(Debug)]
-pub struct Lent(ManuallyDrop<Handle>);
+pub struct Lent(ManuallyDrop<OwnedHandle>);
 
 impl Lent {
     /// Borrows a descriptor without a lifetime that the compiler sees. Once its owner has closed it, calls with it fail, or look at
     /// another file of this process's; nothing is ever closed by it.
-    pub fn new(fd: BorrowedFd<'_>) -> Lent {
+    pub fn new(fd: BorrowedHandle<'_>) -> Lent {
         // SAFETY: the handle is never dropped, so the descriptor stays its owner's to close.
         #[allow(unsafe_code)]
-        Lent(ManuallyDrop::new(unsafe { Handle::from_raw_fd(fd.as_raw_fd()) }))
+        Lent(ManuallyDrop::new(unsafe { OwnedHandle::from_raw(fd.as_raw()) }))
     }
 }
 
-impl AsFd for Lent {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
+crate::as_handle!(impl[] for Lent, |this| this.0.as_handle());
 
 /// The same file under a number above those of the standard streams, which a program may close and use anew, as may its children.
-pub fn above_stdio(handle: Handle) -> io::Result<Handle> {
-    if handle.as_raw_fd() > 2 { Ok(handle) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&handle, 3)?) }
+pub fn above_stdio(handle: impl Into<OwnedHandle>) -> io::Result<OwnedHandle> {
+    let handle = handle.into();
+    if handle.as_raw() > 2 { Ok(handle) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&handle, 3)?.into()) }
 }
 
 /// [`above_stdio`] of two.
-pub fn both_above_stdio((one, two): (Handle, Handle)) -> io::Result<(Handle, Handle)> {
+pub fn both_above_stdio<T: Into<OwnedHandle>>((one, two): (T, T)) -> io::Result<(OwnedHandle, OwnedHandle)> {
     Ok((above_stdio(one)?, above_stdio(two)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::memory;
-    use crate::sys::process::is_open;
-    use crate::sys::process::tests::in_forked_child;
+    use crate::memory;
+    use crate::testing::in_forked_child;
+    use crate::testing::is_open;
 
     #[test]
     fn what_has_become_another_file_is_left_open() {
         // In a child, where no other thread opens anything.
         let code = in_forked_child(|| {
             let own = Own::new(memory::create("one", 1).unwrap());
-            let number = own.as_fd().as_raw_fd();
-            crate::sys::process::close_number(number);
+            let number = own.as_handle().as_raw();
+            crate::process::close_number(number);
             assert!(!own.is_there());
             let other = memory::create("two", 1).unwrap();
-            assert_eq!(other.as_raw_fd(), number);
+            assert_eq!(other.as_raw(), number);
             drop(own);
             i32::from(!is_open(number))
         });
@@ -160,7 +152,7 @@ mod tests {
     fn what_is_still_the_file_is_closed() {
         let code = in_forked_child(|| {
             let own = Own::new(memory::create("one", 1).unwrap());
-            let number = own.as_fd().as_raw_fd();
+            let number = own.as_handle().as_raw();
             assert!(own.is_there());
             drop(own);
             i32::from(is_open(number))
@@ -172,17 +164,16 @@ mod tests {
     fn nothing_is_made_under_the_numbers_of_the_standard_streams() {
         let code = in_forked_child(|| {
             for number in 0..3 {
-                crate::sys::process::close_number(number);
+                crate::process::close_number(number);
             }
-            let mut made =
-                vec![memory::create("one", 1).unwrap(), crate::sys::process::open(std::process::id()).unwrap()];
-            made.extend(<[Handle; 2]>::from(crate::sys::tap::pair().unwrap()));
-            made.extend(<[Handle; 2]>::from(crate::sys::process::lifeline().unwrap()));
-            made.extend(<[Handle; 2]>::from(crate::sys::stream::pair().unwrap()));
-            made.extend(<[Handle; 2]>::from(crate::sys::stream::packet_pair().unwrap()));
-            let (one, two) = crate::sys::wire::Wire::pair().unwrap();
-            let numbers = [&one, &two].map(|wire| wire.as_fd().as_raw_fd());
-            i32::from(made.iter().map(|handle| handle.as_raw_fd()).chain(numbers).any(|number| number <= 2))
+            let mut made = vec![memory::create("one", 1).unwrap(), crate::process::open(std::process::id()).unwrap()];
+            made.extend(<[OwnedHandle; 2]>::from(crate::tap::pair().unwrap()));
+            made.extend(<[OwnedHandle; 2]>::from(crate::process::lifeline().unwrap()));
+            made.extend(<[OwnedHandle; 2]>::from(crate::stream::pair().unwrap()));
+            made.extend(<[OwnedHandle; 2]>::from(crate::stream::packet_pair().unwrap()));
+            let (one, two) = crate::wire::Wire::pair().unwrap();
+            let numbers = [&one, &two].map(|wire| wire.as_handle().as_raw());
+            i32::from(made.iter().map(|handle| handle.as_raw()).chain(numbers).any(|number| number <= 2))
         });
         assert_eq!(code, 0);
     }

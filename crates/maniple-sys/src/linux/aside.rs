@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use super::quiet;
+use crate::BorrowedHandle;
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
 thread_local! {
     static ASIDE: Cell<bool> = const { Cell::new(false) };
@@ -23,7 +23,7 @@ pub(super) fn is_aside() -> bool {
 ///
 /// # Errors
 /// No thread can be started, or the system (a sandbox) refuses to give a thread descriptors of its own. `work` has not been called then.
-pub fn aside<R: Send>(keep: &[BorrowedFd<'_>], work: impl FnOnce() -> R + Send) -> io::Result<R> {
+pub fn aside<R: Send>(keep: &[BorrowedHandle<'_>], work: impl FnOnce() -> R + Send) -> io::Result<R> {
     std::thread::scope(|scope| {
         let run = || {
             have_own(keep)?;
@@ -36,8 +36,8 @@ pub fn aside<R: Send>(keep: &[BorrowedFd<'_>], work: impl FnOnce() -> R + Send) 
 }
 
 /// Gives this thread descriptors of its own: standard streams and `keep`.
-fn have_own(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+fn have_own(keep: &[BorrowedHandle<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw() as u32).collect();
     kept.sort_unstable();
     let behind = kept.last().map_or(3, |last| (last + 1).max(3));
     // SAFETY: both concern the calling thread alone, which has opened nothing yet. Containers refuse `unshare`, as a rule, but not the
@@ -77,18 +77,18 @@ fn close_all(first: u32, last: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::memory::{self, Mapping, Share};
-    use std::os::fd::AsFd;
+    use crate::AsHandle;
+    use crate::memory::{self, Mapping, Share};
 
     #[test]
     fn memory_that_was_made_aside_is_there_and_its_descriptor_is_not() {
         let (kept, other) = rustix::pipe::pipe().unwrap();
-        let (number, mapping) = aside(&[kept.as_fd()], || {
+        let (number, mapping) = aside(&[kept.as_handle()], || {
             assert!(is_aside());
             assert!(rustix::fs::fstat(&kept).is_ok() && rustix::fs::fstat(&other).is_err());
             let memory = memory::create("aside", memory::PAGES).unwrap();
-            memory::write_at(memory.as_fd(), b"here", 0).unwrap();
-            (memory.as_raw_fd(), Mapping::new(&memory, memory::PAGES, Share::All).unwrap())
+            memory::write_at(memory.as_handle(), b"here", 0).unwrap();
+            (memory.as_raw(), Mapping::new(&memory, memory::PAGES, Share::All).unwrap())
         })
         .unwrap();
         assert!(!is_aside() && rustix::fs::fstat(&other).is_ok());

@@ -2,24 +2,23 @@
 //!
 //! Nothing of the engine's own has a name; this is for programs that ask for one, and whoever opens a name sees to its end.
 
-use super::Handle;
+use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::shm::OFlags;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// Opens the memory called `name`, with `open(2)`'s flags; where those make it, `mode` says who may open it later.
 ///
 /// The descriptor is not handed on to programs that this process starts.
-pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<Handle> {
+pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<OwnedHandle> {
     // A link under the name would lead anywhere: the C library refuses one, too.
     let flags = OFlags::from_bits_retain((flags | libc::O_NOFOLLOW) as u32);
-    Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode))?)
+    Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode))?.into())
 }
 
 /// Makes `len` bytes under a name that nobody has; for this user alone.
-pub fn create(name: &str, len: usize) -> io::Result<Handle> {
+pub fn create(name: &str, len: usize) -> io::Result<OwnedHandle> {
     let handle = open(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;
     rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&handle, len as u64)).inspect_err(|_| {
         let _ = unlink(name);
@@ -28,14 +27,14 @@ pub fn create(name: &str, len: usize) -> io::Result<Handle> {
 }
 
 /// Opens the memory that has the name, to be read and written.
-pub fn find(name: &str) -> io::Result<Handle> {
+pub fn find(name: &str) -> io::Result<OwnedHandle> {
     open(name, libc::O_RDWR, 0)
 }
 
 /// Whether the name still leads to the memory behind `handle`.
-pub fn leads_to(name: &str, handle: impl AsFd) -> bool {
-    let id = |handle: BorrowedFd<'_>| rustix::fs::fstat(handle).ok().map(|found| (found.st_dev, found.st_ino));
-    open(name, libc::O_RDONLY, 0).is_ok_and(|found| id(found.as_fd()) == id(handle.as_fd()))
+pub fn leads_to(name: &str, handle: impl AsHandle) -> bool {
+    let id = |handle: BorrowedHandle<'_>| rustix::fs::fstat(handle).ok().map(|found| (found.st_dev, found.st_ino));
+    open(name, libc::O_RDONLY, 0).is_ok_and(|found| id(found.as_handle()) == id(handle.as_handle()))
 }
 
 /// Takes the name away; the memory itself goes with its last user.
@@ -50,7 +49,7 @@ pub fn unlink(name: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::memory;
+    use crate::memory;
 
     fn own_name(what: &str) -> String {
         format!("/maniple-test-{what}-{}", std::process::id())
@@ -60,7 +59,7 @@ mod tests {
     fn a_name_leads_every_opener_to_the_same_memory() {
         let name = own_name("same");
         let made = open(&name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600).unwrap();
-        memory::write_at(std::os::fd::AsFd::as_fd(&made), b"word", 0).unwrap();
+        memory::write_at(made.as_handle(), b"word", 0).unwrap();
         let found = open(&name, libc::O_RDWR, 0).unwrap();
         assert_eq!(memory::len(&found).unwrap(), 4);
         unlink(&name).unwrap();

@@ -2,11 +2,11 @@
 //!
 //! A connection that waits in a listener's backlog has no inode at the listener's end; it gets one when it is accepted.
 
+use crate::BorrowedHandle;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
 
 // linux/sock_diag.h, linux/unix_diag.h, linux/netlink.h
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -24,7 +24,7 @@ const UNIX_DIAG_MSG: usize = 16;
 const ATTRIBUTE_HEAD: usize = 4;
 
 /// The inode of the end that a local socket is connected to; 0 while no process has it. `None`: the kernel does not say.
-pub fn peer_inode(client: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+pub fn peer_inode(client: BorrowedHandle<'_>) -> io::Result<Option<u32>> {
     let inode = rustix::fs::fstat(client)?.st_ino as u32;
     Ok(attribute(inode, UDIAG_SHOW_PEER, UNIX_DIAG_PEER)?.and_then(|value| u32_at(&value, 0)))
 }
@@ -41,7 +41,7 @@ pub struct Memory {
 }
 
 /// That of the end that a local socket is connected to. `None`: the kernel does not say.
-pub fn peer_memory(socket: BorrowedFd<'_>) -> io::Result<Option<Memory>> {
+pub fn peer_memory(socket: BorrowedHandle<'_>) -> io::Result<Option<Memory>> {
     let Some(peer) = peer_inode(socket)?.filter(|inode| *inode != 0) else { return Ok(None) };
     let Some(memory) = attribute(peer, UDIAG_SHOW_MEMINFO, UNIX_DIAG_MEMINFO)? else { return Ok(None) };
     let word = |place| u32_at(&memory, place);
@@ -120,9 +120,9 @@ fn word_of(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use crate::sys::socket::is_taken;
+    use crate::AsHandle;
+    use crate::socket::is_taken;
     use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsFd;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     #[test]
@@ -130,16 +130,16 @@ mod tests {
         let path = std::env::temp_dir().join(format!("maniple-test-taken-{}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
         let client = UnixStream::connect(&path).unwrap();
-        assert_eq!(is_taken(client.as_fd()), Some(false));
+        assert_eq!(is_taken(client.as_handle()), Some(false));
         let _taken = listener.accept().unwrap();
-        assert_eq!(is_taken(client.as_fd()), Some(true));
+        assert_eq!(is_taken(client.as_handle()), Some(true));
         std::fs::remove_file(path).unwrap();
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else { continue };
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            assert_eq!(is_taken(client.as_fd()), Some(false));
+            assert_eq!(is_taken(client.as_handle()), Some(false));
             let _taken = listener.accept().unwrap();
-            assert_eq!(is_taken(client.as_fd()), Some(true));
+            assert_eq!(is_taken(client.as_handle()), Some(true));
         }
     }
 }

@@ -7,15 +7,14 @@
 //! what is stored through a mapping. The system ends a program that goes beyond the limit (SIGXFSZ), as a rule; here that is an error.
 #![allow(unsafe_code)]
 
-use super::Handle;
+use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
 /// Makes `len` bytes of zeroed shared memory, whose size nobody can change. Pages are taken when they are first touched.
-pub fn create(label: &str, len: usize) -> io::Result<Handle> {
+pub fn create(label: &str, len: usize) -> io::Result<OwnedHandle> {
     check_limit(len as u64)?;
     let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&fd, len as u64))?;
@@ -25,8 +24,8 @@ pub fn create(label: &str, len: usize) -> io::Result<Handle> {
 }
 
 /// Whether the memory keeps its size, whoever has a handle on it.
-pub fn is_fixed(handle: impl AsFd) -> bool {
-    rustix::fs::fcntl_get_seals(handle).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+pub fn is_fixed(handle: impl AsHandle) -> bool {
+    rustix::fs::fcntl_get_seals(handle.as_handle()).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
 }
 
 /// How long memory may be that this process makes or writes to by handle (RLIMIT_FSIZE).
@@ -68,23 +67,23 @@ pub fn out_of_memory() -> io::Error {
 }
 
 /// A second handle on the same memory.
-pub fn duplicate(handle: impl AsFd) -> io::Result<Handle> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
+pub fn duplicate(handle: impl AsHandle) -> io::Result<OwnedHandle> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(handle.as_handle(), 3)?.into())
 }
 
 /// Keeps a handle that came from another process from programs that this one starts.
-pub fn close_on_exec(handle: impl AsFd) -> io::Result<()> {
-    Ok(rustix::io::fcntl_setfd(handle, rustix::io::FdFlags::CLOEXEC)?)
+pub fn close_on_exec(handle: impl AsHandle) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(handle.as_handle(), rustix::io::FdFlags::CLOEXEC)?)
 }
 
 /// How many bytes the memory behind `handle` has.
-pub fn len(handle: impl AsFd) -> io::Result<usize> {
-    Ok(rustix::fs::fstat(handle)?.st_size as usize)
+pub fn len(handle: impl AsHandle) -> io::Result<usize> {
+    Ok(rustix::fs::fstat(handle.as_handle())?.st_size as usize)
 }
 
 /// Copies `bytes` to `offset`. Cheaper than mapping for a writer that never reads: the kernel copies straight into fresh
 /// pages, without zeroing them first and without a page fault for each.
-pub fn write_at(handle: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub fn write_at(handle: BorrowedHandle<'_>, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     check_limit(offset.saturating_add(bytes.len() as u64))?;
     while !bytes.is_empty() {
         match rustix::io::pwrite(handle, bytes, offset) {
@@ -101,7 +100,7 @@ pub fn write_at(handle: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io
 }
 
 /// Fills `bytes` from `offset` on. The kernel copies, so no rule of this language is broken where others write meanwhile.
-pub fn read_at(handle: BorrowedFd<'_>, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub fn read_at(handle: BorrowedHandle<'_>, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::pread(handle, &mut *bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -116,8 +115,18 @@ pub fn read_at(handle: BorrowedFd<'_>, mut bytes: &mut [u8], mut offset: u64) ->
     Ok(())
 }
 
+/// All bytes of the memory behind `handle`.
+pub fn read_all(handle: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
+    let len = len(handle)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| out_of_memory())?;
+    bytes.resize(len, 0);
+    read_at(handle, &mut bytes, 0)?;
+    Ok(bytes)
+}
+
 /// Frees the pages between two offsets (whole pages); they read as zeros afterwards.
-pub fn release(handle: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+pub fn release(handle: BorrowedHandle<'_>, offset: u64, len: u64) -> io::Result<()> {
     use rustix::fs::FallocateFlags;
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(handle, flags, offset, len))?)
@@ -150,19 +159,26 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `len` bytes of `handle`, readable and writable.
-    pub fn new(handle: impl AsFd, len: usize, share: Share) -> io::Result<Mapping> {
+    pub fn new(handle: impl AsHandle, len: usize, share: Share) -> io::Result<Mapping> {
         Mapping::at(handle, 0, len, share)
     }
 
     /// Maps `len` bytes of `handle` from `offset` on (whole pages), readable and writable.
-    pub fn at(handle: impl AsFd, offset: u64, len: usize, share: Share) -> io::Result<Mapping> {
+    pub fn at(handle: impl AsHandle, offset: u64, len: usize, share: Share) -> io::Result<Mapping> {
         let flags = match share {
             Share::All => MapFlags::SHARED,
             Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
         };
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
         let start = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, handle, offset)?
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+                handle.as_handle(),
+                offset,
+            )?
         };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { start, len })
@@ -176,7 +192,7 @@ impl Mapping {
 
     /// Maps several pieces of memory one behind the other: all of each, but of the last what is left of `len` bytes. All pieces but the
     /// last consist of whole pages.
-    pub fn joined(pieces: &[(&Handle, usize)], len: usize, share: Share) -> io::Result<Mapping> {
+    pub fn joined(pieces: &[(&OwnedHandle, usize)], len: usize, share: Share) -> io::Result<Mapping> {
         if let [(handle, whole)] = pieces
             && len <= *whole
         {

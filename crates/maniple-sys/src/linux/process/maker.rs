@@ -13,10 +13,10 @@
 //! process that replaces its program, or closes the pipe, is on its own from then on.
 
 use super::hung_up;
-use crate::process::atfork;
+use crate::atfork;
+use crate::{AsHandle, BorrowedHandle};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
@@ -40,17 +40,17 @@ const LONGEST_PAUSE: i64 = 1000;
 ///
 /// # Errors
 /// The system does not have what it takes.
-pub fn end_after(pipe: BorrowedFd<'_>, maker: i32, grace: Duration) -> io::Result<()> {
+pub fn end_after(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> io::Result<()> {
     let own = super::opened_anew(pipe)?;
     let signal = install()?;
-    LIFELINE.store(own.as_raw_fd(), Relaxed);
+    LIFELINE.store(own.as_raw(), Relaxed);
     MAKER.store(maker, Relaxed);
     GRACE.store(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX), Relaxed);
     PAUSE.store(FIRST_PAUSE, Relaxed);
     ENDING.store(false, Relaxed);
-    super::signal_when_hung_up(own.as_fd(), signal)?;
+    super::signal_when_hung_up(own.as_handle(), signal)?;
     // It may have hung up before that.
-    if hung_up(own.as_fd())? {
+    if hung_up(own.as_handle())? {
         consider();
     }
     atfork::hold_until_the_end(own)

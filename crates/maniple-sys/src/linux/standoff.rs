@@ -5,10 +5,10 @@
 
 use super::diag;
 use super::stream::{self, Kind};
+use crate::BorrowedHandle;
 use rustix::ioctl::{Getter, Opcode};
 use rustix::net::sockopt;
 use std::io;
-use std::os::fd::BorrowedFd;
 
 /// Bytes that were sent and not received, counted in some way (linux/sockios.h: `SIOCOUTQ`).
 const SIOCOUTQ: Opcode = 0x5411;
@@ -41,7 +41,7 @@ pub enum Other {
 
 /// What lies unreceived at both ends. `None`: nothing at one of them.
 #[allow(unsafe_code)]
-pub fn unread(socket: BorrowedFd<'_>) -> io::Result<Option<Unread>> {
+pub fn unread(socket: BorrowedHandle<'_>) -> io::Result<Option<Unread>> {
     let here = rustix::io::ioctl_fionread(socket)?;
     // SAFETY: the request writes an `int`.
     let there = unsafe { rustix::ioctl::ioctl(socket, Getter::<SIOCOUTQ, i32>::new())? } as u64;
@@ -65,13 +65,13 @@ pub fn unread(socket: BorrowedFd<'_>) -> io::Result<Option<Unread>> {
 /// Says that this end waits for room, for as long as this is there.
 #[derive(Debug)]
 pub struct Said<'a> {
-    socket: BorrowedFd<'a>,
+    socket: BorrowedHandle<'a>,
     before: usize,
 }
 
 impl<'a> Said<'a> {
     /// Says it. Fails on what is not a local socket.
-    pub fn new(socket: BorrowedFd<'a>) -> io::Result<Said<'a>> {
+    pub fn new(socket: BorrowedHandle<'a>) -> io::Result<Said<'a>> {
         if stream::kind(socket) != Kind::Local {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -92,12 +92,12 @@ impl Drop for Said<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use crate::AsHandle;
 
     #[test]
     fn a_full_end_that_waits_is_seen_at_the_other_one() {
         for (a, b) in [stream::packet_pair().unwrap(), stream::pair().unwrap()] {
-            let (a, b) = (a.as_fd(), b.as_fd());
+            let (a, b) = (a.as_handle(), b.as_handle());
             assert_eq!(unread(a).unwrap(), None);
             while stream::send_packet(a, &[1; 100], &[]).unwrap() {}
             assert_eq!(unread(a).unwrap(), None);
@@ -127,15 +127,15 @@ mod tests {
         for (a, b) in [stream::packet_pair().unwrap(), stream::pair().unwrap()] {
             let fill = || {
                 let mut sent = 0;
-                while stream::send_packet(a.as_fd(), &[1; 1000], &[]).unwrap() {
+                while stream::send_packet(a.as_handle(), &[1; 1000], &[]).unwrap() {
                     sent += 1;
                 }
                 let mut bytes = [0; 1000];
-                while stream::read_now(b.as_fd(), &mut bytes, None).unwrap().is_some() {}
+                while stream::read_now(b.as_handle(), &mut bytes, None).unwrap().is_some() {}
                 sent
             };
             let before = fill();
-            let said = Said::new(b.as_fd()).unwrap();
+            let said = Said::new(b.as_handle()).unwrap();
             assert_eq!(fill(), before);
             drop(said);
             assert_eq!(fill(), before);

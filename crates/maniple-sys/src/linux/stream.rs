@@ -5,10 +5,10 @@
 //! socket, whichever processes hold it, and goes with it.
 #![allow(unsafe_code)]
 
-use super::Handle;
 use super::again::patiently;
 use super::own::both_above_stdio;
 use super::wire;
+use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -16,7 +16,6 @@ use rustix::net::{
 use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, RawFd};
 
 /// Handles that can go with one message (the kernel's `SCM_MAX_FD`).
 pub const MOST_HANDLES: usize = 253;
@@ -26,9 +25,9 @@ const MARK: &[u8] = b"maniple takes parcels ";
 ///
 /// # Safety
 /// It stays open for as long as the result is used. (If it does not, calls fail, or reach what has taken its number.)
-pub unsafe fn borrow<'a>(number: RawFd) -> BorrowedFd<'a> {
+pub unsafe fn borrow<'a>(number: RawHandle) -> BorrowedHandle<'a> {
     // SAFETY: as the caller promises.
-    unsafe { BorrowedFd::borrow_raw(number) }
+    unsafe { BorrowedHandle::borrow_raw(number) }
 }
 
 /// What a descriptor leads to.
@@ -43,7 +42,7 @@ pub enum Kind {
 }
 
 /// What `fd` leads to.
-pub fn kind(fd: BorrowedFd<'_>) -> Kind {
+pub fn kind(fd: BorrowedHandle<'_>) -> Kind {
     match rustix::net::getsockname(fd).map(|address| address.address_family()) {
         Ok(AddressFamily::UNIX) => Kind::Local,
         Ok(_) => Kind::Remote,
@@ -52,28 +51,28 @@ pub fn kind(fd: BorrowedFd<'_>) -> Kind {
 }
 
 /// Whether it is a socket for packets.
-pub fn is_packets(socket: BorrowedFd<'_>) -> bool {
+pub fn is_packets(socket: BorrowedHandle<'_>) -> bool {
     rustix::net::sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
 /// Has every call wait for what it needs.
-pub fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub fn set_blocking(fd: BorrowedHandle<'_>) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(fd, false)?)
 }
 
 /// Closes a socket for one direction, for all who hold it: nothing more is sent to it (`incoming`) or from it.
-pub fn shut(fd: BorrowedFd<'_>, incoming: bool) -> io::Result<()> {
+pub fn shut(fd: BorrowedHandle<'_>, incoming: bool) -> io::Result<()> {
     use rustix::net::Shutdown::{Read, Write};
     Ok(rustix::net::shutdown(fd, if incoming { Read } else { Write })?)
 }
 
 /// Two connected ends for messages in both directions.
-pub fn pair() -> io::Result<(Handle, Handle)> {
+pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Appends at most `len` bytes to `bytes`. Gives how many; 0 at the end of the stream.
-pub fn read(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Result<usize> {
+pub fn read(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Result<usize> {
     bytes.reserve(len);
     let start = bytes.len();
     let read = patiently(|| rustix::io::read(fd, &mut bytes.spare_capacity_mut()[..len]).map(|(read, _)| read.len()))?;
@@ -83,12 +82,12 @@ pub fn read(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Result<u
 }
 
 /// Fills the start of `bytes`.
-pub fn read_into(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+pub fn read_into(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     Ok(patiently(|| rustix::io::read(fd, &mut *bytes))?)
 }
 
 /// Writes the start of the parts.
-pub fn write(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+pub fn write(fd: BorrowedHandle<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match parts {
         [one] => patiently(|| rustix::io::write(fd, one))?,
         more => patiently(|| rustix::io::writev(fd, more))?,
@@ -96,7 +95,7 @@ pub fn write(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
 }
 
 /// Writes all of `bytes`, whatever signal handlers run meanwhile.
-pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(fd: BorrowedHandle<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match write(fd, &[IoSlice::new(bytes)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -110,9 +109,9 @@ pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
 
 /// Writes what of the parts there is room for now, the handles with the first byte. `None`: there is none.
 pub fn write_now(
-    socket: BorrowedFd<'_>,
+    socket: BorrowedHandle<'_>,
     parts: &[IoSlice<'_>],
-    handles: &[BorrowedFd<'_>],
+    handles: &[BorrowedHandle<'_>],
 ) -> io::Result<Option<usize>> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let sent = match (parts, handles) {
@@ -130,26 +129,35 @@ pub fn write_now(
 }
 
 /// Writes the start of `bytes`, the handles with its first byte.
-pub fn write_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<usize> {
+pub fn write_with(fd: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHandle<'_>]) -> io::Result<usize> {
     send_with(fd, bytes, handles, SendFlags::NOSIGNAL)
 }
 
-fn send_with(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<usize> {
+fn send_with(
+    fd: BorrowedHandle<'_>,
+    bytes: &[u8],
+    handles: &[BorrowedHandle<'_>],
+    flags: SendFlags,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(handles)) {
+    if !control.push(SendAncillaryMessage::ScmRights(BorrowedHandle::as_fds(handles))) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     Ok(patiently(|| rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, flags))?)
 }
 
 /// Fills the start of `bytes`, and appends the handles that came with them.
-pub fn read_with(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>) -> io::Result<usize> {
+pub fn read_with(fd: BorrowedHandle<'_>, bytes: &mut [u8], handles: &mut Vec<OwnedHandle>) -> io::Result<usize> {
     receive_with(fd, bytes, handles, RecvFlags::CMSG_CLOEXEC)
 }
 
 /// The same with what is there now; `None` where nothing is. Fails on what is not a socket.
-pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: Option<&mut Vec<Handle>>) -> io::Result<Option<usize>> {
+pub fn read_now(
+    fd: BorrowedHandle<'_>,
+    bytes: &mut [u8],
+    handles: Option<&mut Vec<OwnedHandle>>,
+) -> io::Result<Option<usize>> {
     let got = match handles {
         Some(handles) => receive_with(fd, bytes, handles, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT),
         None => patiently(|| rustix::net::recv(fd, &mut *bytes, RecvFlags::DONTWAIT).map(|(_, got)| got))
@@ -163,9 +171,9 @@ pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: Option<&mut Vec<H
 }
 
 fn receive_with(
-    fd: BorrowedFd<'_>,
+    fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
-    handles: &mut Vec<Handle>,
+    handles: &mut Vec<OwnedHandle>,
     flags: RecvFlags,
 ) -> io::Result<usize> {
     if wire::are_numbers_scarce() {
@@ -188,13 +196,18 @@ struct Got {
     is_cut: bool,
 }
 
-fn receive_once(fd: BorrowedFd<'_>, bytes: &mut [u8], handles: &mut Vec<Handle>, flags: RecvFlags) -> io::Result<Got> {
+fn receive_once(
+    fd: BorrowedHandle<'_>,
+    bytes: &mut [u8],
+    handles: &mut Vec<OwnedHandle>,
+    flags: RecvFlags,
+) -> io::Result<Got> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = patiently(|| rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags))?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
-            handles.extend(came);
+            handles.extend(came.map(OwnedHandle::from));
         }
     }
     Ok(Got { bytes: got.bytes, is_cut: got.flags.contains(ReturnFlags::CTRUNC) })
@@ -210,12 +223,12 @@ pub fn take_cut() -> bool {
 }
 
 /// Two connected ends for *packets*: each some bytes and some handles, which come as one or not at all.
-pub fn packet_pair() -> io::Result<(Handle, Handle)> {
+pub fn packet_pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends a packet, if there is room for it; gives whether there was. Goes on after signal handlers.
-pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<bool> {
+pub fn send_packet(fd: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHandle<'_>]) -> io::Result<bool> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
         let sent = match handles {
@@ -232,7 +245,7 @@ pub fn send_packet(fd: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>])
 }
 
 /// The start of the next packet, or of what comes next over a stream, which stays where it is; gives how many bytes. `None`: there is none.
-pub fn peek_packet(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+pub fn peek_packet(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match patiently(|| rustix::net::recv(fd, &mut *bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT)) {
             Ok((_, got)) => return Ok(Some(got)),
@@ -257,7 +270,7 @@ pub enum Received {
 }
 
 /// Appends what is there to `into`, at most its spare capacity. Does not wait.
-pub fn receive(socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
+pub fn receive(socket: BorrowedHandle<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
     match patiently(|| rustix::net::recv(socket, rustix::buffer::spare_capacity(into), RecvFlags::DONTWAIT)) {
         Ok((_, 0)) => Ok(Received::Closed),
         Ok((_, n)) => Ok(Received::Bytes(n)),
@@ -269,7 +282,7 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Receive
 
 /// Sends some of `bytes`, waiting until there is room for the first; gives how many. 0: a signal handler ran before that. `more`: what
 /// follows belongs to them.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
+pub fn send(socket: BorrowedHandle<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
     match patiently(|| rustix::net::send(socket, bytes, flags)) {
         Ok(n) => Ok(n),
@@ -279,24 +292,24 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usiz
 }
 
 /// Ends a connection for everybody who has (a copy of) this end. One that has ended already is left as it is.
-pub fn hang_up(socket: BorrowedFd<'_>) {
+pub fn hang_up(socket: BorrowedHandle<'_>) {
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
 }
 
 /// Marks an end.
-pub fn mark(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub fn mark(fd: BorrowedHandle<'_>) -> io::Result<()> {
     // The socket's own number makes the name one of a kind.
     let name = [MARK, format!("{:x}", rustix::fs::fstat(fd)?.st_ino).as_bytes()].concat();
     Ok(rustix::net::bind(fd, &SocketAddrUnix::new_abstract_name(&name)?)?)
 }
 
 /// Whether the end is marked.
-pub fn is_marked(fd: BorrowedFd<'_>) -> bool {
+pub fn is_marked(fd: BorrowedHandle<'_>) -> bool {
     rustix::net::getsockname(fd).ok().and_then(|a| SocketAddrUnix::try_from(a).ok()).is_some_and(|a| has_mark(&a))
 }
 
 /// Whether the other end is marked.
-pub fn is_peer_marked(fd: BorrowedFd<'_>) -> bool {
+pub fn is_peer_marked(fd: BorrowedHandle<'_>) -> bool {
     rustix::net::getpeername(fd)
         .ok()
         .flatten()
@@ -311,15 +324,15 @@ fn has_mark(address: &SocketAddrUnix) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use crate::AsHandle;
 
     #[test]
     fn a_mark_is_seen_at_both_ends_and_only_for_the_marked_one() {
         let (a, b) = pair().unwrap();
-        assert!(!is_marked(a.as_fd()) && !is_peer_marked(b.as_fd()));
-        mark(a.as_fd()).unwrap();
-        assert!(is_marked(a.as_fd()) && is_peer_marked(b.as_fd()));
-        assert!(!is_marked(b.as_fd()) && !is_peer_marked(a.as_fd()));
+        assert!(!is_marked(a.as_handle()) && !is_peer_marked(b.as_handle()));
+        mark(a.as_handle()).unwrap();
+        assert!(is_marked(a.as_handle()) && is_peer_marked(b.as_handle()));
+        assert!(!is_marked(b.as_handle()) && !is_peer_marked(a.as_handle()));
     }
 
     #[test]
@@ -327,19 +340,19 @@ mod tests {
         let (a, b) = pair().unwrap();
         let mut bytes = [0; 4];
         let mut handles = Vec::new();
-        assert_eq!(read_now(a.as_fd(), &mut bytes, None).unwrap(), None);
-        assert_eq!(read_now(a.as_fd(), &mut bytes, Some(&mut handles)).unwrap(), None);
-        write_with(b.as_fd(), b"ab", &[b.as_fd()]).unwrap();
-        assert_eq!(read_now(a.as_fd(), &mut bytes, Some(&mut handles)).unwrap(), Some(2));
+        assert_eq!(read_now(a.as_handle(), &mut bytes, None).unwrap(), None);
+        assert_eq!(read_now(a.as_handle(), &mut bytes, Some(&mut handles)).unwrap(), None);
+        write_with(b.as_handle(), b"ab", &[b.as_handle()]).unwrap();
+        assert_eq!(read_now(a.as_handle(), &mut bytes, Some(&mut handles)).unwrap(), Some(2));
         assert_eq!((&bytes[..2], handles.len()), (&b"ab"[..], 1));
         handles.clear();
         drop(b);
-        assert_eq!(read_now(a.as_fd(), &mut bytes, None).unwrap(), Some(0));
+        assert_eq!(read_now(a.as_handle(), &mut bytes, None).unwrap(), Some(0));
     }
 
     #[test]
     fn pipes_have_no_marks() {
         let (a, _b) = rustix::pipe::pipe().unwrap();
-        assert!(mark(a.as_fd()).is_err() && !is_peer_marked(a.as_fd()));
+        assert!(mark(a.as_handle()).is_err() && !is_peer_marked(a.as_handle()));
     }
 }

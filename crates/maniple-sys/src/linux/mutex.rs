@@ -117,7 +117,7 @@ fn clock_lock() -> Option<ClockLock> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::memory::{Mapping, Share, create};
+    use crate::memory::{Mapping, Share, create};
 
     #[test]
     fn the_lock_of_a_dead_holder_is_handed_on() {

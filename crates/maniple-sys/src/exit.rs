@@ -5,7 +5,7 @@ use std::fmt;
 /// How a process ended.
 ///
 /// ```
-/// use maniple_engine::process::Exit;
+/// use maniple_sys::process::Exit;
 ///
 /// assert_eq!(Exit::Code(3).to_string(), "exited with code 3");
 /// assert_eq!(Exit::Signal(9).to_string(), "killed by signal 9 (SIGKILL)");
@@ -42,7 +42,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Exit::Code(code) => write!(f, "exited with code {code}"),
-            Exit::Signal(signal) => match crate::sys::process::signal_name(signal) {
+            Exit::Signal(signal) => match crate::process::signal_name(signal) {
                 Some(name) => write!(f, "killed by signal {signal} ({name})"),
                 None => write!(f, "killed by signal {signal}"),
             },

@@ -1,10 +1,10 @@
-//! What an operating system must supply. Nothing above this folder may assume which one it is.
+//! What an operating system must supply. Nothing above this crate may assume which one it is.
 //!
 //! Each platform's folder supplies the same items:
 //!
 //! | item | meaning |
 //! | --- | --- |
-//! | `Handle` | an owned descriptor or handle that can be passed to a child |
+//! | `OwnedHandle`, `BorrowedHandle`, `AsHandle`, `FromHandle`, `IntoHandle`, `RawHandle` | what the system has opened for this process, and can be passed to a child |
 //! | `own::{Own, File}` | a handle that knows what it was opened for, and leaves alone what is no longer that |
 //! | `named::{open, create, find, leads_to, unlink}` | shared memory under a name, for programs that ask for one |
 //! | `memory::{create, is_fixed, longest, duplicate, close_on_exec, release, read_at, write_at, Mapping}` | nameless shared memory whose size is sealed; a mapping of it, shared or copy-on-write |
@@ -20,7 +20,7 @@
 //! | `ready::{wait, wait_for, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
 //! | `tap::{pair, redirect, drain, forward, forward_until_closed}` | a worker's standard error, seen by the hub on its way to the hub's own |
 //! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
-//! | `process` | children: start, wait (by handles on them where the system has such), signal, lifeline, ending after the maker (see [`crate::process`]) |
+//! | `process` | children: start, wait (by handles on them where the system has such), signal, lifeline, ending after the maker  |
 //! | `quiet::{spawn, Number}` | a thread that is given no signals; whether one is still counted |
 //! | `aside` | work with descriptors that do not count, where this process has as many as it may |
 //! | `is_shortage` | whether an error says that something ran out which may be there again later |
@@ -29,7 +29,22 @@
 //! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
 //! | `is_first_thread` | whether the calling thread is the process's first |
 
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+mod exit;
+mod handle;
 #[cfg(target_os = "linux")]
 mod linux;
+mod start;
+#[cfg(all(target_os = "linux", any(test, feature = "testing")))]
+#[doc(hidden)]
+pub mod testing;
+#[cfg(unix)]
+pub mod unix;
+
+pub use handle::{AsHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
 #[cfg(target_os = "linux")]
 pub use linux::*;
+#[cfg(unix)]
+pub use unix::{atfork, epoch};

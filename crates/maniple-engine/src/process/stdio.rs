@@ -1,0 +1,20 @@
+//! Standard streams of a process that runs already.
+
+use crate::error::{Doing, Result};
+use maniple_sys::{OwnedHandle, process};
+
+/// A handle that gives nothing and takes everything.
+///
+/// # Errors
+/// No descriptor left.
+pub fn nothing() -> Result<OwnedHandle> {
+    process::nothing().doing("open the empty device")
+}
+
+/// Makes `handle` this process's standard stream of this number, 0 to 2, which programs that it starts inherit.
+///
+/// # Errors
+/// The operating system's.
+pub fn put_in_place(handle: OwnedHandle, number: usize) -> Result<()> {
+    process::put_in_place(handle, number as i32).doing("put a standard stream in place")
+}

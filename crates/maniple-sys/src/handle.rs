@@ -1,0 +1,85 @@
+//! Handles: what the system has opened for this process (a file, a socket, memory, a process), by a number.
+//!
+//! [`OwnedHandle`] closes what it has when it is dropped; [`BorrowedHandle`] is another's. Neither shows its number but to those who have to
+//! name it to somebody else: Python's `fileno()`, a child that is to inherit it.
+
+#[cfg(not(unix))]
+pub use crate::stub::handle::{BorrowedHandle, OwnedHandle, RawHandle};
+#[cfg(unix)]
+pub use crate::unix::handle::{BorrowedHandle, OwnedHandle, RawHandle};
+
+/// What has a handle. On Unix this is everything that is `AsFd`.
+pub trait AsHandle {
+    /// Its handle.
+    fn as_handle(&self) -> BorrowedHandle<'_>;
+}
+
+/// What can be made of a handle. On Unix this is everything that is `From<OwnedFd>`.
+pub trait FromHandle {
+    /// Takes the handle over.
+    fn from_handle(handle: OwnedHandle) -> Self;
+}
+
+/// What can be turned into a handle. On Unix this is everything that is `Into<OwnedFd>`.
+pub trait IntoHandle {
+    /// Gives the handle away.
+    fn into_handle(self) -> OwnedHandle;
+}
+
+/// Implements [`AsHandle`] for a type of a public interface: on Unix by way of `AsFd` and `AsRawFd`, so that the type can be used
+/// with everything there that takes a descriptor.
+///
+/// ```
+/// use maniple_sys::{AsHandle, OwnedHandle};
+///
+/// struct Log<T>(OwnedHandle, T);
+///
+/// maniple_sys::as_handle!(impl[T] for Log<T>, |log| log.0.as_handle());
+/// ```
+#[macro_export]
+macro_rules! as_handle {
+    ($(#[$attribute:meta])* impl[$($generics:tt)*] for $type:ty, |$this:ident| $handle:expr) => {
+        $crate::__as_handle!([$(#[$attribute])*] [$($generics)*] $type, $this, $handle);
+    };
+}
+
+/// The part of [`as_handle!`] that differs between systems.
+#[cfg(unix)]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __as_handle {
+    ([$($attributes:tt)*] [$($generics:tt)*] $type:ty, $this:ident, $handle:expr) => {
+        $($attributes)*
+        impl<$($generics)*> $crate::unix::AsFd for $type {
+            fn as_fd(&self) -> $crate::unix::BorrowedFd<'_> {
+                let $this = self;
+                let handle: $crate::BorrowedHandle<'_> = $handle;
+                handle.into()
+            }
+        }
+
+        impl<$($generics)*> $crate::unix::AsRawFd for $type {
+            fn as_raw_fd(&self) -> $crate::unix::RawFd {
+                let $this = self;
+                let handle: $crate::BorrowedHandle<'_> = $handle;
+                handle.as_raw()
+            }
+        }
+    };
+}
+
+/// The part of [`as_handle!`] that differs between systems.
+#[cfg(not(unix))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __as_handle {
+    ([$($attributes:tt)*] [$($generics:tt)*] $type:ty, $this:ident, $handle:expr) => {
+        $($attributes)*
+        impl<$($generics)*> $crate::AsHandle for $type {
+            fn as_handle(&self) -> $crate::BorrowedHandle<'_> {
+                let $this = self;
+                $handle
+            }
+        }
+    };
+}

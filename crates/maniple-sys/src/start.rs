@@ -1,0 +1,34 @@
+//! What is to be known of a process to start it.
+
+use crate::OwnedHandle;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Where one of a child's three standard streams goes.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// Where this process's own goes.
+    #[default]
+    Inherit,
+    /// Nowhere; reading from it gives its end at once.
+    Null,
+    /// To this handle.
+    Handle(OwnedHandle),
+}
+
+/// A process to be started: what [`start`](crate::process::start) is told.
+#[derive(Debug)]
+pub struct Start {
+    /// The program's file. `None`: the very file that runs now.
+    pub program: Option<PathBuf>,
+    /// Its arguments, its name first.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment: names and values.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The folder that it works in. `None`: this process's.
+    pub folder: Option<PathBuf>,
+    /// Its standard input, output and error.
+    pub stdio: [Stdio; 3],
+    /// What it gets under the same numbers; none of a standard stream's.
+    pub handles: Vec<OwnedHandle>,
+}

@@ -1,0 +1,246 @@
+//! What tests need of the system: forks, limits, signals, memory of bad faith. Not part of the contract; for Linux.
+#![allow(unsafe_code, missing_docs, clippy::unwrap_used)]
+
+use crate::process::{Exit, Forked, leave, reap};
+use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle, ready};
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+pub use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+pub use std::os::fd::{AsRawFd, OwnedFd};
+pub use std::os::unix::fs::PermissionsExt;
+pub use std::os::unix::net::{UnixListener, UnixStream};
+pub use std::os::unix::process::{CommandExt, ExitStatusExt};
+
+/// A forked child, which is reaped by its parent's `wait`.
+pub struct Child {
+    pub pid: u32,
+    pub handle: OwnedHandle,
+}
+
+impl Child {
+    /// Whether it ends within the time.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        ready::wait(&mut [ready::Interest::new(self.handle.as_handle())], Some(limit)).unwrap() > 0
+    }
+
+    pub fn wait(&self) -> Exit {
+        loop {
+            self.ends_within(Duration::from_secs(60));
+            if let Some(exit) = reap(self.handle.as_handle(), self.pid).unwrap() {
+                return exit;
+            }
+        }
+    }
+}
+
+/// Forks: `None` in the child, which does little.
+pub fn fork() -> Option<Child> {
+    match crate::process::fork().unwrap() {
+        Forked::Child => None,
+        Forked::Parent(pid, handle) => Some(Child { pid, handle }),
+    }
+}
+
+/// Runs `f` in a forked child and gives the exit code that it returned.
+pub fn in_forked_child(f: impl FnOnce() -> i32) -> i32 {
+    match fork() {
+        None => leave(f()),
+        Some(child) => match child.wait() {
+            Exit::Code(code) => code,
+            other => panic!("the forked child {other}"),
+        },
+    }
+}
+
+fn number(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(pid as i32).unwrap()
+}
+
+pub fn kill(pid: u32, signal: Signal) -> io::Result<()> {
+    Ok(rustix::process::kill_process(number(pid), signal)?)
+}
+
+pub fn kill_group(pid: u32, signal: Signal) -> io::Result<()> {
+    Ok(rustix::process::kill_process_group(number(pid), signal)?)
+}
+
+pub fn kill_self(signal: Signal) {
+    rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+}
+
+/// The process that started this one.
+pub fn parent() -> u32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32)
+}
+
+/// The kernel kills this process when the thread that started it ends.
+pub fn die_with_parent() {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+}
+
+/// From here on this process ignores a signal.
+pub fn ignore(signal: Signal) {
+    // SAFETY: no handler, and no pointers.
+    unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) };
+}
+
+/// From here on a signal does to this process what it does by default. Async-signal-safe.
+pub fn by_default(signal: Signal) {
+    // SAFETY: no handler, and no pointers.
+    unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
+}
+
+/// A limit of this process's: from here on `current`.
+pub fn limit(resource: Resource, current: Option<u64>) {
+    setrlimit(resource, Rlimit { current, maximum: getrlimit(resource).maximum }).unwrap();
+}
+
+/// Another process's limit.
+pub fn limit_of(pid: u32, resource: Resource, limit: Rlimit) {
+    rustix::process::prlimit(Some(number(pid)), resource, limit).unwrap();
+}
+
+/// The children to come are the first of a pid namespace of their own. False: this user may not do that.
+pub fn new_pid_namespace() -> bool {
+    // SAFETY: asks for a namespace for the children to come; no pointers.
+    unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
+}
+
+/// From here on the kernel answers these calls with ENOSYS, in this process and its children. False: it takes no such orders.
+fn refuse(calls: &[libc::c_long]) -> bool {
+    let row = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    // Load the call's number; for each, skip the answer where it is another; allow what is left.
+    let mut rows = vec![row(0x20, 0, 0, 0)];
+    for &call in calls {
+        rows.extend([row(0x15, 0, 1, call as u32), row(0x06, 0, 0, 0x0005_0000 | libc::ENOSYS as u32)]);
+    }
+    rows.push(row(0x06, 0, 0, 0x7FFF_0000));
+    let program = libc::sock_fprog { len: rows.len() as u16, filter: rows.as_mut_ptr() };
+    // SAFETY: the program and its rows live for the call.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    }
+}
+
+/// From here on the kernel gives this process no handles on processes. False: it takes no such orders.
+pub fn refuse_process_handles() -> bool {
+    refuse(&[libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_waitid])
+}
+
+/// What shortages and deaths lead to, by the system's numbers.
+pub const SHORTAGES: [i32; 12] = [
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOMEM,
+    libc::EAGAIN,
+    libc::ENOSPC,
+    libc::EFBIG,
+    libc::ENOBUFS,
+    libc::ETOOMANYREFS,
+    libc::ECONNREFUSED,
+    libc::ECONNRESET,
+    libc::EPIPE,
+    libc::ENOENT,
+];
+
+/// Whether a number is one of an open descriptor.
+pub fn is_open(number: RawHandle) -> bool {
+    // SAFETY: asks for flags of a number; changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
+/// Whether programs that are started get the handle.
+pub fn is_inherited(handle: impl AsHandle) -> bool {
+    !rustix::io::fcntl_getfd(handle.as_handle()).unwrap().contains(rustix::io::FdFlags::CLOEXEC)
+}
+
+pub fn set_inherited(handle: impl AsHandle, is_inherited: bool) {
+    let flags = if is_inherited { rustix::io::FdFlags::empty() } else { rustix::io::FdFlags::CLOEXEC };
+    rustix::io::fcntl_setfd(handle.as_handle(), flags).unwrap();
+}
+
+/// Which file it is.
+pub fn inode(handle: impl AsHandle) -> u64 {
+    rustix::fs::fstat(handle.as_handle()).unwrap().st_ino
+}
+
+/// Bytes of memory that the file has.
+pub fn taken(handle: impl AsHandle) -> u64 {
+    rustix::fs::fstat(handle.as_handle()).unwrap().st_blocks as u64 * 512
+}
+
+/// Shared memory of which anybody can change the size: what a process may send that means harm.
+pub fn unsealed_memory(len: u64) -> OwnedHandle {
+    let made = rustix::fs::memfd_create("unsealed", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&made, len).unwrap();
+    made.into()
+}
+
+pub fn set_len(memory: impl AsHandle, len: u64) {
+    rustix::fs::ftruncate(memory.as_handle(), len).unwrap();
+}
+
+pub fn set_nonblocking(handle: impl AsHandle) {
+    rustix::io::ioctl_fionbio(handle.as_handle(), true).unwrap();
+}
+
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+/// Writes to a pipe of the child's; what fails shows at the other end.
+pub fn tell(pipe: BorrowedHandle<'_>) {
+    let _ = rustix::io::write(pipe, b"!");
+}
+
+/// How many were told, at least one; 0: nobody is left who could.
+pub fn told(pipe: BorrowedHandle<'_>) -> usize {
+    rustix::io::read(pipe, &mut [0; 16]).unwrap()
+}
+
+/// Sends bytes over a socket of any kind.
+pub fn send(socket: impl AsHandle, bytes: &[u8]) {
+    rustix::net::send(socket.as_handle(), bytes, rustix::net::SendFlags::DONTWAIT).unwrap();
+}
+
+/// The file of a path, mapped.
+pub struct MappedFile {
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: it is a mapping that belongs to this value; what is done with its bytes is its user's care.
+unsafe impl Send for MappedFile {}
+// SAFETY: as above.
+unsafe impl Sync for MappedFile {}
+
+impl MappedFile {
+    pub fn open(path: &Path, len: usize) -> io::Result<MappedFile> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        let start = unsafe { mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, &file, 0)? };
+        Ok(MappedFile { start: start.cast(), len })
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [std::sync::atomic::AtomicU8];
+
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: the mapping is as long, and all who have it use atomic bytes.
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.len) }
+    }
+}
+
+impl Drop for MappedFile {
+    fn drop(&mut self) {
+        // SAFETY: nobody borrows from it any more.
+        let _ = unsafe { rustix::mm::munmap(self.start.cast(), self.len) };
+    }
+}

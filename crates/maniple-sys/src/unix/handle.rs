@@ -1,0 +1,155 @@
+//! Handles are descriptors.
+#![allow(unsafe_code)]
+
+use crate::handle::{AsHandle, FromHandle, IntoHandle};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::{fmt, io};
+
+/// A handle's number.
+pub type RawHandle = RawFd;
+
+/// A handle that is closed when dropped.
+#[repr(transparent)]
+pub struct OwnedHandle(OwnedFd);
+
+/// A handle that another owns, and keeps open meanwhile.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct BorrowedHandle<'a>(BorrowedFd<'a>);
+
+impl OwnedHandle {
+    /// A second handle on the same, which programs that this process starts do not get.
+    ///
+    /// # Errors
+    /// No handle left.
+    pub fn try_clone(&self) -> io::Result<OwnedHandle> {
+        Ok(OwnedHandle(self.0.try_clone()?))
+    }
+
+    /// Its number.
+    pub fn as_raw(&self) -> RawHandle {
+        self.0.as_raw_fd()
+    }
+
+    /// Its number, whose receiver closes it.
+    pub fn into_raw(self) -> RawHandle {
+        self.0.into_raw_fd()
+    }
+
+    /// Takes the handle of this number over.
+    ///
+    /// # Safety
+    /// It is open, and nobody else closes it.
+    pub unsafe fn from_raw(number: RawHandle) -> OwnedHandle {
+        // SAFETY: as the caller promises.
+        OwnedHandle(unsafe { OwnedFd::from_raw_fd(number) })
+    }
+}
+
+impl<'a> BorrowedHandle<'a> {
+    /// A handle of the caller's own on the same, which programs that this process starts do not get.
+    ///
+    /// # Errors
+    /// No handle left.
+    pub fn try_clone_to_owned(&self) -> io::Result<OwnedHandle> {
+        Ok(OwnedHandle(self.0.try_clone_to_owned()?))
+    }
+
+    /// Its number.
+    pub fn as_raw(&self) -> RawHandle {
+        self.0.as_raw_fd()
+    }
+
+    /// A handle by its number.
+    ///
+    /// # Safety
+    /// It stays open for as long as the result is used. (If it does not, calls fail, or reach what has taken its number.)
+    pub unsafe fn borrow_raw(number: RawHandle) -> BorrowedHandle<'a> {
+        // SAFETY: as the caller promises.
+        BorrowedHandle(unsafe { BorrowedFd::borrow_raw(number) })
+    }
+
+    /// The same handles as the system's interface takes them.
+    pub(crate) fn as_fds<'b>(handles: &'b [BorrowedHandle<'a>]) -> &'b [BorrowedFd<'a>] {
+        // SAFETY: `BorrowedHandle` is `repr(transparent)` over `BorrowedFd`, so a slice of the one is a slice of the other.
+        unsafe { std::slice::from_raw_parts(handles.as_ptr().cast(), handles.len()) }
+    }
+}
+
+impl fmt::Debug for OwnedHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnedHandle({})", self.as_raw())
+    }
+}
+
+impl fmt::Debug for BorrowedHandle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BorrowedHandle({})", self.as_raw())
+    }
+}
+
+impl AsFd for OwnedHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for BorrowedHandle<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0
+    }
+}
+
+impl AsRawFd for OwnedHandle {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_raw()
+    }
+}
+
+impl AsRawFd for BorrowedHandle<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_raw()
+    }
+}
+
+impl From<OwnedFd> for OwnedHandle {
+    fn from(fd: OwnedFd) -> OwnedHandle {
+        OwnedHandle(fd)
+    }
+}
+
+impl From<OwnedHandle> for OwnedFd {
+    fn from(handle: OwnedHandle) -> OwnedFd {
+        handle.0
+    }
+}
+
+impl<'a> From<BorrowedFd<'a>> for BorrowedHandle<'a> {
+    fn from(fd: BorrowedFd<'a>) -> BorrowedHandle<'a> {
+        BorrowedHandle(fd)
+    }
+}
+
+impl<'a> From<BorrowedHandle<'a>> for BorrowedFd<'a> {
+    fn from(handle: BorrowedHandle<'a>) -> BorrowedFd<'a> {
+        handle.0
+    }
+}
+
+impl<T: AsFd + ?Sized> AsHandle for T {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        BorrowedHandle(self.as_fd())
+    }
+}
+
+impl<T: From<OwnedFd>> FromHandle for T {
+    fn from_handle(handle: OwnedHandle) -> T {
+        T::from(handle.0)
+    }
+}
+
+impl<T: Into<OwnedFd>> IntoHandle for T {
+    fn into_handle(self) -> OwnedHandle {
+        OwnedHandle(self.into())
+    }
+}
