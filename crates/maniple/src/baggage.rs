@@ -8,7 +8,7 @@
 //! Where a value is serialized by something else there is no sink: a `Bulk` then goes as an ordinary sequence, and what holds a
 //! descriptor is refused.
 
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::error::{Error, Result};
 use maniple_engine::channel::parcel::{self, Arrived, Load, Outbox};
 use maniple_engine::pool::Packer;
@@ -136,6 +136,20 @@ pub(crate) fn decode<C: Codec, T: DeserializeOwned>(bytes: &mut &[u8], source: &
         false => C::decode(bytes),
     });
     catch_unwind(work).unwrap_or_else(|_| Err(panicked::<T>("decoded")))
+}
+
+/// Appends a value without names and without anything beside the bytes. False: that cannot be, and part of it may have been appended.
+#[inline]
+pub(crate) fn encode_plainly<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> bool {
+    // Within the encoding of another value, what goes beside the bytes would go beside that one's.
+    SINK.with_borrow(Option::is_none)
+        && catch_unwind(AssertUnwindSafe(|| codec::write_plainly(value, bytes))).unwrap_or(false)
+}
+
+/// The value that was appended so.
+#[inline]
+pub(crate) fn decode_plainly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    catch_unwind(|| codec::read_plainly(bytes)).unwrap_or_else(|_| Err(panicked::<T>("decoded")))
 }
 
 fn panicked<T: ?Sized>(what: &'static str) -> Error {

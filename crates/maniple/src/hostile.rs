@@ -103,8 +103,8 @@ fn values(data: &[u8]) {
 /// A pool's worker's answer, and the other payloads.
 fn answers(data: &[u8]) {
     let Some((what, body)) = data.split_first() else { return };
-    // Items that have no bytes of their own: as many as the bytes before them can tell.
-    let most = body.len() / 4 + 1;
+    // Each item takes a byte at least.
+    let most = body.len() + 1;
     let mut input = Input::plain(body);
     match what % 4 {
         0 => chunk::<Plain>(&mut input, most),
@@ -125,7 +125,7 @@ fn answers(data: &[u8]) {
     let _ = Part::decode::<Vec<Kind>>(&mut &body[..]);
 }
 
-fn chunk<T: DeserializeOwned>(input: &mut Input<'_>, most: usize) {
+fn chunk<T: DeserializeOwned + 'static>(input: &mut Input<'_>, most: usize) {
     let Ok(_task) = input.task() else { return };
     let Ok(count) = input.chunk::<T>() else { return };
     for number in 0..count as usize {

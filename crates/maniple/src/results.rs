@@ -84,7 +84,7 @@ impl Reader {
 
     /// Gives `each` one result for every item of a task. A panic of the caller's own, which stands for an item, is given
     /// back: it is to go on once all before it has been handed out.
-    pub(crate) fn read<R: DeserializeOwned>(
+    pub(crate) fn read<R: DeserializeOwned + 'static>(
         &mut self,
         settled: Settled,
         pool: &Shared,

@@ -161,18 +161,12 @@ impl Codec for Postcard {
     }
 }
 
-/// The same for one of many values of a type, whose fingerprint stands elsewhere ([`check_type`]). The last byte is then one of
-/// [`marks`].
+/// The same for one of many values of a type, whose fingerprint stands elsewhere ([`check_type`]). The last byte says whether there are names.
 #[derive(Debug)]
 pub(crate) struct Part;
 
-/// What the last byte of a [`Part`] says.
-pub(crate) mod marks {
-    /// Names are before it, and before it their length.
-    pub(super) const NAMED: u8 = 1;
-    /// For whoever has many: it is of the other of two types.
-    pub(crate) const OTHER: u8 = 2;
-}
+/// A [`Part`]'s last byte: names are before it, and before it their length.
+const HAS_NAMES: u8 = 1;
 
 impl Codec for Part {
     const BESIDE: bool = true;
@@ -180,7 +174,7 @@ impl Codec for Part {
     #[inline]
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
         let named = write(value, out)?;
-        out.push(if named { marks::NAMED } else { 0 });
+        out.push(if named { HAS_NAMES } else { 0 });
         Ok(())
     }
 
@@ -188,7 +182,7 @@ impl Codec for Part {
     fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T> {
         let read = || {
             let (mark, body) = bytes.split_last().ok_or_else(cut_short)?;
-            read(body, mark & marks::NAMED != 0)
+            read(body, mark & HAS_NAMES != 0)
         };
         let value = read().map_err(|why| Error::codec::<T>("decoded", why))?;
         *bytes = &[];
@@ -219,6 +213,19 @@ fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<bool> {
     let mut writer = Writer::new(out);
     let written = value.serialize(&mut writer).and_then(|()| writer.finish());
     written.map_err(|why| Error::codec::<T>("encoded", why))
+}
+
+/// Appends a value in which nothing has a name. False: something has, or it has no such form.
+#[inline]
+pub(crate) fn write_plainly<T: Serialize>(value: &T, out: &mut Vec<u8>) -> bool {
+    let mut writer = Writer::new(out);
+    value.serialize(&mut writer).is_ok() && writer.is_nameless()
+}
+
+/// The value that was appended so.
+#[inline]
+pub(crate) fn read_plainly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    read(bytes, false).map_err(|why| Error::codec::<T>("decoded", why))
 }
 
 #[inline]

@@ -36,7 +36,7 @@ impl<'de> Reader<'de> {
     }
 
     /// Sees that all was read.
-    pub(super) fn finish(self) -> Result<(), Refused> {
+    pub(super) fn finish(&self) -> Result<(), Refused> {
         let left = self.rest.len();
         if left > 0 {
             return Err(Refused::new(format_args!(

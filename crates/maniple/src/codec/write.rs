@@ -25,6 +25,11 @@ impl<'a> Writer<'a> {
         self.names.map_or(Ok(false), |names| names.finish(self.out.output.0))
     }
 
+    /// Whether nothing had a name.
+    pub(super) fn is_nameless(&self) -> bool {
+        self.names.is_none()
+    }
+
     #[inline]
     fn names(&mut self) -> &mut Written {
         self.names.get_or_insert_with(Written::take)

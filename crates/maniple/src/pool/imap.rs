@@ -47,7 +47,7 @@ pub struct Imap<R> {
     results: PhantomData<fn() -> R>,
 }
 
-impl<R: DeserializeOwned> Imap<R> {
+impl<R: DeserializeOwned + 'static> Imap<R> {
     pub(super) fn new(pool: Arc<Shared>, ticket: engine::Ticket, reader: Reader, feeder: Arc<Feeder>) -> Imap<R> {
         let ready = VecDeque::new();
         Imap { pool, ticket, reader, ready, consumed: 0, over: false, panic: None, feeder, results: PhantomData }
@@ -74,7 +74,7 @@ impl<R: DeserializeOwned> Imap<R> {
     }
 }
 
-impl<R: DeserializeOwned> Iterator for Imap<R> {
+impl<R: DeserializeOwned + 'static> Iterator for Imap<R> {
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Result<R>> {
@@ -103,7 +103,7 @@ impl<R: DeserializeOwned> Iterator for Imap<R> {
     }
 }
 
-impl<R: DeserializeOwned> std::iter::FusedIterator for Imap<R> {}
+impl<R: DeserializeOwned + 'static> std::iter::FusedIterator for Imap<R> {}
 
 impl<R> Drop for Imap<R> {
     fn drop(&mut self) {

@@ -38,7 +38,7 @@ impl Chunk {
         Chunk(output)
     }
 
-    fn add<A: Serialize>(&mut self, item: &A, most: usize) -> Added {
+    fn add<A: Serialize + 'static>(&mut self, item: &A, most: usize) -> Added {
         match self.0.part(item) {
             Err(error) => Added::Refused(error),
             Ok(()) if self.0.count() >= most || self.0.volume() >= VOLUME || self.0.descriptors() >= DESCRIPTORS => {
@@ -83,7 +83,7 @@ impl<A> Items<A> {
     }
 }
 
-impl<A: Serialize + Send> Source for Items<A> {
+impl<A: Serialize + Send + 'static> Source for Items<A> {
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
         while out.len() < tasks {
             let Some(item) = self.items.next() else {
@@ -137,7 +137,7 @@ impl Feeder {
     pub(super) fn start<I>(hub: &Hub, job: JobId, share: Option<usize>, items: I) -> std::io::Result<Arc<Feeder>>
     where
         I: Iterator + Send + 'static,
-        I::Item: Serialize,
+        I::Item: Serialize + 'static,
     {
         let collected = Collected { chunk: Chunk::new(hub.packer()), cuts: Vec::new(), over: false, flushed: false };
         let (adaptive, most) = (share.is_some(), share.unwrap_or(usize::MAX));
@@ -150,7 +150,7 @@ impl Feeder {
     fn run<I>(&self, mut items: I)
     where
         I: Iterator,
-        I::Item: Serialize,
+        I::Item: Serialize + 'static,
     {
         while let Some((tasks, each)) = self.hub.wanted(self.job, Duration::from_secs(60)) {
             let mut open = tasks > 0;
@@ -221,7 +221,7 @@ impl std::fmt::Debug for Feeder {
 }
 
 /// One item, as a packet of its own.
-pub(super) fn single<A: Serialize>(item: &A, packer: &Packer) -> Result<Packet, Error> {
+pub(super) fn single<A: Serialize + 'static>(item: &A, packer: &Packer) -> Result<Packet, Error> {
     let mut output = Output::new(packer);
     output.begin_chunk();
     output.part(item)?;

@@ -38,7 +38,11 @@ pub struct Ticket<T> {
 type Finish<T> = fn(Vec<Settled>, Reader, &Shared) -> Result<T>;
 
 /// The value of a call with one item.
-pub(super) fn one<R: DeserializeOwned>(settled: Vec<Settled>, mut reader: Reader, pool: &Shared) -> Result<R> {
+pub(super) fn one<R: DeserializeOwned + 'static>(
+    settled: Vec<Settled>,
+    mut reader: Reader,
+    pool: &Shared,
+) -> Result<R> {
     let mut value = None;
     for one in settled {
         let _ = reader.read(one, pool, |result| value = Some(result));
@@ -48,7 +52,11 @@ pub(super) fn one<R: DeserializeOwned>(settled: Vec<Settled>, mut reader: Reader
 }
 
 /// The values of a call with many, or its first error.
-pub(super) fn all<R: DeserializeOwned>(settled: Vec<Settled>, mut reader: Reader, pool: &Shared) -> Result<Vec<R>> {
+pub(super) fn all<R: DeserializeOwned + 'static>(
+    settled: Vec<Settled>,
+    mut reader: Reader,
+    pool: &Shared,
+) -> Result<Vec<R>> {
     let items = settled.iter().map(|s| s.items).sum();
     let mut values = Vec::with_capacity(items);
     let mut failed = None;
