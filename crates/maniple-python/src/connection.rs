@@ -3,7 +3,8 @@
 
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, lost, rejoin, waiting};
+use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::shelf::Shelf;
 use maniple_engine::Error;
 use maniple_engine::channel::frame;
 use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
@@ -40,6 +41,7 @@ pub struct PyChannel {
     looked: AtomicBool,
     outbox: Mutex<Option<Outbox>>,
     lookout: frame::Lookout,
+    shelf: Shelf,
 }
 
 /// A message as it came.
@@ -193,6 +195,7 @@ impl PyChannel {
             looked: AtomicBool::new(false),
             outbox: Mutex::new(None),
             lookout: frame::Lookout::default(),
+            shelf: Shelf::default(),
         }
     }
 
@@ -309,13 +312,16 @@ impl PyChannel {
             // Where it is marked already, or cannot be, nothing is lost.
             let _ = stream::mark(end);
         }
+        if let Some(kept) = self.shelf.next(py) {
+            return kept;
+        }
         let message = self.receive(py, end, None)?;
         if message.handles.is_empty() {
-            return load(py, &OF_CONNECTIONS, message.content, Vec::new());
+            return self.shelf.load(py, &OF_CONNECTIONS, message.content, Vec::new());
         }
         let (buffers, at) = parcel::open(&message.content, message.handles).map_err(exception)?;
         let buffers = buffers.into_iter().map(PyMemory::from).collect();
-        load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
+        self.shelf.load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
     }
 
     /// Send `size` bytes of a bytes-like object, from `offset` on, as one message.  Default: all that follow.
@@ -347,6 +353,14 @@ impl PyChannel {
         let end = self.reading()?;
         let limit =
             maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
+        if let Some(kept) = self.shelf.next_pickle(py) {
+            let kept = kept?;
+            return if limit.is_some_and(|limit| kept.len().is_ok_and(|len| len as u64 > limit)) {
+                Err(self.spoilt())
+            } else {
+                Ok(kept)
+            };
+        }
         let bring = self.may_bring(end);
         let mut message = Message { content: Vec::new(), handles: Vec::new() };
         let length = waiting(py, |interrupted| {
@@ -402,7 +416,6 @@ impl PyChannel {
     /// BufferTooShort, with the message as its argument, where it does not fit.
     #[pyo3(signature = (buf, offset=0), text_signature = "(self, buf, offset=0)")]
     fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
-        static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let end = self.reading()?;
         let buffer = flat(buf)?;
         if buffer.readonly() {
@@ -410,6 +423,9 @@ impl PyChannel {
         }
         let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
         let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
+        if let Some(kept) = self.shelf.next_pickle(py) {
+            return put_into(&buffer, from, room, kept?);
+        }
         let bring = self.may_bring(end);
         let lookout = bring.then_some(&self.lookout);
         let mut handles = Vec::new();
@@ -432,24 +448,22 @@ impl PyChannel {
         } else {
             self.joined(py, message)?
         };
-        let view = flat(&whole)?;
-        if view.len_bytes() <= room {
-            // SAFETY: as above.
-            unsafe {
-                let into = buffer.buf_ptr().cast::<u8>().add(from);
-                std::ptr::copy_nonoverlapping(bytes_of(&view).as_ptr(), into, view.len_bytes());
-            }
-            return Ok(view.len_bytes());
-        }
-        let kind = TOO_SHORT
-            .get_or_try_init(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
-        Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
+        put_into(&buffer, from, room, whole)
+    }
+
+    /// Whether something that was received here is still to be handed out, since a signal's handler kept it from whoever asked.
+    #[getter(_is_kept)]
+    fn is_kept(&self) -> bool {
+        self.shelf.len() > 0
     }
 
     /// Whether something can be received, waiting for it at most `timeout` seconds; None waits for ever.
     #[pyo3(signature = (timeout=Some(0.0)), text_signature = "(self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let end = self.reading()?;
+        if self.is_kept() {
+            return Ok(true);
+        }
         let look = |limit| ready::wait(&mut [Interest::new(end)], limit);
         if timeout.is_some_and(|t| t <= 0.0) {
             return Ok(look(Some(Duration::ZERO))? > 0);
@@ -470,6 +484,24 @@ impl PyChannel {
             }
         })
     }
+}
+
+/// Copies a message into a writable buffer, which has `room` for so many bytes from `from` on.
+fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, PyAny>) -> PyResult<usize> {
+    static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = whole.py();
+    let view = flat(&whole)?;
+    if view.len_bytes() <= room {
+        // SAFETY: `from + room` is within the buffer, which the view keeps in place and which is writable.
+        unsafe {
+            let into = buffer.buf_ptr().cast::<u8>().add(from);
+            std::ptr::copy_nonoverlapping(bytes_of(&view).as_ptr(), into, view.len_bytes());
+        }
+        return Ok(view.len_bytes());
+    }
+    let kind = TOO_SHORT
+        .get_or_try_init(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
+    Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
 }
 
 /// When `timeout` seconds are over; None: never.
