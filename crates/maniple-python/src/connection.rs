@@ -6,7 +6,7 @@ use crate::memory::PyMemory;
 use crate::message::{OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
 use crate::shelf::Shelf;
 use maniple_engine::Error;
-use maniple_engine::channel::frame;
+use maniple_engine::channel::frame::{self, Interrupted};
 use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
 use maniple_engine::sys::own::File;
 use maniple_engine::sys::ready::{self, Interest};
@@ -42,6 +42,8 @@ pub struct PyChannel {
     outbox: Mutex<Option<Outbox>>,
     lookout: frame::Lookout,
     shelf: Shelf,
+    // A message of which a part has arrived, when a signal's handler broke its reception off, and how long it is.
+    begun: Mutex<Option<(Message, u64)>>,
 }
 
 /// A message as it came.
@@ -96,22 +98,54 @@ impl PyChannel {
 
     fn receive(&self, py: Python<'_>, end: BorrowedFd<'static>, limit: Option<u64>) -> PyResult<Message> {
         let bring = self.may_bring(end);
+        let begun = self.begun();
         let received = waiting(py, |interrupted| {
-            let mut message = Message { content: Vec::new(), handles: Vec::new() };
-            let lookout = bring.then_some(&self.lookout);
-            let handles = bring.then_some(&mut message.handles);
-            let length = frame::receive_length(end, lookout, handles, interrupted)?;
+            let (mut message, length) = match begun {
+                Some(begun) => begun,
+                None => {
+                    let mut message = Message { content: Vec::new(), handles: Vec::new() };
+                    let lookout = bring.then_some(&self.lookout);
+                    let handles = bring.then_some(&mut message.handles);
+                    let length = frame::receive_length(end, lookout, handles, interrupted)?;
+                    (message, length)
+                }
+            };
             if limit.is_some_and(|limit| length > limit) {
                 return Ok(None);
             }
-            frame::receive(end, &mut message.content, length, interrupted)?;
-            Ok(Some(message))
+            let left = length - message.content.len() as u64;
+            match frame::receive(end, &mut message.content, left, interrupted) {
+                Ok(()) => Ok(Some(message)),
+                Err(error) => Err(self.break_off(error, message, length)),
+            }
         });
         match received {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(self.spoilt()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What has arrived of the next message already.
+    fn begun(&self) -> Option<(Message, u64)> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Receives all of a message without handles.
+    fn fill(&self, end: BorrowedFd<'_>, room: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<(), Error> {
+        let mut done = 0;
+        frame::fill_on(end, room, &mut done, interrupted).map_err(|error| {
+            let message = Message { content: room[..done].to_vec(), handles: Vec::new() };
+            self.break_off(error, message, room.len() as u64)
+        })
+    }
+
+    /// Keeps what has arrived of a message whose reception is broken off by a signal's handler.
+    fn break_off(&self, error: Error, message: Message, length: u64) -> Error {
+        if matches!(error, Error::Interrupted) {
+            *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((message, length));
+        }
+        error
     }
 
     /// The rest of the message is still in the stream: nothing sensible can be read from it any more.
@@ -196,6 +230,7 @@ impl PyChannel {
             outbox: Mutex::new(None),
             lookout: frame::Lookout::default(),
             shelf: Shelf::default(),
+            begun: Mutex::default(),
         }
     }
 
@@ -362,30 +397,34 @@ impl PyChannel {
             };
         }
         let bring = self.may_bring(end);
-        let mut message = Message { content: Vec::new(), handles: Vec::new() };
-        let length = waiting(py, |interrupted| {
-            let length = frame::receive_length(
-                end,
-                bring.then_some(&self.lookout),
-                bring.then_some(&mut message.handles),
-                interrupted,
-            )?;
-            if length <= SMALL && limit.is_none_or(|limit| length <= limit) {
-                frame::receive(end, &mut message.content, length, interrupted)?;
+        let begun = self.begun();
+        let received = waiting(py, |interrupted| {
+            let (mut message, length) = match begun {
+                Some(begun) => begun,
+                None => {
+                    let mut message = Message { content: Vec::new(), handles: Vec::new() };
+                    let handles = bring.then_some(&mut message.handles);
+                    let length = frame::receive_length(end, bring.then_some(&self.lookout), handles, interrupted)?;
+                    (message, length)
+                }
+            };
+            let parts = !message.handles.is_empty() || !message.content.is_empty();
+            if limit.is_none_or(|limit| length <= limit) && (length <= SMALL || parts) {
+                let left = length - message.content.len() as u64;
+                if let Err(error) = frame::receive(end, &mut message.content, left, interrupted) {
+                    return Err(self.break_off(error, message, length));
+                }
             }
-            Ok(length)
+            Ok((message, length))
         });
-        let length = length?;
+        let (message, length) = received?;
         if limit.is_some_and(|limit| length > limit) {
             return Err(self.spoilt());
         }
         if !message.handles.is_empty() {
-            if length > SMALL {
-                waiting(py, |interrupted| frame::receive(end, &mut message.content, length, interrupted))?;
-            }
             return self.joined(py, message).map_err(|error| lost(py, error));
         }
-        if length <= SMALL {
+        if length == message.content.len() as u64 {
             return made::bytes(py, &message.content).map(Bound::into_any).map_err(|error| lost(py, error));
         }
         let size = ffi::Py_ssize_t::try_from(length).map_err(|_| self.spoilt())?;
@@ -407,7 +446,7 @@ impl PyChannel {
             let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
             std::slice::from_raw_parts_mut(start, size as usize)
         };
-        waiting(py, |interrupted| frame::fill(end, room, interrupted))?;
+        waiting(py, |interrupted| self.fill(end, room, interrupted))?;
         Ok(bytes.into_any())
     }
 
@@ -428,21 +467,33 @@ impl PyChannel {
         }
         let bring = self.may_bring(end);
         let lookout = bring.then_some(&self.lookout);
-        let mut handles = Vec::new();
-        let length =
-            waiting(py, |interrupted| frame::receive_length(end, lookout, bring.then_some(&mut handles), interrupted))?;
-        let mut message = Message { content: Vec::new(), handles };
-        if length <= room as u64 && message.handles.is_empty() {
+        let (mut message, length) = match self.begun() {
+            Some(begun) => begun,
+            None => {
+                let mut handles = Vec::new();
+                let length = waiting(py, |interrupted| {
+                    frame::receive_length(end, lookout, bring.then_some(&mut handles), interrupted)
+                })?;
+                (Message { content: Vec::new(), handles }, length)
+            }
+        };
+        if length <= room as u64 && message.handles.is_empty() && message.content.is_empty() {
             let length = length as usize;
             if length > 0 {
                 // SAFETY: `from + length` is within the buffer, which the view keeps in place and which is writable; what other threads
                 // do with it meanwhile is their program's business, as it is with any buffer that is read into.
                 let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
-                waiting(py, |interrupted| frame::fill(end, into, interrupted))?;
+                waiting(py, |interrupted| self.fill(end, into, interrupted))?;
             }
             return Ok(length);
         }
-        waiting(py, |interrupted| frame::receive(end, &mut message.content, length, interrupted))?;
+        let message = waiting(py, |interrupted| {
+            let left = length - message.content.len() as u64;
+            match frame::receive(end, &mut message.content, left, interrupted) {
+                Ok(()) => Ok(message),
+                Err(error) => Err(self.break_off(error, message, length)),
+            }
+        })?;
         let whole = if message.handles.is_empty() {
             made::bytes(py, &message.content)?.into_any()
         } else {

@@ -387,10 +387,13 @@ fn timed_out(py: Python<'_>) -> PyErr {
     error.map_or_else(|_| PyTimeoutError::new_err(()), PyErr::from_value)
 }
 
+/// A result, or the exception that stands for so many.
+type Given = Result<Py<PyAny>, (PyErr, usize)>;
+
 struct Taken {
     // Each with its large buffers, once somebody has begun to decode it.
     settled: VecDeque<(Piece, Regions)>,
-    values: VecDeque<Py<PyAny>>,
+    values: VecDeque<Given>,
     unreported: usize,
     given: usize,
     over: bool,
@@ -438,21 +441,27 @@ impl PyStream {
         let (this, py) = (slf.get(), slf.py());
         loop {
             let value = this.lock().values.pop_front();
-            if let Some(value) = value {
-                this.report(py, 1);
-                return Ok(Some(value));
+            match value {
+                Some(Ok(value)) => {
+                    this.report(py, 1);
+                    return Ok(Some(value));
+                }
+                Some(Err((error, items))) => {
+                    this.report(py, items);
+                    return Err(error);
+                }
+                None => {}
             }
             let decoded = if this.attempts.are_in_vain() {
                 this.attempts.elsewhere(py, || slf.getattr("_decode"))?.extract()?
             } else {
-                let decoded = this.attempt(py)?;
-                // What a handler raises just behind this call would take the value away that it gives.
-                py.check_signals()?;
-                decoded
+                this.attempt(py)?
             };
             if !decoded {
                 return Ok(None);
             }
+            // What a handler raises just behind this call would take away what it gives.
+            py.check_signals()?;
         }
     }
 
@@ -461,14 +470,14 @@ impl PyStream {
         py: Python<'_>,
         piece: &Piece,
         regions: &[Arc<Region>],
-    ) -> Result<PyResult<VecDeque<Py<PyAny>>>, Interrupt> {
+    ) -> Result<PyResult<VecDeque<Given>>, Interrupt> {
         let Kind::Done(content) = &piece.kind else {
             let first = piece.index as usize * self.chunksize;
             return Ok(Err(failure(py, piece, regions, &self.name, Some(first))?));
         };
         let mut values = VecDeque::with_capacity(piece.items);
         let read = results(py, content, regions, |value| {
-            values.push_back(value.unbind());
+            values.push_back(Ok(value.unbind()));
             Ok(())
         })?;
         let whole = |values: VecDeque<_>| if values.len() == piece.items { Ok(values) } else { Err(miscounted(py)) };
@@ -517,13 +526,8 @@ impl PyStream {
         match self.decode(py, &piece, &regions) {
             Ok(decoded) => {
                 self.attempts.begin_anew();
-                match decoded {
-                    Ok(mut values) => self.lock().values.append(&mut values),
-                    Err(error) => {
-                        self.report(py, piece.items);
-                        return Err(error);
-                    }
-                }
+                let decoded = decoded.unwrap_or_else(|error| VecDeque::from([Err((error, piece.items))]));
+                self.lock().values.extend(decoded);
             }
             Err(Interrupt(error)) => {
                 self.attempts.broken_off();
