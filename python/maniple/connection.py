@@ -18,7 +18,16 @@ from operator import index
 from . import _annotations, util
 from ._connection_parts import Parts, go_through_parts
 from ._descriptors import above_stdio, patiently, pipe
-from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in, socket_pair, something_is_kept
+from ._maniple import (
+    Channel,
+    Reception,
+    auth_name_and_payload,
+    auth_respond,
+    auth_verify,
+    get_in,
+    socket_pair,
+    something_is_kept,
+)
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
 from .reduction import ForkingPickler as _StandardPickler
 
