@@ -71,6 +71,10 @@ class End:
         """A descriptor that is readable whenever something can be taken out."""
         return self._open().watch()
 
+    @property
+    def _is_kept(self) -> bool:
+        return self.readable and self._log._is_kept
+
     def close(self) -> None:
         """Say that this end is not used any more in this process.  The descriptors go with the last end."""
         if not self.closed:

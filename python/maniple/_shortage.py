@@ -34,7 +34,10 @@ def is_shortage(problem: BaseException) -> bool:
 
 
 # What the dynamic linker says of a library that it cannot load; `ImportError` has nothing else.
-_SAID = tuple(os.strerror(number) for number in sorted(_NUMBERS)) + ("failed to map segment", "memory allocation failed")
+_SAID = tuple(os.strerror(number) for number in sorted(_NUMBERS)) + (
+    "failed to map segment",
+    "memory allocation failed",
+)
 
 
 def stood_in_the_way(problem: BaseException | None) -> bool:
@@ -55,7 +58,15 @@ def says_shortage(words: str) -> bool:
     lines = [line for line in words.splitlines() if line and not line[0].isspace()]
     if not any("Fatal Python error" in line for line in lines):
         lines = lines[-1:]
-    return any(line.startswith("MemoryError") or any(said in line for said in _SAID) for line in lines)
+    return any(
+        line.startswith("MemoryError") or any(said in line for said in _SAID) or _has_number(line) for line in lines
+    )
+
+
+def _has_number(line: str) -> bool:
+    """Whether the dynamic linker has written the line, which may know no more than the error's number."""
+    what, _, number = line.rpartition(": Error ")
+    return "shared" in what and number.isdecimal() and int(number) in _NUMBERS
 
 
 def _limit(name: str) -> str:

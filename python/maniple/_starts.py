@@ -85,7 +85,9 @@ class Starts:
         self._note_progress(workers.hub)  # those that a pool begins with were not started here
         # Others that are starting are as short of it.
         why = "workers lack something before they are ready"
-        self._go_without(workers, f"{why}; the last of them wrote to its standard error:\n{said}" if said else why, False)
+        self._go_without(
+            workers, f"{why}; the last of them wrote to its standard error:\n{said}" if said else why, False
+        )
 
     def _go_without(self, workers: Any, why: str, hopeful: bool) -> None:
         """Start the next later; calls that have waited for long while no worker is ready end, unless there is hope in those that start."""

@@ -18,7 +18,16 @@ from operator import index
 from . import _annotations, util
 from ._connection_parts import Parts, go_through_parts
 from ._descriptors import above_stdio, patiently, pipe
-from ._maniple import Channel, Reception, auth_name_and_payload, auth_respond, auth_verify, get_in, socket_pair
+from ._maniple import (
+    Channel,
+    Reception,
+    auth_name_and_payload,
+    auth_respond,
+    auth_verify,
+    get_in,
+    socket_pair,
+    something_is_kept,
+)
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
 from .reduction import ForkingPickler as _StandardPickler
 
@@ -194,7 +203,12 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     poller = new_poller()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
-    ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
+    if something_is_kept():
+        # What a signal's handler kept from whoever received it is there, though the descriptor does not say so.
+        kept = {fd for obj, fd in zip(objects, descriptors) if getattr(obj, "_is_kept", False)}
+        ready = kept | {fd for fd, _ in _wait_for_events(poller, 0 if kept else timeout)}
+    else:
+        ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
     return [obj for obj, fd in zip(objects, descriptors) if fd in ready]
 
 

@@ -191,8 +191,7 @@ def test_a_worker_that_lacks_something_while_it_imports_the_package_is_started_a
     mp_package: str, tmp_path: Path, cause: str, module: str
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        ATTEMPTS
-        + FINDER.format(mark="--multiprocessing-fork", module=mp_package + module, cause=CAUSES[cause], most=5)
+        ATTEMPTS + FINDER.format(mark="--multiprocessing-fork", module=mp_package + module, cause=CAUSES[cause], most=5)
     )
     source = SHORT.replace("    import unwell", "    pass")
     assert run(tmp_path, source, package=mp_package, method="spawn", PYTHONPATH=str(tmp_path)) == "[0, 2, 4]\n"
@@ -285,3 +284,32 @@ if __name__ == "__main__":
     print(process.exitcode)
 """
     assert run(tmp_path, source, package=mp_package, method=method) == "75\n"
+
+
+@pytest.mark.parametrize("cause", ["memory", "memory of the system", "descriptors", "a library's memory", "behind it"])
+def test_a_function_that_a_worker_could_not_import_for_want_of_something_is_imported_by_its_next_task(
+    mp_package: str, tmp_path: Path, cause: str
+) -> None:
+    (tmp_path / "far.py").write_text(
+        "import os\ndef triple(x):\n    return 3 * x\n"
+        f"if os.path.exists('child'):\n{ATTEMPTS.replace(chr(10), chr(10) + ' ')}\n if attempts() <= 1:\n    {CAUSES[cause]}\n"
+    )
+    source = """
+import sys
+import PACKAGE as mp
+
+if __name__ == "__main__":
+    import far
+    with mp.get_context(sys.argv[1]).Pool(1) as pool:
+        open("child", "w").close()
+        try:
+            pool.apply(far.triple, (1,))
+        except Exception:
+            pass
+        else:
+            print("not refused")
+        print(pool.map(far.triple, [1, 2]))
+        pool.close()
+        pool.join()
+"""
+    assert run(tmp_path, source, package=mp_package, method="spawn") == "[3, 6]\n"

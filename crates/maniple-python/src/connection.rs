@@ -3,9 +3,10 @@
 
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{Bytes, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, load, lost, rejoin, waiting};
+use crate::message::{Bytes, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::shelf::Shelf;
 use maniple_engine::Error;
-use maniple_engine::channel::frame;
+use maniple_engine::channel::frame::{self, Interrupted};
 use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
 use maniple_sys::BorrowedHandle;
 use maniple_sys::own::File;
@@ -42,6 +43,9 @@ pub struct PyChannel {
     looked: AtomicBool,
     outbox: Mutex<Option<Outbox>>,
     lookout: frame::Lookout,
+    shelf: Shelf,
+    // A message of which a part has arrived, when a signal's handler broke its reception off, and how long it is.
+    begun: Mutex<Option<(Message, u64)>>,
 }
 
 /// A message as it came.
@@ -96,22 +100,54 @@ impl PyChannel {
 
     fn receive(&self, py: Python<'_>, end: BorrowedHandle<'static>, limit: Option<u64>) -> PyResult<Message> {
         let bring = self.may_bring(end);
+        let begun = self.begun();
         let received = waiting(py, |interrupted| {
-            let mut message = Message { content: Vec::new(), handles: Vec::new() };
-            let lookout = bring.then_some(&self.lookout);
-            let handles = bring.then_some(&mut message.handles);
-            let length = frame::receive_length(end, lookout, handles, interrupted)?;
+            let (mut message, length) = match begun {
+                Some(begun) => begun,
+                None => {
+                    let mut message = Message { content: Vec::new(), handles: Vec::new() };
+                    let lookout = bring.then_some(&self.lookout);
+                    let handles = bring.then_some(&mut message.handles);
+                    let length = frame::receive_length(end, lookout, handles, interrupted)?;
+                    (message, length)
+                }
+            };
             if limit.is_some_and(|limit| length > limit) {
                 return Ok(None);
             }
-            frame::receive(end, &mut message.content, length, interrupted)?;
-            Ok(Some(message))
+            let left = length - message.content.len() as u64;
+            match frame::receive(end, &mut message.content, left, interrupted) {
+                Ok(()) => Ok(Some(message)),
+                Err(error) => Err(self.break_off(error, message, length)),
+            }
         });
         match received {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(self.spoilt()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What has arrived of the next message already.
+    fn begun(&self) -> Option<(Message, u64)> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Receives all of a message without handles.
+    fn fill(&self, end: BorrowedHandle<'_>, room: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<(), Error> {
+        let mut done = 0;
+        frame::fill_on(end, room, &mut done, interrupted).map_err(|error| {
+            let message = Message { content: room[..done].to_vec(), handles: Vec::new() };
+            self.break_off(error, message, room.len() as u64)
+        })
+    }
+
+    /// Keeps what has arrived of a message whose reception is broken off by a signal's handler.
+    fn break_off(&self, error: Error, message: Message, length: u64) -> Error {
+        if matches!(error, Error::Interrupted) {
+            *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((message, length));
+        }
+        error
     }
 
     /// The rest of the message is still in the stream: nothing sensible can be read from it any more.
@@ -195,6 +231,8 @@ impl PyChannel {
             looked: AtomicBool::new(false),
             outbox: Mutex::new(None),
             lookout: frame::Lookout::default(),
+            shelf: Shelf::default(),
+            begun: Mutex::default(),
         }
     }
 
@@ -310,13 +348,16 @@ impl PyChannel {
             // Where it is marked already, or cannot be, nothing is lost.
             let _ = stream::mark(end);
         }
+        if let Some(kept) = self.shelf.next(py) {
+            return kept;
+        }
         let message = self.receive(py, end, None)?;
         if message.handles.is_empty() {
-            return load(py, &OF_CONNECTIONS, message.content, Vec::new());
+            return self.shelf.load(py, &OF_CONNECTIONS, message.content, Vec::new());
         }
         let (buffers, at) = parcel::open(&message.content, message.handles).map_err(exception)?;
         let buffers = buffers.into_iter().map(PyMemory::from).collect();
-        load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
+        self.shelf.load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
     }
 
     /// Send `size` bytes of a bytes-like object, from `offset` on, as one message.  Default: all that follow.
@@ -348,31 +389,43 @@ impl PyChannel {
         let end = self.reading()?;
         let limit =
             maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
+        if let Some(kept) = self.shelf.next_pickle(py) {
+            let kept = kept?;
+            return if limit.is_some_and(|limit| kept.len().is_ok_and(|len| len as u64 > limit)) {
+                Err(self.spoilt())
+            } else {
+                Ok(kept)
+            };
+        }
         let bring = self.may_bring(end);
-        let mut message = Message { content: Vec::new(), handles: Vec::new() };
-        let length = waiting(py, |interrupted| {
-            let length = frame::receive_length(
-                end,
-                bring.then_some(&self.lookout),
-                bring.then_some(&mut message.handles),
-                interrupted,
-            )?;
-            if length <= SMALL && limit.is_none_or(|limit| length <= limit) {
-                frame::receive(end, &mut message.content, length, interrupted)?;
+        let begun = self.begun();
+        let received = waiting(py, |interrupted| {
+            let (mut message, length) = match begun {
+                Some(begun) => begun,
+                None => {
+                    let mut message = Message { content: Vec::new(), handles: Vec::new() };
+                    let handles = bring.then_some(&mut message.handles);
+                    let length = frame::receive_length(end, bring.then_some(&self.lookout), handles, interrupted)?;
+                    (message, length)
+                }
+            };
+            let parts = !message.handles.is_empty() || !message.content.is_empty();
+            if limit.is_none_or(|limit| length <= limit) && (length <= SMALL || parts) {
+                let left = length - message.content.len() as u64;
+                if let Err(error) = frame::receive(end, &mut message.content, left, interrupted) {
+                    return Err(self.break_off(error, message, length));
+                }
             }
-            Ok(length)
+            Ok((message, length))
         });
-        let length = length?;
+        let (message, length) = received?;
         if limit.is_some_and(|limit| length > limit) {
             return Err(self.spoilt());
         }
         if !message.handles.is_empty() {
-            if length > SMALL {
-                waiting(py, |interrupted| frame::receive(end, &mut message.content, length, interrupted))?;
-            }
             return self.joined(py, message).map_err(|error| lost(py, error));
         }
-        if length <= SMALL {
+        if length == message.content.len() as u64 {
             return made::bytes(py, &message.content).map(Bound::into_any).map_err(|error| lost(py, error));
         }
         let size = ffi::Py_ssize_t::try_from(length).map_err(|_| self.spoilt())?;
@@ -394,7 +447,7 @@ impl PyChannel {
             let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
             std::slice::from_raw_parts_mut(start, size as usize)
         };
-        waiting(py, |interrupted| frame::fill(end, room, interrupted))?;
+        waiting(py, |interrupted| self.fill(end, room, interrupted))?;
         Ok(bytes.into_any())
     }
 
@@ -403,7 +456,6 @@ impl PyChannel {
     /// BufferTooShort, with the message as its argument, where it does not fit.
     #[pyo3(signature = (buf, offset=0), text_signature = "(self, buf, offset=0)")]
     fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
-        static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let end = self.reading()?;
         let buffer = flat(buf)?;
         if buffer.readonly() {
@@ -411,46 +463,59 @@ impl PyChannel {
         }
         let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
         let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
+        if let Some(kept) = self.shelf.next_pickle(py) {
+            return put_into(&buffer, from, room, kept?);
+        }
         let bring = self.may_bring(end);
         let lookout = bring.then_some(&self.lookout);
-        let mut handles = Vec::new();
-        let length =
-            waiting(py, |interrupted| frame::receive_length(end, lookout, bring.then_some(&mut handles), interrupted))?;
-        let mut message = Message { content: Vec::new(), handles };
-        if length <= room as u64 && message.handles.is_empty() {
+        let (mut message, length) = match self.begun() {
+            Some(begun) => begun,
+            None => {
+                let mut handles = Vec::new();
+                let length = waiting(py, |interrupted| {
+                    frame::receive_length(end, lookout, bring.then_some(&mut handles), interrupted)
+                })?;
+                (Message { content: Vec::new(), handles }, length)
+            }
+        };
+        if length <= room as u64 && message.handles.is_empty() && message.content.is_empty() {
             let length = length as usize;
             if length > 0 {
                 // SAFETY: `from + length` is within the buffer, which the view keeps in place and which is writable; what other threads
                 // do with it meanwhile is their program's business, as it is with any buffer that is read into.
                 let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
-                waiting(py, |interrupted| frame::fill(end, into, interrupted))?;
+                waiting(py, |interrupted| self.fill(end, into, interrupted))?;
             }
             return Ok(length);
         }
-        waiting(py, |interrupted| frame::receive(end, &mut message.content, length, interrupted))?;
+        let message = waiting(py, |interrupted| {
+            let left = length - message.content.len() as u64;
+            match frame::receive(end, &mut message.content, left, interrupted) {
+                Ok(()) => Ok(message),
+                Err(error) => Err(self.break_off(error, message, length)),
+            }
+        })?;
         let whole = if message.handles.is_empty() {
             made::bytes(py, &message.content)?.into_any()
         } else {
             self.joined(py, message)?
         };
-        let view = flat(&whole)?;
-        if view.len_bytes() <= room {
-            // SAFETY: as above.
-            unsafe {
-                let into = buffer.buf_ptr().cast::<u8>().add(from);
-                std::ptr::copy_nonoverlapping(bytes_of(&view).as_ptr(), into, view.len_bytes());
-            }
-            return Ok(view.len_bytes());
-        }
-        let kind = TOO_SHORT
-            .get_or_try_init(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
-        Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
+        put_into(&buffer, from, room, whole)
+    }
+
+    /// Whether something that was received here is still to be handed out, since a signal's handler kept it from whoever asked.
+    #[getter(_is_kept)]
+    fn is_kept(&self) -> bool {
+        self.shelf.len() > 0
     }
 
     /// Whether something can be received, waiting for it at most `timeout` seconds; None waits for ever.
     #[pyo3(signature = (timeout=Some(0.0)), text_signature = "(self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let end = self.reading()?;
+        if self.is_kept() {
+            return Ok(true);
+        }
         let look = |limit| ready::wait(&mut [Interest::new(end)], limit);
         if timeout.is_some_and(|t| t <= 0.0) {
             return Ok(look(Some(Duration::ZERO))? > 0);
@@ -471,6 +536,24 @@ impl PyChannel {
             }
         })
     }
+}
+
+/// Copies a message into a writable buffer, which has `room` for so many bytes from `from` on.
+fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, PyAny>) -> PyResult<usize> {
+    static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = whole.py();
+    let view = flat(&whole)?;
+    if view.len_bytes() <= room {
+        // SAFETY: `from + room` is within the buffer, which the view keeps in place and which is writable.
+        unsafe {
+            let into = buffer.buf_ptr().cast::<u8>().add(from);
+            std::ptr::copy_nonoverlapping(bytes_of(&view).as_ptr(), into, view.len_bytes());
+        }
+        return Ok(view.len_bytes());
+    }
+    let kind = TOO_SHORT
+        .get_or_try_init(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
+    Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
 }
 
 /// When `timeout` seconds are over; None: never.

@@ -7,6 +7,7 @@
 //! | `pickle` | the pickles of plain values, written and read |
 //! | `message` | values to messages and back |
 //! | `memory` | bytes that arrived, as a Python buffer |
+//! | `shelf`, `aside` | messages that a signal's handler kept from whoever took them; decoding where no handler runs |
 //! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `signals` | signals that come while a thread waits |
@@ -29,6 +30,7 @@
 #![deny(unsafe_code)]
 
 mod arrays;
+mod aside;
 mod connection;
 mod decode;
 mod encode;
@@ -47,6 +49,7 @@ mod pickle;
 mod queue;
 mod reception;
 mod region;
+mod shelf;
 mod signals;
 mod source;
 mod sync;
@@ -83,6 +86,8 @@ mod _maniple {
     use crate::reception::{PyGreeting, PyReception, auth_name_and_payload, auth_respond, auth_verify, get_in};
     #[pymodule_export]
     use crate::region::PyRegion;
+    #[pymodule_export]
+    use crate::shelf::something_is_kept;
     #[pymodule_export]
     use crate::signals::py_interrupts;
     #[pymodule_export]

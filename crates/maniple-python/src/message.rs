@@ -13,7 +13,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use std::ops::Deref;
 
 /// A value, pickled.
@@ -269,55 +269,80 @@ pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
     error
 }
 
-/// The value of a pickle, whose buffers, if it has any, came apart.
-pub fn load<'py>(
-    py: Python<'py>,
-    picklers: &Picklers,
-    stream: Vec<u8>,
-    buffers: Vec<PyMemory>,
-) -> PyResult<Bound<'py, PyAny>> {
-    unpickled(py, picklers, stream, buffers).map_err(|error| lost(py, error))
+impl Picklers {
+    /// The value of a plain pickle, read without Python code. `None`: it is not plain, or the program's own class is to be asked.
+    pub fn load_quickly<'py>(
+        &self,
+        py: Python<'py>,
+        stream: &[u8],
+        buffers: &[Bound<'py, PyMemory>],
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(if self.for_loads(py)?.is_none() { pickle::load(py, stream, buffers) } else { None })
+    }
 }
 
-fn unpickled<'py>(
-    py: Python<'py>,
-    picklers: &Picklers,
-    stream: Vec<u8>,
-    buffers: Vec<PyMemory>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if let Some(class) = picklers.for_loads(py)? {
-        let whole =
-            if buffers.is_empty() { made::bytes(py, &stream)?.into_any() } else { rejoin(py, &stream, buffers)? };
-        return class.call_method1(intern!(py, "loads"), (whole,));
+/// A pickle whose buffers, if it has any, came apart. It can be read more than once: reading may be interrupted.
+pub struct Parts {
+    stream: Py<PyAny>,
+    buffers: Vec<Py<PyAny>>,
+}
+
+impl Parts {
+    pub fn new(py: Python<'_>, stream: Vec<u8>, buffers: Vec<Bound<'_, PyMemory>>) -> PyResult<Self> {
+        let stream = if stream.len() < 4096 {
+            made::bytes(py, &stream)?.into_any()
+        } else {
+            Bound::new(py, PyMemory::from(stream))?.into_any()
+        };
+        let buffers = buffers.into_iter().map(|buffer| buffer.into_any().unbind());
+        Ok(Parts { stream: stream.unbind(), buffers: buffers.collect() })
     }
-    static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
-    if let Some(value) = pickle::load(py, &stream, &buffers) {
-        return Ok(value);
+
+    fn buffers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        made::list(py, self.buffers.iter().map(|buffer| buffer.bind(py).clone()).collect::<Vec<_>>())
     }
-    let load = LOAD.get_or_try_init(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
-    let stream = if stream.len() < 4096 {
-        made::bytes(py, &stream)?.into_any()
-    } else {
-        Bound::new(py, PyMemory::from(stream))?.into_any()
-    };
-    let value = if buffers.is_empty() {
-        load.call1((stream,))
-    } else {
-        let kwargs = PyDict::new(py);
-        kwargs.set_item("buffers", made::list(py, buffers)?)?;
-        load.call((stream,), Some(&kwargs))
-    };
-    // Perhaps it has brought NumPy with it.
-    arrays::is_found(py);
-    value
+
+    /// The value.
+    pub fn load<'py>(&self, py: Python<'py>, picklers: &Picklers) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(class) = picklers.for_loads(py)? {
+            return class.call_method1(intern!(py, "loads"), (self.whole(py)?,));
+        }
+        static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let load =
+            LOAD.get_or_try_init(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
+        let value = if self.buffers.is_empty() {
+            load.call1((&self.stream,))
+        } else {
+            let kwargs = PyDict::new(py);
+            kwargs.set_item("buffers", self.buffers(py)?)?;
+            load.call((&self.stream,), Some(&kwargs))
+        };
+        // Perhaps it has brought NumPy with it.
+        arrays::is_found(py);
+        value
+    }
+
+    /// The pickle with its buffers put back in: bytes.
+    pub fn whole<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let stream = PyBuffer::get(self.stream.bind(py))?;
+        let stream = made::bytes(py, bytes_of(&stream))?;
+        if self.buffers.is_empty() { Ok(stream.into_any()) } else { joined(py, stream, self.buffers(py)?) }
+    }
 }
 
 /// The pickle with its buffers put back in.
 pub fn rejoin<'py>(py: Python<'py>, stream: &[u8], buffers: Vec<PyMemory>) -> PyResult<Bound<'py, PyAny>> {
-    static REJOIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
-    reduction(py, &REJOIN, "_rejoin")?.call1((made::bytes(py, stream)?, made::list(py, buffers)?))
+    joined(py, made::bytes(py, stream)?, made::list(py, buffers)?)
+}
+
+fn joined<'py>(
+    py: Python<'py>,
+    stream: Bound<'py, PyBytes>,
+    buffers: Bound<'py, PyList>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static REJOIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    reduction(py, &REJOIN, "_rejoin")?.call1((stream, buffers))
 }
 
 /// Waits without the interpreter lock; signal handlers run.

@@ -4,8 +4,9 @@ use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, load, lost, rejoin, waiting};
+use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
 use crate::pickle;
+use crate::shelf::Shelf;
 use crate::signals::interrupts;
 use crate::truth::Truth;
 use maniple_engine::Error;
@@ -34,6 +35,7 @@ pub struct PyLog {
     state: Mutex<State>,
     // Ends of queues that use it.
     ends: AtomicUsize,
+    shelf: Shelf,
 }
 
 enum State {
@@ -104,7 +106,11 @@ struct Message {
 
 impl PyLog {
     fn over(log: Log) -> Self {
-        PyLog { state: Mutex::new(State::Open(Arc::new(log), Epoch::now())), ends: AtomicUsize::new(0) }
+        PyLog {
+            state: Mutex::new(State::Open(Arc::new(log), Epoch::now())),
+            ends: AtomicUsize::new(0),
+            shelf: Shelf::default(),
+        }
     }
 
     fn log(&self) -> PyResult<Arc<Log>> {
@@ -373,12 +379,15 @@ impl PyLog {
     fn get<'py>(&self, py: Python<'py>, block: Truth, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let log = self.log()?;
+        if let Some(kept) = self.shelf.next(py) {
+            return kept;
+        }
         let Truth(block) = block;
         let until = if block { deadline(timeout) } else { None };
         match Self::take(py, &log, block, until)? {
             Some(message) => {
                 let rest = message.rest.into_iter().map(PyMemory::from).collect();
-                load(py, &OF_QUEUES, message.first, rest)
+                self.shelf.load(py, &OF_QUEUES, message.first, rest)
             }
             None => {
                 let kind =
@@ -390,7 +399,11 @@ impl PyLog {
 
     /// Takes a pickle out, waiting for one.
     fn get_pickle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match Self::take(py, &*self.log()?, true, None)? {
+        let log = self.log()?;
+        if let Some(kept) = self.shelf.next_pickle(py) {
+            return kept;
+        }
+        match Self::take(py, &log, true, None)? {
             Some(message) if message.rest.is_empty() => {
                 made::bytes(py, &message.first).map(Bound::into_any).map_err(|error| lost(py, error))
             }
@@ -404,7 +417,7 @@ impl PyLog {
     #[pyo3(signature = (timeout=Some(0.0)))]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let log = self.sight()?;
-        if !log.is_empty() {
+        if !log.is_empty() || self.is_kept() {
             return Ok(true);
         }
         if timeout.is_some_and(|t| t <= 0.0) {
@@ -415,7 +428,13 @@ impl PyLog {
     }
 
     fn __len__(&self) -> PyResult<usize> {
-        Ok(self.sight()?.len() as usize)
+        Ok(self.sight()?.len() as usize + self.shelf.len())
+    }
+
+    /// Whether something that was taken here is still to be got, since a signal's handler kept it from whoever asked.
+    #[getter(_is_kept)]
+    fn is_kept(&self) -> bool {
+        self.shelf.len() > 0
     }
 
     /// How many counted things are not reported done.

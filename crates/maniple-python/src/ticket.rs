@@ -1,5 +1,6 @@
 //! Outcomes, decoded in the thread that wants them.
 
+use crate::aside::Attempts;
 use crate::decode::Decoder;
 use crate::error::{helper, python};
 use crate::signals::{detached, held, interrupts, look_for_signals};
@@ -37,6 +38,7 @@ pub struct PyTicket {
     arrived: Mutex<Option<Arc<Arrived>>>,
     // Decoded by whoever asks first, in as many attempts as it takes: the value, or the exception.
     outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
+    attempts: Attempts,
     kept: Kept,
 }
 
@@ -211,7 +213,15 @@ fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr
 
 impl PyTicket {
     pub fn new(ticket: Ticket, shape: Shape, name: Py<PyAny>) -> Self {
-        PyTicket { ticket, shape, name, arrived: Mutex::default(), outcome: OnceLock::new(), kept: Kept::default() }
+        PyTicket {
+            ticket,
+            shape,
+            name,
+            arrived: Mutex::default(),
+            outcome: OnceLock::new(),
+            attempts: Attempts::default(),
+            kept: Kept::default(),
+        }
     }
 
     /// Holds this function until the outcome is there.
@@ -278,24 +288,41 @@ impl PyTicket {
     /// The outcome, which is there. An error: a signal's handler raised it, and the outcome can be asked for again.
     ///
     /// No lock is held while it is decoded: that runs anybody's code, and a handler may ask for the very same outcome.
-    fn outcome(&self, py: Python<'_>) -> PyResult<&Result<Py<PyAny>, Py<PyBaseException>>> {
+    fn outcome<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Result<Py<PyAny>, Py<PyBaseException>>> {
+        let this = slf.get();
         loop {
-            if let Some(outcome) = self.outcome.get() {
+            if let Some(outcome) = this.outcome.get() {
                 return Ok(outcome);
             }
-            let Some(arrived) = self.arrived() else { continue };
-            let decoded = self.decode(py, &arrived).map_err(|Interrupt(error)| error)?;
-            // Where two threads were at it, the first has made the outcome.
-            let second = self.outcome.set(decoded.map(Bound::unbind).map_err(|error| error.into_value(py)));
-            drop(self.arrived.lock().unwrap_or_else(PoisonError::into_inner).take());
-            self.kept.forget();
-            drop((second, arrived));
+            if this.attempts.are_in_vain() {
+                this.attempts.elsewhere(slf.py(), || slf.getattr("_decode"))?;
+            } else {
+                this.attempt(slf.py())?;
+            }
         }
     }
 }
 
 #[pymethods]
 impl PyTicket {
+    /// Decodes the outcome, which is there, in this thread.
+    #[pyo3(name = "_decode")]
+    fn attempt(&self, py: Python<'_>) -> PyResult<()> {
+        while self.outcome.get().is_none() {
+            let Some(arrived) = self.arrived() else { continue };
+            let decoded = self.decode(py, &arrived).map_err(|Interrupt(error)| {
+                self.attempts.broken_off();
+                error
+            })?;
+            // Where two threads were at it, the first has made the outcome.
+            let second = self.outcome.set(decoded.map(Bound::unbind).map_err(|error| error.into_value(py)));
+            drop(self.arrived.lock().unwrap_or_else(PoisonError::into_inner).take());
+            self.kept.forget();
+            drop((second, arrived));
+        }
+        Ok(())
+    }
+
     /// The job's number, as `Hub.keep` reports it.
     #[getter]
     fn job(&self) -> u64 {
@@ -320,8 +347,8 @@ impl PyTicket {
     }
 
     /// Whether the outcome, which must be there, is a value and not an exception.
-    fn successful(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.outcome(py)?.is_ok())
+    fn successful(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Ok(Self::outcome(slf)?.is_ok())
     }
 
     /// Waits for the outcome, at most `timeout` seconds. Gives whether it is there.
@@ -332,11 +359,12 @@ impl PyTicket {
 
     /// The outcome, waited for at most `timeout` seconds: a value, a list of values, or an exception; `TimeoutError` if there is none.
     #[pyo3(signature = (timeout=None))]
-    fn get(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        if !self.wait(py, timeout)? {
+    fn get(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if !slf.get().wait(py, timeout)? {
             return Err(timed_out(py));
         }
-        match self.outcome(py)? {
+        match Self::outcome(slf)? {
             Ok(value) => Ok(value.clone_ref(py)),
             Err(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
         }
@@ -359,10 +387,13 @@ fn timed_out(py: Python<'_>) -> PyErr {
     error.map_or_else(|_| PyTimeoutError::new_err(()), PyErr::from_value)
 }
 
+/// A result, or the exception that stands for so many.
+type Given = Result<Py<PyAny>, (PyErr, usize)>;
+
 struct Taken {
     // Each with its large buffers, once somebody has begun to decode it.
     settled: VecDeque<(Piece, Regions)>,
-    values: VecDeque<Py<PyAny>>,
+    values: VecDeque<Given>,
     unreported: usize,
     given: usize,
     over: bool,
@@ -377,6 +408,8 @@ pub struct PyStream {
     chunksize: usize,
     name: Py<PyAny>,
     taken: Mutex<Taken>,
+    // To decode what is first in `taken`.
+    attempts: Attempts,
     kept: Kept,
 }
 
@@ -389,6 +422,7 @@ impl PyStream {
             chunksize,
             name,
             taken: Mutex::new(taken),
+            attempts: Attempts::default(),
             kept: Kept::default(),
         }
     }
@@ -403,41 +437,31 @@ impl PyStream {
     }
 
     /// The next value, if one is at hand. The lock is not held while Python code runs.
-    fn at_hand(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    fn at_hand(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let (this, py) = (slf.get(), slf.py());
         loop {
-            let mut taken = self.lock();
-            if let Some(value) = taken.values.pop_front() {
-                drop(taken);
-                self.report(py, 1);
-                return Ok(Some(value));
-            }
-            if taken.settled.is_empty() {
-                let (settled, over) = self.ticket.take(4 * self.batch);
-                taken.settled.extend(settled.into_iter().map(|settled| (settled.into(), Vec::new())));
-                taken.over = over;
-            }
-            let Some((mut piece, mut regions)) = taken.settled.pop_front() else {
-                let over = taken.over;
-                drop(taken);
-                if over {
-                    self.kept.forget();
+            let value = this.lock().values.pop_front();
+            match value {
+                Some(Ok(value)) => {
+                    this.report(py, 1);
+                    return Ok(Some(value));
                 }
-                return Ok(None);
+                Some(Err((error, items))) => {
+                    this.report(py, items);
+                    return Err(error);
+                }
+                None => {}
+            }
+            let decoded = if this.attempts.are_in_vain() {
+                this.attempts.elsewhere(py, || slf.getattr("_decode"))?.extract()?
+            } else {
+                this.attempt(py)?
             };
-            drop(taken);
-            regions.append(&mut piece.share());
-            match self.decode(py, &piece, &regions) {
-                Ok(Ok(mut values)) => self.lock().values.append(&mut values),
-                Ok(Err(error)) => {
-                    self.report(py, piece.items);
-                    return Err(error);
-                }
-                Err(Interrupt(error)) => {
-                    // It is the next one still.
-                    self.lock().settled.push_front((piece, regions));
-                    return Err(error);
-                }
+            if !decoded {
+                return Ok(None);
             }
+            // What a handler raises just behind this call would take away what it gives.
+            py.check_signals()?;
         }
     }
 
@@ -446,14 +470,14 @@ impl PyStream {
         py: Python<'_>,
         piece: &Piece,
         regions: &[Arc<Region>],
-    ) -> Result<PyResult<VecDeque<Py<PyAny>>>, Interrupt> {
+    ) -> Result<PyResult<VecDeque<Given>>, Interrupt> {
         let Kind::Done(content) = &piece.kind else {
             let first = piece.index as usize * self.chunksize;
             return Ok(Err(failure(py, piece, regions, &self.name, Some(first))?));
         };
         let mut values = VecDeque::with_capacity(piece.items);
         let read = results(py, content, regions, |value| {
-            values.push_back(value.unbind());
+            values.push_back(Ok(value.unbind()));
             Ok(())
         })?;
         let whole = |values: VecDeque<_>| if values.len() == piece.items { Ok(values) } else { Err(miscounted(py)) };
@@ -480,6 +504,41 @@ impl PyStream {
 
 #[pymethods]
 impl PyStream {
+    /// Decodes the results of the next task that is there, in this thread. False: there is none.
+    #[pyo3(name = "_decode")]
+    fn attempt(&self, py: Python<'_>) -> PyResult<bool> {
+        let mut taken = self.lock();
+        if taken.settled.is_empty() {
+            let (settled, over) = self.ticket.take(4 * self.batch);
+            taken.settled.extend(settled.into_iter().map(|settled| (settled.into(), Vec::new())));
+            taken.over = over;
+        }
+        let Some((mut piece, mut regions)) = taken.settled.pop_front() else {
+            let over = taken.over;
+            drop(taken);
+            if over {
+                self.kept.forget();
+            }
+            return Ok(false);
+        };
+        drop(taken);
+        regions.append(&mut piece.share());
+        match self.decode(py, &piece, &regions) {
+            Ok(decoded) => {
+                self.attempts.begin_anew();
+                let decoded = decoded.unwrap_or_else(|error| VecDeque::from([Err((error, piece.items))]));
+                self.lock().values.extend(decoded);
+            }
+            Err(Interrupt(error)) => {
+                self.attempts.broken_off();
+                // It is the next one still.
+                self.lock().settled.push_front((piece, regions));
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
     /// The job's number, for `Hub.feed`.
     #[getter]
     fn job(&self) -> u64 {
@@ -506,22 +565,23 @@ impl PyStream {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.next(py, None)
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::next(slf, None)
     }
 
     /// The next result; `TimeoutError` when there is none within `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
-    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
         let until = deadline(timeout);
         loop {
-            if let Some(value) = self.at_hand(py)? {
+            if let Some(value) = Self::at_hand(slf)? {
                 return Ok(value);
             }
-            if self.lock().over {
+            if this.lock().over {
                 return Err(PyStopIteration::new_err(()));
             }
-            if !wait(py, &self.ticket, until)? {
+            if !wait(py, &this.ticket, until)? {
                 return Err(timed_out(py));
             }
         }

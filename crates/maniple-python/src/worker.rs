@@ -217,7 +217,7 @@ fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number
         *place = match content.decoder().value(py) {
             Ok(func) => Function::Ready(func.unbind()),
             // The next task tries again.
-            Err(error) if interrupts(py, &error) => return Err(error),
+            Err(error) if interrupts(py, &error) || is_for_want_of_something(py, &error) => return Err(error),
             Err(error) => Function::Broken(error),
         };
     }
@@ -226,6 +226,13 @@ fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number
         Function::Broken(error) => Err(error.clone_ref(py)),
         Function::Raw(_) => Err(PyRuntimeError::new_err("a function that was not decoded")),
     }
+}
+
+/// Whether something ran out while the function was imported, which may be there again for the next task.
+fn is_for_want_of_something(py: Python<'_>, error: &PyErr) -> bool {
+    let asked = py.import("maniple._shortage").and_then(|module| module.getattr("stood_in_the_way"));
+    // Where even that cannot be asked, something is short.
+    asked.and_then(|ask| ask.call1((error.value(py),))?.is_truthy()).unwrap_or(true)
 }
 
 /// An exception as a payload that always decodes: the exception's own pickle is inside as bytes.

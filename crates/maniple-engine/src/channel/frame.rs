@@ -386,13 +386,23 @@ pub fn receive(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: u64, interrupte
 }
 
 /// Receives bytes of a message until `bytes` is full.
-pub fn fill(fd: BorrowedHandle<'_>, mut bytes: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
-    while !bytes.is_empty() {
-        match retry(interrupted, || stream::read_into(fd, bytes), "receive a message")? {
+pub fn fill(fd: BorrowedHandle<'_>, bytes: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
+    fill_on(fd, bytes, &mut 0, interrupted)
+}
+
+/// The same from byte `done` on, which says afterwards how far it came.
+pub fn fill_on(
+    fd: BorrowedHandle<'_>,
+    bytes: &mut [u8],
+    done: &mut usize,
+    interrupted: Interrupted<'_, '_>,
+) -> Result<()> {
+    while *done < bytes.len() {
+        match retry(interrupted, || stream::read_into(fd, &mut bytes[*done..]), "receive a message")? {
             0 => return Err(Error::CutOff),
-            got => bytes = &mut bytes[got..],
+            got => *done += got,
         }
-        check(!bytes.is_empty(), interrupted)?;
+        check(*done < bytes.len(), interrupted)?;
     }
     Ok(())
 }

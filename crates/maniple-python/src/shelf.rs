@@ -1,0 +1,172 @@
+//! Messages that were taken out of a queue or a connection, and that a signal's handler has kept from whoever asked for them. They are what
+//! is taken next.
+
+use crate::aside::Attempts;
+use crate::memory::PyMemory;
+use crate::message::{Parts, Picklers, lost};
+use crate::signals::interrupts;
+use maniple_sys::epoch::{Epoch, Since};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A shorter plain pickle is read in less time than it takes to look whether a signal has come.
+const LONG: usize = 4096;
+
+/// How many shelves this process has put something on: as a rule none.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether there may be a connection or a queue that has something although its descriptor does not say so.
+#[pyfunction]
+pub fn something_is_kept() -> bool {
+    USED.load(Ordering::Relaxed) > 0
+}
+
+/// A message that is being unpickled.
+#[pyclass(name = "Unread", module = "maniple._maniple", frozen)]
+pub struct PyUnread {
+    picklers: &'static Picklers,
+    parts: Parts,
+    value: Mutex<Option<Py<PyAny>>>,
+    attempts: Attempts,
+}
+
+impl PyUnread {
+    fn value(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl PyUnread {
+    fn __call__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.parts.load(py, self.picklers)
+    }
+}
+
+/// What one queue or connection has, in this process.
+#[derive(Default)]
+pub struct Shelf {
+    used: AtomicBool,
+    messages: Mutex<(Option<Epoch>, VecDeque<Py<PyUnread>>)>,
+}
+
+impl Shelf {
+    fn messages(&self) -> MutexGuard<'_, (Option<Epoch>, VecDeque<Py<PyUnread>>)> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        if !self.used.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let messages = self.messages();
+        // A forked child's copies are the parent's to read.
+        if messages.0.is_some_and(|epoch| epoch.since() == Since::Born) { 0 } else { messages.1.len() }
+    }
+
+    fn take(&self) -> Option<Py<PyUnread>> {
+        if self.len() == 0 {
+            return None;
+        }
+        self.messages().1.pop_front()
+    }
+
+    fn keep(&self, message: Py<PyUnread>) {
+        let mut messages = self.messages();
+        let mut inherited = VecDeque::new();
+        if messages.0.is_some_and(|epoch| epoch.since() == Since::Born) {
+            inherited = std::mem::take(&mut messages.1);
+        }
+        messages.0 = Some(Epoch::now());
+        messages.1.push_front(message);
+        drop(messages);
+        drop(inherited);
+        if !self.used.swap(true, Ordering::Relaxed) {
+            USED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The value of a message that has just been taken. It is kept where a handler's exception comes out instead.
+    pub fn load<'py>(
+        &self,
+        py: Python<'py>,
+        picklers: &'static Picklers,
+        stream: Vec<u8>,
+        buffers: Vec<PyMemory>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let unread = |parts| PyUnread { picklers, parts, value: Mutex::default(), attempts: Attempts::default() };
+        let buffers = buffers.into_iter().map(|buffer| Bound::new(py, buffer)).collect::<PyResult<Vec<_>>>();
+        let buffers = buffers.map_err(|error| lost(py, error))?;
+        if let Some(value) = picklers.load_quickly(py, &stream, &buffers).map_err(|error| lost(py, error))? {
+            if stream.len() < LONG && buffers.is_empty() {
+                return Ok(value);
+            }
+            return self.settle(py, Ok(value), || Py::new(py, unread(Parts::new(py, stream, buffers)?)));
+        }
+        let parts = Parts::new(py, stream, buffers).map_err(|error| lost(py, error))?;
+        let read = parts.load(py, picklers);
+        self.settle(py, read, || Py::new(py, unread(parts)))
+    }
+
+    /// The value of the message that is here, if there is one.
+    pub fn next<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let message = self.take()?;
+        let unread = message.get();
+        let made = unread.value().take();
+        let read = match made {
+            Some(value) => Ok(value.into_bound(py)),
+            None if unread.attempts.are_in_vain() => {
+                unread.attempts.elsewhere(py, || Ok(message.clone_ref(py).into_bound(py).into_any()))
+            }
+            None => unread.parts.load(py, unread.picklers),
+        };
+        Some(self.settle(py, read, || Ok(message)))
+    }
+
+    /// Hands out what an attempt came to, unless a handler has raised, or does so now: then the message is kept.
+    fn settle<'py>(
+        &self,
+        py: Python<'py>,
+        read: PyResult<Bound<'py, PyAny>>,
+        message: impl FnOnce() -> PyResult<Py<PyUnread>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (error, value) = match read {
+            Ok(value) => match py.check_signals() {
+                Ok(()) => return Ok(value),
+                Err(error) => (error, Some(value.unbind())),
+            },
+            Err(error) if interrupts(py, &error) => (error, None),
+            Err(error) => return Err(lost(py, error)),
+        };
+        let message = message()?;
+        let unread = message.get();
+        if value.is_none() {
+            unread.attempts.broken_off();
+        }
+        *unread.value() = value;
+        self.keep(message);
+        Err(error)
+    }
+
+    /// The same as bytes: its pickle.
+    pub fn next_pickle<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let message = self.take()?;
+        let whole = message.get().parts.whole(py);
+        if whole.is_err() {
+            self.keep(message);
+        }
+        Some(whole.and_then(|whole| Ok(whole.cast_into::<PyBytes>()?.into_any())))
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        if *self.used.get_mut() {
+            USED.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

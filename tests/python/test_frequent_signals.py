@@ -1,0 +1,298 @@
+"""A signal's handler that raises again and again, sooner than a value is unpickled: the value arrives all the same, once, and in its order."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pools import end_pool, make_pool
+
+
+class Again(Exception):
+    """It is time for something else."""
+
+
+def raise_again(*_: object) -> None:
+    raise Again
+
+
+class Slow:
+    """Takes its time in the process that made it when it is unpickled, and in the test's."""
+
+    def __init__(self, number: int, seconds: float = 0.5) -> None:
+        self.number, self.seconds = number, seconds
+
+    def __reduce__(self) -> Any:
+        return slowly, (self.number, self.seconds)
+
+
+def slowly(number: int, seconds: float) -> int:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return number
+
+
+class SlowError(Exception):
+    def __reduce__(self) -> Any:
+        return slow_error, ()
+
+
+def slow_error() -> Exception:
+    slowly(0, 0.5)
+    return ValueError("the task's own")
+
+
+def slow(number: int) -> Slow:
+    return Slow(number)
+
+
+def fail(_: int) -> None:
+    raise SlowError
+
+
+@contextmanager
+def every(seconds: float) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, raise_again)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def insist(get: Callable[[], Any]) -> Any:
+    """What `get` gives in the end, while a handler raises every 50 ms."""
+    interrupted = 0
+    done: list[Any] = []
+    until = time.monotonic() + 30
+    before = signal.signal(signal.SIGALRM, raise_again)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+        while not done and time.monotonic() < until:
+            try:
+                done.append(get())
+            except Again:
+                interrupted += 1
+    except Again:  # just behind the call
+        pass
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert done, f"interrupted {interrupted} times"
+    assert interrupted
+    return done[0]
+
+
+@contextmanager
+def pool_of(mp: ModuleType) -> Iterator[Any]:
+    pool = make_pool(mp, "fork", 2)
+    try:
+        yield pool
+    finally:
+        end_pool(pool)
+
+
+def test_a_result_arrives(mp: ModuleType) -> None:
+    with pool_of(mp) as pool:
+        result = pool.apply_async(slow, (7,))
+        assert insist(result.get) == 7
+        assert result.get() == 7
+
+
+def test_whether_a_call_succeeded_is_told(mp: ModuleType) -> None:
+    with pool_of(mp) as pool:
+        result = pool.apply_async(slow, (7,))
+        result.wait()
+        assert insist(result.successful) is True
+
+
+def test_the_results_of_a_map_arrive(mp: ModuleType) -> None:
+    with pool_of(mp) as pool:
+        assert insist(pool.map_async(slow, range(3), 1).get) == [0, 1, 2]
+
+
+def test_a_tasks_exception_arrives(mp: ModuleType) -> None:
+    def get() -> str:
+        try:
+            result.get()
+        except ValueError as error:
+            return str(error)
+        return "nothing"
+
+    with pool_of(mp) as pool:
+        result = pool.apply_async(fail, (7,))
+        assert insist(get) == "the task's own"
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_loop_over_results_gets_each_once(mp: ModuleType, way: str, chunksize: int) -> None:
+    with pool_of(mp) as pool:
+        results = getattr(pool, way)(slow, range(4), chunksize)
+        seen = [insist(results.__next__), next(results), insist(results.__next__), *results]
+        assert (seen if way == "imap" else sorted(seen)) == [0, 1, 2, 3]
+
+
+def test_a_loop_over_results_gets_the_exception(mp: ModuleType) -> None:
+    def get() -> str:
+        try:
+            next(results)
+        except ValueError as error:
+            return str(error)
+        return "nothing"
+
+    with pool_of(mp) as pool:
+        results = pool.imap(fail, range(2))
+        assert [insist(get), insist(get)] == ["the task's own"] * 2
+        assert next(results, None) is None
+
+
+def ways(mp: ModuleType, kind: str) -> tuple[Callable[[Any], None], Callable[[], Any], Callable[[], bool], list[Any]]:
+    """How to put, how to get, how to ask whether there is something, and what is to be closed."""
+    if kind == "pipe":
+        reader, writer = mp.Pipe(False)
+        return writer.send, reader.recv, reader.poll, [reader, writer]
+    if kind == "duplex":
+        reader, writer = mp.Pipe()
+        return writer.send, reader.recv, reader.poll, [reader, writer]
+    queue = {"queue": mp.Queue, "simple": mp.SimpleQueue, "joinable": mp.JoinableQueue}[kind]()
+    return queue.put, queue.get, lambda: not queue.empty(), [queue]
+
+
+KINDS = pytest.mark.parametrize("kind", ["queue", "simple", "joinable", "pipe", "duplex"])
+pytestmark = pytest.mark.better_than_standard("the value is lost")
+
+
+@KINDS
+def test_what_was_put_arrives_once_and_in_its_order(mp: ModuleType, kind: str) -> None:
+    put, get, there, used = ways(mp, kind)
+    for number in range(3):
+        put(Slow(number))
+    assert insist(get) == 0
+    assert there()
+    assert insist(get) == 1
+    assert get() == 2
+    assert not there()
+    for one in used:
+        one.close()
+
+
+@KINDS
+@pytest.mark.parametrize("made", [lambda: [complex(n) for n in range(500_000)], lambda: list(range(3_000_000))])
+def test_a_value_that_the_interpreter_alone_unpickles_arrives(mp: ModuleType, kind: str, made: Any) -> None:
+    """No handler runs before it is there, and none may keep it from whoever asked."""
+    put, get, _, used = ways(mp, kind)
+    value = made()
+    sender = threading.Thread(target=put, args=(value,))
+    sender.start()
+    with pytest.raises(Again), every(0.02):
+        get()
+        raise AssertionError("it was there before the time was up")
+    assert get() == value
+    sender.join()
+    for one in used:
+        one.close()
+
+
+@KINDS
+def test_what_was_interrupted_is_still_there(mp: ModuleType, kind: str) -> None:
+    put, get, there, used = ways(mp, kind)
+    put(Slow(5))
+    with pytest.raises(Again), every(0.1):
+        get()
+    assert there()
+    if kind in ("queue", "joinable"):
+        assert used[0].qsize() == 1
+    if kind != "simple":
+        reader = used[0] if kind in ("pipe", "duplex") else used[0]._reader
+        assert connection_of(mp).wait([reader], 0) == [reader]
+        assert pickle.loads(reader.recv_bytes()) == 5
+    else:
+        assert get() == 5
+    assert not there()
+    for one in used:
+        one.close()
+
+
+def connection_of(mp: ModuleType) -> Any:
+    return importlib.import_module(f"{mp.__name__}.connection")
+
+
+@KINDS
+def test_what_was_interrupted_is_not_a_forked_childs(mp: ModuleType, kind: str) -> None:
+    put, get, there, used = ways(mp, kind)
+    put(Slow(5))
+    with pytest.raises(Again), every(0.1):
+        get()
+    told, tell = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            os.write(tell, b"there" if there() else b"nothing")
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(told, 100) == b"nothing"
+    os.close(told)
+    os.close(tell)
+    assert get() == 5
+    for one in used:
+        one.close()
+
+
+def test_large_buffers_arrive(mp: ModuleType) -> None:
+    put, get, _, used = ways(mp, "queue")
+    value = [pickle.PickleBuffer(bytearray(b"x" * 3_000_000)), Slow(1)]
+    put(value)
+    found, number = insist(get)
+    assert (bytes(found), number) == (b"x" * 3_000_000, 1)
+    used[0].close()
+
+
+@pytest.mark.parametrize("duplex", [False, True])
+@pytest.mark.parametrize("how", ["recv", "recv_bytes", "recv_bytes_into"])
+def test_a_message_whose_reception_is_broken_off_in_its_middle_is_received(
+    mp: ModuleType, duplex: bool, how: str
+) -> None:
+    reader, writer = mp.Pipe(duplex)
+    content = os.urandom(600_000)
+    sent = len(content).to_bytes(4, "big") + content
+    if how == "recv":
+        pickled = pickle.dumps(content)
+        sent = len(pickled).to_bytes(4, "big") + pickled
+    room = bytearray(1_000_000)
+
+    def get() -> bytes:
+        if how == "recv_bytes_into":
+            return bytes(room[: reader.recv_bytes_into(room)])
+        received: bytes = getattr(reader, how)()
+        return received
+
+    def send() -> None:
+        for place in range(0, len(sent), 30_000):
+            rest = sent[place : place + 30_000]
+            while rest:
+                rest = rest[os.write(writer.fileno(), rest) :]
+            time.sleep(0.02)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert insist(get) == content
+    sender.join()
+    writer.send(None) if how == "recv" else writer.send_bytes(b"next")
+    assert (reader.recv() is None) if how == "recv" else (reader.recv_bytes() == b"next")
+    reader.close()
+    writer.close()
