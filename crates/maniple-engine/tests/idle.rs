@@ -48,7 +48,8 @@ fn what_is_kept_is_looked_at_until_it_is_gone_and_before_a_fork() {
 
     thing.looks.store(0, Ordering::Relaxed);
     assert!(watch(weak.clone()) && until(is_swept));
-    match fork().unwrap() {
+    match // SAFETY: the child ends at once.
+    unsafe { fork() }.unwrap() {
         // SAFETY: ends the process, without the test program's exit handlers.
         Forked::Child => maniple_sys::process::leave(0),
         Forked::Parent(child) => {

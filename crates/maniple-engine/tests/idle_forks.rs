@@ -30,7 +30,8 @@ fn a_child_of_one_of_two_forks_at_once_is_not_stuck() {
         });
         let fork_often = || {
             for _ in 0..300 {
-                match fork().unwrap() {
+                match // SAFETY: the child ends at once.
+    unsafe { fork() }.unwrap() {
                     // SAFETY: ends the process, without the test program's exit handlers.
                     Forked::Child => maniple_sys::process::leave(0),
                     Forked::Parent(child) => {

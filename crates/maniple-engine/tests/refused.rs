@@ -3,7 +3,7 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)]
 
-use maniple_engine::process::{Exit, ExitWatch, Launch};
+use maniple_engine::process::{Cause, Exit, ExitWatch, Launch};
 use std::time::Duration;
 
 fn shell(text: &str) -> Launch {
@@ -29,7 +29,7 @@ fn processes_are_started_watched_and_ended_without_handles_on_them() {
     assert_eq!(child.wait_timeout(Duration::from_millis(50)).unwrap(), None);
     assert!(!child.watch().ended().unwrap());
     child.kill().unwrap();
-    assert_eq!(child.wait().unwrap(), Exit::Signal(9));
+    assert_eq!(child.wait().unwrap(), Exit::Killed(Cause::KILL));
     // It has ended: its number may be another's.
     child.terminate().unwrap();
 

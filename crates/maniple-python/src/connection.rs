@@ -59,7 +59,7 @@ impl PyChannel {
         match self.handle.load(Ordering::Relaxed) {
             ..0 => Err(PyOSError::new_err("handle is closed")),
             // SAFETY: it is open unless it is closed while in use, which is the caller's mistake and only makes calls fail.
-            number => Ok(unsafe { stream::borrow(number) }),
+            number => Ok(unsafe { BorrowedHandle::borrow_raw(number) }),
         }
     }
 

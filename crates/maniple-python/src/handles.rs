@@ -10,8 +10,9 @@ use pyo3::prelude::*;
 
 /// Takes the descriptors over: from here on they are closed by whoever holds the handles.
 pub fn adopt(numbers: Vec<i32>) -> Vec<OwnedHandle> {
-    // SAFETY: `_workers.worker`, the only caller of `serve`, gives its descriptors away with this call and forgets them; so does
-    // `_manager_wire.line_over`, the only caller of `Line`, with that of the connection which the line takes the place of.
+    // SAFETY: all that call it are called with what their Python code gives away and forgets: `_workers.worker` calls `serve`,
+    // `_manager_wire.line_over` calls `Line` (with the descriptor of the connection that the line takes the place of), `_native_sync` and
+    // `_queue_ends` call `SyncArena.adopt` and `Log.adopt` with what they `detach()`.
     numbers.into_iter().map(|number| unsafe { OwnedHandle::from_raw(number) }).collect()
 }
 

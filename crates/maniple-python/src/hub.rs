@@ -196,7 +196,7 @@ impl PyHub {
     /// still writes there, which the caller owns, and whether it lacked something before it was ready: then the caller starts another.
     #[pyo3(signature = (worker, exitcode))]
     fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> (Option<i32>, bool) {
-        let exit = exitcode.map(|code| if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) });
+        let exit = exitcode.map(Exit::from_number);
         let ended = py.detach(|| self.hub.exited(key(worker), exit));
         (ended.late.map(OwnedHandle::into_raw), ended.lacking)
     }

@@ -4,7 +4,7 @@
 use crate::error::python;
 use crate::handles::borrow;
 use maniple_engine::process::lifeline;
-use maniple_sys::stream;
+use maniple_sys::BorrowedHandle;
 use pyo3::prelude::*;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 #[pyfunction]
 pub fn end_after(lifeline: i32, maker: i32, grace: u32) -> PyResult<()> {
     // SAFETY: `process._bootstrap`, the only caller, keeps its parent's sentinel open to the end.
-    let pipe = unsafe { stream::borrow(lifeline) };
+    let pipe = unsafe { BorrowedHandle::borrow_raw(lifeline) };
     lifeline::arm_gently(pipe, maker, Duration::from_millis(grace.into())).map_err(python)
 }
 

@@ -6,7 +6,7 @@ use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
 use maniple_engine::channel::reception::{self, Greeting, Reception, Refused, Unwelcome};
-use maniple_sys::{BorrowedHandle, OwnedHandle, stream};
+use maniple_sys::{BorrowedHandle, OwnedHandle};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -20,7 +20,7 @@ fn borrowed(number: i32) -> PyResult<BorrowedHandle<'static>> {
         return Err(PyOSError::new_err("handle is closed"));
     }
     // SAFETY: it is open unless it is closed while in use, which is the caller's mistake and only makes calls fail.
-    Ok(unsafe { stream::borrow(number) })
+    Ok(unsafe { BorrowedHandle::borrow_raw(number) })
 }
 
 fn authentication_error(text: String) -> PyErr {

@@ -5,21 +5,48 @@ use std::fmt;
 /// How a process ended.
 ///
 /// ```
-/// use maniple_sys::process::Exit;
+/// use maniple_sys::process::{Cause, Exit};
 ///
 /// assert_eq!(Exit::Code(3).to_string(), "exited with code 3");
-/// assert_eq!(Exit::Signal(9).to_string(), "killed by signal 9 (SIGKILL)");
+/// assert_eq!(Exit::Killed(Cause::KILL).number(), Some(-Cause::KILL.number()));
 /// assert!(Exit::Code(0).success());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exit {
     /// It ended by itself with this code.
     Code(i32),
-    /// A signal ended it.
-    Signal(i32),
-    /// It has ended, and somebody else took its status: the program waits for all its children elsewhere, ignores
-    /// `SIGCHLD`, or the server that forked it was killed.
+    /// The system or another process ended it.
+    Killed(Cause),
+    /// It has ended, and somebody else took its status: the program waits for all its children elsewhere, has the system
+    /// forget them, or the server that forked it was killed.
     Unknown,
+}
+
+/// What ended a process: on Unix the number of a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cause(i32);
+
+impl Cause {
+    /// It was asked to end, as by Ctrl-C.
+    pub const INTERRUPT: Cause = Cause(2);
+    /// It aborted.
+    pub const ABORT: Cause = Cause(6);
+    /// It was ended at once.
+    pub const KILL: Cause = Cause(9);
+    /// It touched memory that is not its own.
+    pub const BAD_ACCESS: Cause = Cause(11);
+    /// It was asked to end.
+    pub const TERMINATE: Cause = Cause(15);
+
+    /// The cause of this number.
+    pub const fn from_number(number: i32) -> Cause {
+        Cause(number)
+    }
+
+    /// Its number. Those of the named causes are the same on every system, as Python's negative exit codes are.
+    pub const fn number(self) -> i32 {
+        self.0
+    }
 }
 
 impl Exit {
@@ -28,13 +55,33 @@ impl Exit {
         self == Exit::Code(0)
     }
 
-    /// One number, as Python's `exitcode` has it: the code, or the negated signal; `None` when unknown.
+    /// One number, as Python's `exitcode` has it: the code, or the negated number of the cause; `None` when unknown.
     pub fn number(self) -> Option<i32> {
         match self {
             Exit::Code(code) => Some(code),
-            Exit::Signal(signal) => Some(-signal),
+            Exit::Killed(cause) => Some(-cause.0),
             Exit::Unknown => None,
         }
+    }
+
+    /// What [`Exit::number`] gave.
+    pub fn from_number(number: i32) -> Exit {
+        if number < 0 { Exit::Killed(Cause(-number)) } else { Exit::Code(number) }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match crate::process::cause_name(*self) {
+            Some(name) => write!(f, "signal {} ({name})", self.0),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -42,10 +89,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Exit::Code(code) => write!(f, "exited with code {code}"),
-            Exit::Signal(signal) => match crate::process::signal_name(signal) {
-                Some(name) => write!(f, "killed by signal {signal} ({name})"),
-                None => write!(f, "killed by signal {signal}"),
-            },
+            Exit::Killed(cause) => write!(f, "killed by {cause}"),
             Exit::Unknown => f.write_str("ended, and its exit status was taken by someone else"),
         }
     }
@@ -53,18 +97,21 @@ impl fmt::Display for Exit {
 
 #[cfg(test)]
 mod tests {
-    use super::Exit;
+    use super::{Cause, Exit};
 
     #[test]
+    #[cfg(unix)]
     fn names_the_signal_it_can_name() {
-        assert_eq!(Exit::Signal(11).to_string(), "killed by signal 11 (SIGSEGV)");
-        assert_eq!(Exit::Signal(50).to_string(), "killed by signal 50");
+        assert_eq!(Exit::Killed(Cause::BAD_ACCESS).to_string(), "killed by signal 11 (SIGSEGV)");
+        assert_eq!(Exit::Killed(Cause::from_number(50)).to_string(), "killed by signal 50");
     }
 
     #[test]
     fn gives_a_number_as_python_does() {
-        assert_eq!(Exit::Code(7).number(), Some(7));
-        assert_eq!(Exit::Signal(9).number(), Some(-9));
+        for exit in [Exit::Code(7), Exit::Killed(Cause::KILL)] {
+            assert_eq!(exit.number().map(Exit::from_number), Some(exit));
+        }
+        assert_eq!((Exit::Code(7).number(), Exit::Killed(Cause::KILL).number()), (Some(7), Some(-9)));
         assert_eq!(Exit::Unknown.number(), None);
     }
 }

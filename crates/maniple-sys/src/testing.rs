@@ -38,7 +38,8 @@ impl Child {
 
 /// Forks: `None` in the child, which does little.
 pub fn fork() -> Option<Child> {
-    match crate::process::fork().unwrap() {
+    // SAFETY: the children of tests do little, with an allocator that is fit for use after a fork (glibc's).
+    match unsafe { crate::process::fork() }.unwrap() {
         Forked::Child => None,
         Forked::Parent(pid, handle) => Some(Child { pid, handle }),
     }

@@ -145,7 +145,7 @@ pub enum Error {
 /// The end of a worker, told with what it was doing.
 ///
 /// ```
-/// use maniple::{Error, Exit, Pool};
+/// use maniple::{Error, Cause, Exit, Pool};
 ///
 /// fn fail(code: i32) {
 ///     eprintln!("the disk is full");
@@ -187,13 +187,13 @@ impl std::error::Error for WorkerLost {}
 
 /// The verb that an exit lacks where it says what was done to the process.
 pub(crate) fn was(exit: Exit) -> &'static str {
-    if matches!(exit, Exit::Signal(_)) { "was " } else { "" }
+    if matches!(exit, Exit::Killed(_)) { "was " } else { "" }
 }
 
 /// The end of a manager's server, as one of its clients saw it.
 ///
 /// ```
-/// use maniple::{Error, Exit, Manager};
+/// use maniple::{Error, Cause, Exit, Manager};
 ///
 /// # fn main() -> maniple::Result<()> {
 /// let manager = Manager::new()?;
@@ -312,7 +312,7 @@ mod tests {
     fn a_lost_worker_says_who_how_what_and_its_last_words() {
         let lost = WorkerLost {
             pid: 12,
-            exit: Exit::Signal(9),
+            exit: Exit::Killed(maniple_engine::process::Cause::KILL),
             task: "items 3 to 4".into(),
             stderr_tail: "out of memory\n".into(),
         };

@@ -103,7 +103,7 @@ pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, 
 pub use exchange::{Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait};
 pub use handle::Handle;
 pub use managers::{Manager, ManagerBuilder, Proxy};
-pub use maniple_engine::process::Exit;
+pub use maniple_engine::process::{Cause, Exit};
 /// ```
 /// #[maniple::task]
 /// fn shout(text: String) -> String {

@@ -76,7 +76,8 @@ ctor::declarative::ctor! {
 /// ```
 pub fn init() {
     if !DONE.swap(true, Ordering::AcqRel)
-        && let Some(inherited) = inherited()
+        // SAFETY: before `main`, or first thing in it, as the documentation asks for: there is no other thread.
+        && let Some(inherited) = unsafe { inherited() }
     {
         match inherited.role.as_str() {
             WORKER => worker::run(inherited.handles),
@@ -103,7 +104,8 @@ pub fn init() {
 fn forked(handles: Vec<OwnedHandle>) -> Vec<OwnedHandle> {
     maniple_sys::process::worker_signals();
     maniple_sys::process::take_name();
-    serve(handles).unwrap_or_else(|error| {
+    // SAFETY: `init` runs before the program has a second thread.
+    unsafe { serve(handles) }.unwrap_or_else(|error| {
         eprintln!("maniple: the fork server ends: {error}");
         std::process::exit(1)
     })

@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Error, Exit, Pool, StartMethod};
+use maniple::{Cause, Error, Exit, Pool, StartMethod};
 use maniple_sys::testing::{self, Signal};
 use std::time::Duration;
 use support::{METHODS, eventually, exists, kill_self, pool, watchdog};
@@ -43,13 +43,13 @@ fn overflow(depth: u64) -> u64 {
 fn every_kind_of_death_is_told_and_costs_only_its_own_task() {
     let _dog = watchdog();
     let exits = [
-        Exit::Signal(9),
-        Exit::Signal(11),
-        Exit::Signal(6),
+        Exit::Killed(Cause::KILL),
+        Exit::Killed(Cause::BAD_ACCESS),
+        Exit::Killed(Cause::ABORT),
         Exit::Code(3),
         Exit::Code(0),
-        Exit::Signal(15),
-        Exit::Signal(11),
+        Exit::Killed(Cause::TERMINATE),
+        Exit::Killed(Cause::BAD_ACCESS),
     ];
     for method in METHODS {
         let pool = pool(method, 2);
@@ -83,7 +83,7 @@ fn the_error_names_process_signal_task_and_last_words() {
             },
             0..9,
         );
-        let lost = expect_lost(lost, Exit::Signal(9));
+        let lost = expect_lost(lost, Exit::Killed(Cause::KILL));
         assert_eq!(lost.pid, pid);
         assert_eq!(lost.stderr_tail, "about to die\nof number 5");
         let text = lost.to_string();
@@ -105,7 +105,7 @@ fn a_map_runs_all_other_items() {
         }
         std::fs::write(folder.join(x.to_string()), "").unwrap();
     };
-    expect_lost(pool.chunksize(1).map_with(&folder, touch, 0..40), Exit::Signal(9));
+    expect_lost(pool.chunksize(1).map_with(&folder, touch, 0..40), Exit::Killed(Cause::KILL));
     let count = std::fs::read_dir(&folder).unwrap().count();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(count, 39);
@@ -154,7 +154,7 @@ fn what_was_waiting_for_a_killed_worker_goes_to_another() {
     let nap = |ms| std::thread::sleep(Duration::from_millis(ms));
     let first = pool.apply_async(|()| kill_self(Signal::KILL), ()).unwrap();
     let rest: Vec<_> = (0..20).map(|_| pool.apply_async(nap, 1).unwrap()).collect();
-    expect_lost(first.get(), Exit::Signal(9));
+    expect_lost(first.get(), Exit::Killed(Cause::KILL));
     rest.into_iter().for_each(|t| t.get().unwrap());
 }
 
@@ -218,13 +218,13 @@ fn a_crash_while_others_work_does_not_disturb_them() {
 fn the_error_names_the_function() {
     let _dog = watchdog();
     let pool = pool(StartMethod::Spawn, 1);
-    let lost = expect_lost(pool.apply(die, 0), Exit::Signal(9));
+    let lost = expect_lost(pool.apply(die, 0), Exit::Killed(Cause::KILL));
     assert_eq!(lost.task, "apply of deaths::die");
     let text = Error::WorkerLost(lost).to_string();
     assert!(text.contains(" was killed by signal 9 (SIGKILL) while it ran apply of deaths::die"), "{text}");
     let lost = expect_lost(pool.apply(die, 3), Exit::Code(3)).task;
     assert_eq!(lost, "apply of deaths::die");
     // A closure has no name, and is told by its type.
-    let lost = expect_lost(pool.apply(|how: u32| die(how) + 1, 0), Exit::Signal(9)).task;
+    let lost = expect_lost(pool.apply(|how: u32| die(how) + 1, 0), Exit::Killed(Cause::KILL)).task;
     assert!(lost.starts_with("apply of ") && lost.contains("fn(u32) -> u32"), "{lost}");
 }

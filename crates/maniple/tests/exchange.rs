@@ -4,7 +4,7 @@
 mod support;
 
 use maniple::{
-    Bulk, Bytes, Codec, Connection, Error, Exit, Handle, Payload, Postcard, Process, Receiver, Sender, channel,
+    Bulk, Bytes, Cause, Codec, Connection, Error, Exit, Handle, Payload, Postcard, Process, Receiver, Sender, channel,
     parent_process, pipe, wait,
 };
 use maniple_sys::testing::{self, AsRawFd, OwnedFd, UnixStream};
@@ -502,7 +502,7 @@ fn a_parent_that_is_killed_closes_its_ends() {
     );
     assert_eq!(word.recv().unwrap(), "the other end is closed");
     assert!(matches!(word.recv(), Err(Error::Closed)));
-    assert_eq!(middle.join().unwrap(), Exit::Signal(9));
+    assert_eq!(middle.join().unwrap(), Exit::Killed(Cause::KILL));
     assert!(parent_process().is_none());
 }
 

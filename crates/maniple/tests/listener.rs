@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Address, Authkey, Bytes, Client, Connection, Error, Exit, Listener, Process};
+use maniple::{Address, Authkey, Bytes, Cause, Client, Connection, Error, Exit, Listener, Process};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -359,7 +359,7 @@ fn a_listener_whose_process_is_killed_ends_its_clients_waits() {
     let line = client(KEY).connect::<u8>(&address).unwrap();
     assert_eq!(line.recv().unwrap(), 1);
     assert!(matches!(line.recv(), Err(Error::Closed)));
-    assert_eq!(process.join().unwrap(), Exit::Signal(9));
+    assert_eq!(process.join().unwrap(), Exit::Killed(Cause::KILL));
     let error = client(KEY).connect::<u8>(&address).unwrap_err();
     assert!(error.to_string().contains("nobody listens there"), "{error}");
 }

@@ -7,7 +7,7 @@ mod support;
 use maniple::managers::{
     Barrier, Condition, Dict, Event, List, Lock, Namespace, Queue, Refusal, Semaphore, Value, is_caller_gone,
 };
-use maniple::{Bulk, Codec, Error, Exit, Manager, Postcard, Process, Proxy, StartMethod};
+use maniple::{Bulk, Cause, Codec, Error, Exit, Manager, Postcard, Process, Proxy, StartMethod};
 use maniple_sys::testing::{self, Signal};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -590,7 +590,7 @@ fn when_the_server_is_killed_all_that_wait_get_an_error_at_once() {
     );
     ready.acquire().unwrap().forget().unwrap();
     let lost = |error: Error| match error {
-        Error::ManagerLost(lost) => assert_eq!(lost.exit, Some(Exit::Signal(9)), "{lost}"),
+        Error::ManagerLost(lost) => assert_eq!(lost.exit, Some(Exit::Killed(Cause::KILL)), "{lost}"),
         other => panic!("{other}"),
     };
     std::thread::scope(|scope| {

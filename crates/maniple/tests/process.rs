@@ -4,7 +4,8 @@
 mod support;
 
 use maniple::{
-    Error, Exit, Handle, Process, StartMethod, Stdio, active_children, cpu_count, current_process, parent_process,
+    Cause, Error, Exit, Handle, Process, StartMethod, Stdio, active_children, cpu_count, current_process,
+    parent_process,
 };
 use maniple_sys::testing::{self, OwnedFd, Signal};
 use std::io::{PipeWriter, Read, Seek, Write};
@@ -41,8 +42,15 @@ fn end(how: u32) -> Result<i32, String> {
 #[test]
 fn it_tells_how_it_ended_in_every_way() {
     let _dog = watchdog();
-    let exits =
-        [Exit::Code(0), Exit::Code(7), Exit::Code(1), Exit::Code(101), Exit::Code(4), Exit::Signal(6), Exit::Signal(9)];
+    let exits = [
+        Exit::Code(0),
+        Exit::Code(7),
+        Exit::Code(1),
+        Exit::Code(101),
+        Exit::Code(4),
+        Exit::Killed(Cause::ABORT),
+        Exit::Killed(Cause::KILL),
+    ];
     for method in METHODS {
         for (how, exit) in (0..).zip(exits) {
             let process = started(method, end, how);
@@ -140,7 +148,7 @@ fn it_can_be_waited_for_asked_to_end_and_ended() {
         assert!(process.is_alive() && process.exit_status().is_none());
         assert!(active_children().iter().any(|child| child.pid() == process.pid()));
         process.terminate().unwrap();
-        assert_eq!(process.join().unwrap(), Exit::Signal(15));
+        assert_eq!(process.join().unwrap(), Exit::Killed(Cause::TERMINATE));
         process.terminate().unwrap();
         assert!(!active_children().iter().any(|child| child.pid() == process.pid()));
 
@@ -148,7 +156,7 @@ fn it_can_be_waited_for_asked_to_end_and_ended() {
         process.kill().unwrap();
         let sentinel = process.sentinel().unwrap();
         assert_eq!(maniple::wait(&[&sentinel], None).unwrap(), [0]);
-        assert_eq!(process.exit_status(), Some(Exit::Signal(9)));
+        assert_eq!(process.exit_status(), Some(Exit::Killed(Cause::KILL)));
     }
 }
 
@@ -273,7 +281,7 @@ fn ctrl_c_ends_a_process_as_it_would_the_program() {
             },
             (),
         );
-        assert_eq!(process.join().unwrap(), Exit::Signal(2), "{method:?}");
+        assert_eq!(process.join().unwrap(), Exit::Killed(Cause::INTERRUPT), "{method:?}");
     }
 }
 

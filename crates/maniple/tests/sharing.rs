@@ -5,7 +5,8 @@
 mod support;
 
 use maniple::{
-    Array, Error, Exit, Payload, Poison, Process, RawArray, RawValue, ShareableItem, ShareableList, SharedMemory, Value,
+    Array, Cause, Error, Exit, Payload, Poison, Process, RawArray, RawValue, ShareableItem, ShareableList,
+    SharedMemory, Value,
 };
 use maniple_sys::testing::{self, Signal};
 use std::path::PathBuf;
@@ -82,7 +83,7 @@ fn an_array_whose_holder_was_killed_says_so() {
         },
         array.clone(),
     );
-    assert_eq!(holder.join().unwrap(), Exit::Signal(9));
+    assert_eq!(holder.join().unwrap(), Exit::Killed(Cause::KILL));
     let mut error = array.lock().unwrap_err();
     assert_eq!(error.poison(), Poison::Died(holder.pid().unwrap()));
     assert_eq!(error.get_mut().iter().sum::<u64>(), 500);
@@ -212,7 +213,7 @@ fn a_name_whose_maker_was_killed_stays_until_somebody_takes_it_away() {
         },
         name.clone(),
     );
-    assert_eq!(maker.join().unwrap(), Exit::Signal(9));
+    assert_eq!(maker.join().unwrap(), Exit::Killed(Cause::KILL));
     SharedMemory::open(&name).unwrap().unlink().unwrap();
     assert!(!file(&name).exists());
 }
@@ -405,7 +406,7 @@ fn nothing_is_left_of_them() {
                     },
                     ((memory.clone(), list.clone()), nameless.clone(), value, array, raw),
                 );
-                assert_eq!(killed.join().unwrap(), Exit::Signal(9));
+                assert_eq!(killed.join().unwrap(), Exit::Killed(Cause::KILL));
                 assert!(values.0.lock().is_err() && values.1.lock().is_err());
             };
             use_them();

@@ -4,8 +4,8 @@
 mod support;
 
 use maniple::{
-    Barrier, BoundedSemaphore, BrokenBarrier, Condition, Connection, Error, Event, Exit, Lock, Mutex, Payload, Poison,
-    PoisonError, Process, Queue, RLock, Semaphore, TryLockError, Value, pipe,
+    Barrier, BoundedSemaphore, BrokenBarrier, Cause, Condition, Connection, Error, Event, Exit, Lock, Mutex, Payload,
+    Poison, PoisonError, Process, Queue, RLock, Semaphore, TryLockError, Value, pipe,
 };
 use maniple_sys::testing::Signal;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn die() {
 }
 
 fn dead(process: &Process) -> Poison {
-    assert_eq!(process.join().unwrap(), Exit::Signal(9));
+    assert_eq!(process.join().unwrap(), Exit::Killed(Cause::KILL));
     Poison::Died(process.pid().unwrap())
 }
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Error, Exit, Handle, Pool, Process};
+use maniple::{Cause, Error, Exit, Handle, Pool, Process};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -201,7 +201,7 @@ fn the_last_words_before_an_abort_are_heard() {
     let recorder = Recorder::new(Level::INFO);
     let process = Process::new(abort, "gone".into()).unwrap();
     recorder.during(|| process.start()).unwrap();
-    assert_eq!(process.join().unwrap(), Exit::Signal(6));
+    assert_eq!(process.join().unwrap(), Exit::Killed(Cause::ABORT));
     assert_eq!(recorder.seen.lock().unwrap()[0].message(), "gone");
 }
 

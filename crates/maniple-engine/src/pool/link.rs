@@ -431,12 +431,16 @@ impl Sender {
         self.bay.trim();
     }
 
+    /// Whether the worker has claimed the frame at `position`, which [`Sender::send`] gave.
     pub fn claimed(&self, position: u64) -> bool {
-        self.ring.claimed(position)
+        // SAFETY: looked at just before. The worker has gone past what is overwritten.
+        !self.ring.may_hold(position) || unsafe { self.ring.claimed(position) }
     }
 
+    /// Takes the frame at `position` back, which [`Sender::send`] gave. False: the worker was first.
     pub fn revoke(&self, position: u64) -> bool {
-        self.ring.revoke(position)
+        // SAFETY: as above.
+        self.ring.may_hold(position) && unsafe { self.ring.revoke(position) }
     }
 
     /// Whether the reader has damaged the link.

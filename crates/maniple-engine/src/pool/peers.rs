@@ -95,7 +95,7 @@ impl Peer {
 
     fn kill(&self) {
         if let Some(watch) = &self.watch {
-            let _ = watch.signal(9);
+            let _ = watch.kill();
         }
     }
 }

@@ -44,7 +44,10 @@ impl ExitWatch {
 
     /// The same by something that stays its owner's, who keeps it open for as long as this watch is used.
     pub fn by_lent(pid: u32, handle: BorrowedHandle<'_>) -> ExitWatch {
-        ExitWatch { handle: Held::Lent(Lent::new(handle)), pid }
+        // SAFETY: it is only waited for, and signals that go by it reach nothing where it is no handle on a process.
+        #[allow(unsafe_code)]
+        let lent = unsafe { Lent::new(handle) };
+        ExitWatch { handle: Held::Lent(lent), pid }
     }
 
     /// A watch that came from another process, where it was [`ExitWatch::into_handle`].
@@ -97,12 +100,20 @@ impl ExitWatch {
         }
     }
 
-    /// Sends a signal to exactly this process; one that has ended is left in peace, even if its number is in use again.
+    /// Ends exactly this process at once; one that has ended is left in peace, even if its number is in use again.
     ///
     /// # Errors
-    /// The signal does not exist, or this user may not send it.
-    pub fn signal(&self, number: i32) -> Result<()> {
-        sys::process::signal(self.as_handle(), self.pid, number).doing("signal a process")
+    /// This user may not.
+    pub fn kill(&self) -> Result<()> {
+        sys::process::kill(self.as_handle(), self.pid).doing("kill a process")
+    }
+
+    /// Asks exactly this process to end.
+    ///
+    /// # Errors
+    /// As [`ExitWatch::kill`].
+    pub fn terminate(&self) -> Result<()> {
+        sys::process::terminate(self.as_handle(), self.pid).doing("terminate a process")
     }
 }
 
@@ -218,7 +229,7 @@ impl Child {
     /// # Errors
     /// This user may not (the child has changed its user).
     pub fn kill(&self) -> Result<()> {
-        self.watch.signal(sys::process::KILL)
+        self.watch.kill()
     }
 
     /// Asks it to end. Not an error if it has ended.
@@ -226,7 +237,7 @@ impl Child {
     /// # Errors
     /// As [`Child::kill`].
     pub fn terminate(&self) -> Result<()> {
-        self.watch.signal(sys::process::TERMINATE)
+        self.watch.terminate()
     }
 }
 
@@ -238,12 +249,17 @@ pub enum Forked {
     Parent(Child),
 }
 
-/// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
+/// Forks.
+///
+/// # Safety
+/// As [`sys::process::fork`].
 ///
 /// # Errors
 /// The operating system's.
-pub fn fork() -> io::Result<Forked> {
-    Ok(match sys::process::fork()? {
+#[allow(unsafe_code)]
+pub unsafe fn fork() -> io::Result<Forked> {
+    // SAFETY: as the caller promises.
+    Ok(match unsafe { sys::process::fork() }? {
         sys::process::Forked::Child => Forked::Child,
         sys::process::Forked::Parent(pid, handle) => Forked::Parent(Child::ours(pid, handle)),
     })

@@ -7,7 +7,7 @@
 use maniple_sys as sys;
 use maniple_sys::atfork;
 use maniple_sys::{OwnedHandle, RawHandle};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 pub(super) const VARIABLE: &str = "MANIPLE_INHERITED";
 
@@ -24,22 +24,27 @@ pub struct Inherited {
 /// one that runs with more rights than whoever started it (set-user-id: its environment is not to be trusted), and when
 /// the announced handles do not exist.
 ///
-/// To be called while the process has one thread: it changes the environment.
-pub fn inherited() -> Option<Inherited> {
+/// # Safety
+/// No other thread of this process reads or changes the environment meanwhile: it is called before the program has a second thread.
+#[allow(unsafe_code)]
+pub unsafe fn inherited() -> Option<Inherited> {
     let value = std::env::var_os(VARIABLE)?;
-    sys::process::forget_variable(VARIABLE);
+    // SAFETY: as the caller promises.
+    unsafe { sys::process::set_variable(OsStr::new(VARIABLE), None) };
     if sys::process::privileged() {
         return None;
     }
+    // SAFETY: `Launch::start` opened each number for this process and announced it; the announcement is gone, so each is taken once.
+    let claim = |number| unsafe { sys::process::claim(number) };
     let (value, held) = match value.to_str()?.split_once(';') {
         Some((value, held)) => (value.to_owned(), Some(held.parse().ok().filter(|&n| n > 2)?)),
         None => (value.to_str()?.to_owned(), None),
     };
     if let Some(held) = held {
-        atfork::hold_until_the_end(sys::process::claim(held)?).ok()?;
+        atfork::hold_until_the_end(claim(held)?).ok()?;
     }
     let (role, numbers) = parse(&value)?;
-    let handles = numbers.into_iter().map(sys::process::claim).collect::<Option<Vec<_>>>()?;
+    let handles = numbers.into_iter().map(claim).collect::<Option<Vec<_>>>()?;
     Some(Inherited { role, handles })
 }
 

@@ -104,7 +104,7 @@ pub fn arm_gently(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> Resu
         while sys::process::maker::runs(maker) {
             std::thread::sleep(LOOK);
         }
-        sys::process::send_to_itself(sys::process::TERMINATE);
+        sys::process::terminate_itself();
         std::thread::sleep(grace);
         sys::process::die();
     })
@@ -142,12 +142,14 @@ fn watch(handle: OwnedHandle) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Exit;
+    use crate::process::{Cause, Exit};
     use crate::process::{Forked, fork as try_fork};
     use maniple_sys::testing;
 
     fn fork() -> Forked {
-        try_fork().unwrap()
+        // SAFETY: the children do little, with an allocator that is fit for use after a fork.
+        #[allow(unsafe_code)]
+        unsafe { try_fork() }.unwrap()
     }
 
     /// Forks a worker that arms its end and then does `work`, drops the hub's end when it has, and gives its exit.
@@ -182,12 +184,12 @@ mod tests {
 
     #[test]
     fn an_idle_worker_dies_with_the_hub() {
-        assert_eq!(killed_worker(arm, idle), Exit::Signal(9));
+        assert_eq!(killed_worker(arm, idle), Exit::Killed(Cause::KILL));
     }
 
     #[test]
     fn a_busy_worker_dies_with_the_hub() {
-        assert_eq!(killed_worker(arm, busy), Exit::Signal(9));
+        assert_eq!(killed_worker(arm, busy), Exit::Killed(Cause::KILL));
     }
 
     #[test]
@@ -196,12 +198,12 @@ mod tests {
             std::mem::forget(sys::process::die_when_hung_up(handle.as_handle()).doing("arm")?);
             Ok(())
         }
-        assert_eq!(killed_worker(kernel_only, busy), Exit::Signal(9));
+        assert_eq!(killed_worker(kernel_only, busy), Exit::Killed(Cause::KILL));
     }
 
     #[test]
     fn the_thread_does_it_where_the_kernel_cannot() {
-        assert_eq!(killed_worker(watch, busy), Exit::Signal(9));
+        assert_eq!(killed_worker(watch, busy), Exit::Killed(Cause::KILL));
     }
 
     #[test]
@@ -216,7 +218,7 @@ mod tests {
             }
             Forked::Parent(child) => child,
         };
-        assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Signal(9)));
+        assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Killed(Cause::KILL)));
     }
 
     #[test]
@@ -245,7 +247,7 @@ mod tests {
         }
         drop(hub);
         for child in children {
-            assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Signal(9)));
+            assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Killed(Cause::KILL)));
         }
     }
 
@@ -269,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_gently_armed_process_gets_sigterm() {
-        assert_eq!(killed_worker(|handle| gently(handle, ended_maker()), busy), Exit::Signal(15));
+        assert_eq!(killed_worker(|handle| gently(handle, ended_maker()), busy), Exit::Killed(Cause::TERMINATE));
     }
 
     #[test]
@@ -278,7 +280,7 @@ mod tests {
             testing::ignore(testing::Signal::TERM);
             gently(handle, ended_maker())
         }
-        assert_eq!(killed_worker(deaf, idle), Exit::Signal(9));
+        assert_eq!(killed_worker(deaf, idle), Exit::Killed(Cause::KILL));
     }
 
     #[test]
@@ -312,6 +314,6 @@ mod tests {
         assert_eq!(child.wait_timeout(Duration::from_millis(300)).unwrap(), None);
         drop(maker_ends);
         maker_process.wait().unwrap();
-        assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Signal(15)));
+        assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap(), Some(Exit::Killed(Cause::TERMINATE)));
     }
 }

@@ -27,6 +27,6 @@ mod stdio;
 pub use child::{Child, ExitWatch, Forked, fork};
 pub use inherit::{Inherited, inherited};
 pub use launch::Launch;
-pub use maniple_sys::process::{Exit, Stdio};
+pub use maniple_sys::process::{Cause, Exit, Stdio};
 pub use server::{Server, serve};
 pub use stdio::{nothing, put_in_place};

@@ -22,8 +22,8 @@ use super::launch::Launch;
 use crate::error::{Doing, Result};
 use maniple_sys as sys;
 use maniple_sys::atfork::{self, HubOnly};
-use maniple_sys::process::Exit;
 use maniple_sys::process::packet;
+use maniple_sys::process::{Cause, Exit};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::collections::HashMap;
 use std::io;
@@ -71,7 +71,7 @@ fn receive(socket: impl AsHandle, handles: &mut Vec<OwnedHandle>) -> io::Result<
 fn encode(exit: Exit) -> i64 {
     match exit {
         Exit::Code(code) => i64::from(code) << 1,
-        Exit::Signal(signal) => i64::from(signal) << 1 | 1,
+        Exit::Killed(cause) => i64::from(cause.number()) << 1 | 1,
         Exit::Unknown => i64::MAX,
     }
 }
@@ -79,7 +79,7 @@ fn encode(exit: Exit) -> i64 {
 fn decode(number: i64) -> Exit {
     match i32::try_from(number >> 1) {
         Ok(code) if number & 1 == 0 => Exit::Code(code),
-        Ok(signal) => Exit::Signal(signal),
+        Ok(number) => Exit::Killed(Cause::from_number(number)),
         Err(_) => Exit::Unknown,
     }
 }
@@ -213,9 +213,13 @@ impl Drop for Server {
 /// The fork server's life, in its own process. Returns in each forked child, with the handles that are its. Exits when the
 /// hub is gone.
 ///
+/// # Safety
+/// This process has one thread, and makes no other before this returns.
+///
 /// # Errors
 /// The inherited handle is no server's socket.
-pub fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
+#[allow(unsafe_code)]
+pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
     let Ok([socket]) = <[OwnedHandle; 1]>::try_from(handles) else {
         return Err(crate::Error::BadHandles("a fork server inherits one socket"));
     };
@@ -254,7 +258,8 @@ pub fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
         let mut handles = Vec::new();
         match receive(&socket, &mut handles) {
             Ok(Some(([FORK, serial, _], whole))) => {
-                let forked = if whole { fork() } else { Err(sys::wire::out_of_handles()) };
+                // SAFETY: there is no other thread, as the caller promises; none is started here.
+                let forked = if whole { unsafe { fork() } } else { Err(sys::wire::out_of_handles()) };
                 match forked {
                     Ok(Forked::Child) => return Ok(handles),
                     Ok(Forked::Parent(child)) => {
@@ -293,7 +298,7 @@ mod tests {
 
     #[test]
     fn an_exit_survives_its_way_through_a_packet() {
-        for exit in [Exit::Code(0), Exit::Code(-1), Exit::Code(255), Exit::Signal(9), Exit::Unknown] {
+        for exit in [Exit::Code(0), Exit::Code(-1), Exit::Code(255), Exit::Killed(Cause::KILL), Exit::Unknown] {
             assert_eq!(decode(encode(exit)), exit);
         }
     }

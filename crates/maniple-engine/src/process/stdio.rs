@@ -1,7 +1,7 @@
 //! Standard streams of a process that runs already.
 
 use crate::error::{Doing, Result};
-use maniple_sys::{OwnedHandle, process};
+use maniple_sys::{OwnedHandle, RawHandle, process};
 
 /// A handle that gives nothing and takes everything.
 ///
@@ -13,8 +13,13 @@ pub fn nothing() -> Result<OwnedHandle> {
 
 /// Makes `handle` this process's standard stream of this number, 0 to 2, which programs that it starts inherit.
 ///
+/// # Safety
+/// As [`process::put_in_place`].
+///
 /// # Errors
 /// The operating system's.
-pub fn put_in_place(handle: OwnedHandle, number: usize) -> Result<()> {
-    process::put_in_place(handle, number as i32).doing("put a standard stream in place")
+#[allow(unsafe_code)]
+pub unsafe fn put_in_place(handle: OwnedHandle, number: RawHandle) -> Result<()> {
+    // SAFETY: as the caller promises.
+    unsafe { process::put_in_place(handle, number) }.doing("put a standard stream in place")
 }

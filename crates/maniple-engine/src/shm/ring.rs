@@ -167,14 +167,25 @@ impl Producer {
         Ok(position)
     }
 
-    /// Whether the consumer has claimed the frame at `position`. Only for frames that no later push has overwritten or that
-    /// the consumer has gone past.
-    pub fn claimed(&self, position: u64) -> bool {
+    /// Whether `position` is one at which a frame may lie that was pushed and that no later one has overwritten.
+    pub fn may_hold(&self, position: u64) -> bool {
+        let tail = self.side.tail();
+        position.is_multiple_of(8) && position < tail && tail - position <= self.memory.capacity as u64
+    }
+
+    /// Whether the consumer has claimed the frame at `position`.
+    ///
+    /// # Safety
+    /// [`Producer::may_hold`] says so of the position. What it says of one at which no frame begins means nothing.
+    pub unsafe fn claimed(&self, position: u64) -> bool {
         self.memory.cursors().head() > position || self.memory.state_at(position).is_claimed()
     }
 
     /// Takes the frame at `position` back. False: the consumer was first.
-    pub fn revoke(&self, position: u64) -> bool {
+    ///
+    /// # Safety
+    /// As [`Producer::claimed`].
+    pub unsafe fn revoke(&self, position: u64) -> bool {
         self.memory.cursors().head() <= position && self.memory.state_at(position).revoke()
     }
 
@@ -314,14 +325,18 @@ mod tests {
         let (mut tx, mut rx) = pair(4096);
         let first = tx.push(head(1), &[b"one"]).unwrap();
         let second = tx.push(head(2), &[b"two"]).unwrap();
-        assert!(tx.revoke(second));
+        // SAFETY: `push` gave the positions, and nothing is pushed until the end of the test.
+        let revoke = |position| unsafe { tx.revoke(position) };
+        // SAFETY: as above.
+        let claimed = |position| unsafe { tx.claimed(position) };
+        assert!(revoke(second));
         let frame = rx.peek().unwrap().unwrap();
         assert!(frame.claim());
         let len = frame.head.len;
-        assert!(!tx.revoke(first));
-        assert!(tx.claimed(first));
+        assert!(!revoke(first));
+        assert!(claimed(first));
         rx.pop(len);
-        assert!(tx.claimed(first));
+        assert!(claimed(first));
         assert!(!rx.peek().unwrap().unwrap().claim());
     }
 

@@ -10,7 +10,8 @@ pub struct Forked(Child);
 impl Forked {
     /// Runs `work` in a forked child.
     pub fn run(work: impl FnOnce()) -> Forked {
-        match process::fork().unwrap() {
+        // SAFETY: the children of these tests use memory that the allocator has ready after a fork, and locks of the engine.
+        match unsafe { process::fork() }.unwrap() {
             Side::Parent(child) => Forked(child),
             Side::Child => {
                 let fine = catch_unwind(AssertUnwindSafe(work)).is_ok();

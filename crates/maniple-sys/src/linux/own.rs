@@ -93,7 +93,11 @@ crate::as_handle!(impl[] for Own, |this| this.handle.as_handle());
 impl Drop for Own {
     fn drop(&mut self) {
         if self.is_there() {
-            super::process::close_number(self.handle.as_raw());
+            // SAFETY: it leads to what this value was made for, which owns it and is gone after this.
+            #[allow(unsafe_code)]
+            unsafe {
+                super::process::close_number(self.handle.as_raw());
+            }
         }
     }
 }
@@ -105,9 +109,13 @@ pub struct Lent(ManuallyDrop<OwnedHandle>);
 impl Lent {
     /// Borrows a descriptor without a lifetime that the compiler sees. Once its owner has closed it, calls with it fail, or look at
     /// another file of this process's; nothing is ever closed by it.
-    pub fn new(fd: BorrowedHandle<'_>) -> Lent {
+    ///
+    /// # Safety
+    /// The owner keeps it open for as long as this is used; or what is done by this does no harm to another file of this process's: it is
+    /// waited for, say.
+    #[allow(unsafe_code)]
+    pub unsafe fn new(fd: BorrowedHandle<'_>) -> Lent {
         // SAFETY: the handle is never dropped, so the descriptor stays its owner's to close.
-        #[allow(unsafe_code)]
         Lent(ManuallyDrop::new(unsafe { OwnedHandle::from_raw(fd.as_raw()) }))
     }
 }
@@ -138,7 +146,11 @@ mod tests {
         let code = in_forked_child(|| {
             let own = Own::new(memory::create("one", 1).unwrap());
             let number = own.as_handle().as_raw();
-            crate::process::close_number(number);
+            // SAFETY: in a child that has no other thread; whose number it is, is what is tested.
+            #[allow(unsafe_code)]
+            unsafe {
+                crate::process::close_number(number);
+            }
             assert!(!own.is_there());
             let other = memory::create("two", 1).unwrap();
             assert_eq!(other.as_raw(), number);
@@ -164,7 +176,11 @@ mod tests {
     fn nothing_is_made_under_the_numbers_of_the_standard_streams() {
         let code = in_forked_child(|| {
             for number in 0..3 {
-                crate::process::close_number(number);
+                // SAFETY: in a child that has no other thread; whose number it is, is what is tested.
+                #[allow(unsafe_code)]
+                unsafe {
+                    crate::process::close_number(number);
+                }
             }
             let mut made = vec![memory::create("one", 1).unwrap(), crate::process::open(std::process::id()).unwrap()];
             made.extend(<[OwnedHandle; 2]>::from(crate::tap::pair().unwrap()));

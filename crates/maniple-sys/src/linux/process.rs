@@ -3,7 +3,7 @@
 
 use super::own::{above_stdio, both_above_stdio};
 use crate::atfork;
-pub use crate::exit::Exit;
+pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Start, Stdio};
 use crate::{AsHandle, BorrowedHandle, IntoHandle, OwnedHandle, RawHandle};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -19,14 +19,9 @@ pub mod image;
 pub mod maker;
 pub mod packet;
 
-/// The signal that ends a process at once.
-pub const KILL: i32 = libc::SIGKILL;
-/// The signal that asks a process to end.
-pub const TERMINATE: i32 = libc::SIGTERM;
-
-/// What a signal is called.
-pub fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
+/// What the cause of an end is called.
+pub fn cause_name(cause: Cause) -> Option<&'static str> {
+    Some(match cause.number() {
         libc::SIGHUP => "SIGHUP",
         libc::SIGINT => "SIGINT",
         libc::SIGQUIT => "SIGQUIT",
@@ -241,9 +236,18 @@ pub fn open(pid: u32) -> io::Result<OwnedHandle> {
     }
 }
 
-/// Sends a signal; a process that has ended is left in peace. Where the handle is no handle on a process, or the system refuses to
+/// Ends a process at once; one that has ended is left in peace. Where the handle is no handle on a process, or the system refuses to
 /// signal by such, it goes by the number (0: not known), which has to be that of a child that is not reaped.
-pub fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::Result<()> {
+pub fn kill(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
+    signal(handle, pid, libc::SIGKILL)
+}
+
+/// Asks a process to end, in the same way.
+pub fn terminate(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
+    signal(handle, pid, libc::SIGTERM)
+}
+
+fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::Result<()> {
     let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
     let error = match rustix::process::pidfd_send_signal(handle, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => return Ok(()),
@@ -269,7 +273,7 @@ pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
         match rustix::process::waitid(WaitId::PidFd(handle.into()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Ok(None) => return Ok(None),
             Ok(Some(status)) => {
-                let signal = status.terminating_signal().map(Exit::Signal);
+                let signal = status.terminating_signal().map(killed);
                 return Ok(Some(status.exit_status().map(Exit::Code).or(signal).unwrap_or(Exit::Unknown)));
             }
             Err(Errno::CHILD) => return Ok(Some(exit_told(handle).unwrap_or(Exit::Unknown))),
@@ -281,6 +285,10 @@ pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+fn killed(signal: i32) -> Exit {
+    Exit::Killed(Cause::from_number(signal))
 }
 
 fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
@@ -303,7 +311,7 @@ fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exi
                 error if error.kind() == io::ErrorKind::Interrupted => {}
                 error => return Err(error),
             },
-            _ if libc::WIFSIGNALED(status) => return Ok(Some(Exit::Signal(libc::WTERMSIG(status)))),
+            _ if libc::WIFSIGNALED(status) => return Ok(Some(killed(libc::WTERMSIG(status)))),
             _ => return Ok(Some(Exit::Code(libc::WEXITSTATUS(status)))),
         }
     }
@@ -332,11 +340,7 @@ pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
     }
     // As `waitpid` gives it.
     let status = info.exit_code;
-    Some(if libc::WIFSIGNALED(status) {
-        Exit::Signal(libc::WTERMSIG(status))
-    } else {
-        Exit::Code(libc::WEXITSTATUS(status))
-    })
+    Some(if libc::WIFSIGNALED(status) { killed(libc::WTERMSIG(status)) } else { Exit::Code(libc::WEXITSTATUS(status)) })
 }
 
 /// Which side of a fork this is.
@@ -347,8 +351,12 @@ pub enum Forked {
     Parent(u32, OwnedHandle),
 }
 
-/// Forks. For processes with one thread only: in the child of any other, a lock held elsewhere stays locked for ever.
-pub fn fork() -> io::Result<Forked> {
+/// Forks.
+///
+/// # Safety
+/// No other thread runs, or the child does nothing but what is async-signal-safe: what another thread has locked, the memory allocator's
+/// locks among it, stays locked in the child for ever.
+pub unsafe fn fork() -> io::Result<Forked> {
     // The child holds the other end for as long as it lives, and its own children do not.
     let mut ends = if has_handles() { None } else { Some(lifeline()?) };
     // SAFETY: the child goes on with a copy of everything; that no lock is held by another thread is the caller's care.
@@ -379,14 +387,21 @@ pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "
     }
 }
 
-/// Closes a descriptor by its number. Async-signal-safe.
-pub fn close_number(fd: RawHandle) {
-    // SAFETY: whoever calls this owns the number: the fork table took it out of a slot, an `Own` or the like has seen whose it is.
+/// Closes a handle by its number. Async-signal-safe.
+///
+/// # Safety
+/// The number is the caller's: nobody else closes it or uses it later.
+pub unsafe fn close_number(fd: RawHandle) {
+    // SAFETY: as the caller promises.
     unsafe { libc::close(fd) };
 }
 
-/// Makes a number that this process was given at its start an owned, close-on-exec handle. `None`: there is none such.
-pub fn claim(number: RawHandle) -> Option<OwnedHandle> {
+/// Makes a number that this process was given at its start an owned handle, which programs that it starts do not get. `None`: there is none
+/// such.
+///
+/// # Safety
+/// The process that started this one opened the number for it, and nobody else here takes it.
+pub unsafe fn claim(number: RawHandle) -> Option<OwnedHandle> {
     // SAFETY: asks for flags of a number; changes nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     // What the parent handed over is not close-on-exec, what this program itself opened since is.
@@ -395,14 +410,8 @@ pub fn claim(number: RawHandle) -> Option<OwnedHandle> {
     }
     // SAFETY: as above; sets the flag of a descriptor that is there.
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
-    // SAFETY: the parent opened it for this process, and the announcement that names it was taken away: nobody else owns it.
+    // SAFETY: it is open, and nobody else's, as the caller promises.
     Some(unsafe { OwnedHandle::from_raw(number) })
-}
-
-/// Takes a variable out of the environment. For a process with one thread.
-pub fn forget_variable(name: &str) {
-    // SAFETY: called at the start of a child, before it has a second thread that could read the environment.
-    unsafe { std::env::remove_var(name) };
 }
 
 /// Whether this program runs with more rights than whoever started it.
@@ -444,16 +453,22 @@ pub fn nothing() -> io::Result<OwnedHandle> {
     std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(IntoHandle::into_handle)
 }
 
-/// Makes `handle` this process's descriptor `number`, 0 to 2, which programs that it starts inherit.
-pub fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result<()> {
-    // SAFETY: both are open descriptors of this process; the standard stream's is nobody's in particular.
+/// Makes `handle` this process's handle `number`, which programs that it starts inherit: a standard stream, 0 to 2.
+///
+/// # Safety
+/// Nobody who has the number counts on what it leads to now. Of a standard stream nobody does.
+pub unsafe fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result<()> {
+    // SAFETY: `handle` is open; what becomes of `number` is as the caller promises.
     let done = unsafe { libc::dup2(handle.as_raw(), number) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sets a variable of the environment, or takes it out. For a process with one thread.
-pub fn set_variable(name: &OsStr, value: Option<&OsStr>) {
-    // SAFETY: called at the start of a child, before it has a second thread that could read the environment.
+/// Sets a variable of the environment, or takes it out.
+///
+/// # Safety
+/// No other thread of this process reads or changes the environment meanwhile.
+pub unsafe fn set_variable(name: &OsStr, value: Option<&OsStr>) {
+    // SAFETY: as the caller promises.
     unsafe {
         match value {
             Some(value) => std::env::set_var(name, value),
@@ -535,10 +550,10 @@ pub fn until_hung_up(pipe: BorrowedHandle<'_>) {
     }
 }
 
-/// Sends this process a signal.
-pub fn send_to_itself(signal: i32) {
+/// Asks this process to end.
+pub fn terminate_itself() {
     // SAFETY: no pointers.
-    unsafe { libc::kill(libc::getpid(), signal) };
+    unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 }
 
 /// Ends the process of this number, which has to be one that is not reaped.

@@ -8,7 +8,7 @@
 use super::again::patiently;
 use super::own::both_above_stdio;
 use super::wire;
-use crate::{BorrowedHandle, OwnedHandle, RawHandle};
+use crate::{BorrowedHandle, OwnedHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -20,15 +20,6 @@ use std::mem::MaybeUninit;
 /// Handles that can go with one message (the kernel's `SCM_MAX_FD`).
 pub const MOST_HANDLES: usize = 253;
 const MARK: &[u8] = b"maniple takes parcels ";
-
-/// A handle by its number.
-///
-/// # Safety
-/// It stays open for as long as the result is used. (If it does not, calls fail, or reach what has taken its number.)
-pub unsafe fn borrow<'a>(number: RawHandle) -> BorrowedHandle<'a> {
-    // SAFETY: as the caller promises.
-    unsafe { BorrowedHandle::borrow_raw(number) }
-}
 
 /// What a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -395,7 +395,8 @@ impl ProcessBuilder {
         let line = setup.daemon.then(lifeline::pair).transpose().map_err(|e| refused(&e))?;
         let (held, theirs) = line.unzip();
         let me = ExitWatch::of(std::process::id()).map_err(|e| refused(&e))?;
-        match engine::fork().map_err(|e| refused(&e))? {
+        // SAFETY: as the caller promises.
+        match unsafe { engine::fork() }.map_err(|e| refused(&e))? {
             engine::Forked::Child => {
                 let stdio = self.stdio.map(stream);
                 sys::process::leave(child::in_fork(setup, stdio, me, theirs, function))

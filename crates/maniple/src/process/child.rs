@@ -159,10 +159,12 @@ fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Owne
             Stream::Null => engine::nothing()?,
             Stream::Handle(handle) => handle,
         };
-        engine::put_in_place(handle, number)?;
+        // SAFETY: 0, 1 or 2: a standard stream, which is nobody's in particular.
+        unsafe { engine::put_in_place(handle, number)? };
     }
     for (name, value) in &setup.environment {
-        sys::process::set_variable(name, value.as_deref());
+        // SAFETY: the child has one thread: what it was forked by or started as has begun no other.
+        unsafe { sys::process::set_variable(name, value.as_deref()) };
     }
     if let Some(folder) = &setup.folder {
         std::env::set_current_dir(folder)

@@ -222,12 +222,12 @@ impl Process {
     /// Waits until it has ended, and says how.
     ///
     /// ```
-    /// use maniple::{Exit, Process};
+    /// use maniple::{Cause, Exit, Process};
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let process = Process::new(|()| std::process::abort(), ())?;
     /// process.start()?;
-    /// assert_eq!(process.join()?, Exit::Signal(6));
+    /// assert_eq!(process.join()?, Exit::Killed(Cause::ABORT));
     /// # Ok(())
     /// # }
     /// ```
@@ -244,7 +244,7 @@ impl Process {
     /// The same for at most `timeout`; `None` if it still runs.
     ///
     /// ```
-    /// use maniple::{Exit, Process};
+    /// use maniple::{Cause, Exit, Process};
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
@@ -252,7 +252,7 @@ impl Process {
     /// process.start()?;
     /// assert_eq!(process.join_timeout(Duration::from_millis(1))?, None);
     /// process.kill()?;
-    /// assert_eq!(process.join_timeout(Duration::MAX)?, Some(Exit::Signal(9)));
+    /// assert_eq!(process.join_timeout(Duration::MAX)?, Some(Exit::Killed(Cause::KILL)));
     /// # Ok(())
     /// # }
     /// ```
@@ -388,13 +388,13 @@ impl Process {
     /// Asks it to end (`SIGTERM`). Not an error if it has ended.
     ///
     /// ```
-    /// use maniple::{Exit, Process};
+    /// use maniple::{Cause, Exit, Process};
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
     /// process.start()?;
     /// process.terminate()?;
-    /// assert_eq!(process.join()?, Exit::Signal(15));
+    /// assert_eq!(process.join()?, Exit::Killed(Cause::TERMINATE));
     /// # Ok(())
     /// # }
     /// ```
@@ -408,13 +408,13 @@ impl Process {
     /// Ends it at once (`SIGKILL`). Not an error if it has ended.
     ///
     /// ```
-    /// use maniple::{Exit, Process};
+    /// use maniple::{Cause, Exit, Process};
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
     /// process.start()?;
     /// process.kill()?;
-    /// assert_eq!(process.join()?, Exit::Signal(9));
+    /// assert_eq!(process.join()?, Exit::Killed(Cause::KILL));
     /// # Ok(())
     /// # }
     /// ```

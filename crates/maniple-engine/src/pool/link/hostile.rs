@@ -11,7 +11,7 @@
 use super::*;
 use crate::pool::packet::Packer;
 use crate::pool::{Collect, Hub, HubConfig, JobSpec, Outcome, SourceKind, Ticket, WorkerId, scheduler::Chunk};
-use crate::process::Exit;
+use crate::process::{Cause, Exit};
 use crate::shm::ring::SKIP;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
@@ -162,7 +162,7 @@ fn bury(hub: &Hub, mad: &mut Played, finally: bool) -> bool {
     }
     let dead = if finally { Some(mad.process.wait().unwrap()) } else { mad.process.try_wait().unwrap() };
     if dead.is_some() {
-        hub.exited(mad.id, Some(Exit::Signal(9)));
+        hub.exited(mad.id, Some(Exit::Killed(Cause::KILL)));
     }
     dead.is_some()
 }
