@@ -24,8 +24,11 @@ def objections(theirs: Parameters, ours: Parameters) -> list[str]:
         elif default and named[name][1] != default:
             found.append(f"{name} is {named[name][1] or 'required'} where it was {default} if not given")
     known = {name for name, _kind, _default in theirs}
+    filled = [name for name, kind, _default in ours if kind in POSITIONAL][
+        : sum(each[1] in POSITIONAL for each in theirs)
+    ]
     for name, kind, default in ours:
-        if name not in known and not default and not kind.startswith("VAR_"):
+        if name not in known and name not in filled and not default and not kind.startswith("VAR_"):
             found.append(f"requires {name}")
     return list(dict.fromkeys(found))
 

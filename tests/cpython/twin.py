@@ -116,13 +116,18 @@ class Twin:
 
     def _link_tests(self, extra: dict[str, Path]) -> None:
         self.tests.mkdir()
-        for folder in test_folders():
+        folders = test_folders()
+        # Whatever has no link here, such as another subject's tests of which some import a part, is found where it is.
+        content = next(text for folder in folders if (text := folder / "__init__.py").is_file()).read_text()
+        (self.tests / "__init__.py").write_text(f"{content}\n__path__ += {[str(folder) for folder in folders]!r}\n")
+        for folder in folders:
             for entry in folder.iterdir():
                 # Many interpreters come without the bytecode of their tests, in a folder that is not ours to write to. The
                 # twin has its own, compiled once for all the spawned children.
                 if entry.stem not in extra and entry.name != "__pycache__" and not of_other_tests(entry.name):
                     link(entry, self.tests / entry.name)
         for name, path in extra.items():
+            # (A file that is linked here comes before one that `__path__` leads to.)
             link(path.resolve(), self.tests / (name if path.is_dir() else f"{name}.py"))
         for method in METHODS:
             name = f"test_multiprocessing_{method}"
@@ -165,7 +170,7 @@ def link(source: Path, place: Path) -> None:
 
 
 def of_other_tests(name: str) -> bool:
-    """Whether an entry of the tests' folder is a test of another subject: some hundreds are, and each link takes its time."""
+    """Whether an entry of the tests' folder is a test of another subject. There are hundreds, and each link takes time."""
     return name.startswith("test_") and not name.startswith(OURS)
 
 

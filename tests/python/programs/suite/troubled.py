@@ -33,6 +33,10 @@ class Plain(unittest.TestCase):
     def test_raises(self):
         raise LookupError("nothing found")
 
+    def test_is_skipped_in_a_part(self):
+        with self.subTest(part=1):
+            self.skipTest("this part alone")
+
     def test_is_skipped_everywhere(self):
         self.skipTest("not on any system")
 
@@ -49,6 +53,19 @@ class Plain(unittest.TestCase):
         if OURS and not ONCE.exists():
             ONCE.touch()
             self.fail("the first time")
+
+
+class Ordered(unittest.TestCase):
+    """The second test skips itself after the first, with any package; alone it passes."""
+
+    ran = False
+
+    def test_a_runs(self):
+        Ordered.ran = True
+
+    def test_b_is_skipped_after_it(self):
+        if Ordered.ran:
+            self.skipTest("the other has run")
 
 
 class Hanging(unittest.TestCase):
