@@ -38,6 +38,7 @@ class Run:
         self.options = options
         self.results: dict[str, Result] = {}
         self.flaky: list[str] = []
+        self.untidy: list[str] = []
         self.total = 0
         self.done = 0
 
@@ -86,8 +87,10 @@ class Run:
         say(
             f"{self.total} tests of CPython {platform.python_version()} on {twin.package}, {self.options.jobs} classes at once"
         )
-        for result in self.runner(twin).run(tests, self.tell):
+        runner = self.runner(twin)
+        for result in runner.run(tests, self.tell):
             self.add(result)
+        self.untidy = runner.untidy
         again = [result.test for result in self.results.values() if result.bad and result.test in tests]
         if len(again) > MOST_RETRIED:
             say(f"{len(again)} tests failed: too many to run again")
@@ -163,6 +166,8 @@ class Run:
             for result in self.results.values():
                 if result.outcome == "skipped":
                     say(f"skipped: {result.test}: {result.text}")
+        for line in self.untidy:
+            say(f"untidy, says test.support: {line}")
         for line in self.flaky:
             say(f"flaky: {line}")
         for result in bad:
