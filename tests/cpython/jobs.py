@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -48,7 +49,7 @@ class Job:
     def __init__(self, twin: Twin, module: str, tests: list[str] | None, limits: tuple[float, float]) -> None:
         self.twin, self.mark = twin, uuid.uuid4().hex
         self.limit, self.settle = limits
-        self.folder = twin.folder / f"j{self.mark[:6]}"
+        self.folder = Path(tempfile.mkdtemp(prefix="j", dir=twin.folder))
         self.order: dict[str, Any] = {
             "package": twin.package,
             "module": module,
@@ -59,7 +60,7 @@ class Job:
 
     def run(self) -> Ending:
         """Run to the end, or until no event has come for `limit` seconds."""
-        (self.folder / "tmp").mkdir(parents=True)
+        (self.folder / "tmp").mkdir()
         (self.folder / "cwd").mkdir()
         (self.folder / "events").touch()
         (self.folder / "order").write_text(json.dumps(self.order))
