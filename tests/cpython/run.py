@@ -28,7 +28,9 @@ from suites import futures_tests, suites_of, wanted
 from twin import FOLDERS, METHODS, STANDARD, Missing, Twin
 
 # More failures than these are not run again: the package is broken, and that is known by then.
-MOST_RETRIED = 40
+MOST_RETRIED = 20
+# Of so many failures the report says what the standard package makes of them.
+MOST_ASKED = 10
 
 
 class Run:
@@ -111,7 +113,7 @@ class Run:
         """Run on the standard package what was skipped, is missing or has failed: what passes there is lost here."""
         missing = [test for test in theirs if test not in self.results]
         skipped = [test for test in theirs if test in self.results and self.results[test].outcome == "skipped"]
-        failed = [test for test in theirs if test in self.results and self.results[test].bad][:MOST_RETRIED]
+        failed = [test for test in theirs if test in self.results and self.results[test].bad][:MOST_ASKED]
         asked = [*missing, *skipped, *failed]
         if not asked:
             return

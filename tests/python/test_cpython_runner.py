@@ -19,6 +19,8 @@ TROUBLED = Path(__file__).parent / "programs" / "suite" / "troubled.py"
 sys.path.insert(0, str(ROOT / "cpython"))
 import twin  # noqa: E402
 
+sys.path.remove(str(ROOT / "cpython"))
+
 try:
     twin.test_folders()
 except twin.Missing as missing:

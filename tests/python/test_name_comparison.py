@@ -120,3 +120,40 @@ def test_a_package_that_cannot_be_imported_fails(tmp_path):
     code, output = compare(tmp_path, "import no_such_module")
     assert code == 1
     assert "no_such_module" in output
+
+
+def test_what_is_allowed_to_differ_and_does_not_fails():
+    command = [sys.executable, str(NAMES), "--package", "multiprocessing"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=85)
+    faults = [line for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert done.returncode == 1
+    assert faults and all("take it out of allowed.py" in line for line in faults), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "fault"),
+    [
+        ({"!Lock().acquire": {"kind": "callable"}}, {}, "is missing"),
+        ({"!Lock()": {"kind": "object"}}, {"!Lock()": {"kind": "error", "value": "OSError"}}, "is a error (OSError)"),
+        ({"!Lock().x": {"kind": "callable"}}, {"!Lock().x": {"kind": "attribute"}}, "is a attribute"),
+        (
+            {"!start methods": {"kind": "value", "value": "a"}},
+            {"!start methods": {"kind": "value", "value": "b"}},
+            "is b, not a",
+        ),
+        (
+            {"pool:": {"kind": "module"}},
+            {"pool:": {"kind": "missing module", "value": "none"}},
+            "is a missing module (none)",
+        ),
+    ],
+)
+def test_objects_and_modules_are_compared_as_names_are(there, here, fault):
+    sys.path.insert(0, str(NAMES.parent))
+    try:
+        from names import Comparison
+    finally:
+        sys.path.remove(str(NAMES.parent))
+    comparison = Comparison({})
+    comparison.compare(there, here)
+    assert [what for _path, what in comparison.faults if fault in what], comparison.faults
