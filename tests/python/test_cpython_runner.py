@@ -62,8 +62,8 @@ def test_whatever_goes_wrong_fails_the_run_and_is_named(troubled):
     }, output
     assert code == 1
     # Passed: the plain one, the flaky one, the first of the ordered ones, two beside a hang, two beside a crash, the one that
-    # leaves a process, the meaning. Skipped: in a part, everywhere, the second of the ordered ones.
-    assert output.splitlines()[-1] == "9 passed, 10 failed, 3 skipped", output
+    # leaves a process, two of the meaning. Skipped: in a part, everywhere, the second of the ordered ones.
+    assert output.splitlines()[-1] == "10 passed, 10 failed, 3 skipped", output
 
 
 def test_a_failure_comes_with_its_text(troubled):
@@ -98,9 +98,15 @@ def processes() -> list[str]:
     return found
 
 
-def test_a_run_of_what_passes_succeeds():
-    code, output = run("--tests", str(TROUBLED), "-k", "Meaning")
-    assert (code, output.splitlines()[-1]) == (0, "1 passed, 0 failed, 0 skipped"), output
+def ignore_ctrl_c() -> None:
+    """As a shell without job control does for what it puts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+
+
+def test_a_run_of_what_passes_succeeds_whatever_it_inherits():
+    code, output = run("--tests", str(TROUBLED), "-k", "Meaning", preexec_fn=ignore_ctrl_c)
+    assert (code, output.splitlines()[-1]) == (0, "2 passed, 0 failed, 0 skipped"), output
 
 
 def test_a_run_of_no_test_fails():
@@ -113,6 +119,23 @@ def test_a_module_that_cannot_be_read_fails(tmp_path):
     code, output = run("--tests", str(tmp_path / "unreadable.py"))
     assert code == 1
     assert "No module named 'no_such_module'" in output
+    assert output.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
+
+
+def test_a_module_that_skips_itself_here_alone_loses_its_tests(tmp_path):
+    text = """
+import multiprocessing, unittest
+if multiprocessing.__name__ != "multiprocessing":
+    raise unittest.SkipTest("a part is missing")
+class Part(unittest.TestCase):
+    def test_one(self): pass
+    def test_two(self): self.fail()
+"""
+    (tmp_path / "partial.py").write_text(text)
+    code, output = run("--tests", str(tmp_path / "partial.py"))
+    assert code == 1
+    assert "lost: partial::Part.test_one" in output
+    assert output.splitlines()[-1] == "0 passed, 1 failed, 2 skipped"  # the module, and the one that fails there, too
 
 
 def test_the_rest_of_a_class_that_keeps_breaking_counts_as_not_run(tmp_path):

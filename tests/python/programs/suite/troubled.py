@@ -111,6 +111,10 @@ class Leaving(unittest.TestCase):
 
 
 class Meaning(unittest.TestCase):
+    def test_ctrl_c_is_heard(self):
+        self.assertIs(signal.getsignal(signal.SIGINT), signal.default_int_handler)
+        self.assertEqual(signal.pthread_sigmask(signal.SIG_BLOCK, []), set())
+
     def test_it_is_the_package_under_test(self):
         self.assertIs(multiprocessing.Process, sys.modules[multiprocessing.__name__].Process)
         code = "import multiprocessing.pool, sys; print(multiprocessing.__name__, multiprocessing.pool.__name__)"
