@@ -76,7 +76,7 @@ def test_a_package_is_like_itself(tmp_path):
         ("func, items", "items, func", ":Pool.map has items in the place of func"),
         ("items, chunksize=None", "items", "has no parameter chunksize to be given by name"),
         ("items, chunksize=None", "items, *, chunksize=None", "takes chunksize only by name"),
-        ("chunksize=None", "chunksize=None, extra", "non-default argument"),
+        ("func, items", "func, extra, items", "has extra in the place of items"),
         ("chunksize=None", "chunksize=None, *, extra", "requires extra"),
         ("first, *rest", "first", "takes no *rest"),
         ("first, *rest", "first, second=None, *rest", "has second where more arguments were taken"),
