@@ -64,7 +64,7 @@ def futures_tests(given: str) -> dict[str, Path]:
             return {FUTURES: path}
     raise Missing(
         f"this {version} came without the tests of concurrent.futures. On Debian and Ubuntu lib{version}-testsuite has them: "
-        "install it, name them with --cf-tests, or leave the suite cf out"
+        "install it, name them with --cf-tests, or leave the suite cf out (make suite CF_TESTS=none)"
     )
 
 
