@@ -155,7 +155,8 @@ class Reading:
 
 
 def warnings_in(output: str) -> str:
-    return "; ".join(line.removeprefix("Warning -- ") for line in output.splitlines() if line.startswith("Warning -- "))
+    mark = "Warning -- "
+    return "; ".join(dict.fromkeys(line.removeprefix(mark) for line in output.splitlines() if line.startswith(mark)))
 
 
 def worse(one: Result | None, other: Result) -> Result:
