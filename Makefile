@@ -3,16 +3,15 @@
 # The interpreter that .venv is made with: 3.11 or newer. One named on the command line gets an environment of its own.
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter command,$(firstword $(origin PYTHON))),-$(notdir $(PYTHON)))
-# The runner of CPython's own multiprocessing tests; `none` to go without them.
-SUITE ?= ../shared/suite/mp_suite.py
-# What compares the names and signatures; `none` to go without it.
-API ?= $(dir $(SUITE))api_surface.py
+# Other runners of CPython's own tests, and other tools that compare names, which judge after ours where they are named.
+SUITE ?=
+API ?=
 # More interpreters with which the standard package is to talk to ours, with a colon between.
 PEERS ?=
 export MANIPLE_PEERS := $(PEERS)
 # The tests of concurrent.futures, where Python came without; `none` to go without them.
 CF_TESTS ?=
-# More for their runner, such as `-k Queue`.
+# More for the runner of CPython's own tests, such as `-k Queue`.
 SUITE_ARGS ?=
 # The folder whose words `make demo` counts; the Python standard library if empty.
 FOLDER ?=
@@ -58,8 +57,8 @@ demo: build ## all examples, in both languages, on real input (FOLDER=...: whose
 	@scripts/demo.sh $(py) $(FOLDER)
 
 test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own tests; under 15 minutes on two cores
-	@$(setup) extension test
-	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --cpython-suite "$(SUITE)" --api-tool "$(API)"
+	@$(setup) extension test cpython
+	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --second-cpython "$(SUITE)" --second-api "$(API)"
 
 lint: ## formatting, clippy, the oldest Rust, documentation, ruff, mypy, the stubs; changes nothing
 	@$(setup) extension test lint
@@ -99,8 +98,8 @@ format: ## what lint's formatters ask for
 	$(py) -m ruff format .
 
 test-rust test-loom test-python test-faults test-chaos test-api test-cpython: ## one part of the tests
-	@$(setup) extension test
-	@$(py) scripts/run_tests.py $(@:test-%=%) --cpython-suite "$(SUITE)" --api-tool "$(API)"
+	@$(setup) extension test $(if $(filter test-cpython,$@),cpython)
+	@$(py) scripts/run_tests.py $(@:test-%=%) --second-cpython "$(SUITE)" --second-api "$(API)"
 
 ## Longer
 semver: ## what changed for users of the crate since a git revision (SINCE=...); needs cargo-semver-checks
@@ -142,8 +141,11 @@ test-standard-fails: ## the failure tests against the standard package, to show 
 frozen: build ## a program frozen by PyInstaller, in every start method, compared with the standard package
 	$(py) scripts/check_frozen.py $(VENV)
 
-suite: build ## CPython's own multiprocessing tests, in every start method, against the standard package (PYTHON=..., SUITE=...)
-	$(py) scripts/run_suite.py "$(SUITE)" --cf-tests "$(CF_TESTS)" $(SUITE_ARGS)
+suite: build ## CPython's own tests of multiprocessing and of process pools (PYTHON=..., SUITE_ARGS="-k Queue")
+	@$(setup) test cpython
+	$(py) tests/cpython/run.py --suites mp,main$(if $(filter none,$(CF_TESTS)),,$(comma)cf) \
+		--cf-tests "$(filter-out none,$(CF_TESTS))" $(SUITE_ARGS)
+	$(if $(SUITE),$(py) scripts/run_suite.py "$(SUITE)" --cf-tests "$(CF_TESTS)" $(SUITE_ARGS))
 
 peers: build ## other projects' tests on maniple, against the standard package (PEERS_ONLY=joblib,...); hours for all of them
 	$(py) scripts/peers $(subst $(comma), ,$(PEERS_ONLY))

@@ -9,8 +9,10 @@
 | python | tests/python, in every start method |
 | faults | tests/faults, the short form: chosen calls to the system fail |
 | chaos | tests/chaos, the short form: half a minute of kills, stops and shortages |
-| api | names and signatures against the running Python's own package, through `--api-tool` |
-| cpython | CPython's own tests of multiprocessing, in every start method, through `--cpython-suite` |
+| api | tests/cpython/names.py: names and signatures against the running Python's own package |
+| cpython | tests/cpython/run.py: CPython's own tests of multiprocessing, in every start method |
+
+`--second-api` and `--second-cpython` name tools from elsewhere that judge the same a second time.
 
 A suite that fails does not keep the others from running. One that says that it ran no test has
 failed, and so has one that leaves a process behind. Ends with 1 if any has failed.
@@ -30,8 +32,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from cpython_tests import why_not
 
 ROOT = Path(__file__).resolve().parent.parent
 # Every process of a run inherits this variable, whatever becomes of its parents.
@@ -74,7 +74,8 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
     loom = ["cargo", "test", "--locked", "-p", "maniple-engine", "--release", "--test", "loom"]
     # Other flags would have the other build's files compiled anew each time.
     apart = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / "loom")}
-    cpython = [sys.executable, options.cpython_suite, "--package", "maniple", "--suites", "mp,main", "--forbid-c-ext"]
+    counted = re.compile(r"^\d+ passed, \d+ failed.*")
+    second = [sys.executable, options.second_cpython, "--package", "maniple", "--suites", "mp,main", "--forbid-c-ext"]
     return {
         "rust": Suite(
             "rust",
@@ -91,22 +92,24 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
         "faults": Suite(
             "faults",
             [sys.executable, "tests/faults/walk.py", "--short", "--front", "python,rust"],
-            re.compile(r"^\d+ passed, \d+ failed.*"),
+            counted,
         ),
         "chaos": Suite(
             "chaos",
             [sys.executable, "tests/chaos/chaos.py", "--seconds", "24", "--length", "2", "--seed", "1"],
-            re.compile(r"^\d+ passed, \d+ failed.*"),
+            counted,
         ),
-        "api": Suite(
-            "api",
-            [sys.executable, "scripts/check_api.py", options.api_tool],
+        "api": Suite("api", [sys.executable, "tests/cpython/names.py"], re.compile(r"^names on Python .*")),
+        "second api": Suite(
+            "second api",
+            [sys.executable, "scripts/check_api.py", options.second_api],
             re.compile(r"^api on Python .*"),
         ),
-        "cpython": Suite(
-            "cpython",
-            [*cpython, "--methods", "fork,spawn,forkserver", "-j", "2"],
-            re.compile(r"^\d+ passed, \d+ failed.*"),
+        "cpython": Suite("cpython", [sys.executable, "tests/cpython/run.py", "-j", "2"], counted),
+        "second cpython": Suite(
+            "second cpython",
+            [*second, "--methods", "fork,spawn,forkserver", "-j", "2"],
+            counted,
         ),
     }
 
@@ -114,24 +117,19 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("suites", nargs="+", choices=["rust", "loom", "python", "faults", "chaos", "api", "cpython"])
-    parser.add_argument(
-        "--cpython-suite", default="", help="the runner of CPython's own tests, or 'none' to do without"
-    )
-    parser.add_argument("--api-tool", default="", help="what compares names and signatures, or 'none' to do without")
+    parser.add_argument("--second-api", default="", help="a tool that compares names and signatures once more")
+    parser.add_argument("--second-cpython", default="", help="a tool that runs CPython's own tests once more")
     options = parser.parse_args()
     # A shell without job control starts what it puts in the background with Ctrl-C ignored: tests of Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = list(dict.fromkeys(options.suites))
-    refused = "" if "cpython" not in chosen else why_not_cpython(options.cpython_suite)
-    if options.cpython_suite == "none" and "cpython" in chosen:
-        chosen.remove("cpython")
-    if "api" in chosen and (options.cpython_suite == "none" or options.api_tool == "none"):
-        chosen.remove("api")
-        print("Names and signatures are NOT COMPARED: SUITE=none or API=none asked for that.")
-    if refused and options.cpython_suite != "none":
-        # At once, rather than after ten minutes of other tests.
-        print(refused, file=sys.stderr)
-        return 1
+    for name, tool in (("api", options.second_api), ("cpython", options.second_cpython)):
+        if name in chosen and tool:
+            if not Path(tool).is_file():
+                # At once, rather than after ten minutes of other tests.
+                print(f"{tool} is not there: it was named as a second judge of {name}", file=sys.stderr)
+                return 1
+            chosen.insert(chosen.index(name) + 1, f"second {name}")
 
     every = suites(options)
     reports = {}
@@ -139,17 +137,7 @@ def main() -> int:
         print(f"==== {name}: {' '.join(every[name].command)}", flush=True)
         reports[name] = run(every[name])
     summarise(reports)
-    if refused:
-        print(refused)
     return 1 if any(report.faults for report in reports.values()) else 0
-
-
-def why_not_cpython(suite: str) -> str:
-    """Why CPython's own tests are not run, and what to do about it; empty where they are."""
-    if suite == "none":
-        return "CPython's own tests were NOT RUN, as SUITE=none asked for."
-    problem = why_not(suite, "test")
-    return f"{problem}. To go without them: make test SUITE=none." if problem else ""
 
 
 def run(suite: Suite) -> Report:

@@ -2,18 +2,20 @@
 
     python3 scripts/setup.py .venv extension test
 
-The steps are `extension` (the package itself, built in release mode and installed as a wheel)
-and the lists in requirements/: `test`, `lint`, `bench`, `soak`. A step whose inputs
+The steps are `extension` (the package itself, built in release mode and installed as a wheel), `cpython` (CPython's own tests,
+where the interpreter came without them) and the lists in requirements/: `test`, `lint`, `bench`, `soak`. A step whose inputs
 have not changed since it was last taken costs nothing: the digest of its inputs is kept in the environment.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -38,10 +40,12 @@ def main(folder: str, *steps: str) -> None:
         if step == "extension":
             environment.install("build")
             environment.build()
+        elif step == "cpython":
+            environment.bring_tests()
         elif step in LISTS:
             environment.install(step)
         else:
-            sys.exit(f"no step is called {step}; there are: extension, {', '.join(LISTS)}")
+            sys.exit(f"no step is called {step}; there are: extension, cpython, {', '.join(LISTS)}")
 
 
 def check_version() -> None:
@@ -110,6 +114,23 @@ class Environment:
             self._pip("install", "--requirement", str(ROOT / wanted))
             self._note(name, digest)
 
+    def bring_tests(self) -> None:
+        """See that CPython's own tests are there: with the interpreter, or unpacked in the environment from Debian's package."""
+        unpacked = self.folder / "cpython-tests"
+        if has_tests() or unpacked.exists():
+            return
+        name = f"libpython{version_text()}-testsuite"
+        # A distribution's tests are those of its own interpreter, patches included.
+        if sysconfig.get_path("stdlib") == f"/usr/lib/python{version_text()}" and shutil.which("apt-get"):
+            say(f"fetching {name}: CPython's own tests")
+            if fetch_package(name, unpacked):
+                return
+        sys.exit(
+            f"This Python {version_text()} ({sys.executable}) came without CPython's own tests, the package `test`. "
+            f"Install it: on Debian and Ubuntu apt-get install {name}, on Fedora dnf install python3-test. "
+            "A Python built from source has it; make PYTHON=... names another one."
+        )
+
     def build(self) -> None:
         """Build the wheel and install it."""
         digest = digest_of(ROOT / source for source in SOURCES)
@@ -137,6 +158,30 @@ class Environment:
 
     def _note(self, step: str, digest: str) -> None:
         (self.folder / f".{step}-taken").write_text(digest)
+
+
+def has_tests() -> bool:
+    try:
+        return importlib.util.find_spec("test._test_multiprocessing") is not None
+    except ImportError:
+        return False
+
+
+def fetch_package(name: str, folder: Path) -> bool:
+    """Unpack a Debian package into a folder, without installing it."""
+    with tempfile.TemporaryDirectory() as store:
+        for prepare in ([], ["apt-get", "update", "--quiet"]):
+            # A fresh machine has no list of packages yet; only root may fetch it.
+            if prepare and (os.getuid() != 0 or subprocess.call(prepare, stdout=subprocess.DEVNULL)):
+                return False
+            if subprocess.call(["apt-get", "--quiet", "download", name], cwd=store, stdout=subprocess.DEVNULL) == 0:
+                break
+        found = list(Path(store).glob("*.deb"))
+        fresh = folder.with_name(f"{folder.name}.new")
+        if len(found) != 1 or subprocess.call(["dpkg-deb", "--extract", str(found[0]), str(fresh)]):
+            return False
+        fresh.rename(folder)
+    return True
 
 
 def digest_of(paths) -> str:
