@@ -41,9 +41,12 @@ _SAID = tuple(os.strerror(number) for number in sorted(_NUMBERS)) + (
 
 
 def stood_in_the_way(problem: BaseException | None) -> bool:
-    """Whether a shortage has kept something from being imported: it may have become an error of the import by then."""
+    """Whether a shortage has kept something from being imported: it may have become an error of the import by then.
+
+    An interrupted call counts as well: the interpreter does not repeat it where it lists a folder of the search path.
+    """
     while problem is not None:
-        if is_shortage(problem):
+        if is_shortage(problem) or isinstance(problem, InterruptedError):
             return True
         if not isinstance(problem, ImportError):
             return False

@@ -152,6 +152,7 @@ CAUSES = {
     "memory of the system": "raise OSError(12, 'Cannot allocate memory')",
     "processes": "os.fork = None\n    raise BlockingIOError(11, 'Resource temporarily unavailable')",
     "room": "raise OSError(28, 'No space left on device')",
+    "an interrupted call": "raise InterruptedError(4, 'Interrupted system call')",
     "threads": """raise RuntimeError("can't start new thread")""",
     "a library's memory": "raise ImportError('x.so: failed to map segment from shared object: Cannot allocate memory')",
     "behind it": "try: raise MemoryError\n    except MemoryError as e: raise ImportError('x cannot be imported') from e",
