@@ -68,6 +68,7 @@ lint: ## formatting, clippy, the oldest Rust, documentation, ruff, mypy, the stu
 	run cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings; \
 	run cargo clippy --quiet --locked -p maniple --no-default-features -- -D warnings; \
 	run scripts/check_msrv.sh; \
+	run scripts/check_targets.sh; \
 	run env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features --workspace --document-private-items; \
 	run $(py) -m ruff check --output-format concise .; \
 	run $(py) -m ruff format --check .; \

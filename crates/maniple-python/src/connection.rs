@@ -8,17 +8,16 @@ use crate::shelf::Shelf;
 use maniple_engine::Error;
 use maniple_engine::channel::frame::{self, Interrupted};
 use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
-use maniple_sys::BorrowedHandle;
 use maniple_sys::own::File;
 use maniple_sys::ready::{self, Interest};
-use maniple_sys::{OwnedHandle, stream, wire};
+use maniple_sys::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle, stream, wire};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ const LARGE: usize = 64 * 1024;
 /// large buffers may travel beside the messages.
 #[pyclass(name = "Channel", module = "maniple._maniple", subclass, frozen)]
 pub struct PyChannel {
-    handle: AtomicI32,
+    handle: AtomicRawHandle,
     // What it leads to.
     file: Mutex<Option<File>>,
     readable: AtomicBool,
@@ -221,7 +220,7 @@ impl PyChannel {
     #[pyo3(signature = (*_args, **_kwds))]
     fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
         PyChannel {
-            handle: AtomicI32::new(-1),
+            handle: AtomicRawHandle::new(-1),
             file: Mutex::new(None),
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
@@ -237,12 +236,12 @@ impl PyChannel {
     }
 
     #[getter(_handle)]
-    fn handle(&self) -> Option<i32> {
+    fn handle(&self) -> Option<RawHandle> {
         Some(self.handle.load(Ordering::Relaxed)).filter(|&n| n >= 0)
     }
 
     #[setter(_handle)]
-    fn set_handle(&self, number: Option<i32>) {
+    fn set_handle(&self, number: Option<RawHandle>) {
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = number.and_then(File::at);
         self.handle.store(number.unwrap_or(-1), Ordering::Relaxed);
         self.looked.store(false, Ordering::Relaxed);
@@ -300,7 +299,7 @@ impl PyChannel {
     // The signatures are those of functions written in Python, for whoever compares.
     /// The descriptor.
     #[pyo3(text_signature = "(self)")]
-    fn fileno(&self) -> PyResult<i32> {
+    fn fileno(&self) -> PyResult<RawHandle> {
         self.end()?;
         Ok(self.handle.load(Ordering::Relaxed))
     }

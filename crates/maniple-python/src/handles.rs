@@ -4,12 +4,12 @@
 use crate::error::python;
 use maniple_engine::Error;
 use maniple_engine::process::Exit;
-use maniple_sys::{self as sys, BorrowedHandle, OwnedHandle, stream};
+use maniple_sys::{self as sys, BorrowedHandle, OwnedHandle, RawHandle, stream};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 /// Takes the descriptors over: from here on they are closed by whoever holds the handles.
-pub fn adopt(numbers: Vec<i32>) -> Vec<OwnedHandle> {
+pub fn adopt(numbers: Vec<RawHandle>) -> Vec<OwnedHandle> {
     // SAFETY: all that call it are called with what their Python code gives away and forgets: `_workers.worker` calls `serve`,
     // `_manager_wire.line_over` calls `Line` (with the descriptor of the connection that the line takes the place of), `_native_sync` and
     // `_queue_ends` call `SyncArena.adopt` and `Log.adopt` with what they `detach()`.
@@ -17,7 +17,7 @@ pub fn adopt(numbers: Vec<i32>) -> Vec<OwnedHandle> {
 }
 
 /// A descriptor that its owner keeps open meanwhile.
-pub fn borrow(number: &i32) -> PyResult<BorrowedHandle<'_>> {
+pub fn borrow(number: &RawHandle) -> PyResult<BorrowedHandle<'_>> {
     if *number < 0 {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
@@ -28,13 +28,13 @@ pub fn borrow(number: &i32) -> PyResult<BorrowedHandle<'_>> {
 /// `exit_told(pidfd)`: the exit code of a process that somebody else has reaped, as `Process.exitcode` has it; None where the kernel does
 /// not tell.
 #[pyfunction]
-pub fn exit_told(pidfd: i32) -> PyResult<Option<i32>> {
+pub fn exit_told(pidfd: RawHandle) -> PyResult<Option<i32>> {
     Ok(sys::process::exit_told(borrow(&pidfd)?).and_then(Exit::number))
 }
 
 /// `socket_pair()`: the descriptors of two connected stream sockets, both above 2.
 #[pyfunction]
-pub fn socket_pair() -> PyResult<(i32, i32)> {
+pub fn socket_pair() -> PyResult<(RawHandle, RawHandle)> {
     let (one, other) = stream::pair().map_err(|source| python(Error::Os { doing: "make a pipe", source }))?;
     Ok((one.into_raw(), other.into_raw()))
 }

@@ -12,7 +12,7 @@ use maniple_engine::pool::{
     Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
 };
 use maniple_engine::process::Exit;
-use maniple_sys::OwnedHandle;
+use maniple_sys::{OwnedHandle, RawHandle};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -155,14 +155,14 @@ impl PyHub {
 
     /// A new worker's key, and the descriptors that its process must be given. The caller owns them. `counted`: an error counts as a start
     /// that has failed; otherwise the caller tries again.
-    fn create_link(&self, counted: bool) -> PyResult<(u64, Vec<i32>)> {
+    fn create_link(&self, counted: bool) -> PyResult<(u64, Vec<RawHandle>)> {
         let link = if counted { self.hub.create_link() } else { self.hub.try_create_link() };
         let (worker, handles) = link.map_err(python)?;
         Ok((worker.data().as_ffi(), handles.into_iter().map(OwnedHandle::into_raw).collect()))
     }
 
     /// The worker's process runs; its `sentinel` is readable from its end on, and stays open until `exited` was called.
-    fn adopt(&self, worker: u64, pid: u32, sentinel: i32) -> PyResult<()> {
+    fn adopt(&self, worker: u64, pid: u32, sentinel: RawHandle) -> PyResult<()> {
         self.hub.adopt_by(key(worker), pid, borrow(&sentinel)?);
         Ok(())
     }
@@ -195,7 +195,7 @@ impl PyHub {
     /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Gives the pipe that was its standard error where something
     /// still writes there, which the caller owns, and whether it lacked something before it was ready: then the caller starts another.
     #[pyo3(signature = (worker, exitcode))]
-    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> (Option<i32>, bool) {
+    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> (Option<RawHandle>, bool) {
         let exit = exitcode.map(Exit::from_number);
         let ended = py.detach(|| self.hub.exited(key(worker), exit));
         (ended.late.map(OwnedHandle::into_raw), ended.lacking)

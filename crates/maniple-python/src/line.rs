@@ -10,10 +10,9 @@ use crate::pickle;
 use crate::signals::look_for_signals;
 use maniple_engine::Error;
 use maniple_engine::dialogue::Dialogue;
-use maniple_sys::AsHandle;
-use maniple_sys::atfork;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
 use maniple_sys::ready::{self, Interest};
+use maniple_sys::{AsHandle, RawHandle, atfork};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -146,7 +145,7 @@ impl PyLine {
 impl PyLine {
     /// Takes over the descriptor of a connected stream socket. `dumps` and `loads` pickle what is not plain; `dumps` gives `bytes`.
     #[new]
-    fn new(handle: i32, dumps: Py<PyAny>, loads: Py<PyAny>) -> PyResult<Self> {
+    fn new(handle: RawHandle, dumps: Py<PyAny>, loads: Py<PyAny>) -> PyResult<Self> {
         let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::new_err("invalid handle"))?;
         count_forks()?;
         let born = Epoch::now();
@@ -264,7 +263,7 @@ impl PyLine {
     }
 
     /// The descriptor.
-    fn fileno(&self) -> PyResult<i32> {
+    fn fileno(&self) -> PyResult<RawHandle> {
         self.taken()?.open().map(|(dialogue, _)| dialogue.as_handle().as_raw())
     }
 

@@ -4,7 +4,7 @@
 use crate::error::python;
 use crate::handles::borrow;
 use maniple_engine::process::lifeline;
-use maniple_sys::BorrowedHandle;
+use maniple_sys::{BorrowedHandle, RawHandle};
 use pyo3::prelude::*;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// End this process when the process `maker` has ended and the pipe `lifeline`, which is to stay open, has hung up: SIGTERM, and
 /// SIGKILL `grace` milliseconds later. OSError where the system cannot do it.
 #[pyfunction]
-pub fn end_after(lifeline: i32, maker: i32, grace: u32) -> PyResult<()> {
+pub fn end_after(lifeline: RawHandle, maker: i32, grace: u32) -> PyResult<()> {
     // SAFETY: `process._bootstrap`, the only caller, keeps its parent's sentinel open to the end.
     let pipe = unsafe { BorrowedHandle::borrow_raw(lifeline) };
     lifeline::arm_gently(pipe, maker, Duration::from_millis(grace.into())).map_err(python)
@@ -23,7 +23,7 @@ pub fn end_after(lifeline: i32, maker: i32, grace: u32) -> PyResult<()> {
 ///
 /// Kill this process when the pipe `lifeline` hangs up, which the caller may close. OSError where the system cannot do it.
 #[pyfunction]
-pub fn end_with(lifeline: i32) -> PyResult<()> {
+pub fn end_with(lifeline: RawHandle) -> PyResult<()> {
     let copy = borrow(&lifeline)?.try_clone_to_owned()?;
     lifeline::arm(copy).map_err(python)
 }

@@ -4,7 +4,7 @@
 use maniple_engine::Error;
 use maniple_engine::channel::parcel::Arrived;
 use maniple_engine::shm::buffers::Buffer;
-use maniple_sys::{self as sys, OwnedHandle};
+use maniple_sys::{self as sys, OwnedHandle, RawHandle};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ use std::ffi::{c_int, c_void};
 
 /// `nameless_memory(label, size)`: a descriptor of so many zeroed bytes of shared memory, whose size nobody can change.
 #[pyfunction]
-pub fn nameless_memory(label: &str, size: usize) -> PyResult<i32> {
+pub fn nameless_memory(label: &str, size: usize) -> PyResult<RawHandle> {
     let handle = sys::memory::create(label, size).map_err(|source| Error::Os { doing: "make shared memory", source });
     handle.map(OwnedHandle::into_raw).map_err(crate::error::python)
 }

@@ -1,6 +1,6 @@
 //! Shared memory under a name: POSIX's two calls as Python functions.
 
-use maniple_sys::{OwnedHandle, named};
+use maniple_sys::{OwnedHandle, RawHandle, named};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use std::io;
@@ -10,7 +10,7 @@ use std::io;
 /// Open the shared memory called `path`; return a descriptor, which programs started from here do not inherit.
 #[pyfunction]
 #[pyo3(signature = (path, flags, mode = 0o777))]
-pub fn shm_open(py: Python<'_>, path: &str, flags: i32, mode: u32) -> PyResult<i32> {
+pub fn shm_open(py: Python<'_>, path: &str, flags: i32, mode: u32) -> PyResult<RawHandle> {
     until_done(py, path, || named::open(path, flags, mode).map(OwnedHandle::into_raw))
 }
 

@@ -12,8 +12,8 @@ use crate::truth::Truth;
 use maniple_engine::Error;
 use maniple_engine::channel::log::{Interrupted, Log, MOST_PARTS, Put, Terms, View};
 use maniple_engine::shm::buffers::Buffer;
-use maniple_sys as sys;
 use maniple_sys::epoch::{Epoch, Since};
+use maniple_sys::{self as sys, RawHandle};
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -279,7 +279,7 @@ impl PyLog {
 
     /// The queue whose descriptors another process gave; they belong to it from here on.
     #[staticmethod]
-    fn adopt(memory: i32, event: i32) -> PyResult<Self> {
+    fn adopt(memory: RawHandle, event: RawHandle) -> PyResult<Self> {
         let mut handles = adopt(vec![memory, event]).into_iter();
         match (handles.next(), handles.next()) {
             (Some(memory), Some(event)) => Ok(PyLog::over(Log::open(memory, event).map_err(exception)?)),
@@ -288,7 +288,7 @@ impl PyLog {
     }
 
     /// The descriptors by which another process can open it.
-    fn descriptors(&self) -> PyResult<(i32, i32)> {
+    fn descriptors(&self) -> PyResult<(RawHandle, RawHandle)> {
         let log = self.log()?;
         let (memory, event) = log.handles();
         Ok((memory.as_raw(), event.as_raw()))
@@ -329,7 +329,7 @@ impl PyLog {
     }
 
     /// A descriptor that is readable, from now on, whenever there is something to get.
-    fn watch(&self, py: Python<'_>) -> PyResult<i32> {
+    fn watch(&self, py: Python<'_>) -> PyResult<RawHandle> {
         let log = self.log()?;
         waiting(py, |interrupted| log.watch(interrupted))?;
         Ok(log.event().as_raw())

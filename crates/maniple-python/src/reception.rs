@@ -6,7 +6,7 @@ use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
 use maniple_engine::channel::reception::{self, Greeting, Reception, Refused, Unwelcome};
-use maniple_sys::{BorrowedHandle, OwnedHandle};
+use maniple_sys::{BorrowedHandle, OwnedHandle, RawHandle};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -15,7 +15,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-fn borrowed(number: i32) -> PyResult<BorrowedHandle<'static>> {
+fn borrowed(number: RawHandle) -> PyResult<BorrowedHandle<'static>> {
     if number < 0 {
         return Err(PyOSError::new_err("handle is closed"));
     }
@@ -83,7 +83,13 @@ impl PyReception {
     /// Clients that stay silent are closed. For one that has another key, or says nonsense: AuthenticationError; for one that
     /// goes: EOFError.
     #[pyo3(signature = (fd, key=None, timeout=None))]
-    fn admit(&self, py: Python<'_>, fd: i32, key: Option<&[u8]>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+    fn admit(
+        &self,
+        py: Python<'_>,
+        fd: RawHandle,
+        key: Option<&[u8]>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<RawHandle>> {
         let listening = borrowed(fd)?;
         let deadline = deadline(timeout);
         loop {
@@ -120,7 +126,7 @@ pub struct PyGreeting(Mutex<Greeting>);
 impl PyGreeting {
     /// Over the connected socket `fd`, which stays the caller's.
     #[new]
-    fn new(fd: i32, key: &[u8]) -> PyResult<Self> {
+    fn new(fd: RawHandle, key: &[u8]) -> PyResult<Self> {
         Ok(PyGreeting(Mutex::new(Greeting::new(borrowed(fd)?, key).map_err(caused)?)))
     }
 
@@ -134,7 +140,7 @@ impl PyGreeting {
 /// listener has none. EOFError: it closed the connection. TimeoutError: `timeout` seconds have passed.
 #[pyfunction]
 #[pyo3(signature = (fd, key, timeout=None))]
-pub fn get_in(py: Python<'_>, fd: i32, key: &[u8], timeout: Option<f64>) -> PyResult<()> {
+pub fn get_in(py: Python<'_>, fd: RawHandle, key: &[u8], timeout: Option<f64>) -> PyResult<()> {
     let socket = borrowed(fd)?;
     let deadline = deadline(timeout);
     let mut raised = None;

@@ -14,6 +14,7 @@ use maniple_engine::sync::lock::{Lock, RLock};
 use maniple_engine::sync::patience::{Interrupt, Limit};
 use maniple_engine::sync::semaphore::Semaphore;
 use maniple_engine::sync::{Outcome, Released};
+use maniple_sys::RawHandle;
 use pyo3::exceptions::{
     PyAssertionError, PyFileExistsError, PyFileNotFoundError, PyOSError, PyOverflowError, PyRuntimeError, PyValueError,
 };
@@ -38,14 +39,14 @@ pub struct PyArena(Arc<Arena>);
 impl PyArena {
     /// The arena behind a descriptor that came from another process, and which belongs to the arena from now on.
     #[staticmethod]
-    fn adopt(fd: i32) -> PyResult<PyArena> {
+    fn adopt(fd: RawHandle) -> PyResult<PyArena> {
         let handle = adopt(vec![fd]).pop().ok_or_else(|| PyRuntimeError::new_err("no descriptor"))?;
         Arena::open(handle).map(PyArena).map_err(python)
     }
 
     /// Its descriptor, to be duplicated by whoever sends it.
     #[getter]
-    fn fd(&self) -> PyResult<i32> {
+    fn fd(&self) -> PyResult<RawHandle> {
         if !self.0.can_be_sent() {
             let text = "the program has closed the descriptor of the shared memory that this lock lies in, so the lock cannot be sent to a process; \
                         make it after the descriptors were closed, or keep them open";

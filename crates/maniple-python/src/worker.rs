@@ -7,6 +7,7 @@ use crate::handles::adopt;
 use crate::made;
 use crate::signals::{interrupts, leaves};
 use maniple_engine::pool::{Message, Packet, PoolEnd, Task, WorkerLink};
+use maniple_sys::RawHandle;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -30,7 +31,7 @@ enum Function {
 /// Gives how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`, `"lacking"` (something ran out before it was ready, which
 /// standard error says).
 #[pyfunction]
-pub fn serve(py: Python<'_>, handles: Vec<i32>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+pub fn serve(py: Python<'_>, handles: Vec<RawHandle>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
     let mut link = match WorkerLink::open(adopt(handles)) {
         Err(error) if error.is_shortage() => {
             eprintln!("maniple: a worker cannot take up its link: {error}");

@@ -4,9 +4,9 @@
 //! name it to somebody else: Python's `fileno()`, a child that is to inherit it.
 
 #[cfg(not(unix))]
-pub use crate::stub::handle::{BorrowedHandle, OwnedHandle, RawHandle};
+pub use crate::stub::handle::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 #[cfg(unix)]
-pub use crate::unix::handle::{BorrowedHandle, OwnedHandle, RawHandle};
+pub use crate::unix::handle::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 
 /// What has a handle. On Unix this is everything that is `AsFd`.
 pub trait AsHandle {
@@ -52,6 +52,8 @@ macro_rules! __as_handle {
         $($attributes)*
         impl<$($generics)*> $crate::unix::AsFd for $type {
             fn as_fd(&self) -> $crate::unix::BorrowedFd<'_> {
+                #[allow(unused_imports)]
+                use $crate::AsHandle as _;
                 let $this = self;
                 let handle: $crate::BorrowedHandle<'_> = $handle;
                 handle.into()
@@ -60,6 +62,8 @@ macro_rules! __as_handle {
 
         impl<$($generics)*> $crate::unix::AsRawFd for $type {
             fn as_raw_fd(&self) -> $crate::unix::RawFd {
+                #[allow(unused_imports)]
+                use $crate::AsHandle as _;
                 let $this = self;
                 let handle: $crate::BorrowedHandle<'_> = $handle;
                 handle.as_raw()
@@ -77,6 +81,8 @@ macro_rules! __as_handle {
         $($attributes)*
         impl<$($generics)*> $crate::AsHandle for $type {
             fn as_handle(&self) -> $crate::BorrowedHandle<'_> {
+                #[allow(unused_imports)]
+                use $crate::AsHandle as _;
                 let $this = self;
                 $handle
             }

@@ -37,14 +37,22 @@ mod handle;
 #[cfg(target_os = "linux")]
 mod linux;
 mod start;
+// Compiled for tests everywhere: what it answers is tested.
+#[cfg(any(test, not(target_os = "linux")))]
+#[cfg_attr(target_os = "linux", allow(unused_imports, dead_code))]
+mod stub;
+mod terms;
 #[cfg(all(target_os = "linux", any(test, feature = "testing")))]
 #[doc(hidden)]
 pub mod testing;
 #[cfg(unix)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub mod unix;
 
-pub use handle::{AsHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
+pub use handle::{AsHandle, AtomicRawHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
 #[cfg(target_os = "linux")]
 pub use linux::*;
+#[cfg(not(target_os = "linux"))]
+pub use stub::*;
 #[cfg(unix)]
 pub use unix::{atfork, epoch};

@@ -1,4 +1,4 @@
-//! What is to be known of a process to start it.
+//! What is to be known of a process to start it, and what a fork makes.
 
 use crate::OwnedHandle;
 use std::ffi::OsString;
@@ -31,4 +31,12 @@ pub struct Start {
     pub stdio: [Stdio; 3],
     /// What it gets under the same numbers; none of a standard stream's.
     pub handles: Vec<OwnedHandle>,
+}
+
+/// Which side of a fork this is.
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// The one that was there, with the new one's number and a handle on it.
+    Parent(u32, OwnedHandle),
 }

@@ -6,16 +6,7 @@ use rustix::thread::futex::{self, Flags, Timespec};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-/// Why a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    /// Somebody woke the word, or it did not hold the expected value any more.
-    Rung,
-    /// The time was up.
-    TimedOut,
-    /// A signal handler ran.
-    Signal,
-}
+pub use crate::terms::Woken;
 
 /// Sleeps while `word` holds `expected`, at most for `timeout`.
 pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken {

@@ -12,16 +12,7 @@ use rustix::process::{Pid, PidfdFlags};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-/// A process, to be recognised by others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its number; below 2³⁰ (the kernel's own limit is 2²²).
-    pub pid: u32,
-    /// Its birth; 0 where that cannot be found out.
-    pub born: u32,
-    /// Where its number and birth are valid; 0 where that cannot be found out, and then nobody's death can be told from here.
-    pub space: u64,
-}
+pub use crate::terms::Identity;
 
 /// Births of the two kinds.
 mod birth {

@@ -13,6 +13,8 @@ use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
 use std::ptr::NonNull;
 
+pub use crate::terms::Share;
+
 /// Makes `len` bytes of zeroed shared memory, whose size nobody can change. Pages are taken when they are first touched.
 pub fn create(label: &str, len: usize) -> io::Result<OwnedHandle> {
     check_limit(len as u64)?;
@@ -20,7 +22,7 @@ pub fn create(label: &str, len: usize) -> io::Result<OwnedHandle> {
     rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&fd, len as u64))?;
     // A system that knows no seals refuses them: then those that receive the memory do without a mapping.
     let _ = rustix::fs::fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL);
-    super::own::above_stdio(fd)
+    crate::own::above_stdio(fd)
 }
 
 /// Whether the memory keeps its size, whoever has a handle on it.
@@ -130,18 +132,6 @@ pub fn release(handle: BorrowedHandle<'_>, offset: u64, len: u64) -> io::Result<
     use rustix::fs::FallocateFlags;
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(handle, flags, offset, len))?)
-}
-
-/// Who sees what is written to a mapping.
-///
-/// A copy-on-write mapping shows the memory as it is, page by page, until this process writes to a page or the memory
-/// changes underneath: whoever hands memory out must leave it alone until the mapping is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// Everyone who maps the same memory.
-    All,
-    /// Only this mapping: a page is copied when it is first written to.
-    CopyOnWrite,
 }
 
 /// A piece of shared memory in this process's address space; unmapped when dropped.

@@ -1,15 +1,11 @@
 //! Linux.
 
-mod again;
 mod aside;
 mod diag;
-pub mod folder;
 pub mod futex;
 pub mod holder;
 pub mod memory;
 pub mod mutex;
-pub mod named;
-pub mod own;
 pub mod plain;
 pub mod process;
 pub mod quiet;
@@ -20,6 +16,7 @@ pub mod stream;
 pub mod tap;
 pub mod wire;
 
+pub use crate::unix::{folder, named, own};
 pub use aside::aside;
 
 /// Monotonic time.

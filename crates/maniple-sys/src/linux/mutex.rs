@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+pub use crate::terms::Found;
+
 /// The lock. Lies in shared memory; any process that maps it can take it.
 #[derive(Debug)]
 #[repr(transparent)]
@@ -16,17 +18,6 @@ pub struct Mutex(UnsafeCell<libc::pthread_mutex_t>);
 unsafe impl Sync for Mutex {}
 // SAFETY: as above.
 unsafe impl Send for Mutex {}
-
-/// How a lock was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Another holds it.
-    Taken,
-    /// It is ours now.
-    Ours,
-    /// It is ours now; its last holder died with it.
-    Orphaned,
-}
 
 impl Mutex {
     /// Makes a lock in fresh memory.

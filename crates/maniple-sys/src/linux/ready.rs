@@ -1,7 +1,7 @@
 //! Waiting for any of several handles, and for a kick by another thread.
 
-use super::again::{is_passing, pauses};
-use super::own::{Own, above_stdio};
+use crate::own::{Own, above_stdio};
+use crate::unix::again::{is_passing, pauses};
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::io;

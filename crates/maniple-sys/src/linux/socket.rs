@@ -2,25 +2,18 @@
 
 #![allow(unsafe_code)]
 
-use super::again::patiently;
 use super::diag;
+use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where a socket listens.
-#[derive(Clone, Copy, Debug)]
-pub enum Place<'a> {
-    /// A path; with a leading NUL a name that is in no file system.
-    Local(&'a Path),
-    /// A network address.
-    Tcp(SocketAddr),
-}
+pub use crate::terms::Place;
 
 /// Bytes of the longest path that a socket can have.
 pub const LONGEST_PATH: usize = 107;
@@ -59,6 +52,11 @@ pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<OwnedHandle> {
     rustix::net::bind(&listening, &address)?;
     rustix::net::listen(&listening, i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(listening)
+}
+
+/// A name outside of the file system to listen at, which goes with its listener, however that ends. `None`: the system has no such names.
+pub fn own_name(label: &str, random: [u8; 8]) -> Option<PathBuf> {
+    Some(format!("\0{label}-{:016x}", u64::from_ne_bytes(random)).into())
 }
 
 /// The network address of this end.
@@ -222,7 +220,6 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::AsHandle;
-    use std::path::PathBuf;
 
     #[test]
     fn a_path_that_is_too_long_is_refused_and_not_cut() {

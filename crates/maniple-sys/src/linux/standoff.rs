@@ -10,34 +10,12 @@ use rustix::ioctl::{Getter, Opcode};
 use rustix::net::sockopt;
 use std::io;
 
+pub use crate::terms::{Other, Unread};
+
 /// Bytes that were sent and not received, counted in some way (linux/sockios.h: `SIOCOUTQ`).
 const SIOCOUTQ: Opcode = 0x5411;
 /// The size of the receive buffer that says "waits"; the kernel doubles what it is told.
 const WAITS: usize = 31_337;
-
-/// What lies unreceived in a connection whose ends have both sent something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unread {
-    /// At this end.
-    pub here: u64,
-    /// At the other one.
-    pub there: u64,
-    /// What is known of the other end.
-    pub other: Other,
-}
-
-/// What is known of the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Other {
-    /// It says that it waits for room.
-    Waits,
-    /// It does not say so, and has room.
-    HasRoom,
-    /// It has no room, and would say so if it waited.
-    Ours,
-    /// It may have room, and may wait.
-    Unknown,
-}
 
 /// What lies unreceived at both ends. `None`: nothing at one of them.
 #[allow(unsafe_code)]

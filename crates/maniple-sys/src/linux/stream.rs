@@ -5,9 +5,9 @@
 //! socket, whichever processes hold it, and goes with it.
 #![allow(unsafe_code)]
 
-use super::again::patiently;
-use super::own::both_above_stdio;
 use super::wire;
+use crate::own::both_above_stdio;
+use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -17,20 +17,11 @@ use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 
+pub use crate::terms::{Kind, Received};
+
 /// Handles that can go with one message (the kernel's `SCM_MAX_FD`).
 pub const MOST_HANDLES: usize = 253;
 const MARK: &[u8] = b"maniple takes parcels ";
-
-/// What a descriptor leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A socket of this machine, over which handles can be sent.
-    Local,
-    /// A socket to anywhere.
-    Remote,
-    /// A pipe or a file.
-    Other,
-}
 
 /// What `fd` leads to.
 pub fn kind(fd: BorrowedHandle<'_>) -> Kind {
@@ -60,6 +51,23 @@ pub fn shut(fd: BorrowedHandle<'_>, incoming: bool) -> io::Result<()> {
 /// Two connected ends for messages in both directions.
 pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// A pipe: the end to read from and the end to write to.
+pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
+    both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// All that comes until the other end is closed, whatever signal handlers run meanwhile.
+pub fn read_to_end(fd: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        match read(fd, &mut bytes, 4096) {
+            Ok(0) => return Ok(bytes),
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+            _ => {}
+        }
+    }
 }
 
 /// Appends at most `len` bytes to `bytes`. Gives how many; 0 at the end of the stream.
@@ -245,19 +253,6 @@ pub fn peek_packet(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Optio
             Err(e) => return Err(e.into()),
         }
     }
-}
-
-/// What there was to receive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// So many bytes, at least one.
-    Bytes(usize),
-    /// The other end sends no more.
-    Closed,
-    /// Nothing there now.
-    Nothing,
-    /// A signal handler ran.
-    Signal,
 }
 
 /// Appends what is there to `into`, at most its spare capacity. Does not wait.

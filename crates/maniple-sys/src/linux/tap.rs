@@ -1,8 +1,8 @@
 //! A worker's standard error, seen by the hub on its way to the hub's own: what a dying worker said last belongs in the
 //! error that tells of its death, and native code writes it to descriptor 2 without asking anybody.
 
-use super::again::patiently;
-use super::own::both_above_stdio;
+use crate::own::both_above_stdio;
+use crate::unix::again::patiently;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::pipe::PipeFlags;
 use std::io;

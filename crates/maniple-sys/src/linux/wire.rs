@@ -14,6 +14,8 @@ use std::mem::MaybeUninit;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use crate::terms::Note;
+
 /// How many handles one note carries at most: the kernel takes no more.
 pub const MOST: usize = 253;
 
@@ -26,19 +28,6 @@ enum End {
     Plain(OwnedHandle),
     /// No forked child has it.
     Hub(HubOnly),
-}
-
-/// What came over a wire.
-#[derive(Debug)]
-pub enum Note {
-    /// A number, and the handles that came with it.
-    Tag(u64, Vec<OwnedHandle>),
-    /// The same where not all handles came, because this process had no descriptors left: those that did are the first ones.
-    Cut(u64, Vec<OwnedHandle>),
-    /// The other end is gone.
-    Closed,
-    /// Nothing there now.
-    Nothing,
 }
 
 impl Wire {
@@ -55,7 +44,7 @@ impl Wire {
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             None,
         )?;
-        let (a, b) = super::own::both_above_stdio((a, b))?;
+        let (a, b) = crate::own::both_above_stdio((a, b))?;
         Ok((a, b))
     }
 

@@ -15,7 +15,7 @@
 //! inside [`making`], and the handler that runs before a fork waits until nobody is inside. `GATE` counts those inside, or
 //! holds `FORKING`.
 
-use crate::own::{File, Own};
+use super::own::{File, Own};
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -89,7 +89,7 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn hold_forks() -> io::Result<()> {
     static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
-    (*HANDLERS.get_or_init(|| crate::process::at_fork(before_fork, after_fork, in_child)))
+    (*HANDLERS.get_or_init(|| super::process::at_fork(before_fork, after_fork, in_child)))
         .map_err(io::Error::from_raw_os_error)
 }
 
@@ -133,7 +133,7 @@ extern "C" fn after_fork() {
 
 /// What stands in a slot beside this number.
 fn file_at(fd: RawHandle) -> u64 {
-    crate::own::File::at(fd).map_or(0, File::mixed)
+    super::own::File::at(fd).map_or(0, File::mixed)
 }
 
 extern "C" fn in_child() {
@@ -149,7 +149,7 @@ extern "C" fn in_child() {
             // owners here (`HubOnly`) leave it alone in a child.
             #[allow(unsafe_code)]
             unsafe {
-                crate::process::close_number(fd);
+                super::process::close_number(fd);
             }
         }
         false

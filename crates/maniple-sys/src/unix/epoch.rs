@@ -7,20 +7,11 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use crate::terms::Since;
+
 /// A moment in a process's life: between which of its forks it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u64);
-
-/// What has happened since an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// No fork.
-    Nothing,
-    /// This process has forked: some child may still use what it had.
-    Forked,
-    /// This process is a forked child: what it has from before belongs to its parent.
-    Born,
-}
 
 const GENERATION: u64 = 1 << 32;
 static NOW: AtomicU64 = AtomicU64::new(0);
@@ -41,7 +32,7 @@ extern "C" fn child() {
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn count_forks() -> io::Result<()> {
     static COUNTING: OnceLock<Result<(), i32>> = OnceLock::new();
-    (*COUNTING.get_or_init(|| crate::process::at_fork(before, parent, child))).map_err(io::Error::from_raw_os_error)
+    (*COUNTING.get_or_init(|| super::process::at_fork(before, parent, child))).map_err(io::Error::from_raw_os_error)
 }
 
 impl Epoch {

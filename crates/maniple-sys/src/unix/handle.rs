@@ -8,6 +8,9 @@ use std::{fmt, io};
 /// A handle's number.
 pub type RawHandle = RawFd;
 
+/// A [`RawHandle`] that threads share.
+pub type AtomicRawHandle = std::sync::atomic::AtomicI32;
+
 /// A handle that is closed when dropped.
 #[repr(transparent)]
 pub struct OwnedHandle(OwnedFd);

@@ -1,7 +1,12 @@
-//! What the systems of the Unix family share.
+//! What the systems of the Unix family share. It compiles for all of them, whether a backend makes use of it yet or not.
 
+pub(crate) mod again;
 pub mod atfork;
 pub mod epoch;
+pub mod folder;
 pub mod handle;
+pub mod named;
+pub mod own;
+pub mod process;
 
 pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

@@ -2,7 +2,6 @@
 
 use super::queue::Queue;
 use crate::error::{Error, Result};
-use maniple_sys::AsHandle;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;

@@ -55,7 +55,7 @@ pub use containers::{Dict, List, Set, Value};
 pub use event::Event;
 pub use locks::{Lock, LockGuard, RLock};
 use maniple_engine::process::Exit;
-use maniple_sys::socket;
+use maniple_sys::{AsHandle, socket, stream};
 pub use namespace::Namespace;
 pub use proxy::Proxy;
 use proxy::{NO_PASSAGE, Reference};
@@ -66,7 +66,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use site::Site;
 use std::fmt;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -236,13 +235,12 @@ impl ManagerBuilder {
         let address = self.address?;
         let key = self.key.map_or_else(Authkey::random, Ok)?;
         let refused = |e: std::io::Error| Error::Start(format!("a manager: {e}"));
-        let (mut reader, writer) = std::io::pipe().map_err(refused)?;
+        let (reader, writer) = stream::pipe().map_err(refused)?;
         let start = server::Start { address, key: key.as_bytes().to_owned(), report: Handle::new(writer) };
         let process =
             Process::builder().name(self.name).daemon(true).start_method(self.method).build(server::run, start)?;
         process.start()?;
-        let mut report = Vec::new();
-        reader.read_to_end(&mut report).map_err(refused)?;
+        let report = stream::read_to_end(reader.as_handle()).map_err(refused)?;
         if report.is_empty() {
             let exit = see_out(&process)?;
             return Err(Error::Start(format!("a manager's server {}{exit} before it was ready", was(exit))));

@@ -25,11 +25,10 @@ use maniple_engine::channel::listener::{self, Listener, connect};
 use maniple_engine::dialogue::Dialogue;
 use maniple_sys::AsHandle;
 use maniple_sys::process::{image::image, worker_signals};
-use maniple_sys::{OwnedHandle as Socket, socket, stream};
+use maniple_sys::{OwnedHandle, socket, stream};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::PipeWriter;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ pub(super) struct Start {
     pub address: Option<Address>,
     pub key: Vec<u8>,
     /// Where it says how its start went.
-    pub report: Handle<PipeWriter>,
+    pub report: Handle<OwnedHandle>,
 }
 
 /// Clients that may wait to be taken.
@@ -79,8 +78,9 @@ pub(super) fn random<const LEN: usize>() -> Result<[u8; LEN]> {
 /// A name outside of the file system, where there are such: it goes with its listener, however that ends. Else a path
 /// that only this user can reach.
 fn listen_anywhere() -> Result<Listener> {
-    let name = format!("\0maniple-manager-{:016x}", u64::from_ne_bytes(random()?));
-    Ok(Listener::bind(&listener::Address::Local(name.into()), BACKLOG).or_else(|_| Listener::temporary(BACKLOG))?)
+    let name = socket::own_name("maniple-manager", random()?);
+    let bound = name.and_then(|name| Listener::bind(&listener::Address::Local(name), BACKLOG).ok());
+    Ok(bound.map_or_else(|| Listener::temporary(BACKLOG), Ok)?)
 }
 
 /// Is a server until it is told to stop. Gives the process's exit code.
@@ -187,7 +187,7 @@ impl Server {
     }
 
     /// A connection, from its first message to its end.
-    fn serve(&self, socket: Socket) -> maniple_engine::Result<()> {
+    fn serve(&self, socket: OwnedHandle) -> maniple_engine::Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut dialogue = Dialogue::new(socket);
         let Some(first) = dialogue.hear(&mut || true)? else { return Ok(()) };

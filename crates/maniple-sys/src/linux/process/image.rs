@@ -8,16 +8,7 @@ use libc::Elf64_Phdr as Header;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// The running program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Where the loader put it; an address less this is the same in every process of this program.
-    pub base: usize,
-    /// Its code.
-    pub text: Vec<Range<usize>>,
-    /// Different for different builds: from the linker's build id, or else from the code itself.
-    pub build: u64,
-}
+pub use crate::terms::Image;
 
 /// The running program, without the libraries that it loads.
 pub fn image() -> &'static Image {

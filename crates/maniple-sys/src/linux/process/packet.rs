@@ -1,7 +1,7 @@
 //! A local socket that carries whole packets with handles beside them; its calls wait.
 
-use crate::linux::again::patiently;
 use crate::own::both_above_stdio;
+use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
 use rustix::net::{

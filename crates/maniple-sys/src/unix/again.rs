@@ -8,17 +8,17 @@ use std::thread::sleep;
 use std::time::Duration;
 
 /// Pauses that grow from 2 ms, and come to a second in all.
-pub(super) fn pauses() -> impl Iterator<Item = Duration> {
+pub fn pauses() -> impl Iterator<Item = Duration> {
     (0..9).map(|doubled| Duration::from_millis(2 << doubled))
 }
 
 /// Whether the kernel lacked memory.
-pub(super) fn is_passing(error: Errno) -> bool {
+pub fn is_passing(error: Errno) -> bool {
     matches!(error, Errno::NOMEM | Errno::NOBUFS)
 }
 
 /// Makes a call, and makes it again for a second where the kernel has no memory for it.
-pub(super) fn patiently<R>(mut call: impl FnMut() -> Result<R>) -> Result<R> {
+pub fn patiently<R>(mut call: impl FnMut() -> Result<R>) -> Result<R> {
     for pause in pauses() {
         match call() {
             Err(error) if is_passing(error) => sleep(pause),

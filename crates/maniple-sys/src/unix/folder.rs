@@ -12,8 +12,8 @@
 //! A maker has the lock before there is a socket, so a folder with one that can be locked has no maker any more. An empty one may be about
 //! to be locked, and is left alone.
 
-use super::socket::LONGEST_PATH;
 use crate::OwnedHandle;
+use crate::socket::LONGEST_PATH;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;

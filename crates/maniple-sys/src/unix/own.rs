@@ -20,7 +20,9 @@ impl File {
     /// The file behind a descriptor. `None`: it is not open.
     pub fn of(fd: BorrowedHandle<'_>) -> Option<File> {
         let found = rustix::fs::fstat(fd).ok()?;
-        Some(File { device: found.st_dev, inode: found.st_ino })
+        // The number of a device has another type on each system.
+        #[allow(clippy::unnecessary_cast)]
+        Some(File { device: found.st_dev as u64, inode: found.st_ino })
     }
 
     /// The file behind a descriptor, and how many bytes it has.

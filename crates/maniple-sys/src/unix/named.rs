@@ -13,8 +13,8 @@ use std::io;
 /// The descriptor is not handed on to programs that this process starts.
 pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<OwnedHandle> {
     // A link under the name would lead anywhere: the C library refuses one, too.
-    let flags = OFlags::from_bits_retain((flags | libc::O_NOFOLLOW) as u32);
-    Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode))?.into())
+    let flags = OFlags::from_bits_retain((flags | libc::O_NOFOLLOW) as _);
+    Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode as _))?.into())
 }
 
 /// Makes `len` bytes under a name that nobody has; for this user alone.

@@ -1,0 +1,59 @@
+//! There are no forks: what is to be kept from forked children is kept.
+
+use crate::{BorrowedHandle, OwnedHandle, RawHandle};
+use std::io;
+
+/// Calls `make`.
+pub fn making<T>(make: impl FnOnce() -> T) -> T {
+    make()
+}
+
+/// Nothing is to be held.
+pub fn hold_forks() -> io::Result<()> {
+    Ok(())
+}
+
+/// Nothing is to be registered.
+pub fn register(_handle: BorrowedHandle<'_>) -> io::Result<()> {
+    Ok(())
+}
+
+/// Nothing was registered that is not there.
+pub fn unregister(_number: RawHandle) -> bool {
+    true
+}
+
+/// A handle.
+#[derive(Debug)]
+pub struct HubOnly(OwnedHandle);
+
+impl HubOnly {
+    /// Takes it.
+    pub fn new(handle: OwnedHandle) -> io::Result<HubOnly> {
+        Ok(HubOnly(handle))
+    }
+
+    /// Gives it back.
+    pub fn into_handle(self) -> io::Result<OwnedHandle> {
+        Ok(self.0)
+    }
+}
+
+crate::as_handle!(impl[] for HubOnly, |this| this.0.as_handle());
+
+/// Another owner's handle.
+#[derive(Debug)]
+pub struct NotForChildren;
+
+impl NotForChildren {
+    /// Does nothing.
+    pub fn new(_handle: BorrowedHandle<'_>) -> io::Result<NotForChildren> {
+        Ok(NotForChildren)
+    }
+}
+
+/// Keeps a handle open.
+pub fn hold_until_the_end(handle: OwnedHandle) -> io::Result<()> {
+    handle.into_raw();
+    Ok(())
+}

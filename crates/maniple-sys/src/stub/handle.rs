@@ -1,0 +1,112 @@
+//! Handles that nothing opens.
+#![allow(unsafe_code)]
+
+use super::unsupported;
+use crate::handle::{AsHandle, FromHandle, IntoHandle};
+use std::io;
+use std::marker::PhantomData;
+
+/// A handle's number.
+pub type RawHandle = isize;
+
+/// A [`RawHandle`] that threads share.
+pub type AtomicRawHandle = std::sync::atomic::AtomicIsize;
+
+/// A handle that is closed when dropped.
+#[derive(Debug)]
+pub struct OwnedHandle(RawHandle);
+
+/// A handle that another owns, and keeps open meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct BorrowedHandle<'a>(RawHandle, PhantomData<&'a ()>);
+
+impl OwnedHandle {
+    /// Not supported.
+    pub fn try_clone(&self) -> io::Result<OwnedHandle> {
+        Err(unsupported())
+    }
+
+    /// Its number.
+    pub fn as_raw(&self) -> RawHandle {
+        self.0
+    }
+
+    /// Its number, whose receiver closes it.
+    pub fn into_raw(self) -> RawHandle {
+        std::mem::ManuallyDrop::new(self).0
+    }
+
+    /// Takes the handle of this number over.
+    ///
+    /// # Safety
+    /// It is open, and nobody else closes it.
+    pub unsafe fn from_raw(number: RawHandle) -> OwnedHandle {
+        OwnedHandle(number)
+    }
+}
+
+impl<'a> BorrowedHandle<'a> {
+    /// Not supported.
+    pub fn try_clone_to_owned(&self) -> io::Result<OwnedHandle> {
+        Err(unsupported())
+    }
+
+    /// Its number.
+    pub fn as_raw(&self) -> RawHandle {
+        self.0
+    }
+
+    /// A handle by its number.
+    ///
+    /// # Safety
+    /// It stays open for as long as the result is used.
+    pub unsafe fn borrow_raw(number: RawHandle) -> BorrowedHandle<'a> {
+        BorrowedHandle(number, PhantomData)
+    }
+}
+
+impl Drop for OwnedHandle {
+    fn drop(&mut self) {}
+}
+
+impl AsHandle for OwnedHandle {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        BorrowedHandle(self.0, PhantomData)
+    }
+}
+
+impl AsHandle for BorrowedHandle<'_> {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        *self
+    }
+}
+
+impl<T: AsHandle + ?Sized> AsHandle for &T {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        (**self).as_handle()
+    }
+}
+
+impl<T: AsHandle + ?Sized> AsHandle for std::sync::Arc<T> {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        (**self).as_handle()
+    }
+}
+
+impl<T: AsHandle + ?Sized> AsHandle for Box<T> {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        (**self).as_handle()
+    }
+}
+
+impl FromHandle for OwnedHandle {
+    fn from_handle(handle: OwnedHandle) -> OwnedHandle {
+        handle
+    }
+}
+
+impl IntoHandle for OwnedHandle {
+    fn into_handle(self) -> OwnedHandle {
+        self
+    }
+}

@@ -1,0 +1,28 @@
+//! Threads of this package's own.
+
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+/// A thread's number, to the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(());
+
+impl Number {
+    /// That of the calling thread.
+    pub fn own() -> Number {
+        Number(())
+    }
+
+    /// Not counted.
+    pub fn is_there(self) -> bool {
+        false
+    }
+}
+
+/// Starts a thread that has a small stack.
+///
+/// # Errors
+/// No memory, or no more threads.
+pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name.into()).stack_size(64 * 1024).spawn(run)
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Type-checks the workspace for systems that it does not run on yet, with the stub in place of their backend: nothing but `maniple-sys` may
+# depend on the system. Needs the standard library of each target: rustup's, or, where that cannot be had, its source (rust-src), of which
+# the compiler then makes one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# A folder of its own: other targets' files would have build scripts compiled anew each time.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/targets"
+# No interpreter is asked: the module is linked to none.
+export PYO3_NO_PYTHON=1
+unset CARGO_BUILD_TARGET PYO3_PYTHON
+check=(cargo clippy --quiet --locked --workspace --all-features --features pyo3/extension-module)
+sysroot=$(rustc --print sysroot)
+failed=0
+
+has_std() { compgen -G "$sysroot/lib/rustlib/$1/lib/libstd-*.rlib" >/dev/null; }
+
+for target in x86_64-pc-windows-gnu aarch64-apple-darwin; do
+    if ! has_std "$target" && command -v rustup >/dev/null; then
+        timeout 300 rustup target add "$target" >/dev/null 2>&1 || true
+    fi
+    if has_std "$target"; then
+        "${check[@]}" --target "$target" -- -D warnings || failed=1
+    elif [ -d "$sysroot/lib/rustlib/src/rust/library/std" ]; then
+        # Of the two for Windows, the one whose import libraries need no tool.
+        RUSTC_BOOTSTRAP=1 "${check[@]}" -Zbuild-std=std,panic_unwind --target "${target/windows-gnu/windows-msvc}" -- -D warnings ||
+            failed=1
+    else
+        echo "$target: not checked; its standard library is missing (rustup target add $target, or rustup component add rust-src)" >&2
+    fi
+done
+exit $failed
