@@ -16,7 +16,7 @@ returns an object with the same methods for one start method.
 import sys as _sys
 
 from . import context, process, reduction  # noqa: F401
-from ._factories import Factory as _Factory
+from ._impl.compat.factories import Factory as _Factory
 from .context import _default_context as _ctx
 
 # The standard package's log levels of its own.

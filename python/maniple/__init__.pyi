@@ -7,8 +7,8 @@ from . import context as context
 from . import process as process
 from . import reduction as reducer
 from . import reduction as reduction
-from ._payload import ResultDecodeError as ResultDecodeError
-from ._payload import WorkerLostError as WorkerLostError
+from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
+from ._impl.pool.payload import WorkerLostError as WorkerLostError
 from .context import AuthenticationError as AuthenticationError
 from .context import BufferTooShort as BufferTooShort
 from .context import Process as Process

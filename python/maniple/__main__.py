@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._program import main
+from ._impl.run.program import main
 
 __all__ = ["main"]
 

@@ -4,7 +4,7 @@ from typing import Any, Generic, Self, final
 
 from typing_extensions import TypeVar, disjoint_base
 
-from ._worker_main import WorkerMain
+from ._impl.pool.worker_main import WorkerMain
 
 __version__: str
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from math import ceil
 from operator import index
 
-from . import _annotations, util
-from ._connection_parts import Parts, go_through_parts
-from ._descriptors import above_stdio, patiently, pipe
+from . import util
+from ._impl.compat import late_annotations
+from ._impl.start.descriptors import above_stdio, patiently, pipe
+from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._maniple import (
     Channel,
     Reception,
@@ -114,7 +115,7 @@ def reduce_connection(conn: Connection) -> tuple[Any, ...]:
     """A connection travels as a duplicate of its descriptor."""
     state = (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
     if conn._parcels:
-        from ._duplex import rebuild_end
+        from ._impl.transport.duplex import rebuild_end
 
         return rebuild_end, state
     return rebuild_connection, state
@@ -165,7 +166,7 @@ def new_poller() -> select.poll:
     """`select.poll`, or what stands in for it."""
     if hasattr(select, "poll"):
         return select.poll()
-    from ._greenlets import SelectPoller
+    from ._impl.compat.greenlets import SelectPoller
 
     return SelectPoller()  # type: ignore[return-value]  # all that is used of it
 
@@ -484,7 +485,7 @@ def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -492,6 +493,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -16,9 +16,12 @@ from collections.abc import Callable, Iterable
 from errno import EMFILE, ENFILE
 from threading import local
 
-from . import _annotations, process
+from . import process
 from . import reduction as reduction
+from ._impl.compat import late_annotations
 from .reduction import HAVE_SEND_HANDLE
+
+reduction.context = sys.modules[__name__]
 
 # Not `typing.TYPE_CHECKING`: importing that module is a third of what it takes to import this package.
 TYPE_CHECKING = False
@@ -531,10 +534,10 @@ def get_spawning_popen() -> Any:
 
 def set_spawning_popen(popen: Any) -> None:
     """Say for which Popen this thread pickles from now on; None: for none."""
-    from . import _neighbour
+    from ._impl.compat import neighbour
 
     _tls.spawning_popen = popen
-    _neighbour.spawning(popen)
+    neighbour.spawning(popen)
 
 
 def assert_spawning(obj: object) -> None:
@@ -549,9 +552,9 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())

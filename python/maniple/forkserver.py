@@ -37,10 +37,13 @@ from threading import Lock
 from time import monotonic, sleep
 from warnings import warn
 
-from . import _forked, _launch, _preload, connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
-from ._descriptors import HeldDescriptor, Mark, mark, patiently, pipe
+from . import connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
+from ._impl.start import forked as _forked  # noqa: F401
+from ._impl.start import launch
+from ._impl.start import preload as _preload
+from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe
+from ._impl.start.preload import preload_all as _handle_preload
 from ._maniple import Greeting, get_in
-from ._preload import preload_all as _handle_preload
 from .context import AuthenticationError, reduction
 
 TYPE_CHECKING = False
@@ -292,8 +295,8 @@ class ForkServer:
                 os.chmod(address, 0o600)  # a file, unlike an abstract address
             listening.listen(128)
             numbers = {"listener_fd": listening.fileno(), "alive_r": alive.r, "authkey_r": secret.r}
-            argv = _launch.helper_command_line("forkserver", **numbers)
-            pid = _launch.run(argv[0], argv, list(numbers.values()), blocked_signals={signal.SIGINT})
+            argv = launch.helper_command_line("forkserver", **numbers)
+            pid = launch.run(argv[0], argv, list(numbers.values()), blocked_signals={signal.SIGINT})
             try:
                 with suppress(BrokenPipeError):  # dead already: the first request will tell
                     with open(secret.w, "wb", closefd=False) as line:
@@ -433,7 +436,7 @@ class _Server:
         self._untold: list[tuple[int, int]] = []  # status pipes, and the exit codes for which they had no room
         self._lines: set[net.socket] = set()  # to clients that know the key
         self._guests: dict[net.socket, float] = {}  # to others -> when they are closed
-        self._to_import = ["synchronize", "queues", "popen_forkserver", "_payload", "_workers"]
+        self._to_import = ["synchronize", "queues", "popen_forkserver", "_impl.pool.payload", "_impl.pool.workers"]
         self._wake_r, self._wake_w = pipe()
         for fd in (self._wake_r, self._wake_w):
             os.set_blocking(fd, False)
@@ -666,6 +669,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

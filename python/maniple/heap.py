@@ -21,7 +21,7 @@ import tempfile
 import threading
 
 from . import util
-from ._descriptors import MAP_ALONE, close_own, mark
+from ._impl.start.descriptors import MAP_ALONE, close_own, mark
 from ._maniple import nameless_memory
 from .context import assert_spawning, reduction  # noqa: F401  # programs look for the first here
 
@@ -236,6 +236,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -1,7 +1,7 @@
 """Managers: a process that owns Python objects, and proxies through which other processes use them.
 
-The parts: `_manager_server` is the process that owns the objects, `_proxies` are what stands for them elsewhere (with
-`_proxy_types` for each type), and `_manager_wire` is what the two say to each other.  Here are the managers themselves, which start a server or connect to
+The parts: `server` is the process that owns the objects, `proxies` are what stands for them elsewhere (with
+`proxy_types` for each type), and `rpc` is what the two say to each other.  Here are the managers themselves, which start a server or connect to
 one, and the types that come with `SyncManager`.
 """
 
@@ -15,20 +15,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 
-from . import _annotations, connection, context, pool, process, resource_tracker, util  # noqa: F401
-
-# much of this is here to be found under the standard names
-from ._manager_server import (  # noqa: F401
-    Server,
-    SharedMemoryServer,
-    _SharedMemoryTracker,
-    all_methods,
-    public_methods,
-    shared_memory,
-)
-from ._manager_site import forget_site, site_at
-from ._manager_wire import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
-from ._proxies import (  # noqa: F401
+from . import connection, context, pool, process, resource_tracker, util  # noqa: F401
+from ._impl.compat import late_annotations  # noqa: F401
+from ._impl.manager.client import forget_site, site_at
+from ._impl.manager.proxies import (  # noqa: F401
     AutoProxy,
     BaseProxy,
     MakeProxyType,
@@ -36,7 +26,7 @@ from ._proxies import (  # noqa: F401
     RebuildProxy,
     tell_server,
 )
-from ._proxy_types import (  # noqa: F401
+from ._impl.manager.proxy_types import (  # noqa: F401
     AcquirerProxy,
     ArrayProxy,
     BarrierProxy,
@@ -53,6 +43,17 @@ from ._proxy_types import (  # noqa: F401
     ValueProxy,
     _BaseDictProxy,
     _BaseSetProxy,
+)
+from ._impl.manager.rpc import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
+
+# much of this is here to be found under the standard names
+from ._impl.manager.server import (  # noqa: F401
+    Server,
+    SharedMemoryServer,
+    _SharedMemoryTracker,
+    all_methods,
+    public_methods,
+    shared_memory,
 )
 from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 
@@ -416,7 +417,7 @@ if HAS_SHMEM:
                 raise ValueError("the manager has no server yet: call its start() first")
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -424,6 +425,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -15,10 +15,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from . import _annotations, get_context, util
-from ._maniple import interrupts, usable_cores
-from ._payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
-from ._pool_names import (
+from . import get_context, util
+from ._impl.compat import late_annotations
+from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
     job_counter,
@@ -27,18 +26,20 @@ from ._pool_names import (
     starmapstar,
     worker,
 )
-from ._pool_views import SETTERS, VIEWS
-from ._queue_pool import QueueParts, ThreadQueueParts
-from ._queue_pool_choice import STANDARD, overrides_inner_parts
-from ._results import ApplyResult as ApplyResult
-from ._results import AsyncResult as AsyncResult
-from ._results import IMapIterator as IMapIterator
-from ._results import IMapUnorderedIterator as IMapUnorderedIterator
-from ._results import MapResult as MapResult
-from ._results import Result, stay_if_program_ends
-from ._threads import ThreadWorkers
-from ._worker_main import worker_main
-from ._workers import Workers
+from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
+from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
+from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
+from ._impl.pool.results import ApplyResult as ApplyResult
+from ._impl.pool.results import AsyncResult as AsyncResult
+from ._impl.pool.results import IMapIterator as IMapIterator
+from ._impl.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
+from ._impl.pool.results import MapResult as MapResult
+from ._impl.pool.results import Result, stay_if_program_ends
+from ._impl.pool.threads import ThreadWorkers
+from ._impl.pool.views import SETTERS, VIEWS
+from ._impl.pool.worker_main import worker_main
+from ._impl.pool.workers import Workers
+from ._maniple import interrupts, usable_cores
 from .connection import wait
 from .context import TimeoutError
 
@@ -146,7 +147,7 @@ class Pool(QueueParts):
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
         given = () if initializer is None else tuple(initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
-            from ._queue_pool_start import start
+            from ._impl.pool.queue_pool_start import start
 
             start(self, initializer, given, maxtasksperchild, handles)
         else:
@@ -460,7 +461,7 @@ _SET = {kind: vars(kind)["_set"] for kind in (ApplyResult, MapResult, IMapIterat
 STANDARD.update({kind: dict(vars(kind)) for kind in (QueueParts, Pool, ThreadQueueParts, ThreadPool)})
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -468,6 +469,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -25,8 +25,9 @@ from _thread import allocate_lock as Lock
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
-from . import _forked, process, util
-from ._descriptors import Mark, above_stdio, mark, pipe
+from . import process, util
+from ._impl.start import forked as _forked
+from ._impl.start.descriptors import Mark, above_stdio, mark, pipe
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Lifeline", "Popen", "Wires", "end_unwatched", "let_go", "lifeline"]
 
 # What every forked child asks for first; found once, here.
-for _name in ("context", "util", "_neighbour"):
+for _name in ("context", "util", "_impl.compat.neighbour"):
     process._sibling(_name)
 
 # Write ends held by this process that a forked child has no business with.
@@ -385,6 +386,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -11,9 +11,10 @@ import io
 import os
 from _pickle import PicklingError
 
-from . import _launch, popen_fork, spawn, util  # noqa: F401
-from ._descriptors import above_stdio, patiently, pipe
-from ._worker_main import WorkerMain, by_value, worker_main
+from . import popen_fork, spawn, util  # noqa: F401
+from ._impl.pool.worker_main import WorkerMain, by_value, worker_main
+from ._impl.start import launch  # noqa: F401
+from ._impl.start.descriptors import above_stdio, patiently, pipe
 from .context import get_spawning_popen, reduction, set_spawning_popen
 from .popen_fork import Lifeline, Wires
 
@@ -74,7 +75,7 @@ class ToldPopen(popen_fork.Popen):
                 told["stderr"] = self.duplicate_for_child(self._tap[0])
             if main.may_lack():
                 by_value()
-                from ._sketches import definitions
+                from ._impl.serialization.sketches import definitions
 
                 told["main_definitions"] = definitions(main)
             reduction.dump(told, out)
@@ -166,10 +167,10 @@ class Popen(ToldPopen):
         popen_fork._hold(told_w)  # the parent's end would hide from the child that it has been given up
         try:
             try:
-                line = _launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=told_r))
+                line = launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=told_r))
                 self._fds += [tracker, told_r, *wires.ended[1:]]
                 stderr = None if self._tap is None else self._tap[0]
-                self.pid = _launch.run(spawn._interpreter(), line, self._fds, stderr=stderr)
+                self.pid = launch.run(spawn._interpreter(), line, self._fds, stderr=stderr)
             except BaseException:
                 wires.abandon()
                 raise

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from weakref import WeakSet
 
-from . import _annotations, _imports_under_way  # noqa: F401  # the second for its hook, which comes before others
+from ._impl.compat import late_annotations  # noqa: F401  # the second for its hook, which comes before others
+from ._impl.start import imports_under_way  # noqa: F401  # the second for its hook, which comes before others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class BaseProcess:
         try:
             popen = self._popen = self._Popen(self)
         except BlockingIOError as problem:  # the system's word for too many processes
-            from ._shortage import advice
+            from ._impl.start.shortage import advice
 
             problem.add_note(f"the process cannot be started: {advice(problem)}")
             raise
@@ -322,7 +323,7 @@ class BaseProcess:
     def _after_fork() -> None:
         """Drop what a fork copied but what belongs to the parent alone."""
         _sibling("util")._begin_afresh()
-        _sibling("_neighbour").after_fork()
+        _sibling("_impl.compat.neighbour").after_fork()
 
     def _become_current(self, parent_sentinel: int | None) -> None:
         """Make this process, in this interpreter, the one that ``self`` describes."""
@@ -351,7 +352,7 @@ class BaseProcess:
 
     def _cannot_begin(self, problem: OSError) -> None:
         """End with an exit code that says so where something is short; a pool starts another worker later then."""
-        from ._shortage import advice, is_shortage
+        from ._impl.start.shortage import advice, is_shortage
 
         if not is_shortage(problem):
             raise problem
@@ -406,7 +407,10 @@ def _report_failure(name: str) -> int:
     from traceback import print_exc
 
     error = sys.exc_info()[1]
-    if isinstance(error, NameError) and (arrivals := sys.modules.get(f"{__package__}._arrivals")) is not None:
+    if (
+        isinstance(error, NameError)
+        and (arrivals := sys.modules.get(f"{__package__}._impl.serialization.arrivals")) is not None
+    ):
         arrivals.explain(error)
 
     def report() -> None:
@@ -521,7 +525,7 @@ def _name_of_exit(code: int) -> int | str:
     return next((f"-{known.name}" for known in Signals if known == -code), code)
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -529,6 +533,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -11,7 +11,7 @@ the others, to what is in the queue, or to how much it takes: a bound is compare
 `put` pickles the item in the calling thread.  An item that cannot be pickled is reported to `_on_queue_feeder_error`; where a
 subclass overrides that, a thread calls it, as the standard package's feeder does.
 
-A subclass that uses the parts of which the standard queue consists gets them (`_fed_queue`).  So does every queue that is made while
+A subclass that uses the parts of which the standard queue consists gets them (`fed_queue`).  So does every queue that is made while
 file sizes are limited (``ulimit -f``): shared memory counts as a file, so it cannot hold more than that, and a feeder has to wait.
 """
 
@@ -21,14 +21,15 @@ import os
 import types
 from queue import Empty, Full  # noqa: F401
 
-from . import _annotations, connection, context, reduction  # noqa: F401  # programs look for the first here
-from ._fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
-from ._fed_queue import end_of_feed as _sentinel  # noqa: F401  # loky's feeder imports it
+from . import connection, context, reduction  # noqa: F401  # programs look for the first here
+from ._impl.compat import late_annotations  # noqa: F401  # programs look for the first here
+from ._impl.sync.native import SEM_VALUE_MAX
+from ._impl.transport.fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
+from ._impl.transport.fed_queue import end_of_feed as _sentinel  # noqa: F401  # loky's feeder imports it
+from ._impl.transport.queue_ends import End as _End
+from ._impl.transport.queue_ends import EndSlot as _EndSlot
+from ._impl.transport.queue_views import Part, Places, Undone, condition_of, no_buffer
 from ._maniple import Log
-from ._native_sync import SEM_VALUE_MAX
-from ._queue_ends import End as _End
-from ._queue_ends import EndSlot as _EndSlot
-from ._queue_views import Part, Places, Undone, condition_of, no_buffer
 from .synchronize import check_spawning, made_for_fork
 from .util import Finalize, debug, info, is_exiting, register_after_fork  # noqa: F401  # as are these
 
@@ -36,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._queue_reports import Reporter
+    from ._impl.transport.queue_reports import Reporter
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
@@ -137,7 +138,7 @@ class Queue(FedQueue):
 
     def _first_put(self) -> None:
         if type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error:
-            from ._queue_reports import Reporter
+            from ._impl.transport.queue_reports import Reporter
 
             reporter = Reporter()
             self._thread = reporter.thread
@@ -317,7 +318,7 @@ class SimpleQueue(FedSimpleQueue):
         return types.GenericAlias(cls, item)
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -325,6 +326,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -26,13 +26,15 @@ from collections.abc import Callable, Iterable
 from copyreg import dispatch_table as _copyreg_table
 from functools import partial
 
-from . import _annotations, context  # noqa: F401  # programs look for it here
+from ._impl.compat import late_annotations  # noqa: F401  # programs look for it here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from pickle import PickleBuffer
     from typing import Any
+
+    from . import context as context  # which puts itself here: programs look for it
 
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
 
@@ -443,7 +445,7 @@ def _register_all() -> None:
 _register_all()
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -451,7 +453,7 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)
 

@@ -16,7 +16,7 @@ from threading import Lock, Thread
 from time import sleep
 
 from . import process, util
-from ._descriptors import above_stdio, close_own, mark
+from ._impl.start.descriptors import above_stdio, close_own, mark
 from .context import reduction
 
 TYPE_CHECKING = False
@@ -127,7 +127,7 @@ _AT_ONCE = 0.1
 
 def _insist(send: Callable[[Any, int], None], conn: Any, pid: int) -> None:
     """Send a resource.  Where something is short it is tried again for a second: the client waits, and can ask but once."""
-    from ._shortage import is_shortage
+    from ._impl.start.shortage import is_shortage
 
     pause = 0.005
     while True:
@@ -214,7 +214,8 @@ class _ResourceSharer:
             listener.close()
 
     def _serve_from_now_on(self) -> None:
-        from . import _shortage, connection  # noqa: F401  # the first for later, when there may be no descriptor for an import
+        from . import connection  # noqa: F401  # the first for later, when there may be no descriptor for an import
+        from ._impl.start import shortage  # noqa: F401  # the first for later, when there may be no descriptor for an import
 
         util.debug("starting listener and thread for sending handles")
         key = process.current_process().authkey
@@ -289,6 +290,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

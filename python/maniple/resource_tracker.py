@@ -15,7 +15,7 @@ piece of at most 512 bytes (which POSIX keeps whole however many processes write
 The running Python's package decides which of the two forms is written; a name that
 does not fit into the first always takes the second.  The tracker reads both.
 Subclasses of `ResourceTracker` bring a tracker process of their own, with more
-types and commands: they override `_launch`, `ensure_running` or
+types and commands: they override `launch`, `ensure_running` or
 `_ensure_running_and_write`, and every message goes through these.
 """
 
@@ -34,7 +34,7 @@ from threading import RLock, local
 from warnings import warn
 from weakref import ref
 
-from ._descriptors import HeldDescriptor, patiently, pipe
+from ._impl.start.descriptors import HeldDescriptor, patiently, pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -248,7 +248,8 @@ class ResourceTracker:
 
     def _launch(self) -> None:
         """Start a tracker, and keep the write end of its pipe."""
-        from . import _launch, spawn
+        from . import spawn
+        from ._impl.start import launch
 
         spawn._take_over_if_frozen()
         reader, writer = pipe()
@@ -256,9 +257,9 @@ class ResourceTracker:
             passed = [reader]
             with suppress(Exception):  # none, or not a file's
                 passed.insert(0, sys.stderr.fileno())
-            line = _launch.helper_command_line("resource_tracker", fd=reader)
+            line = launch.helper_command_line("resource_tracker", fd=reader)
             # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
-            pid = _launch.run(
+            pid = launch.run(
                 line[0],
                 line,
                 passed,
@@ -356,7 +357,7 @@ def __getattr__(name: str) -> object:
         return importlib.import_module(f".{name}", __package__)
     if name.startswith("__"):  # the import system asks for some
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._imported_names import find
+    from ._impl.compat.imported_names import find
 
     return find(__name__, name)
 

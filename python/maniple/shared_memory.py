@@ -26,8 +26,9 @@ from struct import calcsize, pack_into, unpack_from
 from types import GenericAlias
 from weakref import ref
 
-from . import _annotations, resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
-from ._descriptors import MAP_ALONE, Mark
+from . import resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
+from ._impl.compat import late_annotations
+from ._impl.start.descriptors import MAP_ALONE, Mark
 from ._maniple import shm_open, shm_unlink
 
 TYPE_CHECKING = False
@@ -483,7 +484,7 @@ class ShareableList(OfItems[Item]):
         raise ValueError(f"{value!r} is not in this container")
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -491,6 +492,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes as c
 from weakref import WeakKeyDictionary
 
-from . import _annotations, context, heap
+from . import context, heap
+from ._impl.compat import late_annotations
 from ._maniple import Guarded, LockedField
 from .context import assert_spawning, reduction
 from .reduction import ForkingPickler as _StandardPickler
@@ -224,7 +225,7 @@ class SynchronizedString(SynchronizedArray):
     raw = make_property("raw")
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -232,6 +233,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -15,7 +15,8 @@ import types
 from _pickle import loads
 from contextlib import suppress
 
-from . import _annotations, process, util
+from . import process, util
+from ._impl.compat import late_annotations
 from .context import _default_context, reduction
 from .reduction import load
 
@@ -131,7 +132,7 @@ def get_command_line(**kwds: Any) -> list[str | bytes]:
     if getattr(sys, "frozen", False):
         return [sys.executable, _MARK, *(f"{name}={value!r}" for name, value in kwds.items())]
     call = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
-    from ._launch import importing
+    from ._impl.start.launch import importing
 
     program = importing("spawn", "spawn_main") + f"spawn_main({call})"
     return [_interpreter(), *util._args_from_interpreter_flags(), "-c", program, _MARK]
@@ -182,7 +183,7 @@ def _reports_shortage(problem: BaseException) -> bool:
     these: what has raised it cannot be told.
     """
     try:
-        from ._shortage import stood_in_the_way
+        from ._impl.start.shortage import stood_in_the_way
 
         short = stood_in_the_way(problem)
     except (MemoryError, OSError):
@@ -313,9 +314,9 @@ def _directory_data() -> dict[str, Any]:
         here = os.getcwd()
         if os.access(here, os.X_OK):
             return {"dir": here}
-    from . import _folders  # late: hardly a program needs it
+    from ._impl.start import folders  # late: hardly a program needs it
 
-    handle = _folders.handle()
+    handle = folders.handle()
     return {} if handle is None else {"dir_handle": handle}
 
 
@@ -367,9 +368,9 @@ def prepare(data: dict[str, Any]) -> None:
     if "dir" in data:
         os.chdir(data["dir"])
     elif "dir_handle" in data:
-        from . import _folders
+        from ._impl.start import folders
 
-        _folders.enter(data["dir_handle"])
+        folders.enter(data["dir_handle"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
     if "start_method" in data:
@@ -474,7 +475,7 @@ def import_main_path(main_path: str) -> None:
     _fixup_main_from_path(main_path)
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -482,6 +483,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -1,7 +1,7 @@
 """Locks, semaphores, conditions, events and barriers that processes share.
 
 =========================  ============================================================================
-`Lock`, `Semaphore`, ...   one word of shared memory each (`_native_sync`); the classes are the native
+`Lock`, `Semaphore`, ...   one word of shared memory each (`native`); the classes are the native
                            one's, so `acquire`, `release` and ``with`` cost no Python frame
 `Condition`                a lock, and a word that counts who waits and who was called
 `Event`                    one word
@@ -25,10 +25,11 @@ from struct import Struct
 from threading import Barrier as _ThreadBarrier
 from threading import BrokenBarrierError, current_thread
 
-from . import _annotations, context, process, util
-from ._native_sync import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ConditionCore, EventFlag, ticket
-from ._native_sync import SemLock as _NativeSemLock
-from ._waiting import wait_for
+from . import context, process, util
+from ._impl.compat import late_annotations
+from ._impl.sync.native import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ConditionCore, EventFlag, ticket
+from ._impl.sync.native import SemLock as _NativeSemLock
+from ._impl.sync.waiting import wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -401,7 +402,7 @@ class Barrier(_ThreadBarrier):
         return self._state != 0
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -409,6 +410,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import _native_sync
+from ._impl.sync import native
 from ._maniple import EventFlag
 
 __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"]
@@ -14,7 +14,7 @@ RECURSIVE_MUTEX: int
 SEMAPHORE: int
 SEM_VALUE_MAX: int
 
-class SemLock(_native_sync.SemLock):
+class SemLock(native.SemLock):
     def __init__(self, kind: int, value: int, maxvalue: int, *, ctx: Any, holder: bool = False) -> None: ...
 
 class Semaphore(SemLock):

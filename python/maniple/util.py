@@ -28,8 +28,8 @@ from contextlib import suppress
 from itertools import count
 from weakref import WeakValueDictionary, ref
 
-from . import _annotations
 from . import process as process
+from ._impl.compat import late_annotations
 from .process import _cleanup, active_children, current_process
 
 TYPE_CHECKING = False
@@ -269,12 +269,16 @@ def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
     _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
 
 
+def _is_ours(package: object) -> bool:
+    return isinstance(package, str) and f"{package}.".startswith(f"{__package__}.")
+
+
 def _run_after_forkers(ours_only: bool = False) -> None:
     if not _afterfork_registry.data:  # type: ignore[attr-defined]
         return
     due = sorted(_afterfork_registry.items(), key=lambda entry: entry[0][:2])
     for (_, _, func), obj in due:
-        if ours_only and getattr(func, "__globals__", {}).get("__package__") != __package__:
+        if ours_only and not _is_ours(getattr(func, "__globals__", {}).get("__package__")):
             continue
         try:
             func(obj)
@@ -646,7 +650,7 @@ def _flush_without_fail() -> None:
 
 def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int]) -> int:
     """Start program ``path`` with descriptors 0 to 2 and ``passfds``, under the same numbers, and no other; return its pid."""
-    from ._launch import start_program
+    from ._impl.start.launch import start_program
 
     return start_program(path, args, passfds)
 
@@ -657,7 +661,7 @@ _spawnv_passfds = spawnv_passfds
 
 def _args_from_interpreter_flags() -> list[str]:
     """The options of this interpreter's command line that a child is to have, too."""
-    from ._launch import interpreter_options  # late, for children that start none
+    from ._impl.start.launch import interpreter_options  # late, for children that start none
 
     return interpreter_options()
 
@@ -681,7 +685,7 @@ def _cleanup_tests() -> None:
     reap_children()
 
 
-_annotations.take_off(globals())
+late_annotations.take_off(globals())
 
 
 if not TYPE_CHECKING:
@@ -689,6 +693,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system asks for some
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._imported_names import find
+        from ._impl.compat.imported_names import find
 
         return find(__name__, name)

@@ -9,7 +9,7 @@ with open(os.environ["FROZEN_COUNT"], "a") as count:
     count.write("start\n")
 
 if os.environ["FROZEN_PACKAGE"] == "alias":
-    from maniple import _alias
+    from maniple._impl.run import alias as _alias
 
     _alias.install()
     import multiprocessing

@@ -251,7 +251,7 @@ def test_objects_that_answer_every_question_with_an_error(how: str, method: str,
 def test_many_definitions_do_not_slow_a_start_beyond_measure(method: str) -> None:
     # Each of them leads to all others: one pickle for each would hold all of them.
     text = f"""if True:
-        import maniple, maniple._by_value as by_value
+        import maniple, maniple._impl.serialization.by_value as by_value
         count = 60
         for i in range(count):
             exec(f"class C{{i}}:\\n    def m(self): return C{{(i + 1) % count}}, f{{i * 7 % count}}")

@@ -142,7 +142,7 @@ def test_what_a_freezer_replaces_is_not_replaced_here(tmp_path: Path) -> None:
     )
     program = (
         "import sys, hook; sys.frozen = True\n"
-        "from maniple import _alias; _alias.install()\n"
+        "from maniple._impl.run import alias as _alias; _alias.install()\n"
         "import multiprocessing.spawn\n"
         "multiprocessing.freeze_support(); multiprocessing.spawn.freeze_support()\n"
         "print(multiprocessing.spawn.freeze_support is hook.freeze_support)\n"

@@ -50,5 +50,5 @@ def test_a_name_that_the_standard_module_has_not_is_an_attribute_error():
 
 
 def test_the_names_are_imported_when_they_are_asked_for():
-    program = "import sys, maniple.pool, maniple.reduction; print('maniple._imported_names' in sys.modules)"
+    program = "import sys, maniple.pool, maniple.reduction; print('maniple._impl.compat.imported_names' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"

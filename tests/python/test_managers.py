@@ -412,7 +412,7 @@ def test_a_stock_server_that_dies_is_noticed(tmp_path: Any, mp: ModuleType) -> N
 
 
 def test_a_server_that_answers_by_halves_is_an_error(mp: ModuleType, tmp_path: Any) -> None:
-    wire = importlib.import_module(f"{mp.__name__}._manager_wire") if mp.__name__ != "multiprocessing" else None
+    wire = importlib.import_module(f"{mp.__name__}._impl.manager.rpc") if mp.__name__ != "multiprocessing" else None
     if wire is None:
         pytest.skip("makes half an answer with our own module; another package has none")
     ours, peer = socket.socketpair()

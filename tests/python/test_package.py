@@ -48,7 +48,17 @@ def test_importing_the_package_imports_little(mp_package: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
     assert done.stdout.split() == [
         f"{mp_package}.{name}"
-        for name in ("_annotations", "_factories", "_imports_under_way", "context", "process", "reduction")
+        for name in (
+            "_impl",
+            "_impl.compat",
+            "_impl.compat.factories",
+            "_impl.compat.late_annotations",
+            "_impl.start",
+            "_impl.start.imports_under_way",
+            "context",
+            "process",
+            "reduction",
+        )
     ]
 
 

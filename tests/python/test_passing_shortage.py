@@ -125,7 +125,7 @@ def test_a_tracker_that_lacks_memory_for_a_moment_goes_on_to_read() -> None:
 
 
 def test_output_that_cannot_be_read_for_a_moment_is_passed_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maniple import _late_output
+    from maniple._impl.start import late_output as _late_output
 
     here, there = os.pipe()
     os.write(there, b"late")
@@ -209,8 +209,8 @@ def test_a_client_whose_session_the_server_has_lost_begins_another(mp: ModuleTyp
 
 
 def test_a_server_that_cannot_open_a_session_is_not_taken_for_another_kind(mp: ModuleType) -> None:
-    from maniple._manager_site import site_at
-    from maniple._manager_wire import RemoteError
+    from maniple._impl.manager.client import site_at
+    from maniple._impl.manager.rpc import RemoteError
 
     with mp.get_context("fork").Manager() as manager:
         site = site_at(manager.address, manager._Client)

@@ -153,12 +153,12 @@ def test_a_function_goes_by_value_though_another_thread_could_not_import_what_th
 ) -> None:
     pool = new_pool(1)
     # As before the first use, whatever ran in this process before.
-    monkeypatch.setattr(importlib.import_module(f"{mp.__name__}._worker_main"), "_by_value_module", None)
+    monkeypatch.setattr(importlib.import_module(f"{mp.__name__}._impl.pool.worker_main"), "_by_value_module", None)
     failures = [ImportError("cannot import name")]
     load = builtins.__import__
 
     def fail_once(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-        if failures and "_by_value" in (fromlist or ()):
+        if failures and "by_value" in (fromlist or ()):
             raise failures.pop()
         return load(name, globals, locals, fromlist, level)
 
@@ -188,7 +188,7 @@ def test_a_start_that_fails_for_no_shortage_is_not_waited_for(mp_package: str) -
 @pytest.mark.better_than_standard("has no such pipes")
 def test_a_pipe_that_could_not_be_given_away_stays_its_owners(mp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or it would be closed twice, the second time as somebody else's descriptor of that number: a process's sentinel, say."""
-    output = importlib.import_module(f"{mp.__name__}._late_output")
+    output = importlib.import_module(f"{mp.__name__}._impl.start.late_output")
     refused_pipe, write = os.pipe()
     os.close(write)
     with refused(monkeypatch), pytest.raises(RuntimeError, match="start new thread"):

@@ -16,7 +16,7 @@ const ATTEMPTS: u32 = 3;
 #[derive(Default)]
 pub struct Attempts {
     broken_off: AtomicU32,
-    // An `Aside` of `maniple._aside`, while there is one.
+    // An `Aside` of `maniple._impl.serialization.aside`, while there is one.
     aside: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -52,7 +52,7 @@ impl Attempts {
             Some(aside) => aside.into_bound(py),
             None => {
                 let kind = ASIDE
-                    .get_or_try_init(py, || PyResult::Ok(py.import("maniple._aside")?.getattr("Aside")?.unbind()))?;
+                    .get_or_try_init(py, || PyResult::Ok(py.import("maniple._impl.serialization.aside")?.getattr("Aside")?.unbind()))?;
                 let made = kind.bind(py).call1((make()?,))?;
                 // A handler that ran meanwhile may have begun one: both do the same, and the first that ends has made the value.
                 let before = self.aside().replace(made.clone().unbind());

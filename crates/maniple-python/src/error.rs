@@ -23,12 +23,12 @@ pub fn python(error: Error) -> PyErr {
     }
 }
 
-/// The helper of this name in `maniple._payload`.
+/// The helper of this name in `maniple._impl.pool.payload`.
 pub fn helper<'py>(
     py: Python<'py>,
     cell: &'static PyOnceLock<Py<PyAny>>,
     name: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
-    let found = cell.get_or_try_init(py, || PyResult::Ok(py.import("maniple._payload")?.getattr(name)?.unbind()))?;
+    let found = cell.get_or_try_init(py, || PyResult::Ok(py.import("maniple._impl.pool.payload")?.getattr(name)?.unbind()))?;
     Ok(found.bind(py))
 }

@@ -231,7 +231,7 @@ fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number
 
 /// Whether something ran out while the function was imported, which may be there again for the next task.
 fn is_for_want_of_something(py: Python<'_>, error: &PyErr) -> bool {
-    let asked = py.import("maniple._shortage").and_then(|module| module.getattr("stood_in_the_way"));
+    let asked = py.import("maniple._impl.start.shortage").and_then(|module| module.getattr("stood_in_the_way"));
     // Where even that cannot be asked, something is short.
     asked.and_then(|ask| ask.call1((error.value(py),))?.is_truthy()).unwrap_or(true)
 }

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 
-from maniple._alias import install
+from maniple._impl.run.alias import install
 
 ALSO = os.environ.get("MANIPLE_PEERS_ALSO")
 

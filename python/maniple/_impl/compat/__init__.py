@@ -1,0 +1,1 @@
+"""What other packages and older interpreters expect, and annotations that cost nothing."""

@@ -1,0 +1,55 @@
+"""What the standard package's modules import, which programs take from there as well; ours have no need of most of it.
+
+A program that says ``multiprocessing.reduction.pickle`` or ``shared_memory._posixshmem`` gets the module that the name stands
+for.  It is imported when it is asked for: a child starts without it.  To put another module in its place is without effect on
+ours; to replace a function of the module itself has the effect that it has there.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from .. import PACKAGE
+
+__all__ = ["find"]
+
+# By module of ours: names of modules of the standard library, or of what is in them.
+_NAMES = {
+    "connection": "_multiprocessing errno io itertools selectors socket struct tempfile",
+    "context": "functools threading",
+    "dummy": "threading weakref",
+    "forkserver": "atexit errno selectors socket struct threading warnings",
+    "heap": "collections.defaultdict",
+    "managers": "os.getpid sys time traceback.format_exc types",
+    "pool": "collections itertools queue time traceback types",
+    "popen_fork": "atexit signal",
+    "popen_forkserver": "io",
+    "process": "itertools signal",
+    "queues": "_multiprocessing collections errno sys threading time weakref",
+    "reduction": "abc.ABCMeta array copyreg functools pickle socket",
+    "resource_sharer": "signal socket threading",
+    "resource_tracker": "_multiprocessing _posixshmem base64 json signal threading warnings",
+    "shared_memory": "_posixshmem errno functools.partial secrets struct types",
+    "sharedctypes": "ctypes weakref",
+    "spawn": "runpy",
+    "synchronize": "_multiprocessing _multiprocessing.sem_unlink tempfile threading",
+    "util": "itertools weakref",
+}
+
+
+def find(holder: str, name: str) -> object:
+    """Return what the standard module has under ``name`` where our module ``holder`` has not.
+
+    Raises `AttributeError` where the standard one has not imported it either.
+    """
+    module = holder.removeprefix(f"{PACKAGE}.")
+    for wanted in _NAMES.get(module, "").split():
+        source, _, inner = wanted.partition(".")
+        if name == (inner or source):
+            try:
+                found = import_module(source)
+            except ImportError as missing:
+                raise AttributeError(f"module {holder!r} has no attribute {name!r} here: {missing}") from None
+            return getattr(found, inner) if inner else found
+    raise AttributeError(f"module {holder!r} has no attribute {name!r}", name=name, obj=sys.modules.get(holder))

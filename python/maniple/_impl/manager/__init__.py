@@ -1,0 +1,1 @@
+"""Managers: server, client, and what goes between them."""

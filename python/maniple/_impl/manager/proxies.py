@@ -1,0 +1,298 @@
+"""Proxies: objects that pass each call on to an object in a manager's server.
+
+All proxies of a process for one server share one connection per thread, and each holds one reference to its
+object, from its making until it is collected.  A proxy may be pickled; it arrives as a proxy for the same object, and the pickle
+holds a reference until it is loaded (`client`).  In the server itself a proxy holds the object.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable
+
+from ... import context, process, util
+from .client import site_at
+from .client import tell_server as tell_server
+from .objects import MARK, plain_id
+from .rpc import Token, convert_to_error, line_over, listener_client, of_managers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["BaseProxy", "MakeProxyType", "AutoProxy", "RebuildProxy"]
+
+
+@of_managers
+class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs least to set up
+    """A set that is empty again in a forked child, and wherever it is unpickled."""
+
+    def __init__(self) -> None:
+        util.register_after_fork(self, ProcessLocalSet.clear)
+
+    def clear(self) -> None:
+        """Remove all."""
+        super().clear()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+@of_managers
+class BaseProxy:
+    """A stand-in for the shared object that `token` names.
+
+    `serializer` and `authkey` are the server's, `manager` is the manager where this process has it.  Without `incref`
+    the proxy holds no reference, and with `manager_owned`, in the server, it needs none.
+    """
+
+    #: server's address -> (its connection, one per thread, as attribute `connection`; serial numbers of living proxies)
+    _address_to_local: dict[Any, tuple[Any, set[int]]] = {}
+    _mutex = util.ForkAwareThreadLock()
+    _serials = itertools.count(1)
+    #: for most subclasses: the methods that they pass on
+    _exposed_: tuple[str, ...]
+    #: for `AutoProxy` only, and true
+    _isauto: bool
+    _tls: Any
+    _idset: set[int]
+    #: in the server: what it is for
+    _shared: Any
+
+    def __init__(
+        self,
+        token: Token,
+        serializer: str,
+        manager: Any = None,
+        authkey: bytes | None = None,
+        exposed: Any = None,
+        incref: bool = True,
+        manager_owned: bool = False,
+    ) -> None:
+        shared = BaseProxy._address_to_local.get(token.address)
+        if shared is None:
+            # In one step, without `_mutex`: a signal handler's exception would leave that locked.
+            new = util.ForkAwareLocal(), ProcessLocalSet()
+            shared = BaseProxy._address_to_local.setdefault(token.address, new)
+        self._tls, self._idset = shared
+        if MARK in token.id:  # it was unpickled: takes over what the pickle holds, below
+            self._arriving, token.id = token.id, plain_id(token.id)
+        self._token, self._id = token, token.id
+        self._manager, self._owned_by_manager = manager, manager_owned
+        self._serializer, self._Client = serializer, listener_client[serializer][1]
+        self._authkey = process.AuthenticationString(_key(manager, authkey))
+        self._site = site_at(token.address, self._Client)
+        self._site.proxies = self._idset
+        if incref:
+            self._incref()
+        util.register_after_fork(self, BaseProxy._after_fork)
+
+    def _connect(self) -> Any:
+        """A new connection to the server, for the calling thread."""
+        util.debug("making connection to manager")
+        name, thread = process.current_process().name, threading.current_thread().name
+        if thread != "MainThread":
+            name = f"{name}|{thread}"
+        conn, _ = self._site.call(self._Client, self._authkey, "accept_connection", (name,))
+        return line_over(conn)
+
+    def _other_line(self, line: Any) -> Any:
+        """A connection where the calling thread's is of no use: there is none, or it broke, or waits for the answer to a
+        call that we (in a signal handler, say) interrupt."""
+        new = self._connect()
+        if line is None or line.closed:
+            self._tls.connection = new
+        return new
+
+    def _callmethod(self, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:
+        """Call a method of the shared object; its result, or a proxy for that.
+
+        Raises what the method raised, or `RemoteError` where the server could not call it.
+        """
+        line = getattr(self._tls, "connection", None)
+        if line is None or not line.ready:
+            line = self._other_line(line)
+        kind, result = line.call(self._id, methodname, args, kwds)
+        if kind == "#RETURN":
+            return result
+        if kind == "#PROXY":
+            return self._proxy_for(*result)
+        try:
+            raise convert_to_error(kind, result)
+        finally:
+            del result
+
+    def _proxy_for(self, exposed: tuple[str, ...], token: Token) -> Any:
+        """A proxy for an object that the server made for us, and holds one reference to on our behalf."""
+        token.address = self._token.address
+        manager = self._manager
+        if manager is None:  # we came by pickle: what we know of types is what every manager knows
+            from ...managers import SyncManager as manager
+        proxytype = manager._registry[token.typeid][-1]
+        proxy = proxytype(token, self._serializer, manager=self._manager, authkey=self._authkey, exposed=exposed)
+        self._site.drop(token.id, self._authkey)
+        return proxy
+
+    def _getvalue(self) -> Any:
+        """A copy of the shared object."""
+        return self._callmethod("#GETVALUE")
+
+    def _incref(self) -> None:
+        if self._owned_by_manager:
+            util.debug("owned_by_manager skipped INCREF of %r", self._token.id)
+            return
+        self._site.hold(vars(self).pop("_arriving", self._id), self._authkey)
+        util.debug("INCREF %r", self._token.id)
+        self._holder = os.getpid()
+        self._drop_when_collected()
+
+    def _drop_when_collected(self) -> None:
+        serial = next(BaseProxy._serials)
+        self._idset.add(serial)
+        state = self._manager and self._manager._state
+        self._close = util.Finalize(
+            self,
+            BaseProxy._decref,
+            (self._token, serial, self._authkey, state, self._tls, self._idset, self._site),
+            exitpriority=10,
+        )
+
+    @staticmethod
+    def _decref(token: Token, serial: int, authkey: bytes, state: Any, tls: Any, idset: set[int], site: Any) -> None:
+        idset.discard(serial)
+        if state is not None and state.value != state.STARTED:
+            util.debug("DECREF %r -- manager already shutdown", token.id)
+        else:
+            try:
+                util.debug("DECREF %r", token.id)
+                site.drop(token.id, authkey)
+            except Exception as error:
+                util.debug("... decref failed: %s", error)
+        if not idset and hasattr(tls, "connection"):
+            util.debug("thread %r has no more proxies so closing conn", threading.current_thread().name)
+            _hang_up(tls)
+        if not idset:
+            site.rest()
+
+    def _after_fork(self) -> None:
+        if self._site.inherited and not self._owned_by_manager or vars(self).get("_holder") == os.getpid():
+            self._manager = None
+            self._drop_when_collected()  # what was registered for that before is not done here
+            return
+        if util._forked_by_program:  # it may never use the proxy, and end without a word
+            return
+        self._manager = None
+        try:
+            self._incref()
+        except Exception as error:  # the server may be gone already, and the child may not care
+            util.info("incref failed: %s", error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        token = Token(self._token.typeid, self._token.address, self._sent_id())
+        options: dict[str, Any] = {}
+        if context.get_spawning_popen() is not None:
+            options["authkey"] = self._authkey
+        if getattr(self, "_isauto", False):
+            options["exposed"] = self._exposed_
+            return RebuildProxy, (AutoProxy, token, self._serializer, options)
+        return RebuildProxy, (type(self), token, self._serializer, options)
+
+    def _sent_id(self) -> str:
+        """What a pickle has for our object's id: with a reference that it holds, if the server knows such."""
+        if self._owned_by_manager:
+            shared, server = vars(self).get("_shared"), _server_here()
+            return self._id if shared is None or server is None else str(server.send_own(shared))
+        sent: str = self._site.send(self._id)
+        return sent
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self._getvalue()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} object, typeid {self._token.typeid!r} at {id(self):#x}>"
+
+    def __str__(self) -> str:
+        try:
+            return self._callmethod("__repr__")  # type: ignore[no-any-return]  # a string, there as here
+        except Exception:
+            return repr(self)[:-1] + "; '__str__()' failed>"
+
+
+def _key(manager: Any, authkey: bytes | None) -> bytes:
+    """The given key, or the manager's, or this process's."""
+    if authkey is not None:
+        return authkey
+    return process.current_process().authkey if manager is None else manager._authkey
+
+
+def _hang_up(tls: Any) -> None:
+    conn = tls.__dict__.pop("connection", None)
+    if conn is not None:
+        conn.close()
+
+
+def _server_here() -> Any:
+    """The server that this process is, if it is one."""
+    return getattr(process.current_process(), "_manager_server", None)
+
+
+@of_managers
+def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
+    """Unpickle a proxy."""
+    # In a child that is being started, too: who waits with it leaves the object to others meanwhile.
+    incref = kwds.pop("incref", True)
+    server = _server_here()
+    if server is None or not server.owns(token):
+        return func(token, serializer, incref=incref, **kwds)
+    util.debug("Rebuild a proxy owned by manager, token=%r", token)
+    shared = server._objects.claim(token.id)
+    token.id = shared.ident
+    proxy = func(token, serializer, incref=incref, **kwds | {"manager_owned": True})
+    proxy._shared = shared
+    return proxy
+
+
+def _forwarding(name: str) -> Callable[..., Any]:
+    """A method that calls the shared object's method of that name."""
+
+    def method(self: BaseProxy, /, *args: Any, **kwds: Any) -> Any:
+        return self._callmethod(name, args, kwds)
+
+    method.__name__ = name
+    return method
+
+
+@of_managers
+def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, Any] = {}) -> type:
+    """A class of proxies that have the methods `exposed`."""
+    exposed = tuple(exposed)
+    made = _cache.get((name, exposed))
+    if made is None:
+        body: dict[str, Any] = {method: _forwarding(method) for method in exposed}
+        body.update(_exposed_=exposed, __module__=BaseProxy.__module__)
+        made = _cache[name, exposed] = type(name, (BaseProxy,), body)
+    return made
+
+
+@of_managers
+def AutoProxy(
+    token: Token,
+    serializer: str,
+    manager: Any = None,
+    authkey: bytes | None = None,
+    exposed: Any = None,
+    incref: bool = True,
+    manager_owned: bool = False,
+) -> BaseProxy:
+    """A proxy with the methods that the shared object exposes; asks the server where `exposed` does not say."""
+    authkey = _key(manager, authkey)
+    if exposed is None:
+        exposed = tell_server(listener_client[serializer][1], token.address, authkey, "get_methods", token)
+    kind = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
+    proxy: BaseProxy = kind(
+        token, serializer, manager=manager, authkey=authkey, incref=incref, manager_owned=manager_owned
+    )
+    proxy._isauto = True
+    return proxy

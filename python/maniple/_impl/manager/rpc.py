@@ -1,0 +1,261 @@
+"""What travels between a manager's server and its clients.
+
+A client's request is ``(id, method, args, kwds)``: the id of a shared object, or None for a call to the server itself.
+The server's answer is a pair:
+
+====================  ======================================================================================
+``#RETURN``           the result
+``#PROXY``            ``(exposed methods, Token)``: the result stays in the server, make a proxy for it
+``#ERROR``            the exception that the method raised
+``#TRACEBACK``        the text of a traceback: the server could not even make the call
+``#UNSERIALIZABLE``   the text of a traceback: the answer could not be pickled
+====================  ======================================================================================
+
+The standard package speaks the same, so either side may be stock CPython.  There is one catch: a `Token`, a proxy or a
+`Namespace` is pickled by the name of its class, and stock CPython knows ``multiprocessing.managers``, not us.  So on
+these connections our classes go by the standard names, and the standard names are read as our classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from _pickle import Unpickler
+from collections.abc import Iterator
+
+from ... import connection, reduction
+from ..._maniple import Line, get_in
+from ...connection import Client, ConnectionWrapper, Listener, SocketClient, XmlClient, XmlListener
+from .. import PACKAGE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "listener_client"]
+
+_MANAGERS = PACKAGE + ".managers"
+#: modules of ours -> the names in them that every stock CPython has too; None: all without an underscore
+_SHARED_NAMES: dict[str | None, frozenset[str] | None] = {
+    _MANAGERS: None,
+    PACKAGE + ".context": frozenset(("ProcessError", "BufferTooShort", "TimeoutError", "AuthenticationError")),
+    PACKAGE + ".shared_memory": frozenset(("SharedMemory", "ShareableList")),
+}
+
+
+def of_managers(thing: Any) -> Any:
+    """Decorator: `thing` is a public name of `managers`, wherever it is written."""
+    thing.__module__ = _MANAGERS
+    return thing
+
+
+def _resolve(path: str) -> Any:
+    """`pkgutil.resolve_name`, with the standard package's names read as ours."""
+    from pkgutil import resolve_name
+
+    module, _, name = path.partition(":")
+    return resolve_name(f"{_our_module(module)}:{name}")
+
+
+def _our_module(module: str) -> str:
+    top, dot, rest = module.partition(".")
+    return PACKAGE + dot + rest if top == "multiprocessing" else module
+
+
+class _WirePickler(reduction._standard):
+    """Writes our shared classes as a call of `pkgutil.resolve_name` with the standard name, which any Python can make."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) or callable(obj):
+            names = _SHARED_NAMES.get(getattr(obj, "__module__", None), ())
+            name = getattr(obj, "__qualname__", "_")
+            if names != () and (name in names if names else name[0] != "_"):
+                from pkgutil import resolve_name  # late: it imports much
+
+                return resolve_name, (f"multiprocessing.{obj.__module__.rpartition('.')[2]}:{name}",)
+        return NotImplemented
+
+
+class _WireUnpickler(Unpickler):
+    """Reads the standard package's names, in either spelling, as our own."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "pkgutil" and name == "resolve_name":
+            return _resolve
+        return super().find_class(_our_module(module), name)
+
+
+def _dumps(obj: Any) -> bytes:
+    if (pickler := reduction._program_s_pickler(connection, "dumps")) is not None:
+        return bytes(pickler.dumps(obj))
+    buf = io.BytesIO()
+    _WirePickler(buf).dump(obj)
+    return buf.getvalue()
+
+
+def _loads(data: bytes) -> Any:
+    if (pickler := reduction._program_s_pickler(connection, "loads")) is not None:
+        return pickler.loads(data)
+    return _WireUnpickler(io.BytesIO(data)).load()
+
+
+class _WireListener(Listener):
+    """A listener whose connections carry the messages of a manager."""
+
+    def accept(self) -> ConnectionWrapper:  # type: ignore[override]  # which is used like a `Connection`
+        return ConnectionWrapper(super().accept(), _dumps, _loads)
+
+
+def _wire_client(*args: Any, **kwds: Any) -> ConnectionWrapper:
+    return ConnectionWrapper(Client(*args, **kwds), _dumps, _loads)
+
+
+def is_ours(connect: Any) -> bool:
+    """Whether `connect` makes connections over which a session can be opened."""
+    return connect is _wire_client
+
+
+def over_wire(address: Any, authkey: bytes, timeout: float) -> ConnectionWrapper:
+    """A connection to the server at `address`; TimeoutError when one of the steps takes longer than `timeout` seconds."""
+    conn = SocketClient(address, timeout)
+    try:
+        get_in(conn.fileno(), authkey, timeout)
+    except BaseException:
+        conn.close()
+        raise
+    return ConnectionWrapper(conn, _dumps, _loads)
+
+
+#: name of a serializer -> what listens and what connects with it
+listener_client: dict[str, tuple[Any, Any]] = {
+    "pickle": (_WireListener, _wire_client),
+    "xmlrpclib": (XmlListener, XmlClient),
+}
+
+
+class _SlowLine:
+    """What a `Line` does, over any connection."""
+
+    def __init__(self, conn: ConnectionWrapper) -> None:
+        self._conn, self._is_closed, self._waiting, self.fileno = conn, False, False, conn.fileno
+        self._process = os.getpid()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or belongs to the process that forked this one."""
+        return self._is_closed or self._process != os.getpid()
+
+    @property
+    def over(self) -> bool:
+        """Whether it is closed, at this end or, as far as can be seen without waiting, at the other."""
+        return self.closed or bool(self._conn.poll(0))  # neither end speaks unasked
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call can be made: it is open, and none waits for its answer."""
+        return not (self.closed or self._waiting)
+
+    def call(self, ident: str, method: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
+        """Ask for a call, and wait for the answer."""
+        self._waiting = True
+        try:
+            self.send((ident, method, args, kwds))
+            return self.recv()
+        finally:
+            self._waiting = False
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        """Send one message."""
+        data = self._conn._dumps(message)
+        with self._closed_by_failure():
+            self._conn.send_bytes(data)
+
+    def recv(self) -> Any:
+        """The next message.  EOFError when the other end is closed."""
+        with self._closed_by_failure():
+            data = self._conn.recv_bytes()
+        return self._conn._loads(data)
+
+    @contextlib.contextmanager
+    def _closed_by_failure(self) -> Iterator[None]:
+        # Interrupted, or the other side is gone: an answer that still comes would be taken for the next call's.
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._is_closed = True
+        self._conn.close()
+
+
+#: listeners that let nobody in who does not know their key
+AUTHENTICATING = (_WireListener, XmlListener)
+
+
+def line_over(conn: Any) -> Any:
+    """What carries on over `conn`, which must not be used any more, when the two sides have become client and server.
+
+    From then on every message is a request or its answer, and their round trip is what a proxy's user waits for.
+    """
+    if type(conn) is ConnectionWrapper and conn._dumps is _dumps:
+        # It takes the descriptor over: there may be none for a copy.
+        descriptor, conn._conn._handle = conn.fileno(), None
+        return Line(descriptor, _dumps, _loads)
+    return _SlowLine(conn)
+
+
+@of_managers
+class Token:
+    """Names a shared object: its type's name, its server's address, its id there."""
+
+    __slots__ = ("typeid", "address", "id")
+
+    def __init__(self, typeid: str, address: Any, id: str) -> None:
+        self.__setstate__((typeid, address, id))
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.typeid, self.address, self.id
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.typeid, self.address, self.id = state
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
+
+
+@of_managers
+class RemoteError(Exception):
+    """The server could not do what was asked; the argument is its traceback."""
+
+    def __str__(self) -> str:
+        rule = "-" * 75
+        return f"\n{rule}\n{self.args[0]}{rule}"
+
+
+@of_managers
+def convert_to_error(kind: str, result: Any) -> Exception:
+    """The exception to raise for an answer that is no result."""
+    if kind == "#ERROR":
+        return result  # type: ignore[no-any-return]  # an exception, by its kind
+    if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
+        return ValueError(f"Unrecognized message type {kind!r}")
+    if not isinstance(result, str):
+        raise TypeError(f"Result {result!r} (kind {kind!r}) type is {type(result)}, not str")
+    return RemoteError(result if kind == "#TRACEBACK" else f"Unserializable message: {result}\n")
+
+
+@of_managers
+def dispatch(c: Any, id: str | None, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:
+    """Make one call over the connection `c`, and return its result or raise its error."""
+    c.send((id, methodname, args, kwds))
+    kind, result = c.recv()
+    if kind == "#RETURN":
+        return result
+    try:
+        raise convert_to_error(kind, result)
+    finally:
+        del result  # the exception's traceback holds this frame: no cycle

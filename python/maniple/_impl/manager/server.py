@@ -1,0 +1,510 @@
+"""The server of a manager: a process that owns objects and calls their methods for others.
+
+Every client thread has a connection of its own, and a thread here that serves it; so a method that waits, `Lock.acquire`
+say, makes only its caller wait, and who holds a lock is known by the thread.
+
+What keeps an object alive is said in `objects`.  A client of ours has a *session*, the life of its control connection, and
+its lines and single calls name it; stock CPython's clients have none, and say `incref` and `decref`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable
+from os import fsdecode, getpid
+
+from ... import connection, process, util
+from ...context import AuthenticationError
+from ..compat.greenlets import start_thread
+from .objects import Objects, Session, Shared, plain_id
+from .rpc import AUTHENTICATING, Token, line_over, listener_client, of_managers
+from .wait_queue import SLICED, WAITING, ClientGone, Held, patient
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+try:
+    from ... import shared_memory
+except ImportError:  # no shared memory here: `managers` then offers no SharedMemoryManager
+    shared_memory = None  # type: ignore[assignment]  # not to be made optional for all who can use it
+
+__all__ = ["Server", "SharedMemoryServer", "all_methods", "public_methods"]
+
+
+def _traceback() -> str:
+    """The traceback of the exception that is being handled, as text."""
+    from traceback import format_exc  # late: it imports much
+
+    return format_exc()
+
+
+@of_managers
+def all_methods(obj: Any) -> list[str]:
+    """The names of all that can be called on `obj`."""
+    return [name for name in dir(obj) if callable(getattr(obj, name))]
+
+
+@of_managers
+def public_methods(obj: Any) -> list[str]:
+    """`all_methods` without an underscore in front."""
+    return [name for name in all_methods(obj) if not name.startswith("_")]
+
+
+@of_managers
+class Server:
+    """Owns objects made by the callables of `registry`, and serves them at `address`.
+
+    `registry` maps a type's name to ``(callable, exposed methods, method -> type's name, proxy type)``.
+    """
+
+    #: what a client may ask of the server itself
+    public = [
+        "shutdown",
+        "create",
+        "accept_connection",
+        "get_methods",
+        "debug_info",
+        "number_of_objects",
+        "dummy",
+        "incref",
+        "decref",
+        # what our own clients ask for
+        "open_session",
+        "in_session",
+    ]
+    #: what a session may ask for over its control connection
+    _in_sessions = frozenset(("incref", "decref_all", "send_proxy", "under_way", "leave"))
+
+    def __init__(self, registry: dict[str, tuple[Any, ...]], address: Any, authkey: bytes, serializer: str) -> None:
+        if not isinstance(authkey, bytes):
+            raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
+        self.registry = registry
+        self.authkey = process.AuthenticationString(authkey)
+        self.listener = listener_client[serializer][0](address=address, backlog=128)
+        self.address = self.listener.address
+        self._objects = Objects()
+        self.id_to_obj = self._objects.counted
+        self.id_to_refcount = self._objects.counts
+        self.id_to_local_proxy_obj = self._objects.living
+        self.mutex = self._objects.mutex
+        self.stop_event = threading.Event()
+        self._process = getpid()
+        self._held = Held()
+        # What the calling thread works for, and the tokens' ids in what it pickles.
+        self._here = threading.local()
+
+    def serve_forever(self) -> None:
+        """Serve until a client says `shutdown`; ends with SystemExit."""
+        process.current_process()._manager_server = self  # type: ignore[attr-defined]  # for `RebuildProxy`
+        self.stop_event.clear()
+        try:
+            start_thread(self.accepter)
+            try:
+                self.stop_event.wait()
+            except (KeyboardInterrupt, SystemExit):
+                pass
+        finally:
+            if sys.stdout is not sys.__stdout__:
+                util.debug("resetting stdout, stderr")
+                sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            sys.exit(0)
+
+    def accepter(self) -> None:
+        """Give each client a thread, once it has shown that it knows the key."""
+        mine, handle = type(self), self.handle_request
+        if (
+            type(self.listener) in AUTHENTICATING
+            and mine.handle_request is Server.handle_request
+            and mine._handle_request is Server._handle_request
+        ):
+            # The listener looks after all clients until then: a silent one costs neither others' time nor a thread.
+            self.listener._authkey, handle = self.authkey, self._serve
+        while not self.stop_event.is_set():
+            try:
+                conn = self.listener.accept()
+            except (AuthenticationError, EOFError) as error:
+                util.info("a client was not let in: %s", error)
+                continue
+            except (OSError, MemoryError) as error:
+                util.info("manager could not accept a connection: %s", error)
+                time.sleep(0.01)  # closed, or out of descriptors: do not spin
+                continue
+            self._objects.sweep()
+            try:
+                start_thread(handle, conn)
+            except (RuntimeError, MemoryError) as error:  # no thread to be had
+                util.info("manager could not serve a connection: %s", error)
+                conn.close()
+
+    # Calls to the server itself: one to a connection.
+
+    def handle_request(self, conn: Any) -> None:
+        """Authenticate the peer and do the one thing that it asks for."""
+        try:
+            self._handle_request(conn)
+        except SystemExit:  # a client that accept_connection() served has left
+            pass
+        finally:
+            conn.close()
+
+    def _handle_request(self, c: Any) -> None:
+        try:
+            connection.deliver_challenge(c, self.authkey)
+            connection.answer_challenge(c, self.authkey)
+        except Exception:
+            self._reply(c, ("#TRACEBACK", _traceback()))
+        else:
+            self._answer_once(c)
+
+    def _serve(self, conn: Any) -> None:
+        """Do the one thing that a client asks for which has shown that it knows the key."""
+        try:
+            self._answer_once(conn)
+        except SystemExit:  # a client that accept_connection() served has left
+            pass
+        finally:
+            conn.close()
+
+    def _answer_once(self, c: Any) -> None:
+        try:
+            _, funcname, args, kwds = c.recv()
+            assert funcname in self.public, f"{funcname!r} unrecognized"
+            answer = "#RETURN", getattr(self, funcname)(c, *args, **kwds)
+        except Exception:
+            answer = "#TRACEBACK", _traceback()
+        self._reply(c, answer)
+
+    def _reply(self, c: Any, answer: tuple[str, Any]) -> None:
+        try:
+            c.send(answer)
+        except Exception as error:
+            try:
+                c.send(("#TRACEBACK", _traceback()))
+            except Exception:
+                pass  # the usual case: a client which accept_connection() served, or that failed to authenticate, is gone
+            util.info("Failure to send message: %r (%r)", answer[0], error)
+
+    def dummy(self, c: Any) -> None:
+        """Do nothing: shows that somebody listens."""
+
+    def shutdown(self, c: Any) -> None:
+        """Answer, and end the server."""
+        try:
+            util.debug("manager received shutdown message")
+            c.send(("#RETURN", None))
+        except Exception:
+            util.info("could not answer a shutdown message: %s", _traceback())
+        finally:
+            self.stop_event.set()
+
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, tuple[str, ...]]:
+        """Make an object; its id and the methods that it exposes.  The caller holds one reference to it."""
+        make, exposed, method_to_typeid, _ = self.registry[typeid]
+        if make is not None:
+            obj = make(*args, **kwds)
+        elif kwds or len(args) != 1:
+            raise ValueError("Without callable, must have one non-keyword argument")
+        else:
+            (obj,) = args
+        names = list(public_methods(obj) if exposed is None else exposed)
+        if method_to_typeid is not None:
+            if not isinstance(method_to_typeid, dict):
+                raise TypeError(f"Method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)!s}, not dict")
+            names += method_to_typeid
+        ident = self._objects.add(obj, set(names), method_to_typeid, self._session)
+        util.debug("%r callable returned object with id %r", typeid, ident)
+        return ident, tuple(names)
+
+    def get_methods(self, c: Any, token: Token) -> tuple[str, ...]:
+        """The methods that an object exposes."""
+        return tuple(self._objects.find(token.id).exposed)
+
+    def number_of_objects(self, c: Any) -> int:
+        """How many objects there are."""
+        return len(self.id_to_refcount)
+
+    def debug_info(self, c: Any) -> str:
+        """A line of text for each object."""
+        with self.mutex:
+            rows = [(ident, count, self.id_to_obj[ident].obj) for ident, count in self.id_to_refcount.items()]
+        rows.sort(key=lambda row: row[0])
+        return "\n".join(f"  {ident}:       refcount={count}\n    {str(obj)[:75]}" for ident, count, obj in rows)
+
+    def incref(self, c: Any, ident: str) -> None:
+        """Count one more proxy."""
+        self._objects.hold(ident, self._session)
+
+    def decref(self, c: Any, ident: str) -> None:
+        """Count one proxy less; the object goes with the last."""
+        self._objects.drop(ident, self._session)
+
+    def accept_connection(self, c: Any, name: str) -> None:
+        """Serve a thread of a client, called `name`, from now on."""
+        threading.current_thread().name = name
+        c.send(("#RETURN", None))
+        self.serve_client(c)
+
+    # Sessions.
+
+    @property
+    def _session(self) -> Session | None:
+        """The session of the client that this thread works for, if it has one."""
+        return getattr(self._here, "session", None)
+
+    def open_session(self, c: Any, like: int | None) -> None:
+        """Begin a session, and end it when its connection ends.  `like`: that of the process that is about to fork the client."""
+        session = self._here.session = self._objects.begin(like)
+        threading.current_thread().name = f"session {session.number:x}"
+        try:
+            c.send(("#RETURN", session.number))
+            self._keep(line_over(c), session)
+        finally:
+            self._objects.end(session)
+            self._held.session_ends(session)
+        sys.exit(0)
+
+    def _keep(self, line: Any, session: Session) -> None:
+        """Do what a session asks for over its control connection."""
+        while not session.in_order:
+            try:
+                _, order, args, _ = line.recv()
+                assert order in self._in_sessions, f"{order!r} unrecognized"
+                answer = "#RETURN", getattr(self, order)(None, *args)
+            except Exception:
+                answer = "#TRACEBACK", _traceback()
+            try:
+                line.send(answer)
+            except Exception:  # it is gone, perhaps since the last message
+                break
+        line.close()
+
+    def in_session(self, c: Any, number: int, order: str, /, *args: Any, **kwds: Any) -> Any:
+        """Do what else a client asks for, for its session."""
+        assert order in self.public or order in self._in_sessions, f"{order!r} unrecognized"
+        self._here.session = self._objects.session(number)
+        return getattr(self, order)(c, *args, **kwds)
+
+    def decref_all(self, c: Any, idents: list[str]) -> None:
+        """`decref` for each of `idents`."""
+        for ident in idents:
+            self._objects.drop(ident, self._session)
+
+    def send_proxy(self, c: Any, ident: str) -> str:
+        """A client pickles a proxy; what to write as its id."""
+        return self._objects.send(self._objects.find(ident), self._session)
+
+    def under_way(self, c: Any) -> int:
+        """How many proxies that the client has pickled were not loaded yet."""
+        session = self._session
+        return 0 if session is None else len(session.passages)
+
+    def leave(self, c: Any) -> None:
+        """The client's process ends by itself, or has no proxy any more."""
+        if (session := self._session) is not None:
+            session.in_order = True
+
+    # Proxies in this very process: of one managed object within another, as a rule.
+
+    def owns(self, token: Token) -> bool:
+        """Whether `token` is of an object of ours, and this process is the server (and not a forked child of it)."""
+        # A client may write the same address in another way; our ids are no other server's.
+        known = token.address == self.address or plain_id(token.id) in self._objects.living
+        return bool(known) and self._process == getpid()
+
+    def send_own(self, shared: Shared) -> str:
+        """Such a proxy is being pickled, to be sent to the client that this thread works for; what to write as its id."""
+        sent = self._objects.send(shared, self._session)
+        if (pickled := getattr(self._here, "pickled", None)) is not None:
+            pickled.append(sent)
+        return sent
+
+    # Calls to objects: any number over one connection.
+
+    def serve_client(self, conn: Any) -> None:
+        """Do what a client thread asks for until it hangs up; ends with SystemExit."""
+        name = threading.current_thread().name
+        util.debug("starting server thread to service %r", name)
+        conn = line_over(conn)
+        pickled: list[str] = []
+        self._here.pickled = pickled
+        request: Any
+        answer: Any
+        receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
+        while not stopping():
+            request = answer = None  # they are not to keep anything while we wait for the next
+            try:
+                request = receive()
+                answer = call(conn, request)
+            except ClientGone:
+                util.debug("the client of %r is gone", name)
+                break
+            except Exception as error:
+                if conn.closed:  # by the client, or by what was no message
+                    util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
+                    break
+                answer = "#TRACEBACK", _traceback()
+            try:
+                try:
+                    send(answer)
+                except Exception:
+                    for sent in pickled:
+                        self._objects.unsend(sent)
+                    if conn.closed:
+                        self._take_back(request, answer)
+                        raise
+                    send(("#UNSERIALIZABLE", _traceback()))
+                pickled.clear()
+            except Exception as error:
+                util.info("exception in thread serving %r: %r", name, error)
+                break
+        self._held.thread_ends()
+        conn.close()
+        sys.exit(0)
+
+    def _take_back(self, request: Any, answer: tuple[str, Any]) -> None:
+        """Give to others what was given to a client that is gone."""
+        kind, result = answer
+        if kind == "#RETURN" and request[1] in WAITING:
+            with contextlib.suppress(KeyError):  # it went with its client
+                self._held.undo(self._objects.find(request[0]), request[1], result, self._session)
+
+    def _call(self, conn: Any, request: tuple[Any, ...]) -> tuple[str, Any]:
+        """The answer to a client's request."""
+        ident, methodname, args, kwds = request
+        shared = self.id_to_obj.get(ident) or self._objects.find(ident)
+        obj, exposed = shared.obj, shared.exposed
+        try:
+            if methodname not in exposed:
+                raise AttributeError(f"method {methodname!r} of {type(obj)!r} object is not in exposed={exposed!r}")
+            function = getattr(obj, methodname)
+        except AttributeError:
+            fallback = self.fallback_mapping.get(methodname)
+            if fallback is None:
+                raise
+            return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
+        try:
+            if methodname in WAITING and (type(obj), methodname) in SLICED:
+                result = patient(obj, methodname, args, kwds, lambda: conn.over)
+            else:
+                result = function(*args, **kwds)
+        except ClientGone:
+            raise
+        except Exception as error:
+            return "#ERROR", error
+        except (SystemExit, KeyboardInterrupt):  # must neither end this thread nor, sent over, the client
+            return "#TRACEBACK", _traceback()
+        if methodname == "acquire" and result or methodname == "release":
+            self._held.note(shared, methodname, self._session)
+        method_to_typeid = shared.method_to_typeid
+        typeid = method_to_typeid and method_to_typeid.get(methodname)
+        if not typeid:
+            return "#RETURN", result
+        new_ident, new_exposed = self.create(conn, typeid, result)
+        return "#PROXY", (new_exposed, Token(typeid, self.address, new_ident))
+
+    def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
+        """A copy of the object."""
+        return obj
+
+    def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:
+        """``str(obj)``."""
+        return str(obj)
+
+    def fallback_repr(self, conn: Any, ident: str, obj: Any) -> str:
+        """``repr(obj)``."""
+        return repr(obj)
+
+    def fallback_locked(self, conn: Any, ident: str, obj: Any) -> bool:
+        """``obj.locked()`` for the locks of `threading` that have none in this version of Python."""
+        if getattr(obj, "_is_owned", bool)():
+            return True
+        taken = obj.acquire(blocking=False)
+        if taken:
+            obj.release()
+        return not taken
+
+    #: methods that an object need not have nor expose
+    fallback_mapping: dict[str, Callable[..., Any]] = {
+        "__str__": fallback_str,
+        "__repr__": fallback_repr,
+        "#GETVALUE": fallback_getvalue,
+        "locked": fallback_locked,
+    }
+
+
+@of_managers
+class _SharedMemoryTracker:
+    """The names of the segments that a `SharedMemoryServer` has to remove at its end."""
+
+    def __init__(self, name: str, segment_names: list[str] | None = None) -> None:
+        self.shared_memory_context_name = name
+        self.segment_names = [] if segment_names is None else segment_names
+
+    def register_segment(self, segment_name: str) -> None:
+        """Add one."""
+        util.debug("Register segment %r in pid %d", segment_name, getpid())
+        self.segment_names.append(segment_name)
+
+    def destroy_segment(self, segment_name: str) -> None:
+        """Remove one from the system; it need not be attached anywhere."""
+        util.debug("Destroy segment %r in pid %d", segment_name, getpid())
+        self.segment_names.remove(segment_name)
+        segment = shared_memory.SharedMemory(segment_name)
+        segment.close()
+        segment.unlink()
+
+    def unlink(self) -> None:
+        """Remove all."""
+        for segment_name in self.segment_names[:]:
+            self.destroy_segment(segment_name)
+
+    # Bound early: at the interpreter's end the modules may be empty.
+    def __del__(self, debug: Callable[..., None] = util.debug, getpid: Callable[[], int] = getpid) -> None:
+        debug("Call %s.__del__ in %d", type(self).__name__, getpid())
+        self.unlink()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.shared_memory_context_name, self.segment_names
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.__init__(*state)  # type: ignore[misc]  # its own, or what a subclass pickles
+
+
+@of_managers
+class SharedMemoryServer(Server):
+    """A server that also looks after segments of shared memory."""
+
+    public = Server.public + ["track_segment", "release_segment", "list_segments"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        address = fsdecode(self.address) if isinstance(self.address, bytes) else self.address
+        self.shared_memory_context = _SharedMemoryTracker(f"shm_{address}_{getpid()}")
+        util.debug("SharedMemoryServer started by pid %d", getpid())
+
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwargs: Any) -> tuple[str, tuple[str, ...]]:
+        """As `Server.create`; a proxy type that asks for it is given the tracker."""
+        if hasattr(self.registry[typeid][-1], "_shared_memory_proxy"):
+            kwargs["shared_memory_context"] = self.shared_memory_context
+        return super().create(c, typeid, *args, **kwargs)
+
+    def shutdown(self, c: Any) -> None:
+        """Remove all segments and end."""
+        self.shared_memory_context.unlink()
+        return super().shutdown(c)
+
+    def track_segment(self, c: Any, segment_name: str) -> None:
+        """Remove this segment at the end."""
+        self.shared_memory_context.register_segment(segment_name)
+
+    def release_segment(self, c: Any, segment_name: str) -> None:
+        """Remove this segment now."""
+        self.shared_memory_context.destroy_segment(segment_name)
+
+    def list_segments(self, c: Any) -> list[str]:
+        """The names of the segments."""
+        return self.shared_memory_context.segment_names

@@ -1,0 +1,148 @@
+"""What a manager's server does for clients that may die: calls that wait, and locks that are held.
+
+A call that waits is made in slices, and between two of them its client is looked at: nobody waits, takes a lock or takes an
+item out of a queue for a client that is gone.  (`Condition.wait`, `Barrier.wait` and `Queue.join` are not made so: who leaves
+them for a moment loses its place.)
+
+What a client held when it died:
+
+====================================  =======================================================================================
+`RLock`, `Condition`                  free again when the connection of the thread that has it ends: no other could release it
+`Lock`, `BoundedSemaphore`            free again when the process ends without having said so, as a killed one does
+`Semaphore`, and all of stock Python  stays: a count may stand for things that were used up
+====================================  =======================================================================================
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from weakref import WeakKeyDictionary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .objects import Session, Shared
+
+__all__ = ["ClientGone", "Held", "SLICED", "WAITING", "patient"]
+
+#: seconds after which a call that waits looks whether its client is still there
+SLICE = 1.0
+
+_Lock, _RLock = type(threading.Lock()), type(threading.RLock())
+_LOCK = ("blocking", True), ("timeout", -1)
+_SEMAPHORE = ("blocking", True), ("timeout", None)
+#: (type, method) -> its parameters; the last two are whether to wait, and how long
+SLICED: dict[tuple[Any, str], tuple[tuple[str, Any], ...]] = {
+    (_Lock, "acquire"): _LOCK,
+    (_RLock, "acquire"): _LOCK,
+    (threading.Semaphore, "acquire"): _SEMAPHORE,
+    (threading.BoundedSemaphore, "acquire"): _SEMAPHORE,
+    (threading.Event, "wait"): (("timeout", None),),
+    (queue.Queue, "get"): (("block", True), ("timeout", None)),
+    (queue.Queue, "put"): (("item", None), ("block", True), ("timeout", None)),
+}
+#: the names of those methods
+WAITING = frozenset(method for _, method in SLICED)
+
+
+class ClientGone(Exception):
+    """The client for which a call was made is not there any more."""
+
+
+def patient(obj: Any, method: str, args: tuple[Any, ...], kwds: dict[str, Any], gone: Callable[[], bool]) -> Any:
+    """``obj.method(*args, **kwds)``, which is one of `SLICED`; `ClientGone` if it has to wait and, meanwhile, `gone` says so."""
+    function, parameters = getattr(obj, method), SLICED[type(obj), method]
+    given = dict(parameters)
+    given.update(zip(given, args))
+    given.update(kwds)
+    timeout = given["timeout"]
+    blocks = given.get("blocking", given.get("block", True))
+    endless = timeout is None or timeout == -1 and parameters is _LOCK
+    if len(args) > len(parameters) or len(given) > len(parameters) or not blocks or not endless and timeout <= SLICE:
+        return function(*args, **kwds)
+    end = None if endless else time.monotonic() + timeout
+    leading = (given["item"],) if "item" in given else ()
+    waits = () if method == "wait" else (True,)
+    while True:
+        left = SLICE if end is None else min(SLICE, max(0.0, end - time.monotonic()))
+        try:
+            done = function(*leading, *waits, left)
+        except (queue.Empty, queue.Full):
+            if left < SLICE:
+                raise
+        else:
+            if leading or method == "get" or done or left < SLICE:
+                return done
+        if gone():
+            raise ClientGone
+
+
+class Held:
+    """Which sessions hold which locks."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._holders: WeakKeyDictionary[Shared, list[Session | None]] = WeakKeyDictionary()
+        self._here = threading.local()
+
+    def note(self, shared: Shared, method: str, session: Session | None) -> None:
+        """A client has called `acquire`, and got it, or `release`."""
+        kind = type(shared.obj)
+        if kind is _RLock or kind is threading.Condition:
+            if method == "acquire":
+                vars(self._here).setdefault("owned", set()).add(shared)
+        elif kind is _Lock or kind is threading.BoundedSemaphore:
+            with self._mutex:
+                holders = self._holders.setdefault(shared, [])
+                if method == "release":
+                    if holders:
+                        holders.remove(session if session in holders else holders[0])
+                    return
+                if kind is _Lock:
+                    holders.clear()
+                if session is None or not session.over or session.in_order:
+                    holders.append(session)
+                    return
+            self._release(shared)  # the session's end has been before us
+
+    def undo(self, shared: Shared, method: str, result: Any, session: Session | None) -> None:
+        """The answer to a call cannot be delivered."""
+        if method == "acquire" and result is True and not isinstance(shared.obj, threading.Condition):
+            if isinstance(shared.obj, (_Lock, _RLock, threading.Semaphore)):
+                self.note(shared, "release", session)
+                self._release(shared)
+        elif method == "get" and type(shared.obj) is queue.Queue:
+            items = shared.obj
+            with items.mutex:
+                items.queue.appendleft(result)
+                items.not_empty.notify()
+
+    def thread_ends(self) -> None:
+        """Free what only this thread could."""
+        for shared in vars(self._here).pop("owned", ()):
+            while shared.obj._is_owned():
+                shared.obj.release()
+
+    def session_ends(self, session: Session) -> None:
+        """Free what its process held when it was killed."""
+        if session.in_order:
+            return
+        with self._mutex:
+            found = [(shared, holders.count(session)) for shared, holders in self._holders.items()]
+            for shared, times in found:
+                if times:
+                    self._holders[shared][:] = [other for other in self._holders[shared] if other is not session]
+        for shared, times in found:
+            for _ in range(times):
+                self._release(shared)
+
+    @staticmethod
+    def _release(shared: Shared) -> None:
+        try:
+            shared.obj.release()
+        except (RuntimeError, ValueError):
+            pass  # it was released behind our back

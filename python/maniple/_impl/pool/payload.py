@@ -1,0 +1,328 @@
+"""What the native module asks of Python: pickling, and the exceptions that tell of a task's failure."""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import sys
+from _pickle import PicklingError, loads
+from collections.abc import Callable
+from signal import Signals
+
+from ... import reduction
+from ..._maniple import interrupts
+from ...context import TimeoutError
+from ...reduction import _standard
+from .. import PACKAGE
+from .worker_main import MAIN_NAMES, WorkerMain, by_value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["MaybeEncodingError", "RemoteTraceback", "ResultDecodeError", "TimeoutError", "WorkerLostError"]
+
+
+def load(stream: bytes, buffers: Any = None) -> Any:
+    own = _program_s_pickler("loads")
+    return loads(stream, buffers=buffers) if own is None else own.loads(stream)
+
+
+def _program_s_pickler(function: str) -> Any:
+    """What a program has put into the place of the pickler that the standard pool's queues use; None: nothing."""
+    queues = sys.modules.get(f"{PACKAGE}.queues")
+    if queues is not None:
+        return reduction._program_s_pickler(queues, function)
+    return None if reduction.ForkingPickler is _standard else reduction.ForkingPickler
+
+
+def dump(value: Any, buffers: Any) -> bytes:
+    """Pickle `value`; `buffers` is called with each large buffer and says (false) whether it has taken it out of band."""
+    if (own := _program_s_pickler("dumps")) is not None:
+        return bytes(own.dumps(value))
+    stream = io.BytesIO()
+    _standard(stream, 5, True, buffers).dump(value)
+    return stream.getvalue()
+
+
+# What pickle raises for what it cannot pickle.
+_REFUSALS = (PicklingError, AttributeError, TypeError)
+
+
+def _of_by_value(name: str) -> Callable[..., bytes]:
+    """A function of the module `by_value`."""
+    try:
+        module = by_value()
+    except ImportError:
+        # Another thread was importing it, and lacked something: whoever waited for that is told only that it is not there.
+        module = by_value()
+    found: Callable[..., bytes] = getattr(module, name)
+    return found
+
+
+def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
+    """As `dump`, for a worker that has of `__main__` what `main` says.
+
+    What pickle refuses (lambdas, closures) goes by value, and so does what the worker could not find by its name.
+    """
+    try:
+        data = dump(value, buffers)
+    except _REFUSALS as refusal:
+        if interrupts(refusal):
+            raise
+        dump_by_value = _of_by_value("dump")
+        buffers.clear()
+        try:
+            return dump_by_value(value, main, buffers)
+        except Exception as problem:
+            if interrupts(problem):
+                raise
+            if str(problem) != str(refusal):
+                refusal.add_note(f"It cannot be sent by value either: {type(problem).__name__}: {problem}")
+            raise refusal from None
+    if b"_main__" not in data or not main.may_lack() or _program_s_pickler("dumps") is not None:
+        return data
+    buffers.clear()
+    return _of_by_value("dump")(value, main, buffers)
+
+
+def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
+    """For a function that was sent to the workers once: what says whether that still is what a call needs; None: for ever."""
+    if getattr(func, "__module__", None) not in MAIN_NAMES or not (main.changes or main.may_lack()):
+        return None
+    from ..serialization.uses import Freshness
+
+    return Freshness(func)
+
+
+# ---- in the worker ----
+
+
+def dump_result(value: Any, buffers: Any) -> bytes:
+    """As `dump`, for what goes back; a class or function that came by value goes back as the caller's own."""
+    try:
+        return dump(value, buffers)
+    except _REFUSALS as refusal:
+        if f"{PACKAGE}._impl.serialization.arrivals" not in sys.modules or interrupts(refusal):  # nothing came by value
+            raise
+        dump_back = _of_by_value("dump_back")
+        buffers.clear()
+        return dump_back(value, buffers)
+
+
+def _dump_error(error: BaseException) -> bytes:
+    return dump_result(error, _InBand())
+
+
+class _InBand:
+    """A `buffer_callback` that leaves every buffer in the pickle."""
+
+    def __call__(self, buffer: Any) -> bool:
+        return True
+
+    def clear(self) -> None:
+        """There is nothing to forget."""
+
+
+class MaybeEncodingError(Exception):
+    """A task had a result, which could not be pickled. `exc` and `value` are the texts of the error and of the result."""
+
+    def __init__(self, exc: object, value: object) -> None:
+        self.exc = _text(exc)
+        self.value = _text(value)
+        super().__init__(self.exc, self.value)
+
+    def __reduce__(self) -> Any:
+        # By its texts: making it anew would quote them twice.  In a form that the standard package's class can be read from.
+        return copyreg.__newobj__, (type(self), *self.args), {"exc": self.exc, "value": self.value}  # type: ignore[attr-defined]
+
+    def __str__(self) -> str:
+        return f"Error sending result: '{self.value}'. Reason: '{self.exc}'"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+
+def _text(thing: object) -> str:
+    try:
+        return repr(thing)
+    except Exception:
+        return object.__repr__(thing)
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback of an exception; without its source lines where it cannot be had whole."""
+    try:
+        from traceback import format_exception  # late: most workers never fail
+
+        return "".join(format_exception(type(error), error, error.__traceback__))
+    except Exception as failure:
+        # An exception that parsers make may say things that `traceback` does not understand; and there may be no memory.
+        if interrupts(failure):
+            raise
+        lines = ["Traceback (most recent call last):\n"]
+        place = error.__traceback__
+        while place is not None:
+            code = place.tb_frame.f_code
+            lines.append(f'  File "{code.co_filename}", line {place.tb_lineno}, in {code.co_name}\n')
+            place = place.tb_next
+        lines.append(f"{type(error).__qualname__} (its traceback could not be formatted: {_text(failure)})\n")
+        return "".join(lines)
+
+
+def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
+    """A failure as something that can be sent whatever it is: type, message, traceback or None, pickle."""
+    trace: str | None
+    if (
+        isinstance(error, NameError)
+        and (arrivals := sys.modules.get(f"{PACKAGE}._impl.serialization.arrivals")) is not None
+    ):
+        arrivals.explain(error)
+    if unsendable:
+        error, trace = MaybeEncodingError(error, value), None
+    else:
+        trace = _trace(error)
+    try:
+        error.__traceback__ = None
+        pickled = _dump_error(error)
+    except Exception as failure:
+        error = MaybeEncodingError(failure, error)
+        pickled = _dump_error(error)
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message could not be made)"
+    kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    return kind, message, trace, pickled
+
+
+# ---- in the parent ----
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that was raised in a worker: its traceback there, as text."""
+
+    def __init__(self, tb: str) -> None:
+        super().__init__(tb)
+        self.tb = tb
+
+    def __str__(self) -> str:
+        return self.tb
+
+
+class ResultDecodeError(Exception):
+    """A task's result, or the exception that it raised, arrived but cannot be unpickled here. Only that task is affected."""
+
+
+class WorkerLostError(RuntimeError):
+    """The worker that ran a task died, or no worker could be started.
+
+    Attributes: `pid`; `exitcode` as in `Process.exitcode` (None where it could not be learnt); `signal`, if one killed it;
+    `task`, what it was running; `stderr_tail`, the last lines that it wrote to its standard error.
+    """
+
+    def __init__(self, message: str, pid: int, exitcode: int | None, task: str, stderr_tail: str) -> None:
+        super().__init__(message, pid, exitcode, task, stderr_tail)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.task = task
+        self.stderr_tail = stderr_tail
+
+    def __reduce__(self) -> Any:
+        return type(self), self.args
+
+    @property
+    def signal(self) -> Signals | None:
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        try:
+            return Signals(-self.exitcode)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        text = str(self.args[0])
+        if self.task:
+            text += f"; it was running {self.task}"
+        if self.stderr_tail:
+            text += f"\nThe last it wrote to its standard error:\n{self.stderr_tail}"
+        return text
+
+
+def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
+    """The exception that a worker reported, with its traceback there as its cause."""
+    kind, message, trace, pickled = told
+    error: BaseException | None = None
+    why = ""
+    try:
+        error = loads(pickled)
+        if not isinstance(error, BaseException):
+            why, error = f"its pickle gave {_text(error)}, which is no exception", None
+    except Exception as failure:
+        if interrupts(failure):
+            raise
+        why = f"unpickling it failed with {type(failure).__name__}: {failure}"
+    if error is None:
+        error = ResultDecodeError(f"the task raised {kind}: {message}; the exception itself did not get through: {why}")
+    if trace is not None:
+        error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
+    return error
+
+
+def unreadable(failure: BaseException) -> BaseException:
+    """What to raise for a result that cannot be unpickled."""
+    error = ResultDecodeError(f"the task's result cannot be unpickled here: {type(failure).__name__}: {failure}")
+    error.__cause__ = failure
+    return error
+
+
+def _ending(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "ended, nobody knows how"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        return f"was killed by signal {-exitcode} ({Signals(-exitcode).name})"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"
+
+
+def lost(
+    pid: int,
+    exitcode: int | None,
+    stderr_tail: str,
+    was_ready: bool,
+    told: tuple[str, str, str | None, bytes] | None,
+    name: str,
+    first: int | None,
+    items: int,
+) -> WorkerLostError:
+    """What to raise for a task of the function `name` whose worker died."""
+    if was_ready:
+        task = name
+        if first is not None:
+            task += f", item {first}" if items == 1 else f", items {first} to {first + items - 1}"
+        return WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
+    if pid == 0:
+        message = "no worker process can be started"
+        return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")
+    message = f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)} while it started"
+    if told is None:
+        frozen = getattr(sys, "frozen", False)
+        hint = "does the frozen program call freeze_support() before it looks at its arguments?"
+        message += f" ({hint})" if frozen else " (could it import the main module?)"
+    else:
+        message += f", since its initializer raised {told[0]}: {told[1]}"
+    error = WorkerLostError(message, pid, exitcode, "", stderr_tail)
+    if told is not None:
+        error.__cause__ = raised(told)
+    return error
+
+
+def cancelled() -> BaseException:
+    return ValueError("Pool not running: it was terminated before this task ended")
+
+
+for _error in (MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError):
+    _error.__module__ = "maniple.pool"
+del _error

@@ -1,0 +1,405 @@
+"""A pool that works by queues: what a class gets that overrides how items travel or how workers are made.
+
+The engine has neither queues nor handler threads, so a class that overrides `_setup_queues` or `_handle_results` would override
+nothing there. Such a class (and a program that replaces these functions in the module, `worker` for example) gets the standard
+package's arrangement instead::
+
+    caller ─▶ _taskqueue ─▶ _handle_tasks ─▶ _inqueue ─▶ worker ─▶ _outqueue ─▶ _handle_results ─▶ _cache[job]._set
+                                   _handle_workers: joins and replaces workers
+
+All of these are called with the standard package's arguments and can be overridden. What keeps this from hanging stands beside it,
+in `_queue_pool_watch.py`; it is reached through `_cache`, which every part is given.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from _queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterable, Iterator
+from errno import EINVAL
+from signal import SIG_IGN, SIGTERM, getsignal
+
+from ... import util
+from ...connection import wait
+from .. import PACKAGE
+from ..start.shortage import is_shortage
+from .names import _helper_reraises_exception
+from .payload import cancelled
+from .queue_pool_choice import fitting
+from .results import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["QueueParts", "ThreadQueueParts", "end_processes"]
+
+# How long a terminated worker has before it is killed, and a handler thread to notice that all is over, in seconds.
+GRACE = 2.0
+
+
+class QueueParts:
+    """The standard pool's inner methods, by their names and with their arguments."""
+
+    _hub: Any = None
+
+    # ---- queues ----
+
+    def _setup_queues(self: Any) -> None:
+        self._inqueue = self._ctx.SimpleQueue()
+        self._outqueue = self._ctx.SimpleQueue()
+        self._quick_put, self._quick_get = self._inqueue._writer.send, self._outqueue._reader.recv
+
+    def _get_sentinels(self: Any) -> list[Any]:
+        """What `_handle_workers` waits for besides its workers."""
+        return [self._change_notifier._reader]
+
+    @staticmethod
+    def _get_tasks(func: Any, it: Iterable[Any], size: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        """The items in chunks, each with the function: what `mapstar` and `starmapstar` take."""
+        items = iter(it)
+        while chunk := tuple(itertools.islice(items, size)):
+            yield func, chunk
+
+    def _guarded_task_generation(
+        self, result_job: Any, func: Any, iterable: Iterable[Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        """A job's tasks. If the iterable raises, the last is one that raises the same."""
+        places = itertools.count()
+        try:
+            for item in iterable:
+                yield result_job, next(places), func, (item,), {}
+        except Exception as error:
+            yield result_job, next(places), _helper_reraises_exception, (error,), {}
+
+    # ---- workers ----
+
+    @staticmethod
+    def _get_worker_sentinels(workers: Iterable[Any]) -> list[Any]:
+        return [process.sentinel for process in workers if hasattr(process, "sentinel")]
+
+    @staticmethod
+    def _join_exited_workers(pool: list[Any]) -> bool:
+        """Take workers that have ended out of the list. Whether there were any."""
+        ended = [process for process in pool if process.exitcode is not None]
+        for process in ended:
+            process.join()
+            pool.remove(process)
+        return bool(ended)
+
+    def _repopulate_pool(self: Any) -> None:
+        """Start workers until there are as many as there should be."""
+        if self._hub is not None:
+            self._workers.repopulate(self._processes)
+            return
+        self._repopulate_pool_static(
+            self._ctx,
+            self.Process,
+            self._processes,
+            self._pool,
+            self._inqueue,
+            self._outqueue,
+            self._initializer,
+            self._initargs,
+            self._maxtasksperchild,
+            self._wrap_exception,
+        )
+
+    @staticmethod
+    def _repopulate_pool_static(
+        ctx: Any,
+        Process: Any,
+        processes: int,
+        pool: list[Any],
+        inqueue: Any,
+        outqueue: Any,
+        initializer: Any,
+        initargs: Any,
+        maxtasksperchild: int | None,
+        wrap_exception: bool,
+    ) -> None:
+        # By the name that programs know, so that one that they put in its place is what runs.
+        run = sys.modules[f"{PACKAGE}.pool"].worker
+        args = inqueue, outqueue, initializer, initargs, maxtasksperchild, wrap_exception
+        while len(pool) < processes:
+            process = Process(ctx, target=run, args=args)
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            process.start()
+            pool.append(process)
+            util.debug("added worker")
+
+    @classmethod
+    def _maintain_pool(
+        cls,
+        ctx: Any,
+        Process: Any,
+        processes: int,
+        pool: list[Any],
+        inqueue: Any,
+        outqueue: Any,
+        initializer: Any,
+        initargs: Any,
+        maxtasksperchild: int | None,
+        wrap_exception: bool,
+    ) -> None:
+        """Replace workers that have ended."""
+        if fitting(cls, "_join_exited_workers", 1)(pool) or len(pool) < processes:
+            cls._repopulate_pool_static(
+                ctx,
+                Process,
+                processes,
+                pool,
+                inqueue,
+                outqueue,
+                initializer,
+                initargs,
+                maxtasksperchild,
+                wrap_exception,
+            )
+
+    @staticmethod
+    def _wait_for_updates(sentinels: list[Any], change_notifier: Any, timeout: float | None = None) -> None:
+        wait(sentinels, timeout)
+        while not change_notifier.empty():
+            change_notifier.get()
+
+    # ---- handler threads ----
+
+    @classmethod
+    def _handle_workers(
+        cls,
+        cache: Any,
+        taskqueue: Any,
+        ctx: Any,
+        Process: Any,
+        processes: int,
+        pool: list[Any],
+        inqueue: Any,
+        outqueue: Any,
+        initializer: Any,
+        initargs: Any,
+        maxtasksperchild: int | None,
+        wrap_exception: bool,
+        sentinels: list[Any],
+        change_notifier: Any,
+    ) -> None:
+        me: Any = threading.current_thread()
+        watch = getattr(cache, "watch", None)
+        maintain = fitting(cls, "_maintain_pool", 10)
+        join_exited = fitting(cls, "_join_exited_workers", 1)
+        sentinels_of = fitting(cls, "_get_worker_sentinels", 1)
+        wait_for_updates = fitting(cls, "_wait_for_updates", 2)
+        while me._state == "RUN" or (cache and me._state != "TERMINATE"):
+            timeout: tuple[float, ...] = ()
+            if watch is not None:
+                watch.look(pool)
+            if watch is not None and watch.broken is not None:
+                # No worker gets ready: no more are started.
+                join_exited(pool)
+            elif watch is not None and not watch.may_start():
+                join_exited(pool)
+                timeout = (0.1,)
+            else:
+                try:
+                    maintain(
+                        ctx,
+                        Process,
+                        processes,
+                        pool,
+                        inqueue,
+                        outqueue,
+                        initializer,
+                        initargs,
+                        maxtasksperchild,
+                        wrap_exception,
+                    )
+                except Exception as error:
+                    if watch is None:
+                        raise
+                    timeout = (watch.failed_start(error),)
+                else:
+                    if watch is not None:
+                        watch.short_pause = 0.0
+            if watch is not None:
+                # Once more: a worker that died in between may have been taken out of the list.
+                watch.look(pool)
+                timeout = timeout or ((0.02,) if watch.pending else ())
+            try:
+                wait_for_updates([*sentinels_of(pool), *sentinels], change_notifier, *timeout)
+            except OSError as error:
+                if not is_shortage(error) and error.errno != EINVAL:
+                    raise
+                # There is no descriptor for it, or the limit is below what there are by now.
+                time.sleep(0.05)
+        taskqueue.put(None)
+        util.debug("worker handler exiting")
+
+    @staticmethod
+    def _handle_tasks(taskqueue: Any, put: Callable[[Any], Any], outqueue: Any, pool: list[Any], cache: Any) -> None:
+        me: Any = threading.current_thread()
+        while me._state == "RUN" and (entry := taskqueue.get()) is not None:
+            tasks, set_length = entry
+            job, places = None, 0
+            try:
+                for task in tasks:
+                    if me._state != "RUN":
+                        break
+                    job, place = task[:2]
+                    places = place + 1
+                    try:
+                        put(task)
+                    except Exception as error:
+                        _note(cache, job, place, error)
+            except Exception as error:
+                # Tasks of a program's own making; the pool's are guarded.
+                tell(error)
+                if job is not None:
+                    _note(cache, job, places, error)
+                    places += 1
+            if set_length and me._state == "RUN":
+                set_length(places)
+            del entry, tasks, set_length
+            task = None
+        try:
+            # The handler of outcomes ends when there are none to come, workers when they find their end of work.
+            outqueue.put(None)
+            for _ in list(pool):
+                put(None)
+        except OSError as error:
+            util.debug("no end of work could be sent: %s", error)
+        util.debug("task handler exiting")
+
+    @staticmethod
+    def _handle_results(outqueue: Any, get: Callable[[], Any], cache: Any) -> None:
+        me: Any = threading.current_thread()
+        closing = False
+        while me._state != "TERMINATE" and (cache or not closing):
+            try:
+                outcome = get()
+            except (EOFError, OSError):
+                util.debug("result handler got EOFError/OSError -- exiting")
+                return
+            if outcome is None:
+                closing = True
+                continue
+            try:
+                job, place, value = outcome
+                cache[job]._set(place, value)
+            except KeyError:
+                pass  # its job was given up
+            except Exception as error:
+                tell(error)
+            outcome = value = None
+        util.debug("result handler exiting")
+
+    # ---- the end ----
+
+    @staticmethod
+    def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
+        """Take out of the queue what keeps the task handler from going on; nobody else does any more."""
+        reader = getattr(inqueue, "_reader", None)
+        limit = time.monotonic() + GRACE
+        while reader is not None and task_handler.is_alive() and time.monotonic() < limit:
+            if reader.poll(0.05):
+                reader.recv_bytes()
+
+    @classmethod
+    def _terminate_pool(
+        cls,
+        taskqueue: Any,
+        inqueue: Any,
+        outqueue: Any,
+        pool: list[Any],
+        change_notifier: Any,
+        worker_handler: Any,
+        task_handler: Any,
+        result_handler: Any,
+        cache: Any,
+    ) -> None:
+        util.debug("finalizing pool")
+        for handler in (worker_handler, task_handler, result_handler):
+            handler._state = "TERMINATE"
+        watch = getattr(cache, "watch", None)
+        if watch is not None:
+            if watch.board is not None:
+                watch.board.terminate()
+            watch.end(cancelled())
+        change_notifier.put(None)
+        taskqueue.put(None)
+        # Before it ends it might start workers in place of those that are ended here.
+        _join(worker_handler, None)
+        end_processes(pool)
+        limit = time.monotonic() + GRACE
+        helper = threading.Thread(
+            target=_quietly, args=(cls._help_stuff_finish, inqueue, task_handler, len(pool)), daemon=True
+        )
+        helper.start()
+        _join(task_handler, limit)
+        wake = threading.Thread(target=_quietly, args=(outqueue.put, None), daemon=True)
+        wake.start()
+        for thread in (result_handler, helper, wake):
+            _join(thread, limit)
+        util.debug("joining pool workers")
+        for process in pool:
+            if process.is_alive() and hasattr(process, "terminate"):
+                process.join()
+
+
+class ThreadQueueParts(QueueParts):
+    """The same for a pool of threads."""
+
+    def _setup_queues(self: Any) -> None:
+        self._inqueue, self._outqueue = SimpleQueue(), SimpleQueue()
+        self._quick_put, self._quick_get = self._inqueue.put, self._outqueue.get
+
+    @staticmethod
+    def _get_worker_sentinels(workers: Iterable[Any]) -> list[Any]:
+        return []
+
+    @staticmethod
+    def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
+        try:
+            while True:
+                inqueue.get(block=False)
+        except Empty:
+            for _ in range(size):
+                inqueue.put(None)
+
+
+def _note(cache: Any, job: Any, place: Any, error: BaseException) -> None:
+    """The task ends with `error`."""
+    try:
+        cache[job]._set(place, (False, error))
+    except KeyError:
+        pass
+
+
+def _join(thread: Any, limit: float | None) -> None:
+    if thread is not threading.current_thread():
+        thread.join(None if limit is None else max(0.0, limit - time.monotonic()))
+
+
+def _quietly(run: Callable[..., Any], *args: Any) -> None:
+    try:
+        run(*args)
+    except Exception as error:
+        util.debug("a pool's queue refused: %s", error)
+
+
+def end_processes(pool: list[Any]) -> None:
+    processes = [process for process in pool if hasattr(process, "terminate")]
+    for process in processes:
+        if process.exitcode is None:
+            process.terminate()
+    # Where this process ignores SIGTERM, so do they.
+    limit = time.monotonic() + (GRACE if getsignal(SIGTERM) != SIG_IGN else 0.2)
+    # What a context of a program's own gives for a process may have no more than the standard pool calls.
+    for process in [process for process in processes if hasattr(process, "kill")]:
+        if process.exitcode is None:
+            process.join(max(0.0, limit - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()

@@ -1,0 +1,181 @@
+"""Finds the task that a worker had taken and not noted when it died, or could not rebuild; and empties the queue of tasks.
+
+Such a worker had taken one of the first tasks in the queue, or was killed while it took it, or idle. Where the queue is a pipe, it may
+have read a part of a message, and the next reader would read nonsense. So nothing more is put, the queue is emptied, and the
+workers that run nothing are ended. What no worker has begun is then sent again: first the tasks that may have been taken, each
+alone. If a worker dies once more before it has noted the task, that task is the reason, and ends with what is known of the death.
+
+Workers that run a task go on. No task that a worker has begun is sent again.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+
+from ...connection import Connection
+from .payload import WorkerLostError
+from .queue_pool_board import RUNNING, UNREADABLE, WAITING
+from .results import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .queue_pool_watch import Death, UnderWay, Watch
+
+__all__ = ["can_be_emptied", "had_noted_nothing", "recover"]
+
+# How often to look for news, and how long to wait for the outcomes that are on their way, in seconds.
+TICK = 0.003
+PATIENCE = 10.0
+# How often a worker may be killed over a task that it has not noted: the first time it may have been idle.
+TRIES = 2
+
+
+class Over(Exception):
+    """The pool ends, or the queue cannot be emptied."""
+
+
+def had_noted_nothing(death: Death) -> bool:
+    """Whether a worker with notes ended where it may have had a task that it had not noted."""
+    return death.error is None and death.note is not None and death.note.phase in (WAITING, UNREADABLE)
+
+
+def key_of(way: UnderWay) -> tuple[Any, Any]:
+    task: Any = way.task
+    return task[0], task[1]
+
+
+def can_be_emptied(queue: Any) -> bool:
+    """Whether `queue` can be read without rebuilding what is in it."""
+    return all(hasattr(getattr(queue, "_reader", None), name) for name in ("poll", "recv_bytes"))
+
+
+def recover(watch: Watch) -> None:
+    """For a thread of its own."""
+    takers: list[threading.Thread] = []
+    while not watch.putting.acquire(timeout=TICK):
+        # A thread that puts a task may wait for room, holding this.
+        _drain(watch, takers)
+    try:
+        _end_takers(watch, takers)
+        suspects, rest = _take_back(watch)
+        for way in suspects:
+            _try_alone(watch, way)
+        for way in rest:
+            _put(watch, way)
+    except Over:
+        pass
+    except Exception as error:
+        tell(error)
+        watch.give_up(WorkerLostError(f"the queue of tasks cannot be emptied: {error!r}", 0, None, "", ""))
+    finally:
+        watch.putting.release()
+        watch.recovering = False
+
+
+def _take_back(watch: Watch) -> tuple[list[UnderWay], list[UnderWay]]:
+    """Empties the queue. Gives the tasks that no worker has begun: those that one may have taken, and the others."""
+    _drain(watch)
+    ended = _end_idle(watch)
+    _drain(watch)
+    running = {note.task for note in watch.notes().values() if note is not None and note.phase == RUNNING}
+    running |= {death.note.task for death in list(watch.deaths) if death.note and death.note.phase == RUNNING}
+    sent = watch.all_sent()
+    mark, limit = watch.send_mark(), time.monotonic() + PATIENCE
+    while not watch.has_come(mark):
+        _pause(watch)
+        if time.monotonic() > limit:
+            raise Over
+    with watch.changed:
+        tasks = [way for key, way in watch.sent.items() if way.put and key not in running and key not in sent]
+    guilty = _noted_nothing(watch)
+    return tasks[: ended + len(guilty)], tasks[ended + len(guilty) :]
+
+
+def _try_alone(watch: Watch, way: UnderWay) -> None:
+    key = key_of(way)
+    _put(watch, way)
+    while True:
+        _pause(watch)
+        if key not in watch.sent or any(
+            note and note.phase == RUNNING and note.task == key for note in watch.notes().values()
+        ):
+            return
+        if any(death.note and death.note.task == key and death.note.phase == RUNNING for death in list(watch.deaths)):
+            return
+        if key in watch.all_sent():
+            return
+        for death in _noted_nothing(watch):
+            _drain(watch)
+            way.suspected += 1
+            unreadable = death.note is not None and death.note.phase == UNREADABLE
+            if unreadable or way.suspected >= TRIES:
+                watch.lose(key, death)
+                return
+            _put(watch, way)
+
+
+def _put(watch: Watch, way: UnderWay) -> None:
+    key = key_of(way)
+    with watch.changed:
+        if key not in watch.sent:
+            return
+        # In the order in which they are in the queue.
+        watch.sent[key] = watch.sent.pop(key)
+    watch.put(way.task)
+
+
+def _noted_nothing(watch: Watch) -> list[Death]:
+    """Such deaths since the last time."""
+    deaths = [death for death in list(watch.deaths) if had_noted_nothing(death)]
+    for death in deaths:
+        watch.deaths.remove(death)
+    return deaths
+
+
+def _end_idle(watch: Watch) -> int:
+    """End the workers that run nothing, and wait for that. Gives how many there were."""
+    idle = [pid for pid, note in watch.notes().items() if note is not None and note.phase != RUNNING]
+    for pid in idle:
+        watch.dismissed.add(pid)
+        process = watch.known.get(pid)
+        if process is not None and process.exitcode is None:
+            process.kill()
+    watch.wake()
+    while any(pid in watch.known for pid in idle):
+        _pause(watch)
+    return len(idle)
+
+
+def _pause(watch: Watch) -> None:
+    if watch.over or watch.broken is not None:
+        raise Over
+    time.sleep(TICK)
+
+
+def _drain(watch: Watch, takers: list[threading.Thread] | None = None) -> None:
+    """Take out what is in the queue. `takers`: what may still take something, where nothing can be put now."""
+    reader = watch.inqueue._reader
+    is_pipe = isinstance(reader, Connection)
+    while select.select([reader.fileno()], [], [], 0)[0] if is_pipe else reader.poll(0):
+        # Of a pipe, bytes: it may begin in the middle of a message. A worker may be faster, so this may wait.
+        take, args = (os.read, (reader.fileno(), 1 << 16)) if is_pipe else (reader.recv_bytes, ())
+        taker = threading.Thread(target=take, args=args, name="maniple-pool-errand", daemon=True)
+        taker.start()
+        taker.join(0.2)
+        if takers is not None:
+            takers.append(taker)
+            return
+        _end_takers(watch, [taker])
+
+
+def _end_takers(watch: Watch, takers: list[threading.Thread]) -> None:
+    for taker in takers:
+        while taker.is_alive():
+            # Something else to take. If a worker takes it, that ends.
+            watch.put(None)
+            taker.join(0.1)

@@ -1,0 +1,543 @@
+"""What keeps a pool of queues from hanging: which tasks are under way, and what became of those whose outcome cannot come.
+
+The queues belong to the pool's class, and nothing is added to what they carry. The watch knows what was sent (`send`), what came
+back (`JobTable.first`), and from the board what each worker does. Three things can go wrong with a task:
+
+* its worker dies. The board says what that ran;
+* its arguments cannot be rebuilt, or its worker dies while it takes them. Then no note tells which task it was;
+* its outcome cannot be rebuilt here. The board says what the workers have sent; what did not arrive is it.
+
+To know that something did *not* arrive, the watch sends a *mark* the way of the outcomes: an outcome for a job that does not
+exist, which every handler of outcomes passes to `cache[job]`, and so to the watch. What was sent before the mark has arrived when
+the mark does. Where no note tells, the workers are *renewed*: they are sent as many ends of work (None) as there are of them, which
+lie behind all tasks in the queue. When every worker that waited has moved on or ended, the tasks sent before that have all been
+taken; those that no worker runs and that have no outcome are lost.
+
+Workers with notes are not renewed: the queue is emptied, and what no worker had begun is sent again (`_queue_pool_reset.py`).
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from ... import util
+from ..start.shortage import is_shortage
+from .payload import ResultDecodeError, WorkerLostError, lost, unreadable
+from .queue_pool_board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
+from .queue_pool_reset import had_noted_nothing, recover
+from .results import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Task = tuple[Any, Any]
+
+__all__ = ["JobTable", "Watch"]
+
+# How long the handler of outcomes may wait for the rest of one before the queue counts as damaged, in seconds.
+PATIENCE = 30.0
+# The longest pause before workers are started again where that fails, in seconds.
+_LONGEST_PAUSE = 1.0
+# The exit code of a worker that lacked something before it was ready.
+_LACKING = getattr(os, "EX_TEMPFAIL", None)
+# How long to look for a note that tells which outcome it was before the workers are renewed.
+GRACE = 1.0
+
+
+class Stray:
+    """Takes outcomes for a job that the table does not have."""
+
+    def __init__(self, take: Callable[[Any], None]) -> None:
+        self._take = take
+
+    def _set(self, place: Any, outcome: Any) -> None:
+        self._take(place)
+
+
+class JobTable(dict):  # type: ignore[type-arg]
+    """The handles of jobs that have not ended, by number. Tells `notifier`, a queue, when it becomes empty."""
+
+    def __init__(self, notifier: Any) -> None:
+        super().__init__()
+        self.notifier = notifier
+        self.watch: Watch | None = None
+
+    def __delitem__(self, job: Any) -> None:
+        super().__delitem__(job)
+        if not self:
+            self.notifier.put(None)
+
+    def __missing__(self, job: Any) -> Any:
+        if self.watch is not None and self.watch.expects(job):
+            return Stray(partial(self.watch.stray, job))
+        raise KeyError(job)
+
+    def first(self, job: Any, place: Any) -> bool:
+        """Whether this is the first outcome of a task; notes that it has one."""
+        return self.watch is None or self.watch.arrived((job, place))
+
+
+class UnderWay:
+    """A task that was sent and has no outcome."""
+
+    __slots__ = ("name", "put", "suspected", "task")
+
+    def __init__(self, task: Any, keep: bool) -> None:
+        # The task itself only where it may have to be sent again: it keeps its arguments alive.
+        self.task = task if keep else None
+        self.name = _name_of(task)
+        # It is in the queue, or was; and how often it was the first in it when a worker died that had noted nothing.
+        self.put = False
+        self.suspected = 0
+
+
+class Death:
+    """A worker that ended without having said that it would, or an outcome that could not be rebuilt."""
+
+    def __init__(self, pid: int, exitcode: int | None, note: Note | None, error: BaseException | None = None) -> None:
+        self.pid, self.exitcode, self.note, self.error = pid, exitcode, note, error
+        self.since = time.monotonic()
+        # What must have arrived before anything can be said, and what the workers had sent before that.
+        self.mark: Mark | None = None
+        self.sent: set[Task] = set()
+        self.renewal: Renewal | None = None
+
+
+class Mark:
+    """An outcome for no job that was sent at `since`: what was sent before has arrived when it has."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.since = number, time.monotonic()
+
+
+class Renewal:
+    """The workers are told to end, to find out what became of the tasks that are in the queue or were.
+
+    First one end of work is put behind those tasks. When it has been taken, all of them have been. Then every worker that waits is
+    waited for until it does something: one that has taken a task without having noted it notes it, the others find an end of work.
+    """
+
+    def __init__(self) -> None:
+        # The tasks before the first end of work, and the number of this among all ends of work; None: not put yet.
+        self.tasks: list[Task] | None = None
+        self.end = 0
+        # The workers that waited when that was taken, and what they had noted.
+        self.idle: dict[int, int | None] | None = None
+        self.again = time.monotonic() + GRACE
+        # What those sent that have moved on or ended, arrives before this.
+        self.mark: Mark | None = None
+
+
+class Watch:
+    """Of one pool. `look` is called by the thread that keeps the workers; the rest by any thread."""
+
+    def __init__(self, processes: int, board: Board | None, limit: int | None) -> None:
+        self.board = board
+        self.limit = limit
+        self.processes = processes
+        self.changed = threading.Condition()
+        # Held while something is put into the queue of tasks: the standard package's `_quick_put` is for one thread.
+        self.putting = threading.Lock()
+        self.looking = threading.Lock()
+        self.sent: dict[Task, UnderWay] = {}
+        # Tasks that were ended without an outcome, and the thread that does so just now.
+        self.given_up: dict[Task, int] = {}
+        self.broken: BaseException | None = None
+        self.over = False
+        self.known: dict[int, Any] = {}
+        self.buried: set[int] = set()
+        self.deaths: collections.deque[Death] = collections.deque()
+        self.renewal: Renewal | None = None
+        # Workers that were ended by `empty_queue`.
+        self.dismissed: set[int] = set()
+        self.ends_sent = self.ends_taken = 0
+        self.failed_starts = 0
+        self.short_pause = self.next_start = 0.0
+        self.lacking = 0  # workers in a row that lacked something before they were ready
+        self.marks_made = self.marks_seen = 0
+        self.mark_job = -id(self)
+        self.receiving_since: float | None = None
+        self.latest = 0.0
+        self.put: Callable[[Any], Any] = lambda _: None
+        self.inqueue: Any = None
+        self.outqueue: Any = None
+        # The tasks themselves are kept while they are under way: they may have to be sent again.
+        self.keeps = False
+        self.recovering = False
+        self.finished: set[Task] = set()
+        self.cache: JobTable | None = None
+
+    # ---- tasks ----
+
+    def send(self, task: Any) -> None:
+        """Put a task into the queue, and know from then on that it is under way."""
+        if task is None:
+            with self.putting:
+                self.put(None)
+                self.ends_sent += 1
+            return
+        key = tuple(task[:2])
+        with self.changed:
+            if self.limit is not None:
+                self.changed.wait_for(lambda: len(self.sent) < (self.limit or 1) or self.over or self.broken)
+            if self.broken is not None:
+                raise self.broken
+            if self.over:
+                return
+            self.sent[key] = way = UnderWay(task, self.keeps)
+        try:
+            with self.putting:
+                self.put(task)
+                way.put = True
+        except BaseException:
+            with self.changed:
+                self.sent.pop(key, None)
+            raise
+
+    def arrived(self, key: Task) -> bool:
+        with self.changed:
+            if key in self.given_up:
+                return self.given_up[key] == threading.get_ident()
+            if self.sent.pop(key, None) is not None:
+                self.latest = time.monotonic()
+                if self.board is None:
+                    # Where workers note what they do, their ends tell.
+                    self.failed_starts = 0
+                self.changed.notify()
+            return True
+
+    def receive(self, get: Callable[[], Any]) -> Any:
+        """The next outcome from the queue. One that cannot be rebuilt ends its task, not the handler of outcomes."""
+        failures = 0
+        while True:
+            self.receiving_since = time.monotonic()
+            try:
+                return get()
+            except Exception as error:
+                failures += 1
+                closed = getattr(getattr(self.outqueue, "_reader", None), "closed", False)
+                if isinstance(error, EOFError | OSError) and (self.over or closed or failures > 100):
+                    raise
+                self._report(Death(0, None, None, error))
+            finally:
+                self.receiving_since = None
+
+    def expects(self, job: Any) -> bool:
+        if job == self.mark_job:
+            return True
+        with self.changed:
+            return any(key[0] == job for key in self.sent)
+
+    def stray(self, job: Any, place: Any) -> None:
+        if job == self.mark_job:
+            self.marks_seen = max(self.marks_seen, place)
+            self.wake()
+        else:
+            self.arrived((job, place))
+
+    # ---- workers ----
+
+    @property
+    def pending(self) -> bool:
+        """Whether `look` should be called soon, though nothing happens."""
+        return bool(self.deaths)
+
+    def keep_looking(self, workers: Iterable[Any]) -> None:
+        """`look` from time to time, where whoever keeps the workers does not."""
+        while not self.over:
+            self.look(workers)
+            time.sleep(0.05 if self.deaths else 0.2)
+
+    def look(self, workers: Iterable[Any]) -> None:
+        """See which workers have died, and end the tasks that this leaves without an outcome."""
+        if self.looking.acquire(blocking=False):
+            try:
+                self._look(workers)
+            finally:
+                self.looking.release()
+
+    def _look(self, workers: Iterable[Any]) -> None:
+        listed = {process.pid: process for process in list(workers) if isinstance(getattr(process, "pid", None), int)}
+        # Those that have ended stay in the list until they are joined.
+        self.buried &= listed.keys()
+        self.known |= {pid: process for pid, process in listed.items() if pid not in self.buried}
+        for pid, process in list(self.known.items()):
+            if process.exitcode is not None:
+                del self.known[pid]
+                self.buried.add(pid)
+                self._ended(pid, process.exitcode)
+        if self.keeps and not self.recovering and self.sent and any(map(had_noted_nothing, list(self.deaths))):
+            self.recovering = True
+            self.errand(recover, self)
+        for death in list(self.deaths):
+            if self.recovering and had_noted_nothing(death):
+                continue
+            if self._settled(death):
+                try:
+                    self.deaths.remove(death)
+                except ValueError:
+                    pass  # `recover` has seen to it
+
+    def _ended(self, pid: int, exitcode: int) -> None:
+        note = self.board.last_words(pid) if self.board else None
+        if note is not None:
+            self.finished = {key for key in self.finished | note.sent if key in self.sent}
+        # Whether it found an end of work; one without notes may have had enough tasks.
+        left = exitcode == 0 if note is None else note.phase == LEFT
+        self.ends_taken += left
+        started = left if note is None else note.phase != STARTING
+        if not started and exitcode == _LACKING:
+            self.lacking = 0 if self._one_works() else self.lacking + 1
+            self.next_start = time.monotonic() + min(_LONGEST_PAUSE, 0.02 * 2 ** min(self.lacking, 10))
+        else:
+            self.failed_starts = 0 if started else self.failed_starts + 1
+        if self.failed_starts > max(self.processes, 2) and not self._one_works():
+            self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
+        elif note is not None and note.phase == DONE:
+            pass
+        elif pid in self.dismissed and (note is None or note.phase != RUNNING):
+            self.dismissed.discard(pid)
+        elif not left or (note is None and self.renewal is None):
+            self.deaths.append(Death(pid, exitcode, note))
+
+    def _one_works(self) -> bool:
+        """Whether a worker has become ready: the pool is not given up then, and others are started at intervals."""
+        return any(note is not None and note.phase != STARTING for note in self.notes().values())
+
+    def may_start(self) -> bool:
+        """Whether workers are to be started now."""
+        if time.monotonic() < self.next_start:
+            return False
+        if self.failed_starts <= max(self.processes, 2):
+            return True
+        self.next_start = time.monotonic() + _LONGEST_PAUSE
+        return True
+
+    def failed_start(self, error: BaseException) -> float:
+        """A worker could not even be started. Returns the seconds after which the next is to be tried; where something is short they grow."""
+        util.sub_warning("could not start a worker: %s", error)
+        if is_shortage(error):
+            self.short_pause = min(_LONGEST_PAUSE, 2 * self.short_pause or 0.02)
+            return self.short_pause
+        self.failed_starts += 1
+        if self.failed_starts > max(self.processes, 2) and not self._one_works():
+            self.give_up(lost(0, None, f"{type(error).__name__}: {error}", False, None, "", None, 0))
+        return 0.2
+
+    def _settled(self, death: Death) -> bool:
+        """Whether all is done that follows from a death."""
+        with self.changed:
+            if not self.sent:
+                return True
+        if death.mark is None:
+            death.sent = self.all_sent()
+            death.mark = self.send_mark()
+        if not self.has_come(death.mark):
+            return False
+        note = death.note
+        if note is not None and note.phase == STARTING:
+            return True
+        if note is not None and note.phase == RUNNING and note.task[0] >= 0:
+            self.lose(note.task, death)
+            return True
+        return self._unsent_found(death) or self._taken_found(death)
+
+    def _unsent_found(self, death: Death) -> bool:
+        """Whether notes tell which outcome could not be rebuilt: it was sent before the mark, and did not arrive."""
+        if death.error is None or death.renewal is not None:
+            return False
+        with self.changed:
+            missing = [key for key in death.sent if key in self.sent]
+        if missing:
+            self.lose(missing[0], death)
+            return True
+        if self.board is not None or time.monotonic() - death.since < GRACE:
+            # Its worker may not have noted yet that it sent it.
+            death.mark = None
+        return False
+
+    def _taken_found(self, death: Death) -> bool:
+        """Whether the tasks that were taken and are nowhere have been ended; the workers are renewed to find out."""
+        if death.mark is None:
+            return False
+        if death.renewal is None:
+            if not self._nowhere(list(self.sent)):
+                return True
+            # A worker without notes may have ended as it should. As long as outcomes come there is no need to find out.
+            quiet = death.pid == 0 or death.note is not None or time.monotonic() - self.latest > GRACE
+            if self.renewal is None and quiet:
+                self.renewal = renewal = Renewal()
+                self.errand(self._put_end, renewal)
+                for other in self.deaths:
+                    other.renewal = other.renewal or renewal
+            return False
+        renewal = death.renewal
+        if not self._has_moved_everyone(renewal):
+            return False
+        if renewal.mark is None:
+            renewal.mark = self.send_mark()
+        if not self.has_come(renewal.mark):
+            return False
+        sharing = [other for other in self.deaths if other.renewal is renewal]
+        for key in self._nowhere(renewal.tasks or []):
+            self.lose(key, sharing.pop(0) if len(sharing) > 1 else sharing[0])
+        if self.renewal is renewal:
+            self.renewal = None
+        return True
+
+    def _has_moved_everyone(self, renewal: Renewal) -> bool:
+        if renewal.tasks is None:
+            return False
+        if renewal.idle is None and self.ends_taken >= renewal.end:
+            notes = self.notes()
+            renewal.idle = {
+                pid: None if note is None else note.changes
+                for pid, note in notes.items()
+                if note is None or note.phase in (WAITING, UNREADABLE)
+            }
+            for _ in renewal.idle:
+                self.errand(self.send, None)
+        for pid, changes in list((renewal.idle or {}).items()):
+            note = self.board.read(pid) if self.board and changes is not None else None
+            if pid not in self.known or (note is not None and note.changes != changes):
+                (renewal.idle or {}).pop(pid)
+        if renewal.idle is not None and not renewal.idle:
+            return True
+        if time.monotonic() > renewal.again:
+            # The end of work was taken by a worker that died, or by a new one in place of one that is waited for.
+            renewal.again = time.monotonic() + GRACE
+            self.errand(self.send, None)
+        return False
+
+    def _put_end(self, renewal: Renewal) -> None:
+        with self.putting:
+            self.put(None)
+            with self.changed:
+                self.ends_sent += 1
+                renewal.end, renewal.tasks = self.ends_sent, [key for key, way in self.sent.items() if way.put]
+
+    def _nowhere(self, tasks: Iterable[Task]) -> list[Task]:
+        """The tasks among `tasks` that have no outcome, and that no worker runs, or ran when it died."""
+        notes = [*self.notes().values(), *(death.note for death in self.deaths)]
+        running = {note.task for note in notes if note is not None and note.phase == RUNNING}
+        with self.changed:
+            return [key for key in tasks if key in self.sent and key not in running]
+
+    def notes(self) -> dict[int, Note | None]:
+        return {pid: self.board.read(pid) if self.board else None for pid in self.known}
+
+    def all_sent(self) -> set[Task]:
+        """The tasks under way whose workers have noted that they sent an outcome; and of those that have one, the latest."""
+        return self.finished | {task for note in self.notes().values() if note is not None for task in note.sent}
+
+    # ---- ends ----
+
+    def lose(self, key: Task, death: Death) -> None:
+        with self.changed:
+            known = self.sent.pop(key, None)
+            if known is None:
+                return
+            self.changed.notify()
+        self._fail(key, self._error_for(key, known.name, death))
+
+    def _error_for(self, key: Task, name: str, death: Death) -> BaseException:
+        if death.error is not None:
+            return unreadable(death.error)
+        if death.note is not None and death.note.phase == UNREADABLE:
+            return ResultDecodeError(f"the worker could not unpickle this task of {name}: {death.note.text}")
+        handle = (self.cache or {}).get(key[0])
+        chunksize = getattr(handle, "_chunksize", None)
+        first = None if chunksize is None else key[1] * chunksize
+        return lost(death.pid, death.exitcode, "", True, None, name, first, chunksize or 1)
+
+    def _fail(self, key: Task, error: BaseException) -> None:
+        handle = dict.get(self.cache or {}, key[0])
+        with self.changed:
+            # Should an outcome come all the same, it is too late.
+            self.given_up[key] = threading.get_ident()
+        try:
+            if handle is not None:
+                handle._set(key[1], (False, error))
+        except Exception as failure:
+            tell(failure)
+        with self.changed:
+            self.given_up[key] = 0
+
+    def give_up(self, error: WorkerLostError) -> None:
+        """No outcome can come any more: what is under way ends with `error`, and whatever is sent later."""
+        with self.changed:
+            self.broken = error
+            tasks, self.sent = list(self.sent), {}
+            self.changed.notify_all()
+        for key in tasks:
+            self._fail(key, error)
+
+    def end(self, error: BaseException) -> None:
+        """The pool is terminated: jobs that have not ended end with `error`."""
+        with self.changed:
+            self.over = True
+            self.sent.clear()
+            self.changed.notify_all()
+        for handle in list((self.cache or {}).values()):
+            try:
+                abandon = getattr(handle, "_abandon", None)
+                abandon(error) if abandon is not None else handle._set(0, (False, error))
+            except Exception as failure:
+                tell(failure)
+
+    # ---- the queues ----
+
+    def send_mark(self) -> Mark:
+        self.marks_made += 1
+        self.errand(self.outqueue.put, (self.mark_job, self.marks_made, (True, None)))
+        return Mark(self.marks_made)
+
+    def has_come(self, mark: Mark) -> bool:
+        if self.marks_seen >= mark.number:
+            return True
+        # Whoever hands out outcomes has waited for the rest of one all this time: its worker died while it sent it.
+        since = self.receiving_since
+        if since is not None and since < mark.since and time.monotonic() - mark.since > PATIENCE:
+            self.give_up(
+                WorkerLostError(
+                    "a worker was killed while it sent an outcome, and the queue is damaged", 0, None, "", ""
+                )
+            )
+        return False
+
+    def _report(self, death: Death) -> None:
+        self.deaths.append(death)
+        self.wake()
+
+    def wake(self) -> None:
+        if self.cache is not None:
+            self.cache.notifier.put(None)
+
+    def errand(self, run: Callable[[Any], Any], *args: Any) -> None:
+        """`run(*args)`, which may block, in a thread of its own."""
+
+        def go() -> None:
+            try:
+                run(*args)
+            except Exception as error:
+                util.debug("a pool's queue refused: %s", error)
+
+        threading.Thread(target=go, name="maniple-pool-errand", daemon=True).start()
+
+
+def _name_of(task: Any) -> str:
+    """The name of the function that a task calls; of the caller's where the task is a chunk of a map."""
+    func, args = task[2], task[3]
+    if getattr(func, "__name__", "") in ("mapstar", "starmapstar"):
+        try:
+            func = args[0][0]
+        except (IndexError, TypeError):
+            pass
+    name = getattr(func, "__qualname__", None) or type(func).__qualname__
+    return str(name)

@@ -1,0 +1,426 @@
+"""What a pool of threads is made of: the counterparts of `Hub`, `Ticket`, `Stream` and `Workers` without processes.
+
+Nothing is pickled; a task's exception arrives as it was raised. Threads cannot be ended from outside, so a task that runs when the
+pool is terminated runs to its end.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from ... import util
+from ...context import TimeoutError
+from .loose_tasks import LooseTasks
+from .payload import cancelled
+from .results_to_tell import ResultsToTell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["ThreadWorkers"]
+
+
+class Job:
+    """One call. All of it is guarded by its hub's condition."""
+
+    def __init__(
+        self, number: int, func: Callable[..., Any], star: bool, window: int | None = None, chunksize: int = 1
+    ) -> None:
+        self.number = number
+        self.func: Callable[..., Any] | None = func
+        self.star = star
+        self.window = window
+        self.chunksize = chunksize
+        self.outcomes: dict[int, tuple[bool, Any]] = {}
+        self.arrivals: collections.deque[int] = collections.deque()
+        self.made = 0
+        self.ended = 0
+        self.items: int | None = None
+        self.items_done = 0
+        self.input_open = True
+        self.under_way = 0
+        self.told = False
+        # Nobody takes the outcomes; and what has not begun does not begin.
+        self.abandoned = self.cancelled = False
+
+    @property
+    def over(self) -> bool:
+        return not self.input_open and self.ended == self.made
+
+    def run(self, chunk: list[Any]) -> tuple[bool, Any]:
+        func = self.func
+        assert func is not None
+        try:
+            return True, [func(*item) for item in chunk] if self.star else [func(item) for item in chunk]
+        except BaseException as error:
+            return False, error
+
+
+class _Elsewhere:
+    """Stands for a condition in a forked child, where the pool's threads are not: using the pool raises an error."""
+
+    def __enter__(self) -> None:
+        raise RuntimeError(
+            "the threads of this pool are in the process that forked this one; a forked child cannot use it, "
+            "make a pool of its own"
+        )
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+    def notify_all(self) -> None:
+        """There is nobody to be notified."""
+
+
+class ThreadHub:
+    """Hands tasks to threads."""
+
+    def __init__(self, workers: ThreadWorkers) -> None:
+        self.workers = workers
+        self.changed: Any = threading.Condition()
+        util.register_after_fork(self, ThreadHub._lose_threads)
+        self.tasks: collections.deque[tuple[Job, int, list[Any]]] = collections.deque()
+        self.jobs: dict[int, Job] = {}
+        self.numbers = itertools.count(1)
+        self.closed = False
+
+    # ---- calls ----
+
+    def call(self, func: Any, args: Any, kwds: Any, told: bool) -> ThreadTicket:
+        def whole_call(_: None) -> Any:
+            return func(*args, **kwds)
+
+        return ThreadTicket(self, self._submit(whole_call, [[None]], 1, False, told), single=True)
+
+    def map(self, func: Any, items: Any, star: bool, chunksize: int | None, told: bool) -> ThreadTicket:
+        if chunksize is None:
+            chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
+        chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
+        # No items make one task of none, so that its end takes the same way as any other's.
+        return ThreadTicket(self, self._submit(func, chunks or [[]], len(items), star, told), single=False)
+
+    def _submit(self, func: Any, chunks: list[list[Any]], items: int, star: bool, told: bool) -> Job:
+        job = Job(next(self.numbers), func, star)
+        job.items = items
+        job.input_open, job.made, job.told = False, len(chunks), told
+        with self.changed:
+            self.jobs[job.number] = job
+            self.tasks.extend((job, index, chunk) for index, chunk in enumerate(chunks))
+            self.changed.notify_all()
+        return job
+
+    def stream(
+        self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
+    ) -> ThreadStream:
+        job = Job(next(self.numbers), func, star, window, chunksize)
+        with self.changed:
+            self.jobs[job.number] = job
+        return ThreadStream(self, job, ordered, external)
+
+    def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
+        job = self.jobs.get(number)
+        if job is None:
+            return  # its stream was dropped already
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
+                if not job.input_open:
+                    return
+            failure: BaseException | None = None
+            try:
+                chunk = list(itertools.islice(iterator, job.chunksize))
+            except BaseException as error:
+                chunk, failure = [], error
+            with self.changed:
+                if not job.input_open:
+                    return
+                if chunk:
+                    self.tasks.append((job, job.made, chunk))
+                    job.under_way += len(chunk)
+                    job.made += 1
+                elif failure is not None:
+                    job.made += 1
+                    self._note(job, job.made - 1, (False, failure))
+                job.input_open = bool(chunk)
+                self.changed.notify_all()
+                if not chunk:
+                    self._forget_if_over(job)
+                    return
+
+    def _has_room(self, job: Job) -> bool:
+        return self.closed or job.window is None or job.under_way < job.window
+
+    # ---- threads ----
+
+    def serve(self) -> None:
+        """What a thread of the pool runs."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
+                if not self.tasks:
+                    return
+                job, index, chunk = self.tasks.popleft()
+            outcome = (False, None) if job.cancelled else job.run(chunk)
+            with self.changed:
+                self._note(job, index, outcome)
+                job.items_done += len(chunk)
+                self.changed.notify_all()
+            del outcome, chunk
+            self._end_if_over(job)
+            del job
+
+    def _note(self, job: Job, index: int, outcome: tuple[bool, Any]) -> None:
+        job.ended += 1
+        if not job.abandoned:
+            job.outcomes[index] = outcome
+            job.arrivals.append(index)
+
+    def abandon(self, job: Job, begun: bool) -> None:
+        """Nobody takes the outcomes any more; where somebody had begun to, nobody wants what has not begun."""
+        if isinstance(self.changed, _Elsewhere):
+            return
+        with self.changed:
+            job.abandoned, job.window = True, None
+            job.outcomes.clear()
+            if begun:
+                job.cancelled, job.input_open = True, False
+            self.changed.notify_all()
+            self._forget_if_over(job)
+
+    def _end_if_over(self, job: Job) -> None:
+        with self.changed:
+            over = self._forget_if_over(job)
+        if over and job.told:
+            self.workers.completed(job.number)
+
+    def _forget_if_over(self, job: Job) -> bool:
+        if not job.over or self.jobs.pop(job.number, None) is None:
+            return False
+        job.func = None
+        self.changed.notify_all()
+        return True
+
+    # ---- how things stand ----
+
+    def open_jobs(self) -> dict[int, int]:
+        with self.changed:
+            return {number: job.items_done for number, job in self.jobs.items()}
+
+    def waiting(self) -> tuple[int, int]:
+        """How many jobs wait that no thread has begun; a thread is given no task in advance."""
+        with self.changed:
+            waiting: dict[int, int] = {}
+            for job, _, _ in self.tasks:
+                waiting[job.number] = waiting.get(job.number, 0) + 1
+            return sum(number in self.jobs and self.jobs[number].made == n for number, n in waiting.items()), 0
+
+    def kick(self) -> None:
+        """Nobody needs to be woken."""
+
+    # ---- the end ----
+
+    def _lose_threads(self) -> None:
+        self.changed = _Elsewhere()
+        self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
+
+    def close(self) -> None:
+        if isinstance(self.changed, _Elsewhere):
+            return
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def terminate(self) -> None:
+        if isinstance(self.changed, _Elsewhere):
+            return
+        with self.changed:
+            self.closed = True
+            self.tasks.clear()
+            for job in self.jobs.values():
+                # What never ran counts as one failed task, so that nobody waits for it.
+                job.input_open = False
+                job.made = job.ended + 1
+                self._note(job, job.made - 1, (False, cancelled()))
+            self.jobs.clear()
+            self.changed.notify_all()
+
+
+class ThreadTicket:
+    """A call's outcome."""
+
+    def __init__(self, hub: ThreadHub, job: Job, single: bool) -> None:
+        self._hub, self._job, self._single = hub, job, single
+        self.job = job.number
+        self._lock = threading.Lock()
+        self._outcome: tuple[bool, Any] | None = None
+
+    def ready(self) -> bool:
+        return self._job.over
+
+    def left(self) -> int:
+        """How many items have no outcome yet."""
+        return 0 if self._job.over else (self._job.items or 0) - self._job.items_done
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._hub.changed:
+            return bool(self._hub.changed.wait_for(lambda: self._job.over, timeout))
+
+    def successful(self) -> bool:
+        return self._collect()[0]
+
+    def get(self, timeout: float | None = None) -> Any:
+        if not self.wait(timeout):
+            raise TimeoutError
+        fine, value = self._collect()
+        if fine:
+            return value
+        raise value
+
+    def _collect(self) -> tuple[bool, Any]:
+        with self._lock:
+            if self._outcome is None:
+                outcomes, self._job.outcomes = self._job.outcomes, {}
+                self._outcome = self._gathered([outcomes[index] for index in sorted(outcomes)])
+            return self._outcome
+
+    def _gathered(self, outcomes: list[tuple[bool, Any]]) -> tuple[bool, Any]:
+        values: list[Any] = []
+        for fine, value in outcomes:
+            if not fine:
+                return False, value
+            values.extend(value)
+        return True, values[0] if self._single else values
+
+
+class ThreadStream:
+    """The results of `imap` and `imap_unordered`."""
+
+    def __init__(self, hub: ThreadHub, job: Job, ordered: bool, external: bool) -> None:
+        self._hub, self._job, self._ordered = hub, job, ordered
+        self.job = job.number
+        self._at = 0
+        self._given = 0
+        self._is_fed = not external
+        self._values: collections.deque[Any] = collections.deque()
+
+    def __del__(self) -> None:
+        if not self._job.over:
+            self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+
+    def fed(self) -> None:
+        """Somebody feeds it. Before that is said, a stream that is dropped, by whatever interrupts its maker, has nothing done."""
+        self._is_fed = True
+
+    def cancel(self) -> None:
+        """What has not begun does not begin."""
+        self._hub.abandon(self._job, True)
+
+    def progress(self) -> tuple[int, int, bool]:
+        """How many items have an outcome, how many of those were taken, and whether no more will have one."""
+        return self._job.items_done, self._given, self._job.over
+
+    def _next_index(self) -> int | None:
+        arrivals = self._job.arrivals
+        if not self._ordered:
+            return arrivals.popleft() if arrivals else None
+        if self._at not in self._job.outcomes:
+            return None
+        self._at += 1
+        return self._at - 1
+
+    def next(self, timeout: float | None = None) -> Any:
+        hub, job = self._hub, self._job
+        limit = None if timeout is None else time.monotonic() + timeout
+        with hub.changed:
+            while not self._values:
+                index = self._next_index()
+                if index is not None:
+                    fine, value = job.outcomes.pop(index)
+                    if not fine:
+                        raise value
+                    self._values.extend(value)
+                elif job.over and not job.outcomes:
+                    raise StopIteration
+                elif not hub.changed.wait(None if limit is None else max(0.0, limit - time.monotonic())) and limit:
+                    raise TimeoutError
+            job.under_way -= 1
+            self._given += 1
+            if job.input_open:
+                hub.changed.notify_all()
+            return self._values.popleft()
+
+
+class ThreadWorkers:
+    """The threads of one pool."""
+
+    def __init__(
+        self,
+        count: int,
+        make_thread: Callable[..., Any],
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+    ) -> None:
+        self.hub = ThreadHub(self)
+        self.lock = threading.RLock()
+        self.results = ResultsToTell(self._complete_late)
+        self.loose = LooseTasks(self.hub, self.results)
+        self.make_process = make_thread
+        self.initializer, self.initargs, self.maxtasksperchild = initializer, tuple(initargs), None
+        self.count = count
+        self.processes: list[Any] = []
+
+    def start(self) -> None:
+        """Start the first threads, all or none."""
+        try:
+            self.repopulate(self.count)
+        except BaseException:
+            self.hub.close()
+            raise
+
+    def threads(self) -> list[Any]:
+        return list(self.processes)
+
+    def set_max_tasks(self, tasks: int | None) -> None:
+        if tasks is not None:
+            raise AttributeError("_maxtasksperchild cannot be set: a pool of threads does not replace its threads")
+
+    def completed(self, number: int) -> None:
+        result = self.results.ended(number)
+        if result is not None:
+            result._complete()
+
+    def _complete_late(self) -> None:
+        for result in self.results.entered_late():
+            result._complete()
+
+    def repopulate(self, processes: int) -> None:
+        """Start threads until there are so many. They do not die."""
+        with self.lock:
+            while len(self.processes) < processes:
+                thread = self.make_process(target=_run, args=(self.hub, self.initializer, self.initargs))
+                thread.daemon = True
+                thread.start()
+                self.processes.append(thread)
+
+    def close(self) -> None:
+        self.loose.close()
+
+    def terminate(self) -> None:
+        self.hub.terminate()
+        self.loose.end(cancelled())
+
+    def join(self) -> None:
+        for thread in self.processes:
+            if thread is not threading.current_thread():
+                thread.join()
+
+
+def _run(hub: ThreadHub, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    if initializer is not None:
+        initializer(*initargs)
+    hub.serve()

@@ -1,0 +1,436 @@
+"""What the processes that a program starts have of the program's own `__main__` module.
+
+A pickle names a function or a class of `__main__`; the process that reads it looks the name up in its own `__main__`.  Whether
+it finds there what was meant depends on how it was started:
+
+===================  ======================================================================================================
+fork                 it has what `__main__` held when it was forked; what was defined since, it has not
+spawn, forkserver    it loads the program's file or module again: it has what that defines outside ``if __name__ == "__main__"``
+the same, no file    it has nothing: a notebook, an interactive session, ``-c``, a script from the standard input, a folder, an
+                     archive or a package's ``__main__``
+===================  ======================================================================================================
+
+`worker_main` gives the object that answers the question for one pool or process.  `by_value` sends what a process has not.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import _lru_cache_wrapper, cached_property, partial, partialmethod, singledispatchmethod
+from types import FunctionType, MethodType, ModuleType
+from weakref import ref
+
+from .. import PACKAGE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Self
+
+    from ..serialization.sent_values import SentValues
+
+__all__ = ["DEFINITIONS", "MAIN_NAMES", "OF_MODULES", "WorkerMain", "by_value", "parts_of", "worker_main"]
+
+#: what a definition makes: a function, a class, a function with a cache
+DEFINITIONS = (FunctionType, type, _lru_cache_wrapper)
+#: what the code of something typed at a prompt has for its file
+_PROMPTS = ("<stdin", "<python-input", "<ipython-input", "<console>", "<input>")
+#: the names that the main module goes by: children that load it know it by the second, too
+MAIN_NAMES = ("__main__", "__mp_main__")
+#: the names that each module has for itself
+OF_MODULES = frozenset(
+    f"__{name}__"
+    for name in (
+        "annotate annotations builtins cached conditional_annotations doc file loader name package path spec warningregistry"
+    ).split()
+)
+
+
+#: the module `by_value`, once all of it has been loaded
+_by_value_module: Any = None
+
+
+def by_value() -> Any:
+    """The module `by_value`, loaded when it is first used.
+
+    A signal's handler may use it as well, and may run in the middle of that: in the same thread it would find what there is of the module
+    so far.  So the main thread, in which handlers run, has it loaded by another, for which a handler waits.
+    """
+    global _by_value_module
+    if _by_value_module is None:
+        import threading
+
+        from ..compat.greenlets import threads_are_real
+
+        if threading.current_thread() is threading.main_thread() and threads_are_real():
+            loader = threading.Thread(target=_load_by_value, name="maniple-loader", daemon=True)
+            try:
+                loader.start()
+            except RuntimeError:
+                pass  # no thread is to be had
+            else:
+                loader.join()
+        if _by_value_module is None:
+            _load_by_value(True)
+    return _by_value_module
+
+
+def _load_by_value(aloud: bool = False) -> None:
+    global _by_value_module
+    try:
+        from ..serialization import by_value as _by_value
+    except BaseException:
+        if aloud:
+            raise
+        return  # whoever wants it tries again, and is told
+    _by_value_module = _by_value
+
+
+def worker_main(method: str | None) -> WorkerMain:
+    """What a process that is started now by this start method has of `__main__`."""
+    global _loaded
+    if method == "fork":
+        return ForkedMain()
+    if getattr(sys, "frozen", False):
+        return FrozenMain()
+    from ... import spawn
+
+    if not spawn._main_module_data():
+        return NoMain()
+    if _loaded is None or not _loaded.is_current():
+        _loaded = LoadedMain()
+    return _loaded
+
+
+def _is_interactive(main: ModuleType) -> bool:
+    """Whether definitions may be typed into the main module while the program runs."""
+    file = getattr(main, "__file__", None)
+    return file is None or file[:1] == "<" or bool(sys.flags.interactive or sys.flags.inspect) or hasattr(sys, "ps1")
+
+
+def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
+    """The functions and classes that `main` itself defines, by the names that they have there."""
+    for name, value in list(vars(main).items()):
+        if issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES:
+            yield name, value
+
+
+class WorkerMain:
+    """What a process has of `__main__`."""
+
+    #: the values that a process is to have by its names, whatever becomes of them here
+    values_at_start: dict[str, Any] = {}
+
+    def __init__(self) -> None:
+        main = sys.modules["__main__"]
+        # Weakly: what holds the main module keeps its globals alive until the interpreter has taken all other modules apart.
+        self._main = ref(main)
+        #: whether definitions may be typed into the main module while the program runs
+        self.changes = _is_interactive(main)
+        # For one pool: whether no call of it is under way, and what went by value to its workers.
+        self._is_idle: Callable[[], bool] | None = None
+        self._sent: SentValues | None = None
+
+    def for_pool(self, is_idle: Callable[[], bool]) -> Self:
+        """This, for the workers of one pool.  `is_idle` says whether no call of the pool is under way."""
+        of_pool = object.__new__(type(self))
+        vars(of_pool).update(vars(self), _is_idle=is_idle, _sent=None)
+        return of_pool
+
+    def sent_values(self) -> SentValues | None:
+        """What went by value to the workers of the pool that this is for; None: it is for no pool."""
+        if self._sent is None and self._is_idle is not None:
+            from ..serialization.sent_values import SentValues
+
+            self._sent = SentValues(self, self._is_idle)
+        return self._sent
+
+    def end_pool(self) -> None:
+        """Forget what went to the workers: they have ended."""
+        self._is_idle, sent, self._sent = None, self._sent, None
+        if sent is not None:
+            sent.end()
+
+    def is_current(self) -> bool:
+        """Whether the main module is still the one that it was."""
+        return sys.modules.get("__main__") is self._main()
+
+    def has(self, name: str, value: Any) -> bool:
+        """Whether the process finds under this name in its `__main__` what `value` is here."""
+        raise NotImplementedError
+
+    def may_lack(self) -> bool:
+        """Whether there may be a function or class in `__main__` that the process has not.  Quick, and true when in doubt."""
+        raise NotImplementedError
+
+    def has_module(self, name: str) -> bool:
+        """Whether the process can import the module."""
+        module = sys.modules.get(name)
+        return module is not None and _is_found_by_name(module, name)
+
+    def settle_in(self) -> None:
+        """In a process that is a copy of the one that made this: note what it has that is newer than its pool."""
+
+    def given_at_start(self) -> dict[str, Any]:
+        """What of `__main__` the process is given when it is started: for what can travel at no other time."""
+        return {}
+
+    def value_to_send(self, name: str, value: Any) -> Any:
+        """What the process is to have under a name that it lacks, and which stands for `value` here."""
+        return value
+
+    def why_not(self) -> str:
+        """Why a process has not what it lacks, to follow "the process"."""
+        raise NotImplementedError
+
+
+class ForkedMain(WorkerMain):
+    """A process that is a copy of this one as it is now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names = frozenset(vars(sys.modules["__main__"]))
+        self._modules = frozenset(sys.modules)
+        self._size = len(vars(sys.modules["__main__"]))
+        # Weakly: a definition that was replaced is not kept, and a new one at the same address is not taken for it.
+        self._defined = {name: ref(value) for name, value in _definitions(sys.modules["__main__"])}
+
+    def has(self, name: str, value: Any) -> bool:
+        if not self.is_current():
+            return False
+        if issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES:
+            known = self._defined.get(name)
+            return known is not None and known() is value
+        return name in self._names
+
+    def settle_in(self) -> None:
+        main = vars(sys.modules["__main__"])
+        if len(main) != self._size:
+            from ..serialization.arrivals import note_inherited
+
+            note_inherited([name for name in main if name not in self._names])
+
+    def may_lack(self) -> bool:
+        if not self.is_current():
+            return True
+        if not self.changes and len(vars(sys.modules["__main__"])) == self._size:
+            return False
+        return any(not self.has(name, value) for name, value in _definitions(sys.modules["__main__"]))
+
+    def has_module(self, name: str) -> bool:
+        return name in self._modules or super().has_module(name)
+
+    def why_not(self) -> str:
+        return "was forked before it was defined"
+
+
+class _Source:
+    """The text of the program's file, read when something asks about it."""
+
+    def __init__(self, file: str | None) -> None:
+        self._file = file
+        self._text: str | None = None
+        self._bound: tuple[frozenset[str] | None, frozenset[str]] | None = None
+
+    def _read(self) -> str:
+        if self._text is None:
+            self._text = ""
+            if self._file is not None and not self._file.endswith(".pyc"):
+                try:
+                    with open(self._file, encoding="utf-8", errors="replace") as file:
+                        self._text = file.read()
+                except OSError:
+                    pass
+        return self._text
+
+    def guard_defines(self) -> bool:
+        """Whether something that looks like a definition stands in an indented line below a guard.
+
+        Reading lines costs less than a syntax tree, which most programs do without.
+        """
+        guard = -1  # the indentation of the guard that the line may stand under
+        for line in self._read().splitlines():
+            text = line.lstrip()
+            if not text or text[0] in "#)]}":
+                continue
+            indentation = len(line) - len(text)
+            if -1 < guard < indentation:
+                if text.startswith(("def ", "class ", "async ", "@", "from ", "exec")):
+                    return True
+            else:
+                guard = -1
+            if "__name__" in text and text.startswith(("if ", "if(", "elif ")):
+                guard = indentation
+                if text.partition(":")[2].strip():
+                    return True
+        return False
+
+    def names_bound(self) -> tuple[frozenset[str] | None, frozenset[str]]:
+        """The names that loading the file binds, None where that cannot be known; and those that only the main program binds."""
+        if self._bound is None:
+            from ..start.main_source import names_bound
+
+            self._bound = names_bound(self._read())
+        return self._bound
+
+
+class LoadedMain(WorkerMain):
+    """A process that loads the program's file or module again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._source = _Source(getattr(sys.modules["__main__"], "__file__", None))
+        self._lacked_at: tuple[int, bool] = -1, False
+
+    def has(self, name: str, value: Any) -> bool:
+        if not self.is_current():
+            return False
+        if self.changes and _is_typed_in(value):
+            return False
+        loaded, only_main = self._source.names_bound()
+        if name in only_main:
+            return False
+        # A definition may have been made in ways that the text does not show.  Other values do no harm where they are not needed.
+        return loaded is None or name in loaded or (issubclass(type(value), DEFINITIONS) and not self.changes)
+
+    def may_lack(self) -> bool:
+        if not self.is_current():
+            return True
+        if not self.changes and not self._source.guard_defines():
+            return False
+        size = len(vars(sys.modules["__main__"]))
+        if self.changes or self._lacked_at[0] != size:
+            lacks = any(not self.has(name, value) for name, value in _definitions(sys.modules["__main__"]))
+            self._lacked_at = size, lacks
+        return self._lacked_at[1]
+
+    def why_not(self) -> str:
+        return "loads the program's main module without what stands under `if __name__ == '__main__'`"
+
+
+#: of the main module that was asked for last; what it has read of the file serves for all processes
+_loaded: LoadedMain | None = None
+
+
+class FrozenMain(WorkerMain):
+    """A process that begins by running the frozen program up to its `freeze_support()`."""
+
+    def has(self, name: str, value: Any) -> bool:
+        return True
+
+    def may_lack(self) -> bool:
+        return False
+
+    def why_not(self) -> str:
+        return "runs the frozen program only up to its freeze_support()"
+
+
+class NoMain(WorkerMain):
+    """A process that cannot load the program's main module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Locks, queues and their like; the same for all processes of a pool.
+        self._given: dict[str, Any] = {}
+        self._given_known = False
+        # A process that begins now has the values of now, as a forked one would.
+        self.values_at_start = {
+            name: value for name, value in list(vars(sys.modules["__main__"]).items()) if name not in OF_MODULES
+        }
+
+    def settle_in(self) -> None:
+        """In a process that is a copy of the one that made this: note what it has that is newer than its pool."""
+
+    def given_at_start(self) -> dict[str, Any]:
+        if not self._given_known:
+            self._given = {
+                name: value for name, value in list(vars(sys.modules["__main__"]).items()) if _goes_at_start_only(value)
+            }
+            self._given_known = True
+        return self._given
+
+    def value_to_send(self, name: str, value: Any) -> Any:
+        return value if issubclass(type(value), DEFINITIONS) else self.values_at_start.get(name, value)
+
+    def has(self, name: str, value: Any) -> bool:
+        return self._given.get(name, self) is value
+
+    def may_lack(self) -> bool:
+        return True
+
+    def why_not(self) -> str:
+        return "cannot load the program's main module, which is no file that can be imported"
+
+
+#: modules whose objects may be pickled only while a process is being started
+_AT_START = ("synchronize", "queues", "sharedctypes")
+
+
+def _goes_at_start_only(value: Any) -> bool:
+    """Whether `value` is a lock, a queue, a shared value or the like, and the process that is being started may have it."""
+    own = {f"{PACKAGE}.{name}" for name in _AT_START} | {f"multiprocessing.{name}" for name in _AT_START}
+    kinds = type(value).__mro__
+    if issubclass(type(value), type) or not (
+        _has_own(value, "_wrapper") or any(kind.__module__ in own for kind in kinds)
+    ):
+        return False
+    from ..serialization.sketches import can_be_sent
+
+    return can_be_sent(value)
+
+
+def _is_typed_in(value: Any) -> bool:
+    """Whether a function or class comes from a prompt rather than from the program's file."""
+    members = list(vars(value).values()) if isinstance(value, type) else [value]
+    for member in members:
+        for part in (member, *parts_of(member)):
+            if type(part) is FunctionType and part.__code__.co_filename.startswith(_PROMPTS):
+                return True
+    return False
+
+
+#: where objects of some types, and of their subclasses, have the functions that they stand for
+_PARTS = (
+    (MethodType, ("__func__",)),
+    (classmethod, ("__func__",)),
+    (staticmethod, ("__func__",)),
+    (property, ("fget", "fset", "fdel")),
+    (partial, ("func",)),
+    (partialmethod, ("func",)),
+    (cached_property, ("func",)),
+    (singledispatchmethod, ("func",)),
+    (_lru_cache_wrapper, ("__wrapped__",)),
+)
+
+
+def parts_of(thing: Any) -> list[Any]:
+    """The functions that `thing` stands for, if it is a method, a property or the like.  Asks nothing of other objects."""
+    for kind, names in _PARTS:
+        if issubclass(type(thing), kind):
+            return [getattr(thing, name, None) for name in names]
+    return []
+
+
+def _has_own(value: Any, name: str) -> bool:
+    """Whether the object itself has the attribute, without a look at what its class computes."""
+    try:
+        return name in object.__getattribute__(value, "__dict__")
+    except (AttributeError, TypeError):
+        return False
+
+
+def _is_found_by_name(module: ModuleType, name: str) -> bool:
+    """Whether importing `name` in another process, with this one's search path, leads to the same module."""
+    spec = getattr(module, "__spec__", None)
+    if spec is None or spec.loader is None:
+        return False
+    package = sys.modules.get(name.rpartition(".")[0])
+    path = getattr(package, "__path__", None) if "." in name else None
+    for finder in sys.meta_path:
+        try:
+            found = finder.find_spec(name, path)
+        except Exception:  # a finder that cannot say: let the other process try
+            return True
+        if found is not None:
+            return bool(found.origin == spec.origin)
+    return False

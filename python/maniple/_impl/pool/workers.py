@@ -1,0 +1,424 @@
+"""A pool's processes, and the thread that keeps them.
+
+What the thread may hold is kept apart from the `Pool` itself, so that a pool that nobody refers to is collected.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
+from weakref import ref
+
+from ... import util
+from ..._maniple import Hub, pool_is_terminated, serve
+from ...process import current_process
+from ...reduction import DupFd
+from ..compat.greenlets import threads_are_real
+from ..start import imports_under_way
+from .loose_tasks import LooseTasks
+from .payload import cancelled
+from .results import tell
+from .results_to_tell import ResultsToTell
+from .worker_main import ForkedMain, WorkerMain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Workers", "worker"]
+
+# How long a terminated worker has for its own clean-up before it is killed, in seconds.
+GRACE = 2.0
+# How long one has that is still starting to learn from its link that it is to end, where a signal would run a handler of the parent's.
+_NOTICE = 0.3
+
+
+class Line:
+    """The descriptors of a worker's link, on their way into its process: inherited, or passed by the start method."""
+
+    def __init__(self, fds: list[int], main: WorkerMain) -> None:
+        self.fds, self.main = fds, main
+
+    def __reduce__(self) -> Any:
+        return _arrived, ([DupFd(fd) for fd in self.fds], self.main.given_at_start())
+
+    def close(self) -> None:
+        fds, self.fds = self.fds, []
+        for fd in fds:
+            os.close(fd)
+
+
+# Seconds after which the keeper tries again what it lacked something for.
+_AGAIN = 0.05
+# Seconds that the keeper leaves to others at a time where threads are greenlets.
+_PAUSE = 0.01
+
+
+def _says_shortage(words: str) -> bool:
+    from ..start.shortage import says_shortage
+
+    return says_shortage(words)
+
+
+def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
+    if given:
+        from ..serialization.arrivals import take
+
+        take(given)
+    return Line([copy.detach() for copy in copies], WorkerMain())
+
+
+def worker(line: Line, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    """What a worker process runs."""
+    # A worker dies with its parent, and so do the workers of its own pools: there is no reason to refuse it children.
+    current_process()._config["may_have_children"] = True
+    fds, line.fds = line.fds, []
+    line.main.settle_in()
+    inherited = getsignal(SIGTERM)
+    if callable(inherited):
+        from ..start.forked import end_after
+
+        inherited = end_after(inherited, pool_is_terminated)
+
+    def prepare() -> None:
+        if initializer is not None:
+            initializer(*initargs)
+
+    try:
+        ended = serve(fds, prepare)
+        if ended == "unfit":
+            raise SystemExit(1)
+        if ended == "lacking":
+            raise SystemExit(os.EX_TEMPFAIL)
+        if ended == "terminated" and not (callable(inherited) and getsignal(SIGTERM) is inherited):
+            # As if the parent had sent it. A handler that came with a fork is the parent's and has nothing to do here.
+            raise_signal(SIGTERM)
+    except KeyboardInterrupt:
+        # The parent got the same Ctrl-C and decides.
+        raise SystemExit(1) from None
+    util.debug("worker exiting")
+
+
+class Workers:
+    """The processes of one pool."""
+
+    def __init__(
+        self,
+        processes: int,
+        make_process: Callable[..., Any],
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        maxtasksperchild: int | None,
+        main: WorkerMain,
+    ) -> None:
+        # Weakly: the hub holds the object that asks.
+        own = ref(self)
+
+        def is_idle() -> bool:
+            workers = own()
+            return workers is None or workers.hub.is_idle()
+
+        self._main = main.for_pool(is_idle)
+        self._imports = imports_under_way.of_this_thread()
+        try:
+            self.hub = Hub(processes, maxtasksperchild, self._main)
+        except OSError as problem:
+            self._explain(problem, 0, processes)
+            raise
+        self.make_process = make_process
+        self._owner = os.getpid()
+        self.initializer = initializer
+        self.initargs = initargs
+        self.maxtasksperchild = maxtasksperchild
+        self.processes: list[Any] = []
+        # Not at module level, because workers that were started anew load this module.
+        from ..start.starts import Starts
+
+        self._starts = Starts()
+        # Pipes to which programs still write that dead workers have started, and which are read by nobody yet.
+        self._late: list[int] = []
+        # Jobs whose callbacks are still to be called.
+        self.results = ResultsToTell(self._tell_late)
+        self.lock = threading.RLock()
+        util.register_after_fork(self, Workers._free_lock)
+        self.loose = LooseTasks(self.hub, self.results)
+        self._keys: dict[int, Any] = {}
+        # What the hub has asked the keeper for, while it is being done.
+        self._chore: tuple[str, int] | None = None
+        self._terminated_at: float | None = None
+        self._killed = False
+        self._grace = GRACE
+        # Workers that are sent SIGTERM when they have not ended in time.
+        self._noticed: list[int] = []
+        self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
+
+    def _free_lock(self) -> None:
+        # A forked child may still ask, and is to be told that the pool is not its own.
+        self.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
+
+    # ---- starting ----
+
+    def start(self) -> None:
+        """Start the first workers, all or none, and then the keeper."""
+        started: list[Any] = []
+        wanted = self.hub.missing()
+        try:
+            for _ in range(wanted):
+                key, process = self.start_one(True)
+                started.append(process)
+                self.adopt(key, process)
+            self.keeper.start()
+        except BaseException as problem:
+            self.hub.terminate()
+            # They have done nothing yet, and may have a handler for SIGTERM that only notes it.
+            for process in started:
+                process.kill()
+            for key, process in self._keys.items():
+                process.join()
+                late, _ = self.hub.exited(key, process.exitcode)
+                if late is not None:
+                    os.close(late)
+            self.processes.clear()
+            self._keys.clear()
+            # The error refers to this frame, and is not to keep the pool's descriptors.
+            del self.hub, self.loose
+            self._explain(problem, len(started), wanted)
+            raise
+
+    @staticmethod
+    def _explain(problem: BaseException, started: int, wanted: int) -> None:
+        from ..start.shortage import advice, is_shortage
+
+        if is_shortage(problem):
+            what = (
+                f"worker {started + 1} of {wanted} cannot be started"
+                if started < wanted
+                else "a pool's thread cannot be started"
+            )
+            problem.add_note(f"{what}: {advice(problem)}")
+
+    def repopulate(self, processes: int) -> None:
+        """Start workers until there are so many."""
+        with self.lock:
+            self._starts.count += self.hub.resize(processes)
+            self._starts.make(self)
+        self.hub.kick()  # the keeper tries again what was in vain
+
+    def set_max_tasks(self, tasks: int | None) -> None:
+        """After how many tasks a worker is replaced from now on."""
+        self.hub.set_max_tasks(tasks)
+        self.maxtasksperchild = tasks
+
+    def threads(self) -> list[threading.Thread]:
+        """The threads that serve the pool in this process."""
+        return [self.keeper]
+
+    def start_one(self, counted: bool) -> tuple[int, Any]:
+        """Start a worker. `counted`: an error counts as a failed start; otherwise the caller tries again where something is short."""
+        from ..start.shortage import is_shortage
+
+        try:
+            key, fds = self.hub.create_link(counted)
+        except Exception as problem:
+            if counted or is_shortage(problem):
+                raise
+            # The caller does not try this again, so the hub is to know if it fails again.
+            key, fds = self.hub.create_link(True)
+        line: Line | None = None
+        try:
+            line = Line(fds, self._main)
+            process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            if not isinstance(self._main, ForkedMain):
+                # What it writes before it takes up its link, when it cannot import something, belongs in the error, too.
+                hub = self.hub
+                process._tap = fds[-1], lambda: hub.pass_on(key)
+            process.start()
+        except BaseException as problem:
+            if not counted and is_shortage(problem):
+                self.hub.postpone(key)
+            else:
+                self.hub.disown(key, f"{type(problem).__name__}: {problem}")
+            raise
+        finally:
+            if line is None:
+                util.close_fds(*fds)
+            else:
+                line.close()
+        util.debug("added worker")
+        return key, process
+
+    def adopt(self, key: int, process: Any) -> None:
+        """Take a started worker into the pool."""
+        while True:
+            try:
+                self._keys[key] = process
+                # Its sentinel is looked at until `exited` is said.
+                self.hub.adopt(key, process.pid, process.sentinel)
+                if process not in self.processes:
+                    self.processes.append(process)
+                return
+            except MemoryError:
+                time.sleep(_AGAIN)  # it runs: whoever did not take it in would never see its end
+
+    def has_processes(self) -> bool:
+        """Whether there is any worker."""
+        return bool(self._keys)
+
+    # ---- keeping ----
+
+    def _keep(self) -> None:
+        imports_under_way.keep(self._imports)
+        try:
+            while True:
+                try:
+                    self._do_chores()
+                    return
+                except Exception as problem:
+                    # Memory is short. A pool whose keeper has gone would let its callers wait for ever.
+                    time.sleep(_AGAIN)
+                    util.sub_warning("a pool's chore is tried again: %s", problem)
+        finally:
+            imports_under_way.keep(frozenset())
+
+    def _do_chores(self) -> None:
+        alone = threads_are_real()
+        while True:
+            if self._terminated_at is None and self._starts.is_due():
+                with self.lock:
+                    self._starts.make(self)
+            patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else self._starts.pause()
+            if self._late:
+                self._read_late()
+                patience = min(patience, _AGAIN)
+            # One that was broken off is done again.
+            chore, number = self._chore = self._chore or self.hub.keep(patience)
+            self._complete_late()
+            if chore == "idle" and not alone:
+                time.sleep(_PAUSE)  # the greenlets' way
+            if chore == "start":
+                with self.lock:
+                    self._starts.count += number
+            elif chore == "reap":
+                while not self._reap(number):
+                    time.sleep(_AGAIN)  # memory is short
+            elif chore == "completed":
+                result, self._chore = self.results.ended(number), None
+                self._complete(result)
+            elif chore == "done":
+                if self._late:
+                    self._read_late()
+                self._main.end_pool()
+                # From here on they are told by the threads that enter them.
+                self.results.over = True
+                self._complete_late()
+                return
+            elif self._terminated_at is not None:
+                waited = time.monotonic() - self._terminated_at
+                if self._noticed and waited > _NOTICE:
+                    noticed, self._noticed = self._noticed, []
+                    self._signal(noticed, "terminate")
+                if waited > self._grace and not self._killed:
+                    self._killed = True
+                    self._signal(None, "kill")
+            self._chore = None
+
+    def _complete(self, result: Any) -> None:
+        try:
+            if result is not None:
+                result._complete()
+        except BaseException as error:
+            # A callback failed: that is told, and the pool goes on.
+            tell(error)
+
+    def _tell_late(self) -> None:
+        if self.results.over:
+            self._complete_late()
+        else:
+            self.hub.kick()
+
+    def _complete_late(self) -> None:
+        for result in self.results.entered_late():
+            self._complete(result)
+
+    def _reap(self, key: int) -> bool:
+        """See a worker out that has ended; false: this process lacks something for it now."""
+        try:
+            process = self._keys.get(key)
+            if process is not None:
+                process.join()
+                if process in self.processes:
+                    self.processes.remove(process)
+            code, said = None if process is None else process.exitcode, self.hub.last_words(key)
+            if code and code != os.EX_TEMPFAIL and said is not None and _says_shortage(said):
+                code = os.EX_TEMPFAIL  # it could not say so itself
+            late, lacking = self.hub.exited(key, code)
+            self._keys.pop(key, None)
+        except (MemoryError, OSError) as problem:
+            util.sub_warning("could not see a worker out yet: %s", problem)
+            return False
+        if late is not None:
+            self._late.append(late)
+        if lacking:
+            with self.lock:
+                self._starts.lacked(self, said or "")
+        return True
+
+    def _read_late(self) -> None:
+        """Have the standard error read of programs that tasks of dead workers have started."""
+        from ..start.late_output import forward
+
+        while self._late:
+            try:
+                forward(self._late[-1])
+            except (MemoryError, OSError, RuntimeError) as problem:
+                util.sub_warning("could not read a dead worker's standard error yet: %s", problem)
+                return
+            self._late.pop()
+
+    # ---- ending ----
+
+    def close(self) -> None:
+        """Take no more calls."""
+        self.loose.close()
+
+    def terminate(self) -> None:
+        """Drop all work, end all processes, and wait for them."""
+        if os.getpid() != self._owner:
+            # A forked child inherits the object, not the pool.
+            return
+        util.debug("terminating pool")
+        unsettled = self.hub.terminate()
+        if self._terminated_at is None:
+            self._terminated_at = time.monotonic()
+        if isinstance(self._main, ForkedMain) and callable(getsignal(SIGTERM)):
+            self._noticed = [key for key, starting in unsettled if starting]
+        if getsignal(SIGTERM) == SIG_IGN:
+            self._grace = _NOTICE  # all workers have that from here
+        self._signal([key for key, _ in unsettled if key not in self._noticed], "terminate")
+        self.hub.kick()
+        if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
+            self.keeper.join()
+        self.loose.end(cancelled())
+
+    def _signal(self, workers: list[int] | None, how: str) -> None:
+        """Terminate or kill some workers, or (None) all."""
+        keys = self._keys.copy()
+        processes = [keys[key] for key in (keys if workers is None else workers) if key in keys]
+        for process in processes:
+            if process.exitcode is None:
+                getattr(process, how)()
+
+    def join(self) -> None:
+        """Wait until all processes have ended."""
+        if self._terminated_at is None and self.hub.is_making_tasks():
+            raise RuntimeError(
+                "join() would wait for ever: this signal handler has interrupted the pickling of a call's items, which goes on when it "
+                "returns; terminate() the pool, or join it after the handler"
+            )
+        if threading.current_thread() is not self.keeper:
+            self.keeper.join()

@@ -1,0 +1,1 @@
+"""`python -m maniple`: a program whose `multiprocessing` is this package."""

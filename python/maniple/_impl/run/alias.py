@@ -1,0 +1,222 @@
+"""Lets ``import multiprocessing`` mean this package, in this process and in all that it starts through us.
+
+`python -m maniple` calls `install`.  What names the standard package from then on, whichever module it is
+(`concurrent.futures.process` and libraries included), gets the module of ours by the same name: one object under two names,
+so that a class has one identity however it was imported.  A forked child inherits that; to a child that begins as a fresh
+interpreter it is said on its command line (`preamble`).
+
+What a pickle, a `repr` or a log names is the standard package then: classes and functions say ``multiprocessing.x`` as their
+module, where that module has them.  So a plain Python can read a pickle that was written here, and the other way round.  A
+module itself, and a method, still says whose code it is: ``multiprocessing.__name__`` is ``maniple``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import FunctionType, ModuleType
+
+from .. import PACKAGE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["install", "preamble"]
+
+_OURS = PACKAGE
+_THEIRS = "multiprocessing"
+# The private functions and classes that the standard package has, in one version or another. What else is private here keeps our
+# name: a plain interpreter that a library starts, and that unpickles it, finds it by that name alone.
+_STANDARD = frozenset(
+    (
+        "_BaseDictProxy _BaseSetProxy _C _ConnectionBase _DupFd _ForkingPickler _ParentProcess _PoolCache _ResourceSharer "
+        "_SharedMemoryTracker _check_not_importing_main _check_timeout _cleanup _cleanup_tests _close_stdin _create_response "
+        "_decode_message _exit_function _fixup_main_from_name _fixup_main_from_path _flush_std_streams _force_start_method "
+        "_get_base_temp_dir _get_digest_name_and_payload _get_platform_default_context _handle_import_error _handle_preload "
+        "_has_writeable_tempdir _helper_reraises_exception _init_timeout _main _make_filename _new_value "
+        "_platform_supports_abstract_sockets _rebuild_partial _rebuild_socket _reduce_method _reduce_method_descriptor "
+        "_reduce_partial _reduce_socket _remove_temp_dir _run_after_forkers _run_finalizers _serve_one _validate_family "
+        "_verify_challenge _xml_dumps _xml_loads"
+    ).split()
+)
+# Those that only newer versions of it have.
+_SINCE = {
+    "SetProxy": (3, 14),
+    "_BaseDictProxy": (3, 13),
+    "_BaseSetProxy": (3, 14),
+    "_decode_message": (3, 14),
+    "cleanup_noop": (3, 13),
+}
+
+
+def _under(package: str, other: str, name: str) -> str | None:
+    """The name of a module of ``package`` with ``other`` for its top; None for any other module."""
+    top, dot, rest = name.partition(".")
+    return other + dot + rest if top == package else None
+
+
+def _is_private(module: str) -> bool:
+    return "._" in module
+
+
+# ---------------------------------------------------------------- what things say
+
+
+def _said(where: object, holder: str) -> str | None:
+    """What says that it is of the module ``where`` is to say, found in our module ``holder``; None: leave it alone."""
+    if not isinstance(where, str):
+        return None
+    theirs = _under(_OURS, _THEIRS, where)
+    if theirs is None and _under(_THEIRS, _OURS, where) is None:
+        return None  # of another package
+    if _is_private(where):
+        # Which file it is written in is our business: the standard package has it here.
+        return None if _is_private(holder) else _under(_OURS, _THEIRS, holder)
+    return theirs
+
+
+def _rename(thing: Any, holder: str, key: str) -> None:
+    if thing.__name__ != key or (key.startswith("_") and key not in _STANDARD):
+        return
+    if _SINCE.get(key, ()) > sys.version_info:
+        return
+    said = _said(getattr(thing, "__module__", None), holder)
+    if said is not None:
+        line = vars(thing).get("__firstlineno__")  # dropped with the old name (3.13 and later)
+        in_same_file = said == _under(_OURS, _THEIRS, thing.__module__)
+        thing.__module__ = said
+        if isinstance(thing, type):
+            if line is not None and in_same_file:
+                thing.__firstlineno__ = line  # type: ignore[attr-defined]
+            for name, inner in list(vars(thing).items()):
+                if isinstance(inner, type):
+                    _rename(inner, holder, name)
+
+
+def _give_other_name(module: ModuleType) -> None:
+    """Have a loaded module of ours found under the standard package's name, which its classes and functions say from now on."""
+    for key, thing in list(vars(module).items()):
+        if isinstance(thing, (type, FunctionType)):
+            _rename(thing, module.__name__, key)
+    theirs = _under(_OURS, _THEIRS, module.__name__)
+    if theirs is not None:
+        _accept_any_name(module.__loader__, module.__name__)
+        sys.modules[theirs] = module
+
+
+# ---------------------------------------------------------------- finding and loading
+
+
+def _accept_any_name(loader: Any, name: str) -> None:
+    """Have the loader of our module ``name`` tell of it whatever it is called by who asks (`runpy`, `inspect`)."""
+
+    def renamed(tell: Any) -> Any:
+        return lambda fullname=None: tell(name)
+
+    if getattr(loader, "name", None) != name:  # not of this module alone
+        return
+    for asked in ("get_code", "get_source", "get_filename", "is_package"):
+        tell = getattr(loader, asked, None)
+        if tell is not None and asked not in vars(loader):
+            setattr(loader, asked, renamed(tell))
+
+
+def _name_when_loaded(spec: ModuleSpec) -> None:
+    loader: Any = spec.loader
+    load = loader.exec_module
+
+    def load_and_name(module: ModuleType) -> None:
+        load(module)
+        _give_other_name(module)
+
+    loader.exec_module = load_and_name
+    _accept_any_name(loader, spec.name)
+
+
+class _OtherName:
+    """Loads a module of ours under the standard package's name for it: the same object.
+
+    A loader by what it can do: importing `importlib.abc`, to say so by a base class, takes 19 ms.
+    """
+
+    def __init__(self, ours: ModuleSpec) -> None:
+        self._ours = ours
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        # Ready before it stands in sys.modules: another thread that imports it meanwhile never sees half of it.
+        module = import_module(self._ours.name)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system has just said by what name it was asked for.
+        spec: Any = module.__spec__
+        module.__spec__ = spec.loader_state
+
+    def __getattr__(self, name: str) -> Any:
+        """Source, code and the like, for who asks about a module without importing it."""
+        return getattr(self._ours.loader, name)
+
+
+class _Alias:
+    """Finds the standard package's modules: they are ours; and sees to what is said in ours as they are loaded."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if _under(_OURS, _THEIRS, fullname) is not None:
+            return self._find_ours(fullname, path, target)
+        ours = _under(_THEIRS, _OURS, fullname)
+        found = None if ours is None else find_spec(ours)
+        if found is None:
+            return None
+        loader: Any = _OtherName(found)
+        spec = ModuleSpec(fullname, loader, origin=found.origin)
+        spec.submodule_search_locations = found.submodule_search_locations
+        return spec
+
+    def _find_ours(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+        for finder in list(sys.meta_path):
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None if finder is self or find is None else find(fullname, path, target)
+            if spec is not None:
+                _name_when_loaded(spec)
+                return spec
+        return None
+
+
+_alias = _Alias()
+
+
+def install() -> None:
+    """From now on ``multiprocessing`` means this package, also for modules that have imported the standard package before."""
+    if _alias in sys.meta_path:
+        return
+    ours = {name: other for name in sys.modules if (other := _under(_THEIRS, _OURS, name)) is not None}
+    theirs = {name: sys.modules.pop(name) for name in ours}
+    finder: Any = _alias
+    sys.meta_path.insert(0, finder)
+    for name, module in list(sys.modules.items()):
+        if _under(_OURS, _THEIRS, name) is not None:
+            _give_other_name(module)
+    _renew_executor()
+    if theirs:
+        from .earlier import hand_over
+
+        hand_over(theirs, ours)
+
+
+def _renew_executor() -> None:
+    """`concurrent.futures.process` looks the package up when it is imported: let that happen once more."""
+    if sys.modules.pop("concurrent.futures.process", None) is not None:
+        renewed = import_module("concurrent.futures.process")
+        vars(sys.modules["concurrent.futures"])["ProcessPoolExecutor"] = renewed.ProcessPoolExecutor
+
+
+def preamble() -> str:
+    """What a fresh interpreter has to run so that it is as here; empty where nothing was installed."""
+    return f"from {__name__} import install\ninstall()\n" if _alias in sys.meta_path else ""

@@ -1,0 +1,1 @@
+"""What goes to another process by value."""

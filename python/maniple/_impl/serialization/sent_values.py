@@ -1,0 +1,232 @@
+"""The values of `__main__` that go by value to the workers of one pool.
+
+Each has a number, so that a worker tells a newer value from the one that it has, and finds the one object wherever it stands.  A
+value is pickled once, as it is then.  A large one is written into a nameless file of shared memory, and only its place goes along
+with every call that needs it.  The file lives as long as the pool, or until the name has been bound anew and no call is under way that
+may still read it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from struct import pack
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
+
+from ..._maniple import interrupts, nameless_memory
+from ..pool.worker_main import OF_MODULES
+from ..start.descriptors import close_own, mark
+from .arrivals import Known, Place, hold, registry
+from .uses import Uses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..pool.worker_main import WorkerMain
+
+__all__ = ["SentValues", "Sized"]
+
+#: A value whose pickle has at least so many bytes is written down once.
+LARGE = 64 * 1024
+#: For so many seconds a thread waits for another that pickles a value.
+_PATIENCE = 10.0
+#: A tuple of more items is not looked through.
+_MANY = 1000
+
+
+class Sized(io.BytesIO):
+    """Collects one pickle: the stream, and the buffers that stand beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffers: list[Any] = []
+
+    def take(self, buffer: Any) -> bool:
+        """The `buffer_callback`: large buffers stand beside the stream."""
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if view.nbytes < LARGE:
+            return True
+        self.buffers.append(view)
+        return False
+
+    def size(self) -> int:
+        beside: int = sum(view.nbytes for view in self.buffers)
+        return self.tell() + beside
+
+
+class _Sent:
+    """What was sent under one name."""
+
+    def __init__(self, value: Any) -> None:
+        self.held = hold(value)
+        self.key = registry.new_key()
+        #: what goes in its stead; None: it goes itself
+        self.stand_in: Known | None = None
+        self.file: _File | None = None
+        #: what its pickle uses
+        self.uses: Uses = {}
+
+
+class _File:
+    """A nameless file with the pickle of a value."""
+
+    def __init__(self, key: tuple[bytes, int], stream: Sized) -> None:
+        sizes = [stream.tell(), *(view.nbytes for view in stream.buffers)]
+        head, content = pack(f"<{len(sizes)}Q", *sizes), stream.getbuffer()
+        self._fd = nameless_memory("maniple-value", len(head) + content.nbytes + sum(sizes[1:]))
+        self._file = mark(self._fd)
+        for part in (head, content, *stream.buffers):
+            rest = memoryview(part).cast("B")
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        path = f"/proc/{os.getpid()}/fd/{self._fd}"
+        if self._file is None or not os.path.exists(path):
+            raise FileNotFoundError(path)
+        self.place = Place(key, path, self._file, len(sizes), [view.readonly for view in stream.buffers])
+
+    def __del__(self, close_own: Any = close_own) -> None:
+        # Its memory goes with it, and with the last process that reads it just now.
+        fd = getattr(self, "_fd", None)
+        if fd is not None:
+            with suppress(Exception):  # the interpreter ends, and modules are empty
+                close_own(fd, self._file)
+
+
+class SentValues:
+    """What has gone to the workers of one pool, by name."""
+
+    def __init__(self, main: WorkerMain, is_idle: Callable[[], bool]) -> None:
+        self._main = main
+        self._lock = threading.RLock()
+        #: the values of `__main__` that workers may lack, and that are more than plain: by number, the name and what holds the value
+        self._names: dict[int, tuple[str, Callable[[], Any]]] = {}
+        self._size = -1
+        # Whether no call of the pool is under way but this thread's.
+        self._is_idle = is_idle
+        self._sent: dict[str, _Sent] = {}
+        self._replaced: list[_File] = []
+        #: those that something goes in the stead of, by the number of their value
+        self._written: dict[int, _Sent] = {}
+        #: threads, each with the name whose value it is looking at
+        self._under_way: set[tuple[int, str]] = set()
+
+    def look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
+        """The key of this value; what goes in its stead, the place of its pickle or the value itself; and what the former uses.
+
+        `pickled` pickles into a `Sized` and returns what that uses, or raises.
+        """
+        # One thread at a time, or a value would get two keys; but a program's own pickling may wait for another thread.
+        try:
+            self._lock.acquire(timeout=_PATIENCE)
+            return self._look_up(name, value, pickled)
+        finally:
+            # Asked, and not noted: a signal handler's exception may come between an acquisition and the note of it.
+            if self._lock._is_owned():  # type: ignore[attr-defined]
+                self._lock.release()
+
+    def _look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
+        sent = self._sent.get(name)
+        if sent is None or sent.held() is not value:
+            if not _is_plain(value):
+                self._names[id(value)] = name, hold(value)
+            sent = self._written.get(id(value))  # under another name
+            if sent is None or sent.held() is not value:
+                sent = _Sent(value)
+                if not _is_plain(value) or issubclass(type(value), type):
+                    self._write_down(name, value, sent, pickled)
+            before, self._sent[name] = self._sent.get(name), sent
+            if before is not None and before not in self._sent.values():
+                self._replace(before)
+        return sent.key, value if sent.stand_in is None else sent.stand_in, sent.uses
+
+    def _replace(self, sent: _Sent) -> None:
+        for number in [number for number, written in self._written.items() if written is sent]:
+            del self._written[number]
+        if sent.file is not None:
+            self._replaced.append(sent.file)
+        if self._is_idle():
+            self._replaced.clear()
+
+    def look_around(self) -> bool:
+        """Look which values of `__main__` may stand in others.  Whether there are any."""
+        space = vars(sys.modules["__main__"])
+        if len(space) != self._size:
+            self._size = len(space)
+            for name, value in list(space.items()):
+                if name not in OF_MODULES and not _is_plain(value) and not self._main.has(name, value):
+                    value = self._main.value_to_send(name, value)
+                    if not _is_plain(value):
+                        self._names[id(value)] = name, hold(value)
+        return bool(self._names)
+
+    def name_of(self, value: Any) -> str | None:
+        """The name that the value has in `__main__`, if workers may lack it."""
+        found = self._names.get(id(value))
+        if found is None:
+            return None
+        if found[1]() is value:
+            return found[0]
+        del self._names[id(value)]
+        return None
+
+    def end(self) -> None:
+        """Forget all: the pool has ended."""
+        self._names.clear()
+        self._written.clear()
+        self._sent.clear()
+        self._replaced.clear()
+
+    def _write_down(self, name: str, value: Any, sent: _Sent, pickled: Callable[[Any, Sized], Uses]) -> None:
+        with self._looking_at(name) as first:
+            if not first:  # the value refers to itself through a function that is pickled with it
+                return
+            stream = Sized()
+            try:
+                uses = pickled(value, stream)
+            except Exception as refusal:
+                # It cannot be pickled, or goes to one process only: the pickle of the call will tell.
+                if interrupts(refusal):
+                    raise
+                return
+            if stream.size() < LARGE:
+                sent.stand_in = Known(sent.key, stream.getvalue())
+            else:
+                try:
+                    sent.file = _File(sent.key, stream)
+                except (OSError, AttributeError):  # there is no room, no descriptor, or no such file on this system
+                    return
+                sent.stand_in = sent.file.place
+            sent.uses = uses
+            self._written[id(value)] = sent
+
+    @contextmanager
+    def _looking_at(self, name: str) -> Iterator[bool]:
+        mark = threading.get_ident(), name
+        first = mark not in self._under_way
+        self._under_way.add(mark)
+        try:
+            yield first
+        finally:
+            if first:
+                self._under_way.discard(mark)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it may as well be copied: it is short, and cannot be changed."""
+    if type(value) in (str, bytes):
+        return len(value) < LARGE
+    if type(value) is tuple:
+        return len(value) < _MANY and all(_is_plain(item) for item in value)
+    return issubclass(type(value), _PLAIN)
+
+
+#: types of values that pickle sends as they are, or by their name
+_PLAIN = (NoneType, bool, int, float, complex, FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)

@@ -1,0 +1,131 @@
+"""What a process is given of `__main__`'s definitions when it starts: for what it will read by their names."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+
+from ... import reduction
+from ..._maniple import interrupts
+from .arrivals import NEWEST
+from .by_value import ByValuePickler, leave_out, no_descriptors, refuse_what_is_handed_over
+from .uses import defines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..pool.worker_main import WorkerMain
+
+__all__ = ["can_be_sent", "definitions"]
+
+
+def definitions(main: WorkerMain) -> tuple[frozenset[str], bytes] | None:
+    """The functions and classes of `__main__` that a process lacks: their names, and one pickle of all; None: there are none.
+
+    The process reads it when something that it reads asks for one of the names.  Data that they use comes along where it is small.
+    """
+    all_of_them = {
+        name: value
+        for name, value in list(vars(sys.modules["__main__"]).items())
+        if defines(value) and not main.has(name, value)
+    }
+    if not all_of_them:
+        return None
+    with no_descriptors():
+        try:
+            pickled = _sketch(all_of_them, main)
+        except Exception as refusal:
+            if interrupts(refusal):
+                raise
+            # What cannot be sent is missed only by who asks for it.
+            all_of_them = {name: value for name, value in all_of_them.items() if _can_be_sketched(name, value, main)}
+            try:
+                pickled = _sketch(all_of_them, main)
+            except Exception as refusal:
+                if interrupts(refusal):
+                    raise
+                return None
+    return frozenset(all_of_them), pickled
+
+
+def _sketch(definitions: dict[str, Any], main: WorkerMain) -> bytes:
+    stream = io.BytesIO()
+    _Sketcher(stream, main, None, {}).dump(definitions)
+    return stream.getvalue()
+
+
+def _can_be_sketched(name: str, value: Any, main: WorkerMain) -> bool:
+    try:
+        _sketch({name: value}, main)
+    except Exception as refusal:
+        if interrupts(refusal):
+            raise
+        return False
+    return True
+
+
+class _TooLong(Exception):
+    """A pickle has more bytes than it may have."""
+
+
+class _Short:
+    """A file that takes so many bytes and forgets them."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def write(self, data: Any) -> int:
+        size = len(data)
+        self._left -= size
+        if self._left < 0:
+            raise _TooLong
+        return size
+
+
+class _Judge(reduction._standard):
+    """Pickles what any process may read, at any time."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        refuse_what_is_handed_over(obj)
+        return NotImplemented
+
+
+class _Sketcher(ByValuePickler):
+    """Pickles the definitions of `__main__`, all in one pickle, and of the data that they use only what is small."""
+
+    _SMALL = 256 * 1024
+
+    def _wanted(self, names: Iterable[str], space: dict[str, Any]) -> list[str]:
+        # Definitions are in the pickle anyway, each by its name.
+        return [name for name in super()._wanted(names, space) if not defines(space[name])]
+
+    def _as_sent(self, name: str, value: Any) -> tuple[Any, Any, list[str]]:
+        return NEWEST if defines(value) else None, value, []
+
+    def _reason_against(self, value: Any) -> str | None:
+        if not defines(value) and not issubclass(type(value), ModuleType):
+            try:
+                _Judge(_Short(self._SMALL), 5).dump(value)
+            except _TooLong:
+                return "it is too large to be sent beforehand"
+            except Exception as refusal:
+                if interrupts(refusal):
+                    raise
+                return f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
+            return None
+        return super()._reason_against(value)
+
+
+def can_be_sent(value: Any) -> bool:
+    """Whether `value` can be pickled now."""
+    with no_descriptors():
+        try:
+            reduction._standard(io.BytesIO(), 5, True, leave_out).dump(value)
+        except Exception as refusal:
+            if interrupts(refusal):
+                raise
+            return False
+    return True

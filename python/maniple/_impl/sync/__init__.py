@@ -1,0 +1,1 @@
+"""Locks and what is built of them."""
