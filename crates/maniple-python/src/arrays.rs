@@ -2,8 +2,8 @@
 //!
 //! To pickle an array of a thousand numbers takes several times as long as to copy it, and to unpickle it as long again. What is known of
 //! an array here is what the buffer protocol says: the kind of its numbers, its shape, and its bytes. An array is taken as it is if it is
-//! of NumPy's own class, contiguous, writable, and holds numbers of this machine's kinds; others, and all for which the program has
-//! registered a reducer, are left to pickle. A single number is taken if its class is NumPy's own for a number of such a kind.
+//! of NumPy's own class, contiguous, and holds numbers of this machine's kinds; others, and all for which the program has registered a
+//! reducer, are left to pickle. What is taken arrives writable, whether it was or not. A single number is taken if its class is NumPy's own for a number of such a kind.
 //!
 //! NumPy is never imported for this: it is found when a program has loaded it, or when an array arrives.
 #![allow(unsafe_code)]
@@ -202,15 +202,23 @@ impl Numpy {
     }
 
     /// An array with these bytes, which are copied. The memory of one of middling size is used again when it is gone.
-    pub fn filled<'py>(&self, py: Python<'py>, kind: u8, shape: &[usize], bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    pub fn filled<'py>(
+        &self,
+        py: Python<'py>,
+        layout: Layout,
+        shape: &[usize],
+        bytes: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
         if bytes.len() >= MIDDLING {
             let mut memory = Buffer::default();
             memory.extend(bytes).map_err(python)?;
-            return self.over(kind, shape, Bound::new(py, PyMemory::from(memory))?.as_any(), bytes.len());
+            return self.over(layout, shape, Bound::new(py, PyMemory::from(memory))?.as_any(), bytes.len());
         }
-        let dtype = self.expect(kind, shape, bytes.len())?.object.bind(py);
+        let dtype = self.expect(layout.kind, shape, bytes.len())?.object.bind(py);
         let shape = made::shape(py, shape)?;
-        let array = made::called(self.empty.bind(py), [shape.as_ptr(), dtype.as_ptr(), null_mut()])?;
+        let order = layout.is_fortran.then(|| pyo3::intern!(py, "F"));
+        let order = order.map_or(null_mut(), |order| order.as_ptr());
+        let array = made::called(self.empty.bind(py), [shape.as_ptr(), dtype.as_ptr(), order])?;
         let view = View::of(array.as_ptr()).filter(|view| view.0.len as usize == bytes.len());
         let view = view.ok_or_else(|| PyRuntimeError::new_err("a new array has no buffer"))?;
         // SAFETY: the view is of so many writable bytes of an array that has no other reference yet.
@@ -228,14 +236,17 @@ impl Numpy {
     /// An array over the bytes of this buffer.
     pub fn over<'py>(
         &self,
-        kind: u8,
+        layout: Layout,
         shape: &[usize],
         buffer: &Bound<'py, PyAny>,
         len: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = buffer.py();
-        let dtype = self.expect(kind, shape, len)?.object.bind(py);
+        let dtype = self.expect(layout.kind, shape, len)?.object.bind(py);
         let shape = made::shape(py, shape)?;
+        if layout.is_fortran {
+            return self.array.bind(py).call1((shape, dtype, buffer, 0, py.None(), pyo3::intern!(py, "F")));
+        }
         made::called(self.array.bind(py), [shape.as_ptr(), dtype.as_ptr(), buffer.as_ptr()])
     }
 }
@@ -300,9 +311,30 @@ impl Drop for View {
     }
 }
 
+/// What an array's numbers are, and how they follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub kind: u8,
+    /// The first index counts fastest, as in Fortran, and not the last.
+    pub is_fortran: bool,
+}
+
+impl Layout {
+    /// Both in one byte.
+    pub fn code(self) -> u8 {
+        self.kind | if self.is_fortran { FORTRAN } else { 0 }
+    }
+
+    pub fn of(code: u8) -> Layout {
+        Layout { kind: code & !FORTRAN, is_fortran: code & FORTRAN != 0 }
+    }
+}
+
+const FORTRAN: u8 = 0x80;
+
 /// An array that was looked into.
 pub struct Array {
-    pub kind: u8,
+    pub layout: Layout,
     dimensions: usize,
     shape: [usize; MOST_DIMENSIONS],
     pub view: View,
@@ -323,7 +355,7 @@ impl Array {
         let view = View::of(value)?;
         let of = &view.0;
         let dimensions = usize::try_from(of.ndim).ok().filter(|n| *n <= MOST_DIMENSIONS)?;
-        if of.readonly != 0 || of.format.is_null() || !of.suboffsets.is_null() {
+        if of.format.is_null() || !of.suboffsets.is_null() {
             return None;
         }
         // SAFETY: the format is a string with a null behind it.
@@ -334,18 +366,30 @@ impl Array {
             return None;
         }
         let mut shape = [0; MOST_DIMENSIONS];
-        let mut step = of.itemsize;
-        for place in (0..dimensions).rev() {
-            // SAFETY: the protocol gives so many lengths, and as many strides if any.
-            let (len, stride) =
-                unsafe { (*of.shape.add(place), if of.strides.is_null() { step } else { *of.strides.add(place) }) };
-            if len > 1 && stride != step {
-                return None;
-            }
-            shape[place] = usize::try_from(len).ok()?;
-            step = step.checked_mul(len)?;
+        for (place, len) in shape[..dimensions].iter_mut().enumerate() {
+            // SAFETY: the protocol gives so many lengths.
+            *len = usize::try_from(unsafe { *of.shape.add(place) }).ok()?;
         }
-        (step == of.len).then_some(Array { kind: kind as u8, dimensions, shape, view })
+        let follows = |places: &mut dyn Iterator<Item = usize>| {
+            let mut step = of.itemsize;
+            for place in places {
+                // SAFETY: the protocol gives as many strides, if any.
+                let stride = if of.strides.is_null() { step } else { unsafe { *of.strides.add(place) } };
+                if shape[place] > 1 && stride != step {
+                    return false;
+                }
+                let Some(next) = isize::try_from(shape[place]).ok().and_then(|len| step.checked_mul(len)) else {
+                    return false;
+                };
+                step = next;
+            }
+            step == of.len
+        };
+        let is_fortran = !follows(&mut (0..dimensions).rev());
+        if is_fortran && (of.strides.is_null() || !follows(&mut (0..dimensions))) {
+            return None;
+        }
+        Some(Array { layout: Layout { kind: kind as u8, is_fortran }, dimensions, shape, view })
     }
 
     pub fn shape(&self) -> &[usize] {

@@ -51,8 +51,9 @@ impl Attempts {
         let aside = match there {
             Some(aside) => aside.into_bound(py),
             None => {
-                let kind = ASIDE
-                    .get_or_try_init(py, || PyResult::Ok(py.import("maniple._impl.serialization.aside")?.getattr("Aside")?.unbind()))?;
+                let kind = ASIDE.get_or_try_init(py, || {
+                    PyResult::Ok(py.import("maniple._impl.serialization.aside")?.getattr("Aside")?.unbind())
+                })?;
                 let made = kind.bind(py).call1((make()?,))?;
                 // A handler that ran meanwhile may have begun one: both do the same, and the first that ends has made the value.
                 let before = self.aside().replace(made.clone().unbind());

@@ -159,7 +159,8 @@ impl<'a> Decoder<'a> {
 
     fn array_of<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let numpy = arrays::known(py).ok_or_else(damaged)?;
-        let [kind, dimensions] = self.array()?;
+        let [layout, dimensions] = self.array()?;
+        let layout = arrays::Layout::of(layout);
         let mut lengths = [0; arrays::MOST_DIMENSIONS];
         let shape = lengths.get_mut(..usize::from(dimensions)).ok_or_else(damaged)?;
         for len in &mut *shape {
@@ -168,11 +169,11 @@ impl<'a> Decoder<'a> {
         match self.mark()? {
             tag::BYTES => {
                 let len = self.count()?;
-                numpy.filled(py, kind, shape, self.take(len)?)
+                numpy.filled(py, layout, shape, self.take(len)?)
             }
             tag::BLOB => {
                 let region = self.regions.next().ok_or_else(damaged)?;
-                numpy.over(kind, shape, Bound::new(py, PyRegion(region.clone()))?.as_any(), region.len())
+                numpy.over(layout, shape, Bound::new(py, PyRegion(region.clone()))?.as_any(), region.len())
             }
             _ => Err(damaged()),
         }

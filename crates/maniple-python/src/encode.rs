@@ -8,7 +8,7 @@
 //! value    := NONE | TRUE | FALSE | INT1 i8 | INT4 i32 | INT i64 | FLOAT f64
 //!           | STR1 len utf-8 | STR len utf-8 | BYTES len bytes
 //!           | BLOB                       (a `bytes` object in the next blob)
-//!           | ARRAY kind d length*d (BYTES len bytes | BLOB)
+//!           | ARRAY layout d length*d (BYTES len bytes | BLOB)
 //!           | NUMBER kind n byte*n       (one of NumPy's)
 //!           | LIST items | TUPLE items | DICT n (value value)*n
 //!           | KEPT value                 (one of the last nine, which may be referred to)
@@ -20,7 +20,7 @@
 //! call     := APPLY sequence | KEYWORDS value | MAP sequence | STARMAP sequence
 //! ```
 //! Numbers are little-endian; `len` of STR1 and `place` of AGAIN1 are 8 bits, other `len`, `n` and `place` are 32, but for a pickle's, which
-//! are 64, and the lengths of an array's dimensions, of which there are `d`; `d`, `kind` and `n` of NUMBER are 8. Lists and dicts are kept before their content, others behind it. Each value that is not within another, and each sequence,
+//! are 64, and the lengths of an array's dimensions, of which there are `d`; `d`, `layout`, `kind` and `n` of NUMBER are 8. Lists and dicts are kept before their content, others behind it. Each value that is not within another, and each sequence,
 //! counts its kept ones from 0.
 #![allow(unsafe_code)]
 
@@ -383,7 +383,7 @@ impl Form for Encoder<'_> {
         if !self.has_room(HEAD + 8 * lengths.len()) {
             return false;
         }
-        self.out.extend_from_slice(&[tag::ARRAY, array.kind, lengths.len() as u8]);
+        self.out.extend_from_slice(&[tag::ARRAY, array.layout.code(), lengths.len() as u8]);
         lengths.iter().for_each(|len| self.out.extend_from_slice(&(*len as u64).to_le_bytes()));
         if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
             self.out.push(tag::BLOB);

@@ -29,6 +29,7 @@ pub fn helper<'py>(
     cell: &'static PyOnceLock<Py<PyAny>>,
     name: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
-    let found = cell.get_or_try_init(py, || PyResult::Ok(py.import("maniple._impl.pool.payload")?.getattr(name)?.unbind()))?;
+    let found =
+        cell.get_or_try_init(py, || PyResult::Ok(py.import("maniple._impl.pool.payload")?.getattr(name)?.unbind()))?;
     Ok(found.bind(py))
 }

@@ -5,7 +5,7 @@
 //!
 //! Written is protocol 4, with a memo. Read is the same and what CPython's pickler makes of such values (protocols 4 and 5, frames, memo).
 
-use crate::arrays::{self, Array, MOST_DIMENSIONS, Numpy, View};
+use crate::arrays::{self, Array, Layout, MOST_DIMENSIONS, Numpy, View};
 use crate::made;
 use crate::memory::PyMemory;
 use crate::walk::{Container, Form, Walk};
@@ -169,13 +169,14 @@ impl Form for Writer<'_> {
                 && lengths.all(|len| len.is_ok_and(|len| writer.int(len)))
                 && writer.put(&[op::TUPLE])
         };
+        let (order, is_fortran) = if array.layout.is_fortran { (b'F', op::TRUE) } else { (b'C', op::FALSE) };
         let len = array.view.bytes().len();
         if len >= MIDDLING && len >= (self.apart)() {
             // NumPy's own pickles say all this, too: what its function makes of the buffer, with kind, shape and order.
             let is_written = self.put(&numpy.apart)
-                && self.put(numpy.dtype(array.kind))
+                && self.put(numpy.dtype(array.layout.kind))
                 && shape(self)
-                && self.put(&[op::STR1, 1, b'C', op::TUPLE, op::REDUCE])
+                && self.put(&[op::STR1, 1, order, op::TUPLE, op::REDUCE])
                 && self.kept(kept);
             self.large.push(array.view);
             return is_written;
@@ -188,8 +189,8 @@ impl Form for Writer<'_> {
             && self.kept(kept)
             && self.put(&[op::MARK, op::INT1, 1])
             && shape(self)
-            && self.put(numpy.dtype(array.kind))
-            && self.put(&[op::FALSE, op::BYTES4])
+            && self.put(numpy.dtype(array.layout.kind))
+            && self.put(&[is_fortran, op::BYTES4])
             && self.put(&(len as u32).to_le_bytes())
             && self.put(array.view.bytes())
             && self.put(&[op::TUPLE, op::BUILD])
@@ -409,9 +410,16 @@ impl<'a, 'py> Reader<'a, 'py> {
             self.rest = rest;
             let kind = self.kind_of(numpy)?;
             let (shape, dimensions) = self.shape()?;
-            self.rest = self.rest.strip_prefix(&[op::STR1, 1, b'C', op::TUPLE, op::REDUCE])?;
+            self.rest = self.rest.strip_prefix(&[op::STR1, 1])?;
+            let is_fortran = match self.byte()? {
+                b'C' => false,
+                b'F' => true,
+                _ => return None,
+            };
+            self.rest = self.rest.strip_prefix(&[op::TUPLE, op::REDUCE])?;
             let buffer = self.buffers.next()?;
-            return numpy.over(kind, &shape[..dimensions], buffer, buffer.get().len()).ok();
+            let layout = Layout { kind, is_fortran };
+            return numpy.over(layout, &shape[..dimensions], buffer, buffer.get().len()).ok();
         }
         if let Some(rest) = self.rest.strip_prefix(&numpy.single[1..]) {
             self.rest = rest;
@@ -428,10 +436,16 @@ impl<'a, 'py> Reader<'a, 'py> {
         self.rest = self.rest.strip_prefix(&[op::MARK, op::INT1, 1])?;
         let (shape, dimensions) = self.shape()?;
         let kind = self.kind_of(numpy)?;
-        self.rest = self.rest.strip_prefix(&[op::FALSE, op::BYTES4])?;
+        let is_fortran = match self.byte()? {
+            op::FALSE => false,
+            op::TRUE => true,
+            _ => return None,
+        };
+        self.rest = self.rest.strip_prefix(&[op::BYTES4])?;
         let len = self.len(false)?;
         let (py, bytes) = (self.py, self.bytes(len)?);
-        let array = numpy.filled(py, kind, &shape[..dimensions], bytes).ok()?;
+        let layout = Layout { kind, is_fortran };
+        let array = numpy.filled(py, layout, &shape[..dimensions], bytes).ok()?;
         self.rest = self.rest.strip_prefix(&[op::TUPLE, op::BUILD])?;
         if is_kept {
             self.memo.try_reserve(1).ok()?;

@@ -12,9 +12,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A shorter plain pickle is read in less time than it takes to look whether a signal has come.
-const LONG: usize = 4096;
-
 /// How many shelves this process has put something on: as a rule none.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
@@ -102,9 +99,7 @@ impl Shelf {
         let buffers = buffers.into_iter().map(|buffer| Bound::new(py, buffer)).collect::<PyResult<Vec<_>>>();
         let buffers = buffers.map_err(|error| lost(py, error))?;
         if let Some(value) = picklers.load_quickly(py, &stream, &buffers).map_err(|error| lost(py, error))? {
-            if stream.len() < LONG && buffers.is_empty() {
-                return Ok(value);
-            }
+            // However little time that took: a signal may have come while the message was waited for.
             return self.settle(py, Ok(value), || Py::new(py, unread(Parts::new(py, stream, buffers)?)));
         }
         let parts = Parts::new(py, stream, buffers).map_err(|error| lost(py, error))?;

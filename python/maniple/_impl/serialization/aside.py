@@ -6,8 +6,7 @@ value is unpickled by another thread, and the first one waits: what a handler ra
 
 from __future__ import annotations
 
-import threading
-from _thread import allocate_lock
+from _thread import allocate_lock, start_new_thread
 
 from ..compat.greenlets import threads_are_real
 
@@ -20,26 +19,24 @@ __all__ = ["Aside"]
 
 
 class Aside:
-    """``make()``, in a thread of its own where one can be had."""
+    """``make()``, in a thread of its own where one can be had.
+
+    A handler may raise after any step of what is done here by the first thread.  So the object is kept by its owner before anything is
+    begun, and a thread too many, begun by a call that was broken off, finds that the work is another's.
+    """
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make: Callable[[], Any] | None = make
         self._value: Any = None
         self._error: BaseException | None = None
         self.over = False
+        self._taken = allocate_lock()
         self._running = allocate_lock()
         self._running.acquire()
-        self._thread: threading.Thread | None = None
-        if threads_are_real():
-            thread = threading.Thread(target=self._run, name="maniple-decoder", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                pass  # there is none to be had: it is done by whoever asks
-            else:
-                self._thread = thread
 
     def _run(self) -> None:
+        if not self._taken.acquire(False):
+            return
         make, self._make = self._make, None
         try:
             if make is not None:
@@ -53,12 +50,19 @@ class Aside:
 
     def result(self) -> Any:
         """What came of it, waited for; where a handler raises meanwhile, it can be asked for again."""
-        if self._thread is None:
-            self.over = True  # what breaks it off has it begun anew
-            make: Any = self._make
-            return make()
-        with self._running:
-            pass
+        if not self._taken.locked():
+            try:
+                if not threads_are_real():
+                    raise RuntimeError
+                # Not `threading.Thread`, whose start waits until the thread says that it runs: time enough for the next signal.
+                start_new_thread(self._run, ())
+            except RuntimeError:  # there is none to be had: it is done by whoever asks
+                self.over = True  # what breaks it off has it begun anew
+                make: Any = self._make
+                return make()
+        if not self.over:
+            with self._running:
+                pass
         if self._error is not None:
             raise self._error
         return self._value
