@@ -92,3 +92,67 @@ def test_daemon_threads_in_calls_of_a_pool_say_nothing_as_the_program_ends(
     argv = [sys.executable, str(program), mp_package, method, what]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+IN_PYTHON_CODE = """
+import importlib, sys, threading, time
+mp = importlib.import_module(sys.argv[1])
+
+def spend():
+    end = time.monotonic() + 0.004
+    while time.monotonic() < end:
+        pass
+
+def rebuilt(x):
+    spend()
+    return x
+
+class Slow:
+    def __reduce__(self):
+        spend()
+        return rebuilt, (1,)
+
+def made(x):
+    return Slow()
+
+def items():
+    while True:
+        spend()
+        yield 1
+
+def call():
+    while True:
+        if what == "put":
+            queue.put(Slow())
+        elif what == "get":
+            queue.put(Slow())
+            queue.get()
+        elif what == "send":
+            near.send(Slow())
+            far.recv()
+        elif what == "imap":
+            list(pool.imap(abs, items()))
+        elif what == "argument":
+            pool.map(made, [Slow()] * 3)
+        else:
+            pool.map(made, range(5))
+
+if __name__ == "__main__":
+    what = sys.argv[2]
+    queue = mp.Queue()
+    near, far = mp.Pipe()
+    pool = mp.get_context("fork").Pool(1) if what in ("imap", "argument", "result") else None
+    for _ in range(1 if what == "send" else 2):
+        threading.Thread(target=call, daemon=True).start()
+    time.sleep(0.15)
+"""
+
+
+@pytest.mark.parametrize("what", ["put", "get", "send", "imap", "argument", "result"])
+def test_a_program_ends_while_daemon_threads_run_python_code_for_it(mp_package: str, what: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(IN_PYTHON_CODE)
+    argv = [sys.executable, str(program), mp_package, what]
+    for _ in range(4):  # a thread is not always where it may not be ended
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")

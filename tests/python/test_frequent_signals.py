@@ -296,3 +296,49 @@ def test_a_message_whose_reception_is_broken_off_in_its_middle_is_received(
     assert (reader.recv() is None) if how == "recv" else (reader.recv_bytes() == b"next")
     reader.close()
     writer.close()
+
+
+def numbers(put: Callable[[int], None]) -> None:
+    for number in range(10**9):
+        put(number)
+
+
+@pytest.mark.parametrize("what", ["queue", "pipe", "one-way pipe"])
+def test_a_signal_that_comes_while_a_message_is_waited_for_loses_few(mp: ModuleType, what: str) -> None:
+    ctx = mp.get_context("fork")
+    queue = ctx.Queue(10)
+    near, far = ctx.Pipe(what == "pipe")
+    get, put = (queue.get, queue.put) if what == "queue" else (near.recv, far.send)
+    sender = ctx.Process(target=numbers, args=(put,), daemon=True)
+    asks, interrupts, lost, last = False, 0, 0, -1
+
+    def interrupt(*_: object) -> None:
+        nonlocal asks, interrupts
+        if asks:
+            asks = False
+            interrupts += 1
+            raise Again
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    sender.start()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0003)
+        end = time.monotonic() + 20
+        while interrupts < 500 and time.monotonic() < end:
+            try:
+                asks = True
+                got = get()
+                asks = False
+            except Again:
+                asks = False
+                continue
+            assert got > last, "a message came twice, or too late"
+            lost, last = lost + got - last - 1, got
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        sender.kill()
+        sender.join()
+    # Between a call's end and the assignment of what it returns the interpreter may run a handler: that is the program's affair.
+    assert interrupts >= 100
+    assert lost < interrupts / 4

@@ -69,6 +69,16 @@ def test_memory_that_is_short_as_something_is_unpickled(mp_package: str) -> None
     assert outcome(mp_package, "fork", "memory_is_short_as_it_is_unpickled") == "ok"
 
 
+@pytest.mark.better_than_standard("a result is lost, or the pool is")
+def test_a_result_for_which_there_is_no_memory_can_be_asked_for_again(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "a_result_without_memory") == "ok"
+
+
+@pytest.mark.better_than_standard("does not say what has become of the message")
+def test_an_array_for_which_there_is_no_memory_is_said_to_be_lost(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "large_arrays_without_memory") == "ok"
+
+
 @pytest.mark.better_than_standard("what is left of the message is taken for others")
 def test_messages_behind_one_that_is_too_large_for_this_process(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "messages_too_large") == "ok"

@@ -208,6 +208,19 @@ fn a_writer_does_not_wait_for_long_for_a_slow_reader() {
 }
 
 #[test]
+fn a_process_that_takes_messages_does_not_wait_for_readers() {
+    let log = Log::create().unwrap();
+    let message = vec![7; 16 * 1024];
+    // More than a lap, which nobody takes anything of: soon that is known.
+    (0..1024).for_each(|_| put(&log, &[&message]));
+    let elsewhere = log.again();
+    assert!(take(&elsewhere).is_some());
+    assert!(!log.put(&[&message], false, None).unwrap(), "a reader is at work, for which it would wait");
+    assert!(take(&log).is_some());
+    assert!(log.put(&[&message], false, None).unwrap());
+}
+
+#[test]
 fn a_log_that_never_runs_empty_gives_memory_back() {
     let log = Log::create().unwrap();
     let item = vec![1; 1 << 20];

@@ -4,6 +4,7 @@
 //! is decoded by a thread in which no handler runs, and the call waits for it: then what a handler raises ends the waiting alone. Not at
 //! once, since code that unpickles may rely on what its thread has, such as a lock; and one signal now and then does no harm.
 
+use crate::unended;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,7 +62,7 @@ impl Attempts {
                 made
             }
         };
-        let result = aside.call_method0("result");
+        let result = aside.getattr("result").and_then(|result| unended::call(&result, (), None));
         if result.is_ok() || aside.getattr("over").and_then(|over| over.is_truthy()).unwrap_or(true) {
             let done = self.aside().take();
             drop(done);

@@ -5,6 +5,7 @@ use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{Bytes, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
 use crate::shelf::Shelf;
+use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::channel::frame::{self, Interrupted};
 use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
@@ -354,7 +355,8 @@ impl PyChannel {
         if message.handles.is_empty() {
             return self.shelf.load(py, &OF_CONNECTIONS, message.content, Vec::new());
         }
-        let (buffers, at) = parcel::open(&message.content, message.handles).map_err(exception)?;
+        let opened = parcel::open(&message.content, message.handles);
+        let (buffers, at) = opened.map_err(|error| lost(py, exception(error)))?;
         let buffers = buffers.into_iter().map(PyMemory::from).collect();
         self.shelf.load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
     }
@@ -569,7 +571,8 @@ pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
     {
         return Ok(buffer);
     }
-    let view = object.py().import("builtins")?.getattr("memoryview")?.call1((object,))?;
+    let view = object.py().import("builtins")?.getattr("memoryview")?;
+    let view = unended::call(&view, (object,), None)?;
     PyBuffer::get(&view.call_method1("cast", ("B",))?)
 }
 

@@ -5,6 +5,7 @@ use crate::encode::{items, tag};
 use crate::error::helper;
 use crate::made;
 use crate::region::PyRegion;
+use crate::unended;
 use crate::walk::{DEEP, MOST_SAME};
 use maniple_engine::pool::Incoming;
 use maniple_engine::shm::inbox::Region;
@@ -259,11 +260,12 @@ impl<'a> Decoder<'a> {
         let stream = made::bytes(py, self.take(len)?)?;
         let load = helper(py, &LOAD, "load")?;
         if self.regions.len() == 0 {
-            return load.call1((stream,));
+            return unended::call(load, (stream,), None);
         }
         let regions = self.regions.by_ref().map(|r| Bound::new(py, PyRegion(r.clone())));
         let regions = regions.collect::<PyResult<Vec<_>>>()?;
-        load.call1((stream, made::list(py, regions)?))
+        let regions = made::list(py, regions)?;
+        unended::call(load, (stream, regions), None)
     }
 
     /// The items of a sequence, handed to `each` in order.

@@ -28,6 +28,7 @@ use crate::arrays::{self, Array, View};
 use crate::error::{helper, python};
 use crate::made;
 use crate::message::{has_pool_pickler, is_pool_pickler_ours};
+use crate::unended;
 use crate::walk::{Container, Form, Walk};
 use maniple_engine::pool::{MOST_BLOBS, Packer, Packet};
 use maniple_engine::shm::blocks::Blob;
@@ -293,8 +294,14 @@ impl<'a> Encoder<'a> {
         let py = value.py();
         let buffers = Bound::new(py, Buffers { packer: self.packer.clone(), blobs: Mutex::default() })?;
         let stream = match pickler {
-            Pickler::Result => helper(py, &DUMP_RESULT, "dump_result")?.call1((value, &buffers))?,
-            Pickler::For(main) => helper(py, &DUMP_FOR, "dump_for")?.call1((value, &buffers, main))?,
+            Pickler::Result => {
+                let dump = helper(py, &DUMP_RESULT, "dump_result")?;
+                unended::call(dump, (value, &buffers), None)?
+            }
+            Pickler::For(main) => {
+                let dump = helper(py, &DUMP_FOR, "dump_for")?;
+                unended::call(dump, (value, &buffers, main), None)?
+            }
         };
         let stream = PyBuffer::<u8>::get(&stream)?;
         self.room(HEAD + stream.item_count())?;

@@ -2,6 +2,7 @@
 //! read and written with the lock held.
 
 use crate::sync::PySemLock;
+use crate::unended;
 use maniple_engine::sync::patience::Limit;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
@@ -39,7 +40,7 @@ impl Parts {
             lock.give().and(done)
         } else {
             let lock = self.lock.bind(py);
-            lock.call_method0(intern!(py, "acquire"))?;
+            unended::call(&lock.getattr(intern!(py, "acquire"))?, (), None)?;
             let done = work(obj);
             lock.call_method0(intern!(py, "release")).and(done)
         }

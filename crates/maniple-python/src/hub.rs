@@ -8,6 +8,7 @@ use crate::made;
 use crate::signals::detached;
 use crate::source::{self, Filled, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
+use crate::unended;
 use maniple_engine::pool::{
     Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
 };
@@ -91,7 +92,8 @@ impl PyHub {
         let name = name_of(func)?.unbind();
         if plain {
             static FRESHNESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let fresh = helper(py, &FRESHNESS, "freshness")?.call1((func, &self.main))?;
+            let freshness = helper(py, &FRESHNESS, "freshness")?;
+            let fresh = unended::call(freshness, (func, &self.main), None)?;
             let fresh = (!fresh.is_none()).then(|| fresh.unbind());
             let entry =
                 Known { _object: func.clone().unbind(), func: defined.clone(), name: name.clone_ref(py), fresh };
@@ -113,7 +115,7 @@ impl PyHub {
         let Some(fresh) = &entry.fresh else { return Ok(Some(found)) };
         let fresh = fresh.clone_ref(py);
         drop(known); // the question runs Python code
-        Ok(fresh.call0(py)?.is_truthy(py)?.then_some(found))
+        Ok(unended::call(fresh.bind(py), (), None)?.is_truthy()?.then_some(found))
     }
 
     fn make(&self) -> Making<'_> {
@@ -128,7 +130,7 @@ impl PyHub {
     fn inline(&self, items: &Bound<'_, PyAny>, star: bool) -> PyResult<(SourceKind, usize)> {
         let count = items.len()?;
         let mode = if star { tag::STARMAP } else { tag::MAP };
-        let iterator = items.try_iter()?.unbind();
+        let iterator = unended::iterate(items)?.unbind();
         let source = Items::new(iterator, count, mode, self.main.clone_ref(items.py()));
         if count == 0 {
             return Ok((SourceKind::Ready(Vec::new()), 0));
@@ -389,7 +391,7 @@ impl PyHub {
             let mut ended = false;
             for _ in 0..tasks {
                 let mut filling = Filling::new(self.hub.packer());
-                let mut next = || iterator.clone().next();
+                let mut next = || unended::next(&iterator);
                 ended = match source::fill_from(&mut next, mode, self.main.bind(py), 1, items, 0, &mut filling) {
                     Filled::Ended => true,
                     Filled::Partly => false,

@@ -57,6 +57,7 @@ mod sync_fast;
 mod sync_wait;
 mod ticket;
 mod truth;
+mod unended;
 mod walk;
 mod worker;
 

@@ -8,6 +8,7 @@ use crate::handles::adopt;
 use crate::made;
 use crate::pickle;
 use crate::signals::look_for_signals;
+use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::dialogue::Dialogue;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
@@ -129,7 +130,8 @@ impl PyLine {
         if let Some(message) = pickle::dump_tuple(py, items) {
             return work(py, &message);
         }
-        let message = self.dumps.bind(py).call1((made::tuple(py, items.iter().map(|&item| Bound::clone(&item)))?,))?;
+        let items = made::tuple(py, items.iter().map(|&item| Bound::clone(&item)))?;
+        let message = unended::call(self.dumps.bind(py), (items,), None)?;
         work(py, message.cast::<PyBytes>()?.as_bytes())
     }
 
@@ -137,7 +139,8 @@ impl PyLine {
         if let Some(value) = pickle::load(py, message, &[]) {
             return Ok(value);
         }
-        self.loads.bind(py).call1((made::bytes(py, message)?,))
+        let message = made::bytes(py, message)?;
+        unended::call(self.loads.bind(py), (message,), None)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::made;
 use crate::memory::PyMemory;
 use crate::pickle;
 use crate::signals::{interrupts, look_for_signals};
+use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::channel::frame::Interrupted;
 use pyo3::buffer::PyBuffer;
@@ -215,7 +216,7 @@ pub fn has_reducer(py: Python<'_>, class: *mut ffi::PyObject) -> bool {
 pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> usize) -> PyResult<Pickled> {
     let py = value.py();
     if let Some(class) = picklers.for_dumps(py)? {
-        let pickle = class.call_method1(intern!(py, "dumps"), (value,))?;
+        let pickle = unended::call(&class.getattr(intern!(py, "dumps"))?, (value,), None)?;
         return Ok(Pickled::Whole(Bytes::Python(crate::connection::flat(&pickle)?)));
     }
     static WHOLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -229,7 +230,8 @@ pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> u
         });
     }
     if apart() < usize::MAX {
-        let made = reduction(py, &APART, "_dump_apart")?.call1((value,))?;
+        let dump = reduction(py, &APART, "_dump_apart")?;
+        let made = unended::call(dump, (value,), None)?;
         let made = made.cast_into::<PyTuple>()?;
         let stream = Bytes::Python(PyBuffer::get(&made.get_item(0)?)?);
         let buffers = made.get_item(1)?.cast_into::<PyList>()?;
@@ -239,7 +241,8 @@ pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> u
         }
         return Ok(Pickled::Whole(stream));
     }
-    let whole = reduction(py, &WHOLE, "_quick_dumps")?.call1((value,))?;
+    let dump = reduction(py, &WHOLE, "_quick_dumps")?;
+    let whole = unended::call(dump, (value,), None)?;
     Ok(Pickled::Whole(Bytes::Python(PyBuffer::get(&whole)?)))
 }
 
@@ -256,16 +259,21 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
 
 /// The error of something that was received and cannot be handed out: where memory is short, it says what has become of that.
 pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
-    const WHAT: &str = "there was no memory to make an object of what was received, which is lost";
+    short_of_memory(py, error, "there was no memory to make an object of what was received, which is lost")
+}
+
+/// A `MemoryError` that says what it is about; other errors are left as they are.
+pub fn short_of_memory(py: Python<'_>, error: PyErr, what: &str) -> PyErr {
     if !error.is_instance_of::<PyMemoryError>(py) || interrupts(py, &error) {
         return error;
     }
     let value = error.value(py);
-    if value.str().is_ok_and(|text| text.is_empty().unwrap_or(false)) && value.setattr("args", (WHAT,)).is_ok() {
-        return error;
+    let said = value.str().ok().and_then(|text| text.extract::<String>().ok()).unwrap_or_default();
+    let text = if said.is_empty() { what.to_owned() } else { format!("{said} ({what})") };
+    if value.setattr("args", (text,)).is_err() {
+        // Where there is no memory for that either, it says what it says.
+        let _ = value.call_method1("add_note", (what,));
     }
-    // Where there is no memory for that either, it says what it says.
-    let _ = value.call_method1("add_note", (WHAT,));
     error
 }
 
@@ -305,17 +313,18 @@ impl Parts {
     /// The value.
     pub fn load<'py>(&self, py: Python<'py>, picklers: &Picklers) -> PyResult<Bound<'py, PyAny>> {
         if let Some(class) = picklers.for_loads(py)? {
-            return class.call_method1(intern!(py, "loads"), (self.whole(py)?,));
+            let whole = self.whole(py)?;
+            return unended::call(&class.getattr(intern!(py, "loads"))?, (whole,), None);
         }
         static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let load =
             LOAD.get_or_try_init(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
         let value = if self.buffers.is_empty() {
-            load.call1((&self.stream,))
+            unended::call(load, (&self.stream,), None)
         } else {
             let kwargs = PyDict::new(py);
             kwargs.set_item("buffers", self.buffers(py)?)?;
-            load.call((&self.stream,), Some(&kwargs))
+            unended::call(load, (&self.stream,), Some(&kwargs))
         };
         // Perhaps it has brought NumPy with it.
         arrays::is_found(py);
@@ -342,7 +351,8 @@ fn joined<'py>(
     buffers: Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static REJOIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    reduction(py, &REJOIN, "_rejoin")?.call1((stream, buffers))
+    let rejoin = reduction(py, &REJOIN, "_rejoin")?;
+    unended::call(rejoin, (stream, buffers), None)
 }
 
 /// Waits without the interpreter lock; signal handlers run.

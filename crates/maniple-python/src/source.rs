@@ -3,6 +3,7 @@
 use crate::encode::{Encoder, Pickler};
 use crate::made;
 use crate::signals;
+use crate::unended;
 use maniple_engine::pool::{Filling, Packer, Packet, Source};
 use maniple_sys as sys;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
@@ -64,12 +65,12 @@ impl Source for Items {
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
         Python::attach(|py| {
             let Some(Left { iterator, left, mode, main, again }) = &mut self.0 else { return true };
-            let mut iterator = iterator.bind(py).clone();
+            let iterator = iterator.bind(py).clone();
             let is_fresh = again.is_empty();
             let mut missing = 0;
             let mut next = || {
                 *left = left.checked_sub(1)?;
-                let item = again.pop_front().map(|item| Ok(item.into_bound(py))).or_else(|| iterator.next());
+                let item = again.pop_front().map(|item| Ok(item.into_bound(py))).or_else(|| unended::next(&iterator));
                 if item.is_none() {
                     missing = std::mem::take(left) + 1;
                 }

@@ -3,12 +3,14 @@
 use crate::aside::Attempts;
 use crate::decode::Decoder;
 use crate::error::{helper, python};
+use crate::message::short_of_memory;
 use crate::signals::{detached, held, interrupts, look_for_signals};
+use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
 use maniple_engine::shm::inbox::Region;
-use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyMemoryError, PyStopIteration, PyTimeoutError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -161,7 +163,9 @@ fn failure(
     static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let raised = (|| match &piece.kind {
         Kind::Failed(content) => {
-            helper(py, &REMOTE, "raised")?.call1((Decoder::new(content.bytes(), regions).value(py)?,))
+            let raised = helper(py, &REMOTE, "raised")?;
+            let told = Decoder::new(content.bytes(), regions).value(py)?;
+            unended::call(raised, (told,), None)
         }
         Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
         Kind::Lost(loss) => {
@@ -183,6 +187,8 @@ fn failure(
     }
 }
 
+const AGAIN: &str = "there was no memory to make an object of a result, which is still there: ask for it again";
+
 /// Hands each result of a task to `each`. An error: they cannot be decoded.
 fn results<'py>(
     py: Python<'py>,
@@ -194,6 +200,8 @@ fn results<'py>(
     match Decoder::new(content.bytes(), regions).sequence(py, each) {
         Ok(()) => Ok(Ok(())),
         Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
+        // What has arrived stays: it can be asked for again when there is memory.
+        Err(error) if error.is_instance_of::<PyMemoryError>(py) => Err(Interrupt(short_of_memory(py, error, AGAIN))),
         Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error))),
     }
 }
@@ -311,7 +319,9 @@ impl PyTicket {
         while self.outcome.get().is_none() {
             let Some(arrived) = self.arrived() else { continue };
             let decoded = self.decode(py, &arrived).map_err(|Interrupt(error)| {
-                self.attempts.broken_off();
+                if interrupts(py, &error) {
+                    self.attempts.broken_off();
+                }
                 error
             })?;
             // Where two threads were at it, the first has made the outcome.
@@ -528,6 +538,11 @@ impl PyStream {
                 self.attempts.begin_anew();
                 let decoded = decoded.unwrap_or_else(|error| VecDeque::from([Err((error, piece.items))]));
                 self.lock().values.extend(decoded);
+            }
+            // A loop that goes on whatever is raised has to come to its end.
+            Err(Interrupt(error)) if self.attempts.are_in_vain() && !interrupts(py, &error) => {
+                self.attempts.begin_anew();
+                self.lock().values.push_back(Err((error, piece.items)));
             }
             Err(Interrupt(error)) => {
                 self.attempts.broken_off();

@@ -287,6 +287,105 @@ def memory_is_short_as_it_is_unpickled(ctx: Any) -> None:
             assert get() == "next"
 
 
+class Rare:
+    """Finds no memory when it is unpickled in this process, as long as it is told so."""
+
+    short = False
+
+    def __reduce__(self) -> Any:
+        return rare, ()
+
+
+def rare() -> str:
+    if Rare.short:
+        raise MemoryError
+    return "rare"
+
+
+def make_rare(_: int) -> Rare:
+    return Rare()
+
+
+def a_result_without_memory(ctx: Any) -> None:
+    """It is a MemoryError, and can be asked for again; a loop over results comes to its end all the same."""
+    with ctx.Pool(1) as pool:
+        for result, wanted in (
+            (pool.apply_async(make_rare, (1,)), "rare"),
+            (pool.map_async(make_rare, range(3)), ["rare"] * 3),
+        ):
+            result.wait()
+            Rare.short = True
+            for _ in range(5):
+                try:
+                    result.get()
+                    raise AssertionError("it was unpickled")
+                except MemoryError as problem:
+                    assert "ask for it again" in str(problem), problem
+            Rare.short = False
+            assert result.get() == wanted
+        results = pool.imap(make_rare, range(3))
+        assert next(results) == "rare"
+        Rare.short = True
+        try:
+            next(results)
+            raise AssertionError("it was unpickled")
+        except MemoryError:
+            pass
+        Rare.short = False
+        assert list(results) == ["rare"] * 2
+        results, Rare.short, errors = pool.imap(make_rare, range(3)), True, 0
+        while True:
+            try:
+                next(results)
+            except StopIteration:
+                break
+            except MemoryError:
+                errors += 1
+        assert errors >= 3, errors
+        Rare.short = False
+
+
+def large_arrays_without_memory(ctx: Any) -> None:
+    """An array for which there is no memory is lost, as the error says, and what is behind it comes."""
+    import numpy
+
+    for size in (8_000, 60_000, 1_000_000):
+        here, there = ctx.Pipe()
+        sender = ctx.Process(target=send_numbered, args=(there, size), daemon=True)
+        sender.start()
+        assert here.recv()[0] == 0
+        mapped = int(open("/proc/self/statm").read().split()[0]) * mmap.PAGESIZE
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + 12 * 8 * size, before[1]))
+        kept: list[Any] = []
+        number = 1
+        while number < 40:
+            try:
+                array = here.recv()
+            except MemoryError as problem:
+                kept.clear()
+                assert "lost" in str(problem), problem
+            else:
+                assert array[0] == number, (array[0], number)
+                kept.append(array)
+                del array
+            number += 1
+        kept.clear()
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        sender.kill()
+        sender.join()
+    assert numpy
+
+
+def send_numbered(end: Any, size: int) -> None:
+    import numpy
+
+    for number in range(40):
+        array = numpy.zeros(size)
+        array[0] = number
+        end.send(array)
+
+
 def send_some(*ends: Any) -> None:
     for end in ends:
         end.send_bytes(bytes(100 * MIB))
@@ -474,6 +573,8 @@ TRIALS: dict[str, Callable[[Any], None]] = {
         little_memory,
         messages_too_large,
         memory_is_short_as_it_is_unpickled,
+        a_result_without_memory,
+        large_arrays_without_memory,
         forks,
         many_kept,
         cut_short,

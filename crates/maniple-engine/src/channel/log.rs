@@ -24,7 +24,7 @@
 //! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a message of a page or more that would
 //! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
 //! do not, it goes on at once, and does not wait again before they have. It waits for [`IN_ALL`] at most, and then no more until the
-//! log has been empty.
+//! log has been empty; and not at all in a process that takes messages itself.
 //!
 //! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls
 //! one of them. If that one dies before it takes the message the others have been told nothing; so sleep comes in slices,
@@ -66,7 +66,7 @@ use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle, memory};
 use sides::Sides;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,8 @@ pub struct Log {
     // The head, when it was last waited for in vain; and the base, when it was waited for too long.
     stalled: AtomicU64,
     slow: AtomicU64,
+    // Messages are taken in this process, too: it would wait for itself.
+    reads: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -263,7 +265,14 @@ impl Log {
     fn of(shared: Arc<Shared>) -> Log {
         let sides = Arc::new(Sides::of(shared.clone()));
         let view = View::of(&shared);
-        Log { shared, sides, view, stalled: AtomicU64::new(u64::MAX), slow: AtomicU64::new(u64::MAX) }
+        Log {
+            shared,
+            sides,
+            view,
+            stalled: AtomicU64::new(u64::MAX),
+            slow: AtomicU64::new(u64::MAX),
+            reads: AtomicBool::new(false),
+        }
     }
 
     /// The same queue for a forked child, in which a thread that is not there may have been using this value.
@@ -369,7 +378,7 @@ impl Log {
         let base = header.base.load(Ordering::Relaxed);
         let lap = tail.saturating_sub(base);
         let is_slow = self.stalled.load(Ordering::Relaxed) == head || self.slow.load(Ordering::Relaxed) == base;
-        head != tail && lap + total > LAP && !is_slow
+        head != tail && lap + total > LAP && !is_slow && !self.reads.load(Ordering::Relaxed)
     }
 
     /// Lets readers catch up before a large message is put.
@@ -507,6 +516,7 @@ impl Log {
             };
             self.give_back(ring, head - base, base, tail - head);
             header.readers.advance(end);
+            self.reads.store(true, Ordering::Relaxed);
             after(head, first);
             drop(held);
             if end == tail || header.calls.bound.load(Ordering::Relaxed) != 0 || ring.size < BOUNDLESS {

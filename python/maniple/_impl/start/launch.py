@@ -209,7 +209,7 @@ def importing(module: str, names: str) -> str:
     preamble = alias.preamble()
     named = "multiprocessing" if preamble else PACKAGE
     package = PACKAGE.partition(".")[0]
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    home = os.path.dirname(os.path.dirname(os.path.abspath(str(sys.modules[PACKAGE].__file__))))
     program = (
         f"if sys.path[:1] == ['']: del sys.path[0]\n"
         f"try:\n import {package}\n"
