@@ -4,9 +4,20 @@
 //! name it to somebody else: Python's `fileno()`, a child that is to inherit it.
 
 #[cfg(not(unix))]
-pub use crate::stub::handle::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+mod stub;
 #[cfg(unix)]
-pub use crate::unix::handle::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+mod unix;
+
+#[cfg(not(unix))]
+pub use stub::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+/// The standard library's traits for descriptors, which the macro `as_handle!` implements.
+#[cfg(unix)]
+#[doc(hidden)]
+pub mod fd {
+    pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+}
+#[cfg(unix)]
+pub use unix::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 
 /// What has a handle. On Unix this is everything that is `AsFd`.
 pub trait AsHandle {
@@ -50,8 +61,8 @@ macro_rules! as_handle {
 macro_rules! __as_handle {
     ([$($attributes:tt)*] [$($generics:tt)*] $type:ty, $this:ident, $handle:expr) => {
         $($attributes)*
-        impl<$($generics)*> $crate::unix::AsFd for $type {
-            fn as_fd(&self) -> $crate::unix::BorrowedFd<'_> {
+        impl<$($generics)*> $crate::fd::AsFd for $type {
+            fn as_fd(&self) -> $crate::fd::BorrowedFd<'_> {
                 #[allow(unused_imports)]
                 use $crate::AsHandle as _;
                 let $this = self;
@@ -60,8 +71,8 @@ macro_rules! __as_handle {
             }
         }
 
-        impl<$($generics)*> $crate::unix::AsRawFd for $type {
-            fn as_raw_fd(&self) -> $crate::unix::RawFd {
+        impl<$($generics)*> $crate::fd::AsRawFd for $type {
+            fn as_raw_fd(&self) -> $crate::fd::RawFd {
                 #[allow(unused_imports)]
                 use $crate::AsHandle as _;
                 let $this = self;

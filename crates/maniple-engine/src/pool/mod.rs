@@ -27,30 +27,20 @@
 //!
 //! What a payload means is not known here, nor how a worker is started: a front starts it and hands over its pid.
 
-mod deaths;
-mod drive;
-mod forks;
 mod hub;
 mod job;
-mod keeper;
 pub(crate) mod link;
 pub(crate) mod packet;
-mod peers;
 mod rush;
 pub mod scheduler;
 pub mod seats;
 mod spec;
-pub(crate) mod spin;
-mod ticket;
 mod worker;
 
-pub use deaths::{Ended, LACKING};
-pub use hub::{Func, Hub, HubConfig};
-pub use job::{Collect, Loss, LossCause, Outcome, Settled};
-pub use keeper::Chore;
+pub use hub::{Chore, Ended, Hub, HubConfig, LACKING, Ticket};
+pub use job::{Loss, LossCause, Outcome, Settled};
 pub use link::worker_handles;
 pub use packet::{Bytes, Incoming, MOST_BLOBS, Packer, Packet};
 pub use scheduler::{Chunk, JobId, WorkerId};
-pub use spec::{Filling, JobSpec, Source, SourceKind};
-pub use ticket::Ticket;
+pub use spec::{Collect, Filling, Func, JobSpec, Source, SourceKind};
 pub use worker::{Message, PoolEnd, Task, WorkerLink};

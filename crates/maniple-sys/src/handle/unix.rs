@@ -1,7 +1,7 @@
 //! Handles are descriptors.
 #![allow(unsafe_code)]
 
-use crate::handle::{AsHandle, FromHandle, IntoHandle};
+use super::{AsHandle, FromHandle, IntoHandle};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::{fmt, io};
 
