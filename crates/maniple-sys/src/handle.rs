@@ -5,7 +5,9 @@
 
 #[cfg(not(unix))]
 mod stub;
+// One backend alone passes handles on.
 #[cfg(unix)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod unix;
 
 #[cfg(not(unix))]
