@@ -64,6 +64,7 @@ macro_rules! __as_handle {
     ([$($attributes:tt)*] [$($generics:tt)*] $type:ty, $this:ident, $handle:expr) => {
         $($attributes)*
         impl<$($generics)*> $crate::fd::AsFd for $type {
+            #[inline]
             fn as_fd(&self) -> $crate::fd::BorrowedFd<'_> {
                 #[allow(unused_imports)]
                 use $crate::AsHandle as _;
@@ -74,6 +75,7 @@ macro_rules! __as_handle {
         }
 
         impl<$($generics)*> $crate::fd::AsRawFd for $type {
+            #[inline]
             fn as_raw_fd(&self) -> $crate::fd::RawFd {
                 #[allow(unused_imports)]
                 use $crate::AsHandle as _;
@@ -93,6 +95,7 @@ macro_rules! __as_handle {
     ([$($attributes:tt)*] [$($generics:tt)*] $type:ty, $this:ident, $handle:expr) => {
         $($attributes)*
         impl<$($generics)*> $crate::AsHandle for $type {
+            #[inline]
             fn as_handle(&self) -> $crate::BorrowedHandle<'_> {
                 #[allow(unused_imports)]
                 use $crate::AsHandle as _;
