@@ -60,7 +60,7 @@ test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own test
 	@$(setup) extension test cpython
 	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --second-cpython "$(SUITE)" --second-api "$(API)"
 
-lint: ## formatting, clippy, the oldest Rust, documentation, ruff, mypy, the stubs; changes nothing
+lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentation, ruff, mypy, the stubs; changes nothing
 	@$(setup) extension test lint
 	@failed=0; run() { echo "+ $$*"; "$$@" || failed=1; }; \
 	run cargo fmt --all --check -- -l; \
@@ -69,6 +69,7 @@ lint: ## formatting, clippy, the oldest Rust, documentation, ruff, mypy, the stu
 	run cargo clippy --quiet --locked -p maniple --no-default-features -- -D warnings; \
 	run scripts/check_msrv.sh; \
 	run scripts/check_targets.sh; \
+	run $(py) scripts/check_borders.py; \
 	run env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features --workspace --document-private-items; \
 	run $(py) -m ruff check --output-format concise .; \
 	run $(py) -m ruff format --check .; \

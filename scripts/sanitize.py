@@ -134,7 +134,18 @@ def tsan(_python: str) -> tuple[int, str]:
         "--target-dir",
         str(TARGET / "tsan"),
     ]
-    test += ["-p", "maniple-sys", "-p", "maniple-engine", "--lib", "--test", "sync", "--test", "channel", "--no-fail-fast"]
+    test += [
+        "-p",
+        "maniple-sys",
+        "-p",
+        "maniple-engine",
+        "--lib",
+        "--test",
+        "sync",
+        "--test",
+        "channel",
+        "--no-fail-fast",
+    ]
     return call(
         # Children that are forked and run no other program are not supported by it, and signals come late. One test at a time: it does
         # not see rustix map memory, and takes what two tests have at one address, one after the other, for the same.

@@ -7,7 +7,7 @@
 //! That is the format of Python's `multiprocessing`; the other end may be a stock one.
 //!
 //! A round trip of a few bytes is mostly waiting to be woken: the asker sleeps while the other side works, which sleeps until the
-//! next question. So each side looks for its message for a while before it sleeps (`pool::spin`), as long as that pays. A message is
+//! next question. So each side looks for its message for a while before it sleeps (`wait::spin`), as long as that pays. A message is
 //! received with whatever came along: since nobody speaks out of turn there is hardly ever more, and what there is stays here, in
 //! the `Dialogue`, which therefore owns its socket.
 //!
@@ -19,7 +19,7 @@
 //! | a wait is broken off by the caller's hook | nothing; but this end has lost its place and must be closed |
 
 use crate::error::{Doing, Error, Result};
-use crate::pool::spin::Spin;
+use crate::wait::spin::Spin;
 use maniple_sys::own::Own;
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::stream::{Received, receive, send};

@@ -55,10 +55,10 @@ pub enum Error {
     /// What came over a connection is not the length of a message.
     #[error("bad message length")]
     BadLength,
-    /// A listener, or who connects to one, had no success.
-    #[cfg(not(loom))]
+    /// An error that a part of the engine has for itself, such as [`ContactError`](crate::channel::listener::ContactError): that type finds
+    /// itself in here.
     #[error(transparent)]
-    Contact(Box<crate::channel::listener::ContactError>),
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// The hub went away while its worker waited.
     #[error("the hub is gone")]
     HubGone,

@@ -13,6 +13,7 @@
 //! | [`dialogue`] | question and answer over a stream socket |
 //! | [`idle`] | what gives back what is kept for later |
 //! | [`process`] | start, wait, exit status, lifeline |
+//! | [`wait`] | how long to wait, and awake or asleep |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -38,5 +39,7 @@ pub mod pool {
 pub mod process;
 pub mod shm;
 pub mod sync;
+#[cfg(not(loom))]
+pub mod wait;
 
 pub use error::{Error, Result};

@@ -33,7 +33,7 @@ fn soon() -> Option<Instant> {
 
 fn contact(error: Error) -> ContactError {
     match error {
-        Error::Contact(why) => *why,
+        Error::Other(why) => *why.downcast().unwrap(),
         other => panic!("{other}"),
     }
 }

@@ -4,9 +4,22 @@
 //! name it to somebody else: Python's `fileno()`, a child that is to inherit it.
 
 #[cfg(not(unix))]
-pub use crate::stub::handle::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+mod stub;
+// One backend alone passes handles on.
 #[cfg(unix)]
-pub use crate::unix::handle::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+mod unix;
+
+#[cfg(not(unix))]
+pub use stub::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+/// The standard library's traits for descriptors, which the macro `as_handle!` implements.
+#[cfg(unix)]
+#[doc(hidden)]
+pub mod fd {
+    pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+}
+#[cfg(unix)]
+pub use unix::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 
 /// What has a handle. On Unix this is everything that is `AsFd`.
 pub trait AsHandle {
@@ -50,8 +63,9 @@ macro_rules! as_handle {
 macro_rules! __as_handle {
     ([$($attributes:tt)*] [$($generics:tt)*] $type:ty, $this:ident, $handle:expr) => {
         $($attributes)*
-        impl<$($generics)*> $crate::unix::AsFd for $type {
-            fn as_fd(&self) -> $crate::unix::BorrowedFd<'_> {
+        impl<$($generics)*> $crate::fd::AsFd for $type {
+            #[inline]
+            fn as_fd(&self) -> $crate::fd::BorrowedFd<'_> {
                 #[allow(unused_imports)]
                 use $crate::AsHandle as _;
                 let $this = self;
@@ -60,8 +74,9 @@ macro_rules! __as_handle {
             }
         }
 
-        impl<$($generics)*> $crate::unix::AsRawFd for $type {
-            fn as_raw_fd(&self) -> $crate::unix::RawFd {
+        impl<$($generics)*> $crate::fd::AsRawFd for $type {
+            #[inline]
+            fn as_raw_fd(&self) -> $crate::fd::RawFd {
                 #[allow(unused_imports)]
                 use $crate::AsHandle as _;
                 let $this = self;
@@ -80,6 +95,7 @@ macro_rules! __as_handle {
     ([$($attributes:tt)*] [$($generics:tt)*] $type:ty, $this:ident, $handle:expr) => {
         $($attributes)*
         impl<$($generics)*> $crate::AsHandle for $type {
+            #[inline]
             fn as_handle(&self) -> $crate::BorrowedHandle<'_> {
                 #[allow(unused_imports)]
                 use $crate::AsHandle as _;

@@ -1,34 +1,173 @@
-//! What an operating system must supply. Nothing above this crate may assume which one it is.
+//! What an operating system must supply. This is the contract: all that the crates above may ask of a system, what each item promises, and
+//! with which errors it answers. Nothing above this crate may assume which system it is; no other crate names one, or a library of one.
 //!
-//! Each platform's folder supplies the same items:
+//! A *backend* is a folder with these items: `linux/`, and `stub/`, which compiles everywhere and answers
+//! `Unsupported`. `unix/` has what the systems of that family share. Words that are the same everywhere are in `terms.rs`, `exit.rs`,
+//! `start.rs` and `handle.rs`. `tests/conformance` tests a backend against this text alone.
 //!
-//! | item | meaning |
+//! Where nothing else is said, an error is the system's own `io::Error`; one for which [`is_shortage`] holds may be gone later. `Interrupted`
+//! means that a signal handler has run. No call keeps a handle that it was lent.
+//!
+//! # Handles
+//! | item | promise |
 //! | --- | --- |
-//! | `OwnedHandle`, `BorrowedHandle`, `AsHandle`, `FromHandle`, `IntoHandle`, `RawHandle` | what the system has opened for this process, and can be passed to a child |
-//! | `own::{Own, File}` | a handle that knows what it was opened for, and leaves alone what is no longer that |
-//! | `named::{open, create, find, leads_to, unlink}` | shared memory under a name, for programs that ask for one |
-//! | `memory::{create, is_fixed, longest, duplicate, close_on_exec, release, read_at, write_at, Mapping}` | nameless shared memory whose size is sealed; a mapping of it, shared or copy-on-write |
-//! | `plain::Plain` | memory of this process's own, in huge pages where the system has them |
-//! | `mutex::{Mutex, Found}` | a lock in shared memory that is handed on when its holder dies |
-//! | `stream` | bytes, and handles with them, over pipes and sockets: read, write, wait |
-//! | `standoff::{unread, Unread, Other, Said}` | what lies unreceived at both ends of a connection; saying that an end waits, and seeing that the other one says it |
-//! | `socket` | local and network sockets: listen, accept, connect, whether a listener has taken a client; random bytes |
-//! | `folder::Folder` | a folder for a socket that only this user can enter; swept out after its process was killed |
-//! | `futex::{wait, wake}` | sleep until another *process* changes a word in shared memory |
-//! | `holder::{identity, is_gone}` | this process in words that others can check; whether such a one has ended |
-//! | `wire::{Wire, MOST}` | a local line that carries small notes, each with up to so many handles, and shows when its other end is gone |
-//! | `ready::{wait, wait_for, Interest, Kick}` | wait for any of several handles, or for another thread's kick |
-//! | `tap::{pair, redirect, drain, forward, forward_until_closed}` | a worker's standard error, seen by the hub on its way to the hub's own |
-//! | `tap::{records, record, RECORD}` | small records from a child, each in one piece, that outlive it |
-//! | `process` | children: start, wait (by handles on them where the system has such), signal, lifeline, ending after the maker  |
-//! | `quiet::{spawn, Number}` | a thread that is given no signals; whether one is still counted |
-//! | `aside` | work with descriptors that do not count, where this process has as many as it may |
-//! | `is_shortage` | whether an error says that something ran out which may be there again later |
-//! | `advice` | what to do about such an error, for its reader |
-//! | `most_handles` | how many descriptors this process may have |
-//! | `clock::now`, `cores`, `process_id` | monotonic nanoseconds, usable processors, this process |
-//! | `is_first_thread` | whether the calling thread is the process's first |
-
+//! | `OwnedHandle` | closes what it has when it is dropped. `try_clone` makes another on the same (error: no handle left); `as_raw`, `into_raw` and the unsafe `from_raw` are for those who name it to somebody else |
+//! | `BorrowedHandle` | another's; `try_clone_to_owned`, `as_raw`, the unsafe `borrow_raw` |
+//! | `RawHandle`, `AtomicRawHandle` | a handle's number; the same for threads that share it |
+//! | `AsHandle`, `FromHandle`, `IntoHandle`, `as_handle!` | conversions; on Unix everything with a descriptor has them |
+//!
+//! Handles made here are not inherited by programs that this process starts, and none has the number of a standard stream.
+//!
+//! ## `own`: handles that stay ours
+//! | item | promise |
+//! | --- | --- |
+//! | `File` | what a handle leads to: `of` a handle, `at` a number (`None`: not open, or not known); `mixed` is one number for both parts |
+//! | `Own` | an owned handle that is used and closed only while it leads to what it was made for. `new`, `is_there`, `found` (error: it is not), `into_handle` |
+//! | `Lent` | a handle whose owner the compiler does not see (unsafe `new`); never closed |
+//! | `above_stdio` | the same under a number that is no standard stream's (error: no handle left) |
+//!
+//! ## `atfork`: handles that forked children must not have
+//! Systems without forks keep the handle and do nothing else.
+//!
+//! | item | promise |
+//! | --- | --- |
+//! | `making` | runs a piece of work that no fork falls into |
+//! | `hold_forks` | has forks wait for `making`, for tables that a child must find whole (error: no memory) |
+//! | `register`, `unregister` | from here on a handle is closed in forked children; no longer. `unregister` is false where it was not registered |
+//! | `HubOnly` | an owned handle that is registered while it lives; in a forked child it is gone. `new`, `into_handle` (error: a child's copy) |
+//! | `NotForChildren` | the same for another owner's handle: `new` |
+//! | `hold_until_the_end` | keeps a handle open until this process ends |
+//!
+//! ## `epoch`: whether this process has forked
+//! | item | promise |
+//! | --- | --- |
+//! | `count_forks` | begins to count (error: no memory) |
+//! | `Epoch`, `Since` | `now` is a moment; `since` says whether this process has forked after it, or was born |
+//!
+//! # Shared memory
+//! ## `memory`: without a name
+//! | item | promise |
+//! | --- | --- |
+//! | `create` | `len` zeroed bytes, whose size stays. Gone with the last handle and mapping, however these end. Errors: `is_too_long`, a shortage |
+//! | `is_fixed` | whether the size of memory from another process stays: only then it may be mapped |
+//! | `len`, `read_at`, `read_all`, `write_at` | its size; copies out of it and into it (`UnexpectedEof`, `WriteZero` beyond the end) |
+//! | `release` | frees whole pages, which read as zeros afterwards; a system that cannot says so |
+//! | `duplicate`, `close_on_exec` | another handle on it; a handle from another process is not inherited by programs |
+//! | `longest`, `is_narrow` | how long memory may be; whether addresses are limited |
+//! | `is_too_long`, `too_long`, `is_scarce`, `out_of_memory` | errors: longer than allowed; no more mappings; no memory |
+//! | `PAGES` | a multiple of every system's page size |
+//! | `Mapping` | bytes of memory in this process: `new`, `at` an offset (whole pages), `joined` of several pieces; `start`, `len`, `is_empty`. Errors: `is_scarce` |
+//! | `Share` | `All` see what is written, or `CopyOnWrite`: only this mapping |
+//! | `keep_from_children`, `prepare`, `map_in` | hints; `prepare` says where there is no memory for the pages |
+//!
+//! ## `named`: under a name
+//! | item | promise |
+//! | --- | --- |
+//! | `create`, `find`, `unlink` | new memory under a name (`AlreadyExists`); what has it (`NotFound`); the name goes, the memory stays while it is used |
+//! | `leads_to` | whether a name still leads to the memory behind a handle |
+//! | `open` | by the system's own flags and mode, which Python passes on |
+//!
+//! ## `plain`: this process's own
+//! | item | promise |
+//! | --- | --- |
+//! | `Plain` | zeroed memory, in huge pages where there are such: `new`, `start`, `len`, `is_empty`; `forget` gives whole pages back, or does nothing |
+//!
+//! # Waiting and locking in shared memory
+//! | item | promise |
+//! | --- | --- |
+//! | `futex::wait` | sleeps while a word holds a value, until any process calls `wake`; may return early. No error: `Woken` says why it ended |
+//! | `futex::wake` | wakes up to so many |
+//! | `mutex::Mutex` | a lock in shared memory: unsafe `init` in fresh memory, `try_lock`, `lock_within` a time, unsafe `unlock` by the holder |
+//! | `mutex::Found` | `Taken` by another, `Ours`, or `Orphaned`: its holder died with it, which had the memory mapped to its end, and it is ours |
+//! | `holder::identity`, `holder::Identity` | this process in words that others can check; zeros where that cannot be had |
+//! | `holder::is_gone` | whether such a process has certainly ended; false where that cannot be told |
+//!
+//! # Streams
+//! ## `stream`: bytes and handles
+//! | item | promise |
+//! | --- | --- |
+//! | `pair`, `pipe`, `packet_pair` | two connected ends, for both directions; to read from and to write to; for packets |
+//! | `kind`, `Kind`, `is_packets` | whether handles can be sent over it; whether it is for packets |
+//! | `read`, `read_into`, `read_to_end`, `write`, `write_all` | wait; 0 is the end of the stream. All but `read_to_end` and `write_all` end with `Interrupted` |
+//! | `read_with`, `write_with` | with handles: they go with the first byte, at most `MOST_HANDLES` |
+//! | `read_now`, `write_now` | the same without waiting: `None` where there is nothing, or no room |
+//! | `send_packet`, `peek_packet` | a packet as a whole or not at all (false: no room); the start of the next, which stays |
+//! | `receive`, `Received`, `send`, `send_now` (of `socket`) | what is there; some, once there is room for the first byte |
+//! | `take_cut` | whether handles that came were lost, for there was no number left |
+//! | `set_blocking`, `shut`, `hang_up` | calls wait; no more in one direction; no more at all, for all who have it |
+//! | `mark`, `is_marked`, `is_peer_marked` | a mark on an end, which both ends see; a system may have none (error) |
+//!
+//! ## `standoff`: both ends full
+//! | item | promise |
+//! | --- | --- |
+//! | `unread`, `Unread`, `Other` | what lies unreceived at both ends (`None`: nothing at one of them), and what is known of the other end |
+//! | `Said` | says that this end waits, while it lives; `new` fails where that cannot be said |
+//!
+//! ## `ready`: waiting for handles
+//! | item | promise |
+//! | --- | --- |
+//! | `Interest` | in a handle being readable, finished or gone at its other end (`new`), or having room (`room`); `ready` afterwards |
+//! | `wait` | waits for any of them: how many; 0 at the end of the time or after a signal handler. Any number of handles |
+//! | `wait_for` | waits for one; false: look around, and come back |
+//! | `Kick` | readable from `kick` to `clear`: by threads, or by processes that have it `from_handle` |
+//!
+//! ## `socket`: listening and connecting
+//! | item | promise |
+//! | --- | --- |
+//! | `Place` | a path or a network address; `LONGEST_PATH` bytes at most |
+//! | `own_name` | a name that goes with its listener, if there are such |
+//! | `listen`, `accept`, `is_taken` | a listener; a client that waits (`None`: none), without waiting; whether a listener has taken this client, if that is told |
+//! | `Dial` | `new`, `connect` (`TimedOut`, and may be called again; `Interrupted`), `into_handle` |
+//! | `address`, `peer` | of this end; the other one, for messages |
+//! | `send_at_once`, `keep_alive` | for network connections; nothing for others |
+//! | `file` | what lies at a path (`None`: the place is none in the file system), to see whether it was replaced |
+//! | `random` | unpredictable bytes |
+//! | `folder::Folder` | a folder that only this user can enter: `new`, `socket` (a path in it), `remove`. What killed processes left goes with the next |
+//!
+//! ## `wire`: the line between hub and worker
+//! | item | promise |
+//! | --- | --- |
+//! | `Wire` | `pair`, `for_worker` (inside `making`), `from_handle`; `send` (`WouldBlock`: full) and `receive` never wait; `wait`, `is_hung_up` |
+//! | `Note` | a number with its handles, the same with some of them lost, the end, or nothing. What was sent is heard after the end is gone |
+//! | `take` | receives even where this process has no number left for handles that are only passing |
+//! | `MOST` | handles that one note carries |
+//! | `out_of_handles`, `is_out_of_handles`, `is_crowded` | errors: no handle left here; too many on their way |
+//!
+//! ## `tap`: standard error on its way
+//! | item | promise |
+//! | --- | --- |
+//! | `pair`, `redirect`, `drain` | two ends; one as this process's standard error; what is there (`None`: closed), without waiting |
+//! | `forward`, `forward_until_closed` | to this process's own standard error; all that comes |
+//! | `records`, `record`, `RECORD` | two ends for pieces of at most so many bytes, each whole; false: no room, or no reader |
+//!
+//! # Processes
+//! | item of `process` | promise |
+//! | --- | --- |
+//! | `Start`, `Stdio`, `start` | a program with its arguments, environment, folder, streams and handles (under the same numbers), and no others. Default signals. Its number, and a handle that is readable from its end on |
+//! | `Forked`, `fork` | (unsafe) a copy of this process |
+//! | `has_handles`, `open` | whether there are handles on any process; one |
+//! | `kill`, `terminate`, `end_by_number` | end it at once; ask it to end. One that has ended is left in peace |
+//! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how our child ended (`None`: it runs); how somebody else's did, if that is told. An exit is a code or a cause; both as Python numbers them |
+//! | `claim` | (unsafe) a handle by the number that this process was given at its start |
+//! | `at_fork` | has three functions called at each fork |
+//! | `close_number`, `put_in_place`, `set_variable` | (unsafe) close a number; make a handle a standard stream; change the environment |
+//! | `nothing` | gives nothing, takes everything |
+//! | `lifeline`, `hung_up`, `until_hung_up` | a pipe; whether its other end is gone; waits for that |
+//! | `die_when_hung_up` | this process is killed when the other end goes, whatever it does, while what is given is open; or an error |
+//! | `maker::end_after`, `maker::runs` | this process is asked to end, then killed, after its maker; whether a process runs |
+//! | `terminate_itself`, `die`, `leave` | asks this process to end; kills it; ends it without destructors |
+//! | `worker_signals`, `program_signals`, `ignore_broken_pipes`, `take_name`, `privileged` | what signals do to a worker, and to a program; its name; whether its environment may not be trusted |
+//! | `packet::pair`, `packet::send`, `packet::receive`, `packet::MOST_HANDLES` | a line for packets that waits: to a fork server |
+//! | `image::image`, `image::Image`, `image::symbol` | where this program's code lies and which build it is; a function's name |
+//!
+//! # The rest
+//! | item | promise |
+//! | --- | --- |
+//! | `quiet::spawn`, `quiet::Number` | a thread that is given no signals; whether the system still counts one (`own`, `is_there`) |
+//! | `aside` | work in a thread with handles of its own, where this process has none left; an error where there is no such thing |
+//! | `is_shortage`, `advice` | whether an error says that something ran out; what to do about it, for its reader |
+//! | `clock::now` | nanoseconds that never go back, the same in every process |
+//! | `cores`, `most_handles`, `process_id`, `is_first_thread` | of this process |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -49,6 +188,9 @@ pub mod testing;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub mod unix;
 
+#[cfg(unix)]
+#[doc(hidden)]
+pub use handle::fd;
 pub use handle::{AsHandle, AtomicRawHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
 #[cfg(target_os = "linux")]
 pub use linux::*;

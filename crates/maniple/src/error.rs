@@ -1,5 +1,6 @@
 //! What can go wrong, and what a caller gets to know about it.
 
+use maniple_engine::channel::listener::ContactError;
 use maniple_engine::process::Exit;
 use std::fmt;
 use std::io;
@@ -283,7 +284,9 @@ impl From<maniple_engine::Error> for Error {
         match error {
             maniple_engine::Error::NotRunning => Error::NotRunning,
             maniple_engine::Error::BothSend => Error::BothSend,
-            maniple_engine::Error::Contact(why) if why.is_authentication() => Error::Authentication(why.to_string()),
+            other if ContactError::of(&other).is_some_and(ContactError::is_authentication) => {
+                Error::Authentication(other.to_string())
+            }
             other => Error::Engine(other),
         }
     }

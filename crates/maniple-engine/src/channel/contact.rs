@@ -54,10 +54,18 @@ pub enum Cause {
 
 /// An error of the engine's.
 pub(super) fn contact(step: Step, address: &Address, cause: Cause) -> Error {
-    Error::Contact(Box::new(ContactError { step, address: address.clone(), cause }))
+    Error::Other(Box::new(ContactError { step, address: address.clone(), cause }))
 }
 
 impl ContactError {
+    /// What an error of the engine's says, where it is of this kind.
+    pub fn of(error: &Error) -> Option<&ContactError> {
+        match error {
+            Error::Other(error) => error.downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether there was a connection, and the two ends did not come to trust each other.
     pub fn is_authentication(&self) -> bool {
         matches!(self.step, Step::LetIn(_) | Step::GetIn)

@@ -6,16 +6,15 @@
 //!
 //! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
 
-use super::lookout::Begun;
-pub use super::lookout::Lookout;
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
+use crate::wait::lookout::Begun;
+pub use crate::wait::{Lookout, Until};
 use maniple_sys::BorrowedHandle;
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{OwnedHandle, stream, wire};
 use std::io::{self, ErrorKind, IoSlice};
-use std::time::{Duration, Instant};
 
 pub use super::log::Interrupted;
 
@@ -273,33 +272,6 @@ fn length(fd: BorrowedHandle<'_>, head: [u8; 4], interrupted: Interrupted<'_, '_
             Ok(u64::from_be_bytes(long))
         }
         short => u64::try_from(short).map_err(|_| Error::BadLength),
-    }
-}
-
-/// Until when to wait.
-#[derive(Clone, Copy, Debug)]
-pub enum Until {
-    /// Only what is there counts.
-    Now,
-    /// Then.
-    Then(Instant),
-    /// Until there is something.
-    Ever,
-}
-
-impl Until {
-    /// After so long.
-    pub fn after(time: Duration) -> Until {
-        if time.is_zero() { Until::Now } else { Instant::now().checked_add(time).map_or(Until::Ever, Until::Then) }
-    }
-
-    /// What is left; `None`: for ever.
-    pub fn left(self) -> Option<Duration> {
-        match self {
-            Until::Now => Some(Duration::ZERO),
-            Until::Then(then) => Some(then.saturating_duration_since(Instant::now())),
-            Until::Ever => None,
-        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Listener {
     /// Listens there. Up to `backlog` clients may wait to be accepted.
     ///
     /// # Errors
-    /// [`Error::Contact`]: the address is taken, out of reach, or none of this machine's.
+    /// [`ContactError`]: the address is taken, out of reach, or none of this machine's.
     pub fn bind(address: &Address, backlog: u32) -> Result<Listener> {
         Listener::new(address, backlog, None)
     }
@@ -76,7 +76,7 @@ impl Listener {
     /// Listens at a path that only this user can reach, and that goes with the listener.
     ///
     /// # Errors
-    /// [`Error::Contact`]: no folder for temporary things can be written to.
+    /// [`ContactError`]: no folder for temporary things can be written to.
     pub fn temporary(backlog: u32) -> Result<Listener> {
         let mut random = [0; 8];
         let folder = socket::random(&mut random).and_then(|()| Folder::new(random)).map_err(|e| {
@@ -117,7 +117,7 @@ impl Listener {
     /// The next client, who has shown that it knows `key`, if one is given. `None`: the time is up.
     ///
     /// # Errors
-    /// [`Error::Contact`] for each client that is not let in; the listener goes on. [`Error::Interrupted`].
+    /// [`ContactError`] for each client that is not let in; the listener goes on. [`Error::Interrupted`].
     pub fn accept(
         &self,
         key: Option<&[u8]>,
@@ -162,7 +162,7 @@ impl Drop for OwnPlace {
 /// Connects to a listener; with a `key`, both ends show that they know it. Gives a socket for `frame`s.
 ///
 /// # Errors
-/// [`Error::Contact`], also when the time is up. [`Error::Interrupted`].
+/// [`ContactError`], also when the time is up. [`Error::Interrupted`].
 pub fn connect(
     address: &Address,
     key: Option<&[u8]>,

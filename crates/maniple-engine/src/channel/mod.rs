@@ -5,7 +5,6 @@
 //! | `frame` | messages over a stream descriptor, in the standard package's wire format |
 //! | `packet` | messages over a socket that keeps them apart, for ends that are both ours |
 //! | `room` | waiting for room in a socket, but not for an end that waits for this one |
-//! | `lookout` | waiting for such a message awake or asleep, whichever is faster |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
 //! | `known` | blocks of middling size that have come more than once |
 //! | `listener` | a place to connect to, and connecting to one |
@@ -27,7 +26,6 @@ mod known;
 pub(crate) mod layout;
 pub mod listener;
 pub mod log;
-mod lookout;
 pub mod packet;
 pub mod parcel;
 pub mod reception;

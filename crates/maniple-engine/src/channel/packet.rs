@@ -4,10 +4,10 @@
 //! long ([`MOST`]); what is longer travels in a [`parcel`].
 
 use super::frame::Until;
-pub use super::lookout::Lookout;
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
+pub use crate::wait::Lookout;
 use maniple_sys::BorrowedHandle;
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{OwnedHandle, stream, wire};

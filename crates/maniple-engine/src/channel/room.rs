@@ -9,8 +9,8 @@
 //! Where an end cannot say or see it (the other one is of another program, on another machine, or the kernel does not tell), the wait ends
 //! when for a long time nothing has moved in either direction although messages are there.
 
-use super::frame::Until;
 use crate::error::{Doing, Error, Result};
+use crate::wait::Until;
 use maniple_sys::BorrowedHandle;
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::standoff::{self, Other, Said, Unread};

@@ -4,26 +4,35 @@
 //! nor while sleeping. So a front may call in here while it holds locks of its own, such as an interpreter's.
 //!
 //! Who drives, that is, takes in what workers say and acts on it:
-//! * the *driver*, a caller that waits for a ticket (see [`ticket`](super::ticket)); there is at most one;
+//! * the *driver*, a caller that waits for a ticket (see [`ticket`]); there is at most one;
 //! * whoever submits, for as long as it takes to hand the new work out;
 //! * the keeper, when there is something to do and nobody waits.
 #![allow(unsafe_code)]
 
-use super::drive::{Seat, is_in_source, is_within, let_go};
-use super::forks;
-use super::job::{Cell, Feed, Gone, Job, Loss, Settled};
-use super::keeper::Attention;
-use super::link::Desk;
-use super::packet::{Packer, Packet};
-use super::peers::Peer;
-use super::rush::Rush;
-use super::scheduler::{Command, Config, JobId, JobShape, Scheduler, Supply, WorkerId};
-use super::seats::{Place, Seats};
-use super::spec::{Filling, JobSpec, SourceKind};
-use super::spin::Spin;
-use super::ticket::Ticket;
+mod deaths;
+mod drive;
+mod forks;
+mod keeper;
+mod peers;
+mod tail;
+mod ticket;
+
+pub use self::deaths::{Ended, LACKING};
+use self::drive::{Seat, is_in_source, is_within, let_go};
+use self::keeper::Attention;
+pub use self::keeper::Chore;
+use self::peers::Peer;
+pub use self::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
+use crate::pool::job::{Cell, Feed, Gone, Job, Loss, Settled};
+use crate::pool::link::Desk;
+use crate::pool::packet::{Packer, Packet};
+use crate::pool::rush::Rush;
+use crate::pool::scheduler::{Command, Config, JobId, JobShape, Scheduler, Supply, WorkerId};
+use crate::pool::seats::{Place, Seats};
+use crate::pool::spec::{Filling, Func, JobSpec, SourceKind, Unused};
 use crate::process::lifeline::Lifelines;
+use crate::wait::spin::Spin;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
 use maniple_sys::{self as sys, ready};
 use rustc_hash::FxHashMap;
@@ -33,7 +42,7 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Free blocks that a hub keeps for its tasks, in bytes.
@@ -48,24 +57,6 @@ pub struct HubConfig {
     pub max_tasks_per_child: Option<NonZeroU64>,
     /// Whether workers' standard error passes through the hub, so that errors can quote it.
     pub tap_stderr: bool,
-}
-
-/// A function that workers know, or will when they need it. The last clone that goes makes them forget it.
-#[derive(Clone, Debug)]
-pub struct Func(Arc<FuncHold>);
-
-#[derive(Debug)]
-struct FuncHold {
-    number: u32,
-    hub: Weak<Inner>,
-}
-
-impl Drop for FuncHold {
-    fn drop(&mut self) {
-        if let Some(hub) = self.hub.upgrade() {
-            hub.unused.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
-        }
-    }
 }
 
 /// The process's side of a pool. Clones are the same hub.
@@ -92,13 +83,13 @@ pub(crate) struct Inner {
     pub(super) kick: ready::Kick,
     pub(super) packer: Packer,
     // Functions that nobody holds any more. A lock of its own: it is taken wherever a value is dropped.
-    pub(super) unused: Mutex<Vec<u32>>,
+    pub(super) unused: Arc<Unused>,
     pub(super) state: Mutex<State>,
 }
 
 pub(super) struct State {
     pub sched: Scheduler<Packet>,
-    pub peers: SecondaryMap<WorkerId, Peer>,
+    peers: SecondaryMap<WorkerId, Peer>,
     // Not by slot: a job stays here until it is collected, long after the scheduler has used its slot again.
     pub jobs: FxHashMap<JobId, Job>,
     pub(super) functions: FxHashMap<u32, Packet>,
@@ -131,7 +122,7 @@ pub(super) struct State {
     /// Futures wait: the keeper must look at everything.
     pub attended: bool,
     pub(super) rush: Rush,
-    pub(super) keeper: Attention,
+    keeper: Attention,
     /// The front wants the keeper back ([`Hub::kick`]).
     pub(super) front_called: bool,
     /// What is to be dropped once the lock is free.
@@ -226,7 +217,7 @@ impl Hub {
             lifelines: Lifelines::new()?,
             kick: ready::Kick::new().doing("make the keeper's bell")?,
             packer: Packer::new(KEPT),
-            unused: Mutex::default(),
+            unused: Arc::default(),
             state: Mutex::new(state),
         };
         let inner = Arc::new(inner);
@@ -261,7 +252,7 @@ impl Hub {
         let number = st.next_function;
         st.holding += usize::from(packet.holds_handles());
         st.functions.insert(number, packet);
-        Func(Arc::new(FuncHold { number, hub: Arc::downgrade(&self.inner) }))
+        Func::new(number, &self.inner.unused)
     }
 
     /// Takes a job on.
@@ -271,7 +262,7 @@ impl Hub {
     pub fn submit(&self, spec: JobSpec, source: SourceKind) -> Result<Ticket> {
         self.check()?;
         let shape = JobShape {
-            func: spec.func.0.number,
+            func: spec.func.number(),
             supply: if matches!(source, SourceKind::Ready(_)) { Supply::Complete } else { Supply::OnDemand },
             chunk: spec.chunk,
             items: spec.items,

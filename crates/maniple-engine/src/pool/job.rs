@@ -1,8 +1,7 @@
 //! What the hub keeps for each job: outcomes until they are collected, and the cell on which its callers sleep.
 
-use super::hub::Func;
 use super::packet::Incoming;
-use super::spec::Source;
+use super::spec::{Collect, Func, Source};
 use crate::process::Exit;
 use maniple_sys::futex::{self, Woken};
 use std::any::Any;
@@ -70,17 +69,6 @@ pub struct Settled {
     pub items: usize,
     /// How it ended.
     pub outcome: Outcome,
-}
-
-/// In which order, and how early, outcomes are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Collect {
-    /// All at once, in order.
-    All,
-    /// One after the other, in order.
-    Ordered,
-    /// As they come.
-    Unordered,
 }
 
 /// Where a job's callers sleep while another one drives the hub, and how futures learn of news.

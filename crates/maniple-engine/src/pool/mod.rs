@@ -14,43 +14,32 @@
 //! | `link` | the shared-memory layout, and the hub's end of a link |
 //! | `worker` | the worker's end of a link |
 //! | `job` | what the hub keeps for each call: outcomes until they are collected |
-//! | `ticket` | the caller's handle on a job: waiting (which drives the hub), taking outcomes |
 //! | `spec` | what a front says of a job, and where its tasks come from |
 //! | `hub` | ties these together, under one lock that is never held while a front's code runs |
-//! | `peers` | its workers: links made, adopted, thrown away |
+//! | `hub/ticket` | the caller's handle on a job: waiting (which drives the hub), taking outcomes |
+//! | `hub/peers` | its workers: links made, adopted, thrown away |
 //! | `seats` | who drives the hub, and who waits to |
-//! | `forks` | hubs across forks of their process |
-//! | `drive` | taking in what workers say, and acting on it |
-//! | `deaths` | what is left of a worker: its exit, its last words |
-//! | `spin` | a short spin before sleeping, where it pays |
-//! | `keeper` | the chores that no caller is there to do: deaths, restarts, callbacks, unattended work |
+//! | `hub/forks` | hubs across forks of their process |
+//! | `hub/drive` | taking in what workers say, and acting on it |
+//! | `hub/deaths` | what is left of a worker: its exit; `hub/tail`: its last words |
+//! | `hub/keeper` | the chores that no caller is there to do: deaths, restarts, callbacks, unattended work |
 //!
 //! What a payload means is not known here, nor how a worker is started: a front starts it and hands over its pid.
 
-mod deaths;
-mod drive;
-mod forks;
 mod hub;
 mod job;
-mod keeper;
 pub(crate) mod link;
 pub(crate) mod packet;
-mod peers;
 mod rush;
 pub mod scheduler;
 pub mod seats;
 mod spec;
-pub(crate) mod spin;
-mod ticket;
 mod worker;
 
-pub use deaths::{Ended, LACKING};
-pub use hub::{Func, Hub, HubConfig};
-pub use job::{Collect, Loss, LossCause, Outcome, Settled};
-pub use keeper::Chore;
+pub use hub::{Chore, Ended, Hub, HubConfig, LACKING, Ticket};
+pub use job::{Loss, LossCause, Outcome, Settled};
 pub use link::worker_handles;
 pub use packet::{Bytes, Incoming, MOST_BLOBS, Packer, Packet};
 pub use scheduler::{Chunk, JobId, WorkerId};
-pub use spec::{Filling, JobSpec, Source, SourceKind};
-pub use ticket::Ticket;
+pub use spec::{Collect, Filling, Func, JobSpec, Source, SourceKind};
 pub use worker::{Message, PoolEnd, Task, WorkerLink};

@@ -1,10 +1,51 @@
 //! What a front says of a job: its function, its shape, and where its tasks come from.
 
-use super::hub::Func;
-use super::job::Collect;
 use super::packet::{Packer, Packet};
 use super::scheduler::Chunk;
 use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// A function that workers know, or will when they need it. The last clone that goes makes them forget it.
+#[derive(Clone, Debug)]
+pub struct Func(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    number: u32,
+    unused: Weak<Unused>,
+}
+
+/// The numbers of a hub's functions that nobody holds any more.
+pub(super) type Unused = Mutex<Vec<u32>>;
+
+impl Func {
+    pub(super) fn new(number: u32, unused: &Arc<Unused>) -> Func {
+        Func(Arc::new(Known { number, unused: Arc::downgrade(unused) }))
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.0.number
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        if let Some(unused) = self.unused.upgrade() {
+            unused.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+        }
+    }
+}
+
+/// In which order, and how early, outcomes are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collect {
+    /// All at once, in order.
+    All,
+    /// One after the other, in order.
+    Ordered,
+    /// As they come.
+    Unordered,
+}
 
 /// A task and its number of items; or why it cannot be sent.
 pub(super) type NewTask = (usize, Result<Packet, Box<dyn Any + Send>>);

@@ -2,13 +2,13 @@
 
 use super::link::{Board, Desk, Handles, Reader, Sender, kind, level};
 use super::packet::{IDLE, Incoming, Packer, Packet};
-use super::spin::Spin;
 use crate::error::{Doing, Error, Result};
 use crate::patience::patiently;
 use crate::process::lifeline;
 use crate::shm::buffers;
 use crate::shm::inbox::tag;
 use crate::shm::ring::Head;
+use crate::wait::spin::Spin;
 use maniple_sys::epoch::{Epoch, Since};
 use maniple_sys::futex::Woken;
 use maniple_sys::wire::Wire;

@@ -1,6 +1,5 @@
 //! A child process, and a watch on any process.
 
-use super::server::Statuses;
 use crate::error::{Doing, Result};
 use maniple_sys::own::{Lent, Own};
 use maniple_sys::process::Exit;
@@ -142,13 +141,19 @@ maniple_sys::as_handle!(impl[] for ExitWatch, |this| match &this.handle {
 
 const WATCH: &str = "get a handle on a process (pidfd_open, which Linux has since 5.3)";
 
+/// Where it is told how children ended that another process has forked.
+pub(super) trait Statuses: std::fmt::Debug + Send + Sync {
+    /// How the child of this number, which has ended, ended.
+    fn take(&self, serial: u64) -> Result<Exit>;
+}
+
 /// Who gets to know how a child ended.
 #[derive(Debug)]
 enum Parent {
     /// This process.
     Us,
     /// The server that forked it as its child of this number, and passes it on.
-    Server(u64, Arc<Statuses>),
+    Server(u64, Arc<dyn Statuses>),
 }
 
 /// A started process. Dropping it neither ends nor reaps it: whoever starts a process sees it out with [`Child::wait`].
@@ -165,7 +170,7 @@ impl Child {
         Child { pid, watch: Arc::new(ExitWatch::by(pid, handle)), parent: Parent::Us, exit: Mutex::new(None) }
     }
 
-    pub(super) fn of_server(pid: u32, watch: ExitWatch, serial: u64, statuses: Arc<Statuses>) -> Child {
+    pub(super) fn of_server(pid: u32, watch: ExitWatch, serial: u64, statuses: Arc<dyn Statuses>) -> Child {
         Child { pid, watch: Arc::new(watch), parent: Parent::Server(serial, statuses), exit: Mutex::new(None) }
     }
 

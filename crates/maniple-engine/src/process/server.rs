@@ -17,7 +17,7 @@
 //! go on, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
 //! the server reaps it and tells.
 
-use super::child::{Child, ExitWatch, Forked, fork};
+use super::child::{Child, ExitWatch, Forked, Statuses, fork};
 use super::launch::Launch;
 use crate::error::{Doing, Result};
 use maniple_sys as sys;
@@ -86,14 +86,14 @@ fn decode(number: i64) -> Exit {
 
 /// The hub's side of the socket: how the server's children ended.
 #[derive(Debug)]
-pub(super) struct Statuses {
+pub(super) struct Told {
     socket: HubOnly,
     ended: Mutex<HashMap<u64, Exit>>,
 }
 
 type Ended<'a> = MutexGuard<'a, HashMap<u64, Exit>>;
 
-impl Statuses {
+impl Told {
     fn lock(&self) -> Ended<'_> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,9 +109,11 @@ impl Statuses {
             Some((packet, _)) => Ok(Some(packet)),
         }
     }
+}
 
+impl Statuses for Told {
     /// How child `serial`, which has ended, ended. The server has told or is about to.
-    pub(super) fn take(&self, serial: u64) -> Result<Exit> {
+    fn take(&self, serial: u64) -> Result<Exit> {
         let mut ended = self.lock();
         loop {
             if let Some(exit) = ended.remove(&serial) {
@@ -133,7 +135,7 @@ impl Statuses {
 pub struct Server {
     process: Child,
     // In this order: the server sees the socket close before it is waited for.
-    statuses: Option<Arc<Statuses>>,
+    statuses: Option<Arc<Told>>,
     next: AtomicU64,
 }
 
@@ -150,7 +152,7 @@ impl Server {
         .map_err(|e: io::Error| e)
         .doing("make the fork server's socket")?;
         let process = launch.handles(vec![theirs]).start()?;
-        let statuses = Arc::new(Statuses { socket: ours, ended: Mutex::default() });
+        let statuses = Arc::new(Told { socket: ours, ended: Mutex::default() });
         Ok(Server { process, statuses: Some(statuses), next: AtomicU64::new(0) })
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub use crate::terms::Woken;
 
 /// Sleeps while `word` holds `expected`, at most for `timeout`.
+#[inline]
 pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken {
     let limit = timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
     match futex::wait(word, Flags::empty(), expected, limit.as_ref()) {
@@ -20,6 +21,7 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken
 }
 
 /// Wakes up to `count` sleepers of `word`, in any process. Gives how many there were.
+#[inline]
 pub fn wake(word: &AtomicU32, count: u32) -> usize {
     futex::wake(word, Flags::empty(), count).unwrap_or(0)
 }

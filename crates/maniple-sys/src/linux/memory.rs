@@ -256,16 +256,19 @@ impl Mapping {
     }
 
     /// The first byte.
+    #[inline]
     pub fn start(&self) -> NonNull<u8> {
         self.start
     }
 
     /// Bytes mapped.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether nothing is mapped (never: the kernel refuses empty mappings).
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

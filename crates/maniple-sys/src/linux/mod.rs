@@ -22,6 +22,7 @@ pub use aside::aside;
 /// Monotonic time.
 pub mod clock {
     /// Nanoseconds since an arbitrary start, the same in every process of the machine.
+    #[inline]
     pub fn now() -> u64 {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
@@ -66,6 +67,7 @@ pub fn most_handles() -> usize {
 }
 
 /// This process.
+#[inline]
 pub fn process_id() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get() as u32
 }

@@ -58,16 +58,19 @@ impl Plain {
     }
 
     /// The first byte.
+    #[inline]
     pub fn start(&self) -> NonNull<u8> {
         self.start
     }
 
     /// Bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none (never).
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -9,8 +9,6 @@ pub mod atfork;
 pub mod epoch;
 pub mod folder;
 pub mod futex;
-#[cfg(not(unix))]
-pub(crate) mod handle;
 pub mod holder;
 pub mod memory;
 pub mod mutex;
@@ -82,4 +80,124 @@ pub fn process_id() -> u32 {
 /// Not known.
 pub fn is_first_thread() -> bool {
     false
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::AsHandle;
+    use crate::terms::{Place, Share};
+    use std::io::IoSlice;
+    use std::time::Duration;
+
+    /// Each of the calls says that it is not supported.
+    macro_rules! unsupported {
+        ($($call:expr),+ $(,)?) => {
+            $(assert_eq!($call.map(drop).unwrap_err().kind(), io::ErrorKind::Unsupported, stringify!($call));)+
+        };
+    }
+
+    #[test]
+    fn what_could_fail_is_not_supported() {
+        let (one, other) = crate::stream::pair().unwrap();
+        let (here, mut room) = (one.as_handle(), [0; 8]);
+        let mut handles = Vec::new();
+        let path = Place::Local(std::path::Path::new("/nowhere"));
+        let start = process::Start {
+            program: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            folder: None,
+            stdio: Default::default(),
+            handles: Vec::new(),
+        };
+        unsupported!(
+            aside(&[], || ()),
+            folder::Folder::new([0; 8]),
+            memory::create("stub", 1),
+            memory::duplicate(here),
+            memory::close_on_exec(here),
+            memory::len(here),
+            memory::read_at(here, &mut room, 0),
+            memory::read_all(here),
+            memory::write_at(here, b"", 0),
+            memory::release(here, 0, 1),
+            memory::Mapping::new(here, 1, Share::All),
+            memory::Mapping::at(here, 0, 1, Share::All),
+            memory::Mapping::joined(&[(&one, 1)], 1, Share::All),
+            named::open("/stub", 0, 0),
+            named::create("/stub", 1),
+            named::find("/stub"),
+            named::unlink("/stub"),
+            process::start(&start, None),
+            process::open(1),
+            process::kill(here, 1),
+            process::terminate(here, 1),
+            process::reap(here, 1),
+            process::nothing(),
+            process::lifeline(),
+            process::hung_up(here),
+            process::die_when_hung_up(here),
+            process::maker::end_after(here, 1, Duration::ZERO),
+            process::packet::pair(),
+            process::packet::send(here, b"", &[]),
+            process::packet::receive(here, &mut room, &mut handles),
+            ready::wait(&mut [ready::Interest::new(here)], None),
+            ready::wait_for(ready::Interest::room(here)),
+            ready::Kick::new(),
+            socket::listen(path, 1),
+            socket::address(here),
+            socket::accept(here),
+            socket::Dial::new(path),
+            socket::send_at_once(here),
+            socket::keep_alive(here),
+            socket::send_now(here, b""),
+            socket::file(std::path::Path::new("/nowhere")),
+            socket::random(&mut room),
+            standoff::unread(here),
+            standoff::Said::new(here),
+            stream::set_blocking(here),
+            stream::shut(here, true),
+            stream::pair(),
+            stream::pipe(),
+            stream::packet_pair(),
+            stream::read(here, &mut Vec::new(), 1),
+            stream::read_into(here, &mut room),
+            stream::read_to_end(here),
+            stream::read_with(here, &mut room, &mut handles),
+            stream::read_now(here, &mut room, None),
+            stream::write(here, &[IoSlice::new(b"x")]),
+            stream::write_all(here, b"x"),
+            stream::write_with(here, b"x", &[]),
+            stream::write_now(here, &[IoSlice::new(b"x")], &[]),
+            stream::send_packet(here, b"x", &[]),
+            stream::peek_packet(here, &mut room),
+            stream::receive(here, &mut Vec::new()),
+            stream::send(here, b"x", false),
+            stream::mark(here),
+            tap::pair(),
+            tap::records(),
+            tap::redirect(other),
+            tap::drain(here, &mut room),
+            wire::Wire::pair(),
+            wire::Wire::for_worker(),
+        );
+        let wire = wire::Wire::from_handle(one);
+        unsupported!(wire.send(0, &[]), wire.receive(), wire.wait(None), wire.take(|_| true, wire::Wire::receive));
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn what_no_system_refuses_works() {
+        let memory = plain::Plain::new(10).unwrap();
+        assert!(memory.len() >= 10 && !memory.is_empty());
+        assert_eq!(process_id(), std::process::id());
+        assert!(clock::now() <= clock::now() && cores() > 0);
+        let word = std::sync::atomic::AtomicU32::new(1);
+        assert_eq!(futex::wait(&word, 0, None), futex::Woken::Rung);
+        assert_eq!(futex::wait(&word, 1, Some(Duration::ZERO)), futex::Woken::TimedOut);
+        quiet::spawn("stub", || ()).unwrap().join().unwrap();
+        // SAFETY: it forks nothing.
+        assert_eq!(unsafe { process::fork() }.map(drop).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
 }

@@ -37,11 +37,13 @@ pub fn count_forks() -> io::Result<()> {
 
 impl Epoch {
     /// The present one.
+    #[inline]
     pub fn now() -> Epoch {
         Epoch(NOW.load(Ordering::SeqCst))
     }
 
     /// What has happened since.
+    #[inline]
     pub fn since(self) -> Since {
         let now = NOW.load(Ordering::SeqCst);
         if now / GENERATION != self.0 / GENERATION {

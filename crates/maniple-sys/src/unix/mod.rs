@@ -4,9 +4,8 @@ pub(crate) mod again;
 pub mod atfork;
 pub mod epoch;
 pub mod folder;
-pub mod handle;
 pub mod named;
 pub mod own;
 pub mod process;
 
-pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+pub use crate::handle::fd::*;

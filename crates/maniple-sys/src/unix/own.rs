@@ -39,6 +39,7 @@ impl File {
     }
 
     /// Both in one number, for a table that signal handlers read.
+    #[inline]
     pub fn mixed(self) -> u64 {
         self.device.rotate_left(48) ^ self.inode
     }

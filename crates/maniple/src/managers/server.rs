@@ -21,7 +21,7 @@ use crate::exchange::{Address, Authkey};
 use crate::frame::{Input, Output};
 use crate::handle::Handle;
 use crate::panic::{caught, install_hook};
-use maniple_engine::channel::listener::{self, Listener, connect};
+use maniple_engine::channel::listener::{self, ContactError, Listener, connect};
 use maniple_engine::dialogue::Dialogue;
 use maniple_sys::AsHandle;
 use maniple_sys::process::{image::image, worker_signals};
@@ -167,7 +167,7 @@ impl Server {
                     let _ = std::thread::Builder::new().name("maniple-manager".into()).spawn(serve);
                 }
                 Ok(None) => {}
-                Err(maniple_engine::Error::Contact(why)) if why.is_one_client() => {}
+                Err(why) if ContactError::of(&why).is_some_and(ContactError::is_one_client) => {}
                 Err(_) => std::thread::sleep(PAUSE),
             }
             self.registry.sweep(Instant::now());

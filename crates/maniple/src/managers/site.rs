@@ -15,7 +15,7 @@ use crate::error::{Error, ManagerLost, Result, was};
 use crate::exchange::{Address, Authkey};
 use crate::frame::{Input, Output};
 use crate::process::Process;
-use maniple_engine::channel::listener::connect;
+use maniple_engine::channel::listener::{ContactError, connect};
 use maniple_engine::dialogue::Dialogue;
 use maniple_engine::process::Exit;
 use maniple_sys::AsHandle;
@@ -181,10 +181,10 @@ impl Site {
     /// The server that this child of ours is, which listens at that address by now.
     pub(super) fn of_process(process: &Arc<Process>, address: &Address, key: &Authkey) -> Result<Arc<Site>> {
         let site = Site::open(address, key, None).map_err(|error| {
-            let is_other_end = matches!(
-                error,
-                Error::Authentication(_) | Error::ManagerLost(_) | Error::Engine(maniple_engine::Error::Contact(_))
-            );
+            let is_other_end = match &error {
+                Error::Engine(error) => ContactError::of(error).is_some(),
+                error => matches!(error, Error::Authentication(_) | Error::ManagerLost(_)),
+            };
             // One that has died meanwhile, and no wrong key or address.
             match process.join_timeout(if is_other_end { MOMENT } else { Duration::ZERO }) {
                 Ok(Some(exit)) => {

@@ -2,7 +2,7 @@
 
 use super::super::layout::Header;
 use super::{BOUNDLESS, Shared};
-use crate::pool::spin::Spin;
+use crate::wait::spin::Spin;
 use maniple_sys::memory::Mapping;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

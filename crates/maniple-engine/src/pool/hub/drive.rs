@@ -2,13 +2,13 @@
 //!
 //! Everything here runs with the hub's lock held, but for a source's code and sleep.
 
-use super::hub::{Inner, Locked, State};
-use super::job::{Cell, Feed, Gone, Outcome, Settled};
-use super::link::{kind, level};
-use super::packet::{Incoming, Packet};
-use super::scheduler::{Command, Dropped, JobId, WorkerId};
-use super::spec::{Filling, NewTask};
+use super::{Inner, Locked, State};
 use crate::error::Error;
+use crate::pool::job::{Cell, Feed, Gone, Outcome, Settled};
+use crate::pool::link::{kind, level};
+use crate::pool::packet::{Incoming, Packet};
+use crate::pool::scheduler::{Command, Dropped, JobId, WorkerId};
+use crate::pool::spec::{Filling, NewTask};
 use crate::shm::bell::AWAKE;
 use crate::shm::ring::Head;
 use maniple_sys::clock;

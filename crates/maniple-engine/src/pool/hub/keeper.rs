@@ -4,11 +4,11 @@
 //! while nobody drives the hub, for what they say. Whatever needs the front (starting and reaping processes, callbacks) it is
 //! handed as a [`Chore`].
 
-use super::hub::{Hub, Inner, State};
-use super::link::level;
-use super::packet::IDLE;
-use super::rush::PATROL;
-use super::scheduler::{JobId, WorkerId};
+use super::{Hub, Inner, State};
+use crate::pool::link::level;
+use crate::pool::packet::IDLE;
+use crate::pool::rush::PATROL;
+use crate::pool::scheduler::{JobId, WorkerId};
 use crate::shm::buffers;
 use maniple_sys::clock;
 use maniple_sys::ready::{self, Interest};

@@ -1,7 +1,7 @@
 //! Handles are descriptors.
 #![allow(unsafe_code)]
 
-use crate::handle::{AsHandle, FromHandle, IntoHandle};
+use super::{AsHandle, FromHandle, IntoHandle};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::{fmt, io};
 
@@ -30,11 +30,13 @@ impl OwnedHandle {
     }
 
     /// Its number.
+    #[inline]
     pub fn as_raw(&self) -> RawHandle {
         self.0.as_raw_fd()
     }
 
     /// Its number, whose receiver closes it.
+    #[inline]
     pub fn into_raw(self) -> RawHandle {
         self.0.into_raw_fd()
     }
@@ -43,6 +45,7 @@ impl OwnedHandle {
     ///
     /// # Safety
     /// It is open, and nobody else closes it.
+    #[inline]
     pub unsafe fn from_raw(number: RawHandle) -> OwnedHandle {
         // SAFETY: as the caller promises.
         OwnedHandle(unsafe { OwnedFd::from_raw_fd(number) })
@@ -59,6 +62,7 @@ impl<'a> BorrowedHandle<'a> {
     }
 
     /// Its number.
+    #[inline]
     pub fn as_raw(&self) -> RawHandle {
         self.0.as_raw_fd()
     }
@@ -67,6 +71,7 @@ impl<'a> BorrowedHandle<'a> {
     ///
     /// # Safety
     /// It stays open for as long as the result is used. (If it does not, calls fail, or reach what has taken its number.)
+    #[inline]
     pub unsafe fn borrow_raw(number: RawHandle) -> BorrowedHandle<'a> {
         // SAFETY: as the caller promises.
         BorrowedHandle(unsafe { BorrowedFd::borrow_raw(number) })
@@ -92,66 +97,77 @@ impl fmt::Debug for BorrowedHandle<'_> {
 }
 
 impl AsFd for OwnedHandle {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
 impl AsFd for BorrowedHandle<'_> {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0
     }
 }
 
 impl AsRawFd for OwnedHandle {
+    #[inline]
     fn as_raw_fd(&self) -> RawFd {
         self.as_raw()
     }
 }
 
 impl AsRawFd for BorrowedHandle<'_> {
+    #[inline]
     fn as_raw_fd(&self) -> RawFd {
         self.as_raw()
     }
 }
 
 impl From<OwnedFd> for OwnedHandle {
+    #[inline]
     fn from(fd: OwnedFd) -> OwnedHandle {
         OwnedHandle(fd)
     }
 }
 
 impl From<OwnedHandle> for OwnedFd {
+    #[inline]
     fn from(handle: OwnedHandle) -> OwnedFd {
         handle.0
     }
 }
 
 impl<'a> From<BorrowedFd<'a>> for BorrowedHandle<'a> {
+    #[inline]
     fn from(fd: BorrowedFd<'a>) -> BorrowedHandle<'a> {
         BorrowedHandle(fd)
     }
 }
 
 impl<'a> From<BorrowedHandle<'a>> for BorrowedFd<'a> {
+    #[inline]
     fn from(handle: BorrowedHandle<'a>) -> BorrowedFd<'a> {
         handle.0
     }
 }
 
 impl<T: AsFd + ?Sized> AsHandle for T {
+    #[inline]
     fn as_handle(&self) -> BorrowedHandle<'_> {
         BorrowedHandle(self.as_fd())
     }
 }
 
 impl<T: From<OwnedFd>> FromHandle for T {
+    #[inline]
     fn from_handle(handle: OwnedHandle) -> T {
         T::from(handle.0)
     }
 }
 
 impl<T: Into<OwnedFd>> IntoHandle for T {
+    #[inline]
     fn into_handle(self) -> OwnedHandle {
         OwnedHandle(self.into())
     }

@@ -4,11 +4,11 @@
 //! asks sources for more. So a call's answer goes from the worker straight to the thread that wants it, with no thread between.
 //! Others that wait sleep on their job's cell; a driver that leaves hands the seat to one of them, or to the keeper.
 
-use super::hub::Hub;
-use super::job::{Cell, Settled};
-use super::scheduler::JobId;
-use super::seats::Place;
+use super::Hub;
 use crate::error::{Error, Result};
+use crate::pool::job::{Cell, Settled};
+use crate::pool::scheduler::JobId;
+use crate::pool::seats::Place;
 use maniple_sys::futex::Woken;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -129,7 +129,7 @@ impl Ticket {
     }
 }
 
-/// A waiting thread's place among those that want to drive; see [`seats`](super::seats).
+/// A waiting thread's place among those that want to drive; see [`seats`](crate::pool::seats).
 struct Parked<'h> {
     hub: &'h Hub,
     place: Option<Place>,

@@ -1,12 +1,12 @@
 //! The hub's workers: a link for each, made before its process is started and thrown away after that has ended.
 
-use super::deaths::Tail;
-use super::hub::Hub;
-use super::job::Loss;
-use super::link::HubLink;
-use super::packet::Incoming;
-use super::scheduler::WorkerId;
+use super::Hub;
+use super::tail::Tail;
 use crate::error::{Error, Result};
+use crate::pool::job::Loss;
+use crate::pool::link::HubLink;
+use crate::pool::packet::Incoming;
+use crate::pool::scheduler::WorkerId;
 use crate::process::ExitWatch;
 use maniple_sys::atfork::NotForChildren;
 use maniple_sys::{BorrowedHandle, OwnedHandle};

@@ -1,8 +1,7 @@
 //! Handles that nothing opens.
 #![allow(unsafe_code)]
 
-use super::unsupported;
-use crate::handle::{AsHandle, FromHandle, IntoHandle};
+use super::{AsHandle, FromHandle, IntoHandle};
 use std::io;
 use std::marker::PhantomData;
 
@@ -23,7 +22,7 @@ pub struct BorrowedHandle<'a>(RawHandle, PhantomData<&'a ()>);
 impl OwnedHandle {
     /// Not supported.
     pub fn try_clone(&self) -> io::Result<OwnedHandle> {
-        Err(unsupported())
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Its number.
@@ -48,7 +47,7 @@ impl OwnedHandle {
 impl<'a> BorrowedHandle<'a> {
     /// Not supported.
     pub fn try_clone_to_owned(&self) -> io::Result<OwnedHandle> {
-        Err(unsupported())
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Its number.

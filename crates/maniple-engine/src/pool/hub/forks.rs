@@ -6,7 +6,7 @@
 //! are taken before the gate of `process::atfork` is closed, through which some of those threads may still have to go.
 #![allow(unsafe_code)]
 
-use super::hub::{Inner, State};
+use super::{Inner, State};
 use crate::shm::blocks;
 use maniple_sys as sys;
 use maniple_sys::atfork;

@@ -6,7 +6,7 @@
 //! are tried for some messages each, and the better one is taken for a while, the longer the more often it won. What has won before (at
 //! first, sleep) is tried first: then the other's trial need not last longer than it takes to lose.
 
-use crate::pool::spin::Spin;
+use crate::wait::spin::Spin;
 use maniple_sys::BorrowedHandle;
 use maniple_sys::{OwnedHandle, clock, stream};
 use std::io;

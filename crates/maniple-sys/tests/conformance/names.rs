@@ -1,0 +1,117 @@
+//! Names: of memory, of sockets, of folders.
+
+use crate::LONG;
+use maniple_sys::folder::Folder;
+use maniple_sys::socket::{self, Dial, Place};
+use maniple_sys::{AsHandle, memory, named, stream};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+fn random() -> [u8; 8] {
+    let mut bytes = [0; 8];
+    socket::random(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn random_bytes_are() {
+    assert_ne!(random(), random());
+}
+
+#[test]
+fn a_name_leads_to_memory_until_it_is_taken_away() {
+    let name = format!("/maniple-conformance-{:x}", u64::from_ne_bytes(random()));
+    let first = named::create(&name, 10).unwrap();
+    assert_eq!(named::create(&name, 10).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    memory::write_at(first.as_handle(), b"here", 0).unwrap();
+    let second = named::find(&name).unwrap();
+    assert_eq!(memory::read_all(second.as_handle()).unwrap(), b"here\0\0\0\0\0\0");
+    assert!(named::leads_to(&name, &second));
+    named::unlink(&name).unwrap();
+    assert_eq!(named::unlink(&name).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(named::find(&name).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(!named::leads_to(&name, &first));
+    assert_eq!(memory::len(&first).unwrap(), 10);
+}
+
+/// A client and what the listener took, at some place.
+fn meet(place: Place<'_>) {
+    let listening = socket::listen(place, 5).unwrap();
+    assert!(socket::accept(listening.as_handle()).unwrap().is_none());
+    let at = match place {
+        Place::Tcp(_) => Place::Tcp(socket::address(listening.as_handle()).unwrap()),
+        local => local,
+    };
+    let dial = Dial::new(at).unwrap();
+    dial.connect(Some(LONG)).unwrap();
+    let client = dial.into_handle();
+    let taken = socket::is_taken(client.as_handle());
+    assert!(taken.is_none() || taken == Some(false));
+    assert!(crate::is_ready_within(listening.as_handle(), LONG));
+    let server = socket::accept(listening.as_handle()).unwrap().unwrap();
+    assert!(taken.is_none() || socket::is_taken(client.as_handle()) == Some(true));
+    for end in [&client, &server] {
+        socket::send_at_once(end.as_handle()).unwrap();
+        socket::keep_alive(end.as_handle()).unwrap();
+        assert!(!socket::peer(end.as_handle()).is_empty());
+    }
+    stream::write_all(client.as_handle(), b"hello").unwrap();
+    drop(client);
+    assert_eq!(stream::read_to_end(server.as_handle()).unwrap(), b"hello");
+}
+
+#[test]
+fn a_client_and_a_listener_meet_on_the_network() {
+    meet(Place::Tcp("127.0.0.1:0".parse::<SocketAddr>().unwrap()));
+}
+
+#[test]
+fn a_client_and_a_listener_meet_at_a_path() {
+    let folder = Folder::new(random()).unwrap();
+    let path = folder.socket();
+    meet(Place::Local(&path));
+    let first = socket::file(&path).unwrap();
+    assert!(first.is_some() && first == socket::file(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    folder.remove();
+    assert!(!path.parent().unwrap().exists());
+}
+
+#[test]
+fn a_name_of_ones_own_goes_with_its_listener() {
+    let Some(name) = socket::own_name("maniple-conformance", random()) else { return };
+    meet(Place::Local(&name));
+    assert!(Dial::new(Place::Local(&name)).unwrap().connect(Some(LONG)).is_err());
+    assert!(socket::file(&name).unwrap().is_none());
+}
+
+#[test]
+fn who_is_not_taken_within_the_time_may_go_on() {
+    let folder = Folder::new(random()).unwrap();
+    let path = folder.socket();
+    let listening = socket::listen(Place::Local(&path), 0).unwrap();
+    let mut waiting = Vec::new();
+    let late = loop {
+        let dial = Dial::new(Place::Local(&path)).unwrap();
+        match dial.connect(Some(Duration::from_millis(20))) {
+            Ok(()) => waiting.push(dial),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+                break dial;
+            }
+        }
+        assert!(waiting.len() < 100, "a backlog without an end");
+    };
+    (0..waiting.len()).for_each(|_| assert!(socket::accept(listening.as_handle()).unwrap().is_some()));
+    late.connect(Some(LONG)).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    folder.remove();
+}
+
+#[test]
+fn a_path_that_is_too_long_is_refused() {
+    let path = PathBuf::from("/".to_owned() + &"x".repeat(socket::LONGEST_PATH));
+    assert!(socket::listen(Place::Local(&path), 1).is_err());
+}

@@ -1,0 +1,56 @@
+//! Threads, time, and what this process is.
+
+use maniple_sys::memory::{self, Mapping, PAGES, Share};
+use maniple_sys::quiet::{self, Number};
+use maniple_sys::{AsHandle, clock, stream};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_thread_is_counted_until_it_has_ended() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let thread = quiet::spawn("conformance", move || sender.send(Number::own()).unwrap()).unwrap();
+    let number = receiver.recv().unwrap();
+    thread.join().unwrap();
+    let until = Instant::now() + crate::LONG;
+    while number.is_there() {
+        assert!(Instant::now() < until);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn work_aside_leaves_what_it_has_mapped_and_no_handle() {
+    let (kept, other) = stream::pair().unwrap();
+    let worked = maniple_sys::aside(&[kept.as_handle()], || {
+        let memory = memory::create("conformance", PAGES).unwrap();
+        memory::write_at(memory.as_handle(), b"aside", 0).unwrap();
+        stream::write_all(kept.as_handle(), b"!").unwrap();
+        Mapping::new(&memory, PAGES, Share::All).unwrap()
+    });
+    let Ok(mapping) = worked else { return };
+    let mut bytes = [0; 5];
+    // SAFETY: the mapping is longer, and nobody writes to it.
+    unsafe { std::ptr::copy_nonoverlapping(mapping.start().as_ptr(), bytes.as_mut_ptr(), 5) };
+    assert_eq!(&bytes, b"aside");
+    assert_eq!(stream::read_into(other.as_handle(), &mut bytes).unwrap(), 1);
+}
+
+#[test]
+fn time_goes_on() {
+    let before = clock::now();
+    std::thread::sleep(Duration::from_millis(2));
+    assert!(clock::now() >= before + 2_000_000);
+}
+
+#[test]
+fn this_process_is_known() {
+    assert_eq!(maniple_sys::process_id(), std::process::id());
+    assert!(maniple_sys::cores() >= 1 && maniple_sys::most_handles() >= 3);
+    assert!(!std::thread::spawn(maniple_sys::is_first_thread).join().unwrap());
+}
+
+#[test]
+fn an_error_that_is_no_shortage_is_none() {
+    let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+    assert!(!maniple_sys::is_shortage(&error) && maniple_sys::advice(&error).is_empty());
+}
