@@ -3,7 +3,8 @@
     python3 scripts/check_docs.py
 
 In backticks, `pool/seats.rs` has to be the end of a tracked file's path, `Hub::postpone` and `queues.Queue` have to consist of words that
-the sources contain, and `crates/maniple-sys/` has to be a folder.
+the sources contain, and `crates/maniple-sys/` has to be a folder. Where a sentence says "`adopt` in `pool/peers.rs`", that file has to
+contain the name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 FILE = re.compile(r"[\w.-]+(/[\w.-]+)*\.(rs|py|pyi|sh|toml|md|yml)")
 NAME = re.compile(r"[A-Za-z_]\w*((::|\.)[A-Za-z_]\w*)+(\(\))?|_[a-z]\w+|[A-Z][a-z]+[A-Z]\w*")
+PLACE = re.compile(
+    r"((?:`[^`]+`(?: \([^()]*\))?(?:,? and |, ))*`[^`]+`(?: \([^()]*\))?) (?:in|of) `([^`]+\.(?:rs|py|sh))`"
+)
 # Where names of other projects, of Python itself and of this project's past are at home.
 UNCHECKED = {"CHANGELOG.md", "benchmarks/README.md", "tests/cpython/README.md"}
 FOREIGN = {"os", "sys", "re", "concurrent", "typing", "multiprocessing", "ctypes", "test", "dh", "np"}
@@ -51,21 +55,26 @@ def words(names: list[str]) -> set[str]:
 
 
 def prose(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, without those of code blocks."""
-    is_code = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("```"):
-            is_code = not is_code
-        elif not is_code:
-            yield number, line
+    """Paragraphs and rows of tables with the numbers of their first lines, without code blocks."""
+    is_code, start, paragraph = False, 0, ""
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        is_fence = line.lstrip().startswith("```")
+        if is_fence or is_code or not line.strip() or line.startswith(("|", "#", "- ")):
+            if paragraph:
+                yield start, paragraph
+            paragraph = ""
+        if not is_fence and not is_code and line.strip():
+            start = start if paragraph else number
+            paragraph = f"{paragraph} {line.strip()}".lstrip()
+        is_code ^= is_fence
 
 
-def problems(document: str, names: list[str], known: set[str]) -> Iterator[tuple[int, str]]:
-    """What is wrong with a document, with the number of the line."""
+def problems(document: str, text: str, names: list[str], known: set[str]) -> Iterator[tuple[int, str]]:
+    """What is wrong with a document of this name and text, with the number of a line."""
     folders = {str(parent) for name in names for parent in Path(name).parents}
     here = (ROOT / document).parent
     ignored = set(re.findall(r"[\w-]+/", (ROOT / ".gitignore").read_text()))
-    for number, line in prose((ROOT / document).read_text()):
+    for number, line in prose(text):
         for link, _ in LINK.findall(line):
             if "://" not in link and not (here / link).exists():
                 yield number, f"the link leads nowhere: {link}"
@@ -73,6 +82,12 @@ def problems(document: str, names: list[str], known: set[str]) -> Iterator[tuple
             yield number, f"the sentence does not name its subject, or not plainly: {word.group()}"
         if document in UNCHECKED:
             continue
+        for before, file in PLACE.findall(line):
+            texts = [(ROOT / name).read_text(errors="replace") for name in names if f"/{name}".endswith("/" + file)]
+            named = [code for code in CODE.findall(before) if not FILE.fullmatch(code)]
+            for word in {word for code in named for word in re.findall(r"\w+", code)}:
+                if not any(re.search(rf"\b{word}\b", text) for text in texts):
+                    yield number, f"{file} does not contain {word}"
         for code in CODE.findall(line):
             if FILE.fullmatch(code):
                 if not any(name == code or name.endswith("/" + code) for name in names) and not (here / code).is_file():
@@ -90,7 +105,7 @@ def main() -> int:
     known = words(names)
     failed = False
     for document in sorted(name for name in names if name.endswith(".md")):
-        for number, what in problems(document, names, known):
+        for number, what in problems(document, (ROOT / document).read_text(), names, known):
             print(f"{document}:{number}: {what}", file=sys.stderr)
             failed = True
     return int(failed)
