@@ -60,10 +60,10 @@ pub enum Error {
     /// The pool was closed or terminated before the call.
     #[error("the pool is not running: it was closed or terminated")]
     NotRunning,
-    /// The ticket was cancelled, or the pool terminated, before this could run to its end.
+    /// The job was cancelled, or the pool terminated, before this could run to its end.
     #[error("cancelled, or the pool was terminated, before it ran to its end")]
     Cancelled,
-    /// The time was up. The call goes on; the ticket can be asked again.
+    /// The time was up. The call goes on; the handle can be asked again.
     #[error("no result within {0:?}")]
     Timeout(std::time::Duration),
     /// No worker could be started.
@@ -78,8 +78,8 @@ pub enum Error {
     /// What went wrong in the worker, outside of the function: its words.
     #[error("in the worker: {0}")]
     Remote(String),
-    /// The ticket's value was taken before.
-    #[error("the value of this ticket was taken before")]
+    /// The job's value was taken before.
+    #[error("the value of this call was taken before")]
     Taken,
     /// The other end of a connection is closed, or its process has ended: nothing is left to receive, and nobody there to send to.
     #[error("the other end is closed")]
@@ -136,7 +136,7 @@ pub enum Error {
     ManagerLost(Box<ManagerLost>),
     /// A manager was asked for something that it does not have or allow.
     #[error("the manager: {0}")]
-    Manager(crate::managers::Refusal),
+    Manager(crate::managers::ManagerError),
     /// The operating system or the engine refused something.
     #[error(transparent)]
     Engine(maniple_engine::Error),

@@ -145,7 +145,7 @@ fn a_panic_comes_back_with_message_place_and_stack() {
 }
 
 #[test]
-fn a_ticket_can_be_asked_waited_for_and_awaited() {
+fn a_job_can_be_asked_waited_for_and_awaited() {
     let _dog = watchdog();
     let pool = Pool::new(1).unwrap();
     let mut nap = pool
@@ -157,11 +157,11 @@ fn a_ticket_can_be_asked_waited_for_and_awaited() {
             200,
         )
         .unwrap();
-    assert!(!nap.ready());
+    assert!(!nap.is_finished());
     assert!(!nap.wait_timeout(Duration::from_millis(1)));
     assert!(matches!(nap.get_timeout(Duration::from_millis(1)), Err(Error::Timeout(_))));
     nap.wait();
-    assert!(nap.ready());
+    assert!(nap.is_finished());
     assert_eq!(nap.get_timeout(Duration::ZERO).unwrap(), 200);
     assert!(matches!(nap.get_timeout(Duration::ZERO), Err(Error::Taken)));
 }
@@ -200,7 +200,7 @@ fn tickets_are_futures() {
         all.await
     };
     assert_eq!(block_on(both).unwrap().len(), 1000);
-    let mut lost = pool.apply_async(|()| std::process::abort(), ()).map(|t: maniple::Ticket<()>| t).unwrap();
+    let mut lost = pool.apply_async(|()| std::process::abort(), ()).map(|t: maniple::JobHandle<()>| t).unwrap();
     assert!(matches!(block_on(&mut lost), Err(Error::WorkerLost(_))));
 }
 

@@ -30,12 +30,12 @@ fn a_closed_pool_finishes_what_it_has_and_takes_no_more() {
     for method in METHODS {
         let pool = pool(method, 2);
         let pids = pool.pids();
-        let ticket = pool.map_async(u64::count_ones, 0..10_000).unwrap();
+        let job = pool.map_async(u64::count_ones, 0..10_000).unwrap();
         pool.close();
         assert!(matches!(pool.apply(u64::count_ones, 1), Err(Error::NotRunning)));
         pool.join();
         assert!(pids.iter().all(|&p| !is_listed(p)));
-        assert_eq!(ticket.get().unwrap().len(), 10_000);
+        assert_eq!(job.get().unwrap().len(), 10_000);
     }
 }
 

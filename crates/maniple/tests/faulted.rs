@@ -81,7 +81,7 @@ fn pool_start() -> Result<Act> {
 fn pool_terminate() -> Result<Act> {
     Ok(Box::new(|| {
         let pool = Pool::new(2)?;
-        let _ticket = pool.apply_async(|seconds: u64| std::thread::sleep(Duration::from_secs(seconds)), 30)?;
+        let _job = pool.apply_async(|seconds: u64| std::thread::sleep(Duration::from_secs(seconds)), 30)?;
         pool.terminate();
         pool.join();
         Ok(true)
@@ -96,8 +96,8 @@ fn apply() -> Result<Act> {
 fn apply_async() -> Result<Act> {
     let pool = Pool::new(2)?;
     Ok(Box::new(move || {
-        let tickets = (0..8).map(|i| pool.apply_async(square, i)).collect::<Result<Vec<_>>>()?;
-        let squares = tickets.into_iter().map(maniple::Ticket::get).collect::<Result<Vec<_>>>()?;
+        let jobs = (0..8).map(|i| pool.apply_async(square, i)).collect::<Result<Vec<_>>>()?;
+        let squares = jobs.into_iter().map(maniple::JobHandle::get).collect::<Result<Vec<_>>>()?;
         Ok(squares.iter().zip(0..).all(|(found, i)| *found == i * i))
     }))
 }

@@ -178,9 +178,9 @@ fn a_pipe_ends_with_the_task_though_nobody_waits_for_that() {
     let pool = Pool::new(1).unwrap();
     for _ in 0..5 {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let ticket = pool.apply_async(hold, writer.into()).unwrap();
+        let job = pool.apply_async(hold, writer.into()).unwrap();
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-        ticket.get().unwrap();
+        job.get().unwrap();
     }
 }
 
@@ -214,9 +214,9 @@ fn a_killed_workers_are_closed() {
     }
     leaves_nothing(&Pool::new(2).unwrap(), 2, |pool| {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let ticket = pool.apply_async(die, writer.into()).unwrap();
+        let job = pool.apply_async(die, writer.into()).unwrap();
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-        assert!(matches!(ticket.get(), Err(Error::WorkerLost(_))));
+        assert!(matches!(job.get(), Err(Error::WorkerLost(_))));
     });
 }
 
@@ -237,9 +237,9 @@ fn a_cancelled_tasks_are_closed() {
             })
             .collect();
         drop((gate, writer));
-        for ticket in others {
-            ticket.cancel();
-            assert!(matches!(ticket.get(), Err(Error::Cancelled)));
+        for job in others {
+            job.cancel();
+            assert!(matches!(job.get(), Err(Error::Cancelled)));
         }
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         drop(open);
@@ -253,13 +253,13 @@ fn a_terminated_pools_are_closed() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let pool = Pool::new(1).unwrap();
     let busy = pool.apply_async(|()| std::thread::sleep(std::time::Duration::from_secs(600)), ()).unwrap();
-    let tickets: Vec<_> = (0..3).map(|_| pool.apply_async(hold, writer.try_clone().unwrap().into()).unwrap()).collect();
+    let jobs: Vec<_> = (0..3).map(|_| pool.apply_async(hold, writer.try_clone().unwrap().into()).unwrap()).collect();
     drop(writer);
     pool.terminate();
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     assert!(matches!(busy.get(), Err(Error::Cancelled)));
-    for ticket in tickets {
-        assert!(matches!(ticket.get(), Err(Error::Cancelled)));
+    for job in jobs {
+        assert!(matches!(job.get(), Err(Error::Cancelled)));
     }
 }
 

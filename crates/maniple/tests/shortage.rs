@@ -77,7 +77,7 @@ fn a_pool_without_any_worker_waits_for_descriptors() {
             assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
             let waits = pool.apply_async(u64::count_ones, 15).unwrap();
             std::thread::sleep(Duration::from_millis(700));
-            assert!(!waits.ready());
+            assert!(!waits.is_finished());
             drop(files);
             assert_eq!(waits.get().unwrap(), 4);
             assert_eq!(pool.map(u64::count_ones, 0..5).unwrap(), [0, 1, 1, 2, 1]);
@@ -223,7 +223,7 @@ fn a_pool_whose_workers_lack_something_as_they_start_is_not_given_up() {
         let waits = pool.apply_async(u64::count_ones, 15).unwrap();
         // Many more than are tried for a pool whose workers end for another reason.
         eventually("it is tried again", || std::fs::metadata(&place).unwrap().len() >= 8);
-        assert!(!waits.ready());
+        assert!(!waits.is_finished());
         std::fs::remove_file(&place).unwrap();
         assert_eq!(waits.get().unwrap(), 4);
         eventually("there are two workers", || workers(&pool).len() == 2);

@@ -7,7 +7,7 @@ use super::calling::Answer;
 use super::containers::typed_proxy;
 use super::gate::{Gate, Inside, until};
 use super::registry::Content;
-use super::{Manager, Refusal};
+use super::{Manager, ManagerError};
 use crate::error::Result;
 use crate::sync::BarrierWaitResult;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn finish(inside: &mut Inside<'_, State, 1>, how: u8) {
 
 typed_proxy!(
     /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. One that is killed while it
-    /// waits, or gives up, breaks it: the others get [`Refusal::BrokenBarrier`].
+    /// waits, or gives up, breaks it: the others get [`ManagerError::BrokenBarrier`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -63,7 +63,7 @@ impl Barrier {
             let until = until(limit);
             let mut inside = barrier.enter();
             if inside.stands() == BROKEN {
-                return Err(Refusal::BrokenBarrier.into());
+                return Err(ManagerError::BrokenBarrier.into());
             }
             let round = inside.round.clone();
             let place = inside.arrived;
@@ -80,7 +80,7 @@ impl Barrier {
                 slept?;
             }
             if round.load(Ordering::Relaxed) == BROKEN {
-                return Err(Refusal::BrokenBarrier.into());
+                return Err(ManagerError::BrokenBarrier.into());
             }
             answer.give(&(place, place + 1 == inside.parties))
         };
@@ -103,7 +103,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::BrokenBarrier`], [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`ManagerError::BrokenBarrier`], [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn wait(&self) -> Result<BarrierWaitResult> {
         self.wait_within(None)
     }
@@ -143,14 +143,14 @@ impl Barrier {
     /// Breaks it.
     ///
     /// ```
-    /// use maniple::managers::Refusal;
+    /// use maniple::managers::ManagerError;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let barrier = manager.barrier(2)?;
     /// barrier.abort()?;
     /// let error = barrier.wait().unwrap_err();
-    /// assert!(matches!(error, maniple::Error::Manager(Refusal::BrokenBarrier)));
+    /// assert!(matches!(error, maniple::Error::Manager(ManagerError::BrokenBarrier)));
     /// # Ok(())
     /// # }
     /// ```

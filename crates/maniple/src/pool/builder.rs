@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct Builder {
+pub struct PoolBuilder {
     processes: Option<usize>,
     max_tasks: Option<u64>,
     pub(super) method: StartMethod,
@@ -40,9 +40,15 @@ impl std::fmt::Debug for Setup {
     }
 }
 
-impl Builder {
-    pub(super) fn new() -> Builder {
-        Builder { processes: None, max_tasks: None, method: StartMethod::default(), setup: Setup(None), program: None }
+impl PoolBuilder {
+    pub(super) fn new() -> PoolBuilder {
+        PoolBuilder {
+            processes: None,
+            max_tasks: None,
+            method: StartMethod::default(),
+            setup: Setup(None),
+            program: None,
+        }
     }
 
     /// How many workers. Without it as many as this process may use processors.
@@ -54,7 +60,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn processes(mut self, processes: usize) -> Builder {
+    pub fn processes(mut self, processes: usize) -> PoolBuilder {
         self.processes = Some(processes);
         self
     }
@@ -78,7 +84,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn initializer<A: Payload>(mut self, function: fn(A), arguments: A) -> Builder {
+    pub fn initializer<A: Payload>(mut self, function: fn(A), arguments: A) -> PoolBuilder {
         self.setup.0 = Some(Box::new(move |elsewhere| {
             let mut output = Output::with_handles();
             match elsewhere {
@@ -102,7 +108,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn max_tasks_per_child(mut self, tasks: u64) -> Builder {
+    pub fn max_tasks_per_child(mut self, tasks: u64) -> PoolBuilder {
         self.max_tasks = Some(tasks);
         self
     }
@@ -124,7 +130,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn program(mut self, path: impl Into<PathBuf>) -> Builder {
+    pub fn program(mut self, path: impl Into<PathBuf>) -> PoolBuilder {
         self.program = Some(path.into());
         self
     }
@@ -138,7 +144,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn start_method(mut self, method: StartMethod) -> Builder {
+    pub fn start_method(mut self, method: StartMethod) -> PoolBuilder {
         self.method = method;
         self
     }

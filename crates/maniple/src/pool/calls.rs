@@ -2,8 +2,8 @@
 
 use super::Shared;
 use super::imap::Imap;
+use super::job_handle::{self, JobHandle};
 use super::source::{Feeder, Items, single};
-use super::ticket::{self, Ticket};
 use crate::call::{self, Call, Payload, Plain, Star, StarFn, With};
 use crate::error::{Error, Result};
 use crate::frame::Output;
@@ -99,17 +99,17 @@ impl<'a> Calls<'a> {
     ///
     /// # Errors
     /// When the call cannot be sent.
-    pub fn apply_async<A: Payload, R: Payload>(self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
+    pub fn apply_async<A: Payload, R: Payload>(self, function: fn(A) -> R, item: A) -> Result<JobHandle<R>> {
         let func = self.known(&Plain(function))?;
         self.one(func, Plain(function).callee(), item)
     }
 
-    fn one<A: Payload, R: Payload>(self, func: Func, function: Callee, item: A) -> Result<Ticket<R>> {
+    fn one<A: Payload, R: Payload>(self, func: Func, function: Callee, item: A) -> Result<JobHandle<R>> {
         let packet = single(&item, self.pool.hub.packer())?;
         let about = About { method: "apply", function, in_order: true };
         let spec = self.spec(func, Collect::All, Some(1));
-        let ticket = self.pool.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
-        Ok(Ticket::new(self.pool.clone(), ticket, Reader::new(about, Some(1)), ticket::one))
+        let job = self.pool.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
+        Ok(JobHandle::new(self.pool.clone(), job, Reader::new(about, Some(1)), job_handle::one))
     }
 
     /// See [`Pool::map`](crate::Pool::map).
@@ -148,7 +148,7 @@ impl<'a> Calls<'a> {
         self,
         function: fn(A) -> R,
         items: impl IntoIterator<Item = A>,
-    ) -> Result<Ticket<Vec<R>>> {
+    ) -> Result<JobHandle<Vec<R>>> {
         let func = self.known(&Plain(function))?;
         self.all(func, "map", Plain(function).callee(), items)
     }
@@ -191,7 +191,7 @@ impl<'a> Calls<'a> {
         state: &S,
         function: fn(&S, A) -> R,
         items: impl IntoIterator<Item = A>,
-    ) -> Result<Ticket<Vec<R>>> {
+    ) -> Result<JobHandle<Vec<R>>> {
         if self.pool.program.is_some() {
             return Err(Error::Function("another program cannot be given a state; make it part of the items"));
         }
@@ -237,7 +237,7 @@ impl<'a> Calls<'a> {
         self,
         function: F,
         items: impl IntoIterator<Item = T>,
-    ) -> Result<Ticket<Vec<R>>> {
+    ) -> Result<JobHandle<Vec<R>>> {
         let function = Star::new(function)?;
         let func = self.known(&function)?;
         self.all(func, "starmap", function.callee(), items)
@@ -363,14 +363,14 @@ impl<'a> Calls<'a> {
         method: &'static str,
         function: Callee,
         items: impl IntoIterator<Item = A>,
-    ) -> Result<Ticket<Vec<R>>> {
+    ) -> Result<JobHandle<Vec<R>>> {
         // All at once, so that how many there are is known, and so that iterators may borrow.
         let items: Vec<A> = items.into_iter().collect();
         let count = items.len();
         let source = Box::new(Items::new(items, self.pool.hub.packer()));
-        let ticket = self.pool.hub.submit(self.spec(func, Collect::All, Some(count)), SourceKind::Inline(source))?;
+        let job = self.pool.hub.submit(self.spec(func, Collect::All, Some(count)), SourceKind::Inline(source))?;
         let reader = Reader::new(About { method, function, in_order: true }, Some(count));
-        Ok(Ticket::new(self.pool.clone(), ticket, reader, ticket::all))
+        Ok(JobHandle::new(self.pool.clone(), job, reader, job_handle::all))
     }
 
     fn lazy<A: Payload, R: Payload, I>(
@@ -389,14 +389,14 @@ impl<'a> Calls<'a> {
             _ => None,
         };
         let spec = JobSpec { window: Some(self.window), ..self.spec(func, collect, known) };
-        let ticket = self.pool.hub.submit(spec, SourceKind::External)?;
+        let job = self.pool.hub.submit(spec, SourceKind::External)?;
         // Several chunks fit into the window, so that one can be worked on while another is handed out.
         let share = (self.chunk == Chunk::Adaptive).then_some((self.window.0 / 4).max(1));
-        let feeder = Feeder::start(&self.pool.hub, ticket.job(), share, items)
+        let feeder = Feeder::start(&self.pool.hub, job.job(), share, items)
             // Nobody will feed it, and nobody is to wait for it.
-            .inspect_err(|_| ticket.cancel())
+            .inspect_err(|_| job.cancel())
             .map_err(|e| Error::Start(format!("no thread to take items from the input: {e}")))?;
         let about = About { method, function: Plain(function).callee(), in_order: collect == Collect::Ordered };
-        Ok(Imap::new(self.pool.clone(), ticket, Reader::new(about, None), feeder))
+        Ok(Imap::new(self.pool.clone(), job, Reader::new(about, None), feeder))
     }
 }

@@ -1,7 +1,7 @@
 //! The pool: typed calls on top of the engine's jobs.
 //!
 //! ```text
-//!   Pool ── Calls (chunksize, buffersize) ── job ──▶ hub        results ──▶ Ticket, Imap
+//!   Pool ── Calls (chunksize, buffersize) ── job ──▶ hub        results ──▶ JobHandle, Imap
 //!     │                                                │
 //!     └── keeper thread: starts and reaps workers ◀────┘
 //! ```
@@ -9,14 +9,14 @@
 mod builder;
 mod calls;
 mod imap;
+mod job_handle;
 mod keeper;
 mod source;
-mod ticket;
 
-pub use builder::Builder;
+pub use builder::PoolBuilder;
 pub use calls::Calls;
 pub use imap::Imap;
-pub use ticket::Ticket;
+pub use job_handle::JobHandle;
 
 use crate::call::{Payload, StarFn};
 use crate::error::Result;
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// What the pool, its tickets and its keeper share.
+/// What the pool, its jobs and its keeper share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     hub: Hub,
@@ -132,8 +132,8 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn builder() -> Builder {
-        Builder::new()
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::new()
     }
 
     /// Calls with a given number of items in each task, instead of as many as take a few milliseconds.
@@ -204,8 +204,8 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// When the call cannot be sent. What becomes of it the ticket tells.
-    pub fn apply_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
+    /// When the call cannot be sent. The handle tells what becomes of it.
+    pub fn apply_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<JobHandle<R>> {
         self.calls().apply_async(function, item)
     }
 
@@ -247,7 +247,7 @@ impl Pool {
         &self,
         function: fn(A) -> R,
         items: impl IntoIterator<Item = A>,
-    ) -> Result<Ticket<Vec<R>>> {
+    ) -> Result<JobHandle<Vec<R>>> {
         self.calls().map_async(function, items)
     }
 
@@ -278,8 +278,8 @@ impl Pool {
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(2)?;
-    /// let ticket = pool.map_with_async(&10, |by, x| by * x, [1, 2, 3])?;
-    /// assert_eq!(ticket.get()?, [10, 20, 30]);
+    /// let job = pool.map_with_async(&10, |by, x| by * x, [1, 2, 3])?;
+    /// assert_eq!(job.get()?, [10, 20, 30]);
     /// # Ok(())
     /// # }
     /// ```
@@ -291,7 +291,7 @@ impl Pool {
         state: &S,
         function: fn(&S, A) -> R,
         items: impl IntoIterator<Item = A>,
-    ) -> Result<Ticket<Vec<R>>> {
+    ) -> Result<JobHandle<Vec<R>>> {
         self.calls().map_with_async(state, function, items)
     }
 
@@ -320,8 +320,8 @@ impl Pool {
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(2)?;
-    /// let ticket = pool.starmap_async(u32::pow, [(2, 3), (3, 2)])?;
-    /// assert_eq!(ticket.get()?, [8, 9]);
+    /// let job = pool.starmap_async(u32::pow, [(2, 3), (3, 2)])?;
+    /// assert_eq!(job.get()?, [8, 9]);
     /// # Ok(())
     /// # }
     /// ```
@@ -332,7 +332,7 @@ impl Pool {
         &self,
         function: F,
         items: impl IntoIterator<Item = T>,
-    ) -> Result<Ticket<Vec<R>>> {
+    ) -> Result<JobHandle<Vec<R>>> {
         self.calls().starmap_async(function, items)
     }
 
@@ -496,9 +496,9 @@ impl Pool {
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(2)?;
-    /// let ticket = pool.map_async(i32::signum, [-7, 7])?;
+    /// let job = pool.map_async(i32::signum, [-7, 7])?;
     /// pool.join();
-    /// assert_eq!(ticket.get()?, [-1, 1]);
+    /// assert_eq!(job.get()?, [-1, 1]);
     /// # Ok(())
     /// # }
     /// ```
