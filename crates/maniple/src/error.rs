@@ -66,6 +66,9 @@ pub enum Error {
     /// The time was up. The call goes on; the handle can be asked again.
     #[error("no result within {0:?}")]
     Timeout(std::time::Duration),
+    /// An argument has a value that means nothing, such as a size of 0. Nothing was done.
+    #[error("cannot make sense of {0}")]
+    InvalidArgument(&'static str),
     /// No worker could be started.
     #[error("no worker could be started: {0}")]
     Start(String),
@@ -295,7 +298,7 @@ impl From<Error> for io::Error {
             Error::Timeout(_) => io::ErrorKind::TimedOut,
             Error::Codec { .. } => io::ErrorKind::InvalidData,
             Error::NotRunning | Error::ManagerLost(_) => io::ErrorKind::NotConnected,
-            Error::Address(_) => io::ErrorKind::InvalidInput,
+            Error::Address(_) | Error::InvalidArgument(_) => io::ErrorKind::InvalidInput,
             Error::Authentication(_) => io::ErrorKind::PermissionDenied,
             Error::WouldBlock => io::ErrorKind::WouldBlock,
             _ => io::ErrorKind::Other,

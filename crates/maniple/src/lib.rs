@@ -129,7 +129,7 @@ pub use maniple_engine::process::{Cause, Exit};
 /// ```
 #[cfg(feature = "macros")]
 pub use maniple_macros::task;
-pub use pool::{Calls, Imap, JobHandle, Pool, PoolBuilder};
+pub use pool::{CallOptions, Imap, JobHandle, Pool, PoolBuilder, WithOptions};
 pub use process::{
     CurrentProcess, IntoExitCode, ParentProcess, Process, ProcessBuilder, Stdio, active_children, cpu_count,
     current_process, parent_process,

@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Error, Pool};
+use maniple::{CallOptions, Error, Pool};
 use maniple_sys::testing::{self, ExitStatusExt, Signal};
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -45,7 +45,7 @@ fn a_terminated_pool_ends_busy_workers_and_waiting_calls() {
     for method in METHODS {
         let pool = pool(method, 2);
         let pids = pool.pids();
-        let busy = pool.chunksize(1).map_async(spin_for_ever, 0..10).unwrap();
+        let busy = pool.with(CallOptions::new().chunksize(1)).map_async(spin_for_ever, 0..10).unwrap();
         std::thread::sleep(Duration::from_millis(50));
         pool.terminate();
         pool.join();
@@ -61,7 +61,7 @@ fn a_dropped_pool_leaves_no_process() {
     for method in METHODS {
         for work in [spin_for_ever, sleep_long] {
             let pool = pool(method, 2);
-            let busy = pool.chunksize(1).map_async(work, 0..10).unwrap();
+            let busy = pool.with(CallOptions::new().chunksize(1)).map_async(work, 0..10).unwrap();
             let pids = pool.pids();
             std::thread::sleep(Duration::from_millis(20));
             drop(pool);

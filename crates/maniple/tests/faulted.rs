@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use maniple::{
-    Address, Client, Error, Listener, Lock, Manager, Pool, Process, Queue, Result, SharedMemory, Value, channel, pipe,
+    Address, CallOptions, Client, Error, Listener, Lock, Manager, Pool, Process, Queue, Result, SharedMemory, Value,
+    channel, pipe,
 };
 use maniple_sys::OwnedHandle;
 use maniple_sys::testing::{self, OwnedFd, UnixStream};
@@ -124,7 +125,7 @@ fn imap() -> Result<Act> {
 
 fn recycling() -> Result<Act> {
     let pool = Pool::builder().processes(2).max_tasks_per_child(1).build()?;
-    Ok(Box::new(move || Ok(pool.chunksize(1).map(square, 0..4)? == [0, 1, 4, 9])))
+    Ok(Box::new(move || Ok(pool.with(CallOptions::new().chunksize(1)).map(square, 0..4)? == [0, 1, 4, 9])))
 }
 
 fn lost_worker() -> Result<Act> {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::Pool;
+use maniple::{CallOptions, Pool};
 use serde::{Deserialize, Serialize, Serializer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -95,7 +95,8 @@ fn a_panic_while_an_item_is_written_is_that_of_its_call_alone() {
         let pool = pool.clone();
         std::thread::spawn(move || (0..30).map(|_| pool.apply(nap, 5).unwrap()).sum::<u64>())
     };
-    let panicked = catch_unwind(AssertUnwindSafe(|| pool.chunksize(1).map(open, (0..5000).map(Touchy))));
+    let panicked =
+        catch_unwind(AssertUnwindSafe(|| pool.with(CallOptions::new().chunksize(1)).map(open, (0..5000).map(Touchy))));
     assert!(!matches!(panicked, Ok(Ok(_))));
     assert_eq!(other.join().unwrap(), 150);
     assert_eq!(pool.map(double, 0..100u64).unwrap(), (0..100).map(double).collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Bulk, Error, Pool, StartMethod};
+use maniple::{Bulk, CallOptions, Error, Pool, StartMethod};
 use maniple_sys::testing::{self, Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::Write;
@@ -17,7 +17,7 @@ fn workers(pool: &Pool) -> Vec<u32> {
         std::thread::sleep(Duration::from_millis(20));
         std::process::id()
     };
-    let mut pids = pool.chunksize(1).map(pid, [(); 8]).unwrap();
+    let mut pids = pool.with(CallOptions::new().chunksize(1)).map(pid, [(); 8]).unwrap();
     pids.sort_unstable();
     pids.dedup();
     pids
@@ -148,7 +148,7 @@ fn three_hundred_workers_fit_into_the_usual_limit() {
     apart(|()| {
         setrlimit(Resource::Nofile, Rlimit { current: Some(1024), maximum: Some(1024) }).unwrap();
         let pool = pool(StartMethod::ForkServer, 300);
-        assert_eq!(pool.chunksize(1).map(u64::count_ones, [7; 300]).unwrap(), [3; 300]);
+        assert_eq!(pool.with(CallOptions::new().chunksize(1)).map(u64::count_ones, [7; 300]).unwrap(), [3; 300]);
     });
 }
 

@@ -78,7 +78,7 @@ const LENGTH: usize = 2;
 
 #[cfg(not(feature = "tracing"))]
 mod without {
-    use maniple_sys::{AsHandle, OwnedHandle};
+    use maniple_sys::OwnedHandle;
 
     /// Nothing is ever relayed.
     #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::containers::typed_proxy;
 use super::gate::{Gate, Inside, until};
 use super::registry::Content;
 use super::{Manager, ManagerError};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sync::BarrierWaitResult;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -219,7 +219,7 @@ impl Barrier {
 }
 
 impl Manager {
-    /// A barrier for so many (1 at least).
+    /// A barrier for so many parties.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -230,12 +230,13 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`Error::InvalidArgument`] for 0 parties, [`Error::ManagerLost`].
     pub fn barrier(&self, parties: usize) -> Result<Barrier> {
-        let maker = |parties: usize| {
-            let parties = parties.max(1);
-            Content::new(Gate::<State>::new(State { parties, arrived: 0, round: Arc::default() }))
-        };
+        if parties == 0 {
+            return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));
+        }
+        let maker =
+            |parties: usize| Content::new(Gate::<State>::new(State { parties, arrived: 0, round: Arc::default() }));
         self.make(maker, &parties).map(Barrier)
     }
 }

@@ -1,6 +1,6 @@
 //! What a pool can be told before it starts.
 
-use super::{Initializer, Pool, Shared, keeper};
+use super::{CallOptions, Initializer, Pool, Shared, keeper};
 use crate::call::{self, Call, Payload, Plain};
 use crate::error::{Error, Result};
 use crate::frame::Output;
@@ -98,7 +98,7 @@ impl PoolBuilder {
         self
     }
 
-    /// After so many tasks (chunks of items) a worker ends and a fresh one takes its place; 0 means never.
+    /// After so many tasks (chunks of items) a worker ends and a fresh one takes its place. Without it a worker lives as long as the pool.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -156,18 +156,25 @@ impl PoolBuilder {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// assert_eq!(Pool::builder().processes(1).build()?.apply(i32::abs, -1)?, 1);
-    /// assert!(matches!(Pool::builder().processes(0).build(), Err(Error::Start(_))));
+    /// assert!(matches!(Pool::builder().processes(0).build(), Err(Error::InvalidArgument(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`Error::Start`] when a worker cannot be started, and what stands in the way of sending the initializer.
+    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`Error::Start`] when a worker cannot be started, and what stands in the way of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {
-            Some(0) => return Err(Error::Start("a pool needs at least one worker".into())),
+            Some(0) => return Err(Error::InvalidArgument("a pool of 0 workers; give it 1 or more, or leave it out")),
             Some(processes) => processes,
             None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let none = Error::InvalidArgument(
+            "workers that end after 0 tasks; give max_tasks_per_child 1 or more, or leave it out",
+        );
+        let max_tasks_per_child = match self.max_tasks {
+            Some(tasks) => Some(NonZeroU64::new(tasks).ok_or(none)?),
+            None => None,
         };
         if !startup::is_done() {
             // Without this a worker would run `main`, make a pool, and so on without end.
@@ -176,13 +183,9 @@ impl PoolBuilder {
             ));
         }
         let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
-        let hub = Hub::new(HubConfig {
-            processes,
-            max_tasks_per_child: self.max_tasks.and_then(NonZeroU64::new),
-            tap_stderr: worker::TAPPED,
-        })?;
+        let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
-        let pool = Pool { shared: shared.clone() };
+        let pool = Pool { shared: shared.clone(), options: CallOptions::new(), owner: true };
         for _ in 0..processes {
             shared.start_worker()?;
         }

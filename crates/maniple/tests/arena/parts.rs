@@ -2,7 +2,7 @@
 
 use super::{Arena, Dice, TASKS};
 use crate::ledger::Ledger;
-use maniple::{Bytes, Connection, Error, Lock, Manager, Pool, Process, Queue, RawValue, Result, pipe};
+use maniple::{Bytes, CallOptions, Connection, Error, Lock, Manager, Pool, Process, Queue, RawValue, Result, pipe};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -153,8 +153,8 @@ fn maps(arena: &Arena, mut dice: Dice) {
         let found: Option<Vec<Told>> = arena.once("Maps", || match chunk {
             0 if is_imap => pool.imap(task, items)?.collect(),
             0 => pool.map(task, items),
-            chunk if is_imap => pool.chunksize(chunk).imap(task, items)?.collect(),
-            chunk => pool.chunksize(chunk).map(task, items),
+            chunk if is_imap => pool.with(CallOptions::new().chunksize(chunk)).imap(task, items)?.collect(),
+            chunk => pool.with(CallOptions::new().chunksize(chunk)).map(task, items),
         });
         if let Some(found) = found {
             let right = |(number, told): (u64, &Told)| match told {
