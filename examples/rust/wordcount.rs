@@ -5,7 +5,7 @@
 //! ```
 //! If no folder is named, it counts the sources of the Python standard library.
 
-use maniple::Pool;
+use maniple::{CallOptions, Pool};
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
@@ -84,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let batches: Vec<Vec<PathBuf>> =
         files.chunks(files.len().div_ceil(8 * workers).max(1)).map(<[_]>::to_vec).collect();
     let mut pooled = Counts::new();
-    for counts in pool.chunksize(1).imap_unordered(count_words, batches)? {
+    for counts in pool.with(CallOptions::new().chunksize(1)).imap_unordered(count_words, batches)? {
         add(&mut pooled, counts?);
     }
     drop(pool);

@@ -61,12 +61,15 @@ pub enum Error {
     /// The pool was closed or terminated before the call.
     #[error("the pool is not running: it was closed or terminated")]
     NotRunning,
-    /// The ticket was cancelled, or the pool terminated, before this could run to its end.
+    /// The job was cancelled, or the pool terminated, before this could run to its end.
     #[error("cancelled, or the pool was terminated, before it ran to its end")]
     Cancelled,
-    /// The time was up. The call goes on; the ticket can be asked again.
+    /// The time was up. The call goes on; the handle can be asked again.
     #[error("no result within {0:?}")]
     Timeout(std::time::Duration),
+    /// An argument has a value that means nothing, such as a size of 0. Nothing was done.
+    #[error("cannot make sense of {0}")]
+    InvalidArgument(&'static str),
     /// No worker could be started.
     #[error("no worker could be started: {0}")]
     Start(String),
@@ -79,8 +82,8 @@ pub enum Error {
     /// What went wrong in the worker, outside of the function: its words.
     #[error("in the worker: {0}")]
     Remote(String),
-    /// The ticket's value was taken before.
-    #[error("the value of this ticket was taken before")]
+    /// The job's value was taken before.
+    #[error("the value of this call was taken before")]
     Taken,
     /// The other end of a connection is closed, or its process has ended: nothing is left to receive, and nobody there to send to.
     #[error("the other end is closed")]
@@ -137,7 +140,7 @@ pub enum Error {
     ManagerLost(Box<ManagerLost>),
     /// A manager was asked for something that it does not have or allow.
     #[error("the manager: {0}")]
-    Manager(crate::managers::Refusal),
+    Manager(crate::managers::ManagerError),
     /// The operating system or the engine refused something.
     #[error(transparent)]
     Engine(maniple_engine::Error),
@@ -298,7 +301,7 @@ impl From<Error> for io::Error {
             Error::Timeout(_) => io::ErrorKind::TimedOut,
             Error::Codec { .. } => io::ErrorKind::InvalidData,
             Error::NotRunning | Error::ManagerLost(_) => io::ErrorKind::NotConnected,
-            Error::Address(_) => io::ErrorKind::InvalidInput,
+            Error::Address(_) | Error::InvalidArgument(_) => io::ErrorKind::InvalidInput,
             Error::Authentication(_) => io::ErrorKind::PermissionDenied,
             Error::WouldBlock => io::ErrorKind::WouldBlock,
             _ => io::ErrorKind::Other,

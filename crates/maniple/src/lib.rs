@@ -23,7 +23,7 @@
 //!
 //! | for | there is |
 //! | --- | --- |
-//! | work spread over processes | [`Pool`], its [`Ticket`]s and [`Imap`] |
+//! | work spread over processes | [`Pool`], its [`JobHandle`]s and [`Imap`] |
 //! | one function in a process of its own | [`Process`], [`current_process`], [`active_children`] |
 //! | messages between two | [`pipe`], [`channel`], [`Connection`], [`wait()`] |
 //! | messages between many | [`Queue`], [`JoinableQueue`], [`SimpleQueue`] |
@@ -46,7 +46,7 @@
 //! # What a worker shares with its pool's process
 //! The program, its arguments and environment, the working directory, standard input and output. Its standard error passes
 //! through the pool's process, so that [`WorkerLost`] can quote it. It does not share memory: statics are as in a
-//! fresh program, and are filled by [`Builder::initializer`]. It dies when the pool's process does, at once and however busy.
+//! fresh program, and are filled by [`PoolBuilder::initializer`]. It dies when the pool's process does, at once and however busy.
 //!
 //! # Features
 //! | feature | | what for |
@@ -129,15 +129,15 @@ pub use maniple_engine::process::{Cause, Exit};
 /// ```
 #[cfg(feature = "macros")]
 pub use maniple_macros::task;
-pub use pool::{Builder, Calls, Imap, Pool, Ticket};
+pub use pool::{CallOptions, Imap, JobHandle, Pool, PoolBuilder, WithOptions};
 pub use process::{
-    Current, Ending, Parent, Process, ProcessBuilder, Stdio, active_children, cpu_count, current_process,
-    parent_process,
+    CurrentProcess, IntoExitCode, ParentProcess, Process, ProcessBuilder, Stdio, active_children, cpu_count,
+    current_process, parent_process,
 };
 pub use sharing::{Array, RawArray, RawValue, ShareableItem, ShareableList, SharedMemory, Value};
 pub use startup::{StartMethod, init};
 pub use sync::{
     Barrier, BarrierWaitResult, BoundedSemaphore, BrokenBarrier, Condition, Event, Guard, Lock, LockGuard, LockResult,
-    Mutex, MutexGuard, Permit, Poison, PoisonError, RLock, RLockGuard, Semaphore, TryLockError, TryLockResult,
+    Mutex, MutexGuard, Poison, PoisonError, RLock, RLockGuard, Semaphore, SemaphorePermit, TryLockError, TryLockResult,
     WaitTimeoutResult,
 };

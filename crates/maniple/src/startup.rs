@@ -46,7 +46,7 @@ pub enum StartMethod {
     #[default]
     Spawn,
     /// The program is started once more, once; that process forks whenever one is needed. Starting and replacing processes is
-    /// then cheap, which pays with [`Builder::max_tasks_per_child`](crate::Builder::max_tasks_per_child).
+    /// then cheap, which pays with [`PoolBuilder::max_tasks_per_child`](crate::PoolBuilder::max_tasks_per_child).
     ForkServer,
 }
 

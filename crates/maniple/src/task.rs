@@ -34,7 +34,7 @@ use crate::codec::short;
 use crate::error::{Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
-use crate::process::Ending;
+use crate::process::IntoExitCode;
 use crate::process::child;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
@@ -130,7 +130,7 @@ pub mod macro_support {
         fn ends(&self) -> Option<Ender>;
     }
 
-    impl<A: Payload, R: Ending + 'static> Ends for Probe<A, R> {
+    impl<A: Payload, R: IntoExitCode + 'static> Ends for Probe<A, R> {
         fn ends(&self) -> Option<Ender> {
             Some(Ender(child::enter_at::<A, R>))
         }
@@ -184,7 +184,7 @@ pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
 /// For a process: the same.
 pub(crate) fn enter(input: &mut Input<'_>) -> Result<i32> {
     let (name, known) = find(input)?;
-    let why = "its result does not make an exit code (see maniple::Ending); call it through a pool";
+    let why = "its result does not make an exit code (see maniple::IntoExitCode); call it through a pool";
     (known.ends.ok_or_else(|| refused(&name, why))?.0)(known.address, input)
 }
 

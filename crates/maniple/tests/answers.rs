@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Bytes, Error, Handle, Pool};
+use maniple::{Bytes, CallOptions, Error, Handle, Pool};
 use maniple_sys::testing::{Resource, Rlimit, setrlimit};
 use std::fs::File;
 use std::sync::Mutex;
@@ -77,7 +77,11 @@ fn answers_rightly(pool: &Pool) {
     let users = || ["bob".to_string(), "eve".to_string()];
     assert_eq!(pool.map(modest, users()).unwrap(), [only("bob"), only("eve")]);
     assert_eq!(
-        pool.chunksize(2).imap(modest, users()).unwrap().map(Result::unwrap).collect::<Vec<_>>(),
+        pool.with(CallOptions::new().chunksize(2))
+            .imap(modest, users())
+            .unwrap()
+            .map(Result::unwrap)
+            .collect::<Vec<_>>(),
         [only("bob"), only("eve")]
     );
     assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
@@ -130,7 +134,9 @@ fn a_chunk_that_cannot_be_packed_is_an_error_of_its_own_items() {
     let mixed = |user: String| if user == "ann" { greedy(user) } else { modest(user) };
     for _ in 0..3 {
         let users = ["eve", "bob", "ann", "bob"].map(String::from);
-        for (user, result) in users.clone().iter().zip(pool.chunksize(4).imap(mixed, users).unwrap()) {
+        for (user, result) in
+            users.clone().iter().zip(pool.with(CallOptions::new().chunksize(4)).imap(mixed, users).unwrap())
+        {
             if let Ok(value) = result {
                 let right = if user == "ann" { secret("ann") } else { vec![format!("only for {user}")] };
                 assert_eq!(value, right);

@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Error, Pool, StartMethod};
+use maniple::{CallOptions, Error, Pool, StartMethod};
 use std::time::Duration;
 use support::{METHODS, pool, watchdog};
 
@@ -22,8 +22,8 @@ fn map_keeps_the_order_of_the_items() {
         let pool = pool(method, 2);
         let expected: Vec<u64> = (0..100_000).map(square).collect();
         assert_eq!(pool.map(square, 0..100_000).unwrap(), expected);
-        assert_eq!(pool.chunksize(7).map(square, 0..1000).unwrap(), expected[..1000]);
-        assert_eq!(pool.chunksize(1).map(square, 0..100).unwrap(), expected[..100]);
+        assert_eq!(pool.with(CallOptions::new().chunksize(7)).map(square, 0..1000).unwrap(), expected[..1000]);
+        assert_eq!(pool.with(CallOptions::new().chunksize(1)).map(square, 0..100).unwrap(), expected[..100]);
         assert_eq!(pool.map(square, []).unwrap(), Vec::<u64>::new());
     }
 }
@@ -33,7 +33,7 @@ fn the_work_is_done_in_workers() {
     let _dog = watchdog();
     let pool = Pool::new(2).unwrap();
     let mut seen = pool
-        .chunksize(1)
+        .with(CallOptions::new().chunksize(1))
         .map(
             |()| {
                 std::thread::sleep(Duration::from_millis(20));
@@ -103,7 +103,8 @@ fn a_state_travels_once_for_each_worker() {
     }
     let pool = Pool::new(2).unwrap();
     let state = Counted(vec![0; 10_000]);
-    let decoded = pool.chunksize(1).map_with(&state, |state, _: u32| state.0[0], 0..100).unwrap();
+    let decoded =
+        pool.with(CallOptions::new().chunksize(1)).map_with(&state, |state, _: u32| state.0[0], 0..100).unwrap();
     assert_eq!(decoded, [1; 100]);
     let again = pool.map_with_async(&state, |state, _: u32| state.0.len(), 0..10).unwrap();
     assert_eq!(again.get().unwrap(), [10_000; 10]);
@@ -145,7 +146,7 @@ fn a_panic_comes_back_with_message_place_and_stack() {
 }
 
 #[test]
-fn a_ticket_can_be_asked_waited_for_and_awaited() {
+fn a_job_can_be_asked_waited_for_and_awaited() {
     let _dog = watchdog();
     let pool = Pool::new(1).unwrap();
     let mut nap = pool
@@ -157,11 +158,11 @@ fn a_ticket_can_be_asked_waited_for_and_awaited() {
             200,
         )
         .unwrap();
-    assert!(!nap.ready());
+    assert!(!nap.is_finished());
     assert!(!nap.wait_timeout(Duration::from_millis(1)));
     assert!(matches!(nap.get_timeout(Duration::from_millis(1)), Err(Error::Timeout(_))));
     nap.wait();
-    assert!(nap.ready());
+    assert!(nap.is_finished());
     assert_eq!(nap.get_timeout(Duration::ZERO).unwrap(), 200);
     assert!(matches!(nap.get_timeout(Duration::ZERO), Err(Error::Taken)));
 }
@@ -200,7 +201,7 @@ fn tickets_are_futures() {
         all.await
     };
     assert_eq!(block_on(both).unwrap().len(), 1000);
-    let mut lost = pool.apply_async(|()| std::process::abort(), ()).map(|t: maniple::Ticket<()>| t).unwrap();
+    let mut lost = pool.apply_async(|()| std::process::abort(), ()).map(|t: maniple::JobHandle<()>| t).unwrap();
     assert!(matches!(block_on(&mut lost), Err(Error::WorkerLost(_))));
 }
 
@@ -244,7 +245,7 @@ fn an_initializer_runs_once_in_each_worker() {
             .initializer(|(a, b): (String, u8)| SEEN.lock().unwrap().push(format!("{a}{b}")), ("x".into(), 7))
             .build()
             .unwrap();
-        let seen = pool.chunksize(1).map(|_: u8| SEEN.lock().unwrap().clone(), 0..20).unwrap();
+        let seen = pool.with(CallOptions::new().chunksize(1)).map(|_: u8| SEEN.lock().unwrap().clone(), 0..20).unwrap();
         assert_eq!(seen, vec![["x7"]; 20]);
     }
 }
@@ -254,7 +255,7 @@ fn workers_are_replaced_after_so_many_tasks() {
     let _dog = watchdog();
     for method in METHODS {
         let pool = Pool::builder().processes(2).max_tasks_per_child(3).start_method(method).build().unwrap();
-        let mut pids = pool.chunksize(1).map(|_: u32| std::process::id(), 0..30).unwrap();
+        let mut pids = pool.with(CallOptions::new().chunksize(1)).map(|_: u32| std::process::id(), 0..30).unwrap();
         pids.sort_unstable();
         assert!(pids.chunk_by(|a, b| a == b).all(|same| same.len() <= 3), "{pids:?}");
         pids.dedup();
@@ -264,7 +265,7 @@ fn workers_are_replaced_after_so_many_tasks() {
 
 #[test]
 fn a_pool_of_no_workers_is_refused() {
-    assert!(matches!(Pool::new(0), Err(Error::Start(_))));
+    assert!(matches!(Pool::new(0), Err(Error::InvalidArgument(_))));
     assert_eq!(StartMethod::default(), StartMethod::Spawn);
 }
 
@@ -272,6 +273,6 @@ fn a_pool_of_no_workers_is_refused() {
 fn a_fork_server_forks_all_workers_from_one_process() {
     let _dog = watchdog();
     let pool = pool(StartMethod::ForkServer, 2);
-    let parents = pool.chunksize(1).map(|()| support::parent(), [(); 10]).unwrap();
+    let parents = pool.with(CallOptions::new().chunksize(1)).map(|()| support::parent(), [(); 10]).unwrap();
     assert!(parents.iter().all(|&p| p == parents[0] && p != std::process::id()), "{parents:?}");
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Cause, Error, Exit, Pool, StartMethod};
+use maniple::{CallOptions, Cause, Error, Exit, Pool, StartMethod};
 use maniple_sys::testing::{self, Signal};
 use std::time::Duration;
 use support::{METHODS, eventually, exists, kill_self, pool, watchdog};
@@ -58,7 +58,7 @@ fn every_kind_of_death_is_told_and_costs_only_its_own_task() {
             assert!(!exists(lost.pid));
             assert_eq!(pool.apply(die, 100).unwrap(), 100);
         }
-        let all: Vec<_> = pool.chunksize(1).imap(die, 0..50).unwrap().collect();
+        let all: Vec<_> = pool.with(CallOptions::new().chunksize(1)).imap(die, 0..50).unwrap().collect();
         for (i, result) in (0u32..).zip(all) {
             match exits.get(i as usize) {
                 Some(&exit) => drop(expect_lost(result, exit)),
@@ -74,7 +74,7 @@ fn the_error_names_process_signal_task_and_last_words() {
     for method in METHODS {
         let pool = pool(method, 1);
         let pid = pool.apply(|()| std::process::id(), ()).unwrap();
-        let lost = pool.chunksize(1).map(
+        let lost = pool.with(CallOptions::new().chunksize(1)).map(
             |x: u32| {
                 if x == 5 {
                     eprint!("about to die\nof number {x}");
@@ -105,7 +105,7 @@ fn a_map_runs_all_other_items() {
         }
         std::fs::write(folder.join(x.to_string()), "").unwrap();
     };
-    expect_lost(pool.chunksize(1).map_with(&folder, touch, 0..40), Exit::Killed(Cause::KILL));
+    expect_lost(pool.with(CallOptions::new().chunksize(1)).map_with(&folder, touch, 0..40), Exit::Killed(Cause::KILL));
     let count = std::fs::read_dir(&folder).unwrap().count();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(count, 39);
@@ -124,7 +124,7 @@ fn nothing_runs_twice() {
             kill_self(Signal::KILL);
         }
     };
-    let _ = pool.chunksize(1).map_with(&file, log, 0..50);
+    let _ = pool.with(CallOptions::new().chunksize(1)).map_with(&file, log, 0..50);
     let mut ran: Vec<u32> = std::fs::read_to_string(&file).unwrap().lines().map(|l| l.parse().unwrap()).collect();
     std::fs::remove_file(&file).unwrap();
     ran.sort_unstable();

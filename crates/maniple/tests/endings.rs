@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Error, Pool};
+use maniple::{CallOptions, Error, Pool};
 use maniple_sys::testing::{self, ExitStatusExt, Signal};
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -30,12 +30,12 @@ fn a_closed_pool_finishes_what_it_has_and_takes_no_more() {
     for method in METHODS {
         let pool = pool(method, 2);
         let pids = pool.pids();
-        let ticket = pool.map_async(u64::count_ones, 0..10_000).unwrap();
+        let job = pool.map_async(u64::count_ones, 0..10_000).unwrap();
         pool.close();
         assert!(matches!(pool.apply(u64::count_ones, 1), Err(Error::NotRunning)));
         pool.join();
         assert!(pids.iter().all(|&p| !is_listed(p)));
-        assert_eq!(ticket.get().unwrap().len(), 10_000);
+        assert_eq!(job.get().unwrap().len(), 10_000);
     }
 }
 
@@ -45,7 +45,7 @@ fn a_terminated_pool_ends_busy_workers_and_waiting_calls() {
     for method in METHODS {
         let pool = pool(method, 2);
         let pids = pool.pids();
-        let busy = pool.chunksize(1).map_async(spin_for_ever, 0..10).unwrap();
+        let busy = pool.with(CallOptions::new().chunksize(1)).map_async(spin_for_ever, 0..10).unwrap();
         std::thread::sleep(Duration::from_millis(50));
         pool.terminate();
         pool.join();
@@ -61,7 +61,7 @@ fn a_dropped_pool_leaves_no_process() {
     for method in METHODS {
         for work in [spin_for_ever, sleep_long] {
             let pool = pool(method, 2);
-            let busy = pool.chunksize(1).map_async(work, 0..10).unwrap();
+            let busy = pool.with(CallOptions::new().chunksize(1)).map_async(work, 0..10).unwrap();
             let pids = pool.pids();
             std::thread::sleep(Duration::from_millis(20));
             drop(pool);

@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use maniple::{
-    Address, Client, Error, Listener, Lock, Manager, Pool, Process, Queue, Result, SharedMemory, Value, channel, pipe,
+    Address, CallOptions, Client, Error, Listener, Lock, Manager, Pool, Process, Queue, Result, SharedMemory, Value,
+    channel, pipe,
 };
 use maniple_sys::OwnedHandle;
 use maniple_sys::testing::{self, OwnedFd, UnixStream};
@@ -81,7 +82,7 @@ fn pool_start() -> Result<Act> {
 fn pool_terminate() -> Result<Act> {
     Ok(Box::new(|| {
         let pool = Pool::new(2)?;
-        let _ticket = pool.apply_async(|seconds: u64| std::thread::sleep(Duration::from_secs(seconds)), 30)?;
+        let _job = pool.apply_async(|seconds: u64| std::thread::sleep(Duration::from_secs(seconds)), 30)?;
         pool.terminate();
         pool.join();
         Ok(true)
@@ -96,8 +97,8 @@ fn apply() -> Result<Act> {
 fn apply_async() -> Result<Act> {
     let pool = Pool::new(2)?;
     Ok(Box::new(move || {
-        let tickets = (0..8).map(|i| pool.apply_async(square, i)).collect::<Result<Vec<_>>>()?;
-        let squares = tickets.into_iter().map(maniple::Ticket::get).collect::<Result<Vec<_>>>()?;
+        let jobs = (0..8).map(|i| pool.apply_async(square, i)).collect::<Result<Vec<_>>>()?;
+        let squares = jobs.into_iter().map(maniple::JobHandle::get).collect::<Result<Vec<_>>>()?;
         Ok(squares.iter().zip(0..).all(|(found, i)| *found == i * i))
     }))
 }
@@ -124,7 +125,7 @@ fn imap() -> Result<Act> {
 
 fn recycling() -> Result<Act> {
     let pool = Pool::builder().processes(2).max_tasks_per_child(1).build()?;
-    Ok(Box::new(move || Ok(pool.chunksize(1).map(square, 0..4)? == [0, 1, 4, 9])))
+    Ok(Box::new(move || Ok(pool.with(CallOptions::new().chunksize(1)).map(square, 0..4)? == [0, 1, 4, 9])))
 }
 
 fn lost_worker() -> Result<Act> {

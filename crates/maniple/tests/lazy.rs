@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Error, Pool};
+use maniple::{CallOptions, Error, Pool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,7 +32,12 @@ fn results_come_in_the_order_of_the_items() {
         let pool = pool(method, 2);
         let all: Vec<u64> = pool.imap(double, 0..20_000).unwrap().map(Result::unwrap).collect();
         assert!(all.iter().copied().eq((0..20_000).map(double)));
-        let few: Vec<u64> = pool.chunksize(3).buffersize(5).imap(double, 0..100).unwrap().map(Result::unwrap).collect();
+        let few: Vec<u64> = pool
+            .with(CallOptions::new().chunksize(3).buffersize(5))
+            .imap(double, 0..100)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         assert!(few.iter().copied().eq((0..100).map(double)));
         assert_eq!(pool.imap(double, []).unwrap().count(), 0);
     }
@@ -46,7 +51,12 @@ fn unordered_results_come_as_they_are_ready() {
         ms
     }
     let pool = Pool::new(2).unwrap();
-    let all: Vec<u64> = pool.chunksize(1).imap_unordered(nap, [600, 1, 2, 3]).unwrap().map(Result::unwrap).collect();
+    let all: Vec<u64> = pool
+        .with(CallOptions::new().chunksize(1))
+        .imap_unordered(nap, [600, 1, 2, 3])
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(all[3], 600);
     let mut many: Vec<u64> = pool.imap_unordered(double, 0..20_000).unwrap().map(Result::unwrap).collect();
     many.sort_unstable();
@@ -58,7 +68,7 @@ fn an_endless_input_is_read_only_as_far_as_the_buffer_goes() {
     let _dog = watchdog();
     let pool = Pool::new(2).unwrap();
     let (taken, items) = counted(0..);
-    let mut results = pool.buffersize(20).imap(double, items).unwrap();
+    let mut results = pool.with(CallOptions::new().buffersize(20)).imap(double, items).unwrap();
     for i in 0..3 {
         assert_eq!(results.next().unwrap().unwrap(), 2 * i);
     }
@@ -92,7 +102,7 @@ fn an_item_that_fails_leaves_the_others_alone() {
         x
     }
     let pool = Pool::new(2).unwrap();
-    for (x, result) in (0..100).zip(pool.chunksize(10).imap(odd_panics, 0..100).unwrap()) {
+    for (x, result) in (0..100).zip(pool.with(CallOptions::new().chunksize(10)).imap(odd_panics, 0..100).unwrap()) {
         match result {
             Ok(value) => assert_eq!(value, x),
             Err(Error::Panicked(panicked)) => assert_eq!(panicked.message, format!("{x} is odd")),
@@ -123,7 +133,7 @@ fn a_panic_of_the_input_reaches_the_caller() {
     let _dog = watchdog();
     let pool = Pool::new(1).unwrap();
     let input = (0..).inspect(|&x| assert!(x < 5, "no more than five"));
-    let results = pool.chunksize(1).imap(double, input).unwrap();
+    let results = pool.with(CallOptions::new().chunksize(1)).imap(double, input).unwrap();
     let taken = AtomicUsize::new(0);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         results.for_each(|r| {

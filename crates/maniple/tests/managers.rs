@@ -5,7 +5,7 @@
 mod support;
 
 use maniple::managers::{
-    Barrier, Condition, Dict, Event, List, Lock, Namespace, Queue, Refusal, Semaphore, Value, is_caller_gone,
+    Barrier, Condition, Dict, Event, List, Lock, ManagerError, Namespace, Queue, Semaphore, Value, is_caller_gone,
 };
 use maniple::{Bulk, Cause, Codec, Error, Exit, Manager, Postcard, Process, Proxy, StartMethod};
 use maniple_sys::testing::{self, Signal};
@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(50);
 const SHORT: Duration = Duration::from_millis(20);
 
 /// A child that runs `f`.
-fn child<A: maniple::Payload, R: maniple::Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
+fn child<A: maniple::Payload, R: maniple::IntoExitCode + 'static>(f: fn(A) -> R, argument: A) -> Process {
     let child = Process::builder().daemon(true).build(f, argument).unwrap();
     child.start().unwrap();
     child
@@ -303,14 +303,14 @@ fn a_panic_is_the_callers_and_poisons_what_it_was_changing() {
         )
         .unwrap_err();
     assert!(matches!(changing, Error::Panicked(_)));
-    assert!(matches!(proxy.call(|n, ()| *n, ()), Err(Error::Manager(Refusal::Poisoned))));
-    assert!(matches!(proxy.call_mut(|n, ()| *n, ()), Err(Error::Manager(Refusal::Poisoned))));
+    assert!(matches!(proxy.call(|n, ()| *n, ()), Err(Error::Manager(ManagerError::Poisoned))));
+    assert!(matches!(proxy.call_mut(|n, ()| *n, ()), Err(Error::Manager(ManagerError::Poisoned))));
     proxy.clear_poison().unwrap();
     assert_eq!(proxy.call(|n, ()| *n, ()).unwrap(), 2);
 
     let dict = manager.dict::<u8, u8>().unwrap();
     assert!(matches!(dict.with::<_, ()>(|_, ()| panic!(), ()), Err(Error::Panicked(_))));
-    assert!(matches!(dict.get(&1), Err(Error::Manager(Refusal::Poisoned))));
+    assert!(matches!(dict.get(&1), Err(Error::Manager(ManagerError::Poisoned))));
     dict.clear_poison().unwrap();
     assert_eq!(dict.get(&1).unwrap(), None);
     assert!(matches!(manager.serve(|()| -> u8 { panic!() }, ()), Err(Error::Panicked(_))));
@@ -399,11 +399,11 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
         queue.task_done().unwrap();
     }
     queue.join().unwrap();
-    assert!(matches!(queue.task_done(), Err(Error::Manager(Refusal::NothingToBeDone))));
+    assert!(matches!(queue.task_done(), Err(Error::Manager(ManagerError::TaskDoneTooOften))));
 
     let lock = manager.lock().unwrap();
     let held = lock.lock().unwrap();
-    assert!(matches!(lock.lock(), Err(Error::Manager(Refusal::HeldByCaller))));
+    assert!(matches!(lock.lock(), Err(Error::Manager(ManagerError::WouldDeadlock))));
     std::thread::scope(|scope| {
         scope.spawn(|| assert!(lock.lock_timeout(SHORT).unwrap().is_none())).join().unwrap();
         let waiter = scope.spawn(|| lock.lock().unwrap().is_abandoned());
@@ -414,7 +414,7 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
     let (semaphore, event) = (manager.bounded_semaphore(1).unwrap(), manager.event().unwrap());
     let permit = semaphore.acquire().unwrap();
     assert!(semaphore.acquire_timeout(SHORT).unwrap().is_none());
-    assert!(matches!(semaphore.release(1), Err(Error::Manager(Refusal::ReleasedTooOften))));
+    assert!(matches!(semaphore.release(1), Err(Error::Manager(ManagerError::ReleasedTooOften))));
     drop(permit);
     assert_eq!(semaphore.value().unwrap(), 1);
     assert!(!event.wait_timeout(SHORT).unwrap() && !event.is_set().unwrap());
@@ -424,8 +424,8 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
     assert!(!guard.wait_for(Some(SHORT), || Ok(false)).unwrap());
     drop(guard);
     let barrier = manager.barrier(2).unwrap();
-    assert!(matches!(barrier.wait_timeout(SHORT), Err(Error::Manager(Refusal::BrokenBarrier))));
-    assert!(matches!(barrier.wait(), Err(Error::Manager(Refusal::BrokenBarrier))));
+    assert!(matches!(barrier.wait_timeout(SHORT), Err(Error::Manager(ManagerError::BrokenBarrier))));
+    assert!(matches!(barrier.wait(), Err(Error::Manager(ManagerError::BrokenBarrier))));
     barrier.reset().unwrap();
     std::thread::scope(|scope| {
         let other = scope.spawn(|| barrier.wait().unwrap());

@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Error, Handle, Pool};
+use maniple::{CallOptions, Error, Handle, Pool};
 use maniple_sys::testing::{self, OwnedFd, Signal, UnixStream};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -50,7 +50,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn leaves_nothing(pool: &Pool, workers: usize, work: impl Fn(&Pool)) {
     let count = || {
         eventually("all workers are up", || {
-            let pids: Vec<u32> = pool.chunksize(1).map(who, 0..8).unwrap();
+            let pids: Vec<u32> = pool.with(CallOptions::new().chunksize(1)).map(who, 0..8).unwrap();
             let up: std::collections::HashSet<u32> = pids.into_iter().collect();
             up.len() == workers && pool.pids().iter().all(|&pid| up.contains(&pid) && exists(pid))
         });
@@ -104,7 +104,9 @@ fn a_map_takes_and_gives_one_with_every_item() {
     }
     leaves_nothing(&Pool::new(2).unwrap(), 2, |pool| {
         let files: Vec<Handle<File>> = (0..60).map(|i| temporary(&i.to_string()).into()).collect();
-        for (i, group) in pool.chunksize(30).map(double, files).unwrap().into_iter().enumerate() {
+        for (i, group) in
+            pool.with(CallOptions::new().chunksize(30)).map(double, files).unwrap().into_iter().enumerate()
+        {
             for (j, mut file) in group.into_iter().enumerate() {
                 let mut text = String::new();
                 file.read_to_string(&mut text).unwrap();
@@ -155,7 +157,7 @@ fn a_state_and_an_initializers_argument_have_them_too() {
             let file = Handle::new(temporary("1234"));
             assert_eq!(pool.map_with(&file, shared, 0..3).unwrap(), [4, 5, 6]);
             // What the worker kept of the function goes when it next looks.
-            assert_eq!(pool.chunksize(1).map(log, 0..2).unwrap(), [0, 1]);
+            assert_eq!(pool.with(CallOptions::new().chunksize(1)).map(log, 0..2).unwrap(), [0, 1]);
             reader_skip(&reader, 2);
         });
         drop(pool);
@@ -178,9 +180,9 @@ fn a_pipe_ends_with_the_task_though_nobody_waits_for_that() {
     let pool = Pool::new(1).unwrap();
     for _ in 0..5 {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let ticket = pool.apply_async(hold, writer.into()).unwrap();
+        let job = pool.apply_async(hold, writer.into()).unwrap();
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-        ticket.get().unwrap();
+        job.get().unwrap();
     }
 }
 
@@ -195,7 +197,7 @@ fn a_descriptor_is_not_kept_by_a_worker_that_is_busy_with_something_else() {
     let read = pool.apply_async(read_all, reader.into()).unwrap();
     let writers: Vec<Handle<PipeWriter>> = (0..20).map(|_| writer.try_clone().unwrap().into()).collect();
     drop(writer);
-    pool.chunksize(1).map(hold, writers).unwrap();
+    pool.with(CallOptions::new().chunksize(1)).map(hold, writers).unwrap();
     assert_eq!(read.get().unwrap(), 0);
 }
 
@@ -214,9 +216,9 @@ fn a_killed_workers_are_closed() {
     }
     leaves_nothing(&Pool::new(2).unwrap(), 2, |pool| {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let ticket = pool.apply_async(die, writer.into()).unwrap();
+        let job = pool.apply_async(die, writer.into()).unwrap();
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-        assert!(matches!(ticket.get(), Err(Error::WorkerLost(_))));
+        assert!(matches!(job.get(), Err(Error::WorkerLost(_))));
     });
 }
 
@@ -237,9 +239,9 @@ fn a_cancelled_tasks_are_closed() {
             })
             .collect();
         drop((gate, writer));
-        for ticket in others {
-            ticket.cancel();
-            assert!(matches!(ticket.get(), Err(Error::Cancelled)));
+        for job in others {
+            job.cancel();
+            assert!(matches!(job.get(), Err(Error::Cancelled)));
         }
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         drop(open);
@@ -253,13 +255,13 @@ fn a_terminated_pools_are_closed() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let pool = Pool::new(1).unwrap();
     let busy = pool.apply_async(|()| std::thread::sleep(std::time::Duration::from_secs(600)), ()).unwrap();
-    let tickets: Vec<_> = (0..3).map(|_| pool.apply_async(hold, writer.try_clone().unwrap().into()).unwrap()).collect();
+    let jobs: Vec<_> = (0..3).map(|_| pool.apply_async(hold, writer.try_clone().unwrap().into()).unwrap()).collect();
     drop(writer);
     pool.terminate();
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     assert!(matches!(busy.get(), Err(Error::Cancelled)));
-    for ticket in tickets {
-        assert!(matches!(ticket.get(), Err(Error::Cancelled)));
+    for job in jobs {
+        assert!(matches!(job.get(), Err(Error::Cancelled)));
     }
 }
 
@@ -303,8 +305,11 @@ fn connections_and_queues_go_to_workers_and_come_back() {
 fn workers_that_are_replaced_take_descriptors_too() {
     let (_dog, _alone) = (watchdog(), ALONE.lock());
     let pool = Pool::builder().processes(2).max_tasks_per_child(2).build().unwrap();
-    pool.chunksize(1).map(hold_nothing, vec![0u8; 8]).unwrap();
+    pool.with(CallOptions::new().chunksize(1)).map(hold_nothing, vec![0u8; 8]).unwrap();
     let files: Vec<Handle<File>> = (0..12).map(|i| temporary(&i.to_string()).into()).collect();
-    let lengths = pool.chunksize(1).map(|file: Handle<File>| file.metadata().unwrap().len(), files).unwrap();
+    let lengths = pool
+        .with(CallOptions::new().chunksize(1))
+        .map(|file: Handle<File>| file.metadata().unwrap().len(), files)
+        .unwrap();
     assert_eq!(lengths, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2]);
 }

@@ -14,7 +14,7 @@ use support::{METHODS, eventually, exists, is_listed, kill_self, part, print_pid
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn started<A: maniple::Payload, R: maniple::Ending + 'static>(
+fn started<A: maniple::Payload, R: maniple::IntoExitCode + 'static>(
     method: StartMethod,
     f: fn(A) -> R,
     argument: A,

@@ -111,7 +111,7 @@ fn values_of_all_sizes_come_out_as_they_went_in() {
 #[test]
 fn a_bound_holds_whoever_puts() {
     let _dog = watchdog();
-    assert!(matches!(Queue::<u8>::bounded(0), Err(Error::Message(_))));
+    assert!(matches!(Queue::<u8>::bounded(0), Err(Error::InvalidArgument(_))));
     let queue = Queue::<u8>::bounded(2).unwrap();
     assert!(queue.try_put(&1).unwrap() && queue.put_timeout(&2, LONG).unwrap());
     assert!(!queue.try_put(&3).unwrap());

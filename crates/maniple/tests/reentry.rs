@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::Pool;
+use maniple::{CallOptions, Pool};
 use serde::{Deserialize, Serialize, Serializer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -41,9 +41,9 @@ fn a_waker_may_call_the_pool() {
     let pool = Arc::new(Pool::new(2).unwrap());
     let calls = Arc::new(Calls { pool: pool.clone(), results: Mutex::default() });
     let waker = Waker::from(calls.clone());
-    let mut tickets: Vec<_> = (0..4).map(|_| pool.apply_async(nap, 100).unwrap()).collect();
-    for ticket in &mut tickets {
-        assert!(Pin::new(ticket).poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut jobs: Vec<_> = (0..4).map(|_| pool.apply_async(nap, 100).unwrap()).collect();
+    for job in &mut jobs {
+        assert!(Pin::new(job).poll(&mut Context::from_waker(&waker)).is_pending());
     }
     // Some are woken by this thread, which drives meanwhile, the others by the keeper.
     assert_eq!(pool.apply(nap, 50).unwrap(), 50);
@@ -51,23 +51,23 @@ fn a_waker_may_call_the_pool() {
     assert_eq!(*calls.results.lock().unwrap(), [42; 4]);
 }
 
-/// A waker whose end is that of a future which holds a ticket.
-struct Holds(#[expect(dead_code, reason = "held")] Mutex<Option<maniple::Ticket<u64>>>);
+/// A waker whose end is that of a future which holds a job.
+struct Holds(#[expect(dead_code, reason = "held")] Mutex<Option<maniple::JobHandle<u64>>>);
 
 impl Wake for Holds {
     fn wake(self: Arc<Self>) {}
 }
 
 #[test]
-fn a_waker_that_is_replaced_may_hold_a_ticket() {
+fn a_waker_that_is_replaced_may_hold_a_job() {
     let _dog = watchdog();
     let pool = Pool::new(1).unwrap();
-    let mut ticket = pool.apply_async(nap, 200).unwrap();
+    let mut job = pool.apply_async(nap, 200).unwrap();
     let holds = Waker::from(Arc::new(Holds(Mutex::new(Some(pool.apply_async(nap, 1).unwrap())))));
-    assert!(Pin::new(&mut ticket).poll(&mut Context::from_waker(&holds)).is_pending());
+    assert!(Pin::new(&mut job).poll(&mut Context::from_waker(&holds)).is_pending());
     drop(holds);
-    assert!(Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    assert_eq!(ticket.get().unwrap(), 200);
+    assert!(Pin::new(&mut job).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(job.get().unwrap(), 200);
 }
 
 static BEFORE_PANIC: AtomicUsize = AtomicUsize::new(40);
@@ -95,7 +95,8 @@ fn a_panic_while_an_item_is_written_is_that_of_its_call_alone() {
         let pool = pool.clone();
         std::thread::spawn(move || (0..30).map(|_| pool.apply(nap, 5).unwrap()).sum::<u64>())
     };
-    let panicked = catch_unwind(AssertUnwindSafe(|| pool.chunksize(1).map(open, (0..5000).map(Touchy))));
+    let panicked =
+        catch_unwind(AssertUnwindSafe(|| pool.with(CallOptions::new().chunksize(1)).map(open, (0..5000).map(Touchy))));
     assert!(!matches!(panicked, Ok(Ok(_))));
     assert_eq!(other.join().unwrap(), 150);
     assert_eq!(pool.map(double, 0..100u64).unwrap(), (0..100).map(double).collect::<Vec<_>>());

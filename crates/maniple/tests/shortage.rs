@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Bulk, Error, Pool, StartMethod};
+use maniple::{Bulk, CallOptions, Error, Pool, StartMethod};
 use maniple_sys::testing::{self, Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::Write;
@@ -17,7 +17,7 @@ fn workers(pool: &Pool) -> Vec<u32> {
         std::thread::sleep(Duration::from_millis(20));
         std::process::id()
     };
-    let mut pids = pool.chunksize(1).map(pid, [(); 8]).unwrap();
+    let mut pids = pool.with(CallOptions::new().chunksize(1)).map(pid, [(); 8]).unwrap();
     pids.sort_unstable();
     pids.dedup();
     pids
@@ -77,7 +77,7 @@ fn a_pool_without_any_worker_waits_for_descriptors() {
             assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
             let waits = pool.apply_async(u64::count_ones, 15).unwrap();
             std::thread::sleep(Duration::from_millis(700));
-            assert!(!waits.ready());
+            assert!(!waits.is_finished());
             drop(files);
             assert_eq!(waits.get().unwrap(), 4);
             assert_eq!(pool.map(u64::count_ones, 0..5).unwrap(), [0, 1, 1, 2, 1]);
@@ -148,7 +148,7 @@ fn three_hundred_workers_fit_into_the_usual_limit() {
     apart(|()| {
         setrlimit(Resource::Nofile, Rlimit { current: Some(1024), maximum: Some(1024) }).unwrap();
         let pool = pool(StartMethod::ForkServer, 300);
-        assert_eq!(pool.chunksize(1).map(u64::count_ones, [7; 300]).unwrap(), [3; 300]);
+        assert_eq!(pool.with(CallOptions::new().chunksize(1)).map(u64::count_ones, [7; 300]).unwrap(), [3; 300]);
     });
 }
 
@@ -223,7 +223,7 @@ fn a_pool_whose_workers_lack_something_as_they_start_is_not_given_up() {
         let waits = pool.apply_async(u64::count_ones, 15).unwrap();
         // Many more than are tried for a pool whose workers end for another reason.
         eventually("it is tried again", || std::fs::metadata(&place).unwrap().len() >= 8);
-        assert!(!waits.ready());
+        assert!(!waits.is_finished());
         std::fs::remove_file(&place).unwrap();
         assert_eq!(waits.get().unwrap(), 4);
         eventually("there are two workers", || workers(&pool).len() == 2);

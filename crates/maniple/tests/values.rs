@@ -3,7 +3,7 @@
 
 mod support;
 
-use maniple::{Bulk, Bytes, Error, Pool};
+use maniple::{Bulk, Bytes, CallOptions, Error, Pool};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::{METHODS, pool, watchdog};
 
@@ -68,7 +68,10 @@ fn a_buffer_as_state_is_seen_by_all_workers() {
     let _dog = watchdog();
     let pool = Pool::new(2).unwrap();
     let table: Bulk<u64> = (0..1_000_000).collect();
-    let picked = pool.chunksize(1).map_with(&table, |table, i: usize| table[i], (0..1000).map(|i| i * 1000)).unwrap();
+    let picked = pool
+        .with(CallOptions::new().chunksize(1))
+        .map_with(&table, |table, i: usize| table[i], (0..1000).map(|i| i * 1000))
+        .unwrap();
     assert!(picked.into_iter().eq((0..1000).map(|i| i * 1000)));
 }
 
@@ -127,9 +130,12 @@ fn check<T: std::fmt::Debug>(results: Vec<maniple::Result<T>>, number: fn(&T) ->
 fn an_argument_that_cannot_be_sent_fails_alone() {
     let _dog = watchdog();
     let pool = Pool::new(2).unwrap();
-    let sent = pool.chunksize(10).imap(|n: NotEncoded| n.0, (0..100).map(NotEncoded)).unwrap();
+    let sent = pool.with(CallOptions::new().chunksize(10)).imap(|n: NotEncoded| n.0, (0..100).map(NotEncoded)).unwrap();
     check(sent.collect(), |n| *n);
-    let sent = pool.chunksize(10).imap(|n: PanicsEncoding| n.0, (0..100).map(PanicsEncoding)).unwrap();
+    let sent = pool
+        .with(CallOptions::new().chunksize(10))
+        .imap(|n: PanicsEncoding| n.0, (0..100).map(PanicsEncoding))
+        .unwrap();
     check(sent.collect(), |n| *n);
     assert!(matches!(pool.apply(|n: NotEncoded| n.0, NotEncoded(1)), Err(Error::Codec { what: "encoded", .. })));
     assert!(matches!(pool.map(|n: NotEncoded| n.0, [NotEncoded(2), NotEncoded(1)]), Err(Error::Codec { .. })));
@@ -141,9 +147,13 @@ fn an_argument_that_the_worker_cannot_read_fails_alone() {
     let _dog = watchdog();
     for method in METHODS {
         let pool = pool(method, 2);
-        let sent = pool.chunksize(10).imap(|n: NotDecoded| n.0, (0..100).map(NotDecoded)).unwrap();
+        let sent =
+            pool.with(CallOptions::new().chunksize(10)).imap(|n: NotDecoded| n.0, (0..100).map(NotDecoded)).unwrap();
         check(sent.collect(), |n| *n);
-        let sent = pool.chunksize(10).imap(|n: PanicsDecoding| n.0, (0..100).map(PanicsDecoding)).unwrap();
+        let sent = pool
+            .with(CallOptions::new().chunksize(10))
+            .imap(|n: PanicsDecoding| n.0, (0..100).map(PanicsDecoding))
+            .unwrap();
         check(sent.collect(), |n| *n);
         let error = pool.apply(|n: NotDecoded| n.0, NotDecoded(1)).unwrap_err().to_string();
         assert!(error.contains("NotDecoded") && error.contains("decoded"), "{error}");
@@ -154,8 +164,8 @@ fn an_argument_that_the_worker_cannot_read_fails_alone() {
 fn a_result_that_cannot_be_sent_fails_alone() {
     let _dog = watchdog();
     let pool = Pool::new(2).unwrap();
-    check(pool.chunksize(10).imap(NotEncoded, 0..100).unwrap().collect(), |n| n.0);
-    check(pool.chunksize(10).imap(PanicsEncoding, 0..100).unwrap().collect(), |n| n.0);
+    check(pool.with(CallOptions::new().chunksize(10)).imap(NotEncoded, 0..100).unwrap().collect(), |n| n.0);
+    check(pool.with(CallOptions::new().chunksize(10)).imap(PanicsEncoding, 0..100).unwrap().collect(), |n| n.0);
     assert!(pool.apply(NotEncoded, 1).is_err());
     assert_eq!(pool.apply(NotEncoded, 2).unwrap(), NotEncoded(2));
 }
@@ -164,8 +174,8 @@ fn a_result_that_cannot_be_sent_fails_alone() {
 fn a_result_that_the_caller_cannot_read_fails_alone() {
     let _dog = watchdog();
     let pool = Pool::new(2).unwrap();
-    check(pool.chunksize(10).imap(NotDecoded, 0..100).unwrap().collect(), |n| n.0);
-    check(pool.chunksize(10).imap(PanicsDecoding, 0..100).unwrap().collect(), |n| n.0);
+    check(pool.with(CallOptions::new().chunksize(10)).imap(NotDecoded, 0..100).unwrap().collect(), |n| n.0);
+    check(pool.with(CallOptions::new().chunksize(10)).imap(PanicsDecoding, 0..100).unwrap().collect(), |n| n.0);
     assert!(matches!(pool.apply(NotDecoded, 1), Err(Error::Codec { what: "decoded", .. })));
     assert!(pool.map(NotDecoded, 0..10).is_err());
     assert_eq!(pool.apply(NotDecoded, 2).unwrap(), NotDecoded(2));

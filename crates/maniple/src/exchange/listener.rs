@@ -348,7 +348,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// How many clients may wait to be accepted before the system makes others wait or refuses them. 128 by default.
+    /// How many clients may wait to be accepted before the system makes others wait or refuses them. 128 by default. 0 is
+    /// refused.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -413,6 +414,7 @@ impl ListenerBuilder {
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind(self, address: impl TryInto<Address, Error: Into<Error>>) -> Result<Listener> {
+        self.check()?;
         let address = address.try_into().map_err(Into::into)?;
         Ok(Listener::new(engine::Listener::bind(&address.0, self.backlog)?, self))
     }
@@ -430,7 +432,15 @@ impl ListenerBuilder {
     /// # Errors
     /// As [`Listener::temporary`].
     pub fn temporary(self) -> Result<Listener> {
+        self.check()?;
         Ok(Listener::new(engine::Listener::temporary(self.backlog)?, self))
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.backlog {
+            0 => Err(Error::InvalidArgument("a backlog of 0 clients; give it 1 or more, or leave it out")),
+            _ => Ok(()),
+        }
     }
 }
 

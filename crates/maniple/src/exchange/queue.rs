@@ -123,10 +123,10 @@ impl<T> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Queue::new); [`Error::Message`] for a bound of 0, which nothing could be put into.
+    /// As [`new`](Queue::new); [`Error::InvalidArgument`] for a bound of 0, which nothing could be put into.
     pub fn bounded(most: usize) -> Result<Queue<T>> {
         if most == 0 {
-            return Err(Error::Message("a queue with a bound of 0 takes none; give it 1 or more"));
+            return Err(Error::InvalidArgument("a queue with room for 0 values; give it 1 or more, or use new()"));
         }
         let queue = Queue::new()?;
         queue.shared.log.limit(most as u64);

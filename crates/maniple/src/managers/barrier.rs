@@ -7,8 +7,8 @@ use super::calling::Answer;
 use super::containers::typed_proxy;
 use super::gate::{Gate, Inside, until};
 use super::registry::Content;
-use super::{Manager, Refusal};
-use crate::error::Result;
+use super::{Manager, ManagerError};
+use crate::error::{Error, Result};
 use crate::sync::BarrierWaitResult;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -42,7 +42,7 @@ fn finish(inside: &mut Inside<'_, State, 1>, how: u8) {
 
 typed_proxy!(
     /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. One that is killed while it
-    /// waits, or gives up, breaks it: the others get [`Refusal::BrokenBarrier`].
+    /// waits, or gives up, breaks it: the others get [`ManagerError::BrokenBarrier`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -63,7 +63,7 @@ impl Barrier {
             let until = until(limit);
             let mut inside = barrier.enter();
             if inside.stands() == BROKEN {
-                return Err(Refusal::BrokenBarrier.into());
+                return Err(ManagerError::BrokenBarrier.into());
             }
             let round = inside.round.clone();
             let place = inside.arrived;
@@ -80,7 +80,7 @@ impl Barrier {
                 slept?;
             }
             if round.load(Ordering::Relaxed) == BROKEN {
-                return Err(Refusal::BrokenBarrier.into());
+                return Err(ManagerError::BrokenBarrier.into());
             }
             answer.give(&(place, place + 1 == inside.parties))
         };
@@ -103,7 +103,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::BrokenBarrier`], [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`ManagerError::BrokenBarrier`], [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn wait(&self) -> Result<BarrierWaitResult> {
         self.wait_within(None)
     }
@@ -143,14 +143,14 @@ impl Barrier {
     /// Breaks it.
     ///
     /// ```
-    /// use maniple::managers::Refusal;
+    /// use maniple::managers::ManagerError;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let barrier = manager.barrier(2)?;
     /// barrier.abort()?;
     /// let error = barrier.wait().unwrap_err();
-    /// assert!(matches!(error, maniple::Error::Manager(Refusal::BrokenBarrier)));
+    /// assert!(matches!(error, maniple::Error::Manager(ManagerError::BrokenBarrier)));
     /// # Ok(())
     /// # }
     /// ```
@@ -219,7 +219,7 @@ impl Barrier {
 }
 
 impl Manager {
-    /// A barrier for so many (1 at least).
+    /// A barrier for so many parties.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -230,12 +230,13 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`Error::InvalidArgument`] for 0 parties, [`Error::ManagerLost`].
     pub fn barrier(&self, parties: usize) -> Result<Barrier> {
-        let maker = |parties: usize| {
-            let parties = parties.max(1);
-            Content::new(Gate::<State>::new(State { parties, arrived: 0, round: Arc::default() }))
-        };
+        if parties == 0 {
+            return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));
+        }
+        let maker =
+            |parties: usize| Content::new(Gate::<State>::new(State { parties, arrived: 0, round: Arc::default() }));
         self.make(maker, &parties).map(Barrier)
     }
 }

@@ -9,7 +9,7 @@ use super::gate::{Gate, Inside, until};
 use super::proxy::Proxy;
 use super::registry::{Abandon, Content, current_line};
 use super::wire::Trouble;
-use super::{Manager, Refusal};
+use super::{Manager, ManagerError};
 use crate::error::Result;
 use std::fmt;
 use std::marker::PhantomData;
@@ -55,7 +55,7 @@ pub(super) fn take(
     while inside.owner != 0 {
         if inside.owner == line.number {
             if !inside.recursive {
-                return Err(Refusal::HeldByCaller.into());
+                return Err(ManagerError::WouldDeadlock.into());
             }
             inside.depth += times;
             return Ok(Some(false));
@@ -71,7 +71,7 @@ pub(super) fn take(
 }
 
 pub(super) fn check_owner(inside: &In<'_>) -> Result<(), Trouble> {
-    if inside.owner == current_line().number { Ok(()) } else { Err(Refusal::NotHeld.into()) }
+    if inside.owner == current_line().number { Ok(()) } else { Err(ManagerError::NotHeld.into()) }
 }
 
 /// Gives it back, so many times at most; gives how often it was held.
@@ -208,7 +208,7 @@ macro_rules! lock_methods {
             ///
             /// # Errors
             /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
-            /// [`Refusal::HeldByCaller`] where it cannot be locked twice.
+            /// [`ManagerError::WouldDeadlock`] where it cannot be locked twice.
             pub fn lock(&self) -> Result<LockGuard<'_>> {
                 loop {
                     if let Some(guard) = acquire(&self.0, None)? {

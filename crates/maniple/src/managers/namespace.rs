@@ -5,7 +5,7 @@ use super::containers::typed_proxy;
 use super::proxy::unpoisoned;
 use super::registry::Content;
 use super::wire::Trouble;
-use super::{Manager, Refusal};
+use super::{Manager, ManagerError};
 use crate::call::Payload;
 use crate::error::Result;
 use std::any::{Any, type_name};
@@ -25,7 +25,7 @@ type Entries = BTreeMap<String, Entry>;
 
 impl Entry {
     fn holds(&self) -> Trouble {
-        Refusal::OtherType(self.type_name.into()).into()
+        ManagerError::WrongType(self.type_name.into()).into()
     }
 }
 
@@ -68,7 +68,7 @@ impl Namespace {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::OtherType`] if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
+    /// [`ManagerError::WrongType`] if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
     pub fn get<T: Payload>(&self, name: &str) -> Result<Option<T>> {
         let door = |all: &Mutex<Entries>, name: String, answer: &mut Answer| {
             let all = unpoisoned(all)?;

@@ -10,7 +10,7 @@
 //! another manager) a proxy is an address and a number, of use to whoever knows the key: a process that has connected
 //! to that manager itself.
 
-use super::Refusal;
+use super::ManagerError;
 use super::calling::{Answer, Changing, Door, Looking, read, send_call};
 use super::registry::{Content, Object, current_line};
 use super::server;
@@ -97,7 +97,7 @@ impl Reference {
                 site.ask(output.bytes())
             }
             Place::Here(_) => {
-                let server = server::here().ok_or(Refusal::NotTheServer)?;
+                let server = server::here().ok_or(ManagerError::NotServer)?;
                 let mut answer = server.answer(output.bytes());
                 let value = read(answer.bytes());
                 answer.sent(value.is_ok());
@@ -142,7 +142,7 @@ impl Reference {
                 (&site.address, site.token, site.note(Note::Pass(self.id))?, &site.key)
             }
             Place::Here(object) => {
-                let server = server::here().ok_or(Refusal::NotTheServer)?;
+                let server = server::here().ok_or(ManagerError::NotServer)?;
                 let passage = server.registry.pass(object.clone(), current_line().session.number);
                 (&server.address, server.token, passage, &server.key)
             }
@@ -160,7 +160,7 @@ impl Reference {
             (Some(site), _) => site,
             (None, Some(key)) => Site::open(&address, &Authkey::from(key), Some(token))?,
             (None, None) => {
-                return Err(Refusal::NoKey.into());
+                return Err(ManagerError::MissingKey.into());
             }
         };
         Reference::claim(&site, object, passage)
@@ -251,12 +251,12 @@ impl<T: Send + Sync + 'static> Proxy<T> {
     ///
     /// # Errors
     /// [`Error::Panicked`](crate::Error::Panicked) if it panics; the object stays usable.
-    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`Refusal::Poisoned`] after a
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`ManagerError::Poisoned`] after a
     /// panic in a `call_mut`. [`Error::Codec`](crate::Error::Codec), [`Error::Function`](crate::Error::Function) for
     /// what cannot be sent.
     pub fn call<A: Payload, R: Payload>(&self, function: fn(&T, A) -> R, argument: A) -> Result<R> {
         let door = |content: &RwLock<T>, (function, argument): (Looking<T, A, R>, A), answer: &mut Answer| {
-            let object = content.read().map_err(|_| Refusal::Poisoned)?;
+            let object = content.read().map_err(|_| ManagerError::Poisoned)?;
             answer.give(&(function.0)(&object, argument))
         };
         self.reference.ask(door, &(Looking(function), &argument))
@@ -279,7 +279,7 @@ impl<T: Send + Sync + 'static> Proxy<T> {
     /// As [`call`](Proxy::call).
     pub fn call_mut<A: Payload, R: Payload>(&self, function: fn(&mut T, A) -> R, argument: A) -> Result<R> {
         let door = |content: &RwLock<T>, (function, argument): (Changing<T, A, R>, A), answer: &mut Answer| {
-            let mut object = content.write().map_err(|_| Refusal::Poisoned)?;
+            let mut object = content.write().map_err(|_| ManagerError::Poisoned)?;
             answer.give(&(function.0)(&mut object, argument))
         };
         self.reference.ask(door, &(Changing(function), &argument))
@@ -335,9 +335,9 @@ impl<T: Send + Sync + 'static> Proxy<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::NotTheServer`] in any other process.
+    /// [`ManagerError::NotServer`] in any other process.
     pub fn serve_here(object: T) -> Result<Proxy<T>> {
-        let server = server::here().ok_or(Refusal::NotTheServer)?;
+        let server = server::here().ok_or(ManagerError::NotServer)?;
         Ok(Proxy::new(Reference::here(server.registry.add(Content::new(RwLock::new(object))))))
     }
 
@@ -372,6 +372,6 @@ impl<'de, T> Deserialize<'de> for Proxy<T> {
 }
 
 /// Locks content behind a mutex.
-pub(super) fn unpoisoned<'a, T>(mutex: &'a Mutex<T>) -> Result<MutexGuard<'a, T>, Refusal> {
-    mutex.lock().map_err(|_| Refusal::Poisoned)
+pub(super) fn unpoisoned<'a, T>(mutex: &'a Mutex<T>) -> Result<MutexGuard<'a, T>, ManagerError> {
+    mutex.lock().map_err(|_| ManagerError::Poisoned)
 }

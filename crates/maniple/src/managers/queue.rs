@@ -4,7 +4,7 @@ use super::calling::Answer;
 use super::containers::typed_proxy;
 use super::gate::{Gate, until};
 use super::registry::Content;
-use super::{Manager, Refusal};
+use super::{Manager, ManagerError};
 use crate::call::Payload;
 use crate::error::Result;
 use std::collections::VecDeque;
@@ -232,11 +232,11 @@ impl<T: Payload> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::NothingToBeDone`] if that was said for all items before.
+    /// [`ManagerError::TaskDoneTooOften`] if that was said for all items before.
     pub fn task_done(&self) -> Result<()> {
         let door = |queue: &Shared<T>, (): (), answer: &mut Answer| {
             let mut inside = queue.enter();
-            inside.unfinished = inside.unfinished.checked_sub(1).ok_or(Refusal::NothingToBeDone)?;
+            inside.unfinished = inside.unfinished.checked_sub(1).ok_or(ManagerError::TaskDoneTooOften)?;
             if inside.unfinished == 0 {
                 inside.wake(JOINERS, usize::MAX);
             }

@@ -9,7 +9,7 @@
 //! | a proxy in the server itself, as a rule within another object | it is dropped |
 //! | a call that is under way | it ends |
 
-use super::Refusal;
+use super::ManagerError;
 use std::any::{Any, type_name};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -31,8 +31,8 @@ pub(super) struct Object {
 
 impl Object {
     /// What it is, if it is a `C`.
-    pub(super) fn content<C: 'static>(&self) -> Result<&C, Refusal> {
-        self.content.downcast_ref().ok_or_else(|| Refusal::OtherType(self.type_name.into()))
+    pub(super) fn content<C: 'static>(&self) -> Result<&C, ManagerError> {
+        self.content.downcast_ref().ok_or_else(|| ManagerError::WrongType(self.type_name.into()))
     }
 }
 
@@ -88,10 +88,10 @@ impl Registry {
         object
     }
 
-    pub(super) fn find(&self, id: u64) -> Result<Arc<Object>, Refusal> {
+    pub(super) fn find(&self, id: u64) -> Result<Arc<Object>, ManagerError> {
         // In a statement of its own: the last holder may be this one, and its drop takes the lock.
         let found = locked(&self.objects).get(&id).and_then(Weak::upgrade);
-        found.ok_or(Refusal::NoObject)
+        found.ok_or(ManagerError::ObjectGone)
     }
 
     /// A proxy sets out, sent by the client of that number.
@@ -102,7 +102,7 @@ impl Registry {
     }
 
     /// A proxy has arrived. The bytes that brought it may have been decoded before; then some other proxy must be left.
-    pub(super) fn claim(&self, id: u64, passage: u64) -> Result<Arc<Object>, Refusal> {
+    pub(super) fn claim(&self, id: u64, passage: u64) -> Result<Arc<Object>, ManagerError> {
         let found = locked(&self.passages).remove(&passage);
         match found {
             Some(passage) if passage.object.id == id => Ok(passage.object),
@@ -268,7 +268,7 @@ mod tests {
         // A receiver that comes in between has it for good.
         let claimed = registry.claim(other, passage).unwrap();
         registry.sweep(late());
-        assert_eq!(registry.find(id).err(), Some(Refusal::NoObject));
+        assert_eq!(registry.find(id).err(), Some(ManagerError::ObjectGone));
         assert_eq!(claimed.content::<u8>().ok(), Some(&2));
         drop(claimed);
         assert!(locked(&registry.objects).is_empty() && locked(&registry.passages).is_empty());

@@ -4,7 +4,7 @@ use super::calling::Answer;
 use super::containers::typed_proxy;
 use super::gate::{Gate, until};
 use super::registry::{Abandon, Content, Line, current_line};
-use super::{Manager, Refusal};
+use super::{Manager, ManagerError};
 use crate::error::Result;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ impl Abandon for Counter {
 }
 
 /// The line has one less to give back.
-fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), Refusal> {
-    let lent = state.lent.get_mut(&line.number).ok_or(Refusal::NotHeld)?;
+fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), ManagerError> {
+    let lent = state.lent.get_mut(&line.number).ok_or(ManagerError::NotHeld)?;
     *lent -= 1;
     if *lent == 0 {
         state.lent.remove(&line.number);
@@ -44,8 +44,8 @@ fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), Refusa
 typed_proxy!(
     /// A semaphore in a [`Manager`]'s server, for threads of any processes on any machines.
     ///
-    /// A [`Permit`] is given back when it is dropped, or by the server when its thread or process has ended. To hand
-    /// permits from one process to another, [`forget`](Permit::forget) them here and [`release`](Semaphore::release)
+    /// A [`SemaphorePermit`] is given back when it is dropped, or by the server when its thread or process has ended. To hand
+    /// permits from one process to another, [`forget`](SemaphorePermit::forget) them here and [`release`](Semaphore::release)
     /// them there.
     ///
     /// ```
@@ -79,13 +79,13 @@ typed_proxy!(
 /// ```
 #[derive(Debug)]
 #[must_use = "the permit is given back as soon as this is dropped"]
-pub struct Permit<'a> {
+pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,
     held: bool,
     thread: std::marker::PhantomData<*const ()>,
 }
 
-impl Permit<'_> {
+impl SemaphorePermit<'_> {
     /// Keeps it for good: it is not given back unless somebody calls [`Semaphore::release`].
     ///
     /// ```
@@ -110,7 +110,7 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for SemaphorePermit<'_> {
     fn drop(&mut self) {
         if self.held {
             let door = |counter: &Shared, (): (), answer: &mut Answer| {
@@ -127,7 +127,7 @@ impl Drop for Permit<'_> {
 }
 
 impl Semaphore {
-    fn acquire_within(&self, limit: Option<Duration>) -> Result<Option<Permit<'_>>> {
+    fn acquire_within(&self, limit: Option<Duration>) -> Result<Option<SemaphorePermit<'_>>> {
         let door = |counter: &Shared, limit: Option<Duration>, answer: &mut Answer| {
             let until = until(limit);
             let mut inside = counter.0.enter();
@@ -143,7 +143,7 @@ impl Semaphore {
             answer.give(&true)
         };
         let taken: bool = self.0.reference().ask(door, &limit)?;
-        Ok(taken.then_some(Permit { semaphore: self, held: true, thread: std::marker::PhantomData }))
+        Ok(taken.then_some(SemaphorePermit { semaphore: self, held: true, thread: std::marker::PhantomData }))
     }
 
     /// Waits for a permit.
@@ -160,7 +160,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
-    pub fn acquire(&self) -> Result<Permit<'_>> {
+    pub fn acquire(&self) -> Result<SemaphorePermit<'_>> {
         loop {
             if let Some(permit) = self.acquire_within(None)? {
                 return Ok(permit);
@@ -185,7 +185,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// As [`acquire`](Semaphore::acquire).
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit<'_>>> {
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<SemaphorePermit<'_>>> {
         self.acquire_within(Some(timeout))
     }
 
@@ -203,7 +203,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// As [`acquire`](Semaphore::acquire).
-    pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
+    pub fn try_acquire(&self) -> Result<Option<SemaphorePermit<'_>>> {
         self.acquire_within(Some(Duration::ZERO))
     }
 
@@ -220,14 +220,14 @@ impl Semaphore {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::ReleasedTooOften`] if a bounded one would have more than it began with.
+    /// [`ManagerError::ReleasedTooOften`] if a bounded one would have more than it began with.
     pub fn release(&self, count: u32) -> Result<()> {
         let door = |counter: &Shared, count: u32, answer: &mut Answer| {
             let mut inside = counter.0.enter();
             let lent: u32 = inside.lent.values().sum();
             match inside.free.checked_add(count) {
                 Some(free) if free <= inside.most.saturating_sub(lent) => inside.free = free,
-                _ => return Err(Refusal::ReleasedTooOften.into()),
+                _ => return Err(ManagerError::ReleasedTooOften.into()),
             }
             inside.wake(0, count as usize);
             answer.give(&())
@@ -282,12 +282,12 @@ impl Manager {
     /// One that never has more than it begins with.
     ///
     /// ```
-    /// use maniple::managers::Refusal;
+    /// use maniple::managers::ManagerError;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let error = manager.bounded_semaphore(1)?.release(1).unwrap_err();
-    /// assert!(matches!(error, maniple::Error::Manager(Refusal::ReleasedTooOften)));
+    /// assert!(matches!(error, maniple::Error::Manager(ManagerError::ReleasedTooOften)));
     /// # Ok(())
     /// # }
     /// ```

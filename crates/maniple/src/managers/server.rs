@@ -14,7 +14,7 @@
 use super::calling::{Answer, receive_call, receive_make};
 use super::registry::{Object, Registry, Served, Session, current_line, locked, serve_here, serve_no_more};
 use super::wire::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
-use super::{Refusal, namespace};
+use super::{ManagerError, namespace};
 use crate::call::Failure;
 use crate::error::{Error, Result};
 use crate::exchange::{Address, Authkey};
@@ -139,9 +139,9 @@ thread_local! {
 struct Busy;
 
 impl Busy {
-    fn with(id: u64) -> Result<Busy, Refusal> {
+    fn with(id: u64) -> Result<Busy, ManagerError> {
         BUSY.with_borrow_mut(|busy| match busy.contains(&id) {
-            true => Err(Refusal::Reentered),
+            true => Err(ManagerError::Reentrant),
             false => {
                 busy.push(id);
                 Ok(Busy)

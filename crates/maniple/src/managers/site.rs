@@ -8,7 +8,7 @@
 //! sees a process's end, none may stay open in a child by chance: one that was made while another thread forked is
 //! thrown away.
 
-use super::Refusal;
+use super::ManagerError;
 use super::wire::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{calling, registry::locked};
 use crate::error::{Error, ManagerLost, Result, was};
@@ -68,7 +68,7 @@ impl Connection {
         };
         match Input::plain(bytes).item::<Welcome>()?? {
             welcome if welcome.protocol == PROTOCOL => Ok((connection, welcome)),
-            _ => Err(Refusal::OtherVersion.into()),
+            _ => Err(ManagerError::WrongVersion.into()),
         }
     }
 
@@ -203,7 +203,7 @@ impl Site {
         if self.build == maniple_sys::process::image::image().build {
             return Ok(());
         }
-        Err(Refusal::OtherBuild.into())
+        Err(ManagerError::WrongBuild.into())
     }
 
     /// Does something with the control connection of this very process.

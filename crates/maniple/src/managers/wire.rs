@@ -17,7 +17,7 @@
 //! maker and its argument. Identities hold within one build of the program; a function called by name between different
 //! ones would be another `Ask`.
 
-use super::Refusal;
+use super::ManagerError;
 use crate::call::Failure;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ pub(super) enum Trouble {
     /// What the called function did, or what stood in its way.
     Failed(Failure),
     /// The object, or the server.
-    Refused(Refusal),
+    Refused(ManagerError),
     /// Nobody to answer to.
     CallerGone,
 }
@@ -93,8 +93,8 @@ impl From<Error> for Trouble {
     }
 }
 
-impl From<Refusal> for Trouble {
-    fn from(why: Refusal) -> Trouble {
+impl From<ManagerError> for Trouble {
+    fn from(why: ManagerError) -> Trouble {
         Trouble::Refused(why)
     }
 }

@@ -1,6 +1,6 @@
 //! What a pool can be told before it starts.
 
-use super::{Initializer, Pool, Shared, keeper};
+use super::{CallOptions, Initializer, Pool, Shared, keeper};
 use crate::call::{self, Call, Payload, Plain};
 use crate::error::{Error, Result};
 use crate::frame::Output;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct Builder {
+pub struct PoolBuilder {
     processes: Option<usize>,
     max_tasks: Option<u64>,
     pub(super) method: StartMethod,
@@ -40,9 +40,15 @@ impl std::fmt::Debug for Setup {
     }
 }
 
-impl Builder {
-    pub(super) fn new() -> Builder {
-        Builder { processes: None, max_tasks: None, method: StartMethod::default(), setup: Setup(None), program: None }
+impl PoolBuilder {
+    pub(super) fn new() -> PoolBuilder {
+        PoolBuilder {
+            processes: None,
+            max_tasks: None,
+            method: StartMethod::default(),
+            setup: Setup(None),
+            program: None,
+        }
     }
 
     /// How many workers. Without it as many as this process may use processors.
@@ -54,7 +60,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn processes(mut self, processes: usize) -> Builder {
+    pub fn processes(mut self, processes: usize) -> PoolBuilder {
         self.processes = Some(processes);
         self
     }
@@ -78,7 +84,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn initializer<A: Payload>(mut self, function: fn(A), arguments: A) -> Builder {
+    pub fn initializer<A: Payload>(mut self, function: fn(A), arguments: A) -> PoolBuilder {
         self.setup.0 = Some(Box::new(move |elsewhere| {
             let mut output = Output::with_handles();
             match elsewhere {
@@ -92,7 +98,7 @@ impl Builder {
         self
     }
 
-    /// After so many tasks (chunks of items) a worker ends and a fresh one takes its place; 0 means never.
+    /// After so many tasks (chunks of items) a worker ends and a fresh one takes its place. Without it a worker lives as long as the pool.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -102,7 +108,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn max_tasks_per_child(mut self, tasks: u64) -> Builder {
+    pub fn max_tasks_per_child(mut self, tasks: u64) -> PoolBuilder {
         self.max_tasks = Some(tasks);
         self
     }
@@ -124,7 +130,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn program(mut self, path: impl Into<PathBuf>) -> Builder {
+    pub fn program(mut self, path: impl Into<PathBuf>) -> PoolBuilder {
         self.program = Some(path.into());
         self
     }
@@ -138,7 +144,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn start_method(mut self, method: StartMethod) -> Builder {
+    pub fn start_method(mut self, method: StartMethod) -> PoolBuilder {
         self.method = method;
         self
     }
@@ -150,18 +156,25 @@ impl Builder {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// assert_eq!(Pool::builder().processes(1).build()?.apply(i32::abs, -1)?, 1);
-    /// assert!(matches!(Pool::builder().processes(0).build(), Err(Error::Start(_))));
+    /// assert!(matches!(Pool::builder().processes(0).build(), Err(Error::InvalidArgument(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`Error::Start`] when a worker cannot be started, and what stands in the way of sending the initializer.
+    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`Error::Start`] when a worker cannot be started, and what stands in the way of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {
-            Some(0) => return Err(Error::Start("a pool needs at least one worker".into())),
+            Some(0) => return Err(Error::InvalidArgument("a pool of 0 workers; give it 1 or more, or leave it out")),
             Some(processes) => processes,
             None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let none = Error::InvalidArgument(
+            "workers that end after 0 tasks; give max_tasks_per_child 1 or more, or leave it out",
+        );
+        let max_tasks_per_child = match self.max_tasks {
+            Some(tasks) => Some(NonZeroU64::new(tasks).ok_or(none)?),
+            None => None,
         };
         if !startup::is_done() {
             // Without this a worker would run `main`, make a pool, and so on without end.
@@ -170,13 +183,9 @@ impl Builder {
             ));
         }
         let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
-        let hub = Hub::new(HubConfig {
-            processes,
-            max_tasks_per_child: self.max_tasks.and_then(NonZeroU64::new),
-            tap_stderr: worker::TAPPED,
-        })?;
+        let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
-        let pool = Pool { shared: shared.clone() };
+        let pool = Pool { shared: shared.clone(), options: CallOptions::new(), owner: true };
         for _ in 0..processes {
             shared.start_worker()?;
         }

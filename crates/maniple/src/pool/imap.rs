@@ -35,7 +35,7 @@ const REPORT: usize = 32;
 #[must_use = "results that nobody takes stop the call when its buffer is full"]
 pub struct Imap<R> {
     pool: Arc<Shared>,
-    ticket: engine::Ticket,
+    job: engine::Ticket,
     reader: Reader,
     ready: VecDeque<Result<R>>,
     // Handed to the caller, and not yet reported.
@@ -48,19 +48,19 @@ pub struct Imap<R> {
 }
 
 impl<R: DeserializeOwned + 'static> Imap<R> {
-    pub(super) fn new(pool: Arc<Shared>, ticket: engine::Ticket, reader: Reader, feeder: Arc<Feeder>) -> Imap<R> {
+    pub(super) fn new(pool: Arc<Shared>, job: engine::Ticket, reader: Reader, feeder: Arc<Feeder>) -> Imap<R> {
         let ready = VecDeque::new();
-        Imap { pool, ticket, reader, ready, consumed: 0, over: false, panic: None, feeder, results: PhantomData }
+        Imap { pool, job, reader, ready, consumed: 0, over: false, panic: None, feeder, results: PhantomData }
     }
 
     /// Waits until something can be taken. Looks now and then whether items are kept waiting for an input that is late.
     fn wait(&self) -> Result<()> {
         let mut patience = Duration::from_millis(1);
-        while !self.ticket.is_ready() {
+        while !self.job.is_ready() {
             let input_over = self.feeder.flush();
             let deadline = (!input_over).then(|| Instant::now() + patience);
             // A signal that does not end the program is no reason to give up.
-            self.ticket.wait(deadline, &mut || true)?;
+            self.job.wait(deadline, &mut || true)?;
             patience = (patience * 2).min(Duration::from_millis(100));
         }
         Ok(())
@@ -69,7 +69,7 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
     /// Tells the hub of room for more. Before every wait, or it might be waited for what there is no room for.
     fn report(&mut self) {
         if self.consumed > 0 {
-            self.ticket.consumed(std::mem::take(&mut self.consumed));
+            self.job.consumed(std::mem::take(&mut self.consumed));
         }
     }
 }
@@ -84,7 +84,7 @@ impl<R: DeserializeOwned + 'static> Iterator for Imap<R> {
                 self.over = true;
                 return Some(Err(error));
             }
-            let (settled, over) = self.ticket.take(TAKE);
+            let (settled, over) = self.job.take(TAKE);
             self.over = over;
             let ready = &mut self.ready;
             for one in settled {
@@ -109,7 +109,7 @@ impl<R> Drop for Imap<R> {
     fn drop(&mut self) {
         // A forked child must leave the hub alone.
         if self.pool.hub.check().is_ok() {
-            self.ticket.cancel();
+            self.job.cancel();
         }
     }
 }

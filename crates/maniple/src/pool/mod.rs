@@ -1,7 +1,7 @@
 //! The pool: typed calls on top of the engine's jobs.
 //!
 //! ```text
-//!   Pool ── Calls (chunksize, buffersize) ── job ──▶ hub        results ──▶ Ticket, Imap
+//!   Pool (with CallOptions) ────────────────── job ──▶ hub        results ──▶ JobHandle, Imap
 //!     │                                                │
 //!     └── keeper thread: starts and reaps workers ◀────┘
 //! ```
@@ -9,16 +9,17 @@
 mod builder;
 mod calls;
 mod imap;
+mod job_handle;
 mod keeper;
+mod options;
 mod source;
-mod ticket;
+mod submit;
 
-pub use builder::Builder;
-pub use calls::Calls;
+pub use builder::PoolBuilder;
 pub use imap::Imap;
-pub use ticket::Ticket;
+pub use job_handle::JobHandle;
+pub use options::{CallOptions, WithOptions};
 
-use crate::call::{Payload, StarFn};
 use crate::error::Result;
 use crate::startup::StartMethod;
 use keeper::Crew;
@@ -28,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// What the pool, its tickets and its keeper share.
+/// What the pool, its jobs and its keeper share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     hub: Hub,
@@ -100,6 +101,9 @@ impl Shared {
 #[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
+    options: CallOptions,
+    /// False for what [`Pool::with`] returns, whose end is not the pool's.
+    owner: bool,
 }
 
 impl Pool {
@@ -132,303 +136,24 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn builder() -> Builder {
-        Builder::new()
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::new()
     }
 
-    /// Calls with a given number of items in each task, instead of as many as take a few milliseconds.
+    /// The same pool with other options for the calls that are made through what it returns.
     ///
     /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// assert_eq!(pool.chunksize(1).map(i64::wrapping_abs, [-3, 4])?, [3, 4]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn chunksize(&self, items: usize) -> Calls<'_> {
-        self.calls().chunksize(items)
-    }
-
-    /// Calls of [`Pool::imap`] and [`Pool::imap_unordered`] with a given number of items under way at most: taken from the
-    /// input, and their results not yet taken by the caller. Without it 1,000, and fewer when they are large.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let squares = pool.buffersize(8).imap(|x: u64| x * x, 0..)?;
-    /// assert_eq!(squares.take(3).collect::<maniple::Result<Vec<_>>>()?, [0, 1, 4]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn buffersize(&self, items: usize) -> Calls<'_> {
-        self.calls().buffersize(items)
-    }
-
-    fn calls(&self) -> Calls<'_> {
-        Calls::new(&self.shared)
-    }
-
-    /// Runs `function(item)` in a worker and waits for what it returns.
-    ///
-    /// A function that returns a `Result` keeps its own error: the outer one tells of panics and lost workers.
-    ///
-    /// ```
-    /// fn parse(text: String) -> Result<u16, String> {
-    ///     text.parse().map_err(|_| format!("{text} is no number"))
-    /// }
+    /// use maniple::{CallOptions, Pool};
     ///
     /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(1)?;
-    /// assert_eq!(pool.apply(parse, "7".into())?, Ok(7));
-    /// assert_eq!(pool.apply(parse, "x".into())?, Err("x is no number".into()));
+    /// let pool = Pool::new(2)?;
+    /// let single = CallOptions::new().chunksize(1);
+    /// assert_eq!(pool.with(single).map(i64::wrapping_abs, [-3, 4])?, [3, 4]);
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    /// Any [`Error`](crate::Error).
-    pub fn apply<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<R> {
-        self.calls().apply(function, item)
-    }
-
-    /// As [`Pool::apply`], without waiting.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let sum = pool.apply_async(|v: Vec<u32>| v.iter().sum::<u32>(), vec![1, 2, 3])?;
-    /// // something else meanwhile
-    /// assert_eq!(sum.get()?, 6);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// When the call cannot be sent. What becomes of it the ticket tells.
-    pub fn apply_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<Ticket<R>> {
-        self.calls().apply_async(function, item)
-    }
-
-    /// Runs `function` on every item and gives the results in the items' order.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// assert_eq!(pool.map(|word: String| word.len(), ["a".into(), "bcd".into()])?, [1, 3]);
-    /// assert!(pool.map(|x: u32| 6 / x, [1, 0, 2]).is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The error of the first item that has one. All items are run nevertheless.
-    pub fn map<A: Payload, R: Payload>(
-        &self,
-        function: fn(A) -> R,
-        items: impl IntoIterator<Item = A>,
-    ) -> Result<Vec<R>> {
-        self.calls().map(function, items)
-    }
-
-    /// As [`Pool::map`], without waiting.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let (evens, odds) = (pool.map_async(u32::count_ones, [2, 4])?, pool.map_async(u32::count_ones, [3, 7])?);
-    /// assert_eq!((evens.get()?, odds.get()?), (vec![1, 1], vec![2, 3]));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Pool::apply_async`].
-    pub fn map_async<A: Payload, R: Payload>(
-        &self,
-        function: fn(A) -> R,
-        items: impl IntoIterator<Item = A>,
-    ) -> Result<Ticket<Vec<R>>> {
-        self.calls().map_async(function, items)
-    }
-
-    /// As [`Pool::map`], with something that all calls look at; it travels once to each worker.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let names = vec!["zero".to_string(), "one".into(), "two".into()];
-    /// assert_eq!(pool.map_with(&names, |names, i: usize| names[i].len(), [2, 1, 0])?, [3, 3, 4]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Pool::map`].
-    pub fn map_with<S: Payload, A: Payload, R: Payload>(
-        &self,
-        state: &S,
-        function: fn(&S, A) -> R,
-        items: impl IntoIterator<Item = A>,
-    ) -> Result<Vec<R>> {
-        self.calls().map_with(state, function, items)
-    }
-
-    /// As [`Pool::map_with`], without waiting.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let ticket = pool.map_with_async(&10, |by, x| by * x, [1, 2, 3])?;
-    /// assert_eq!(ticket.get()?, [10, 20, 30]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Pool::apply_async`].
-    pub fn map_with_async<S: Payload, A: Payload, R: Payload>(
-        &self,
-        state: &S,
-        function: fn(&S, A) -> R,
-        items: impl IntoIterator<Item = A>,
-    ) -> Result<Ticket<Vec<R>>> {
-        self.calls().map_with_async(state, function, items)
-    }
-
-    /// As [`Pool::map`], for a function of 2 to 8 arguments and items that are tuples of them.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// assert_eq!(pool.starmap(u32::pow, [(2, 3), (3, 2)])?, [8, 9]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Pool::map`]; and [`Error::Function`](crate::Error::Function) for a closure, see [`StarFn`].
-    pub fn starmap<T: Payload, R: Payload, F: StarFn<T, R>>(
-        &self,
-        function: F,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<R>> {
-        self.calls().starmap(function, items)
-    }
-
-    /// As [`Pool::starmap`], without waiting.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let ticket = pool.starmap_async(u32::pow, [(2, 3), (3, 2)])?;
-    /// assert_eq!(ticket.get()?, [8, 9]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Pool::apply_async`].
-    pub fn starmap_async<T: Payload, R: Payload, F: StarFn<T, R>>(
-        &self,
-        function: F,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Ticket<Vec<R>>> {
-        self.calls().starmap_async(function, items)
-    }
-
-    /// Runs `function` on every item and hands out the results in the items' order, each as soon as it and all before it
-    /// are there. Items are taken from the input as room comes free, so the input may be endless. Each result is a
-    /// `Result` of its own: an item that fails does not end the others.
-    ///
-    /// Dropping the iterator cancels what has not begun.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let squares = pool.imap(|x: u64| x * x, 0..)?;
-    /// let first: maniple::Result<Vec<u64>> = squares.take(4).collect();
-    /// assert_eq!(first?, [0, 1, 4, 9]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Pool::apply_async`].
-    pub fn imap<A: Payload, R: Payload, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
-    where
-        I: IntoIterator<Item = A>,
-        I::IntoIter: Send + 'static,
-    {
-        self.calls().imap(function, items)
-    }
-
-    /// As [`Pool::imap`], but results come as they are ready, in any order.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let mut sum = 0;
-    /// for square in pool.imap_unordered(|x: u32| x * x, 1..=3)? {
-    ///     sum += square?;
-    /// }
-    /// assert_eq!(sum, 14);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Pool::apply_async`].
-    pub fn imap_unordered<A: Payload, R: Payload, I>(&self, function: fn(A) -> R, items: I) -> Result<Imap<R>>
-    where
-        I: IntoIterator<Item = A>,
-        I::IntoIter: Send + 'static,
-    {
-        self.calls().imap_unordered(function, items)
-    }
-
-    /// As [`Pool::apply`], for a function of the workers' program that is known by its name, as a [task](macro@crate::task).
-    ///
-    /// ```
-    /// #[maniple::task(name = "square")]
-    /// fn square(x: u64) -> u64 {
-    ///     x * x
-    /// }
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let other_program = std::env::current_exe()?;
-    /// let pool = maniple::Pool::builder().processes(1).program(other_program).build()?;
-    /// let squared: u64 = pool.apply_named("square", 7u64)?;
-    /// assert_eq!(squared, 49);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// Any [`Error`](crate::Error); [`Error::Task`](crate::Error::Task) if the program knows no such function.
-    pub fn apply_named<A: Payload, R: Payload>(&self, name: &str, item: A) -> Result<R> {
-        self.calls().apply_named(name, item)
-    }
-
-    /// As [`Pool::map`], for a function that is known by its name.
-    ///
-    /// ```
-    /// #[maniple::task(name = "cube")]
-    /// fn cube(x: u64) -> u64 {
-    ///     x * x * x
-    /// }
-    ///
-    /// # fn main() -> maniple::Result<()> {
-    /// let pool = maniple::Pool::new(2)?;
-    /// let cubes: Vec<u64> = pool.map_named("cube", [1u64, 2])?;
-    /// assert_eq!(cubes, [1, 8]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Pool::apply_named`].
-    pub fn map_named<A: Payload, R: Payload>(&self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
-        self.calls().map_named(name, items)
+    pub fn with(&self, options: CallOptions) -> WithOptions<'_> {
+        WithOptions::new(Pool { shared: self.shared.clone(), options, owner: false })
     }
 
     /// The workers' process numbers.
@@ -496,9 +221,9 @@ impl Pool {
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(2)?;
-    /// let ticket = pool.map_async(i32::signum, [-7, 7])?;
+    /// let job = pool.map_async(i32::signum, [-7, 7])?;
     /// pool.join();
-    /// assert_eq!(ticket.get()?, [-1, 1]);
+    /// assert_eq!(job.get()?, [-1, 1]);
     /// # Ok(())
     /// # }
     /// ```
@@ -510,6 +235,9 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if !self.owner {
+            return;
+        }
         if self.shared.hub.check().is_err() {
             // A forked child: workers, threads and links are the parent's.
             std::mem::forget(self.shared.clone());

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::child::{self, Setup};
-use super::{Ending, Process, Running, Shared, here};
+use super::{IntoExitCode, Process, Running, Shared, here};
 use crate::call::Payload;
 use crate::error::{Error, Result};
 use crate::events;
@@ -313,7 +313,7 @@ impl ProcessBuilder {
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
-    pub fn build<A: Payload, R: Ending + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
+    pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
         let call = match self.program {
             None => child::send(function, &argument)?,
             Some(_) => child::send_named(|output| task::send_registered(function, output), &argument)?,
@@ -345,7 +345,7 @@ impl ProcessBuilder {
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded.
-    pub fn build_named<A: Payload, R: Ending + 'static>(self, name: &str, argument: A) -> Result<Process> {
+    pub fn build_named<A: Payload, R: IntoExitCode + 'static>(self, name: &str, argument: A) -> Result<Process> {
         let call = child::send_named(|output| task::send::<A, R>(name, output), &argument)?;
         self.finish(call)
     }
@@ -389,7 +389,7 @@ impl ProcessBuilder {
     ///
     /// # Errors
     /// [`Error::Start`] if the system refuses.
-    pub unsafe fn fork<R: Ending>(mut self, function: impl FnOnce() -> R) -> Result<Process> {
+    pub unsafe fn fork<R: IntoExitCode>(mut self, function: impl FnOnce() -> R) -> Result<Process> {
         let setup = self.setup();
         let refused = |error: &dyn std::fmt::Display| Error::Start(format!("could not fork: {error}"));
         let line = setup.daemon.then(lifeline::pair).transpose().map_err(|e| refused(&e))?;

@@ -4,7 +4,7 @@
 //! streams that it has to put in place itself, and those in the function's argument.
 #![allow(unsafe_code)]
 
-use super::{Ending, here};
+use super::{IntoExitCode, here};
 use crate::call::Payload;
 use crate::error::{Error, Result};
 use crate::events;
@@ -39,7 +39,7 @@ const NOT_BEGUN: i32 = 1;
 /// The type of [`enter`], whatever it is made for.
 type Enter = fn(&mut Input<'_>) -> Result<i32>;
 
-fn enter<A: Payload, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> {
+fn enter<A: Payload, R: IntoExitCode + 'static>(input: &mut Input<'_>) -> Result<i32> {
     enter_at::<A, R>(input.identity()?.address()?, input)
 }
 
@@ -47,11 +47,14 @@ fn enter<A: Payload, R: Ending + 'static>(input: &mut Input<'_>) -> Result<i32> 
 pub(crate) type EnterAt = fn(*const (), &mut Input<'_>) -> Result<i32>;
 
 /// Calls the function of these types at `address`.
-pub(crate) fn enter_at<A: Payload, R: Ending + 'static>(address: *const (), input: &mut Input<'_>) -> Result<i32> {
+pub(crate) fn enter_at<A: Payload, R: IntoExitCode + 'static>(
+    address: *const (),
+    input: &mut Input<'_>,
+) -> Result<i32> {
     // SAFETY: `send`, or the list of tasks, has for these very types the address of a function of this type.
     let function = unsafe { <fn(A) -> R as Function>::recall(address) };
     let argument = input.item::<A>()??;
-    Ok(function(argument).code())
+    Ok(function(argument).into_exit_code())
 }
 
 /// All that a child needs to call `function(argument)`.
@@ -60,7 +63,7 @@ pub(super) struct Called {
     pub handles: Vec<OwnedHandle>,
 }
 
-pub(super) fn send<A: Payload, R: Ending + 'static>(function: fn(A) -> R, argument: &A) -> Result<Called> {
+pub(super) fn send<A: Payload, R: IntoExitCode + 'static>(function: fn(A) -> R, argument: &A) -> Result<Called> {
     let mut output = Output::with_handles();
     output.identity(Identity::of(enter::<A, R> as Enter as *const ())?);
     output.identity(Identity::of(function.address())?);
@@ -131,7 +134,7 @@ fn begin(handles: Vec<OwnedHandle>) -> Result<i32> {
 }
 
 /// The same in a forked child; gives its exit code.
-pub(super) fn in_fork<R: Ending>(
+pub(super) fn in_fork<R: IntoExitCode>(
     setup: Setup,
     stdio: [Stream; 3],
     parent: ExitWatch,
@@ -143,7 +146,7 @@ pub(super) fn in_fork<R: Ending>(
         eprintln!("maniple: a process cannot begin: {error}");
         return NOT_BEGUN;
     }
-    let code = catch_unwind(AssertUnwindSafe(|| function().code())).unwrap_or(PANICKED);
+    let code = catch_unwind(AssertUnwindSafe(|| function().into_exit_code())).unwrap_or(PANICKED);
     let _ = std::io::Write::flush(&mut std::io::stdout());
     code
 }

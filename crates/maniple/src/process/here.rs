@@ -23,13 +23,13 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Current {
+pub struct CurrentProcess {
     name: String,
     daemon: bool,
     pid: u32,
 }
 
-impl Current {
+impl CurrentProcess {
     /// `MainProcess`, or what the [`Process`] was called.
     ///
     /// ```
@@ -76,13 +76,13 @@ impl Current {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Parent {
+pub struct ParentProcess {
     name: String,
     pid: u32,
     watch: ExitWatch,
 }
 
-impl Parent {
+impl ParentProcess {
     /// What it is called.
     ///
     /// ```
@@ -214,8 +214,8 @@ impl Parent {
     }
 }
 
-static CURRENT: RwLock<Option<Current>> = RwLock::new(None);
-static PARENT: RwLock<Option<Arc<Parent>>> = RwLock::new(None);
+static CURRENT: RwLock<Option<CurrentProcess>> = RwLock::new(None);
+static PARENT: RwLock<Option<Arc<ParentProcess>>> = RwLock::new(None);
 static CHILDREN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 /// This process.
@@ -223,9 +223,9 @@ static CHILDREN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 /// ```
 /// assert_eq!(maniple::current_process().name(), "MainProcess");
 /// ```
-pub fn current_process() -> Current {
+pub fn current_process() -> CurrentProcess {
     let known = CURRENT.read().unwrap_or_else(PoisonError::into_inner).clone();
-    known.unwrap_or_else(|| Current { name: "MainProcess".into(), daemon: false, pid: std::process::id() })
+    known.unwrap_or_else(|| CurrentProcess { name: "MainProcess".into(), daemon: false, pid: std::process::id() })
 }
 
 /// The process that started this one, if it is a [`Process`].
@@ -241,7 +241,7 @@ pub fn current_process() -> Current {
 /// # Ok(())
 /// # }
 /// ```
-pub fn parent_process() -> Option<Arc<Parent>> {
+pub fn parent_process() -> Option<Arc<ParentProcess>> {
     PARENT.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
@@ -294,8 +294,8 @@ pub(super) fn forget_children() {
 }
 
 pub(super) fn become_child(name: String, daemon: bool, parent: u32, parent_name: String, watch: ExitWatch) {
-    let current = Current { name, daemon, pid: std::process::id() };
+    let current = CurrentProcess { name, daemon, pid: std::process::id() };
     *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
     *PARENT.write().unwrap_or_else(PoisonError::into_inner) =
-        Some(Arc::new(Parent { name: parent_name, pid: parent, watch }));
+        Some(Arc::new(ParentProcess { name: parent_name, pid: parent, watch }));
 }

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::events::Relay;
 use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
-pub use here::{Current, Parent, active_children, cpu_count, current_process, parent_process};
+pub use here::{CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process};
 use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{AsHandle, BorrowedHandle};
@@ -88,27 +88,27 @@ struct Running {
 /// # Ok(())
 /// # }
 /// ```
-pub trait Ending {
+pub trait IntoExitCode {
     /// The exit code.
     ///
     /// ```
-    /// use maniple::Ending;
+    /// use maniple::IntoExitCode;
     ///
-    /// assert_eq!(().code(), 0);
-    /// assert_eq!(Ok::<_, String>(3).code(), 3);
-    /// assert_eq!(Err::<(), _>("no such file").code(), 1);
+    /// assert_eq!(().into_exit_code(), 0);
+    /// assert_eq!(Ok::<_, String>(3).into_exit_code(), 3);
+    /// assert_eq!(Err::<(), _>("no such file").into_exit_code(), 1);
     /// ```
-    fn code(self) -> i32;
+    fn into_exit_code(self) -> i32;
 }
 
-impl Ending for () {
-    fn code(self) -> i32 {
+impl IntoExitCode for () {
+    fn into_exit_code(self) -> i32 {
         0
     }
 }
 
-impl Ending for i32 {
-    fn code(self) -> i32 {
+impl IntoExitCode for i32 {
+    fn into_exit_code(self) -> i32 {
         self
     }
 }
@@ -126,16 +126,16 @@ mod never {
     }
 }
 
-impl Ending for never::Never {
-    fn code(self) -> i32 {
+impl IntoExitCode for never::Never {
+    fn into_exit_code(self) -> i32 {
         self
     }
 }
 
-impl<T: Ending, E: Debug> Ending for Result<T, E> {
-    fn code(self) -> i32 {
+impl<T: IntoExitCode, E: Debug> IntoExitCode for Result<T, E> {
+    fn into_exit_code(self) -> i32 {
         match self {
-            Ok(value) => value.code(),
+            Ok(value) => value.into_exit_code(),
             Err(error) => {
                 eprintln!("Error: {error:?}");
                 1
@@ -160,7 +160,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
-    pub fn new<A: Payload, R: Ending + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
+    pub fn new<A: Payload, R: IntoExitCode + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
         Process::builder().build(function, argument)
     }
 

@@ -127,8 +127,11 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`] for 0 or more than 5114 parties, or if there is no memory or descriptor left.
+    /// [`Error::InvalidArgument`] for 0 parties, [`Error::Engine`] for more than 5114, or if there is no memory or descriptor left.
     pub fn new(parties: usize) -> Result<Barrier> {
+        if parties == 0 {
+            return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));
+        }
         Ok(Barrier(Arc::new(Inner::new(u32::try_from(parties).unwrap_or(u32::MAX))?)))
     }
 

@@ -30,4 +30,4 @@ pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use poison::{LockResult, Poison, PoisonError, TryLockError, TryLockResult};
 pub use rlock::{RLock, RLockGuard};
-pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
+pub use semaphore::{BoundedSemaphore, Semaphore, SemaphorePermit};

@@ -176,7 +176,7 @@ pub struct BoundedSemaphore(Arc<Permits>);
 /// # Ok::<(), maniple::Error>(())
 /// ```
 #[must_use = "the unit is given back when the permit is dropped"]
-pub struct Permit<'a> {
+pub struct SemaphorePermit<'a> {
     permits: &'a Permits,
     unit: u32,
 }
@@ -197,8 +197,8 @@ impl BoundedSemaphore {
         Ok(BoundedSemaphore(Arc::new(Permits::new(units)?)))
     }
 
-    fn take(&self, limit: Limit) -> Option<LockResult<Permit<'_>>> {
-        let permit = |unit| Permit { permits: &self.0, unit };
+    fn take(&self, limit: Limit) -> Option<LockResult<SemaphorePermit<'_>>> {
+        let permit = |unit| SemaphorePermit { permits: &self.0, unit };
         match self.0.acquire(limit, &mut || true) {
             Granted::Unit(unit) => Some(Ok(permit(unit))),
             Granted::TakenOver { unit, from } => Some(judge(permit(unit), Some(Poison::Died(from)))),
@@ -217,7 +217,7 @@ impl BoundedSemaphore {
     ///
     /// # Errors
     /// It was taken, from a process that died.
-    pub fn acquire(&self) -> LockResult<Permit<'_>> {
+    pub fn acquire(&self) -> LockResult<SemaphorePermit<'_>> {
         loop {
             // Without a limit or an interrupt there is no other end.
             if let Some(taken) = self.take(Limit::Never) {
@@ -240,7 +240,7 @@ impl BoundedSemaphore {
     ///
     /// # Errors
     /// [`TryLockError::WouldBlock`], or it was taken from a process that died.
-    pub fn try_acquire(&self) -> TryLockResult<Permit<'_>> {
+    pub fn try_acquire(&self) -> TryLockResult<SemaphorePermit<'_>> {
         Ok(self.take(Limit::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
@@ -258,7 +258,7 @@ impl BoundedSemaphore {
     ///
     /// # Errors
     /// [`TryLockError::Timeout`], or it was taken from a process that died.
-    pub fn acquire_timeout(&self, timeout: Duration) -> TryLockResult<Permit<'_>> {
+    pub fn acquire_timeout(&self, timeout: Duration) -> TryLockResult<SemaphorePermit<'_>> {
         Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(timeout))??)
     }
 
@@ -304,7 +304,7 @@ impl BoundedSemaphore {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for SemaphorePermit<'_> {
     fn drop(&mut self) {
         // Refused in a forked child, whose unit it is not.
         self.permits.give_back(self.unit);
@@ -317,9 +317,9 @@ impl fmt::Debug for BoundedSemaphore {
     }
 }
 
-impl fmt::Debug for Permit<'_> {
+impl fmt::Debug for SemaphorePermit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("unit", &self.unit).finish()
+        f.debug_struct("SemaphorePermit").field("unit", &self.unit).finish()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Arena, Dice, TASKS};
 use crate::ledger::Ledger;
-use maniple::{Bytes, Connection, Error, Lock, Manager, Pool, Process, Queue, RawValue, Result, pipe};
+use maniple::{Bytes, CallOptions, Connection, Error, Lock, Manager, Pool, Process, Queue, RawValue, Result, pipe};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -78,18 +78,18 @@ fn calls(arena: &Arena, mut dice: Dice, part: &str, base: u64, new: impl FnMut()
             let millis = if dice.below(100) == 0 { -1 } else { dice.one_of(&[0, 0, 0, 1, 30]) };
             let given = (number, data.clone(), millis, arena.path.clone());
             // Where it is refused at once, no outcome is due.
-            if let Some(ticket) = arena.once(part, || pool.apply_async(task, given)) {
-                under_way.push((number, data, ticket));
+            if let Some(job) = arena.once(part, || pool.apply_async(task, given)) {
+                under_way.push((number, data, job));
             }
         }
-        for (number, data, ticket) in under_way {
+        for (number, data, job) in under_way {
             arena.count("calls", 1);
-            if !ticket.wait_timeout(HANGS) {
+            if !job.wait_timeout(HANGS) {
                 let begun = arena.ledger.times(number);
                 arena.fault(format!("{part}: call {number}, begun {begun} times, has no outcome; {}", pool.describe()));
                 continue;
             }
-            match arena.once(part, || ticket.get()) {
+            match arena.once(part, || job.get()) {
                 Some(Ok(found)) if found != (number, turned(&data).into()) => {
                     arena.fault(format!("{part}: call {number} got another value"));
                 }
@@ -116,7 +116,7 @@ fn works_afterwards(arena: &Arena, part: &str, pool: &Pool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let wanted: Vec<_> = (0..30).map(square).collect();
     loop {
-        let found = pool.map_async(square, 0..30).and_then(|mut ticket| ticket.get_timeout(HANGS));
+        let found = pool.map_async(square, 0..30).and_then(|mut job| job.get_timeout(HANGS));
         match found {
             Ok(found) if found == wanted => break,
             // As many workers in a row were ended while they started as it takes; each later call says so.
@@ -153,8 +153,8 @@ fn maps(arena: &Arena, mut dice: Dice) {
         let found: Option<Vec<Told>> = arena.once("Maps", || match chunk {
             0 if is_imap => pool.imap(task, items)?.collect(),
             0 => pool.map(task, items),
-            chunk if is_imap => pool.chunksize(chunk).imap(task, items)?.collect(),
-            chunk => pool.chunksize(chunk).map(task, items),
+            chunk if is_imap => pool.with(CallOptions::new().chunksize(chunk)).imap(task, items)?.collect(),
+            chunk => pool.with(CallOptions::new().chunksize(chunk)).map(task, items),
         });
         if let Some(found) = found {
             let right = |(number, told): (u64, &Told)| match told {

@@ -1,7 +1,7 @@
 //! What all tests need: nobody hangs, nobody is left behind.
 #![allow(dead_code)]
 
-use maniple::{Ending, Exit, Payload, Pool, Process, StartMethod};
+use maniple::{Exit, IntoExitCode, Payload, Pool, Process, StartMethod};
 use maniple_sys::testing;
 use std::future::Future;
 use std::io::Read;
@@ -158,7 +158,7 @@ pub fn examples() -> PathBuf {
 pub const LONG: Duration = Duration::from_secs(50);
 
 /// A process that runs `f`.
-pub fn started<A: Payload, R: Ending + 'static>(f: fn(A) -> R, argument: A) -> Process {
+pub fn started<A: Payload, R: IntoExitCode + 'static>(f: fn(A) -> R, argument: A) -> Process {
     let process = Process::new(f, argument).unwrap();
     process.start().unwrap();
     process

@@ -60,7 +60,7 @@ pub(super) use typed_proxy;
 macro_rules! whole {
     ($name:ident<$($type:ident),+>($whole:ty)) => {
         /// Calls `function(&mut all, argument)` in the server, while nobody else has it. If it panics, all calls fail
-        /// with [`Refusal::Poisoned`](crate::managers::Refusal::Poisoned) until `clear_poison`.
+        /// with [`ManagerError::Poisoned`](crate::managers::ManagerError::Poisoned) until `clear_poison`.
         ///
         /// ```
         /// # fn main() -> maniple::Result<()> {

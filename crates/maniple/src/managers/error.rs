@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 /// What a manager does not have or allow, in an [`Error::Manager`].
 ///
 /// ```
-/// use maniple::managers::Refusal;
+/// use maniple::managers::ManagerError;
 ///
 /// # fn main() -> maniple::Result<()> {
 /// let manager = maniple::Manager::new()?;
 /// let error = manager.queue::<u8>(0)?.task_done().unwrap_err();
-/// assert!(matches!(error, maniple::Error::Manager(Refusal::NothingToBeDone)));
+/// assert!(matches!(error, maniple::Error::Manager(ManagerError::TaskDoneTooOften)));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum ManagerError {
     /// A call that was changing the object panicked before it was through.
     #[error("this object is poisoned: a call that was changing it panicked; see to it, and call clear_poison()")]
     Poisoned,
@@ -26,41 +26,41 @@ pub enum Refusal {
     BrokenBarrier,
     /// The object went before the proxy arrived.
     #[error("it no longer has this object: no proxy for it was left when this one arrived")]
-    NoObject,
+    ObjectGone,
     /// What is there is a value of this other type.
     #[error("what it has there is of another type: {0}")]
-    OtherType(String),
+    WrongType(String),
     /// The lock is not held by this thread.
     #[error("this lock is not held by this thread, or no longer; lock it first")]
     NotHeld,
     /// The lock is held by this very thread.
     #[error("this thread holds this lock already and would wait for itself; use rlock()")]
-    HeldByCaller,
+    WouldDeadlock,
     /// A bounded semaphore would have more permits than at first.
     #[error("this bounded semaphore was released more often than acquired")]
     ReleasedTooOften,
     /// `task_done` was called too often.
     #[error("task_done() was called more often than items were put")]
-    NothingToBeDone,
+    TaskDoneTooOften,
     /// The server is another build of the program.
     #[error("its server is another build of the program than this one; run the same executable at both ends")]
-    OtherBuild,
+    WrongBuild,
     /// The server was built with another version of this crate.
     #[error("it was built with another version of maniple; build both ends with the same")]
-    OtherVersion,
+    WrongVersion,
     /// A proxy came by a way on which keys are not sent.
     #[error("a proxy has arrived here without its key; connect to its manager (Manager::connect) first")]
-    NoKey,
+    MissingKey,
     /// A function that is called with an object called that very object by a proxy.
     #[error("this object is being used by the function that calls it; use what the function was called with")]
-    Reentered,
+    Reentrant,
     /// Only a manager's server can do this.
     #[error("this process is not its server; use Manager::serve")]
-    NotTheServer,
+    NotServer,
 }
 
-impl From<Refusal> for Error {
-    fn from(why: Refusal) -> Error {
+impl From<ManagerError> for Error {
+    fn from(why: ManagerError) -> Error {
         Error::Manager(why)
     }
 }

@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Debug)]
 #[must_use = "a call that nobody waits for may fail unseen"]
-pub struct Ticket<T> {
+pub struct JobHandle<T> {
     pool: Arc<Shared>,
-    ticket: engine::Ticket,
+    job: engine::Ticket,
     reader: Option<Reader>,
     finish: Finish<T>,
 }
@@ -74,9 +74,9 @@ pub(super) fn all<R: DeserializeOwned + 'static>(
     }
 }
 
-impl<T> Ticket<T> {
-    pub(super) fn new(pool: Arc<Shared>, ticket: engine::Ticket, reader: Reader, finish: Finish<T>) -> Ticket<T> {
-        Ticket { pool, ticket, reader: Some(reader), finish }
+impl<T> JobHandle<T> {
+    pub(super) fn new(pool: Arc<Shared>, job: engine::Ticket, reader: Reader, finish: Finish<T>) -> JobHandle<T> {
+        JobHandle { pool, job, reader: Some(reader), finish }
     }
 
     /// Waits for the call's end and gives its value.
@@ -96,7 +96,7 @@ impl<T> Ticket<T> {
         self.take()
     }
 
-    /// Waits for at most `timeout`. The call goes on after that, and the ticket can be asked again.
+    /// Waits for at most `timeout`. The call goes on after that, and the handle can be asked again.
     ///
     /// ```
     /// use maniple::Error;
@@ -104,9 +104,9 @@ impl<T> Ticket<T> {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(1)?;
-    /// let mut ticket = pool.apply_async(u32::count_ones, 7)?;
+    /// let mut job = pool.apply_async(u32::count_ones, 7)?;
     /// let ones = loop {
-    ///     match ticket.get_timeout(Duration::from_millis(20)) {
+    ///     match job.get_timeout(Duration::from_millis(20)) {
     ///         Err(Error::Timeout(_)) => eprintln!("still at it"),
     ///         value => break value?,
     ///     }
@@ -127,9 +127,9 @@ impl<T> Ticket<T> {
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(1)?;
-    /// let ticket = pool.apply_async(u32::count_ones, 7)?;
-    /// ticket.wait();
-    /// assert!(ticket.ready());
+    /// let job = pool.apply_async(u32::count_ones, 7)?;
+    /// job.wait();
+    /// assert!(job.is_finished());
     /// # Ok(())
     /// # }
     /// ```
@@ -159,12 +159,12 @@ impl<T> Ticket<T> {
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(1)?;
     /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
-    /// assert!(!endless.ready());
+    /// assert!(!endless.is_finished());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn ready(&self) -> bool {
-        self.ticket.is_ready()
+    pub fn is_finished(&self) -> bool {
+        self.job.is_ready()
     }
 
     /// Items that no worker has begun are not run; the value is then [`Error::Cancelled`].
@@ -176,32 +176,32 @@ impl<T> Ticket<T> {
     /// let next = pool.apply_async(u32::count_ones, 7)?;
     /// next.cancel();
     /// assert!(matches!(next.get(), Err(maniple::Error::Cancelled)));
-    /// # assert!(!endless.ready());
+    /// # assert!(!endless.is_finished());
     /// # Ok(())
     /// # }
     /// ```
     pub fn cancel(&self) {
-        self.ticket.cancel();
+        self.job.cancel();
     }
 
     fn until(&self, timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         // A signal that does not end the program is no reason to give up.
-        Ok(self.ticket.wait(deadline, &mut || true)?)
+        Ok(self.job.wait(deadline, &mut || true)?)
     }
 
     fn take(&mut self) -> Result<T> {
         let reader = self.reader.take().ok_or(Error::Taken)?;
-        let (settled, _) = self.ticket.take(usize::MAX);
+        let (settled, _) = self.job.take(usize::MAX);
         (self.finish)(settled, reader, &self.pool)
     }
 }
 
-impl<T> Future for Ticket<T> {
+impl<T> Future for JobHandle<T> {
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let this = self.get_mut();
-        this.ticket.poll_ready(context).map(|()| this.take())
+        this.job.poll_ready(context).map(|()| this.take())
     }
 }

@@ -1,0 +1,96 @@
+//! How a call becomes a job of the hub.
+
+use super::Pool;
+use super::imap::Imap;
+use super::job_handle::{self, JobHandle};
+use super::source::{Feeder, Items, single};
+use crate::call::{self, Call, Payload, Plain};
+use crate::error::{Error, Result};
+use crate::frame::Output;
+use crate::results::{About, Callee, Reader};
+use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
+use std::sync::PoisonError;
+
+/// Functions that are kept known to the workers.
+const FUNCTIONS: usize = 32;
+
+impl Pool {
+    pub(super) fn one<A: Payload, R: Payload>(&self, func: Func, function: Callee, item: A) -> Result<JobHandle<R>> {
+        let (chunk, _) = self.options.resolve()?;
+        let packet = single(&item, self.shared.hub.packer())?;
+        let about = About { method: "apply", function, in_order: true };
+        let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(1), window: None, notify: false };
+        let job = self.shared.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
+        Ok(JobHandle::new(self.shared.clone(), job, Reader::new(about, Some(1)), job_handle::one))
+    }
+
+    /// The call as a function that the workers know, from an earlier call where that is so.
+    pub(super) fn known<C: Call>(&self, call: &C) -> Result<Func> {
+        self.known_as(|output| match self.shared.program {
+            None => call::send(call, output),
+            Some(_) => call.send_name(output),
+        })
+    }
+
+    pub(super) fn known_as(&self, write: impl FnOnce(&mut Output) -> Result<()>) -> Result<Func> {
+        let mut output = Output::new(self.shared.hub.packer());
+        write(&mut output)?;
+        let mut functions = self.shared.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = functions.iter().rposition(|(bytes, _)| bytes == output.bytes()) {
+            return Ok(functions[at].1.clone());
+        }
+        let bytes = output.bytes().to_vec();
+        let func = self.shared.hub.define(output.pack()?);
+        if functions.len() >= FUNCTIONS {
+            functions.remove(0);
+        }
+        functions.push((bytes, func.clone()));
+        Ok(func)
+    }
+
+    pub(super) fn all<A: Payload, R: Payload>(
+        &self,
+        func: Func,
+        method: &'static str,
+        function: Callee,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<JobHandle<Vec<R>>> {
+        let (chunk, _) = self.options.resolve()?;
+        // All at once, so that how many there are is known, and so that iterators may borrow.
+        let items: Vec<A> = items.into_iter().collect();
+        let count = items.len();
+        let source = Box::new(Items::new(items, self.shared.hub.packer()));
+        let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify: false };
+        let job = self.shared.hub.submit(spec, SourceKind::Inline(source))?;
+        let reader = Reader::new(About { method, function, in_order: true }, Some(count));
+        Ok(JobHandle::new(self.shared.clone(), job, reader, job_handle::all))
+    }
+
+    pub(super) fn lazy<A: Payload, R: Payload, I>(
+        &self,
+        function: fn(A) -> R,
+        method: &'static str,
+        collect: Collect,
+        items: I,
+    ) -> Result<Imap<R>>
+    where
+        I: Iterator<Item = A> + Send + 'static,
+    {
+        let (chunk, window) = self.options.resolve()?;
+        let func = self.known(&Plain(function))?;
+        let known = match items.size_hint() {
+            (least, Some(most)) if least == most => Some(least),
+            _ => None,
+        };
+        let spec = JobSpec { func, collect, chunk, items: known, window: Some(window), notify: false };
+        let job = self.shared.hub.submit(spec, SourceKind::External)?;
+        // Several chunks fit into the window, so that one can be worked on while another is handed out.
+        let share = (chunk == Chunk::Adaptive).then_some((window.0 / 4).max(1));
+        let feeder = Feeder::start(&self.shared.hub, job.job(), share, items)
+            // Nobody will feed it, and nobody is to wait for it.
+            .inspect_err(|_| job.cancel())
+            .map_err(|e| Error::Start(format!("no thread to take items from the input: {e}")))?;
+        let about = About { method, function: Plain(function).callee(), in_order: collect == Collect::Ordered };
+        Ok(Imap::new(self.shared.clone(), job, Reader::new(about, None), feeder))
+    }
+}
