@@ -5,7 +5,7 @@ use crate::aside::Attempts;
 use crate::memory::PyMemory;
 use crate::message::{Parts, Picklers, lost};
 use crate::signals::interrupts;
-use maniple_sys::epoch::{Epoch, Since};
+use maniple_sys::epoch::{Epoch, Since, count_forks};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::VecDeque;
@@ -73,6 +73,8 @@ impl Shelf {
     }
 
     fn keep(&self, message: Py<PyUnread>) {
+        // Where forks cannot be counted, a child may read what its parent reads, too.
+        let _ = count_forks();
         let mut messages = self.messages();
         let mut inherited = VecDeque::new();
         if messages.0.is_some_and(|epoch| epoch.since() == Since::Born) {

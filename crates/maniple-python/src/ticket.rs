@@ -450,6 +450,8 @@ impl PyStream {
     fn at_hand(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let (this, py) = (slf.get(), slf.py());
         loop {
+            // What a handler raises for a signal that came while this was waited for takes nothing with it.
+            py.check_signals()?;
             let value = this.lock().values.pop_front();
             match value {
                 Some(Ok(value)) => {
@@ -470,8 +472,6 @@ impl PyStream {
             if !decoded {
                 return Ok(None);
             }
-            // What a handler raises just behind this call would take away what it gives.
-            py.check_signals()?;
         }
     }
 
