@@ -456,3 +456,22 @@ def test_a_function_that_went_by_value_is_let_go_of_after_its_call(new_pool: New
         gc.collect()
         time.sleep(0.01)
     assert gone() is None
+
+
+def test_a_pool_that_has_ended_leaves_nothing_to_the_collector_of_circles(mp: ModuleType) -> None:
+    gc.collect()
+    gc.disable()
+    open_files = []
+    try:
+        for _ in range(4):
+            pool = mp.get_context("fork").Pool(2)
+            assert pool.map(abs, range(4)) == [0, 1, 2, 3]
+            assert pool.apply_async(abs, (1,), callback=abs).get() == 1
+            pool.terminate()
+            pool.join()
+            del pool
+            open_files.append(len(os.listdir("/proc/self/fd")))
+    finally:
+        gc.enable()
+    # The first may have opened what the package keeps.
+    assert open_files[-1] <= open_files[0], open_files

@@ -6,10 +6,11 @@ between the two: a signal's handler may run in the middle of either, and may wai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from weakref import WeakMethod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Base = dict[int, Any]
@@ -20,13 +21,14 @@ __all__ = ["ResultsToTell"]
 
 
 class ResultsToTell(Base):
-    """`late` is called where a result is entered whose call has ended already, and asks for it by `entered_late`.
+    """`late`, a method whose object lives as long as there is something to tell, is called where a result is entered whose call has ended already, and asks for it by `entered_late`.
 
     `over` is set when all calls have ended, and nobody asks any more whose have.
     """
 
     def __init__(self, late: Callable[[], object]) -> None:
-        self._late, self.over = late, False
+        # Not a circle: what a pool has open would be closed by the collector of circles only, which a program may have switched off.
+        self._late, self.over = WeakMethod(late), False
         self._early: set[int] = set()
 
     def enter(self, job: int, result: Any) -> None:
@@ -34,7 +36,8 @@ class ResultsToTell(Base):
         self[job] = result
         # In this order, and in the other one in `ended` and where `over` is set: at least one of the two sees the other.
         if job in self._early or self.over:
-            self._late()
+            if (tell := self._late()) is not None:
+                tell()
 
     def ended(self, job: int) -> Any:
         """`job` has ended: its result, or None where it has not been entered yet."""
