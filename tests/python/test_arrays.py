@@ -200,6 +200,28 @@ def test_arrays_in_fortran_s_order_stay_so(pool: Any) -> None:
             assert (got == array).all()
 
 
+def scattered() -> Iterator[Any]:
+    """Arrays whose numbers do not follow one another."""
+    for kind in ("B", "h", "f", "d", "D", "G"):
+        for edge in (7, 60):
+            block = np.arange(edge**3).astype(kind).reshape(edge, edge, edge)
+            yield from (block[1:-1, 2:-2, 3:-3], block[::-1], block[:, :, ::-1], block[::2, ::3, ::2], block[:, 1])
+            yield from (block.transpose(order) for order in ((2, 0, 1), (1, 0, 2), (0, 2, 1)))
+            yield from (block[:, :, :1], block[:1, ::2], block[3, :, 4], block[0, 0, ::-2], block.diagonal())
+            yield np.broadcast_to(block[0], (3, edge, edge))
+            yield np.broadcast_to(block[0, 0, 0], (edge, edge))
+            yield np.lib.stride_tricks.sliding_window_view(block[0, 0], 3)
+            yield block[:, :0]
+
+
+def test_arrays_with_others_between_their_numbers(pool: Any) -> None:
+    arrays = list(scattered())
+    for array, got in zip(arrays, pool.map(same, arrays, 5)):
+        for one in (got, *(way(array) for way in WAYS)):
+            assert (one.dtype, one.shape, one.flags.writeable) == (array.dtype, array.shape, True)
+            assert one.tobytes() == array.tobytes()
+
+
 def test_small_arrays_own_their_memory(pool: Any) -> None:
     for got in (pool.apply(same, (np.arange(10.0),)), *(way(np.arange(10.0)) for way in WAYS)):
         got.resize(20, refcheck=False)

@@ -2,8 +2,8 @@
 //!
 //! To pickle an array of a thousand numbers takes several times as long as to copy it, and to unpickle it as long again. What is known of
 //! an array here is what the buffer protocol says: the kind of its numbers, its shape, and its bytes. An array is taken as it is if it is
-//! of NumPy's own class, contiguous, and holds numbers of this machine's kinds; others, and all for which the program has registered a
-//! reducer, are left to pickle. What is taken arrives writable, whether it was or not. A single number is taken if its class is NumPy's own for a number of such a kind.
+//! of NumPy's own class and holds numbers of this machine's kinds; others, and all for which the program has registered a reducer, are left
+//! to pickle. What is taken arrives writable, whether it was or not, and contiguous. A single number is taken if its class is NumPy's own for a number of such a kind.
 //!
 //! NumPy is never imported for this: it is found when a program has loaded it, or when an array arrives.
 #![allow(unsafe_code)]
@@ -337,7 +337,75 @@ pub struct Array {
     pub layout: Layout,
     dimensions: usize,
     shape: [usize; MOST_DIMENSIONS],
-    pub view: View,
+    pub content: Content,
+}
+
+/// An array's numbers, one behind the other.
+pub enum Content {
+    /// Where they lie.
+    View(View),
+    /// Of an array that has others between them.
+    Copy(Vec<u8>),
+}
+
+impl Content {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Content::View(view) => view.bytes(),
+            Content::Copy(bytes) => bytes,
+        }
+    }
+}
+
+/// Copies the numbers of an array, the last index counting fastest. `None`: there is no memory for them.
+///
+/// # Safety
+/// From `start` on there is an array with these lengths and, in bytes, strides, of numbers of `item` bytes each.
+unsafe fn gathered(start: *const u8, lengths: &[usize], strides: &[isize], item: usize) -> Option<Vec<u8>> {
+    let count = lengths.iter().try_fold(item, |all, len| all.checked_mul(*len))?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(count).ok()?;
+    // What lies together at the end is copied at once.
+    let mut whole = item;
+    let mut inner = lengths.len();
+    while inner > 0 && (lengths[inner - 1] == 1 || strides[inner - 1] == whole as isize) {
+        whole *= lengths[inner - 1];
+        inner -= 1;
+    }
+    if count > 0 {
+        // SAFETY: as the caller says.
+        unsafe { gather(start, &lengths[..inner], &strides[..inner], whole, &mut bytes) };
+    }
+    Some(bytes)
+}
+
+/// # Safety
+/// As above, of pieces of `whole` bytes.
+unsafe fn gather(start: *const u8, lengths: &[usize], strides: &[isize], whole: usize, bytes: &mut Vec<u8>) {
+    let (Some((&len, lengths)), Some((&stride, strides))) = (lengths.split_first(), strides.split_first()) else {
+        // SAFETY: a piece.
+        bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(start, whole) });
+        return;
+    };
+    let place = |index: usize| start.wrapping_offset(stride * index as isize);
+    if !lengths.is_empty() {
+        // SAFETY: within the array.
+        (0..len).for_each(|index| unsafe { gather(place(index), lengths, strides, whole, bytes) });
+        return;
+    }
+    macro_rules! in_pieces_of {
+        ($($size:literal)*) => {
+            match whole {
+                // SAFETY: pieces within the array, wherever they lie.
+                $($size => bytes.extend((0..len).flat_map(|index| unsafe { place(index).cast::<[u8; $size]>().read() })),)*
+                // SAFETY: the same.
+                _ => (0..len).for_each(|index| unsafe {
+                    bytes.extend_from_slice(std::slice::from_raw_parts(place(index), whole));
+                }),
+            }
+        };
+    }
+    in_pieces_of!(1 2 4 8 16);
 }
 
 impl Array {
@@ -385,11 +453,18 @@ impl Array {
             }
             step == of.len
         };
-        let is_fortran = !follows(&mut (0..dimensions).rev());
-        if is_fortran && (of.strides.is_null() || !follows(&mut (0..dimensions))) {
-            return None;
-        }
-        Some(Array { layout: Layout { kind: kind as u8, is_fortran }, dimensions, shape, view })
+        let is_c = follows(&mut (0..dimensions).rev());
+        let is_fortran = !is_c && !of.strides.is_null() && follows(&mut (0..dimensions));
+        let content = if is_c || is_fortran {
+            Content::View(view)
+        } else {
+            // SAFETY: the protocol gives so many strides, which lead to numbers of the array.
+            unsafe {
+                let strides = std::slice::from_raw_parts(of.strides, dimensions);
+                Content::Copy(gathered(of.buf.cast::<u8>(), &shape[..dimensions], strides, dtype.item)?)
+            }
+        };
+        Some(Array { layout: Layout { kind: kind as u8, is_fortran }, dimensions, shape, content })
     }
 
     pub fn shape(&self) -> &[usize] {

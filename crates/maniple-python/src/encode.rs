@@ -24,7 +24,7 @@
 //! counts its kept ones from 0.
 #![allow(unsafe_code)]
 
-use crate::arrays::{self, Array, View};
+use crate::arrays::{self, Array, Content};
 use crate::error::{helper, python};
 use crate::made;
 use crate::message::{has_pool_pickler, is_pool_pickler_ours};
@@ -92,7 +92,7 @@ pub enum Pickler<'p> {
 /// The bytes of a large object that is walked over.
 enum Large {
     Bytes(*const [u8]),
-    Array(View),
+    Array(Content),
 }
 
 /// Collects one payload.
@@ -219,11 +219,11 @@ impl<'a> Encoder<'a> {
         match large {
             // SAFETY: of a `bytes` object in the value that was walked over, which lives; such objects do not change.
             Large::Bytes(bytes) => self.packer.blob(&[unsafe { &**bytes }]),
-            Large::Array(view) if view.bytes().len() > 1 << 20 => {
+            Large::Array(content) if content.bytes().len() > 1 << 20 => {
                 let packer = &self.packer;
-                self.py.detach(|| packer.blob(&[view.bytes()]))
+                self.py.detach(|| packer.blob(&[content.bytes()]))
             }
-            Large::Array(view) => self.packer.blob(&[view.bytes()]),
+            Large::Array(content) => self.packer.blob(&[content.bytes()]),
         }
     }
 
@@ -386,7 +386,7 @@ impl Form for Encoder<'_> {
         }
         self.has_arrays = true;
         let lengths = array.shape();
-        let bytes = array.view.bytes();
+        let bytes = array.content.bytes();
         if !self.has_room(HEAD + 8 * lengths.len()) {
             return false;
         }
@@ -394,7 +394,7 @@ impl Form for Encoder<'_> {
         lengths.iter().for_each(|len| self.out.extend_from_slice(&(*len as u64).to_le_bytes()));
         if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
             self.out.push(tag::BLOB);
-            self.large.push(Large::Array(array.view));
+            self.large.push(Large::Array(array.content));
             return true;
         }
         if !(self.has_room(HEAD + bytes.len()) && self.begin(tag::BYTES, bytes.len())) {

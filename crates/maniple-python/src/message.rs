@@ -1,6 +1,6 @@
 //! Python values to messages and back: a pickle, and its large buffers apart where the way allows it.
 
-use crate::arrays::{self, View};
+use crate::arrays::{self, Content};
 use crate::made;
 use crate::memory::PyMemory;
 use crate::pickle;
@@ -28,7 +28,7 @@ pub enum Pickled {
 pub enum Bytes {
     Own(Vec<u8>),
     Python(PyBuffer<u8>),
-    Array(View),
+    Array(Content),
 }
 
 impl Deref for Bytes {
@@ -37,7 +37,7 @@ impl Deref for Bytes {
         match self {
             Bytes::Own(bytes) => bytes,
             Bytes::Python(buffer) => bytes_of(buffer),
-            Bytes::Array(view) => view.bytes(),
+            Bytes::Array(content) => content.bytes(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Written is protocol 4, with a memo. Read is the same and what CPython's pickler makes of such values (protocols 4 and 5, frames, memo).
 
-use crate::arrays::{self, Array, Layout, MOST_DIMENSIONS, Numpy, View};
+use crate::arrays::{self, Array, Content, Layout, MOST_DIMENSIONS, Numpy};
 use crate::made;
 use crate::memory::PyMemory;
 use crate::walk::{Container, Form, Walk};
@@ -62,7 +62,7 @@ const MUCH: usize = 4096;
 
 /// A value's pickle, and the bytes of its large arrays: of those that have as many as `apart` says, which is asked only where it matters.
 /// `None`: it is not plain, or long.
-pub fn dump(value: &Bound<'_, PyAny>, apart: &dyn Fn() -> usize) -> Option<(Vec<u8>, Vec<View>)> {
+pub fn dump(value: &Bound<'_, PyAny>, apart: &dyn Fn() -> usize) -> Option<(Vec<u8>, Vec<Content>)> {
     let done = |writer: &mut Writer<'_>| Walk::default().value(value.as_borrowed(), writer) && writer.put(&[op::STOP]);
     written(value.py(), apart, done)
 }
@@ -71,7 +71,7 @@ fn written(
     py: Python<'_>,
     apart: &dyn Fn() -> usize,
     write: impl Fn(&mut Writer<'_>) -> bool,
-) -> Option<(Vec<u8>, Vec<View>)> {
+) -> Option<(Vec<u8>, Vec<Content>)> {
     let mut writer = Writer { py, out: Vec::with_capacity(96), apart, large: Vec::new() };
     writer.out.extend_from_slice(&[op::PROTO, 4]);
     let mut done = write(&mut writer);
@@ -101,7 +101,7 @@ struct Writer<'a> {
     py: Python<'a>,
     out: Vec<u8>,
     apart: &'a dyn Fn() -> usize,
-    large: Vec<View>,
+    large: Vec<Content>,
 }
 
 impl Writer<'_> {
@@ -170,7 +170,7 @@ impl Form for Writer<'_> {
                 && writer.put(&[op::TUPLE])
         };
         let (order, is_fortran) = if array.layout.is_fortran { (b'F', op::TRUE) } else { (b'C', op::FALSE) };
-        let len = array.view.bytes().len();
+        let len = array.content.bytes().len();
         if len >= MIDDLING && len >= (self.apart)() {
             // NumPy's own pickles say all this, too: what its function makes of the buffer, with kind, shape and order.
             let is_written = self.put(&numpy.apart)
@@ -178,7 +178,7 @@ impl Form for Writer<'_> {
                 && shape(self)
                 && self.put(&[op::STR1, 1, order, op::TUPLE, op::REDUCE])
                 && self.kept(kept);
-            self.large.push(array.view);
+            self.large.push(array.content);
             return is_written;
         }
         if len > LARGE {
@@ -192,7 +192,7 @@ impl Form for Writer<'_> {
             && self.put(numpy.dtype(array.layout.kind))
             && self.put(&[is_fortran, op::BYTES4])
             && self.put(&(len as u32).to_le_bytes())
-            && self.put(array.view.bytes())
+            && self.put(array.content.bytes())
             && self.put(&[op::TUPLE, op::BUILD])
     }
 
