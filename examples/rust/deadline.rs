@@ -1,6 +1,6 @@
 //! Work that may take for ever, and work that may crash: neither takes the program along.
 
-use maniple::{Exit, Pool, Process};
+use maniple::{Error, Exit, Pool, Process};
 use std::time::Duration;
 
 /// Steps until the Collatz sequence from `n` comes to 1; from 0 it never does.
@@ -17,13 +17,14 @@ fn main() -> maniple::Result<()> {
     for n in [27, 0] {
         let process = Process::builder().name(format!("collatz of {n}")).daemon(true).build(steps, n)?;
         process.start()?;
-        match process.join_timeout(Duration::from_millis(500))? {
-            Some(Exit::Code(count)) => println!("{}: {count} steps", process.name()),
-            Some(other) => println!("{}: {other}", process.name()),
-            None => {
+        match process.join_timeout(Duration::from_millis(500)) {
+            Ok(Exit::Code(count)) => println!("{}: {count} steps", process.name()),
+            Ok(other) => println!("{}: {other}", process.name()),
+            Err(Error::Timeout(_)) => {
                 process.kill()?;
                 println!("{}: no end in sight, {}", process.name(), process.join()?);
             }
+            Err(other) => return Err(other),
         }
     }
 
@@ -33,7 +34,7 @@ fn main() -> maniple::Result<()> {
     for call in calls {
         match call.get() {
             Ok(value) => println!("ratio: {value}"),
-            Err(maniple::Error::WorkerLost(lost)) => println!("ratio: the worker {}", lost.exit),
+            Err(Error::WorkerLost(lost)) => println!("ratio: the worker {}", lost.exit),
             Err(other) => println!("ratio: {other}"),
         }
     }

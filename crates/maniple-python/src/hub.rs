@@ -391,7 +391,7 @@ impl PyHub {
             let mut ended = false;
             for _ in 0..tasks {
                 let mut filling = Filling::new(self.hub.packer());
-                let mut next = || unended::next(&iterator);
+                let mut next = || unended::next(iterator);
                 ended = match source::fill_from(&mut next, mode, self.main.bind(py), 1, items, 0, &mut filling) {
                     Filled::Ended => true,
                     Filled::Partly => false,

@@ -98,9 +98,11 @@ pub use call::{Payload, StarFn};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Codec, Postcard};
-pub use error::{Error, ManagerLost, Panicked, Result, WorkerLost};
+pub use error::{Error, ManagerLost, Panicked, Result, TimeoutError, WorkerLost};
 pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
-pub use exchange::{Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait};
+pub use exchange::{
+    Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait, wait_timeout,
+};
 pub use handle::Handle;
 pub use managers::{Manager, ManagerBuilder, Proxy};
 pub use maniple_engine::process::{Cause, Exit};

@@ -2,7 +2,7 @@
 
 mod support;
 
-use maniple::{Barrier, CallOptions, Error, Listener, Manager, Pool, Queue};
+use maniple::{Barrier, BoundedSemaphore, CallOptions, Error, Listener, Manager, Pool, Queue};
 
 fn double(x: u64) -> u64 {
     2 * x
@@ -44,6 +44,7 @@ fn builders_and_constructors_refuse_zero() {
     assert!(is_refused(Pool::builder().processes(1).max_tasks_per_child(0).build()));
     assert!(is_refused(Queue::<u8>::bounded(0)));
     assert!(is_refused(Barrier::new(0)));
+    assert!(is_refused(BoundedSemaphore::new(0)));
     assert!(is_refused(Listener::builder().backlog(0).temporary()));
     assert!(is_refused(Manager::new().unwrap().barrier(0)));
 }

@@ -5,7 +5,7 @@ mod support;
 
 use maniple::{
     Bulk, Bytes, Cause, Codec, Connection, Error, Exit, Handle, Payload, Postcard, Process, Receiver, Sender, channel,
-    parent_process, pipe, wait,
+    parent_process, pipe, wait, wait_timeout,
 };
 use maniple_sys::testing::{self, AsRawFd, OwnedFd, UnixStream};
 use serde::{Deserialize, Serialize};
@@ -165,14 +165,14 @@ fn a_closed_end_is_told_to_the_other_after_what_was_sent() {
     // What this end has not received makes the system call it a reset, not an end.
     b.send(&"unread".into()).unwrap();
     drop(a);
-    assert!(b.poll(LONG).unwrap());
+    assert!(b.poll_timeout(LONG).unwrap());
     assert_eq!(b.recv().unwrap(), "last");
     assert!(matches!(b.recv(), Err(Error::Closed)));
     assert!(matches!(b.try_recv(), Err(Error::Closed)));
     assert!(matches!(b.recv_timeout(LONG), Err(Error::Closed)));
     assert!(matches!(b.send(&"nobody".into()), Err(Error::Closed)));
     assert!(matches!(b.send_bytes(b"nobody"), Err(Error::Closed)));
-    assert!(b.poll(LONG).unwrap());
+    assert!(b.poll_timeout(LONG).unwrap());
 
     let (sender, receiver) = channel::<u8>().unwrap();
     drop(receiver);
@@ -244,7 +244,7 @@ fn bytes_are_frames_as_python_has_them() {
     plain.write_all(b"\0\0\0\x02ab\0\0\0\0\xff\xff\xff\xff\0\0\0\0\0\0\0\x01c\0\0\x10\0").unwrap();
     assert_eq!(line.recv_bytes().unwrap(), b"ab");
     assert_eq!(line.recv_bytes_max(0).unwrap(), b"");
-    assert_eq!(line.recv_bytes_timeout(10, LONG).unwrap().unwrap(), b"c");
+    assert_eq!(line.recv_bytes_timeout(10, LONG).unwrap(), b"c");
     assert!(matches!(line.recv_bytes_max(100), Err(Error::Message(_))));
 }
 
@@ -308,14 +308,14 @@ fn one_waits_for_ends_and_processes_at_once() {
     let (sender, receiver) = channel::<u8>().unwrap();
     let process = started(|line: Connection<u8>| drop(line.recv()), b);
     let sentinel = process.sentinel().unwrap();
-    assert!(wait(&[&a, &receiver, &sentinel], Some(Duration::ZERO)).unwrap().is_empty());
-    assert!(wait(&[], Some(Duration::from_millis(1))).unwrap().is_empty());
+    assert!(matches!(wait_timeout(&[&a, &receiver, &sentinel], Duration::ZERO), Err(Error::Timeout(_))));
+    assert!(matches!(wait_timeout(&[], Duration::from_millis(1)), Err(Error::Timeout(_))));
     sender.send(&1).unwrap();
-    assert_eq!(wait(&[&a, &receiver, &sentinel], None).unwrap(), [1]);
+    assert_eq!(wait(&[&a, &receiver, &sentinel]).unwrap(), [1]);
     assert_eq!(receiver.recv().unwrap(), 1);
     a.send(&1).unwrap();
-    assert_eq!(wait(&[&sentinel], Some(LONG)).unwrap(), [0]);
-    assert_eq!(wait(&[&receiver, &a, &sentinel], None).unwrap(), [1, 2]);
+    assert_eq!(wait_timeout(&[&sentinel], LONG).unwrap(), [0]);
+    assert_eq!(wait(&[&receiver, &a, &sentinel]).unwrap(), [1, 2]);
 }
 
 #[test]
@@ -338,7 +338,10 @@ fn threads_may_share_an_end() {
                 while count.load(std::sync::atomic::Ordering::Relaxed) < 400 {
                     let got = match reader {
                         0 => b.try_recv().unwrap(),
-                        _ => b.recv_timeout(Duration::from_millis(3)).unwrap(),
+                        _ => match b.recv_timeout(Duration::from_millis(3)) {
+                            Err(Error::Timeout(_)) => None,
+                            other => Some(other.unwrap()),
+                        },
                     };
                     if let Some((sender, bytes)) = got {
                         assert!(bytes.iter().all(|&b| u32::from(b) == sender));
@@ -374,7 +377,7 @@ fn a_writer_killed_in_the_middle_of_a_message_cuts_it_off() {
         {
             let (ours, theirs) = stream::<u8>();
             let process = started(stop_in_the_middle, theirs);
-            assert!(ours.poll(LONG).unwrap());
+            assert!(ours.poll_timeout(LONG).unwrap());
             std::thread::scope(|s| {
                 let receiving = s.spawn(|| ours.recv());
                 std::thread::sleep(Duration::from_millis(20));

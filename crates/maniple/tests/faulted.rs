@@ -299,9 +299,9 @@ fn serve_one(listener: &Listener, over: &AtomicBool) -> Vec<String> {
     let mut failed = Vec::new();
     while !over.load(Ordering::Relaxed) {
         match listener.accept_timeout::<Vec<u8>>(Duration::from_millis(50)) {
-            Ok(None) => {}
+            Err(Error::Timeout(_)) => {}
             Err(e) => failed.push(e.to_string()),
-            Ok(Some(client)) => {
+            Ok(client) => {
                 let echo = || -> Result<()> {
                     loop {
                         client.send(&client.recv()?)?;
@@ -315,7 +315,8 @@ fn serve_one(listener: &Listener, over: &AtomicBool) -> Vec<String> {
 }
 
 fn ask(address: &Address) -> Outcome {
-    let line = Client::builder().authkey("key").timeout(Duration::from_secs(5)).connect::<Vec<u8>>(address.clone())?;
+    let line =
+        Client::builder().authkey("key").connect_timeout(Duration::from_secs(5)).connect::<Vec<u8>>(address.clone())?;
     let mut right = true;
     for len in [10, 400_000] {
         line.send(&body(len))?;

@@ -113,7 +113,7 @@ fn listeners(key: &str) -> Vec<Listener> {
 }
 
 fn client(key: &str) -> maniple::ClientBuilder {
-    let builder = Client::builder().timeout(Duration::from_secs(30)).keep_alive(true);
+    let builder = Client::builder().connect_timeout(Duration::from_secs(30)).keep_alive(true);
     if key.is_empty() { builder } else { builder.authkey(key) }
 }
 

@@ -72,6 +72,11 @@ fn counter(manager: &Manager) -> impl Fn() -> u32 + use<> {
     move || teller.call(|(), ()| LIVING.load(Ordering::SeqCst), ()).unwrap()
 }
 
+/// Whether the time was up.
+fn is_late<T>(result: maniple::Result<T>) -> bool {
+    matches!(result, Err(Error::Timeout(_)))
+}
+
 #[test]
 fn all_start_methods_serve_threads_and_children() {
     let _dog = watchdog();
@@ -380,7 +385,7 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
     let _dog = watchdog();
     let manager = Manager::new().unwrap();
     let queue = manager.queue::<u32>(2).unwrap();
-    assert_eq!(queue.get_timeout(SHORT).unwrap(), None);
+    assert!(is_late(queue.get_timeout(SHORT)));
     std::thread::scope(|scope| {
         let getters: Vec<_> = (0..3).map(|_| scope.spawn(|| queue.get().unwrap())).collect();
         for item in 0..3 {
@@ -394,7 +399,7 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
         assert_eq!((0..10).map(|_| queue.get().unwrap()).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
         putter.join().unwrap();
     });
-    assert!(queue.try_put(&1).unwrap() && queue.try_put(&2).unwrap() && !queue.put_timeout(&3, SHORT).unwrap());
+    assert!(queue.try_put(&1).unwrap() && queue.try_put(&2).unwrap() && is_late(queue.put_timeout(&3, SHORT)));
     for _ in 0..15 {
         queue.task_done().unwrap();
     }
@@ -405,7 +410,7 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
     let held = lock.lock().unwrap();
     assert!(matches!(lock.lock(), Err(Error::Manager(ManagerError::WouldDeadlock))));
     std::thread::scope(|scope| {
-        scope.spawn(|| assert!(lock.lock_timeout(SHORT).unwrap().is_none())).join().unwrap();
+        scope.spawn(|| assert!(is_late(lock.lock_timeout(SHORT)))).join().unwrap();
         let waiter = scope.spawn(|| lock.lock().unwrap().is_abandoned());
         std::thread::sleep(SHORT);
         held.release().unwrap();
@@ -413,15 +418,15 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
     });
     let (semaphore, event) = (manager.bounded_semaphore(1).unwrap(), manager.event().unwrap());
     let permit = semaphore.acquire().unwrap();
-    assert!(semaphore.acquire_timeout(SHORT).unwrap().is_none());
+    assert!(is_late(semaphore.acquire_timeout(SHORT)));
     assert!(matches!(semaphore.release(1), Err(Error::Manager(ManagerError::ReleasedTooOften))));
     drop(permit);
     assert_eq!(semaphore.value().unwrap(), 1);
-    assert!(!event.wait_timeout(SHORT).unwrap() && !event.is_set().unwrap());
+    assert!(is_late(event.wait_timeout(SHORT)) && !event.is_set().unwrap());
     let condition = manager.condition().unwrap();
     let mut guard = condition.lock().unwrap();
-    assert!(!guard.wait_timeout(SHORT).unwrap());
-    assert!(!guard.wait_for(Some(SHORT), || Ok(false)).unwrap());
+    assert!(is_late(guard.wait_timeout(SHORT)));
+    assert!(is_late(guard.wait_timeout_while(SHORT, || Ok(true))));
     drop(guard);
     let barrier = manager.barrier(2).unwrap();
     assert!(matches!(barrier.wait_timeout(SHORT), Err(Error::Manager(ManagerError::BrokenBarrier))));

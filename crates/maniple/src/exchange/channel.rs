@@ -2,7 +2,7 @@
 
 use super::line::{self, Line};
 use crate::codec::{Codec, Postcard};
-use crate::error::{Error, Result};
+use crate::error::{Error, InTime, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_sys::AsHandle;
 use serde::de::DeserializeOwned;
@@ -105,23 +105,23 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
         self.line.send::<C, T>(value, Until::Now)
     }
 
-    /// Sends a value, waiting at most `timeout` for room. False: there was none, and nothing was sent.
+    /// Sends a value, waiting at most `timeout` for room.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let (sender, receiver) = maniple::channel::<u8>()?;
-    /// while sender.send_timeout(&1, Duration::from_millis(1))? {}
+    /// while sender.send_timeout(&1, Duration::from_millis(1)).is_ok() {}
     /// assert_eq!(receiver.recv()?, 1);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Sender::send).
-    pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<bool> {
-        self.line.send::<C, T>(value, Until::after(timeout))
+    /// As [`send`](Sender::send), and [`Error::Timeout`]: nothing was sent.
+    pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<()> {
+        self.line.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
     /// The same as a future; see [`Connection::send_async`](crate::Connection::send_async).
@@ -195,24 +195,24 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
         self.line.recv::<C, T>(Until::Now)
     }
 
-    /// Waits for a value, at most `timeout` for its beginning; `None` if none came.
+    /// Waits for a value, at most `timeout` for its beginning.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let (sender, receiver) = maniple::channel::<u8>()?;
-    /// assert_eq!(receiver.recv_timeout(Duration::from_millis(1))?, None);
+    /// assert!(matches!(receiver.recv_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// sender.send(&1)?;
-    /// assert_eq!(receiver.recv_timeout(Duration::from_secs(1))?, Some(1));
+    /// assert_eq!(receiver.recv_timeout(Duration::from_secs(1))?, 1);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`recv`](Receiver::recv).
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.line.recv::<C, T>(Until::after(timeout))
+    /// As [`recv`](Receiver::recv), and [`Error::Timeout`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T> {
+        self.line.recv::<C, T>(Until::after(timeout))?.in_time("a message to receive", timeout)
     }
 
     /// Waits for a value as a future; see [`Connection::recv_async`](crate::Connection::recv_async).
@@ -269,6 +269,24 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
 }
 
 impl<T, C: Codec> Receiver<T, C> {
+    /// Whether a message has come (or every sender is gone), without waiting.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u8>()?;
+    /// assert!(!receiver.poll()?);
+    /// sender.send(&1)?;
+    /// assert!(receiver.poll()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn poll(&self) -> Result<bool> {
+        self.line.poll(Until::Now)
+    }
+
     /// Whether a message has come (or every sender is gone), waiting for that at most `timeout`.
     ///
     /// ```
@@ -276,16 +294,16 @@ impl<T, C: Codec> Receiver<T, C> {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let (sender, receiver) = maniple::channel::<u8>()?;
-    /// assert!(!receiver.poll(Duration::ZERO)?);
+    /// assert!(!receiver.poll()?);
     /// sender.send(&1)?;
-    /// assert!(receiver.poll(Duration::from_secs(1))?);
+    /// assert!(receiver.poll_timeout(Duration::from_secs(1))?);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     /// The system's.
-    pub fn poll(&self, timeout: Duration) -> Result<bool> {
+    pub fn poll_timeout(&self, timeout: Duration) -> Result<bool> {
         self.line.poll(Until::after(timeout))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::line::{self, Line};
 use crate::codec::{Codec, Postcard};
-use crate::error::{Error, Result};
+use crate::error::{Error, InTime, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, RawHandle};
 use serde::de::DeserializeOwned;
@@ -147,6 +147,24 @@ impl<T, C: Codec> Connection<T, C> {
         Connection { line: self.line, types: PhantomData }
     }
 
+    /// Whether a message has come (or the other end is closed), without waiting.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (a, b) = maniple::pipe::<u8>()?;
+    /// assert!(!b.poll()?);
+    /// a.send(&1)?;
+    /// assert!(b.poll()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn poll(&self) -> Result<bool> {
+        self.line.poll(Until::Now)
+    }
+
     /// Whether a message has come (or the other end is closed), waiting for that at most `timeout`.
     ///
     /// ```
@@ -154,16 +172,16 @@ impl<T, C: Codec> Connection<T, C> {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let (a, b) = maniple::pipe::<u8>()?;
-    /// assert!(!b.poll(Duration::ZERO)?);
+    /// assert!(!b.poll()?);
     /// a.send(&1)?;
-    /// assert!(b.poll(Duration::from_secs(1))?);
+    /// assert!(b.poll_timeout(Duration::from_secs(1))?);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     /// The system's.
-    pub fn poll(&self, timeout: Duration) -> Result<bool> {
+    pub fn poll_timeout(&self, timeout: Duration) -> Result<bool> {
         self.line.poll(Until::after(timeout))
     }
 
@@ -186,14 +204,14 @@ impl<T, C: Codec> Connection<T, C> {
         self.line.send_bytes(bytes, Until::Ever).map(|_| ())
     }
 
-    /// The same, waiting at most `timeout` for room. False: there was none, and nothing was sent.
+    /// The same, waiting at most `timeout` for room.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let (a, b) = maniple::pipe::<()>()?;
-    /// while a.send_bytes_timeout(b"more", Duration::from_millis(1))? {}
+    /// while a.send_bytes_timeout(b"more", Duration::from_millis(1)).is_ok() {}
     /// assert_eq!(b.recv_bytes()?, b"more");
     /// # Ok(())
     /// # }
@@ -201,8 +219,8 @@ impl<T, C: Codec> Connection<T, C> {
     ///
     /// # Errors
     /// As [`send_timeout`](Connection::send_timeout).
-    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<bool> {
-        self.line.send_bytes(bytes, Until::after(timeout))
+    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<()> {
+        self.line.send_bytes(bytes, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
     /// Receives a message as bytes.
@@ -241,24 +259,24 @@ impl<T, C: Codec> Connection<T, C> {
         self.line.receive_bytes(Until::Ever, max as u64)?.ok_or(Error::Closed)
     }
 
-    /// The same, waiting for its beginning at most `timeout`. `None`: none came.
+    /// The same, waiting for its beginning at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let (a, b) = maniple::pipe::<()>()?;
-    /// assert_eq!(b.recv_bytes_timeout(100, Duration::from_millis(1))?, None);
+    /// assert!(matches!(b.recv_bytes_timeout(100, Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// a.send_bytes(b"here")?;
-    /// assert_eq!(b.recv_bytes_timeout(100, Duration::from_secs(1))?, Some(b"here".to_vec()));
+    /// assert_eq!(b.recv_bytes_timeout(100, Duration::from_secs(1))?, b"here");
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`recv_bytes_max`](Connection::recv_bytes_max).
-    pub fn recv_bytes_timeout(&self, max: usize, timeout: Duration) -> Result<Option<Vec<u8>>> {
-        self.line.receive_bytes(Until::after(timeout), max as u64)
+    /// As [`recv_bytes_max`](Connection::recv_bytes_max), and [`Error::Timeout`].
+    pub fn recv_bytes_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<u8>> {
+        self.line.receive_bytes(Until::after(timeout), max as u64)?.in_time("a message to receive", timeout)
     }
 
     /// The descriptor's number.
@@ -318,7 +336,7 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
         self.line.send::<C, T>(value, Until::Now)
     }
 
-    /// Sends a value, waiting at most `timeout` for room. False: there was none, and nothing was sent.
+    /// Sends a value, waiting at most `timeout` for room.
     ///
     /// Over a stream ([`from_stream`](Connection::from_stream)) that is the limit for the beginning of the message.
     ///
@@ -327,18 +345,18 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let (a, b) = maniple::pipe::<u8>()?;
-    /// while a.send_timeout(&1, Duration::from_millis(1))? {}
+    /// while a.send_timeout(&1, Duration::from_millis(1)).is_ok() {}
     /// while b.try_recv()?.is_some() {}
-    /// assert!(a.send_timeout(&2, Duration::from_secs(1))?);
+    /// a.send_timeout(&2, Duration::from_secs(1))?;
     /// assert_eq!(b.recv()?, 2);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Connection::send).
-    pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<bool> {
-        self.line.send::<C, T>(value, Until::after(timeout))
+    /// As [`send`](Connection::send), and [`Error::Timeout`]: nothing was sent.
+    pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<()> {
+        self.line.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
     /// The same as [`send`](Connection::send) as a future, with any executor. One that is dropped has sent nothing.
@@ -417,25 +435,25 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
         self.line.recv::<C, T>(Until::Now)
     }
 
-    /// Waits for a value, at most `timeout` for its beginning; `None` if none came.
+    /// Waits for a value, at most `timeout` for its beginning.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let (a, b) = maniple::pipe::<u8>()?;
-    /// assert_eq!(b.recv_timeout(Duration::from_millis(1))?, None);
+    /// assert!(matches!(b.recv_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// a.send(&1)?;
-    /// assert_eq!(b.recv_timeout(Duration::from_secs(1))?, Some(1));
+    /// assert_eq!(b.recv_timeout(Duration::from_secs(1))?, 1);
     /// assert_eq!(b.try_recv()?, None);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`recv`](Connection::recv).
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.line.recv::<C, T>(Until::after(timeout))
+    /// As [`recv`](Connection::recv), and [`Error::Timeout`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T> {
+        self.line.recv::<C, T>(Until::after(timeout))?.in_time("a message to receive", timeout)
     }
 
     /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.

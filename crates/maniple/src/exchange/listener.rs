@@ -4,7 +4,7 @@
 //! Python's `multiprocessing.connection`. The work is the engine's (`channel::listener`).
 
 use super::{Address, Authkey, Connection};
-use crate::error::{Error, Result};
+use crate::error::{Error, InTime, Result};
 use maniple_engine::channel::listener as engine;
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::fmt;
@@ -264,23 +264,23 @@ impl Listener {
         }
     }
 
-    /// The same for at most `timeout`; `None` if nobody came.
+    /// The same for at most `timeout`.
     ///
     /// ```
-    /// use maniple::Listener;
+    /// use maniple::{Error, Listener};
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let listener = Listener::temporary()?;
-    /// assert!(listener.accept_timeout::<()>(Duration::from_millis(1))?.is_none());
+    /// assert!(matches!(listener.accept_timeout::<()>(Duration::from_millis(1)), Err(Error::Timeout(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`accept`](Listener::accept).
-    pub fn accept_timeout<T>(&self, timeout: Duration) -> Result<Option<Connection<T>>> {
-        Ok(self.next(deadline(timeout))?.map(Connection::from_stream))
+    /// As [`accept`](Listener::accept), and [`Error::Timeout`].
+    pub fn accept_timeout<T>(&self, timeout: Duration) -> Result<Connection<T>> {
+        self.next(deadline(timeout))?.map(Connection::from_stream).in_time("a client to connect", timeout)
     }
 
     /// The connections one by one, as long as one asks.
@@ -510,7 +510,7 @@ impl Client {
 
 impl ClientBuilder {
     /// The key that the listener knows. A listener without one would leave a client that has one waiting: see
-    /// [`timeout`](ClientBuilder::timeout).
+    /// [`connect_timeout`](ClientBuilder::connect_timeout).
     ///
     /// ```
     /// use maniple::{Client, Error, Listener};
@@ -539,14 +539,14 @@ impl ClientBuilder {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let listener = Listener::temporary()?;
-    /// let connecting = Client::builder().authkey("a key").timeout(Duration::from_millis(20));
+    /// let connecting = Client::builder().authkey("a key").connect_timeout(Duration::from_millis(20));
     /// // Nobody accepts it.
     /// let error = connecting.connect::<()>(listener.address()).unwrap_err();
     /// assert!(error.to_string().contains("it said too little within"));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
@@ -575,7 +575,7 @@ impl ClientBuilder {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let listener = Listener::temporary()?;
-    /// let line = Client::builder().timeout(Duration::from_secs(5)).connect::<u8>(listener.address())?;
+    /// let line = Client::builder().connect_timeout(Duration::from_secs(5)).connect::<u8>(listener.address())?;
     /// line.send(&7)?;
     /// assert_eq!(listener.accept::<u8>()?.recv()?, 7);
     /// # Ok(())

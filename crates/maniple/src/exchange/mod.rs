@@ -38,4 +38,4 @@ pub use listener::{Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use queue::Queue;
 pub use queues::{JoinableQueue, SimpleQueue};
 pub(crate) use reactor::until_readable;
-pub use wait::wait;
+pub use wait::{wait, wait_timeout};

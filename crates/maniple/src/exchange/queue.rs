@@ -3,7 +3,7 @@
 use super::lane::Lane;
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Postcard;
-use crate::error::{Error, Result};
+use crate::error::{Error, InTime, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::log::{Log, Put, Terms};
 use maniple_engine::shm::buffers::Buffer;
@@ -247,16 +247,16 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let queue = maniple::Queue::bounded(1)?;
-    /// assert!(queue.put_timeout(&1, Duration::from_secs(1))?);
-    /// assert!(!queue.put_timeout(&2, Duration::from_millis(1))?);
+    /// queue.put_timeout(&1, Duration::from_secs(1))?;
+    /// assert!(matches!(queue.put_timeout(&2, Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Queue::put).
-    pub fn put_timeout(&self, value: &T, timeout: Duration) -> Result<bool> {
-        self.put_until(value, Until::after(timeout))
+    /// As [`put`](Queue::put), and [`Error::Timeout`].
+    pub fn put_timeout(&self, value: &T, timeout: Duration) -> Result<()> {
+        self.put_until(value, Until::after(timeout))?.in_time("room in the queue", timeout)
     }
 
     fn put_until(&self, value: &T, until: Until) -> Result<bool> {
@@ -344,22 +344,22 @@ impl<T: DeserializeOwned> Queue<T> {
         self.get_until(Until::Now)
     }
 
-    /// Takes the next value out, waiting for one at most `timeout`; `None` if none came.
+    /// Takes the next value out, waiting for one at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let queue = maniple::Queue::<u8>::new()?;
-    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
+    /// assert!(matches!(queue.get_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`get`](Queue::get).
-    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.get_until(Until::after(timeout))
+    /// As [`get`](Queue::get), and [`Error::Timeout`].
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        self.get_until(Until::after(timeout))?.in_time("a value in the queue", timeout)
     }
 
     /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.

@@ -1,10 +1,11 @@
 //! Queues for special purposes, made of [`Queue`].
 
 use super::queue::Queue;
-use crate::error::{Error, Result};
+use crate::error::{Error, InTime, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// A [`Queue`] that knows when all that was put has been worked on.
 ///
@@ -121,6 +122,26 @@ impl<T> JoinableQueue<T> {
     pub fn join(&self) -> Result<()> {
         self.0.shared.log.join(None, &mut || false)?;
         Ok(())
+    }
+
+    /// The same for at most `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let jobs = maniple::JoinableQueue::new()?;
+    /// jobs.put(&1)?;
+    /// assert!(matches!(jobs.join_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or the system's.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.0.shared.log.join(deadline, &mut || false)?.in_time("the values of the queue to be done", timeout)
     }
 }
 

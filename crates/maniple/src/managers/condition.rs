@@ -6,7 +6,7 @@ use super::containers::typed_proxy;
 use super::gate::until;
 use super::locks::{CALLED, LockGuard, Ownable, Shared, acquire, check_owner, give_back, take};
 use super::registry::Content;
-use crate::error::Result;
+use crate::error::{InTime, Result};
 use std::time::{Duration, Instant};
 
 typed_proxy!(
@@ -64,7 +64,7 @@ impl Condition {
 /// let manager = maniple::Manager::new()?;
 /// let condition = manager.condition()?;
 /// let mut guard = condition.lock()?;
-/// assert!(!guard.wait_timeout(std::time::Duration::from_millis(1))?);
+/// assert!(guard.wait_timeout(std::time::Duration::from_millis(1)).is_err());
 /// guard.notify_all()?;
 /// # Ok(())
 /// # }
@@ -130,7 +130,7 @@ impl ConditionGuard<'_> {
         self.wait_within(None).map(drop)
     }
 
-    /// The same for at most `timeout` (and until the lock is to be had). False: nobody called.
+    /// The same for at most `timeout` (and until the lock is free again).
     ///
     /// ```
     /// use std::time::Duration;
@@ -139,18 +139,39 @@ impl ConditionGuard<'_> {
     /// let manager = maniple::Manager::new()?;
     /// let condition = manager.condition()?;
     /// // Nobody calls.
-    /// assert!(!condition.lock()?.wait_timeout(Duration::from_millis(1))?);
+    /// assert!(matches!(condition.lock()?.wait_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`wait`](ConditionGuard::wait).
-    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<bool> {
-        self.wait_within(Some(timeout))
+    /// As [`wait`](ConditionGuard::wait), and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<()> {
+        self.wait_within(Some(timeout))?.in_time("a notification of the condition", timeout)
     }
 
-    /// Waits until `done` says so, or `timeout` is over. Gives what it said last.
+    /// Waits as long as `condition` returns true.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let manager = maniple::Manager::new()?;
+    /// let (condition, ready) = (manager.condition()?, manager.event()?);
+    /// ready.set()?;
+    /// condition.lock()?.wait_while(|| Ok(!ready.is_set()?))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`wait`](ConditionGuard::wait), and those of `condition`.
+    pub fn wait_while(&mut self, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+        while condition()? {
+            self.wait()?;
+        }
+        Ok(())
+    }
+
+    /// The same for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -159,25 +180,22 @@ impl ConditionGuard<'_> {
     /// let manager = maniple::Manager::new()?;
     /// let (condition, ready) = (manager.condition()?, manager.event()?);
     /// let mut guard = condition.lock()?;
-    /// assert!(!guard.wait_for(Some(Duration::from_millis(1)), || ready.is_set())?);
-    /// ready.set()?;
-    /// assert!(guard.wait_for(None, || ready.is_set())?);
+    /// let waited = guard.wait_timeout_while(Duration::from_millis(1), || Ok(!ready.is_set()?));
+    /// assert!(matches!(waited, Err(maniple::Error::Timeout(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`wait`](ConditionGuard::wait), and those of `done`.
-    pub fn wait_for(&mut self, timeout: Option<Duration>, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
-        let end = until(timeout);
+    /// As [`wait_while`](ConditionGuard::wait_while), and [`Error::Timeout`](crate::Error::Timeout) if it returns true when the time is up.
+    pub fn wait_timeout_while(&mut self, timeout: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+        let end = until(Some(timeout));
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            if done()? {
-                return Ok(true);
+            if !condition()? {
+                return Ok(());
             }
-            if left == Some(Duration::ZERO) {
-                return Ok(false);
-            }
+            (left != Some(Duration::ZERO)).in_time("a condition to come true", timeout)?;
             self.wait_within(left)?;
         }
     }

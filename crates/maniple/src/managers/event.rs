@@ -5,7 +5,7 @@ use super::calling::Answer;
 use super::containers::typed_proxy;
 use super::gate::{Gate, until};
 use super::registry::Content;
-use crate::error::Result;
+use crate::error::{InTime, Result};
 use std::time::Duration;
 
 typed_proxy!(
@@ -17,7 +17,7 @@ typed_proxy!(
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let event = manager.event()?;
-    /// assert!(!event.wait_timeout(Duration::from_millis(1))?);
+    /// assert!(matches!(event.wait_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// event.set()?;
     /// event.wait()?;
     /// # Ok(())
@@ -59,7 +59,7 @@ impl Event {
         self.wait_within(None).map(drop)
     }
 
-    /// The same for at most `timeout`. False: it was not set.
+    /// The same for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -67,17 +67,17 @@ impl Event {
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let event = manager.event()?;
-    /// assert!(!event.wait_timeout(Duration::from_millis(1))?);
+    /// assert!(matches!(event.wait_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// event.set()?;
-    /// assert!(event.wait_timeout(Duration::from_secs(1))?);
+    /// event.wait_timeout(Duration::from_secs(1))?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`wait`](Event::wait).
-    pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
-        self.wait_within(Some(timeout))
+    /// As [`wait`](Event::wait), and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
+        self.wait_within(Some(timeout))?.in_time("the event to be set", timeout)
     }
 
     /// Sets it: all that wait go on.

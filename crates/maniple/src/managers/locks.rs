@@ -10,7 +10,7 @@ use super::proxy::Proxy;
 use super::registry::{Abandon, Content, current_line};
 use super::wire::Trouble;
 use super::{Manager, ManagerError};
-use crate::error::Result;
+use crate::error::{InTime, Result};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -217,7 +217,7 @@ macro_rules! lock_methods {
                 }
             }
 
-            /// The same for at most `timeout`. `None`: others had it all the time.
+            /// The same for at most `timeout`.
             ///
             /// ```
             /// use std::time::Duration;
@@ -227,16 +227,17 @@ macro_rules! lock_methods {
             /// let lock = manager.lock()?;
             /// let _guard = lock.lock()?;
             /// let other = lock.clone();
-            /// let wait = move || other.lock_timeout(Duration::from_millis(1)).map(|held| held.is_none());
-            /// assert!(std::thread::spawn(wait).join().unwrap()?);
+            /// let wait = move || other.lock_timeout(Duration::from_millis(1)).map(drop);
+            /// let late = std::thread::spawn(wait).join().unwrap();
+            /// assert!(matches!(late, Err(maniple::Error::Timeout(_))));
             /// # Ok(())
             /// # }
             /// ```
             ///
             /// # Errors
-            /// As `lock`.
-            pub fn lock_timeout(&self, timeout: Duration) -> Result<Option<LockGuard<'_>>> {
-                acquire(&self.0, Some(timeout))
+            /// As `lock`, and [`Error::Timeout`](crate::Error::Timeout).
+            pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>> {
+                acquire(&self.0, Some(timeout))?.in_time("the lock, which others held", timeout)
             }
 
             /// Takes it if nobody has it.

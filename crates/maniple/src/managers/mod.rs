@@ -449,11 +449,10 @@ impl Own {
 
 /// Waits for a server's end, which is near, and sees to it.
 fn see_out(process: &Process) -> Result<Exit> {
-    if let Some(exit) = process.join_timeout(PATIENCE)? {
-        return Ok(exit);
+    match process.join_timeout(PATIENCE) {
+        Err(Error::Timeout(_)) => process.kill().and_then(|()| process.join()),
+        ended => ended,
     }
-    process.kill()?;
-    process.join()
 }
 
 impl Drop for Own {

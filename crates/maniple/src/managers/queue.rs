@@ -6,7 +6,7 @@ use super::gate::{Gate, until};
 use super::registry::Content;
 use super::{Manager, ManagerError};
 use crate::call::Payload;
-use crate::error::Result;
+use crate::error::{InTime, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ typed_proxy!(
     /// queue.put(&"first".to_string())?;
     /// assert!(!queue.try_put(&"second".to_string())?);
     /// assert_eq!(queue.get()?, "first");
-    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
+    /// assert!(matches!(queue.get_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// queue.task_done()?;
     /// queue.join()?;
     /// # Ok(())
@@ -117,7 +117,7 @@ impl<T: Payload> Queue<T> {
         self.put_within(item, None).map(drop)
     }
 
-    /// The same for at most `timeout`. False: there was no room.
+    /// The same for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -125,16 +125,16 @@ impl<T: Payload> Queue<T> {
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let queue = manager.queue::<u8>(1)?;
-    /// assert!(queue.put_timeout(&1, Duration::from_secs(1))?);
-    /// assert!(!queue.put_timeout(&2, Duration::from_millis(1))?);
+    /// queue.put_timeout(&1, Duration::from_secs(1))?;
+    /// assert!(matches!(queue.put_timeout(&2, Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`Proxy::call`](super::Proxy::call).
-    pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<bool> {
-        self.put_within(item, Some(timeout))
+    /// As [`Proxy::call`](super::Proxy::call), and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<()> {
+        self.put_within(item, Some(timeout))?.in_time("room in the queue", timeout)
     }
 
     /// Adds an item if there is room.
@@ -178,7 +178,7 @@ impl<T: Payload> Queue<T> {
         }
     }
 
-    /// The same for at most `timeout`. `None`: there was none.
+    /// The same for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -186,17 +186,17 @@ impl<T: Payload> Queue<T> {
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let queue = manager.queue::<u8>(0)?;
-    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
+    /// assert!(matches!(queue.get_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// queue.put(&1)?;
-    /// assert_eq!(queue.get_timeout(Duration::from_secs(1))?, Some(1));
+    /// assert_eq!(queue.get_timeout(Duration::from_secs(1))?, 1);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`Proxy::call`](super::Proxy::call).
-    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.get_within(Some(timeout))
+    /// As [`Proxy::call`](super::Proxy::call), and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        self.get_within(Some(timeout))?.in_time("an item in the queue", timeout)
     }
 
     /// The next item, if there is one.

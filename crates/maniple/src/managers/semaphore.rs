@@ -5,7 +5,7 @@ use super::containers::typed_proxy;
 use super::gate::{Gate, until};
 use super::registry::{Abandon, Content, Line, current_line};
 use super::{Manager, ManagerError};
-use crate::error::Result;
+use crate::error::{InTime, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,7 +168,7 @@ impl Semaphore {
         }
     }
 
-    /// The same for at most `timeout`. `None`: there was none to be had.
+    /// The same for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -176,17 +176,17 @@ impl Semaphore {
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let semaphore = manager.semaphore(0)?;
-    /// assert!(semaphore.acquire_timeout(Duration::from_millis(1))?.is_none());
+    /// assert!(matches!(semaphore.acquire_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// semaphore.release(1)?;
-    /// assert!(semaphore.acquire_timeout(Duration::from_secs(1))?.is_some());
+    /// assert!(semaphore.acquire_timeout(Duration::from_secs(1)).is_ok());
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`acquire`](Semaphore::acquire).
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<SemaphorePermit<'_>>> {
-        self.acquire_within(Some(timeout))
+    /// As [`acquire`](Semaphore::acquire), and [`Error::Timeout`](crate::Error::Timeout).
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<SemaphorePermit<'_>> {
+        self.acquire_within(Some(timeout))?.in_time("a permit of the semaphore", timeout)
     }
 
     /// A permit, if there is one.

@@ -1,7 +1,7 @@
 //! The caller's handle on a call that goes on by itself.
 
 use super::Shared;
-use crate::error::{Error, Result};
+use crate::error::{Error, InTime, Result};
 use crate::results::Reader;
 use maniple_engine::pool::{self as engine, Settled};
 use serde::de::DeserializeOwned;
@@ -119,7 +119,8 @@ impl<T> JobHandle<T> {
     /// # Errors
     /// [`Error::Timeout`], or any other; [`Error::Taken`] if the value was given before.
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<T> {
-        if self.until(Some(timeout))? { self.take() } else { Err(Error::Timeout(timeout)) }
+        self.until(Some(timeout))?.in_time("the job to end", timeout)?;
+        self.take()
     }
 
     /// Waits for the call's end, without taking its value.
@@ -137,7 +138,7 @@ impl<T> JobHandle<T> {
         let _ = self.until(None);
     }
 
-    /// Waits for the call's end for at most `timeout`, and tells whether it has come.
+    /// Waits for the call's end for at most `timeout`, without taking its value.
     ///
     /// ```
     /// use std::time::Duration;
@@ -145,12 +146,15 @@ impl<T> JobHandle<T> {
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(1)?;
     /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
-    /// assert!(!endless.wait_timeout(Duration::from_millis(1)));
+    /// assert!(matches!(endless.wait_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.until(Some(timeout)).unwrap_or(true)
+    ///
+    /// # Errors
+    /// [`Error::Timeout`].
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
+        self.until(Some(timeout)).unwrap_or(true).in_time("the job to end", timeout)
     }
 
     /// Whether the call has ended.

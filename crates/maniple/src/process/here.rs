@@ -1,7 +1,7 @@
 //! What a process knows of itself, its parent and its children.
 
 use super::{Process, Shared};
-use crate::error::Result;
+use crate::error::{InTime, Result};
 use maniple_engine::process::ExitWatch;
 use maniple_sys::{AsHandle, BorrowedHandle};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -164,15 +164,18 @@ impl ParentProcess {
         Ok(())
     }
 
-    /// The same for at most `timeout`; gives whether it has ended.
+    /// The same for at most `timeout`.
     ///
     /// ```
-    /// use maniple::{Exit, Process, parent_process};
+    /// use maniple::{Error, Exit, Process, parent_process};
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let process = Process::new(
-    ///     |()| parent_process().unwrap().join_timeout(Duration::from_millis(1)).map(i32::from),
+    ///     |()| match parent_process().unwrap().join_timeout(Duration::from_millis(1)) {
+    ///         Err(Error::Timeout(_)) => 0,
+    ///         _ => 1,
+    ///     },
     ///     (),
     /// )?;
     /// process.start()?;
@@ -182,9 +185,9 @@ impl ParentProcess {
     /// ```
     ///
     /// # Errors
-    /// The operating system's.
-    pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
-        Ok(self.watch.wait(Some(timeout))?)
+    /// [`Error::Timeout`](crate::Error::Timeout), or the operating system's.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
+        self.watch.wait(Some(timeout))?.in_time("the parent process to end", timeout)
     }
 
     /// A descriptor that is readable from its end on.
@@ -194,7 +197,7 @@ impl ParentProcess {
     ///
     /// /// Waits for a message, or for the end of its parent.
     /// fn child(connection: Connection<i32>) -> maniple::Result<i32> {
-    ///     match wait(&[&connection, &parent_process().unwrap().sentinel()], None)?[..] {
+    ///     match wait(&[&connection, &parent_process().unwrap().sentinel()])?[..] {
     ///         [0, ..] => connection.recv(),
     ///         _ => Ok(1),
     ///     }

@@ -21,7 +21,7 @@ pub(crate) mod child;
 mod here;
 
 use crate::call::Payload;
-use crate::error::{Error, Result};
+use crate::error::{Error, InTime, Result};
 use crate::events::Relay;
 use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
@@ -241,31 +241,31 @@ impl Process {
         Ok(exit)
     }
 
-    /// The same for at most `timeout`; `None` if it still runs.
+    /// The same for at most `timeout`.
     ///
     /// ```
-    /// use maniple::{Cause, Exit, Process};
+    /// use maniple::{Cause, Error, Exit, Process};
     /// use std::time::Duration;
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
     /// process.start()?;
-    /// assert_eq!(process.join_timeout(Duration::from_millis(1))?, None);
+    /// assert!(matches!(process.join_timeout(Duration::from_millis(1)), Err(Error::Timeout(_))));
     /// process.kill()?;
-    /// assert_eq!(process.join_timeout(Duration::MAX)?, Some(Exit::Killed(Cause::KILL)));
+    /// assert_eq!(process.join_timeout(Duration::MAX)?, Exit::Killed(Cause::KILL));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`Error::Process`] if it was not started.
-    pub fn join_timeout(&self, timeout: Duration) -> Result<Option<Exit>> {
+    /// [`Error::Timeout`] if it still runs, [`Error::Process`] if it was not started.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<Exit> {
         let until = Instant::now().checked_add(timeout);
         self.running()?.wait(until)?;
         let left = until.map_or(timeout, |until| until.saturating_duration_since(Instant::now()));
         let ended = self.running()?.child.wait_timeout(left)?;
         self.running()?;
-        Ok(ended)
+        ended.in_time("the process to end", timeout)
     }
 
     /// Waits until it has ended as a future, with any executor, and says how.
@@ -435,7 +435,7 @@ impl Process {
     /// let short = Process::new(|()| (), ())?;
     /// endless.start()?;
     /// short.start()?;
-    /// assert_eq!(wait(&[&endless.sentinel()?, &short.sentinel()?], None)?, [1]);
+    /// assert_eq!(wait(&[&endless.sentinel()?, &short.sentinel()?])?, [1]);
     /// # Ok(())
     /// # }
     /// ```

@@ -1,7 +1,7 @@
 //! Waiting for each other.
 
 use super::travel::{Travels, travels};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TimeoutError};
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::barrier::{Barrier as Inner, Cause, Met};
 use maniple_engine::sync::patience::Limit;
@@ -176,7 +176,9 @@ impl Barrier {
                 Ok(BarrierWaitResult { index: index as usize, leader: index as usize + 1 == self.parties() })
             }
             Met::Broken(cause) => Err(Error::BrokenBarrier(why(cause))),
-            Met::TimedOut | Met::Interrupted => Err(Error::Timeout(timeout)),
+            Met::TimedOut | Met::Interrupted => {
+                Err(TimeoutError::new("the other parties of the barrier", timeout).into())
+            }
         }
     }
 

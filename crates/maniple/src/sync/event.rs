@@ -1,7 +1,7 @@
 //! A flag to wait for.
 
 use super::travel::{Travels, travels};
-use crate::error::Result;
+use crate::error::{InTime, Result};
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::event::Event as Inner;
 use maniple_engine::sync::patience::Limit;
@@ -95,17 +95,20 @@ impl Event {
         while !self.0.wait(Limit::Never, &mut || true).is_ours() {}
     }
 
-    /// The same for at most so long; gives whether it was set.
+    /// The same for at most `timeout`.
     ///
     /// ```
     /// let event = maniple::Event::new()?;
-    /// assert!(!event.wait_timeout(std::time::Duration::from_millis(1)));
+    /// assert!(matches!(event.wait_timeout(std::time::Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// event.set();
-    /// assert!(event.wait_timeout(std::time::Duration::ZERO));
+    /// event.wait_timeout(std::time::Duration::ZERO)?;
     /// # Ok::<(), maniple::Error>(())
     /// ```
-    pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.0.wait(Limit::For(timeout), &mut || true).is_ours()
+    ///
+    /// # Errors
+    /// [`Error::Timeout`](crate::Error::Timeout).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
+        self.0.wait(Limit::For(timeout), &mut || true).is_ours().in_time("the event to be set", timeout)
     }
 }
 

@@ -2,10 +2,14 @@
 //! a panic.
 
 use super::poison::{LockResult, Poison, TryLockError, TryLockResult, judge};
+use crate::error::TimeoutError;
 use maniple_engine::sync::lock::Lock;
 use maniple_engine::sync::patience::Limit;
 use std::thread::panicking;
 use std::time::Duration;
+
+/// What time-outs say was waited for.
+pub(super) const LOCK: &str = "the lock, which others held";
 
 /// A lock that this process has taken.
 #[derive(Debug)]
@@ -68,5 +72,5 @@ pub(crate) fn lock_timeout<'a, G>(
     time: Duration,
     guard: impl FnOnce(Held<'a>) -> G,
 ) -> TryLockResult<G> {
-    Ok(take(lock, Limit::For(time), guard).ok_or(TryLockError::Timeout(time))??)
+    Ok(take(lock, Limit::For(time), guard).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, time)))??)
 }

@@ -4,9 +4,8 @@
 //! the lock is poisoned until [`clear_poison`](crate::Mutex::clear_poison), every attempt to take it gives an error,
 //! and the error holds the guard.
 
-use crate::error::Error;
+use crate::error::{Error, TimeoutError};
 use std::fmt;
-use std::time::Duration;
 
 /// Why a lock is poisoned: who left behind what may be half changed.
 ///
@@ -215,8 +214,8 @@ pub enum TryLockError<G> {
     Poisoned(PoisonError<G>),
     /// Somebody holds it.
     WouldBlock,
-    /// Somebody held it all the time.
-    Timeout(Duration),
+    /// The time was up: somebody held it all the time.
+    Timeout(TimeoutError),
 }
 
 /// What `try_lock` and `lock_timeout` give.
@@ -247,7 +246,7 @@ impl<G> fmt::Display for TryLockError<G> {
         match self {
             TryLockError::Poisoned(error) => error.fmt(f),
             TryLockError::WouldBlock => Error::WouldBlock.fmt(f),
-            TryLockError::Timeout(time) => write!(f, "the lock was held by others for {time:?}"),
+            TryLockError::Timeout(error) => error.fmt(f),
         }
     }
 }
@@ -265,7 +264,7 @@ impl<G> From<TryLockError<G>> for Error {
         match error {
             TryLockError::Poisoned(error) => error.into(),
             TryLockError::WouldBlock => Error::WouldBlock,
-            TryLockError::Timeout(time) => Error::Timeout(time),
+            TryLockError::Timeout(error) => error.into(),
         }
     }
 }

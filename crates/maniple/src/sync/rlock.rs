@@ -1,9 +1,9 @@
 //! A lock that its holder may take again.
 
-use super::held;
+use super::held::{self, LOCK};
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use super::travel::{Travels, travels};
-use crate::error::Result;
+use crate::error::{Result, TimeoutError};
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::lock::RLock as Inner;
 use maniple_engine::sync::patience::Limit;
@@ -148,7 +148,7 @@ impl RLock {
     /// # Errors
     /// [`TryLockError::Timeout`], or it was taken and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<RLockGuard<'_>> {
-        Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(timeout))??)
+        Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, timeout)))??)
     }
 
     /// How many times this thread holds it.

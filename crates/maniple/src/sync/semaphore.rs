@@ -2,7 +2,7 @@
 
 use super::poison::{LockResult, Poison, TryLockError, TryLockResult, judge};
 use super::travel::{Travels, travels};
-use crate::error::{Error, Result};
+use crate::error::{Error, InTime, Result, TimeoutError};
 use maniple_engine::sync::Released;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::patience::Limit;
@@ -12,6 +12,9 @@ use maniple_sys::OwnedHandle;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What time-outs say was waited for.
+const UNIT: &str = "a unit of the semaphore";
 
 /// A counter that is lowered by acquiring, which waits while it is zero, and raised by releasing, by whomever.
 ///
@@ -75,18 +78,21 @@ impl Semaphore {
         self.0.try_acquire()
     }
 
-    /// Takes a unit, waiting for at most so long; gives whether there was one.
+    /// Takes a unit, waiting for one at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// let units = maniple::Semaphore::new(1)?;
-    /// assert!(units.acquire_timeout(Duration::from_secs(1)));
-    /// assert!(!units.acquire_timeout(Duration::from_millis(1)));
+    /// units.acquire_timeout(Duration::from_secs(1))?;
+    /// assert!(matches!(units.acquire_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// # Ok::<(), maniple::Error>(())
     /// ```
-    pub fn acquire_timeout(&self, timeout: Duration) -> bool {
-        self.0.acquire(Limit::For(timeout), &mut || true).is_ours()
+    ///
+    /// # Errors
+    /// [`Error::Timeout`].
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<()> {
+        self.0.acquire(Limit::For(timeout), &mut || true).is_ours().in_time(UNIT, timeout)
     }
 
     /// Gives a unit.
@@ -192,8 +198,13 @@ impl BoundedSemaphore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`] for 0 or more than 5115 units, or if there is no memory or descriptor left.
+    /// [`Error::InvalidArgument`] for 0 units, [`Error::Engine`] for more than 5115, or if there is no memory or descriptor left.
     pub fn new(units: u32) -> Result<BoundedSemaphore> {
+        if units == 0 {
+            return Err(Error::InvalidArgument(
+                "a bounded semaphore of 0 units, which nobody could acquire; give it 1 or more",
+            ));
+        }
         Ok(BoundedSemaphore(Arc::new(Permits::new(units)?)))
     }
 
@@ -259,7 +270,7 @@ impl BoundedSemaphore {
     /// # Errors
     /// [`TryLockError::Timeout`], or it was taken from a process that died.
     pub fn acquire_timeout(&self, timeout: Duration) -> TryLockResult<SemaphorePermit<'_>> {
-        Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(timeout))??)
+        Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(UNIT, timeout)))??)
     }
 
     /// Gives back a unit of this process whose permit was forgotten ([`std::mem::forget`]).

@@ -84,7 +84,7 @@ fn calls(arena: &Arena, mut dice: Dice, part: &str, base: u64, new: impl FnMut()
         }
         for (number, data, job) in under_way {
             arena.count("calls", 1);
-            if !job.wait_timeout(HANGS) {
+            if job.wait_timeout(HANGS).is_err() {
                 let begun = arena.ledger.times(number);
                 arena.fault(format!("{part}: call {number}, begun {begun} times, has no outcome; {}", pool.describe()));
                 continue;
@@ -222,14 +222,14 @@ fn queues(arena: &Arena, mut dice: Dice) {
             // The end first: what has been accepted by then is there.
             let ended = !writer.0.is_alive();
             match queue.get_timeout(Duration::from_millis(200)) {
-                Ok(Some((number, data))) => {
+                Ok((number, data)) => {
                     if data[..] != body(number, data.len() - 1) {
                         arena.fault(format!("Queues: item {number} is another"));
                     }
                     found.push(number);
                 }
-                Ok(None) if ended => break,
-                Ok(None) => {}
+                Err(Error::Timeout(_)) if ended => break,
+                Err(Error::Timeout(_)) => {}
                 Err(e) => {
                     arena.once::<()>("Queues: get", || Err(e));
                     failed += 1;
@@ -319,13 +319,14 @@ fn pipes(arena: &Arena, mut dice: Dice) {
             for _ in 0..=dice.below(79) {
                 let sent = Bytes::from(body(dice.below(100_000_000), dice.one_of(&SIZES)));
                 here.send(&sent)?;
-                match here.recv_timeout(HANGS)? {
-                    Some(found) if found != sent => arena.fault("Pipes: another message"),
-                    Some(_) => arena.count("messages through a pipe", 1),
-                    None => {
+                match here.recv_timeout(HANGS) {
+                    Ok(found) if found != sent => arena.fault("Pipes: another message"),
+                    Ok(_) => arena.count("messages through a pipe", 1),
+                    Err(Error::Timeout(_)) => {
                         arena.fault("Pipes: the peer neither answers nor ends");
                         break;
                     }
+                    Err(error) => return Err(error),
                 }
             }
             Ok(())

@@ -1,5 +1,10 @@
 //! What can go wrong, and what a caller gets to know about it.
 
+mod timeout;
+
+pub(crate) use timeout::InTime;
+pub use timeout::TimeoutError;
+
 use maniple_engine::channel::listener::ContactError;
 use maniple_engine::process::Exit;
 use std::fmt;
@@ -64,9 +69,9 @@ pub enum Error {
     /// The job was cancelled, or the pool terminated, before this could run to its end.
     #[error("cancelled, or the pool was terminated, before it ran to its end")]
     Cancelled,
-    /// The time was up. The call goes on; the handle can be asked again.
-    #[error("no result within {0:?}")]
-    Timeout(std::time::Duration),
+    /// The time was up. What the call waited for may still come, so it can be made again.
+    #[error(transparent)]
+    Timeout(#[from] TimeoutError),
     /// An argument has a value that means nothing, such as a size of 0. Nothing was done.
     #[error("cannot make sense of {0}")]
     InvalidArgument(&'static str),

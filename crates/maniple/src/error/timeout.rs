@@ -1,0 +1,99 @@
+//! The time was up.
+
+use super::Result;
+use std::fmt;
+use std::time::Duration;
+
+/// The time of a waiting call was up: what it waited for, and for how long.
+///
+/// Every method whose name ends in `_timeout` takes a [`Duration`] and returns what the method without it returns, or this as
+/// [`Error::Timeout`](crate::Error::Timeout) (the locks: [`TryLockError::Timeout`](crate::TryLockError::Timeout)). Nothing has been done then,
+/// and the call can be made again. A time of zero asks once and does not wait; one that no clock can measure is a wait without end. The
+/// methods that ask, [`Connection::poll_timeout`](crate::Connection::poll_timeout) and
+/// [`Condition::wait_timeout`](crate::Condition::wait_timeout), answer instead.
+///
+/// ```
+/// use maniple::{Error, Queue};
+/// use std::time::Duration;
+///
+/// # fn main() -> maniple::Result<()> {
+/// let Err(Error::Timeout(late)) = Queue::<u8>::new()?.get_timeout(Duration::from_millis(5)) else { panic!("it is empty") };
+/// assert_eq!((late.waited_for(), late.timeout()), ("a value in the queue", Duration::from_millis(5)));
+/// assert_eq!(late.to_string(), "timed out after 5ms: waited for a value in the queue");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutError {
+    waited_for: &'static str,
+    timeout: Duration,
+}
+
+impl TimeoutError {
+    pub(crate) const fn new(waited_for: &'static str, timeout: Duration) -> TimeoutError {
+        TimeoutError { waited_for, timeout }
+    }
+
+    /// What did not come in time.
+    ///
+    /// ```
+    /// use maniple::{Event, Error};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let Err(Error::Timeout(late)) = Event::new()?.wait_timeout(Duration::ZERO) else { panic!("it is not set") };
+    /// assert_eq!(late.waited_for(), "the event to be set");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn waited_for(&self) -> &'static str {
+        self.waited_for
+    }
+
+    /// The time that was given.
+    ///
+    /// ```
+    /// use maniple::{Event, Error};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let Err(Error::Timeout(late)) = Event::new()?.wait_timeout(Duration::from_millis(2)) else { panic!("it is not set") };
+    /// assert_eq!(late.timeout(), Duration::from_millis(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+impl fmt::Display for TimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "timed out after {:?}: waited for {}", self.timeout, self.waited_for)
+    }
+}
+
+impl std::error::Error for TimeoutError {}
+
+/// What a wait with a time limit brought, where nothing, or false, means that the time was up.
+pub(crate) trait InTime {
+    type Output;
+
+    fn in_time(self, waited_for: &'static str, timeout: Duration) -> Result<Self::Output>;
+}
+
+impl<T> InTime for Option<T> {
+    type Output = T;
+
+    fn in_time(self, waited_for: &'static str, timeout: Duration) -> Result<T> {
+        self.ok_or_else(|| TimeoutError::new(waited_for, timeout).into())
+    }
+}
+
+impl InTime for bool {
+    type Output = ();
+
+    fn in_time(self, waited_for: &'static str, timeout: Duration) -> Result<()> {
+        self.then_some(()).in_time(waited_for, timeout)
+    }
+}
