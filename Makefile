@@ -75,7 +75,7 @@ lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentat
 	run $(py) -m ruff format --check .; \
 	run $(py) -m mypy; \
 	run $(py) -m mypy.stubtest --mypy-config-file pyproject.toml --concise --ignore-unused-allowlist \
-		--allowlist tests/typing/stubtest.txt maniple; \
+		--allowlist tests/typing/stubtest.txt maniple._maniple; \
 	run $(py) scripts/check_docs.py; \
 	run scripts/check_workflows.sh $(py); \
 	run scripts/check_dependencies.sh; \

@@ -17,34 +17,64 @@ import sys as _sys
 
 from . import context, process, reduction  # noqa: F401
 from ._impl.compat.factories import Factory as _Factory
+from .context import ManipleError as ManipleError
 from .context import _default_context as _ctx
 
 # The standard package's log levels of its own.
 SUBDEBUG, SUBWARNING = 5, 25
 
-# ---- processes
-Process = _ctx.Process
-current_process = _ctx.current_process
-parent_process = _ctx.parent_process
-active_children = _ctx.active_children
+# ---- exceptions
+ProcessError = context.ProcessError
+BufferTooShort = context.BufferTooShort
+TimeoutError = context.TimeoutError
+AuthenticationError = context.AuthenticationError
+
+# ---- what stands for a class in annotations
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # A type checker is shown the classes of what the methods of the default context make.
+    from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
+    from ._impl.pool.payload import WorkerLostError as WorkerLostError
+    from .context import Process as Process
+    from .pool import Pool as Pool
+    from .process import active_children as active_children
+    from .process import current_process as current_process
+    from .process import parent_process as parent_process
+    from .queues import JoinableQueue as JoinableQueue
+    from .queues import Queue as Queue
+    from .queues import SimpleQueue as SimpleQueue
+    from .synchronize import Barrier as Barrier
+    from .synchronize import BoundedSemaphore as BoundedSemaphore
+    from .synchronize import Condition as Condition
+    from .synchronize import Event as Event
+    from .synchronize import Lock as Lock
+    from .synchronize import RLock as RLock
+    from .synchronize import Semaphore as Semaphore
+
+    __version__: str
+else:
+    Process = _ctx.Process
+    current_process = _ctx.current_process
+    parent_process = _ctx.parent_process
+    active_children = _ctx.active_children
+    Pool = _Factory(_ctx.Pool, "pool")
+
+    Queue = _Factory(_ctx.Queue, "queues")
+    JoinableQueue = _Factory(_ctx.JoinableQueue, "queues")
+    SimpleQueue = _Factory(_ctx.SimpleQueue, "queues")
+
+    Lock = _Factory(_ctx.Lock, "synchronize")
+    RLock = _Factory(_ctx.RLock, "synchronize")
+    Condition = _Factory(_ctx.Condition, "synchronize")
+    Semaphore = _Factory(_ctx.Semaphore, "synchronize")
+    BoundedSemaphore = _Factory(_ctx.BoundedSemaphore, "synchronize")
+    Event = _Factory(_ctx.Event, "synchronize")
+    Barrier = _Factory(_ctx.Barrier, "synchronize")
+
+# ---- processes and passing data
 cpu_count = _ctx.cpu_count
-Pool = _Factory(_ctx.Pool, "pool")
 Manager = _ctx.Manager
-
-# ---- passing data
 Pipe = _ctx.Pipe
-Queue = _Factory(_ctx.Queue, "queues")
-JoinableQueue = _Factory(_ctx.JoinableQueue, "queues")
-SimpleQueue = _Factory(_ctx.SimpleQueue, "queues")
-
-# ---- synchronisation
-Lock = _Factory(_ctx.Lock, "synchronize")
-RLock = _Factory(_ctx.RLock, "synchronize")
-Condition = _Factory(_ctx.Condition, "synchronize")
-Semaphore = _Factory(_ctx.Semaphore, "synchronize")
-BoundedSemaphore = _Factory(_ctx.BoundedSemaphore, "synchronize")
-Event = _Factory(_ctx.Event, "synchronize")
-Barrier = _Factory(_ctx.Barrier, "synchronize")
 
 # ---- shared memory
 Value = _ctx.Value
@@ -65,12 +95,6 @@ set_start_method = _ctx.set_start_method
 get_all_start_methods = _ctx.get_all_start_methods
 reducer = _ctx.reducer
 
-# ---- exceptions
-ProcessError = _ctx.ProcessError
-BufferTooShort = _ctx.BufferTooShort
-TimeoutError = _ctx.TimeoutError
-AuthenticationError = _ctx.AuthenticationError
-
 __all__ = [
     "Array",
     "AuthenticationError",
@@ -82,6 +106,7 @@ __all__ = [
     "JoinableQueue",
     "Lock",
     "Manager",
+    "ManipleError",
     "Pipe",
     "Pool",
     "Process",
@@ -114,17 +139,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    # What the standard package does not have; loaded when somebody asks for it.
-    if name in ("ResultDecodeError", "WorkerLostError"):
-        from . import pool
+if not TYPE_CHECKING:
 
-        return getattr(pool, name)
-    if name == "__version__":
-        from ._maniple import __version__
+    def __getattr__(name: str) -> object:
+        # What the standard package does not have; loaded at the first use.
+        if name in ("ResultDecodeError", "WorkerLostError"):
+            from . import pool
 
-        return __version__
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return getattr(pool, name)
+        if name == "__version__":
+            from ._maniple import __version__
+
+            return __version__
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
@@ -135,3 +162,5 @@ def __dir__() -> list[str]:
 # name; in the program itself the same name must lead to the same classes.
 if "__main__" in _sys.modules:
     _sys.modules["__mp_main__"] = _sys.modules["__main__"]
+
+del TYPE_CHECKING

@@ -48,25 +48,44 @@ else:
         """Only type checkers look at signatures that the next definition replaces."""
 
 
-__all__ = ()
+__all__ = ("AuthenticationError", "BufferTooShort", "ManipleError", "ProcessError", "TimeoutError")
 
 # ---------------------------------------------------------------- exceptions
 
 
-class ProcessError(Exception):
-    """Root of this package's own exceptions."""
+class ManipleError(Exception):
+    """The base class of all exceptions that this package defines.
+
+    Exceptions that the standard package also has keep their standard bases beside it, so existing ``except`` clauses
+    catch what they caught before. The package also raises exceptions of Python's own, which do not derive from
+    this class: `ValueError`, `OSError`, `EOFError`, `queue.Empty`, `queue.Full`, `threading.BrokenBarrierError`.
+    The standard package does not have this class.
+    """
+
+
+class ProcessError(ManipleError):
+    """The base class of `BufferTooShort`, `TimeoutError` and `AuthenticationError`.
+
+    A method also raises it when the state of its manager does not allow the call, such as a second `start`.
+    """
 
 
 class BufferTooShort(ProcessError):
-    """A message does not fit into the buffer given for it; ``args[0]`` is the message."""
+    """A received message does not fit into the buffer of `Connection.recv_bytes_into`.
+
+    ``args[0]`` is the whole message, as bytes.
+    """
 
 
 class TimeoutError(ProcessError):
-    """A result did not come in time."""
+    """A result did not arrive within the time limit: `AsyncResult.get`, and `next` of an iterator of `Pool.imap`.
+
+    It is not the built-in `TimeoutError`.
+    """
 
 
 class AuthenticationError(ProcessError):
-    """The other side of a connection does not know the key."""
+    """The process at the other end of a connection does not have the same authentication key."""
 
 
 _EXCEPTIONS = (ProcessError, BufferTooShort, TimeoutError, AuthenticationError)

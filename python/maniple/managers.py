@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 
+# Much of this is here to be found under the standard names.
 from . import connection, context, pool, process, resource_tracker, util  # noqa: F401
 from ._impl.compat import late_annotations  # noqa: F401
 from ._impl.manager.client import forget_site, site_at
@@ -26,61 +27,60 @@ from ._impl.manager.proxies import (  # noqa: F401
     RebuildProxy,
     tell_server,
 )
-from ._impl.manager.proxy_types import (  # noqa: F401
-    AcquirerProxy,
-    ArrayProxy,
-    BarrierProxy,
-    BaseListProxy,
-    BasePoolProxy,
-    ConditionProxy,
-    DictProxy,
-    EventProxy,
-    IteratorProxy,
-    ListProxy,
-    NamespaceProxy,
-    PoolProxy,
-    SetProxy,
-    ValueProxy,
-    _BaseDictProxy,
-    _BaseSetProxy,
-)
+from ._impl.manager.proxy_types import AcquirerProxy as AcquirerProxy
+from ._impl.manager.proxy_types import ArrayProxy as ArrayProxy
+from ._impl.manager.proxy_types import BarrierProxy as BarrierProxy
+from ._impl.manager.proxy_types import BaseListProxy as BaseListProxy
+from ._impl.manager.proxy_types import BasePoolProxy, _BaseDictProxy, _BaseSetProxy  # noqa: F401
+from ._impl.manager.proxy_types import ConditionProxy as ConditionProxy
+from ._impl.manager.proxy_types import DictProxy as DictProxy
+from ._impl.manager.proxy_types import EventProxy as EventProxy
+from ._impl.manager.proxy_types import IteratorProxy as IteratorProxy
+from ._impl.manager.proxy_types import ListProxy as ListProxy
+from ._impl.manager.proxy_types import NamespaceProxy as NamespaceProxy
+from ._impl.manager.proxy_types import PoolProxy as PoolProxy
+from ._impl.manager.proxy_types import SetProxy as SetProxy
+from ._impl.manager.proxy_types import ValueProxy as ValueProxy
 from ._impl.manager.rpc import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
-
-# much of this is here to be found under the standard names
 from ._impl.manager.server import (  # noqa: F401
     Server,
     SharedMemoryServer,
     _SharedMemoryTracker,
     all_methods,
     public_methods,
-    shared_memory,
 )
+from ._impl.manager.server import shared_memory as shared_memory
 from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, Self, TypeVar, overload
+
+    Item = TypeVar("Item")
+    Key = TypeVar("Key")
+    Shared = TypeVar("Shared", bound=Any)
 
 get_context = context._default_context.get_context
 HAS_SHMEM = shared_memory is not None
 
-__all__ = ["BaseManager", "SyncManager", "BaseProxy", "Token"]
+__all__ = ["BaseManager", "SyncManager", "BaseProxy", "RemoteError", "Token"]
 if HAS_SHMEM:
     __all__.append("SharedMemoryManager")
 
 
-def reduce_array(a: array.array) -> tuple:
+def reduce_array(a: array.array[Any]) -> tuple[Any, ...]:
     """An array travels as its bytes."""
     return array.array, (a.typecode, a.tobytes())
 
 
-def rebuild_as_list(obj: Iterable[Any]) -> tuple:
+def rebuild_as_list(obj: Iterable[Any]) -> tuple[Any, ...]:
     """A view of a dict travels as a list."""
     return list, (list(obj),)
 
 
 reduction.register(array.array, reduce_array)
-for _view in ({}.items(), {}.keys(), {}.values()):
+for _view in ({}.items(), {}.keys(), {}.values()):  # type: ignore[var-annotated]
     reduction.register(type(_view), rebuild_as_list)
 del _view
 
@@ -89,6 +89,7 @@ class State:
     """Where a manager is in its life; shared with the finalizers of its proxies."""
 
     __slots__ = ["value"]
+    value: int
     INITIAL, STARTED, SHUTDOWN = range(3)
 
 
@@ -100,7 +101,7 @@ class BaseManager:
     before it is killed.
     """
 
-    _registry: dict[str, tuple] = {}
+    _registry: dict[str, tuple[Any, ...]] = {}
     _Server = Server
 
     def __init__(
@@ -180,7 +181,7 @@ class BaseManager:
     @classmethod
     def _run_server(
         cls,
-        registry: dict,
+        registry: dict[str, tuple[Any, ...]],
         address: Any,
         authkey: bytes,
         serializer: str,
@@ -198,7 +199,7 @@ class BaseManager:
         util.info("manager serving at %r", server.address)
         server.serve_forever()
 
-    def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, tuple]:
+    def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, tuple[str, ...]]:
         """Make an object in the server; its token and the methods that it exposes."""
         assert self._state.value == State.STARTED, "server not yet started"
         site = site_at(self._address, self._Client)
@@ -216,12 +217,12 @@ class BaseManager:
 
     def _debug_info(self) -> str:
         """What the server holds, for people to read."""
-        return tell_server(self._Client, self._address, self._authkey, "debug_info")
+        return str(tell_server(self._Client, self._address, self._authkey, "debug_info"))
 
     def _number_of_objects(self) -> int:
-        return tell_server(self._Client, self._address, self._authkey, "number_of_objects")
+        return int(tell_server(self._Client, self._address, self._authkey, "number_of_objects"))
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         if self._state.value == State.INITIAL:
             self.start()
         if self._state.value != State.STARTED:
@@ -308,6 +309,11 @@ class Namespace:
     def __init__(self, /, **kwds: Any) -> None:
         vars(self).update(kwds)
 
+    if TYPE_CHECKING:  # an attribute of any name
+
+        def __getattr__(self, name: str, /) -> Any: ...
+        def __setattr__(self, name: str, value: Any, /) -> None: ...
+
     def __repr__(self) -> str:
         shown = sorted(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({', '.join(shown)})"
@@ -333,9 +339,13 @@ class Value:
     value = property(get, set)
 
 
-def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array:
+def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array[Any]:
     """An `array.array`; `lock` is taken for likeness with the package's own `Array`, and not used."""
     return array.array(typecode, sequence)
+
+
+if TYPE_CHECKING:
+    _Namespace = Namespace
 
 
 def _pool(*args: Any, **kwds: Any) -> Any:
@@ -347,6 +357,50 @@ def _pool(*args: Any, **kwds: Any) -> Any:
 
 class SyncManager(BaseManager):
     """A manager of locks, queues, containers, pools, values and namespaces; ``Manager()`` makes one and starts it."""
+
+    # `register` adds these below. Each returns a proxy; it is typed like the object in the server.
+    if TYPE_CHECKING:
+
+        def Queue(self, maxsize: int = 0) -> queue.Queue[Any]: ...
+        def JoinableQueue(self, maxsize: int = 0) -> queue.Queue[Any]: ...
+        def Event(self) -> threading.Event: ...
+        def Lock(self) -> threading.Lock: ...
+        def RLock(self) -> threading.RLock: ...
+        def Semaphore(self, value: int = 1) -> threading.Semaphore: ...
+        def BoundedSemaphore(self, value: int = 1) -> threading.BoundedSemaphore: ...
+        def Condition(self, lock: Any = None) -> threading.Condition: ...
+        def Barrier(
+            self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+        ) -> threading.Barrier: ...
+        def Pool(
+            self,
+            processes: int | None = None,
+            initializer: Callable[..., object] | None = None,
+            initargs: Iterable[Any] = (),
+            maxtasksperchild: int | None = None,
+        ) -> pool.Pool: ...
+        @overload
+        def list(self) -> ListProxy[Any]: ...
+        @overload
+        def list(self, sequence: Iterable[Item], /) -> ListProxy[Item]: ...
+        def list(self, *args: Any) -> Any: ...
+        @overload
+        def dict(self) -> DictProxy[Any, Any]: ...
+        @overload
+        def dict(self, mapping: Mapping[Key, Item], /) -> DictProxy[Key, Item]: ...
+        @overload
+        def dict(self, items: Iterable[tuple[Key, Item]], /) -> DictProxy[Key, Item]: ...
+        @overload
+        def dict(self, **kwargs: Item) -> DictProxy[str, Item]: ...
+        def dict(self, *args: Any, **kwargs: Any) -> Any: ...
+        @overload
+        def set(self) -> SetProxy[Any]: ...
+        @overload
+        def set(self, items: Iterable[Item], /) -> SetProxy[Item]: ...
+        def set(self, *args: Any) -> Any: ...
+        def Value(self, typecode: Any, value: Item) -> ValueProxy[Item]: ...
+        def Array(self, typecode: str, sequence: Iterable[Item]) -> ArrayProxy[Item]: ...
+        def Namespace(self, **attributes: Any) -> _Namespace: ...
 
 
 for _typeid, _callable, _proxytype in (
@@ -391,7 +445,7 @@ if HAS_SHMEM:
         def __del__(self, debug: Callable[..., None] = util.debug, getpid: Callable[[], int] = os.getpid) -> None:
             debug("%s.__del__ by pid %d", type(self).__name__, getpid())
 
-        def _entrusted(self, segment: Any, name: str) -> Any:
+        def _entrusted(self, segment: Shared, name: str) -> Shared:
             """`segment`, after the server was told to look after it."""
             try:
                 tell_server(self._Client, self._address, self._authkey, "track_segment", name)
@@ -406,7 +460,7 @@ if HAS_SHMEM:
             segment = shared_memory.SharedMemory(None, create=True, size=size)
             return self._entrusted(segment, segment.name)
 
-        def ShareableList(self, sequence: Iterable[Any] | None) -> shared_memory.ShareableList:
+        def ShareableList(self, sequence: Iterable[Item] | None) -> shared_memory.ShareableList[Item]:
             """A new list in shared memory."""
             self._insist_on_server()
             made = shared_memory.ShareableList(sequence)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-__all__ = ["Pool", "ThreadPool"]
+__all__ = ["MaybeEncodingError", "Pool", "RemoteTraceback", "ResultDecodeError", "ThreadPool", "WorkerLostError"]
 
 RUN = "RUN"
 CLOSE = "CLOSE"

@@ -18,13 +18,14 @@ file sizes are limited (``ulimit -f``): shared memory counts as a file, so it ca
 from __future__ import annotations
 
 import os
-import types
-from queue import Empty, Full  # noqa: F401
+from queue import Empty as Empty
+from queue import Full as Full
 
 from . import connection, context, reduction  # noqa: F401  # programs look for the first here
-from ._impl.compat import late_annotations  # noqa: F401  # programs look for the first here
+from ._impl.compat import late_annotations
 from ._impl.sync.native import SEM_VALUE_MAX
 from ._impl.transport.fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
+from ._impl.transport.fed_queue import Item as _Item
 from ._impl.transport.fed_queue import end_of_feed as _sentinel  # noqa: F401  # loky's feeder imports it
 from ._impl.transport.queue_ends import End as _End
 from ._impl.transport.queue_ends import EndSlot as _EndSlot
@@ -45,7 +46,7 @@ __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 _ForkingPickler = getattr(context.reduction, "ForkingPickler", reduction.ForkingPickler)
 
 
-class Queue(FedQueue):
+class Queue(FedQueue[_Item]):
     """A first-in first-out queue that any number of processes put into and get from.
 
     `maxsize` bounds how many items may be in it (0: no bound but memory).
@@ -71,7 +72,8 @@ class Queue(FedQueue):
     _recv_bytes = Part(lambda queue: queue._reader.recv_bytes)
     _poll = Part(lambda queue: queue._reader.poll)
 
-    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+    @late_annotations.needs_ctx
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
         self._maxsize = SEM_VALUE_MAX if maxsize <= 0 else maxsize
         self._opid = os.getpid()
@@ -111,7 +113,7 @@ class Queue(FedQueue):
     def _refuse(self) -> None:
         raise ValueError(f"Queue {self!r} is closed")
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, obj: _Item, block: bool = True, timeout: float | None = None) -> None:
         """Put an item in.  `queue.Full` when there is no place, at once (not `block`) or after `timeout` seconds.
 
         An item that cannot be pickled is reported to `_on_queue_feeder_error` and dropped.
@@ -146,19 +148,19 @@ class Queue(FedQueue):
             self._reporter = reporter
         self._used = True
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> _Item:
         """Take an item out.  `queue.Empty` when there is none, at once (not `block`) or after `timeout` seconds."""
         if self._closed:
             self._refuse()
         if self._fed:
             return super().get(block, timeout)
-        return self._log.get(block, timeout)
+        return self._log.get(block, timeout)  # type: ignore[no-any-return]  # by what `put` accepts
 
-    def put_nowait(self, obj: Any) -> None:
+    def put_nowait(self, obj: _Item) -> None:
         """``put(obj, False)``."""
         self.put(obj, False)
 
-    def get_nowait(self) -> Any:
+    def get_nowait(self) -> _Item:
         """``get(False)``."""
         return self.get(block=False)
 
@@ -233,11 +235,8 @@ class Queue(FedQueue):
 
         print_exception(e)
 
-    def __class_getitem__(cls, item: Any) -> types.GenericAlias:
-        return types.GenericAlias(cls, item)
 
-
-class JoinableQueue(Queue, FedJoinable):
+class JoinableQueue(Queue[_Item], FedJoinable[_Item]):
     """A `Queue` that counts the items which are put but not yet reported done, and lets you wait for them."""
 
     _is_ours = _counted = True
@@ -264,7 +263,7 @@ class JoinableQueue(Queue, FedJoinable):
             self._log.join()
 
 
-class SimpleQueue(FedSimpleQueue):
+class SimpleQueue(FedSimpleQueue[_Item]):
     """A queue without a bound, and with nothing but `put`, `get`, `empty` and `close`."""
 
     _is_ours, _by_fork_only = True, False
@@ -272,7 +271,8 @@ class SimpleQueue(FedSimpleQueue):
     _rlock, _wlock = Part(), Part()
     _poll = Part(lambda queue: queue._reader.poll)
 
-    def __init__(self, *, ctx: Any) -> None:
+    @late_annotations.needs_ctx
+    def __init__(self, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
         self._share(Log())
         if takes_part(type(self)) or Log.would_be_limited():
@@ -292,14 +292,14 @@ class SimpleQueue(FedSimpleQueue):
         else:
             self._share(*state)
 
-    def put(self, obj: Any) -> None:
+    def put(self, obj: _Item) -> None:
         """Put an item in."""
         if self._fed:
             super().put(obj)
         elif (problem := self._log.put(obj)) is not None:
             raise problem
 
-    def get(self) -> Any:
+    def get(self) -> _Item:
         """Take an item out, waiting for one."""
         return super().get() if self._fed else self._log.get()
 
@@ -313,9 +313,6 @@ class SimpleQueue(FedSimpleQueue):
             end.close()
         if not self._fed:
             self._log.close()
-
-    def __class_getitem__(cls, item: Any) -> types.GenericAlias:
-        return types.GenericAlias(cls, item)
 
 
 late_annotations.take_off(globals())

@@ -35,12 +35,13 @@ from warnings import warn
 from weakref import ref
 
 from ._impl.start.descriptors import HeldDescriptor, patiently, pipe
+from .context import ManipleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ensure_running", "register", "unregister"]
+__all__ = ["ReentrantCallError", "ensure_running", "register", "unregister"]
 
 # Bytes that the tracker reads at once (as many as a pipe holds), and seconds that it waits where it has no memory for that, and after
 # each read.
@@ -125,8 +126,11 @@ def _decode_message(line: bytes) -> tuple[str, str, str]:
         raise ValueError(f"malformed resource_tracker message: {line!r}") from problem
 
 
-class ReentrantCallError(RuntimeError):
-    """Kept for programs that name it: a re-entrant call is queued, and raises nothing."""
+class ReentrantCallError(ManipleError, RuntimeError):
+    """A call of the tracker interrupted another call in the same thread.
+
+    This package never raises it, because it queues such a call; the class exists for programs that catch it.
+    """
 
 
 class ResourceTracker:

@@ -23,31 +23,19 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 from struct import calcsize, pack_into, unpack_from
-from types import GenericAlias
 from weakref import ref
 
 from . import resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
 from ._impl.compat import late_annotations
 from ._impl.start.descriptors import MAP_ALONE, Mark
 from ._maniple import shm_open, shm_unlink
+from .context import ManipleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Generic, TypeVar
+    from typing import Any
 
-    Item = TypeVar("Item")
-
-    class OfItems(Generic[Item]):
-        """Something that can be subscripted with the type of its items."""
-
-else:
-    Item = "Item"
-
-    class OfItems:
-        """Something that can be subscripted with the type of its items."""
-
-        __class_getitem__ = classmethod(GenericAlias)
-
+_Item = late_annotations.TypeVar("_Item")
 
 __all__ = ["SharedMemory", "ShareableList"]
 
@@ -287,13 +275,13 @@ _encoding = "utf8"
 _UNCHANGED, _TEXT, _BYTES, _NOTHING = range(4)
 
 
-class _NotShareable(KeyError, ValueError):
-    """A value of a type that has no place in a list; KeyError with the standard package."""
+class _NotShareable(ManipleError, KeyError, ValueError):
+    """A value has a type that a `ShareableList` cannot hold. The standard package raises a KeyError."""
 
     __str__ = Exception.__str__
 
 
-class ShareableList(OfItems[Item]):
+class ShareableList(late_annotations.Generic[_Item]):
     """A list in shared memory: its length is fixed, its items are int (64 bits), float, bool, str, bytes or None.
 
     A str or bytes item may be replaced by one that takes no more room than the first value's slot.  `shm` is the memory.
@@ -317,7 +305,7 @@ class ShareableList(OfItems[Item]):
         _NOTHING: lambda _value: None,
     }
 
-    def __init__(self, sequence: Iterable[Item] | None = None, *, name: str | None = None) -> None:
+    def __init__(self, sequence: Iterable[_Item] | None = None, *, name: str | None = None) -> None:
         if name is not None and sequence is None:
             self._attach(name)
         else:
@@ -433,8 +421,8 @@ class ShareableList(OfItems[Item]):
             fmt = f"{len(raw)}s "[:8]
         self._set_packing_format_and_transform(place, fmt, value)
 
-    def __getitem__(self, position: int) -> Item:
-        item: Item = self._load(self._slot(position, "index out of range"))
+    def __getitem__(self, position: int) -> _Item:
+        item: _Item = self._load(self._slot(position, "index out of range"))
         return item
 
     def _load(self, place: int) -> Any:
@@ -445,7 +433,7 @@ class ShareableList(OfItems[Item]):
             return raw.decode(_encoding) if self._transform_code(place) == _TEXT else raw
         return self._get_back_transform(place)(raw)
 
-    def __setitem__(self, position: int, value: Item) -> None:
+    def __setitem__(self, position: int, value: _Item) -> None:
         place = self._slot(position, "assignment index out of range")
         fmt = self._format_for(value)
         if isinstance(value, (str, bytes)):
@@ -458,7 +446,7 @@ class ShareableList(OfItems[Item]):
     def __len__(self) -> int:
         return self._list_len
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[_Item]:
         return map(self.__getitem__, range(self._list_len))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -13,7 +13,20 @@ from .reduction import ForkingPickler as _StandardPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable, Iterable
+    from ctypes import _CData, _SimpleCData
+    from typing import Any, Literal, TypeVar, overload
+
+    from .context import BaseContext
+
+    Kind = TypeVar("Kind", bound=_CData)
+    # A type code, or a ctypes type, says what a shared object holds.
+    Whole = Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]
+    Real = Literal["f", "d"]
+    Text = type[c.c_char] | Literal["c"]
+
+_Held = late_annotations.TypeVar("_Held")
+
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
 
@@ -53,7 +66,7 @@ def _kind(typecode_or_type: str | type) -> Any:
         raise TypeError(f"bad typecode: {typecode_or_type!r} is none of {''.join(typecode_to_type)}") from None
 
 
-def _placed(kind: type, memory: heap.BufferWrapper) -> Any:
+def _placed(kind: Any, memory: heap.BufferWrapper) -> Any:
     """A ctypes object of type `kind` at the start of `memory`, which lives as long as the object."""
     _ForkingPickler.register(kind, reduce_ctype)
     obj = kind.from_buffer(memory.create_memoryview())
@@ -80,12 +93,30 @@ def _array_of(kind: type, length: int) -> type:
     return made  # type: ignore[no-any-return]
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def RawValue(typecode_or_type: type[Kind], *args: Any) -> Kind: ...
+
+    @overload
+    def RawValue(typecode_or_type: str, *args: Any) -> Any: ...
+
+
 def RawValue(typecode_or_type: str | type, *args: Any) -> Any:
     """A ctypes object in shared memory, with no lock.  `args` go to its constructor; without them it is zero."""
     kind = _kind(typecode_or_type)
     fresh = _zeroed(kind)
     kind.__init__(fresh, *args)
     return fresh
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def RawArray(typecode_or_type: type[Kind], size_or_initializer: int | Iterable[Any]) -> c.Array[Kind]: ...
+
+    @overload
+    def RawArray(typecode_or_type: str, size_or_initializer: int | Iterable[Any]) -> Any: ...
 
 
 def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
@@ -108,9 +139,106 @@ def _with_lock(obj: Any, lock: Any, ctx: Any) -> Any:
     return synchronized(obj, lock) if lock is not False else obj
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def Value(
+        typecode_or_type: type[Kind], *args: Any, lock: Literal[False], ctx: BaseContext | None = None
+    ) -> Kind: ...
+
+    @overload
+    def Value(typecode_or_type: str, *args: Any, lock: Literal[False], ctx: BaseContext | None = None) -> Any: ...
+
+    @overload
+    def Value(
+        typecode_or_type: type[_SimpleCData[_Held]], *args: Any, lock: Any = True, ctx: BaseContext | None = None
+    ) -> Synchronized[_Held]: ...
+
+    @overload
+    def Value(
+        typecode_or_type: Whole, *args: Any, lock: Any = True, ctx: BaseContext | None = None
+    ) -> Synchronized[int]: ...
+
+    @overload
+    def Value(
+        typecode_or_type: Real, *args: Any, lock: Any = True, ctx: BaseContext | None = None
+    ) -> Synchronized[float]: ...
+
+    @overload
+    def Value(
+        typecode_or_type: str | type[_CData], *args: Any, lock: Any = True, ctx: BaseContext | None = None
+    ) -> Any: ...
+
+
 def Value(typecode_or_type: str | type, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
     """A ctypes object in shared memory, guarded by a lock unless ``lock=False``."""
     return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def Array(
+        typecode_or_type: type[Kind],
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: Literal[False],
+        ctx: BaseContext | None = None,
+    ) -> c.Array[Kind]: ...
+
+    @overload
+    def Array(
+        typecode_or_type: str,
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: Literal[False],
+        ctx: BaseContext | None = None,
+    ) -> Any: ...
+
+    @overload
+    def Array(
+        typecode_or_type: Text,
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: Any = True,
+        ctx: BaseContext | None = None,
+    ) -> SynchronizedString: ...
+
+    @overload
+    def Array(
+        typecode_or_type: type[_SimpleCData[_Held]],
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: Any = True,
+        ctx: BaseContext | None = None,
+    ) -> SynchronizedArray[_Held]: ...
+
+    @overload
+    def Array(
+        typecode_or_type: Whole,
+        size_or_initializer: int | Iterable[int],
+        *,
+        lock: Any = True,
+        ctx: BaseContext | None = None,
+    ) -> SynchronizedArray[int]: ...
+
+    @overload
+    def Array(
+        typecode_or_type: Real,
+        size_or_initializer: int | Iterable[float],
+        *,
+        lock: Any = True,
+        ctx: BaseContext | None = None,
+    ) -> SynchronizedArray[float]: ...
+
+    @overload
+    def Array(
+        typecode_or_type: str | type[_CData],
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: Any = True,
+        ctx: BaseContext | None = None,
+    ) -> Any: ...
 
 
 def Array(typecode_or_type: str | type, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
@@ -118,9 +246,9 @@ def Array(typecode_or_type: str | type, size_or_initializer: Any, *, lock: Any =
     return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 
 
-def copy(obj: Any) -> Any:
+def copy(obj: Kind) -> Kind:
     """A copy of a ctypes object, in shared memory."""
-    twin = _new_value(type(obj))
+    twin: Kind = _new_value(type(obj))
     c.memmove(c.addressof(twin), c.addressof(obj), c.sizeof(obj))
     return twin
 
@@ -131,7 +259,7 @@ def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     return _wrapper_class(type(obj))(obj, lock, ctx)
 
 
-def _wrapper_class(kind: type) -> type:
+def _wrapper_class(kind: Any) -> type:
     if issubclass(kind, c._SimpleCData):
         return Synchronized
     if issubclass(kind, c.Array):
@@ -146,7 +274,7 @@ def _wrapper_class(kind: type) -> type:
     return made
 
 
-def reduce_ctype(obj: Any) -> tuple:
+def reduce_ctype(obj: Any) -> tuple[Any, ...]:
     """A ctypes object of shared memory travels as its type and its memory."""
     assert_spawning(obj)
     # an array's type is made anew where it arrives: no module knows it by name
@@ -177,19 +305,20 @@ def set_%s(wrapper, value):
 
 prop_cache: dict[str, LockedField] = {}
 #: ctypes structure -> its wrapper class
-class_cache: WeakKeyDictionary = WeakKeyDictionary()
+class_cache: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 
 
-class SynchronizedBase(Guarded):
+class SynchronizedBase(Guarded, late_annotations.Generic[_Held]):
     """A ctypes object of shared memory together with its lock.  ``with wrapper:`` holds the lock over several steps."""
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
         if lock is None:
             lock = (ctx or get_context()).RLock()
         super().__init__(obj, lock)
-        self.acquire, self.release = lock.acquire, lock.release
+        self.acquire: Callable[..., bool] = lock.acquire
+        self.release: Callable[[], None] = lock.release
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         assert_spawning(self)
         return synchronized, (self.get_obj(), self.get_lock())
 
@@ -197,16 +326,31 @@ class SynchronizedBase(Guarded):
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
 
-class Synchronized(SynchronizedBase):
+class Synchronized(SynchronizedBase[_Held]):
     """A single number or character."""
 
-    value = make_property("value")
+    value: _Held = make_property("value")
 
 
-class SynchronizedArray(SynchronizedBase):
+class SynchronizedArray(SynchronizedBase[_Held]):
     """An array; each access by index or slice holds the lock."""
 
-    __getitem__, __setitem__ = Guarded._get_item, Guarded._set_item
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, i: int) -> _Held: ...
+        @overload
+        def __getitem__(self, i: slice) -> list[_Held]: ...
+        def __getitem__(self, i: Any) -> Any: ...
+
+        @overload
+        def __setitem__(self, i: int, value: _Held) -> None: ...
+        @overload
+        def __setitem__(self, i: slice, value: Iterable[_Held]) -> None: ...
+        def __setitem__(self, i: Any, value: Any) -> None: ...
+
+    else:
+        __getitem__, __setitem__ = Guarded._get_item, Guarded._set_item
 
     def __len__(self) -> int:
         return len(self._obj)
@@ -218,11 +362,11 @@ class SynchronizedArray(SynchronizedBase):
         self[start:stop] = values
 
 
-class SynchronizedString(SynchronizedArray):
+class SynchronizedString(SynchronizedArray[bytes]):
     """An array of characters: `value` ends at the first NUL, `raw` is all of it."""
 
-    value = make_property("value")
-    raw = make_property("raw")
+    value: bytes = make_property("value")
+    raw: bytes = make_property("raw")
 
 
 late_annotations.take_off(globals())

@@ -108,7 +108,8 @@ class SemLock(_NativeSemLock):
 class Semaphore(SemLock):
     """A counter that `acquire` lowers, waiting while it is zero, and `release` raises."""
 
-    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+    @late_annotations.needs_ctx
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, value, SEM_VALUE_MAX, ctx=ctx)
 
     def get_value(self) -> int:
@@ -122,7 +123,8 @@ class Semaphore(SemLock):
 class BoundedSemaphore(Semaphore):
     """A semaphore that never rises above its first value: ``ValueError`` from the `release` that would."""
 
-    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+    @late_annotations.needs_ctx
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         SemLock.__init__(self, SEMAPHORE, value, value, ctx=ctx)
 
     def __repr__(self) -> str:
@@ -132,7 +134,8 @@ class BoundedSemaphore(Semaphore):
 class Lock(SemLock):
     """A lock that is not tied to its taker: any process or thread may release it."""
 
-    def __init__(self, *, ctx: Any) -> None:
+    @late_annotations.needs_ctx
+    def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, 1, 1, ctx=ctx, holder=True)
 
     def __repr__(self) -> str:
@@ -142,7 +145,8 @@ class Lock(SemLock):
 class RLock(SemLock):
     """A lock that its owner, one thread of one process, may take again; only the owner may release it."""
 
-    def __init__(self, *, ctx: Any) -> None:
+    @late_annotations.needs_ctx
+    def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(RECURSIVE_MUTEX, 1, 1, ctx=ctx)
 
     def __repr__(self) -> str:
@@ -159,7 +163,8 @@ class _Gauge:
 class Condition:
     """A place to wait until another process says that something changed."""
 
-    def __init__(self, lock: Any = None, *, ctx: Any) -> None:
+    @late_annotations.needs_ctx
+    def __init__(self, lock: SemLock | None = None, *, ctx: Any = None) -> None:
         self._bind(lock or ctx.RLock(), ConditionCore())
 
     def _bind(self, lock: SemLock, core: ConditionCore) -> None:
@@ -254,7 +259,8 @@ class Event(EventFlag):
     # Whose signature is shown for the class.
     vars(__new__)["__wrapped__"] = _made_with
 
-    def __init__(self, *, ctx: Any) -> None:
+    @late_annotations.needs_ctx
+    def __init__(self, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -297,8 +303,9 @@ class Barrier(_ThreadBarrier):
     #: seconds between two looks at whether the party that opens the barrier still lives
     _LOOK_EVERY = 0.5
 
+    @late_annotations.needs_ctx
     def __init__(
-        self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *, ctx: Any
+        self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *, ctx: Any = None
     ) -> None:
         from .heap import BufferWrapper  # brings in mmap and tempfile: only a barrier needs them
 

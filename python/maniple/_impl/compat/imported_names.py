@@ -26,7 +26,7 @@ _NAMES = {
     "popen_fork": "atexit signal",
     "popen_forkserver": "io",
     "process": "itertools signal",
-    "queues": "_multiprocessing collections errno sys threading time weakref",
+    "queues": "_multiprocessing collections errno sys threading time types weakref",
     "reduction": "abc.ABCMeta array copyreg functools pickle socket",
     "resource_sharer": "signal socket threading",
     "resource_tracker": "_multiprocessing _posixshmem base64 json signal threading warnings",

@@ -6,15 +6,32 @@ for: `typing.get_type_hints` looks at the bases, too.  The standard package has 
 
 from __future__ import annotations
 
-from types import FunctionType
+from types import FunctionType, GenericAlias
 
 from .. import PACKAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+    from typing import Generic as Generic
+    from typing import TypeVar as TypeVar
 
-__all__ = ["take_off"]
+    Function = TypeVar("Function", bound=Callable[..., Any])
+else:
+
+    class Generic:
+        """Stands for `typing.Generic`, which a child would import for nothing else: a base of classes that can be subscripted."""
+
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+    def TypeVar(name, **_options):
+        """Stands for `typing.TypeVar`."""
+        return name
+
+
+__all__ = ["Generic", "TypeVar", "needs_ctx", "take_off"]
 
 
 _OURS = PACKAGE, "multiprocessing"
@@ -29,6 +46,16 @@ def take_off(content: dict[str, Any]) -> None:
                     _bare(base)
         elif isinstance(thing, FunctionType) and thing.__module__.startswith(_OURS):
             thing.__annotations__ = {}
+
+
+def needs_ctx(function: Function) -> Function:
+    """Take the default off the parameter ``ctx``, so that a call has to name the context, as in the standard package.
+
+    The default is for type checkers: to them ``maniple.Queue`` is the class itself, and it is called without a context.
+    """
+    defaults: Any = function.__kwdefaults__
+    del defaults["ctx"]
+    return function
 
 
 def _bare(kind: Any) -> None:

@@ -8,13 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
 from types import GenericAlias
 
+from ..compat.late_annotations import Generic, TypeVar
 from ..sync.waiting import wait_for
 from .proxies import BaseProxy, MakeProxyType
 from .rpc import of_managers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Self, overload
+
+    Kind = TypeVar("Kind", bound=type)
+
+Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 __all__ = [
     "AcquirerProxy",
@@ -37,10 +44,10 @@ def _attribute(name: str) -> property:
     return property(lambda self: self._callmethod("__getattribute__", (name,)))
 
 
-def _in_place(*names: str) -> Callable[[type], type]:
+def _in_place(*names: str) -> Callable[[Kind], Kind]:
     """Class decorator: operators that change the shared object, and whose result is the proxy."""
 
-    def adorn(cls: type) -> type:
+    def adorn(cls: Kind) -> Kind:
         for name in names:
 
             def operator(self: BaseProxy, value: Any, _name: str = name) -> BaseProxy:
@@ -193,157 +200,219 @@ class NamespaceProxy(BaseProxy):
 
 
 @of_managers
-class ValueProxy(BaseProxy):
+class ValueProxy(BaseProxy, Generic[Item]):
     """A `Value` in the server."""
 
     _exposed_ = ("get", "set")
-    __class_getitem__: Any = classmethod(GenericAlias)
 
-    def get(self) -> Any:
+    def get(self) -> Item:
         """The value."""
         return self._callmethod("get")
 
-    def set(self, value: Any) -> Any:
+    def set(self, value: Item) -> Any:
         """Change the value."""
         return self._callmethod("set", (value,))
 
-    value = property(get, set)
+    if TYPE_CHECKING:
+        value: Item
+    else:
+        value = property(get, set)
 
 
-BaseListProxy: Any = MakeProxyType(
-    "BaseListProxy",
-    (
-        "__add__",
-        "__contains__",
-        "__delitem__",
-        "__getitem__",
-        "__imul__",
-        "__len__",
-        "__mul__",
-        "__reversed__",
-        "__rmul__",
-        "__setitem__",
-        "append",
-        "clear",
-        "copy",
-        "count",
-        "extend",
-        "index",
-        "insert",
-        "pop",
-        "remove",
-        "reverse",
-        "sort",
-    ),
-)
+if TYPE_CHECKING:
+
+    class BaseListProxy(BaseProxy, MutableSequence[Item]):
+        @overload
+        def __getitem__(self, i: int, /) -> Item: ...
+        @overload
+        def __getitem__(self, i: slice, /) -> list[Item]: ...
+        def __getitem__(self, i: Any, /) -> Any: ...
+        @overload
+        def __setitem__(self, i: int, value: Item, /) -> None: ...
+        @overload
+        def __setitem__(self, i: slice, value: Iterable[Item], /) -> None: ...
+        def __setitem__(self, i: Any, value: Any, /) -> None: ...
+        def __delitem__(self, i: int | slice, /) -> None: ...
+        def __len__(self) -> int: ...
+        def insert(self, index: int, value: Item, /) -> None: ...
+        def sort(self, *, key: Callable[[Item], Any] | None = None, reverse: bool = False) -> None: ...
+        def copy(self) -> list[Item]: ...
+        def __add__(self, value: list[Item], /) -> list[Item]: ...
+        def __mul__(self, value: int, /) -> list[Item]: ...
+        def __rmul__(self, value: int, /) -> list[Item]: ...
+        def __imul__(self, value: int, /) -> Self: ...
+
+else:
+    BaseListProxy = MakeProxyType(
+        "BaseListProxy",
+        (
+            "__add__",
+            "__contains__",
+            "__delitem__",
+            "__getitem__",
+            "__imul__",
+            "__len__",
+            "__mul__",
+            "__reversed__",
+            "__rmul__",
+            "__setitem__",
+            "append",
+            "clear",
+            "copy",
+            "count",
+            "extend",
+            "index",
+            "insert",
+            "pop",
+            "remove",
+            "reverse",
+            "sort",
+        ),
+    )
+    BaseListProxy.__class_getitem__ = classmethod(GenericAlias)
 
 
 @of_managers
 @_in_place("__imul__")
-class ListProxy(BaseListProxy):  # type: ignore[misc]  # made at run time
+class ListProxy(BaseListProxy[Item]):
     """A list in the server."""
 
-    __class_getitem__: Any = classmethod(GenericAlias)
-
-    def __iadd__(self, value: Iterable[Any]) -> ListProxy:
+    def __iadd__(self, value: Iterable[Item]) -> Self:  # type: ignore[override]  # `+` returns a plain list
         self.extend(value)
         return self
 
 
-_BaseDictProxy: Any = MakeProxyType(
-    "_BaseDictProxy",
-    (
-        "__contains__",
-        "__delitem__",
-        "__getitem__",
-        "__ior__",
-        "__iter__",
-        "__len__",
-        "__or__",
-        "__reversed__",
-        "__ror__",
-        "__setitem__",
-        "clear",
-        "copy",
-        "fromkeys",
-        "get",
-        "items",
-        "keys",
-        "pop",
-        "popitem",
-        "setdefault",
-        "update",
-        "values",
-    ),
-)
-_BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+if TYPE_CHECKING:
+
+    class _BaseDictProxy(BaseProxy, MutableMapping[Key, Item]):
+        def __getitem__(self, key: Key, /) -> Item: ...
+        def __setitem__(self, key: Key, value: Item, /) -> None: ...
+        def __delitem__(self, key: Key, /) -> None: ...
+        def __iter__(self) -> Iterator[Key]: ...
+        def __len__(self) -> int: ...
+        # Copies, where those of a dictionary are views.
+        def keys(self) -> list[Key]: ...  # type: ignore[override]
+        def values(self) -> list[Item]: ...  # type: ignore[override]
+        def items(self) -> list[tuple[Key, Item]]: ...  # type: ignore[override]
+        def copy(self) -> dict[Key, Item]: ...
+        def __ior__(self, value: Mapping[Key, Item] | Iterable[tuple[Key, Item]], /) -> Self: ...
+
+else:
+    _BaseDictProxy = MakeProxyType(
+        "_BaseDictProxy",
+        (
+            "__contains__",
+            "__delitem__",
+            "__getitem__",
+            "__ior__",
+            "__iter__",
+            "__len__",
+            "__or__",
+            "__reversed__",
+            "__ror__",
+            "__setitem__",
+            "clear",
+            "copy",
+            "fromkeys",
+            "get",
+            "items",
+            "keys",
+            "pop",
+            "popitem",
+            "setdefault",
+            "update",
+            "values",
+        ),
+    )
+    _BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+    _BaseDictProxy.__class_getitem__ = classmethod(GenericAlias)
 
 
 @of_managers
 @_in_place("__ior__")
-class DictProxy(_BaseDictProxy):  # type: ignore[misc]  # made at run time
+class DictProxy(_BaseDictProxy[Key, Item]):
     """A dict in the server."""
 
-    __class_getitem__: Any = classmethod(GenericAlias)
 
+if TYPE_CHECKING:
 
-_BaseSetProxy: Any = MakeProxyType(
-    "_BaseSetProxy",
-    (
-        "__and__",
-        "__contains__",
-        "__iand__",
-        "__ior__",
-        "__isub__",
-        "__iter__",
-        "__ixor__",
-        "__len__",
-        "__or__",
-        "__rand__",
-        "__ror__",
-        "__rsub__",
-        "__rxor__",
-        "__sub__",
-        "__xor__",
-        "__ge__",
-        "__gt__",
-        "__le__",
-        "__lt__",
-        "add",
-        "clear",
-        "copy",
-        "difference",
-        "difference_update",
-        "discard",
-        "intersection",
-        "intersection_update",
-        "isdisjoint",
-        "issubset",
-        "issuperset",
-        "pop",
-        "remove",
-        "symmetric_difference",
-        "symmetric_difference_update",
-        "union",
-        "update",
-    ),
-)
-_BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+    class _BaseSetProxy(BaseProxy, MutableSet[Item]):
+        def __contains__(self, item: object, /) -> bool: ...
+        def __iter__(self) -> Iterator[Item]: ...
+        def __len__(self) -> int: ...
+        def add(self, item: Item, /) -> None: ...
+        def discard(self, item: Item, /) -> None: ...
+
+else:
+    _BaseSetProxy = MakeProxyType(
+        "_BaseSetProxy",
+        (
+            "__and__",
+            "__contains__",
+            "__iand__",
+            "__ior__",
+            "__isub__",
+            "__iter__",
+            "__ixor__",
+            "__len__",
+            "__or__",
+            "__rand__",
+            "__ror__",
+            "__rsub__",
+            "__rxor__",
+            "__sub__",
+            "__xor__",
+            "__ge__",
+            "__gt__",
+            "__le__",
+            "__lt__",
+            "add",
+            "clear",
+            "copy",
+            "difference",
+            "difference_update",
+            "discard",
+            "intersection",
+            "intersection_update",
+            "isdisjoint",
+            "issubset",
+            "issuperset",
+            "pop",
+            "remove",
+            "symmetric_difference",
+            "symmetric_difference_update",
+            "union",
+            "update",
+        ),
+    )
+    _BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+    _BaseSetProxy.__class_getitem__ = classmethod(GenericAlias)
 
 
 @of_managers
 @_in_place("__iand__", "__ior__", "__isub__", "__ixor__")
-class SetProxy(_BaseSetProxy):  # type: ignore[misc]  # made at run time
+class SetProxy(_BaseSetProxy[Item]):
     """A set in the server."""
-
-    __class_getitem__: Any = classmethod(GenericAlias)
 
 
 MutableSequence.register(BaseListProxy)
 MutableMapping.register(_BaseDictProxy)
 MutableSet.register(_BaseSetProxy)
 
-ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
+if TYPE_CHECKING:
+
+    class ArrayProxy(BaseProxy, Generic[Item]):
+        def __len__(self) -> int: ...
+        @overload
+        def __getitem__(self, i: int, /) -> Item: ...
+        @overload
+        def __getitem__(self, i: slice, /) -> Sequence[Item]: ...
+        def __getitem__(self, i: Any, /) -> Any: ...
+        def __setitem__(self, i: int, value: Item, /) -> None: ...
+
+else:
+    ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
+    ArrayProxy.__class_getitem__ = classmethod(GenericAlias)
 
 BasePoolProxy: Any = MakeProxyType(
     "PoolProxy",

@@ -27,11 +27,14 @@ from collections.abc import Iterator
 from ... import connection, reduction
 from ..._maniple import Line, get_in
 from ...connection import Client, ConnectionWrapper, Listener, SocketClient, XmlClient, XmlListener
+from ...context import ManipleError
 from .. import PACKAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Thing = TypeVar("Thing", bound=Any)
 
 __all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "listener_client"]
 
@@ -44,7 +47,7 @@ _SHARED_NAMES: dict[str | None, frozenset[str] | None] = {
 }
 
 
-def of_managers(thing: Any) -> Any:
+def of_managers(thing: Thing) -> Thing:
     """Decorator: `thing` is a public name of `managers`, wherever it is written."""
     thing.__module__ = _MANAGERS
     return thing
@@ -228,8 +231,11 @@ class Token:
 
 
 @of_managers
-class RemoteError(Exception):
-    """The server could not do what was asked; the argument is its traceback."""
+class RemoteError(ManipleError):
+    """The server of a manager could not make a call; ``args[0]`` is the server's traceback, as text.
+
+    An exception that the called method itself raises is raised as it is.
+    """
 
     def __str__(self) -> str:
         rule = "-" * 75

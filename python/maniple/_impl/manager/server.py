@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 try:
-    from ... import shared_memory
+    from ... import shared_memory as shared_memory
 except ImportError:  # no shared memory here: `managers` then offers no SharedMemoryManager
     shared_memory = None  # type: ignore[assignment]  # not to be made optional for all who can use it
 

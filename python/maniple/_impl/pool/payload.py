@@ -11,7 +11,7 @@ from signal import Signals
 
 from ... import reduction
 from ..._maniple import interrupts
-from ...context import TimeoutError
+from ...context import ManipleError, TimeoutError
 from ...reduction import _standard
 from .. import PACKAGE
 from .worker_main import MAIN_NAMES, WorkerMain, by_value
@@ -124,8 +124,13 @@ class _InBand:
         """There is nothing to forget."""
 
 
-class MaybeEncodingError(Exception):
-    """A task had a result, which could not be pickled. `exc` and `value` are the texts of the error and of the result."""
+class MaybeEncodingError(ManipleError):
+    """A worker could not pickle the result of a task, or the exception that the task raised.
+
+    Attributes:
+        exc: the `repr` of the error that pickling raised.
+        value: the `repr` of the result.
+    """
 
     def __init__(self, exc: object, value: object) -> None:
         self.exc = _text(exc)
@@ -199,8 +204,14 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
 # ---- in the parent ----
 
 
-class RemoteTraceback(Exception):
-    """The cause of an exception that was raised in a worker: its traceback there, as text."""
+class RemoteTraceback(ManipleError):
+    """The traceback, as text, of an exception that a task raised in a worker.
+
+    It is the `__cause__` of the exception that the pool raises again in the calling process.
+
+    Attributes:
+        tb: the formatted traceback.
+    """
 
     def __init__(self, tb: str) -> None:
         super().__init__(tb)
@@ -210,15 +221,33 @@ class RemoteTraceback(Exception):
         return self.tb
 
 
-class ResultDecodeError(Exception):
-    """A task's result, or the exception that it raised, arrived but cannot be unpickled here. Only that task is affected."""
+class ResultDecodeError(ManipleError):
+    """The calling process cannot unpickle the result of a task, or the exception that the task raised.
+
+    Only the task with this result fails; the pool continues. `__cause__` is the error that unpickling raised. The
+    standard package does not have this exception: there, the pool hangs.
+    """
 
 
-class WorkerLostError(RuntimeError):
+class WorkerLostError(ManipleError, RuntimeError):
     """The worker that ran a task died, or no worker could be started.
 
-    Attributes: `pid`; `exitcode` as in `Process.exitcode` (None where it could not be learnt); `signal`, if one killed it;
-    `task`, what it was running; `stderr_tail`, the last lines that it wrote to its standard error.
+    Only the task of that worker fails; the pool starts another worker and continues. If no worker at all can be
+    started, every open task fails. The standard package does not have this exception: there, the caller waits forever.
+
+    Attributes:
+        pid: the process id of the worker; 0 if no process was started.
+        exitcode: the exit code as in `Process.exitcode`; None if it is not known.
+        signal: the `signal.Signals` member that killed the worker; None if it was not killed by a signal.
+        task: the function, and the indexes of the items, that the worker was running; "" if none.
+        stderr_tail: the last lines that the worker wrote to its standard error.
+
+    Example::
+
+        try:
+            pool.map(work, jobs)
+        except maniple.WorkerLostError as lost:
+            print(f"worker {lost.pid} died ({lost.signal or lost.exitcode}) while it ran {lost.task}")
     """
 
     def __init__(self, message: str, pid: int, exitcode: int | None, task: str, stderr_tail: str) -> None:
@@ -233,6 +262,7 @@ class WorkerLostError(RuntimeError):
 
     @property
     def signal(self) -> Signals | None:
+        """The signal that killed the worker; None if no signal did, or if Python has no name for it."""
         if self.exitcode is None or self.exitcode >= 0:
             return None
         try:

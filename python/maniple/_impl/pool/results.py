@@ -11,30 +11,17 @@ import collections
 import threading
 import time
 from collections.abc import Callable
-from types import GenericAlias
 
 from ...context import TimeoutError
 from ...util import is_exiting
+from ..compat.late_annotations import Generic, TypeVar
 from .names import job_counter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Generic, NoReturn, Self, TypeVar
+    from typing import Any, NoReturn, Self
 
-    Result = TypeVar("Result")
-
-    class OfResult(Generic[Result]):
-        """Something that can be subscripted with the type of a result."""
-
-else:
-    Result = "Result"
-
-    class OfResult:
-        """Something that can be subscripted with the type of a result."""
-
-        __slots__ = ()
-        __class_getitem__ = classmethod(GenericAlias)
-
+Result = TypeVar("Result")
 
 __all__ = [
     "ApplyResult",
@@ -114,7 +101,7 @@ def _value_of(result: ApplyResult[Any]) -> Any:
         return error
 
 
-class Handle(OfResult[Result]):
+class Handle(Generic[Result]):
     """What handles of all kinds do alike."""
 
     __slots__ = ()

@@ -22,13 +22,16 @@ from queue import Empty, Full
 
 from ... import util
 from ...util import Finalize, debug, register_after_fork
+from ..compat.late_annotations import Generic, TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-__all__ = ["FedJoinable", "FedQueue", "FedSimpleQueue", "end_of_feed", "takes_part"]
+Item = TypeVar("Item")
+
+__all__ = ["FedJoinable", "FedQueue", "FedSimpleQueue", "Item", "end_of_feed", "takes_part"]
 
 #: what tells a feeder to end; loky imports it, by its standard name in `queues`
 end_of_feed = object()
@@ -102,7 +105,7 @@ def _fitting(queue: Any, name: str, arguments: int) -> Any:
     return method
 
 
-class FedQueue:
+class FedQueue(Generic[Item]):
     """A queue that works as the standard one does: what an object of `queues.Queue` is whose `_fed` is true.
 
     One that never ran `queues.Queue.__init__`, because its class makes the parts itself, is one of these.
@@ -166,19 +169,19 @@ class FedQueue:
 
     # ------------------------------------------------------------ the public methods
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, obj: Item, block: bool = True, timeout: float | None = None) -> None:
         if not self._sem.acquire(block, timeout):
             raise Full
         with self._notempty:
             self._hand_to_feeder(obj)
 
-    def _hand_to_feeder(self, obj: Any) -> None:
+    def _hand_to_feeder(self, obj: Item) -> None:
         if self._thread is None:
             self._start_thread()
         self._buffer.append(obj)
         self._notempty.notify()
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> Item:
         deadline = None
         if block and timeout is not None:
             deadline = time.monotonic() + timeout
@@ -193,7 +196,7 @@ class FedQueue:
             self._sem.release()
         finally:
             self._rlock.release()
-        return _pickler().loads(pickle)
+        return _pickler().loads(pickle)  # type: ignore[no-any-return]  # by what `put` accepts
 
     def qsize(self) -> int:
         free: int = self._sem._semlock._get_value()
@@ -288,7 +291,7 @@ class FedQueue:
             obj = pickle = None
 
 
-class FedJoinable(FedQueue):
+class FedJoinable(FedQueue[Item]):
     """The same of `queues.JoinableQueue`."""
 
     _has_parts = True
@@ -306,7 +309,7 @@ class FedJoinable(FedQueue):
         *rest, self._cond, self._unfinished_tasks = state
         super().__setstate__(tuple(rest))
 
-    def _hand_to_feeder(self, obj: Any) -> None:
+    def _hand_to_feeder(self, obj: Item) -> None:
         with self._cond:
             super()._hand_to_feeder(obj)
             self._unfinished_tasks.release()
@@ -323,7 +326,7 @@ class FedJoinable(FedQueue):
             self._cond.wait_for(self._unfinished_tasks._semlock._is_zero)
 
 
-class FedSimpleQueue:
+class FedSimpleQueue(Generic[Item]):
     """The same of `queues.SimpleQueue`, which has two locks and no feeder."""
 
     _has_parts = _fed = True
@@ -344,12 +347,12 @@ class FedSimpleQueue:
         self._reader, self._writer, self._rlock, self._wlock = state
         self._poll = self._reader.poll
 
-    def put(self, obj: Any) -> None:
+    def put(self, obj: Item) -> None:
         pickle = _pickler().dumps(obj)
         with self._wlock:
             self._writer.send_bytes(pickle)
 
-    def get(self) -> Any:
+    def get(self) -> Item:
         with self._rlock:
             pickle = self._reader.recv_bytes()
-        return _pickler().loads(pickle)
+        return _pickler().loads(pickle)  # type: ignore[no-any-return]  # by what `put` accepts
