@@ -23,7 +23,7 @@
 //!
 //! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a message of a page or more that would
 //! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
-//! do not, it goes on at once, and does not wait again before they have. It waits for [`IN_ALL`] at most, and then no more until the
+//! do not, it goes on at once, and does not wait again before they have. It waits for `IN_ALL` at most, and then no more until the
 //! log has been empty; and not at all in a process that takes messages itself.
 //!
 //! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls

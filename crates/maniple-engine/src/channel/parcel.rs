@@ -14,7 +14,7 @@
 //! it holds for whoever reads there later or at the same time.
 //!
 //! **Life of a block.** A memfd, whose size is sealed: `room` bytes of data, and behind them a word that says how it stands. A buffer of
-//! middling size is copied out on arrival ([`known`]), and costs its receiver memory alone; so is a block whose size may change, and one that cannot be
+//! middling size is copied out on arrival (`channel/known.rs`), and costs its receiver memory alone; so is a block whose size may change, and one that cannot be
 //! mapped.
 //!
 //! | state | word | who holds a handle or mapping |
