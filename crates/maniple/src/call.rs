@@ -5,7 +5,7 @@
 //! takes chunks of encoded items and gives chunks of encoded results.
 #![allow(unsafe_code)]
 
-use crate::error::{Error, Result};
+use crate::error::{CallError, Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::panic::caught;
@@ -53,7 +53,9 @@ pub(crate) trait Call: Sized + 'static {
 
     /// Writes its name and types, for another program, instead of all that [`send`] writes.
     fn send_name(&self, _: &mut Output) -> Result<()> {
-        Err(Error::Function("another program can be given plain functions only: `apply`, `map` and `imap`, or by name"))
+        Err(Error::Call(CallError::Function(
+            "another program can be given plain functions only: `apply`, `map` and `imap`, or by name",
+        )))
     }
 }
 
@@ -89,9 +91,9 @@ impl<C: Call> Run for C {
 #[derive(Debug, Serialize, serde::Deserialize)]
 pub(crate) enum Failure {
     Panicked(crate::error::Panicked),
-    /// With what [`Error::Task`] holds.
+    /// With what [`CallError::Task`](crate::CallError::Task) holds.
     Task(Box<(String, String)>),
-    /// With what [`Error::Remote`] holds.
+    /// With what [`CallError::Remote`](crate::CallError::Remote) holds.
     Other(String),
 }
 
@@ -105,8 +107,8 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Failure {
         match error {
             Error::Panicked(panicked) => Failure::Panicked((**panicked).clone()),
-            Error::Task(about) => Failure::Task(about.clone()),
-            Error::Remote(text) => Failure::Other(text.clone()),
+            Error::Call(CallError::Task(about)) => Failure::Task(about.clone()),
+            Error::Call(CallError::Remote(text)) => Failure::Other(text.clone()),
             other => Failure::Other(other.to_string()),
         }
     }
@@ -116,8 +118,8 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
             Failure::Panicked(panicked) => Error::Panicked(Box::new(panicked)),
-            Failure::Task(about) => Error::Task(about),
-            Failure::Other(text) => Error::Remote(text),
+            Failure::Task(about) => Error::Call(CallError::Task(about)),
+            Failure::Other(text) => Error::Call(CallError::Remote(text)),
         }
     }
 }
@@ -316,7 +318,9 @@ impl<F: StarFn<T, R>, T, R> Star<F, T, R> {
         if named || function.pointer().is_some() {
             return Ok(Star(function, PhantomData));
         }
-        Err(Error::Function("starmap takes named functions and fn pointers; give a closure to map: |(a, b)| ..."))
+        Err(Error::Call(CallError::Function(
+            "starmap takes named functions and fn pointers; give a closure to map: |(a, b)| ...",
+        )))
     }
 }
 
@@ -339,7 +343,9 @@ impl<F: StarFn<T, R>, T: Payload, R: Payload> Call for Star<F, T, R> {
         let address = input.identity()?.address()?;
         // SAFETY: `send` of this very type wrote what `pointer` gave.
         let function = unsafe { F::from_pointer(address) };
-        function.map(|f| Star(f, PhantomData)).ok_or(Error::Function("a fn pointer came as something else"))
+        function
+            .map(|f| Star(f, PhantomData))
+            .ok_or(Error::Call(CallError::Function("a fn pointer came as something else")))
     }
 
     fn call(&self, item: T) -> R {

@@ -21,7 +21,7 @@
 use crate::baggage::{self, Mark, Sink, Source};
 use crate::call::Failure;
 use crate::codec::{Codec, Part, Postcard, check_type, fingerprint_of};
-use crate::error::{Error, Result};
+use crate::error::{CallError, Error, Result};
 use crate::identity::Identity;
 use maniple_engine::pool::{Incoming, Packer, Packet};
 use maniple_sys::OwnedHandle;
@@ -404,7 +404,7 @@ impl<'a> Input<'a> {
 }
 
 fn cut_short() -> Error {
-    Error::Remote("a message between pool and worker is shorter than it says".into())
+    Error::Call(CallError::Remote("a message between pool and worker is shorter than it says".into()))
 }
 
 #[cfg(test)]
@@ -464,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_failure_among_numbers_leaves_the_others() {
-        let failed = || Err(Error::Remote("why".into()));
+        let failed = || Err(Error::Call(CallError::Remote("why".into())));
         for place in 0..4 {
             let values = (0..4u64).map(|n| if n == place { failed() } else { Ok(n << 40) }).collect::<Vec<_>>();
             let read = there_and_back(values);

@@ -5,7 +5,7 @@
 //! if it points into the program's code.
 #![allow(unsafe_code)]
 
-use crate::error::{Error, Result};
+use crate::error::{CallError, Error, Result};
 use maniple_sys::process::image::{Image, image};
 
 /// A function as it travels.
@@ -31,9 +31,9 @@ impl Identity {
 
     fn within(image: &Image, address: usize) -> Result<Identity> {
         if !image.text.iter().any(|range| range.contains(&address)) {
-            return Err(Error::Function(
+            return Err(Error::Call(CallError::Function(
                 "it lies outside of the program's own code, in a shared library; wrap it in a function of the program",
-            ));
+            )));
         }
         Ok(Identity { build: image.build, offset: address.wrapping_sub(image.base) as u64 })
     }
@@ -45,13 +45,15 @@ impl Identity {
 
     fn address_within(self, image: &Image) -> Result<usize> {
         if self.build != image.build {
-            return Err(Error::Function("the worker is another build of the program than the one that made the call"));
+            return Err(Error::Call(CallError::Function(
+                "the worker is another build of the program than the one that made the call",
+            )));
         }
         let address = image.base.wrapping_add(self.offset as usize);
         if image.text.iter().any(|range| range.contains(&address)) {
             Ok(address)
         } else {
-            Err(Error::Function("what was sent points outside of the program's code"))
+            Err(Error::Call(CallError::Function("what was sent points outside of the program's code")))
         }
     }
 
@@ -61,7 +63,7 @@ impl Identity {
 
     pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Identity> {
         let Some((head, rest)) = bytes.split_first_chunk::<LEN>() else {
-            return Err(Error::Function("what was sent is too short to name one"));
+            return Err(Error::Call(CallError::Function("what was sent is too short to name one")));
         };
         *bytes = rest;
         let both = u128::from_le_bytes(*head);

@@ -98,7 +98,10 @@ pub use call::{Payload, StarFn};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Codec, Postcard};
-pub use error::{Error, ManagerLost, Panicked, Result, TimeoutError, WorkerLost};
+pub use error::{
+    BrokenBarrier, CallError, ChannelError, Error, ManagerLost, Panicked, Poison, ProcessError, Result, SyncError,
+    SystemError, TimeoutError, WorkerLost,
+};
 pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use exchange::{
     Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait, wait_timeout,
@@ -139,7 +142,7 @@ pub use process::{
 pub use sharing::{Array, RawArray, RawValue, ShareableItem, ShareableList, SharedMemory, Value};
 pub use startup::{StartMethod, init};
 pub use sync::{
-    Barrier, BarrierWaitResult, BoundedSemaphore, BrokenBarrier, Condition, Event, Guard, Lock, LockGuard, LockResult,
-    Mutex, MutexGuard, Poison, PoisonError, RLock, RLockGuard, Semaphore, SemaphorePermit, TryLockError, TryLockResult,
+    Barrier, BarrierWaitResult, BoundedSemaphore, Condition, Event, Guard, Lock, LockGuard, LockResult, Mutex,
+    MutexGuard, PoisonError, RLock, RLockGuard, Semaphore, SemaphorePermit, TryLockError, TryLockResult,
     WaitTimeoutResult,
 };

@@ -1,7 +1,7 @@
 //! What the engine brings back, as values and errors.
 
 use crate::call::Failure;
-use crate::error::{Error, Result, WorkerLost, was};
+use crate::error::{CallError, Error, ProcessError, Result, WorkerLost, was};
 use crate::frame::{Input, open};
 use crate::pool::Shared;
 use crate::task;
@@ -98,9 +98,9 @@ impl Reader {
                 let all = open(incoming, |input| {
                     check_task(input, number)?;
                     if input.chunk::<R>()? as usize != items {
-                        return Err(Error::Remote(
+                        return Err(Error::Call(CallError::Remote(
                             "a worker answered another number of items than it was given".into(),
-                        ));
+                        )));
                     }
                     while read < items {
                         let result = input.outcome::<R>()?;
@@ -124,7 +124,7 @@ impl Reader {
                     each(Err(lost(&loss, self.describe(task, items), pool)));
                 }
             }
-            Outcome::Cancelled => (0..items).for_each(|_| each(Err(Error::Cancelled))),
+            Outcome::Cancelled => (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled)))),
         }
         self.items_before += items;
         None
@@ -157,9 +157,9 @@ fn same_for_all<R>(items: usize, why: Error, mut each: impl FnMut(Result<R>)) {
 fn check_task(input: &mut Input<'_>, number: u64) -> Result<()> {
     match input.task()? {
         task if task == number => Ok(()),
-        _ => Err(Error::Remote(
+        _ => Err(Error::Call(CallError::Remote(
             "a worker sent the answer to another task; please report it, this is a fault in maniple".into(),
-        )),
+        ))),
     }
 }
 
@@ -180,7 +180,7 @@ fn unsent(why: Box<dyn Any + Send>) -> Error {
         Ok(error) => *error,
         Err(why) => match why.downcast::<maniple_engine::Error>() {
             Ok(error) => (*error).into(),
-            Err(_) => Error::Remote("a task could not be sent".into()),
+            Err(_) => Error::Call(CallError::Remote("a task could not be sent".into())),
         },
     }
 }
@@ -193,14 +193,14 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
         }
         LossCause::Unfit(Some(incoming)) => {
             let failure = Input::plain(incoming.bytes()).item::<Failure>();
-            Error::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from)))
+            Error::Call(CallError::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from))))
         }
-        LossCause::Unfit(None) => Error::Start(pool.start_error().unwrap_or_else(|| {
+        LossCause::Unfit(None) => Error::Process(ProcessError::Start(pool.start_error().unwrap_or_else(|| {
             let mut text = format!("worker {} {}{exit} before it was ready", loss.pid, was(exit));
             if !loss.stderr.is_empty() {
                 text = format!("{text}; its standard error ended in:\n{}", loss.stderr);
             }
             text
-        })),
+        }))),
     }
 }

@@ -31,7 +31,7 @@
 
 use crate::call::{Payload, Plain, Run};
 use crate::codec::short;
-use crate::error::{Error, Result};
+use crate::error::{CallError, Error, Result};
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::process::IntoExitCode;
@@ -161,10 +161,10 @@ pub(crate) fn send_registered<A, R>(function: fn(A) -> R, output: &mut Output) -
         let known = (entry.known)();
         known.address == function.address() && known.signature == type_name::<fn(A) -> R>()
     };
-    let entry = entries().iter().find(is).ok_or(Error::Function(
+    let entry = entries().iter().find(is).ok_or(Error::Call(CallError::Function(
         "it is to run in another program, which finds functions by their names: write #[maniple::task] before it, in a \
          library that both programs link (one of several arguments, or a closure, goes by name only)",
-    ))?;
+    )))?;
     send::<A, R>(entry.name, output)
 }
 
@@ -217,7 +217,7 @@ fn find(input: &mut Input<'_>) -> Result<(String, Known)> {
 }
 
 fn refused(name: &str, why: impl Into<String>) -> Error {
-    Error::Task(Box::new((name.to_owned(), why.into())))
+    Error::Call(CallError::Task(Box::new((name.to_owned(), why.into()))))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A worker's life: get ready, run tasks, end.
 
 use crate::call::{self, Failure, Run};
-use crate::error::{Error, Result};
+use crate::error::{CallError, Error, Result};
 use crate::events;
 use crate::frame::{Input, Output, open};
 use crate::panic;
@@ -55,7 +55,7 @@ fn initialize(setup: Vec<OwnedHandle>) -> Result<()> {
     let mut setup = setup.into_iter();
     let Some(memory) = setup.next() else { return Ok(()) };
     let bytes = memory::read_all(memory.as_handle())
-        .map_err(|e| Error::Remote(format!("the initializer's arguments cannot be read: {e}")))?;
+        .map_err(|e| Error::Call(CallError::Remote(format!("the initializer's arguments cannot be read: {e}"))))?;
     let Some((&level, bytes)) = bytes.split_first() else { return Ok(()) };
     if level > 0
         && let Some(pipe) = setup.next()
@@ -81,8 +81,11 @@ fn failed(packer: &Packer, task: u64, error: &Error) -> Result<Packet> {
         why.item(&Failure::from(error))?;
         why.pack()
     };
-    packed(error)
-        .or_else(|why| packed(&Error::Remote(format!("the task failed, and the reason is too long to be sent: {why}"))))
+    packed(error).or_else(|why| {
+        packed(&Error::Call(CallError::Remote(format!(
+            "the task failed, and the reason is too long to be sent: {why}"
+        ))))
+    })
 }
 
 fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
@@ -107,7 +110,7 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                     open(content, |input| match functions.get(&task.func) {
                         Some(Ok(function)) => function.run(input, &mut output),
                         Some(Err(error)) => Err(Error::from(Failure::from(error))),
-                        None => Err(Error::Remote("a task came without its function".into())),
+                        None => Err(Error::Call(CallError::Remote("a task came without its function".into()))),
                     })
                 });
                 let sent = ran.and_then(|()| output.pack()).and_then(|packet| Ok(link.reply(number, true, packet)?));

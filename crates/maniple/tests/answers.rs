@@ -119,7 +119,7 @@ fn a_panic_that_is_too_long_to_be_sent_is_still_a_panic_of_its_own_task() {
     for _ in 0..3 {
         match pool.apply(greedy_panic, "ann".into()).unwrap_err() {
             Error::Panicked(panicked) => assert!(panicked.message.starts_with("ann's secret")),
-            Error::Remote(why) => assert!(!why.contains("ann's"), "{why}"),
+            Error::Call(maniple::CallError::Remote(why)) => assert!(!why.contains("ann's"), "{why}"),
             other => panic!("{other}"),
         }
         answers_rightly(&pool);

@@ -85,9 +85,12 @@ impl Arena {
 fn is_explained(error: &Error) -> bool {
     let text = in_full(error);
     match error {
-        Error::WorkerLost(_) | Error::ManagerLost(_) | Error::Closed | Error::CutOff => true,
+        Error::WorkerLost(_)
+        | Error::ManagerLost(_)
+        | Error::Channel(maniple::ChannelError::Closed)
+        | Error::Channel(maniple::ChannelError::UnexpectedEof) => true,
         // As many workers in a row were ended while they started as it takes.
-        Error::Start(_) => true,
+        Error::Process(maniple::ProcessError::Start(_)) => true,
         _ => {
             text.contains("out of memory")
                 || testing::SHORTAGES.iter().any(|number| text.contains(&format!("os error {number})")))

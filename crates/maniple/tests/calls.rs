@@ -82,7 +82,7 @@ fn starmap_refuses_closures_and_says_what_to_do() {
     assert!(error.to_string().contains("give a closure to map"), "{error}");
     let captured = 7u8;
     let error = pool.starmap(move |a: u8, b: u8| a + b + captured, [(1, 2)]).unwrap_err();
-    assert!(matches!(error, Error::Function(_)), "{error}");
+    assert!(matches!(error, Error::Call(maniple::CallError::Function(_))), "{error}");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_job_can_be_asked_waited_for_and_awaited() {
     nap.wait();
     assert!(nap.is_finished());
     assert_eq!(nap.get_timeout(Duration::ZERO).unwrap(), 200);
-    assert!(matches!(nap.get_timeout(Duration::ZERO), Err(Error::Taken)));
+    assert!(matches!(nap.get_timeout(Duration::ZERO), Err(Error::Call(maniple::CallError::Taken))));
 }
 
 #[test]

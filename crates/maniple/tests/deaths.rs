@@ -165,7 +165,7 @@ fn an_initializer_that_fails_fails_the_calls_with_its_words() {
         let build = || Pool::builder().processes(2).start_method(method);
         let pool = build().initializer(|x: u32| panic!("not with {x}"), 7).build().unwrap();
         let error = pool.map(u64::count_ones, 0..10).unwrap_err();
-        assert!(matches!(&error, Error::Initializer(_)), "{error:?}");
+        assert!(matches!(&error, Error::Call(maniple::CallError::Initializer(_))), "{error:?}");
         assert!(error.to_string().contains("not with 7"), "{error}");
         assert!(pool.apply(u64::count_ones, 1).is_err());
         drop(pool);

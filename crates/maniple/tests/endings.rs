@@ -32,7 +32,7 @@ fn a_closed_pool_finishes_what_it_has_and_takes_no_more() {
         let pids = pool.pids();
         let job = pool.map_async(u64::count_ones, 0..10_000).unwrap();
         pool.close();
-        assert!(matches!(pool.apply(u64::count_ones, 1), Err(Error::NotRunning)));
+        assert!(matches!(pool.apply(u64::count_ones, 1), Err(Error::Call(maniple::CallError::NotRunning))));
         pool.join();
         assert!(pids.iter().all(|&p| !is_listed(p)));
         assert_eq!(job.get().unwrap().len(), 10_000);
@@ -49,8 +49,8 @@ fn a_terminated_pool_ends_busy_workers_and_waiting_calls() {
         std::thread::sleep(Duration::from_millis(50));
         pool.terminate();
         pool.join();
-        assert!(matches!(busy.get(), Err(Error::Cancelled)));
-        assert!(matches!(pool.apply(u64::count_ones, 1), Err(Error::NotRunning)));
+        assert!(matches!(busy.get(), Err(Error::Call(maniple::CallError::Cancelled))));
+        assert!(matches!(pool.apply(u64::count_ones, 1), Err(Error::Call(maniple::CallError::NotRunning))));
         assert!(pids.iter().all(|&p| !is_listed(p)));
     }
 }

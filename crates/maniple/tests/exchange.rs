@@ -132,7 +132,7 @@ fn files_sockets_and_connections_go_along_inside_of_values() {
                 let mut text = String::new();
                 answer.read_to_string(&mut text).unwrap();
                 assert_eq!(text, format!("errand {n}"));
-                assert!(matches!(line.recv(), Err(Error::Closed)));
+                assert!(matches!(line.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
             }
             assert_eq!(process.join().unwrap(), Exit::Code(0));
         }
@@ -167,23 +167,26 @@ fn a_closed_end_is_told_to_the_other_after_what_was_sent() {
     drop(a);
     assert!(b.poll_timeout(LONG).unwrap());
     assert_eq!(b.recv().unwrap(), "last");
-    assert!(matches!(b.recv(), Err(Error::Closed)));
-    assert!(matches!(b.try_recv(), Err(Error::Closed)));
-    assert!(matches!(b.recv_timeout(LONG), Err(Error::Closed)));
-    assert!(matches!(b.send(&"nobody".into()), Err(Error::Closed)));
-    assert!(matches!(b.send_bytes(b"nobody"), Err(Error::Closed)));
+    assert!(matches!(b.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
+    assert!(matches!(b.try_recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
+    assert!(matches!(b.recv_timeout(LONG), Err(Error::Channel(maniple::ChannelError::Closed))));
+    assert!(matches!(b.send(&"nobody".into()), Err(Error::Channel(maniple::ChannelError::Closed))));
+    assert!(matches!(b.send_bytes(b"nobody"), Err(Error::Channel(maniple::ChannelError::Closed))));
     assert!(b.poll_timeout(LONG).unwrap());
 
     let (sender, receiver) = channel::<u8>().unwrap();
     drop(receiver);
-    assert!(matches!(sender.send(&1), Err(Error::Closed)));
+    assert!(matches!(sender.send(&1), Err(Error::Channel(maniple::ChannelError::Closed))));
 }
 
 fn write_to_nobody(line: Connection<u8>) -> i32 {
     // Waits for the other end to be gone.
-    assert!(matches!(line.recv(), Err(Error::Closed)));
+    assert!(matches!(line.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
     let (quiet, bytes) = (line.send(&1), line.send_bytes(&[0; 100_000]));
-    i32::from(!matches!((quiet, bytes), (Err(Error::Closed), Err(Error::Closed))))
+    i32::from(!matches!(
+        (quiet, bytes),
+        (Err(Error::Channel(maniple::ChannelError::Closed)), Err(Error::Channel(maniple::ChannelError::Closed)))
+    ))
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn bytes_are_frames_as_python_has_them() {
     assert_eq!(line.recv_bytes().unwrap(), b"ab");
     assert_eq!(line.recv_bytes_max(0).unwrap(), b"");
     assert_eq!(line.recv_bytes_timeout(10, LONG).unwrap(), b"c");
-    assert!(matches!(line.recv_bytes_max(100), Err(Error::Message(_))));
+    assert!(matches!(line.recv_bytes_max(100), Err(Error::Channel(maniple::ChannelError::Message(_)))));
 }
 
 #[test]
@@ -382,10 +385,10 @@ fn a_writer_killed_in_the_middle_of_a_message_cuts_it_off() {
                 let receiving = s.spawn(|| ours.recv());
                 std::thread::sleep(Duration::from_millis(20));
                 process.kill().unwrap();
-                assert!(matches!(receiving.join().unwrap(), Err(Error::CutOff)));
+                assert!(matches!(receiving.join().unwrap(), Err(Error::Channel(maniple::ChannelError::UnexpectedEof))));
             });
-            assert!(matches!(ours.recv(), Err(Error::Closed)));
-            assert!(matches!(ours.send(&1), Err(Error::Closed)));
+            assert!(matches!(ours.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
+            assert!(matches!(ours.send(&1), Err(Error::Channel(maniple::ChannelError::Closed))));
             process.join().unwrap();
         }
         eventually("descriptors are closed", || descriptors() == before);
@@ -412,9 +415,9 @@ fn a_reader_killed_in_the_middle_of_a_message_closes_the_line() {
                 let sending = s.spawn(|| ours.send_bytes(&vec![1; 10_000_000]));
                 assert_eq!(ours.recv_bytes().unwrap(), b"x");
                 process.kill().unwrap();
-                assert!(matches!(sending.join().unwrap(), Err(Error::Closed)));
+                assert!(matches!(sending.join().unwrap(), Err(Error::Channel(maniple::ChannelError::Closed))));
             });
-            assert!(matches!(ours.recv(), Err(Error::Closed)));
+            assert!(matches!(ours.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
             process.join().unwrap();
         }
         eventually("descriptors are closed", || descriptors() == before);
@@ -445,7 +448,14 @@ fn whenever_a_sender_of_large_buffers_is_killed_each_value_is_whole_or_not_there
                 }
                 count += 1;
             };
-            assert!(matches!(end, Error::Closed | Error::CutOff), "{end} after {count}");
+            assert!(
+                matches!(
+                    end,
+                    Error::Channel(maniple::ChannelError::Closed)
+                        | Error::Channel(maniple::ChannelError::UnexpectedEof)
+                ),
+                "{end} after {count}"
+            );
             process.join().unwrap();
         }
         eventually("descriptors are closed", || descriptors() == before);
@@ -474,7 +484,7 @@ fn whenever_a_receiver_of_large_buffers_is_killed_the_sender_hears_of_it() {
                     break error;
                 }
             };
-            assert!(matches!(end, Error::Closed), "{end}");
+            assert!(matches!(end, Error::Channel(maniple::ChannelError::Closed)), "{end}");
             process.join().unwrap();
         }
         eventually("descriptors are closed", || descriptors() == before);
@@ -504,7 +514,7 @@ fn a_parent_that_is_killed_closes_its_ends() {
         told,
     );
     assert_eq!(word.recv().unwrap(), "the other end is closed");
-    assert!(matches!(word.recv(), Err(Error::Closed)));
+    assert!(matches!(word.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
     assert_eq!(middle.join().unwrap(), Exit::Killed(Cause::KILL));
     assert!(parent_process().is_none());
 }
@@ -546,7 +556,7 @@ fn a_future_ends_with_the_other_end_and_one_that_is_dropped_takes_nothing() {
                 let waiting = s.spawn(|| block_on(receiver.recv_async()));
                 std::thread::sleep(Duration::from_millis(20));
                 drop(sender);
-                assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
+                assert!(matches!(waiting.join().unwrap(), Err(Error::Channel(maniple::ChannelError::Closed))));
             });
         }
         // The thread that waited for them is gone, too.

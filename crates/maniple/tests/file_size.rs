@@ -49,7 +49,11 @@ fn queues_say_when_they_are_full_and_go_on() {
                     Err(error) => break error,
                 }
             };
-            assert!(matches!(full, Error::QueueMemory(_)) && full.to_string().contains("ulimit -f"), "{full}");
+            assert!(
+                matches!(full, Error::Channel(maniple::ChannelError::QueueMemory(_)))
+                    && full.to_string().contains("ulimit -f"),
+                "{full}"
+            );
             assert!(put > 5);
             for _ in 0..put {
                 assert_eq!(queue.get().unwrap(), vec![round; 100_000]);

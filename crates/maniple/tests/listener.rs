@@ -128,7 +128,7 @@ fn converse(line: &Connection<()>) {
     // Any format that both know will do.
     line.send_bytes(br#"{"numbers": [1, 2, 3]}"#).unwrap();
     assert_eq!(line.recv_bytes().unwrap(), br#"{"sum": 6}"#);
-    assert!(matches!(line.recv_bytes(), Err(Error::Closed)));
+    assert!(matches!(line.recv_bytes(), Err(Error::Channel(maniple::ChannelError::Closed))));
 }
 
 const CONVERSE: &str = r#"
@@ -218,7 +218,9 @@ for where in sys.argv[1:]:
         let addresses: Vec<String> = all.iter().map(|it| it.address().to_string()).collect();
         let mut peer = Python::start(python, program, &addresses.iter().map(String::as_str).collect::<Vec<_>>());
         for (listener, address) in all.iter().zip(&addresses) {
-            let Err(Error::Authentication(why)) = listener.accept::<()>() else { panic!() };
+            let Err(Error::Channel(maniple::ChannelError::Authentication(why))) = listener.accept::<()>() else {
+                panic!()
+            };
             assert!(why.contains(address) && why.contains("both ends need the same"), "{why}");
             // The listener goes on.
             assert_eq!(listener.accept::<()>().unwrap().recv_bytes().unwrap(), b"it was the key");
@@ -244,7 +246,10 @@ with Listener(authkey=b"between us") as listener:
     for python in pythons() {
         let mut peer = Python::start(python, program, &[]);
         let address = peer.line();
-        let Err(Error::Authentication(why)) = client("a guess").connect::<()>(&address) else { panic!() };
+        let Err(Error::Channel(maniple::ChannelError::Authentication(why))) = client("a guess").connect::<()>(&address)
+        else {
+            panic!()
+        };
         assert!(why.contains(&address) && why.contains("digest sent was rejected"), "{why}");
         assert_eq!(client(KEY).connect::<()>(&address).unwrap().recv_bytes().unwrap(), b"it was the key");
         assert_eq!(peer.end(), "digest received was wrong");
@@ -262,14 +267,16 @@ fn one_end_without_a_key_is_told_so() {
         let program =
             format!("line = Client(sys.argv[1])\nline.send_bytes({word})\nline.recv_bytes()\nsay(line.recv_bytes())");
         let peer = Python::start(python, &program, &[&address]);
-        let Err(Error::Authentication(why)) = listener.accept::<()>() else { panic!() };
+        let Err(Error::Channel(maniple::ChannelError::Authentication(why))) = listener.accept::<()>() else { panic!() };
         assert!(why.contains("key"), "{why}");
         assert_eq!(peer.end(), "b'#FAILURE#'");
     }
     // And the other way round.
     let program = "with Listener() as listener:\n say(listener.address)\n listener.accept().send_bytes(b'hello')";
     let mut peer = Python::start(python, program, &[]);
-    let Err(Error::Authentication(why)) = client(KEY).connect::<()>(peer.line()) else { panic!() };
+    let Err(Error::Channel(maniple::ChannelError::Authentication(why))) = client(KEY).connect::<()>(peer.line()) else {
+        panic!()
+    };
     assert!(why.contains("sent \"hello\" where a challenge was due; has it been given a key, too?"), "{why}");
     peer.end();
 }
@@ -287,7 +294,7 @@ os.write(line.fileno(), b'\\0\\0')
 os.kill(os.getpid(), 9)
 ";
     let peer = Python::start(python, program, &[&address]);
-    let Err(Error::Authentication(why)) = listener.accept::<()>() else { panic!() };
+    let Err(Error::Channel(maniple::ChannelError::Authentication(why))) = listener.accept::<()>() else { panic!() };
     assert!(why.contains("closed the connection, or died, in the middle of the authentication"), "{why}");
     drop(peer);
 
@@ -300,7 +307,9 @@ with Listener() as listener:
     os.kill(os.getpid(), 9)
 ";
     let mut peer = Python::start(python, program, &[]);
-    let Err(Error::Authentication(why)) = client(KEY).connect::<()>(peer.line()) else { panic!() };
+    let Err(Error::Channel(maniple::ChannelError::Authentication(why))) = client(KEY).connect::<()>(peer.line()) else {
+        panic!()
+    };
     assert!(why.contains("closed the connection, or died, in the middle of the authentication"), "{why}");
 }
 
@@ -333,7 +342,7 @@ fn processes_of_this_crate_exchange_values_of_all_sizes() {
             assert!(number == size as u32 + 1 && bytes[..] == letter.1[..] && words == letter.2);
         }
         assert_eq!(process.join().unwrap(), Exit::Code(0));
-        assert!(matches!(line.recv(), Err(Error::Closed)));
+        assert!(matches!(line.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
     }
 }
 
@@ -358,7 +367,7 @@ fn a_listener_whose_process_is_killed_ends_its_clients_waits() {
     let address = listener.accept::<Address>().unwrap().recv().unwrap();
     let line = client(KEY).connect::<u8>(&address).unwrap();
     assert_eq!(line.recv().unwrap(), 1);
-    assert!(matches!(line.recv(), Err(Error::Closed)));
+    assert!(matches!(line.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
     assert_eq!(process.join().unwrap(), Exit::Killed(Cause::KILL));
     let error = client(KEY).connect::<u8>(&address).unwrap_err();
     assert!(error.to_string().contains("nobody listens there"), "{error}");
@@ -395,7 +404,7 @@ fn addresses_are_what_they_were_after_a_journey() {
         assert_eq!((&back, back.to_string().as_str()), (&address, text));
     }
     for text in ["", "name", "host:", ":80", "host:65536", "host:-1"] {
-        assert!(matches!(text.parse::<Address>(), Err(Error::Address(_))), "{text}");
+        assert!(matches!(text.parse::<Address>(), Err(Error::Channel(maniple::ChannelError::Address(_)))), "{text}");
     }
     assert_eq!(Address::from(("::1", 80)).to_string(), "[::1]:80");
 }

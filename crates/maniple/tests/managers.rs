@@ -707,7 +707,7 @@ fn who_knows_the_key_connects_and_finds_what_has_a_name() {
     let manager = build();
     assert!(matches!(
         Manager::builder().address(manager.address()).build().unwrap_err(),
-        Error::Start(why) if why.contains("listen")
+        Error::Process(maniple::ProcessError::Start(why)) if why.contains("listen")
     ));
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "mine").unwrap();

@@ -83,7 +83,7 @@ fn an_unknown_name_is_told_with_those_that_are_known() {
     let _dog = watchdog();
     let pool = elsewhere();
     let error = pool.apply_named::<_, u32>("no::such", 1u32).unwrap_err();
-    assert!(matches!(&error, Error::Task(_)), "{error:?}");
+    assert!(matches!(&error, Error::Call(maniple::CallError::Task(_))), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("no::such") && said.contains("another_program does not know it"), "{said}");
     assert!(said.contains("another_program::exit_with, another_program::longest"), "{said}");
@@ -129,10 +129,10 @@ fn what_has_no_name_cannot_go_to_another_program() {
         Pool::builder().program(another_program()).initializer(|_: u8| (), 1).build().unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(error, Error::Function(_)), "{error}");
+        assert!(matches!(error, Error::Call(maniple::CallError::Function(_))), "{error}");
     }
     let forked = Process::builder().program(another_program()).start_method(StartMethod::ForkServer);
-    assert!(matches!(forked.build(ours, 1), Err(Error::Start(_))));
+    assert!(matches!(forked.build(ours, 1), Err(Error::Process(maniple::ProcessError::Start(_)))));
 }
 
 #[test]
@@ -163,9 +163,12 @@ fn a_program_without_maniple_or_without_a_file_is_an_error() {
     let _dog = watchdog();
     let pool = Pool::builder().processes(1).program("/bin/true").build().unwrap();
     let error = pool.apply_named::<_, ()>("x", ()).unwrap_err();
-    assert!(matches!(&error, Error::Start(why) if why.contains("before it was ready")), "{error}");
+    assert!(
+        matches!(&error, Error::Process(maniple::ProcessError::Start(why)) if why.contains("before it was ready")),
+        "{error}"
+    );
     let error = Pool::builder().program("/no/such/program").build().unwrap_err();
-    assert!(matches!(error, Error::Start(_)), "{error}");
+    assert!(matches!(error, Error::Process(maniple::ProcessError::Start(_))), "{error}");
     let process = Process::builder().program("/no/such/program").build_named::<_, ()>("x", ()).unwrap();
-    assert!(matches!(process.start(), Err(Error::Start(_))));
+    assert!(matches!(process.start(), Err(Error::Process(maniple::ProcessError::Start(_)))));
 }

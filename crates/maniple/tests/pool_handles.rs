@@ -241,7 +241,7 @@ fn a_cancelled_tasks_are_closed() {
         drop((gate, writer));
         for job in others {
             job.cancel();
-            assert!(matches!(job.get(), Err(Error::Cancelled)));
+            assert!(matches!(job.get(), Err(Error::Call(maniple::CallError::Cancelled))));
         }
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         drop(open);
@@ -259,9 +259,9 @@ fn a_terminated_pools_are_closed() {
     drop(writer);
     pool.terminate();
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-    assert!(matches!(busy.get(), Err(Error::Cancelled)));
+    assert!(matches!(busy.get(), Err(Error::Call(maniple::CallError::Cancelled))));
     for job in jobs {
-        assert!(matches!(job.get(), Err(Error::Cancelled)));
+        assert!(matches!(job.get(), Err(Error::Call(maniple::CallError::Cancelled))));
     }
 }
 

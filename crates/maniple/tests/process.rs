@@ -120,7 +120,7 @@ fn it_is_what_its_builder_said() {
 fn a_folder_that_is_not_there_is_an_error_or_an_exit_code() {
     let _dog = watchdog();
     let build = |method| Process::builder().start_method(method).current_dir("/no/such/place").build(end, 0).unwrap();
-    assert!(matches!(build(StartMethod::Spawn).start(), Err(Error::Start(_))));
+    assert!(matches!(build(StartMethod::Spawn).start(), Err(Error::Process(maniple::ProcessError::Start(_)))));
     let process = build(StartMethod::ForkServer);
     process.start().unwrap();
     assert_eq!(process.join().unwrap(), Exit::Code(1));

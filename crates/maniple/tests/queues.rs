@@ -136,8 +136,12 @@ fn closing_wakes_all_who_wait_and_leaves_what_is_there() {
     full.put(&1).unwrap();
     let waiting: Vec<_> = (0..2)
         .flat_map(|_| {
-            let putting = |queue: Queue<u8>| i32::from(!matches!(queue.put(&2), Err(Error::QueueClosed)));
-            let getting = |queue: Queue<u8>| i32::from(!matches!(queue.get(), Err(Error::QueueClosed)));
+            let putting = |queue: Queue<u8>| {
+                i32::from(!matches!(queue.put(&2), Err(Error::Channel(maniple::ChannelError::QueueClosed))))
+            };
+            let getting = |queue: Queue<u8>| {
+                i32::from(!matches!(queue.get(), Err(Error::Channel(maniple::ChannelError::QueueClosed))))
+            };
             [started(putting, full.clone()), started(getting, empty.clone())]
         })
         .collect();
@@ -147,10 +151,10 @@ fn closing_wakes_all_who_wait_and_leaves_what_is_there() {
     for process in waiting {
         assert_eq!(process.join().unwrap(), Exit::Code(0));
     }
-    assert!(full.is_closed() && matches!(full.try_put(&3), Err(Error::QueueClosed)));
+    assert!(full.is_closed() && matches!(full.try_put(&3), Err(Error::Channel(maniple::ChannelError::QueueClosed))));
     assert_eq!(full.get().unwrap(), 1);
-    assert!(matches!(full.get_timeout(LONG), Err(Error::QueueClosed)));
-    assert!(matches!(full.try_get(), Err(Error::QueueClosed)));
+    assert!(matches!(full.get_timeout(LONG), Err(Error::Channel(maniple::ChannelError::QueueClosed))));
+    assert!(matches!(full.try_get(), Err(Error::Channel(maniple::ChannelError::QueueClosed))));
     full.close().unwrap();
 }
 
@@ -172,7 +176,7 @@ fn one_waits_for_a_queue_together_with_other_things() {
     assert!(matches!(wait_timeout(&[&queue, &other], Duration::ZERO), Err(Error::Timeout(_))));
     queue.put(&1).unwrap();
     assert_eq!(wait(&[&other]).unwrap(), [0]);
-    assert!(matches!(other.get(), Err(Error::QueueClosed)));
+    assert!(matches!(other.get(), Err(Error::Channel(maniple::ChannelError::QueueClosed))));
     process.join().unwrap();
     assert!(matches!(wait_timeout(&[&queue], Duration::ZERO), Err(Error::Timeout(_))));
 }
@@ -192,7 +196,7 @@ fn values_are_waited_for_as_futures() {
         let waiting = s.spawn(|| block_on(queue.get_async()));
         std::thread::sleep(Duration::from_millis(10));
         queue.close().unwrap();
-        assert!(matches!(waiting.join().unwrap(), Err(Error::QueueClosed)));
+        assert!(matches!(waiting.join().unwrap(), Err(Error::Channel(maniple::ChannelError::QueueClosed))));
     });
 }
 
@@ -221,7 +225,7 @@ fn a_joinable_queue_waits_for_what_was_put_to_be_done() {
         done.recv().unwrap();
     }
     assert_eq!(done.recv().unwrap(), 210);
-    assert!(matches!(queue.task_done(), Err(Error::Message(_))));
+    assert!(matches!(queue.task_done(), Err(Error::Channel(maniple::ChannelError::Message(_)))));
     queue.close().unwrap();
     assert_eq!(process.join().unwrap(), Exit::Code(0));
 }
@@ -293,7 +297,10 @@ fn files_connections_and_queues_go_along_inside_of_values() {
                     for (number, line) in lines.drain(..) {
                         match line.recv() {
                             Ok(got) => assert_eq!(got, number),
-                            Err(error) => assert!(number % 2 == 1 && matches!(error, Error::Closed), "{error}"),
+                            Err(error) => assert!(
+                                number % 2 == 1 && matches!(error, Error::Channel(maniple::ChannelError::Closed)),
+                                "{error}"
+                            ),
                         }
                     }
                 }

@@ -115,7 +115,10 @@ fn what_never_comes_back_is_an_error_in_the_end() {
         let lost = pool.apply(|()| std::process::abort(), ()).map(|()| "never");
         assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
         let error = pool.apply(u64::count_ones, 7).unwrap_err();
-        assert!(matches!(&error, Error::Start(why) if why.contains("Too many open files")), "{error}");
+        assert!(
+            matches!(&error, Error::Process(maniple::ProcessError::Start(why)) if why.contains("Too many open files")),
+            "{error}"
+        );
         // That was the end of the call, and not of the pool.
         drop(files);
         eventually("calls are answered again", || pool.apply(u64::count_ones, 7).is_ok_and(|ones| ones == 3));
@@ -196,7 +199,7 @@ fn a_lazy_map_for_whose_input_there_is_no_thread_is_not_waited_for() {
         setrlimit(Resource::As, Rlimit { current: Some(mapped + (1 << 20)), ..usual }).unwrap();
         let refused = pool.imap(u64::count_ones, [7, 7]).map(drop);
         setrlimit(Resource::As, usual).unwrap();
-        assert!(matches!(refused, Err(Error::Start(_))), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Process(maniple::ProcessError::Start(_)))), "{refused:?}");
         assert_eq!(pool.imap(u64::count_ones, [7, 7]).unwrap().map(Result::unwrap).collect::<Vec<_>>(), [3, 3]);
         pool.close();
         pool.join();

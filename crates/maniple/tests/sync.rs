@@ -58,7 +58,7 @@ fn all_of_them_travel_within_one_value_and_are_the_same_there() {
             assert!(matches!(rlock.lock_timeout(SHORT), Err(TryLockError::Timeout(_))));
             assert!(semaphore.acquire_timeout(SHORT).is_err() && semaphore.release().is_ok());
             assert!(matches!(bounded.try_acquire(), Err(TryLockError::WouldBlock)));
-            assert!(matches!(bounded.release(), Err(Error::NotHeld)));
+            assert!(matches!(bounded.release(), Err(Error::Sync(maniple::SyncError::NotHeld))));
             event.wait();
             *mutex.lock().unwrap() += 1;
             condition.notify_all();
@@ -109,7 +109,9 @@ fn a_dead_holders_lock_goes_to_the_next_who_is_told_until_it_is_cleared() {
         assert!(error.to_string().contains("died while it held this lock"), "{error}");
     }
     assert!(matches!(lock.try_lock(), Err(TryLockError::Poisoned(_))));
-    assert!(matches!(lock.lock().map_err(Error::from), Err(Error::Poisoned(poison)) if poison == died));
+    assert!(
+        matches!(lock.lock().map_err(Error::from), Err(Error::Sync(maniple::SyncError::Poisoned(poison))) if poison == died)
+    );
     let guard = poison(lock.lock_timeout(LONG).unwrap_err()).into_inner();
     lock.clear_poison();
     drop(guard);
@@ -142,7 +144,10 @@ fn those_who_wait_when_the_holder_dies_all_get_their_turn() {
     let error = value.lock().unwrap_err();
     assert_eq!((error.poison(), **error.get_ref()), (died, 102));
     drop(error);
-    assert!(matches!(value.get(), Err(Error::Poisoned(_))) && matches!(value.set(1), Err(Error::Poisoned(_))));
+    assert!(
+        matches!(value.get(), Err(Error::Sync(maniple::SyncError::Poisoned(_))))
+            && matches!(value.set(1), Err(Error::Sync(maniple::SyncError::Poisoned(_))))
+    );
     value.clear_poison();
     assert_eq!(value.get().unwrap(), 102);
 }
@@ -355,7 +360,7 @@ fn a_barrier_breaks_when_one_who_waits_is_killed() {
     eventually("it waits", || barrier.waiting() == 1);
     let survivor = |barrier: Barrier| {
         let error = barrier.wait().unwrap_err();
-        assert!(matches!(error, Error::BrokenBarrier(BrokenBarrier::Died)), "{error}");
+        assert!(matches!(error, Error::Sync(maniple::SyncError::BrokenBarrier(BrokenBarrier::Died))), "{error}");
         assert!(error.to_string().contains("a process died"), "{error}");
     };
     let survivor = started(survivor, barrier.clone());
@@ -363,7 +368,7 @@ fn a_barrier_breaks_when_one_who_waits_is_killed() {
     killed.kill().unwrap();
     dead(&killed);
     ends_well(&survivor);
-    assert!(matches!(barrier.wait(), Err(Error::BrokenBarrier(BrokenBarrier::Died))));
+    assert!(matches!(barrier.wait(), Err(Error::Sync(maniple::SyncError::BrokenBarrier(BrokenBarrier::Died)))));
     barrier.reset();
     let others = [started(wait, barrier.clone()), started(wait, barrier.clone())];
     let met = barrier.wait().unwrap();
@@ -384,7 +389,10 @@ fn a_barriers_time_is_up_for_all() {
     });
     eventually("it waits", || barrier.waiting() == 1);
     barrier.abort();
-    assert!(matches!(other.join().unwrap(), Err(Error::BrokenBarrier(BrokenBarrier::GivenUp))));
+    assert!(matches!(
+        other.join().unwrap(),
+        Err(Error::Sync(maniple::SyncError::BrokenBarrier(BrokenBarrier::GivenUp)))
+    ));
     assert!(Barrier::new(0).is_err());
 }
 

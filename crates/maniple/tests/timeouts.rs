@@ -1,5 +1,7 @@
 //! Every wait with a time limit has the same error, which says what it waited for.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use maniple::{

@@ -1,5 +1,6 @@
 //! Handles that are ours. Without forks and daemons that close numbers, they stay so.
 
+use super::unsupported;
 use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
 use std::ops::Deref;
@@ -12,6 +13,11 @@ impl File {
     /// Not known.
     pub fn of(_handle: BorrowedHandle<'_>) -> Option<File> {
         None
+    }
+
+    /// Not known.
+    pub fn and_len(_handle: BorrowedHandle<'_>) -> io::Result<(File, usize)> {
+        Err(unsupported())
     }
 
     /// Not known.

@@ -19,16 +19,15 @@ pub struct File {
 impl File {
     /// The file behind a descriptor. `None`: it is not open.
     pub fn of(fd: BorrowedHandle<'_>) -> Option<File> {
-        let found = rustix::fs::fstat(fd).ok()?;
-        // The number of a device has another type on each system.
-        #[allow(clippy::unnecessary_cast)]
-        Some(File { device: found.st_dev as u64, inode: found.st_ino })
+        File::and_len(fd).ok().map(|(file, _)| file)
     }
 
     /// The file behind a descriptor, and how many bytes it has.
     pub fn and_len(fd: BorrowedHandle<'_>) -> io::Result<(File, usize)> {
         let found = rustix::fs::fstat(fd)?;
-        Ok((File { device: found.st_dev, inode: found.st_ino }, found.st_size as usize))
+        // The number of a device has another type on each system.
+        #[allow(clippy::unnecessary_cast)]
+        Ok((File { device: found.st_dev as u64, inode: found.st_ino }, found.st_size as usize))
     }
 
     /// The file behind a number. `None`: it is not open.

@@ -1,12 +1,34 @@
 //! What can go wrong, and what a caller gets to know about it.
+//!
+//! | file | its errors |
+//! | --- | --- |
+//! | `call` | calls in other processes: [`CallError`], [`WorkerLost`], [`Panicked`] |
+//! | `process` | starting and asking processes: [`ProcessError`] |
+//! | `channel` | connections, channels, queues, listeners: [`ChannelError`] |
+//! | `sync` | locks, semaphores, barriers: [`SyncError`], [`Poison`], [`BrokenBarrier`] |
+//! | `manager` | managers: [`ManagerError`], [`ManagerLost`] |
+//! | `timeout` | any wait with a time limit: [`TimeoutError`] |
+//! | `system` | what the operating system refuses: [`SystemError`] |
 
+mod call;
+mod channel;
+mod manager;
+mod process;
+mod sync;
+mod system;
 mod timeout;
 
+pub(crate) use call::was;
+pub use call::{CallError, Panicked, WorkerLost};
+pub use channel::ChannelError;
+pub use manager::{ManagerError, ManagerLost};
+pub use process::ProcessError;
+pub use sync::{BrokenBarrier, Poison, SyncError};
+pub use system::SystemError;
 pub(crate) use timeout::InTime;
 pub use timeout::TimeoutError;
 
 use maniple_engine::channel::listener::ContactError;
-use maniple_engine::process::Exit;
 use std::fmt;
 use std::io;
 
@@ -21,7 +43,9 @@ use std::io;
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong: one type for the whole crate.
+/// What went wrong: one type for the whole crate, with one variant for each domain.
+///
+/// [`source`](std::error::Error::source) is what lies behind it, and [`std::io::Error`] can be made of it.
 ///
 /// An error that a function *returns* is not among them: `pool.apply(f, x)?` is then the function's own `Result`.
 ///
@@ -47,6 +71,27 @@ pub enum Error {
     /// The function panicked.
     #[error(transparent)]
     Panicked(Box<Panicked>),
+    /// A call could not be made, or has no result.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A process could not be started, or asked for something.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A message could not be sent or received.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// A lock, a unit or a barrier is not this caller's.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    /// Shared memory cannot be used so, or its content is not what it should be.
+    #[error("shared memory: {0}")]
+    SharedMemory(String),
+    /// A manager's server is gone: it was shut down, killed, or cannot be reached any more.
+    #[error(transparent)]
+    ManagerLost(Box<ManagerLost>),
+    /// A manager was asked for something that it does not have or allow.
+    #[error("the manager: {0}")]
+    Manager(#[source] ManagerError),
     /// An argument, a result or a state could not be turned into bytes, or back.
     #[error("a value of type {type_name} could not be {what}: {why}")]
     Codec {
@@ -57,223 +102,16 @@ pub enum Error {
         /// What stood in the way.
         why: String,
     },
-    /// The function cannot be run in another process.
-    #[error("this function cannot be sent to a worker: {0}")]
-    Function(&'static str),
-    /// A function cannot be called by its name in the other program: the name, and why.
-    #[error("the task {} cannot be called: {}", .0.0, .0.1)]
-    Task(Box<(String, String)>),
-    /// The pool was closed or terminated before the call.
-    #[error("the pool is not running: it was closed or terminated")]
-    NotRunning,
-    /// The job was cancelled, or the pool terminated, before this could run to its end.
-    #[error("cancelled, or the pool was terminated, before it ran to its end")]
-    Cancelled,
-    /// The time was up. What the call waited for may still come, so it can be made again.
-    #[error(transparent)]
-    Timeout(#[from] TimeoutError),
     /// An argument has a value that means nothing, such as a size of 0. Nothing was done.
     #[error("cannot make sense of {0}")]
     InvalidArgument(&'static str),
-    /// No worker could be started.
-    #[error("no worker could be started: {0}")]
-    Start(String),
-    /// A process was asked for something at the wrong time.
-    #[error("this process: {0}")]
-    Process(&'static str),
-    /// The initializer failed in a worker.
-    #[error("the initializer failed in a worker: {0}")]
-    Initializer(#[source] Box<Error>),
-    /// What went wrong in the worker, outside of the function: its words.
-    #[error("in the worker: {0}")]
-    Remote(String),
-    /// The job's value was taken before.
-    #[error("the value of this call was taken before")]
-    Taken,
-    /// The other end of a connection is closed, or its process has ended: nothing is left to receive, and nobody there to send to.
-    #[error("the other end is closed")]
-    Closed,
-    /// The queue was closed: nothing can be put into it any more, or nothing is left in it.
-    #[error("the queue was closed")]
-    QueueClosed,
-    /// The queue holds as many bytes as it can: it was made by a process whose files may have no more (`ulimit -f`).
-    #[error(
-        "the queue is full: file sizes were limited (ulimit -f) when it was made, so it holds at most {0} bytes; get something out of it \
-         first, or make it with a higher limit"
-    )]
-    QueueMemory(u64),
-    /// The other end of a connection was closed in the middle of a message, as a rule because its process was killed.
-    #[error("the other end was closed in the middle of a message; its process was probably killed")]
-    CutOff,
-    /// Both ends of a connection send and wait for room, and neither receives: without this error they would wait for each other for ever.
-    /// The message is not sent.
-    #[error(
-        "both ends of this connection send and neither receives, so that each waits for the other; receive what has come before \
-         more is sent, receive in a thread of its own, or send with send_timeout or try_send"
-    )]
-    BothSend,
-    /// A message cannot be sent or received in this way.
-    #[error("this message: {0}")]
-    Message(&'static str),
-    /// A text is no address of a [`Listener`](crate::Listener).
-    #[error("{0}")]
-    Address(String),
-    /// Two ends of a new connection did not show each other in time that they know the same [`Authkey`](crate::Authkey). A
-    /// [`Listener`](crate::Listener) goes on after that; it concerns one client.
-    #[error("{0}")]
-    Authentication(String),
-    /// A lock was taken, but whoever held it before died or panicked. The guard was given back when this was made; to have it all
-    /// the same, match on the [`PoisonError`](crate::PoisonError) instead of using `?`.
-    #[error(
-        "{0}: what it guards may be half changed; put it right (into_inner() gives the guard), then call clear_poison()"
-    )]
-    Poisoned(crate::sync::Poison),
-    /// Somebody holds the lock.
-    #[error("somebody else holds it just now; wait for it with lock() or lock_timeout()")]
-    WouldBlock,
-    /// Nothing was there to be given back.
-    #[error("it cannot be given back: nobody holds it, or not this process")]
-    NotHeld,
-    /// Not all came to the barrier.
-    #[error("the barrier is broken: {0}; reset() makes it as new")]
-    BrokenBarrier(crate::sync::BrokenBarrier),
-    /// Shared memory cannot be used so, or its content is not what it should be.
-    #[error("shared memory: {0}")]
-    SharedMemory(String),
-    /// A manager's server is gone: it was shut down, killed, or cannot be reached any more.
+    /// The time was up. What the call waited for may still come, so it can be made again.
     #[error(transparent)]
-    ManagerLost(Box<ManagerLost>),
-    /// A manager was asked for something that it does not have or allow.
-    #[error("the manager: {0}")]
-    Manager(crate::managers::ManagerError),
+    Timeout(#[from] TimeoutError),
     /// The operating system or the engine refused something.
     #[error(transparent)]
-    Engine(maniple_engine::Error),
+    System(#[from] SystemError),
 }
-
-/// The end of a worker, told with what it was doing.
-///
-/// ```
-/// use maniple::{Error, Cause, Exit, Pool};
-///
-/// fn fail(code: i32) {
-///     eprintln!("the disk is full");
-///     std::process::exit(code)
-/// }
-///
-/// # fn main() -> maniple::Result<()> {
-/// let Err(Error::WorkerLost(lost)) = Pool::new(1)?.apply(fail, 3) else { panic!("it has a value") };
-/// assert_eq!(lost.exit, Exit::Code(3));
-/// assert_eq!(lost.stderr_tail, "the disk is full");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkerLost {
-    /// The worker's process number.
-    pub pid: u32,
-    /// How it ended.
-    pub exit: Exit,
-    /// The function that it was running, where its name is known, and for which items of the call.
-    pub task: String,
-    /// What it last wrote to its standard error; may be empty.
-    pub stderr_tail: String,
-}
-
-impl fmt::Display for WorkerLost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker {} {}{} while it ran {}", self.pid, was(self.exit), self.exit, self.task)?;
-        let tail = self.stderr_tail.trim_end();
-        if !tail.is_empty() {
-            write!(f, "; its standard error ended in:\n{tail}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for WorkerLost {}
-
-/// The verb that an exit lacks where it says what was done to the process.
-pub(crate) fn was(exit: Exit) -> &'static str {
-    if matches!(exit, Exit::Killed(_)) { "was " } else { "" }
-}
-
-/// The end of a manager's server, as one of its clients saw it.
-///
-/// ```
-/// use maniple::{Error, Cause, Exit, Manager};
-///
-/// # fn main() -> maniple::Result<()> {
-/// let manager = Manager::new()?;
-/// let list = manager.list::<u32>()?;
-/// let crash = list.with(|_: &mut Vec<u32>, code: i32| -> u8 { std::process::exit(code) }, 3);
-/// let Err(Error::ManagerLost(lost)) = crash else { panic!("it has a value") };
-/// assert_eq!(lost.exit, Some(Exit::Code(3)));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ManagerLost {
-    /// Where it listened.
-    pub address: String,
-    /// How its process ended, if it was a child of this one, has ended, and its `Manager` is still there.
-    pub exit: Option<Exit>,
-    /// What was noticed.
-    pub why: String,
-}
-
-impl fmt::Display for ManagerLost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the manager at {} is gone", self.address)?;
-        if let Some(exit) = &self.exit {
-            write!(f, ", {exit}")?;
-        }
-        write!(f, ": {}; what it held is lost, start another", self.why)
-    }
-}
-
-impl std::error::Error for ManagerLost {}
-
-/// A panic in a worker, as its panic hook saw it.
-///
-/// ```
-/// use maniple::{Error, Pool};
-///
-/// # fn main() -> maniple::Result<()> {
-/// let Err(Error::Panicked(panicked)) = Pool::new(1)?.apply(|()| -> u8 { panic!("no such thing") }, ()) else {
-///     panic!("it has a value")
-/// };
-/// assert_eq!(panicked.message, "no such thing");
-/// assert!(panicked.location.is_some());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[non_exhaustive]
-pub struct Panicked {
-    /// What the function panicked with.
-    pub message: String,
-    /// `file:line:column`, if it is known.
-    pub location: Option<String>,
-    /// The call stack. Empty when the worker's environment has `RUST_BACKTRACE=0`.
-    pub backtrace: String,
-    /// The worker's process number.
-    pub pid: u32,
-}
-
-impl fmt::Display for Panicked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the function panicked in worker {}", self.pid)?;
-        if let Some(location) = &self.location {
-            write!(f, " at {location}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-impl std::error::Error for Panicked {}
 
 impl Error {
     /// For a [`Codec`](crate::Codec): why a `T` could not be "encoded" or "decoded".
@@ -287,28 +125,36 @@ impl Error {
     }
 }
 
+/// The engine is no part of this crate's interface; the conversion serves its own code.
+#[doc(hidden)]
 impl From<maniple_engine::Error> for Error {
     fn from(error: maniple_engine::Error) -> Self {
         match error {
-            maniple_engine::Error::NotRunning => Error::NotRunning,
-            maniple_engine::Error::BothSend => Error::BothSend,
+            maniple_engine::Error::NotRunning => CallError::NotRunning.into(),
+            maniple_engine::Error::BothSend => ChannelError::Deadlock.into(),
             other if ContactError::of(&other).is_some_and(ContactError::is_authentication) => {
-                Error::Authentication(other.to_string())
+                ChannelError::Authentication(other.to_string()).into()
             }
-            other => Error::Engine(other),
+            other => Error::System(SystemError::of(other)),
         }
     }
 }
 
+/// What the operating system refused keeps its number ([`io::Error::raw_os_error`]). Any other error is the new one's inner error, and its
+/// kind is the one that fits.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
+            Error::System(system) => match system.raw_os_error() {
+                Some(number) => return io::Error::from_raw_os_error(number),
+                None => system.kind(),
+            },
             Error::Timeout(_) => io::ErrorKind::TimedOut,
             Error::Codec { .. } => io::ErrorKind::InvalidData,
-            Error::NotRunning | Error::ManagerLost(_) => io::ErrorKind::NotConnected,
-            Error::Address(_) | Error::InvalidArgument(_) => io::ErrorKind::InvalidInput,
-            Error::Authentication(_) => io::ErrorKind::PermissionDenied,
-            Error::WouldBlock => io::ErrorKind::WouldBlock,
+            Error::Call(CallError::NotRunning) | Error::ManagerLost(_) => io::ErrorKind::NotConnected,
+            Error::Channel(channel) => channel.kind(),
+            Error::InvalidArgument(_) => io::ErrorKind::InvalidInput,
+            Error::Sync(SyncError::WouldBlock) => io::ErrorKind::WouldBlock,
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
@@ -318,6 +164,7 @@ impl From<Error> for io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maniple_engine::process::Exit;
 
     #[test]
     fn a_lost_worker_says_who_how_what_and_its_last_words() {
@@ -337,5 +184,23 @@ mod tests {
     #[test]
     fn an_error_fits_into_a_few_words() {
         assert!(size_of::<Error>() <= 64);
+    }
+
+    #[test]
+    fn an_io_error_keeps_the_number_and_else_the_error() {
+        let full = Error::from(maniple_engine::Error::Os { doing: "write", source: io::Error::from_raw_os_error(28) });
+        assert_eq!(io::Error::from(full).raw_os_error(), Some(28));
+        let closed = io::Error::from(Error::from(ChannelError::Closed));
+        assert_eq!(closed.kind(), io::ErrorKind::BrokenPipe);
+        assert!(closed.get_ref().is_some_and(|inner| inner.is::<Error>()));
+    }
+
+    #[test]
+    fn sources_lead_to_what_lies_behind() {
+        use std::error::Error as _;
+        let behind = Error::InvalidArgument("nothing");
+        let error = Error::from(CallError::Initializer(Box::new(behind)));
+        assert_eq!(error.source().map(ToString::to_string), Some("cannot make sense of nothing".into()));
+        assert!(Error::Manager(ManagerError::NotHeld).source().is_some_and(|source| source.is::<ManagerError>()));
     }
 }

@@ -1,6 +1,6 @@
 //! Where a listener is.
 
-use crate::error::{Error, Result};
+use crate::error::{ChannelError, Error, Result};
 use maniple_engine::channel::listener as engine;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -87,7 +87,7 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Address> {
-        text.parse().map(Address).map_err(|e: engine::BadAddress| Error::Address(e.to_string()))
+        text.parse().map(Address).map_err(|e: engine::BadAddress| Error::Channel(ChannelError::Address(e.to_string())))
     }
 }
 

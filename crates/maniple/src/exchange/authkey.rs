@@ -1,6 +1,6 @@
 //! What both ends of a connection have to know.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SystemError};
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Authkey {
     /// The system's: it has no random bytes to give.
     pub fn random() -> Result<Authkey> {
         let mut bytes = [0; FRESH];
-        let doing = |source| Error::Engine(maniple_engine::Error::Os { doing: "make a new key", source });
+        let doing = |source| Error::System(SystemError::doing("make a new key", source));
         maniple_sys::socket::random(&mut bytes).map_err(doing)?;
         Ok(Authkey(bytes.as_slice().into()))
     }

@@ -2,7 +2,7 @@
 
 use super::line::{self, Line};
 use crate::codec::{Codec, Postcard};
-use crate::error::{Error, InTime, Result};
+use crate::error::{ChannelError, Error, InTime, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_sys::AsHandle;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// sender.send(&"one way".to_string())?;
 /// assert_eq!(receiver.recv()?, "one way");
 /// drop(receiver);
-/// assert!(matches!(sender.send(&"in vain".to_string()), Err(maniple::Error::Closed)));
+/// assert!(matches!(sender.send(&"in vain".to_string()), Err(maniple::Error::Channel(maniple::ChannelError::Closed))));
 /// # Ok(())
 /// # }
 /// ```
@@ -36,7 +36,7 @@ pub struct Sender<T, C: Codec = Postcard> {
 /// sender.send(&1)?;
 /// drop(sender);
 /// assert_eq!(receiver.recv()?, 1);
-/// assert!(matches!(receiver.recv(), Err(maniple::Error::Closed)));
+/// assert!(matches!(receiver.recv(), Err(maniple::Error::Channel(maniple::ChannelError::Closed))));
 /// # Ok(())
 /// # }
 /// ```
@@ -83,7 +83,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
+    /// [`ChannelError::Closed`](crate::ChannelError::Closed) if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
         self.line.send::<C, T>(value, Until::Ever).map(|_| ())
     }
@@ -172,9 +172,9 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Closed`] if every sender is gone, [`Error::Codec`] if the message is no such value.
+    /// [`ChannelError::Closed`](crate::ChannelError::Closed) if every sender is gone, [`Error::Codec`] if the message is no such value.
     pub fn recv(&self) -> Result<T> {
-        self.line.recv::<C, T>(Until::Ever)?.ok_or(Error::Closed)
+        self.line.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))
     }
 
     /// A value that is there; `None` if there is none now.
@@ -262,7 +262,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// ```
     pub fn iter(&self) -> impl Iterator<Item = Result<T>> {
         std::iter::from_fn(|| match self.recv() {
-            Err(Error::Closed) => None,
+            Err(Error::Channel(ChannelError::Closed)) => None,
             other => Some(other),
         })
     }

@@ -8,7 +8,7 @@ use super::attendance::Attendance;
 use super::line::{beginning, continuing, decode, lock, sending};
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
-use crate::error::{Error, Result};
+use crate::error::{ChannelError, Error, Result};
 use maniple_engine::channel::frame::{self, Lookout, Until};
 use maniple_engine::channel::parcel::{self, Came, Load, Outbox};
 use maniple_sys::stream::{self, Kind};
@@ -113,7 +113,8 @@ impl Frames {
         let encoded = baggage::encode::<C, T>(value, &mut bytes, &mut sink);
         let handles = sink.take_handles();
         let Some((mut outbox, load)) = sink.take_parcel() else {
-            return encoded.and(Err(Error::Message("its large buffers were lost while it was encoded")));
+            return encoded
+                .and(Err(Error::Channel(ChannelError::Message("its large buffers were lost while it was encoded"))));
         };
         let sent = match encoded {
             Ok(()) => self.send_parcel(&load, &bytes, &handles, until),
@@ -180,7 +181,9 @@ impl Frames {
                 .map_err(beginning)?;
         let Some(length) = length else { return Ok(None) };
         if length > limit {
-            return Err(Error::Message("it is longer than it may be; the connection is of no more use"));
+            return Err(Error::Channel(ChannelError::Message(
+                "it is longer than it may be; the connection is of no more use",
+            )));
         }
         frame::receive(self.end.as_handle(), &mut content, length, &mut || false).map_err(continuing)?;
         Ok(Some(Message { content, handles }))
@@ -190,9 +193,9 @@ impl Frames {
         match self.receive(until, limit)? {
             None => Ok(None),
             Some(message) if message.handles.is_empty() => Ok(Some(message.content)),
-            Some(_) => {
-                Err(Error::Message("it is a value with large buffers or descriptors beside it; receive it as a value"))
-            }
+            Some(_) => Err(Error::Channel(ChannelError::Message(
+                "it is a value with large buffers or descriptors beside it; receive it as a value",
+            ))),
         }
     }
 

@@ -12,7 +12,7 @@
 //! A full lane (a few hundred notes) is waited for by the writer with no lock held.
 
 use super::line::lock;
-use crate::error::{Error, Result};
+use crate::error::{ChannelError, Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, ready, stream, wire};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -98,7 +98,7 @@ impl Lane {
     pub(super) fn take(&self, position: u64, nonce: u64) -> Result<Vec<OwnedHandle>> {
         const WHAT: &str = "take descriptors out of a queue";
         let mine = note(position, nonce);
-        let lost = || Error::Message("its descriptors did not come along");
+        let lost = || Error::Channel(ChannelError::Message("its descriptors did not come along"));
         loop {
             let mut head = [0; NOTE];
             if stream::peek_packet(self.out.as_handle(), &mut head).map_err(failed(WHAT))? != Some(NOTE) {

@@ -6,7 +6,7 @@ use super::packets::Packets;
 use super::reactor::{until_done, until_some};
 use crate::baggage::{self, Source};
 use crate::codec::Codec;
-use crate::error::{Error, Result};
+use crate::error::{ChannelError, Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::room::Waiting;
 use maniple_sys::ready;
@@ -32,7 +32,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What an error while sending means.
 pub(super) fn sending(error: maniple_engine::Error) -> Error {
     match &error {
-        maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Closed,
+        maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Channel(ChannelError::Closed),
         _ => error.into(),
     }
 }
@@ -40,9 +40,9 @@ pub(super) fn sending(error: maniple_engine::Error) -> Error {
 /// What an error means at the beginning of a message.
 pub(super) fn beginning(error: maniple_engine::Error) -> Error {
     match &error {
-        maniple_engine::Error::EndOfStream => Error::Closed,
-        maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Closed,
-        maniple_engine::Error::CutOff => Error::CutOff,
+        maniple_engine::Error::EndOfStream => Error::Channel(ChannelError::Closed),
+        maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Channel(ChannelError::Closed),
+        maniple_engine::Error::CutOff => Error::Channel(ChannelError::UnexpectedEof),
         _ => error.into(),
     }
 }
@@ -50,7 +50,7 @@ pub(super) fn beginning(error: maniple_engine::Error) -> Error {
 /// And behind that.
 pub(super) fn continuing(error: maniple_engine::Error) -> Error {
     match beginning(error) {
-        Error::Closed => Error::CutOff,
+        Error::Channel(ChannelError::Closed) => Error::Channel(ChannelError::UnexpectedEof),
         other => other,
     }
 }

@@ -184,7 +184,7 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Address`] if it is none; [`Error::Engine`] if it is taken or out of reach.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if it is taken or out of reach.
     pub fn bind(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Listener> {
         Listener::builder().bind(address)
     }
@@ -204,7 +204,7 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`]: there is no place for temporary things.
+    /// [`Error::System`]: there is no place for temporary things.
     pub fn temporary() -> Result<Listener> {
         Listener::builder().temporary()
     }
@@ -254,8 +254,8 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Authentication`] for a client that was not let in: the listener goes on, so call it again.
-    /// [`Error::Engine`] if the system refuses: too many descriptors are open.
+    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) for a client that was not let in: the listener goes on, so call it again.
+    /// [`Error::System`] if the system refuses: too many descriptors are open.
     pub fn accept<T>(&self) -> Result<Connection<T>> {
         loop {
             if let Some(end) = self.next(None)? {
@@ -293,7 +293,7 @@ impl Listener {
     /// let address = listener.address().clone();
     /// let clients = std::thread::spawn(move || {
     ///     let refused = Client::builder().authkey("a guess").connect::<u8>(&address);
-    ///     assert!(matches!(refused, Err(Error::Authentication(_))));
+    ///     assert!(matches!(refused, Err(Error::Channel(maniple::ChannelError::Authentication(_)))));
     ///     Client::builder().authkey("between us").connect::<u8>(&address)?.send(&1)
     /// });
     /// for connection in listener.incoming::<u8>() {
@@ -302,7 +302,7 @@ impl Listener {
     ///             assert_eq!(connection.recv()?, 1);
     ///             break;
     ///         }
-    ///         Err(Error::Authentication(why)) => assert!(why.contains("both ends need the same")),
+    ///         Err(Error::Channel(maniple::ChannelError::Authentication(why))) => assert!(why.contains("both ends need the same")),
     ///         Err(other) => return Err(other),
     ///     }
     /// }
@@ -389,7 +389,7 @@ impl ListenerBuilder {
     /// let listener = builder.temporary()?;
     /// // It has no key, and says nothing.
     /// let _silent = Client::connect::<()>(listener.address())?;
-    /// assert!(matches!(listener.accept::<()>(), Err(Error::Authentication(_))));
+    /// assert!(matches!(listener.accept::<()>(), Err(Error::Channel(maniple::ChannelError::Authentication(_)))));
     /// # Ok(())
     /// # }
     /// ```
@@ -479,13 +479,13 @@ impl Client {
     /// let line = Client::connect::<u8>(listener.address())?;
     /// line.send(&7)?;
     /// assert_eq!(listener.accept::<u8>()?.recv()?, 7);
-    /// assert!(matches!(Client::connect::<u8>("no address"), Err(Error::Address(_))));
+    /// assert!(matches!(Client::connect::<u8>("no address"), Err(Error::Channel(maniple::ChannelError::Address(_)))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`Error::Address`] if it is none; [`Error::Engine`] if nobody listens there.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if nobody listens there.
     pub fn connect<T>(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
         Client::builder().connect(address)
     }
@@ -520,7 +520,7 @@ impl ClientBuilder {
     /// let connecting = Client::builder().authkey("a guess");
     /// std::thread::scope(|scope| {
     ///     scope.spawn(|| assert!(listener.accept::<()>().is_err()));
-    ///     assert!(matches!(connecting.connect::<()>(listener.address()), Err(Error::Authentication(_))));
+    ///     assert!(matches!(connecting.connect::<()>(listener.address()), Err(Error::Channel(maniple::ChannelError::Authentication(_)))));
     /// });
     /// # Ok(())
     /// # }
@@ -583,8 +583,8 @@ impl ClientBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Address`] if it is none; [`Error::Engine`] if nobody listens there, or does not answer in time;
-    /// [`Error::Authentication`] if the two do not know the same key.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if nobody listens there, or does not answer in time;
+    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the two do not know the same key.
     pub fn connect<T>(self, address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
         let address = address.try_into().map_err(Into::into)?;
         let key = self.authkey.as_ref().map(Authkey::as_bytes);

@@ -12,7 +12,7 @@ use super::attendance::Attendance;
 use super::line::{beginning, decode, lock, sending};
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
-use crate::error::{Error, Result};
+use crate::error::{ChannelError, Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::packet::{self, Lookout};
 use maniple_engine::channel::parcel::{self, Arrived, Came, Load, Outbox};
@@ -175,9 +175,11 @@ impl Packets {
                 self.keep(outbox);
                 Ok(true)
             }
-            Err(maniple_engine::Error::Os { source, .. }) if wire::is_crowded(&source) => Err(Error::Message(
-                "as many descriptors are on their way as this user may have there (RLIMIT_NOFILE); receive some first",
-            )),
+            Err(maniple_engine::Error::Os { source, .. }) if wire::is_crowded(&source) => {
+                Err(Error::Channel(ChannelError::Message(
+                    "as many descriptors are on their way as this user may have there (RLIMIT_NOFILE); receive some first",
+                )))
+            }
             other => other.map_err(sending),
         }
     }
@@ -228,12 +230,12 @@ impl Packets {
     pub(super) fn receive_bytes(&self, until: Until, limit: u64) -> Result<Option<Vec<u8>>> {
         self.receive(until, |incoming| {
             if incoming.beside {
-                return Err(Error::Message(
+                return Err(Error::Channel(ChannelError::Message(
                     "it is a value with large buffers or descriptors beside it; receive it as a value",
-                ));
+                )));
             }
             if incoming.bytes().len() as u64 > limit {
-                return Err(Error::Message("it is longer than it may be; it was dropped"));
+                return Err(Error::Channel(ChannelError::Message("it is longer than it may be; it was dropped")));
             }
             Ok(incoming.bytes().to_vec())
         })

@@ -3,7 +3,7 @@
 use super::lane::Lane;
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Postcard;
-use crate::error::{Error, InTime, Result};
+use crate::error::{ChannelError, Error, InTime, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::log::{Log, Put, Terms};
 use maniple_engine::shm::buffers::Buffer;
@@ -167,7 +167,7 @@ impl<T> Queue<T> {
         self.shared.log.is_empty()
     }
 
-    /// Ends putting, for everybody: from now on it fails with [`Error::QueueClosed`]. What is in the queue can still be got; then `get` fails
+    /// Ends putting, for everybody: from now on it fails with [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed). What is in the queue can still be got; then `get` fails
     /// the same way, in whoever waits in it too. Closing again does nothing.
     ///
     /// ```
@@ -175,9 +175,9 @@ impl<T> Queue<T> {
     /// let queue = maniple::Queue::new()?;
     /// queue.put(&1)?;
     /// queue.close()?;
-    /// assert!(matches!(queue.put(&2), Err(maniple::Error::QueueClosed)));
+    /// assert!(matches!(queue.put(&2), Err(maniple::Error::Channel(maniple::ChannelError::QueueClosed))));
     /// assert_eq!(queue.get()?, 1);
-    /// assert!(matches!(queue.get(), Err(maniple::Error::QueueClosed)));
+    /// assert!(matches!(queue.get(), Err(maniple::Error::Channel(maniple::ChannelError::QueueClosed))));
     /// # Ok(())
     /// # }
     /// ```
@@ -218,7 +218,7 @@ impl<T: Serialize> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::QueueClosed`], [`Error::Codec`] if it cannot be encoded, or the system's if there is no memory left.
+    /// [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed), [`Error::Codec`] if it cannot be encoded, or the system's if there is no memory left.
     pub fn put(&self, value: &T) -> Result<()> {
         self.put_until(value, Until::Ever).map(|_| ())
     }
@@ -278,10 +278,10 @@ impl<T: Serialize> Queue<T> {
             };
             let room = match put {
                 Put::Done => return Ok(true),
-                Put::Closed => return Err(Error::QueueClosed),
+                Put::Closed => return Err(Error::Channel(ChannelError::QueueClosed)),
                 Put::Full if matches!(until, Until::Now) => false,
                 Put::Full => log.wait_for_room(None, deadline(until), &mut || false)?,
-                Put::Cramped => return Err(Error::QueueMemory(log.capacity())),
+                Put::Cramped => return Err(Error::Channel(ChannelError::QueueMemory(log.capacity()))),
                 Put::Refused | Put::Busy => lane.wait(until)?,
             };
             if !room {
@@ -321,9 +321,9 @@ impl<T: DeserializeOwned> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::QueueClosed`] if the queue was closed and is empty, [`Error::Codec`] if what came is no such value (it is then gone).
+    /// [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed) if the queue was closed and is empty, [`Error::Codec`] if what came is no such value (it is then gone).
     pub fn get(&self) -> Result<T> {
-        self.get_until(Until::Ever)?.ok_or(Error::QueueClosed)
+        self.get_until(Until::Ever)?.ok_or(Error::Channel(ChannelError::QueueClosed))
     }
 
     /// Takes the next value out; `None` if there is none now.
@@ -419,7 +419,7 @@ impl<T: DeserializeOwned> Queue<T> {
                 Err(error) => return Err(error.into()),
             }
             if closed {
-                return Err(Error::QueueClosed);
+                return Err(Error::Channel(ChannelError::QueueClosed));
             }
             if matches!(until, Until::Now) || !log.wait(deadline(until), &mut || false)? {
                 return Ok(None);

@@ -1,7 +1,7 @@
 //! Queues for special purposes, made of [`Queue`].
 
 use super::queue::Queue;
-use crate::error::{Error, InTime, Result};
+use crate::error::{ChannelError, Error, InTime, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -90,16 +90,20 @@ impl<T> JoinableQueue<T> {
     /// jobs.put(&1)?;
     /// assert_eq!(jobs.get()?, 1);
     /// jobs.task_done()?;
-    /// assert!(matches!(jobs.task_done(), Err(maniple::Error::Message(_))));
+    /// assert!(matches!(jobs.task_done(), Err(maniple::Error::Channel(maniple::ChannelError::Message(_)))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`Error::Message`] if more are reported than were put.
+    /// [`ChannelError::Message`](crate::ChannelError::Message) if more are reported than were put.
     pub fn task_done(&self) -> Result<()> {
         let done = self.0.shared.log.done();
-        if done { Ok(()) } else { Err(Error::Message("task_done was called more often than something was put")) }
+        if done {
+            Ok(())
+        } else {
+            Err(Error::Channel(ChannelError::Message("task_done was called more often than something was put")))
+        }
     }
 
     /// Waits until every value that was put has been reported done.
@@ -203,7 +207,7 @@ impl<T> SimpleQueue<T> {
     /// # fn main() -> maniple::Result<()> {
     /// let queue = maniple::SimpleQueue::<u8>::new()?;
     /// queue.close()?;
-    /// assert!(matches!(queue.get(), Err(maniple::Error::QueueClosed)));
+    /// assert!(matches!(queue.get(), Err(maniple::Error::Channel(maniple::ChannelError::QueueClosed))));
     /// # Ok(())
     /// # }
     /// ```

@@ -28,7 +28,6 @@ mod barrier;
 mod calling;
 mod condition;
 mod containers;
-mod error;
 mod event;
 mod gate;
 mod locks;
@@ -42,7 +41,8 @@ mod site;
 mod wire;
 
 use crate::call::Payload;
-use crate::error::{Error, Result, was};
+pub use crate::error::ManagerError;
+use crate::error::{Error, ProcessError, Result, was};
 use crate::exchange::{Address, Authkey};
 use crate::frame::Output;
 use crate::handle::Handle;
@@ -52,7 +52,6 @@ pub use barrier::Barrier;
 use calling::{Maker, Plain, send_make};
 pub use condition::{Condition, ConditionGuard};
 pub use containers::{Dict, List, Set, Value};
-pub use error::ManagerError;
 pub use event::Event;
 pub use locks::{Lock, LockGuard, RLock};
 use maniple_engine::process::Exit;
@@ -230,11 +229,11 @@ impl ManagerBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Start`] if there is no process to be had, or the address is taken. [`Error::Address`] if it is none.
+    /// [`ProcessError::Start`](crate::ProcessError::Start) if there is no process to be had, or the address is taken. [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
     pub fn build(self) -> Result<Manager> {
         let address = self.address?;
         let key = self.key.map_or_else(Authkey::random, Ok)?;
-        let refused = |e: std::io::Error| Error::Start(format!("a manager: {e}"));
+        let refused = |e: std::io::Error| Error::Process(ProcessError::Start(format!("a manager: {e}")));
         let (reader, writer) = stream::pipe().map_err(refused)?;
         let start = server::Start { address, key: key.as_bytes().to_owned(), report: Handle::new(writer) };
         let process =
@@ -243,7 +242,10 @@ impl ManagerBuilder {
         let report = stream::read_to_end(reader.as_handle()).map_err(refused)?;
         if report.is_empty() {
             let exit = see_out(&process)?;
-            return Err(Error::Start(format!("a manager's server {}{exit} before it was ready", was(exit))));
+            return Err(Error::Process(ProcessError::Start(format!(
+                "a manager's server {}{exit} before it was ready",
+                was(exit)
+            ))));
         }
         let address = server::read_report(&report)?;
         let path = address.path().map(std::path::absolute).transpose().map_err(refused)?;
@@ -277,7 +279,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Start`] if there is no process to be had.
+    /// [`ProcessError::Start`](crate::ProcessError::Start) if there is no process to be had.
     pub fn new() -> Result<Manager> {
         Manager::builder().build()
     }
@@ -322,7 +324,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`] if nobody listens there, [`Error::Authentication`] if the key is another.
+    /// [`Error::System`] if nobody listens there, [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the key is another.
     pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
         let address = address.try_into().map_err(Into::into)?;
         Ok(Manager { site: Site::open(&address, &key.into(), None)?, own: None })
@@ -416,7 +418,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Panicked`] if the function does. [`Error::ManagerLost`], [`Error::Codec`], [`Error::Function`].
+    /// [`Error::Panicked`] if the function does. [`Error::ManagerLost`], [`Error::Codec`], [`CallError::Function`](crate::CallError::Function).
     pub fn serve<A: Payload, T: Send + Sync + 'static>(&self, function: fn(A) -> T, argument: A) -> Result<Proxy<T>> {
         let maker = |(function, argument): (Plain<A, T>, A)| Proxy::content((function.0)(argument));
         self.make(maker, &(Plain(function), &argument))

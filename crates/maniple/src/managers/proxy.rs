@@ -252,7 +252,7 @@ impl<T: Send + Sync + 'static> Proxy<T> {
     /// # Errors
     /// [`Error::Panicked`](crate::Error::Panicked) if it panics; the object stays usable.
     /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`ManagerError::Poisoned`] after a
-    /// panic in a `call_mut`. [`Error::Codec`](crate::Error::Codec), [`Error::Function`](crate::Error::Function) for
+    /// panic in a `call_mut`. [`Error::Codec`](crate::Error::Codec), [`CallError::Function`](crate::CallError::Function) for
     /// what cannot be sent.
     pub fn call<A: Payload, R: Payload>(&self, function: fn(&T, A) -> R, argument: A) -> Result<R> {
         let door = |content: &RwLock<T>, (function, argument): (Looking<T, A, R>, A), answer: &mut Answer| {

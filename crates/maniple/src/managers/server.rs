@@ -16,7 +16,7 @@ use super::registry::{Object, Registry, Served, Session, current_line, locked, s
 use super::wire::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{ManagerError, namespace};
 use crate::call::Failure;
-use crate::error::{Error, Result};
+use crate::error::{Error, ProcessError, Result};
 use crate::exchange::{Address, Authkey};
 use crate::frame::{Input, Output};
 use crate::handle::Handle;
@@ -71,7 +71,8 @@ pub(super) fn here() -> Option<&'static Arc<Server>> {
 /// Unpredictable bytes.
 pub(super) fn random<const LEN: usize>() -> Result<[u8; LEN]> {
     let mut bytes = [0; LEN];
-    socket::random(&mut bytes).map_err(|e| Error::Start(format!("no random bytes for a manager: {e}")))?;
+    socket::random(&mut bytes)
+        .map_err(|e| Error::Process(ProcessError::Start(format!("no random bytes for a manager: {e}"))))?;
     Ok(bytes)
 }
 
@@ -107,7 +108,7 @@ pub(super) fn run(start: Start) -> i32 {
 
 /// What [`run`] reported.
 pub(super) fn read_report(bytes: &[u8]) -> Result<Address> {
-    Input::plain(bytes).item::<Result<Address, String>>()??.map_err(Error::Start)
+    Input::plain(bytes).item::<Result<Address, String>>()??.map_err(|why| ProcessError::Start(why).into())
 }
 
 fn begin(address: Option<Address>, key: Authkey) -> Result<(Arc<Server>, Listener)> {

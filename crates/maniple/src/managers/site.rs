@@ -11,7 +11,7 @@
 use super::ManagerError;
 use super::wire::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{calling, registry::locked};
-use crate::error::{Error, ManagerLost, Result, was};
+use crate::error::{ChannelError, Error, ManagerLost, ProcessError, Result, was};
 use crate::exchange::{Address, Authkey};
 use crate::frame::{Input, Output};
 use crate::process::Process;
@@ -182,14 +182,15 @@ impl Site {
     pub(super) fn of_process(process: &Arc<Process>, address: &Address, key: &Authkey) -> Result<Arc<Site>> {
         let site = Site::open(address, key, None).map_err(|error| {
             let is_other_end = match &error {
-                Error::Engine(error) => ContactError::of(error).is_some(),
-                error => matches!(error, Error::Authentication(_) | Error::ManagerLost(_)),
+                Error::Channel(ChannelError::Authentication(_)) | Error::ManagerLost(_) => true,
+                Error::System(error) => ContactError::of(error.engine()).is_some(),
+                _ => false,
             };
             // One that has died meanwhile, and no wrong key or address.
             match process.join_timeout(if is_other_end { MOMENT } else { Duration::ZERO }) {
                 Ok(exit) => {
                     let what = format!("a manager's server {}{exit} before it was connected to", was(exit));
-                    Error::Start(format!("{what}: {error}"))
+                    Error::Process(ProcessError::Start(format!("{what}: {error}")))
                 }
                 _ => error,
             }
@@ -373,7 +374,7 @@ mod tests {
             // Its end of the connection is there, and is closed in the middle of the authentication.
             scope.spawn(|| drop(listener.accept(None, None, &mut || false)));
             let error = Site::of_process(&Arc::new(process), &address, &"key".into()).err().unwrap();
-            let Error::Start(why) = error else { panic!("{error:?}") };
+            let Error::Process(ProcessError::Start(why)) = error else { panic!("{error:?}") };
             assert!(why.contains("exited with code 3 before it was connected to"), "{why}");
         });
     }

@@ -19,7 +19,7 @@
 
 use super::ManagerError;
 use crate::call::Failure;
-use crate::error::Error;
+use crate::error::{CallError, Error};
 use serde::{Deserialize, Serialize};
 
 /// Changes with every change to what stands here.
@@ -104,7 +104,7 @@ impl From<Trouble> for Error {
         match trouble {
             Trouble::Failed(failure) => failure.into(),
             Trouble::Refused(why) => Error::Manager(why),
-            Trouble::CallerGone => Error::Remote("the caller was gone".into()),
+            Trouble::CallerGone => Error::Call(CallError::Remote("the caller was gone".into())),
         }
     }
 }

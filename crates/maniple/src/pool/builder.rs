@@ -2,7 +2,7 @@
 
 use super::{CallOptions, Initializer, Pool, Shared, keeper};
 use crate::call::{self, Call, Payload, Plain};
-use crate::error::{Error, Result};
+use crate::error::{Error, ProcessError, Result};
 use crate::frame::Output;
 use crate::startup::{self, StartMethod};
 use crate::worker;
@@ -66,7 +66,7 @@ impl PoolBuilder {
     }
 
     /// A function that each worker calls once, before its first task. If it panics the worker cannot be used; a pool
-    /// whose workers all fail so gives [`Error::Initializer`] for every call. Descriptors in its argument stay open in this process, for
+    /// whose workers all fail so gives [`CallError::Initializer`](crate::CallError::Initializer) for every call. Descriptors in its argument stay open in this process, for
     /// workers to come, as long as the pool is there.
     ///
     /// ```
@@ -162,7 +162,7 @@ impl PoolBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`Error::Start`] when a worker cannot be started, and what stands in the way of sending the initializer.
+    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be started, and what stands in the way of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {
             Some(0) => return Err(Error::InvalidArgument("a pool of 0 workers; give it 1 or more, or leave it out")),
@@ -178,9 +178,9 @@ impl PoolBuilder {
         };
         if !startup::is_done() {
             // Without this a worker would run `main`, make a pool, and so on without end.
-            return Err(Error::Start(
+            return Err(Error::Process(ProcessError::Start(
                 "call maniple::init() at the beginning of main, or enable the feature auto-init".into(),
-            ));
+            )));
         }
         let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED })?;

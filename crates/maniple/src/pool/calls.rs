@@ -4,7 +4,7 @@ use super::Pool;
 use super::imap::Imap;
 use super::job_handle::JobHandle;
 use crate::call::{Call, Payload, Plain, Star, StarFn, With};
-use crate::error::{Error, Result};
+use crate::error::{CallError, Error, Result};
 use crate::frame::Output;
 use crate::results::Callee;
 use crate::task;
@@ -138,7 +138,9 @@ impl Pool {
         items: impl IntoIterator<Item = A>,
     ) -> Result<JobHandle<Vec<R>>> {
         if self.shared.program.is_some() {
-            return Err(Error::Function("another program cannot be given a state; make it part of the items"));
+            return Err(Error::Call(CallError::Function(
+                "another program cannot be given a state; make it part of the items",
+            )));
         }
         let mut output = Output::new(self.shared.hub.packer());
         With::send_borrowed(function, state, &mut output)?;
@@ -157,7 +159,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// As [`Pool::map`]; and [`Error::Function`](crate::Error::Function) for a closure, see [`StarFn`].
+    /// As [`Pool::map`]; and [`CallError::Function`](crate::CallError::Function) for a closure, see [`StarFn`].
     pub fn starmap<T: Payload, R: Payload, F: StarFn<T, R>>(
         &self,
         function: F,
@@ -257,7 +259,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// Any [`Error`](crate::Error); [`Error::Task`](crate::Error::Task) if the program knows no such function.
+    /// Any [`Error`](crate::Error); [`CallError::Task`](crate::CallError::Task) if the program knows no such function.
     pub fn apply_named<A: Payload, R: Payload>(&self, name: &str, item: A) -> Result<R> {
         let func = self.known_as(|output| task::send::<A, R>(name, output))?;
         self.one(func, Callee::Named(name.to_owned().into()), item)?.get()

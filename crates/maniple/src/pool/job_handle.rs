@@ -1,7 +1,7 @@
 //! The caller's handle on a call that goes on by itself.
 
 use super::Shared;
-use crate::error::{Error, InTime, Result};
+use crate::error::{CallError, Error, InTime, Result};
 use crate::results::Reader;
 use maniple_engine::pool::{self as engine, Settled};
 use serde::de::DeserializeOwned;
@@ -48,7 +48,7 @@ pub(super) fn one<R: DeserializeOwned + 'static>(
         let _ = reader.read(one, pool, |result| value = Some(result));
     }
     // A job that was terminated before it was taken on has no outcome at all.
-    value.unwrap_or(Err(Error::Cancelled))
+    value.unwrap_or(Err(Error::Call(CallError::Cancelled)))
 }
 
 /// The values of a call with many, or its first error.
@@ -70,7 +70,7 @@ pub(super) fn all<R: DeserializeOwned + 'static>(
     match failed {
         Some(error) => Err(error),
         None if reader.is_complete() => Ok(values),
-        None => Err(Error::Cancelled),
+        None => Err(Error::Call(CallError::Cancelled)),
     }
 }
 
@@ -117,7 +117,7 @@ impl<T> JobHandle<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`], or any other; [`Error::Taken`] if the value was given before.
+    /// [`Error::Timeout`], or any other; [`CallError::Taken`](crate::CallError::Taken) if the value was given before.
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<T> {
         self.until(Some(timeout))?.in_time("the job to end", timeout)?;
         self.take()
@@ -171,7 +171,7 @@ impl<T> JobHandle<T> {
         self.job.is_ready()
     }
 
-    /// Items that no worker has begun are not run; the value is then [`Error::Cancelled`].
+    /// Items that no worker has begun are not run; the value is then [`CallError::Cancelled`](crate::CallError::Cancelled).
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -179,7 +179,7 @@ impl<T> JobHandle<T> {
     /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
     /// let next = pool.apply_async(u32::count_ones, 7)?;
     /// next.cancel();
-    /// assert!(matches!(next.get(), Err(maniple::Error::Cancelled)));
+    /// assert!(matches!(next.get(), Err(maniple::Error::Call(maniple::CallError::Cancelled))));
     /// # assert!(!endless.is_finished());
     /// # Ok(())
     /// # }
@@ -195,7 +195,7 @@ impl<T> JobHandle<T> {
     }
 
     fn take(&mut self) -> Result<T> {
-        let reader = self.reader.take().ok_or(Error::Taken)?;
+        let reader = self.reader.take().ok_or(Error::Call(CallError::Taken))?;
         let (settled, _) = self.job.take(usize::MAX);
         (self.finish)(settled, reader, &self.pool)
     }

@@ -6,7 +6,7 @@
 //! are ready, and others work, the pause grows as well.
 
 use super::Shared;
-use crate::error::{Error, Result};
+use crate::error::{Error, ProcessError, Result};
 use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
 use maniple_engine::pool::{Chore, WorkerId};
@@ -35,7 +35,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
     let thread = std::thread::Builder::new()
         .name("maniple-keeper".into())
         .spawn(move || mine.keep())
-        .map_err(|e| Error::Start(format!("no thread for the pool's chores: {e}")))?;
+        .map_err(|e| Error::Process(ProcessError::Start(format!("no thread for the pool's chores: {e}"))))?;
     *shared.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     Ok(())
 }
@@ -156,9 +156,9 @@ impl Shared {
             }
             let needed = self.hub.is_running() || !self.hub.open_jobs().is_empty();
             due.begin(self.hub.greeted());
-            if let Err(Error::Engine(error)) = self.try_start_worker(needed)
+            if let Err(Error::System(error)) = self.try_start_worker(needed)
                 && needed
-                && error.is_shortage()
+                && error.engine().is_shortage()
             {
                 let hopeful = !self.crew().children.is_empty();
                 return self.go_without(due, &error.to_string(), hopeful);
@@ -179,7 +179,7 @@ impl Shared {
     /// Starts one worker.
     pub(super) fn start_worker(&self) -> Result<()> {
         self.try_start_worker(false).map_err(|error| match error {
-            Error::Engine(error) => Error::Start(error.to_string()),
+            Error::System(error) => Error::Process(ProcessError::Start(error.to_string())),
             other => other,
         })
     }

@@ -118,7 +118,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Start`](crate::Error::Start) when they cannot be started.
+    /// [`ProcessError::Start`](crate::ProcessError::Start) when they cannot be started.
     pub fn new(processes: usize) -> Result<Pool> {
         Pool::builder().processes(processes).build()
     }
@@ -191,7 +191,7 @@ impl Pool {
     /// let pool = maniple::Pool::new(1)?;
     /// let called = pool.apply_async(i32::abs, -1)?;
     /// pool.close();
-    /// assert!(matches!(pool.apply(i32::abs, -2), Err(maniple::Error::NotRunning)));
+    /// assert!(matches!(pool.apply(i32::abs, -2), Err(maniple::Error::Call(maniple::CallError::NotRunning))));
     /// assert_eq!(called.get()?, 1);
     /// # Ok(())
     /// # }
@@ -201,14 +201,14 @@ impl Pool {
     }
 
     /// Ends all workers at once, whatever they do. Calls that wait for them end with
-    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    /// [`CallError::Cancelled`](crate::CallError::Cancelled).
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(1)?;
     /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
     /// pool.terminate();
-    /// assert!(matches!(endless.get(), Err(maniple::Error::Cancelled)));
+    /// assert!(matches!(endless.get(), Err(maniple::Error::Call(maniple::CallError::Cancelled))));
     /// # Ok(())
     /// # }
     /// ```

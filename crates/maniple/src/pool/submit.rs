@@ -5,7 +5,7 @@ use super::imap::Imap;
 use super::job_handle::{self, JobHandle};
 use super::source::{Feeder, Items, single};
 use crate::call::{self, Call, Payload, Plain};
-use crate::error::{Error, Result};
+use crate::error::{Error, ProcessError, Result};
 use crate::frame::Output;
 use crate::results::{About, Callee, Reader};
 use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
@@ -89,7 +89,7 @@ impl Pool {
         let feeder = Feeder::start(&self.shared.hub, job.job(), share, items)
             // Nobody will feed it, and nobody is to wait for it.
             .inspect_err(|_| job.cancel())
-            .map_err(|e| Error::Start(format!("no thread to take items from the input: {e}")))?;
+            .map_err(|e| Error::Process(ProcessError::Start(format!("no thread to take items from the input: {e}"))))?;
         let about = About { method, function: Plain(function).callee(), in_order: collect == Collect::Ordered };
         Ok(Imap::new(self.shared.clone(), job, Reader::new(about, None), feeder))
     }

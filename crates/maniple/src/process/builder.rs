@@ -4,7 +4,7 @@
 use super::child::{self, Setup};
 use super::{IntoExitCode, Process, Running, Shared, here};
 use crate::call::Payload;
-use crate::error::{Error, Result};
+use crate::error::{Error, ProcessError, Result};
 use crate::events;
 use crate::startup::{self, StartMethod};
 use crate::task;
@@ -312,7 +312,7 @@ impl ProcessBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
+    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the program's own.
     pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
         let call = match self.program {
             None => child::send(function, &argument)?,
@@ -352,13 +352,15 @@ impl ProcessBuilder {
 
     fn finish(mut self, call: child::Called) -> Result<Process> {
         if self.program.is_some() && self.method != StartMethod::Spawn {
-            return Err(Error::Start("the fork server forks this program; another one can only be spawned".into()));
+            return Err(Error::Process(ProcessError::Start(
+                "the fork server forks this program; another one can only be spawned".into(),
+            )));
         }
         if !startup::is_done() {
             // Without this the child would run `main`, start a process, and so on without end.
-            return Err(Error::Start(
+            return Err(Error::Process(ProcessError::Start(
                 "call maniple::init() at the beginning of main, or enable the feature auto-init".into(),
-            ));
+            )));
         }
         let setup = self.setup();
         let (name, daemon) = (setup.name.clone(), setup.daemon);
@@ -388,10 +390,11 @@ impl ProcessBuilder {
     /// dropping what lies outside of `function`.
     ///
     /// # Errors
-    /// [`Error::Start`] if the system refuses.
+    /// [`ProcessError::Start`](crate::ProcessError::Start) if the system refuses.
     pub unsafe fn fork<R: IntoExitCode>(mut self, function: impl FnOnce() -> R) -> Result<Process> {
         let setup = self.setup();
-        let refused = |error: &dyn std::fmt::Display| Error::Start(format!("could not fork: {error}"));
+        let refused =
+            |error: &dyn std::fmt::Display| Error::Process(ProcessError::Start(format!("could not fork: {error}")));
         let line = setup.daemon.then(lifeline::pair).transpose().map_err(|e| refused(&e))?;
         let (held, theirs) = line.unzip();
         let me = ExitWatch::of(std::process::id()).map_err(|e| refused(&e))?;
@@ -429,7 +432,7 @@ static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 
 impl Plan {
     pub(super) fn start(self) -> Result<Running> {
-        self.try_start().map_err(|error| Error::Start(error.to_string()))
+        self.try_start().map_err(|error| Error::Process(ProcessError::Start(error.to_string())))
     }
 
     fn try_start(self) -> maniple_engine::Result<Running> {

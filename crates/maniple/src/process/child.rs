@@ -6,7 +6,7 @@
 
 use super::{IntoExitCode, here};
 use crate::call::Payload;
-use crate::error::{Error, Result};
+use crate::error::{CallError, Error, Result};
 use crate::events;
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
@@ -103,9 +103,9 @@ pub(crate) fn run(handles: Vec<OwnedHandle>) -> ! {
 
 fn begin(handles: Vec<OwnedHandle>) -> Result<i32> {
     let mut handles = handles.into_iter();
-    let mut next = || handles.next().ok_or_else(|| Error::Remote("a handle is missing".into()));
+    let mut next = || handles.next().ok_or_else(|| Error::Call(CallError::Remote("a handle is missing".into())));
     let bytes = memory::read_all(next()?.as_handle())
-        .map_err(|e| Error::Remote(format!("what to call cannot be read: {e}")))?;
+        .map_err(|e| Error::Call(CallError::Remote(format!("what to call cannot be read: {e}"))))?;
     let mut input = Input::plain(&bytes);
     let (setup, given) = input.item::<(Setup, [bool; 3])>()??;
     let parent = ExitWatch::from_inherited(next()?);
@@ -170,8 +170,9 @@ fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Owne
         unsafe { sys::process::set_variable(name, value.as_deref()) };
     }
     if let Some(folder) = &setup.folder {
-        std::env::set_current_dir(folder)
-            .map_err(|e| Error::Remote(format!("the folder {} cannot be entered: {e}", folder.display())))?;
+        std::env::set_current_dir(folder).map_err(|e| {
+            Error::Call(CallError::Remote(format!("the folder {} cannot be entered: {e}", folder.display())))
+        })?;
     }
     here::become_child(setup.name, setup.daemon, setup.parent, setup.parent_name, parent);
     Ok(())

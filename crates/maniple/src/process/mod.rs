@@ -21,7 +21,7 @@ pub(crate) mod child;
 mod here;
 
 use crate::call::Payload;
-use crate::error::{Error, InTime, Result};
+use crate::error::{Error, InTime, ProcessError, Result};
 use crate::events::Relay;
 use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
@@ -159,7 +159,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Codec`] if the argument cannot be encoded, [`Error::Function`] if the function is not the program's own.
+    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the program's own.
     pub fn new<A: Payload, R: IntoExitCode + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
         Process::builder().build(function, argument)
     }
@@ -199,11 +199,13 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Process`] if it was started before, [`Error::Start`] if the system refuses.
+    /// [`ProcessError::State`](crate::ProcessError::State) if it was started before, [`ProcessError::Start`](crate::ProcessError::Start) if the system refuses.
     pub fn start(&self) -> Result<()> {
         // Held while it starts, so that a second caller does not go on before there is a child.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(taken) = plan.take() else { return Err(Error::Process("it was started before; make another")) };
+        let Some(taken) = plan.take() else {
+            return Err(Error::Process(ProcessError::State("it was started before; make another")));
+        };
         let running = taken.start()?;
         let _ = self.shared.running.set(running);
         here::remember(&self.shared);
@@ -216,7 +218,7 @@ impl Process {
         if let Some(relay) = running.and_then(|running| running.relay.as_ref()) {
             relay.deliver();
         }
-        running.ok_or(Error::Process("it was not started; call start() first"))
+        running.ok_or(Error::Process(ProcessError::State("it was not started; call start() first")))
     }
 
     /// Waits until it has ended, and says how.
@@ -233,7 +235,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Process`] if it was not started.
+    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
     pub fn join(&self) -> Result<Exit> {
         self.running()?.wait(None)?;
         let exit = self.running()?.child.wait()?;
@@ -258,7 +260,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`] if it still runs, [`Error::Process`] if it was not started.
+    /// [`Error::Timeout`] if it still runs, [`ProcessError::State`](crate::ProcessError::State) if it was not started.
     pub fn join_timeout(&self, timeout: Duration) -> Result<Exit> {
         let until = Instant::now().checked_add(timeout);
         self.running()?.wait(until)?;
@@ -299,7 +301,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Process`] if it was not started.
+    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
     pub async fn join_async(&self) -> Result<Exit> {
         crate::exchange::until_readable(self.sentinel()?).await?;
         self.join()
@@ -400,7 +402,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Process`] if it was not started.
+    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
     pub fn terminate(&self) -> Result<()> {
         Ok(self.running()?.child.terminate()?)
     }
@@ -420,7 +422,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Process`] if it was not started.
+    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
     pub fn kill(&self) -> Result<()> {
         Ok(self.running()?.child.kill()?)
     }
@@ -441,7 +443,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Process`] if it was not started.
+    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
     pub fn sentinel(&self) -> Result<BorrowedHandle<'_>> {
         Ok(self.running()?.child.watch().as_handle())
     }

@@ -167,7 +167,7 @@ impl ShareableList {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if an item is too long, [`Error::Engine`] if there is no memory or descriptor left.
+    /// [`Error::SharedMemory`] if an item is too long, [`Error::System`] if there is no memory or descriptor left.
     pub fn new<I: IntoIterator<Item: Into<ShareableItem>>>(items: I) -> Result<ShareableList> {
         ShareableList::make(items, SharedMemory::new)
     }

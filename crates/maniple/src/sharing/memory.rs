@@ -75,7 +75,7 @@ impl SharedMemory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] for no bytes, [`Error::Engine`] if there is no memory or descriptor left.
+    /// [`Error::SharedMemory`] for no bytes, [`Error::System`] if there is no memory or descriptor left.
     pub fn new(len: usize) -> Result<SharedMemory> {
         some(len)?;
         Ok(SharedMemory::around(Segment::create("maniple-memory", len)?, None, 0))

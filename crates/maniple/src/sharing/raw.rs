@@ -100,7 +100,7 @@ impl<T: Pod> RawValue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<RawValue<T>> {
         let raw = RawValue(RawArray::new(1)?);
         raw.set(value);
@@ -256,7 +256,7 @@ impl<T: Pod> RawArray<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left,
+    /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left,
     /// [`Error::SharedMemory`](crate::Error::SharedMemory) if that is more than there can be.
     pub fn new(len: usize) -> Result<RawArray<T>> {
         Ok(RawArray { room: Arc::new(room_for::<T>(len, access::<T>())?), _values: PhantomData })

@@ -43,7 +43,7 @@ impl<T: Pod> Value<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`] if there is no memory or descriptor left.
+    /// [`Error::System`] if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<Value<T>> {
         Mutex::new(value).map(Value)
     }
@@ -58,7 +58,7 @@ impl<T: Pod> Value<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or panicked.
     pub fn get(&self) -> Result<T> {
         Ok(*self.0.lock()?)
     }
@@ -73,7 +73,7 @@ impl<T: Pod> Value<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or panicked.
     pub fn set(&self, value: T) -> Result<()> {
         *self.0.lock()? = value;
         Ok(())
@@ -260,7 +260,7 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`] if there is no memory or descriptor left, [`Error::SharedMemory`] if that is more than there
+    /// [`Error::System`] if there is no memory or descriptor left, [`Error::SharedMemory`] if that is more than there
     /// can be.
     pub fn new(len: usize) -> Result<Array<T>> {
         Ok(Array { room: Arc::new(room_for::<T>(len, Access::Guarded)?), _values: PhantomData })
@@ -276,7 +276,7 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`] if there is no memory or descriptor left.
+    /// [`Error::System`] if there is no memory or descriptor left.
     pub fn from_slice(values: &[T]) -> Result<Array<T>> {
         let array = Array::new(values.len())?;
         array.lock()?.copy_from_slice(values);
@@ -368,7 +368,7 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or panicked.
     pub fn get(&self, index: usize) -> Result<Option<T>> {
         Ok(self.lock()?.get(index).copied())
     }
@@ -384,7 +384,7 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there is no such element, [`Error::Poisoned`] if whoever held the lock before died or
+    /// [`Error::SharedMemory`] if there is no such element, [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or
     /// panicked.
     pub fn set(&self, index: usize, value: T) -> Result<()> {
         *self.lock()?.get_mut(index).ok_or_else(|| no_element(index, self.len()))? = value;
@@ -399,7 +399,7 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if whoever held the lock before died or panicked.
+    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or panicked.
     pub fn to_vec(&self) -> Result<Vec<T>> {
         Ok(self.lock()?.to_vec())
     }

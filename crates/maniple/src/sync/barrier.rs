@@ -1,7 +1,7 @@
 //! Waiting for each other.
 
 use super::travel::{Travels, travels};
-use crate::error::{Error, Result, TimeoutError};
+use crate::error::{BrokenBarrier, Error, Result, SyncError, TimeoutError};
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::barrier::{Barrier as Inner, Cause, Met};
 use maniple_engine::sync::patience::Limit;
@@ -14,7 +14,7 @@ use std::time::Duration;
 ///
 /// It *breaks* when one of those who wait dies (noticed within half a second, and in any case before the round is
 /// completed), when the time of one is up, or when somebody calls [`abort`](Barrier::abort). All who wait then get
-/// [`Error::BrokenBarrier`], and so does everybody who comes, until somebody calls [`reset`](Barrier::reset). A party
+/// [`SyncError::BrokenBarrier`](crate::SyncError::BrokenBarrier), and so does everybody who comes, until somebody calls [`reset`](Barrier::reset). A party
 /// that dies before it has come is unknown here: where that may happen, use [`wait_timeout`](Barrier::wait_timeout).
 ///
 /// ```
@@ -81,34 +81,6 @@ impl BarrierWaitResult {
     }
 }
 
-/// Why a barrier is broken.
-///
-/// ```
-/// use maniple::{Barrier, BrokenBarrier};
-///
-/// let barrier = Barrier::new(2)?;
-/// barrier.abort();
-/// assert_eq!(barrier.broken(), Some(BrokenBarrier::GivenUp));
-/// # Ok::<(), maniple::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BrokenBarrier {
-    /// A process died while it waited there.
-    Died,
-    /// The time of one that waited was up, or the barrier was aborted or reset.
-    GivenUp,
-}
-
-impl fmt::Display for BrokenBarrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BrokenBarrier::Died => "a process died while it waited there",
-            BrokenBarrier::GivenUp => "the time of one that waited was up, or it was aborted or reset",
-        })
-    }
-}
-
 fn why(cause: Cause) -> BrokenBarrier {
     match cause {
         Cause::Died => BrokenBarrier::Died,
@@ -127,7 +99,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 parties, [`Error::Engine`] for more than 5114, or if there is no memory or descriptor left.
+    /// [`Error::InvalidArgument`] for 0 parties, [`Error::System`] for more than 5114, or if there is no memory or descriptor left.
     pub fn new(parties: usize) -> Result<Barrier> {
         if parties == 0 {
             return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));
@@ -146,7 +118,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::BrokenBarrier`].
+    /// [`SyncError::BrokenBarrier`](crate::SyncError::BrokenBarrier).
     pub fn wait(&self) -> Result<BarrierWaitResult> {
         self.meet(Limit::Never, Duration::MAX)
     }
@@ -158,14 +130,14 @@ impl Barrier {
     ///
     /// let barrier = Barrier::new(2)?;
     /// assert!(matches!(barrier.wait_timeout(std::time::Duration::from_millis(1)), Err(Error::Timeout(_))));
-    /// assert!(matches!(barrier.wait(), Err(Error::BrokenBarrier(BrokenBarrier::GivenUp))));
+    /// assert!(matches!(barrier.wait(), Err(Error::Sync(maniple::SyncError::BrokenBarrier(BrokenBarrier::GivenUp)))));
     /// barrier.reset();
     /// assert_eq!(barrier.broken(), None);
     /// # Ok::<(), Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::BrokenBarrier`].
+    /// [`Error::Timeout`], [`SyncError::BrokenBarrier`](crate::SyncError::BrokenBarrier).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
         self.meet(Limit::For(timeout), timeout)
     }
@@ -175,7 +147,7 @@ impl Barrier {
             Met::All(index) => {
                 Ok(BarrierWaitResult { index: index as usize, leader: index as usize + 1 == self.parties() })
             }
-            Met::Broken(cause) => Err(Error::BrokenBarrier(why(cause))),
+            Met::Broken(cause) => Err(Error::Sync(SyncError::BrokenBarrier(why(cause)))),
             Met::TimedOut | Met::Interrupted => {
                 Err(TimeoutError::new("the other parties of the barrier", timeout).into())
             }
@@ -189,7 +161,7 @@ impl Barrier {
     ///
     /// let barrier = Barrier::new(2)?;
     /// barrier.abort();
-    /// assert!(matches!(barrier.wait(), Err(Error::BrokenBarrier(_))));
+    /// assert!(matches!(barrier.wait(), Err(Error::Sync(maniple::SyncError::BrokenBarrier(_)))));
     /// # Ok::<(), maniple::Error>(())
     /// ```
     pub fn abort(&self) {

@@ -3,10 +3,10 @@
 use super::held;
 use super::lock::LockGuard;
 use super::mutex::MutexGuard;
-use super::poison::{LockResult, Poison, judge};
+use super::poison::{LockResult, judge};
 use super::rlock::RLockGuard;
 use super::travel::{Travels, travels};
-use crate::error::Result;
+use crate::error::{Poison, Result};
 use maniple_engine::sync::Outcome;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::condition::{Condition as Inner, Guard as Unlock};
@@ -164,7 +164,7 @@ impl Condition {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
     pub fn new() -> Result<Condition> {
         Ok(Condition(Arc::new(Inner::new()?)))
     }

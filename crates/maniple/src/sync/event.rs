@@ -36,7 +36,7 @@ impl Event {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
     pub fn new() -> Result<Event> {
         Ok(Event(Arc::new(Inner::new()?)))
     }

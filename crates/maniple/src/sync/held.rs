@@ -1,8 +1,8 @@
 //! What all guards of a lock have in common: it is given back when they are dropped, and poisoned if that is because of
 //! a panic.
 
-use super::poison::{LockResult, Poison, TryLockError, TryLockResult, judge};
-use crate::error::TimeoutError;
+use super::poison::{LockResult, TryLockError, TryLockResult, judge};
+use crate::error::{Poison, TimeoutError};
 use maniple_engine::sync::lock::Lock;
 use maniple_engine::sync::patience::Limit;
 use std::thread::panicking;

@@ -3,7 +3,7 @@
 use super::held::{self, Held};
 use super::poison::{LockResult, TryLockResult};
 use super::travel::{Travels, travels};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SyncError};
 use maniple_engine::sync::Released;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::lock::Lock as Inner;
@@ -59,7 +59,7 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`] if there is no memory or descriptor left.
+    /// [`Error::System`] if there is no memory or descriptor left.
     pub fn new() -> Result<Lock> {
         Ok(Lock(Arc::new(Inner::new()?)))
     }
@@ -126,11 +126,11 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotHeld`] if nobody holds it.
+    /// [`SyncError::NotHeld`](crate::SyncError::NotHeld) if nobody holds it.
     pub fn release(&self) -> Result<()> {
         match self.0.release() {
             Released::Done => Ok(()),
-            Released::TooOften | Released::NotOwner => Err(Error::NotHeld),
+            Released::TooOften | Released::NotOwner => Err(Error::Sync(SyncError::NotHeld)),
         }
     }
 

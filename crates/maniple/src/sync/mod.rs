@@ -23,11 +23,11 @@ mod rlock;
 mod semaphore;
 pub(crate) mod travel;
 
-pub use barrier::{Barrier, BarrierWaitResult, BrokenBarrier};
+pub use barrier::{Barrier, BarrierWaitResult};
 pub use condition::{Condition, Guard, WaitTimeoutResult};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard};
-pub use poison::{LockResult, Poison, PoisonError, TryLockError, TryLockResult};
+pub use poison::{LockResult, PoisonError, TryLockError, TryLockResult};
 pub use rlock::{RLock, RLockGuard};
 pub use semaphore::{BoundedSemaphore, Semaphore, SemaphorePermit};

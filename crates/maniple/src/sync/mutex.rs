@@ -109,7 +109,7 @@ impl<T: Pod> Mutex<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<Mutex<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
         let room = Room::create(size_of::<T>(), Access::Guarded)?;

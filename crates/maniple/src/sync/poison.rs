@@ -4,52 +4,12 @@
 //! the lock is poisoned until [`clear_poison`](crate::Mutex::clear_poison), every attempt to take it gives an error,
 //! and the error holds the guard.
 
-use crate::error::{Error, TimeoutError};
+use crate::error::{Error, Poison, SyncError, TimeoutError};
 use std::fmt;
-
-/// Why a lock is poisoned: who left behind what may be half changed.
-///
-/// ```
-/// use maniple::{Lock, Poison};
-///
-/// let lock = Lock::new()?;
-/// std::thread::scope(|scope| {
-///     let thread = scope.spawn(|| {
-///         let _guard = lock.lock();
-///         panic!("in the middle of it");
-///     });
-///     assert!(thread.join().is_err());
-/// });
-/// assert_eq!(lock.lock().unwrap_err().poison(), Poison::Panicked(std::process::id()));
-/// # Ok::<(), maniple::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Poison {
-    /// The process of this number died while it held the lock.
-    Died(u32),
-    /// A thread of the process of this number panicked while it held the lock.
-    Panicked(u32),
-}
-
-impl Poison {
-    pub(crate) fn from_engine(poison: maniple_engine::sync::lock::Poison) -> Poison {
-        if poison.died { Poison::Died(poison.pid) } else { Poison::Panicked(poison.pid) }
-    }
-}
-
-impl fmt::Display for Poison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Poison::Died(pid) => write!(f, "process {pid} died while it held this lock"),
-            Poison::Panicked(pid) => write!(f, "a thread of process {pid} panicked while it held this lock"),
-        }
-    }
-}
 
 /// The lock was taken, but whoever held it before was cut short: what it guards may be half changed.
 ///
-/// The guard is in here; dropping the error gives the lock back. With `?` it becomes an [`Error::Poisoned`].
+/// The guard is in here; dropping the error gives the lock back. With `?` it becomes an [`SyncError::Poisoned`](crate::SyncError::Poisoned).
 ///
 /// ```
 /// use maniple::{Mutex, Poison, Process};
@@ -184,7 +144,7 @@ impl<G> fmt::Debug for PoisonError<G> {
 
 impl<G> fmt::Display for PoisonError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&Error::Poisoned(self.poison), f)
+        fmt::Display::fmt(&Error::Sync(SyncError::Poisoned(self.poison)), f)
     }
 }
 
@@ -192,7 +152,7 @@ impl<G> std::error::Error for PoisonError<G> {}
 
 impl<G> From<PoisonError<G>> for Error {
     fn from(error: PoisonError<G>) -> Error {
-        Error::Poisoned(error.poison)
+        Error::Sync(SyncError::Poisoned(error.poison))
     }
 }
 
@@ -245,7 +205,7 @@ impl<G> fmt::Display for TryLockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TryLockError::Poisoned(error) => error.fmt(f),
-            TryLockError::WouldBlock => Error::WouldBlock.fmt(f),
+            TryLockError::WouldBlock => Error::Sync(SyncError::WouldBlock).fmt(f),
             TryLockError::Timeout(error) => error.fmt(f),
         }
     }
@@ -263,7 +223,7 @@ impl<G> From<TryLockError<G>> for Error {
     fn from(error: TryLockError<G>) -> Error {
         match error {
             TryLockError::Poisoned(error) => error.into(),
-            TryLockError::WouldBlock => Error::WouldBlock,
+            TryLockError::WouldBlock => Error::Sync(SyncError::WouldBlock),
             TryLockError::Timeout(error) => error.into(),
         }
     }

@@ -83,7 +83,7 @@ impl RLock {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine) if there is no memory or descriptor left.
+    /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
     pub fn new() -> Result<RLock> {
         Ok(RLock(Arc::new(Inner::new()?)))
     }

@@ -1,8 +1,8 @@
 //! A number of units: counted, or each with its holder.
 
-use super::poison::{LockResult, Poison, TryLockError, TryLockResult, judge};
+use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use super::travel::{Travels, travels};
-use crate::error::{Error, InTime, Result, TimeoutError};
+use crate::error::{Error, InTime, Poison, Result, SyncError, TimeoutError};
 use maniple_engine::sync::Released;
 use maniple_engine::sync::arena::{Place, Ticket};
 use maniple_engine::sync::patience::Limit;
@@ -49,7 +49,7 @@ impl Semaphore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`] if there is no memory or descriptor left.
+    /// [`Error::System`] if there is no memory or descriptor left.
     pub fn new(value: u32) -> Result<Semaphore> {
         Ok(Semaphore(Arc::new(Counter::new(value, u32::MAX)?)))
     }
@@ -106,9 +106,9 @@ impl Semaphore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotHeld`] if the value is [`u32::MAX`] already.
+    /// [`SyncError::NotHeld`](crate::SyncError::NotHeld) if the value is [`u32::MAX`] already.
     pub fn release(&self) -> Result<()> {
-        if self.0.release() == Released::Done { Ok(()) } else { Err(Error::NotHeld) }
+        if self.0.release() == Released::Done { Ok(()) } else { Err(Error::Sync(SyncError::NotHeld)) }
     }
 
     /// The value now.
@@ -198,7 +198,7 @@ impl BoundedSemaphore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 units, [`Error::Engine`] for more than 5115, or if there is no memory or descriptor left.
+    /// [`Error::InvalidArgument`] for 0 units, [`Error::System`] for more than 5115, or if there is no memory or descriptor left.
     pub fn new(units: u32) -> Result<BoundedSemaphore> {
         if units == 0 {
             return Err(Error::InvalidArgument(
@@ -285,9 +285,9 @@ impl BoundedSemaphore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotHeld`] if this process has none.
+    /// [`SyncError::NotHeld`](crate::SyncError::NotHeld) if this process has none.
     pub fn release(&self) -> Result<()> {
-        if self.0.give_back_any() == Released::Done { Ok(()) } else { Err(Error::NotHeld) }
+        if self.0.give_back_any() == Released::Done { Ok(()) } else { Err(Error::Sync(SyncError::NotHeld)) }
     }
 
     /// How many are free now.

@@ -120,7 +120,7 @@ fn works_afterwards(arena: &Arena, part: &str, pool: &Pool) {
         match found {
             Ok(found) if found == wanted => break,
             // As many workers in a row were ended while they started as it takes; each later call says so.
-            Err(Error::Start(_)) => break,
+            Err(Error::Process(maniple::ProcessError::Start(_))) => break,
             Ok(found) => return arena.fault(format!("{part}: the pool gives another result afterwards: {found:?}")),
             Err(e @ Error::Timeout(_)) => {
                 return arena.fault(format!("{part}: the pool does not answer afterwards: {e}; {}", pool.describe()));

@@ -1,7 +1,9 @@
-//! What a manager does not have or allow.
+//! What can go wrong with a manager.
 
-use crate::error::Error;
+use super::Error;
+use maniple_engine::process::Exit;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What a manager does not have or allow, in an [`Error::Manager`].
 ///
@@ -64,3 +66,40 @@ impl From<ManagerError> for Error {
         Error::Manager(why)
     }
 }
+
+/// The end of a manager's server, as one of its clients saw it.
+///
+/// ```
+/// use maniple::{Error, Cause, Exit, Manager};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let manager = Manager::new()?;
+/// let list = manager.list::<u32>()?;
+/// let crash = list.with(|_: &mut Vec<u32>, code: i32| -> u8 { std::process::exit(code) }, 3);
+/// let Err(Error::ManagerLost(lost)) = crash else { panic!("it has a value") };
+/// assert_eq!(lost.exit, Some(Exit::Code(3)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ManagerLost {
+    /// Where it listened.
+    pub address: String,
+    /// How its process ended, if it was a child of this one, has ended, and its `Manager` is still there.
+    pub exit: Option<Exit>,
+    /// What was noticed.
+    pub why: String,
+}
+
+impl fmt::Display for ManagerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the manager at {} is gone", self.address)?;
+        if let Some(exit) = &self.exit {
+            write!(f, ", {exit}")?;
+        }
+        write!(f, ": {}; what it held is lost, start another", self.why)
+    }
+}
+
+impl std::error::Error for ManagerLost {}

@@ -1,0 +1,132 @@
+//! What can go wrong with a call in another process.
+
+use super::Error;
+use maniple_engine::process::Exit;
+use std::fmt;
+
+/// Why a call could not be made, or has no result: [`Error::Call`].
+///
+/// A function that panicked is [`Error::Panicked`], a worker that died [`Error::WorkerLost`].
+///
+/// ```
+/// use maniple::{CallError, Error, Pool};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let pool = Pool::new(1)?;
+/// pool.close();
+/// assert!(matches!(pool.apply(i32::abs, -1), Err(Error::Call(CallError::NotRunning))));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The function cannot be run in another process.
+    #[error("this function cannot be sent to a worker: {0}")]
+    Function(&'static str),
+    /// A function cannot be called by its name in the other program: the name, and why.
+    #[error("the task {} cannot be called: {}", .0.0, .0.1)]
+    Task(Box<(String, String)>),
+    /// The pool was closed or terminated before the call.
+    #[error("the pool is not running: it was closed or terminated")]
+    NotRunning,
+    /// The call was cancelled, or the pool terminated, before this could run to its end.
+    #[error("cancelled, or the pool was terminated, before it ran to its end")]
+    Cancelled,
+    /// The initializer failed in a worker.
+    #[error("the initializer failed in a worker: {0}")]
+    Initializer(#[source] Box<Error>),
+    /// What went wrong in the worker, outside of the function: its words.
+    #[error("in the worker: {0}")]
+    Remote(String),
+    /// The value of the call was taken before.
+    #[error("the value of this call was taken before")]
+    Taken,
+}
+
+/// The end of a worker, told with what it was doing.
+///
+/// ```
+/// use maniple::{Error, Cause, Exit, Pool};
+///
+/// fn fail(code: i32) {
+///     eprintln!("the disk is full");
+///     std::process::exit(code)
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let Err(Error::WorkerLost(lost)) = Pool::new(1)?.apply(fail, 3) else { panic!("it has a value") };
+/// assert_eq!(lost.exit, Exit::Code(3));
+/// assert_eq!(lost.stderr_tail, "the disk is full");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerLost {
+    /// The worker's process number.
+    pub pid: u32,
+    /// How it ended.
+    pub exit: Exit,
+    /// The function that it was running, where its name is known, and for which items of the call.
+    pub task: String,
+    /// What it last wrote to its standard error; may be empty.
+    pub stderr_tail: String,
+}
+
+impl fmt::Display for WorkerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} {}{} while it ran {}", self.pid, was(self.exit), self.exit, self.task)?;
+        let tail = self.stderr_tail.trim_end();
+        if !tail.is_empty() {
+            write!(f, "; its standard error ended in:\n{tail}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for WorkerLost {}
+
+/// A panic in a worker, as its panic hook saw it.
+///
+/// ```
+/// use maniple::{Error, Pool};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let Err(Error::Panicked(panicked)) = Pool::new(1)?.apply(|()| -> u8 { panic!("no such thing") }, ()) else {
+///     panic!("it has a value")
+/// };
+/// assert_eq!(panicked.message, "no such thing");
+/// assert!(panicked.location.is_some());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct Panicked {
+    /// What the function panicked with.
+    pub message: String,
+    /// `file:line:column`, if it is known.
+    pub location: Option<String>,
+    /// The call stack. Empty when the worker's environment has `RUST_BACKTRACE=0`.
+    pub backtrace: String,
+    /// The worker's process number.
+    pub pid: u32,
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the function panicked in worker {}", self.pid)?;
+        if let Some(location) = &self.location {
+            write!(f, " at {location}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+/// The verb that an exit lacks where it says what was done to the process.
+pub(crate) fn was(exit: Exit) -> &'static str {
+    if matches!(exit, Exit::Killed(_)) { "was " } else { "" }
+}

@@ -1,0 +1,68 @@
+//! What can go wrong on the way of a message.
+
+use std::io;
+
+/// Why a message could not be sent or received by a connection, a channel, a queue or a listener:
+/// [`Error::Channel`](crate::Error::Channel).
+///
+/// ```
+/// use maniple::{ChannelError, Error, channel};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let (sender, receiver) = channel::<u8>()?;
+/// drop(sender);
+/// assert!(matches!(receiver.recv(), Err(Error::Channel(ChannelError::Closed))));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The other end of a connection is closed, or its process has ended: nothing is left to receive, and no process to send to.
+    #[error("the other end is closed")]
+    Closed,
+    /// The other end of a connection was closed in the middle of a message, as a rule because its process was killed.
+    #[error("the other end was closed in the middle of a message; its process was probably killed")]
+    UnexpectedEof,
+    /// Both ends of a connection send and wait for room, and neither receives: without this error they would wait for each other for ever.
+    /// The message is not sent.
+    #[error(
+        "both ends of this connection send and neither receives, so that each waits for the other; receive what has come before \
+         more is sent, receive in a thread of its own, or send with send_timeout or try_send"
+    )]
+    Deadlock,
+    /// The queue was closed: nothing can be put into it any more, or nothing is left in it.
+    #[error("the queue was closed")]
+    QueueClosed,
+    /// The queue holds as many bytes as it can: it was made by a process whose files may have no more (`ulimit -f`).
+    #[error(
+        "the queue is full: file sizes were limited (ulimit -f) when it was made, so it holds at most {0} bytes; get something out of it \
+         first, or make it with a higher limit"
+    )]
+    QueueMemory(u64),
+    /// A message cannot be sent or received in this way.
+    #[error("this message: {0}")]
+    Message(&'static str),
+    /// A text is no address of a [`Listener`](crate::Listener).
+    #[error("{0}")]
+    Address(String),
+    /// Two ends of a new connection did not show each other in time that they know the same [`Authkey`](crate::Authkey). A
+    /// [`Listener`](crate::Listener) goes on after that; it concerns one client.
+    #[error("{0}")]
+    Authentication(String),
+}
+
+impl ChannelError {
+    /// What the standard library calls it.
+    pub(super) fn kind(&self) -> io::ErrorKind {
+        match self {
+            ChannelError::Closed | ChannelError::QueueClosed => io::ErrorKind::BrokenPipe,
+            ChannelError::UnexpectedEof => io::ErrorKind::UnexpectedEof,
+            ChannelError::Deadlock => io::ErrorKind::Deadlock,
+            ChannelError::QueueMemory(_) => io::ErrorKind::FileTooLarge,
+            ChannelError::Message(_) => io::ErrorKind::InvalidData,
+            ChannelError::Address(_) => io::ErrorKind::InvalidInput,
+            ChannelError::Authentication(_) => io::ErrorKind::PermissionDenied,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What can go wrong with a lock, a semaphore or a barrier.
+
+use std::fmt;
+
+/// Why a lock, a unit or a barrier is not this caller's: [`Error::Sync`](crate::Error::Sync).
+///
+/// ```
+/// use maniple::{Error, Lock, SyncError};
+///
+/// # fn main() -> maniple::Result<()> {
+/// assert!(matches!(Lock::new()?.release(), Err(Error::Sync(SyncError::NotHeld))));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The lock was acquired, but the process that held it before died, or the thread panicked. The guard was given back when this was
+    /// made; to keep it, match on the [`PoisonError`](crate::PoisonError) instead of using `?`.
+    #[error(
+        "{0}: what it guards may be half changed; put it right (into_inner() gives the guard), then call clear_poison()"
+    )]
+    Poisoned(Poison),
+    /// Another thread holds the lock.
+    #[error("somebody else holds it just now; wait for it with lock() or lock_timeout()")]
+    WouldBlock,
+    /// Nothing was there to be given back.
+    #[error("it cannot be given back: nobody holds it, or not this process")]
+    NotHeld,
+    /// Not all parties came to the barrier.
+    #[error("the barrier is broken: {0}; reset() makes it as new")]
+    BrokenBarrier(BrokenBarrier),
+}
+
+/// Why a lock is poisoned: who left behind what may be half changed.
+///
+/// ```
+/// use maniple::{Lock, Poison};
+///
+/// let lock = Lock::new()?;
+/// std::thread::scope(|scope| {
+///     let thread = scope.spawn(|| {
+///         let _guard = lock.lock();
+///         panic!("in the middle of it");
+///     });
+///     assert!(thread.join().is_err());
+/// });
+/// assert_eq!(lock.lock().unwrap_err().poison(), Poison::Panicked(std::process::id()));
+/// # Ok::<(), maniple::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Poison {
+    /// The process of this number died while it held the lock.
+    Died(u32),
+    /// A thread of the process of this number panicked while it held the lock.
+    Panicked(u32),
+}
+
+impl Poison {
+    pub(crate) fn from_engine(poison: maniple_engine::sync::lock::Poison) -> Poison {
+        if poison.died { Poison::Died(poison.pid) } else { Poison::Panicked(poison.pid) }
+    }
+}
+
+impl fmt::Display for Poison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Poison::Died(pid) => write!(f, "process {pid} died while it held this lock"),
+            Poison::Panicked(pid) => write!(f, "a thread of process {pid} panicked while it held this lock"),
+        }
+    }
+}
+
+/// Why a barrier is broken.
+///
+/// ```
+/// use maniple::{Barrier, BrokenBarrier};
+///
+/// let barrier = Barrier::new(2)?;
+/// barrier.abort();
+/// assert_eq!(barrier.broken(), Some(BrokenBarrier::GivenUp));
+/// # Ok::<(), maniple::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BrokenBarrier {
+    /// A process died while it waited there.
+    Died,
+    /// The time of one that waited was up, or the barrier was aborted or reset.
+    GivenUp,
+}
+
+impl fmt::Display for BrokenBarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BrokenBarrier::Died => "a process died while it waited there",
+            BrokenBarrier::GivenUp => "the time of one that waited was up, or it was aborted or reset",
+        })
+    }
+}
