@@ -108,11 +108,20 @@ class _ConnectionBase(Channel[_Sent, _Received], Parts):
 
 
 class Connection(_ConnectionBase[_Sent, _Received]):
-    """A connection over a file descriptor, which it owns: a pipe, a socket pair or a socket."""
+    """One end of a pipe or a socket between two processes. It sends objects (`send`, `recv`) or bytes (`send_bytes`, `recv_bytes`).
+
+    `Pipe`, `Client` and `Listener.accept` return connections. ``Connection[str, int]`` is the type of a connection that sends str and
+    receives int.
+
+    Args:
+        handle: the file descriptor, which the connection owns and closes.
+        readable: whether the connection may receive.
+        writable: whether the connection may send.
+    """
 
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
-    """A connection travels as a duplicate of its descriptor."""
+    """Return what pickles a connection: a duplicate of its descriptor."""
     state = (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
     if conn._parcels:
         from ._impl.transport.duplex import rebuild_end
@@ -122,7 +131,7 @@ def reduce_connection(conn: Connection) -> tuple[Any, ...]:
 
 
 def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
-    """The other half of `reduce_connection`."""
+    """Unpickle what `reduce_connection` returned."""
     return Connection(df.detach(), readable, writable)
 
 
@@ -130,10 +139,16 @@ reduction.register(Connection, reduce_connection)
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Two connected ends.  With ``duplex=False`` the first can only receive and the second only send.
+    """Return a pair of connected `Connection` objects.
 
-    Over a duplex pipe large buffers (NumPy arrays and whatever else pickles its buffers out of band) travel in shared
-    memory.  A one-way pipe is a pipe of the system's, which takes many more small messages before anyone reads.
+    Args:
+        duplex: True makes both ends send and receive. False makes the first end receive only and the second send only.
+
+    Raises:
+        OSError: the process has no free file descriptors.
+
+    Large buffers (NumPy arrays, bytes) go through a duplex pipe in shared memory. A one-way pipe holds many more
+    small messages before `send` waits for a reader.
     """
     if not duplex:
         reader, writer = pipe()
@@ -189,10 +204,12 @@ def _wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[i
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
-    """Those of `object_list` that are ready, in its order; waits for at least one, at most `timeout` seconds.
+    """Wait until at least one object is ready, and return the list of the ready ones, in the order of `object_list`.
 
-    An object is a connection or socket that can be read from (or whose other end is closed), a process's `sentinel`, or
-    whatever else is a descriptor or has a ``fileno()``.
+    Args:
+        object_list: connections, sockets, the `sentinel` of processes, file descriptors, or objects with ``fileno()``.
+            A connection is ready if a message or the end of the stream can be received.
+        timeout: the time limit in seconds; None means no limit. The list is empty if it passed.
     """
     objects = list(object_list)
     try:
@@ -214,7 +231,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
 
 
 def arbitrary_address(family: str) -> str | tuple[str, int]:
-    """An address of the family that nobody uses yet."""
+    """Return a free address of the family ``AF_INET``, ``AF_UNIX`` or ``AF_PIPE``."""
     if family == "AF_INET":
         return "localhost", 0
     unique = os.urandom(6).hex()
@@ -226,7 +243,11 @@ def arbitrary_address(family: str) -> str | tuple[str, int]:
 
 
 def address_type(address: Any) -> str:
-    """The family to which an address belongs."""
+    """Return the family of an address: ``AF_INET`` for a tuple, ``AF_UNIX`` or ``AF_PIPE`` for a str.
+
+    Raises:
+        ValueError: the address is of no known family.
+    """
     if isinstance(address, tuple):
         return "AF_INET"
     if isinstance(address, str) and address.startswith("\\\\"):
@@ -259,7 +280,12 @@ _LONGEST = 256
 
 
 def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
-    """Challenge the other end of `connection`; AuthenticationError where it does not know `authkey`."""
+    """Make the process at the other end of `connection` prove that it has the key.
+
+    Raises:
+        AuthenticationError: it has another key.
+        ValueError: `authkey` is not bytes.
+    """
     _check_key(authkey)
     challenge = b"{%s}%s" % (digest_name.encode("ascii"), os.urandom(40))
     connection.send_bytes(CHALLENGE + challenge)
@@ -273,7 +299,12 @@ def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha25
 
 
 def answer_challenge(connection: Any, authkey: bytes) -> None:
-    """Answer the challenge of the other end of `connection`; AuthenticationError where it does not accept the answer."""
+    """Prove to the process at the other end of `connection` that this process has the key.
+
+    Raises:
+        AuthenticationError: the other end rejects the key.
+        ValueError: `authkey` is not bytes.
+    """
     _check_key(authkey)
     message = connection.recv_bytes(_LONGEST)
     if not message.startswith(CHALLENGE):
@@ -287,11 +318,25 @@ def answer_challenge(connection: Any, authkey: bytes) -> None:
 
 
 class Listener:
-    """A place to which other processes connect.
+    """A listening socket that accepts connections from `Client` in other processes, on this machine or others.
 
-    `address` is ``(host, port)`` or the path of a socket; by default one is chosen, of the given or the default `family`
-    ('AF_INET', 'AF_UNIX'), and can be read from `address`.  `backlog` is how many may wait to be accepted.  With an
-    `authkey` only those are let in who know it, and they are shown that we know it too.
+    Args:
+        address: ``(host, port)``, or the path of a Unix socket. None chooses a free address.
+        family: ``AF_INET`` or ``AF_UNIX``; by default that of `address`, or the system's default.
+        backlog: the number of connections that may wait to be accepted.
+        authkey: the key, bytes, that both ends have to have; None accepts all clients.
+
+    Raises:
+        OSError: the address is in use, or invalid.
+
+    Clients authenticate side by side: a client that stays silent does not hold up `accept` for others, and is closed after 20
+    seconds. In the standard package it holds up all.
+
+    Example::
+
+        with Listener(("localhost", 6000), authkey=b"secret") as listener:
+            with listener.accept() as connection:
+                print(connection.recv())
     """
 
     def __init__(
@@ -303,8 +348,13 @@ class Listener:
         self._listener: SocketListener | None = SocketListener(address or arbitrary_address(family), family, backlog)
 
     def accept(self) -> Connection:
-        """The next connection.  AuthenticationError for one that does not know the key, EOFError for one that goes before it has
-        shown it; the listener goes on.  One that says nothing keeps no other waiting, and is closed after a while."""
+        """Wait for the next client, and return its `Connection`.
+
+        Raises:
+            AuthenticationError: the client has another key. The listener can accept more.
+            EOFError: the client disconnected before it was authenticated. The listener can accept more.
+            OSError: the listener is closed.
+        """
         inner, key = self._listener, self._authkey
         if inner is None:
             raise OSError("listener is closed")
@@ -315,19 +365,19 @@ class Listener:
         return _let_in(inner.accept(), key)  # a program's own
 
     def close(self) -> None:
-        """Accept no more; the path of a socket is removed."""
+        """Stop listening; the path of a Unix socket is removed. An `accept` in another thread raises OSError."""
         inner, self._listener = self._listener, None
         if inner is not None:
             inner.close()
 
     @property
     def address(self) -> Any:
-        """Where to connect."""
+        """The address of the listener, which `Client` accepts."""
         return self._listener._address  # type: ignore[union-attr]  # AttributeError once closed, as is standard
 
     @property
     def last_accepted(self) -> Any:
-        """The address of the end accepted last, where it has one."""
+        """The address of the client that was accepted last; "" or None if it has none."""
         return self._listener._last_accepted  # type: ignore[union-attr]  # likewise
 
     def __enter__(self) -> Listener:
@@ -338,9 +388,16 @@ class Listener:
 
 
 def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
-    """Connect to the `Listener` at `address`.  With an `authkey` both ends must know it.
+    """Connect to the `Listener` at an address, and return a `Connection`.
 
-    AuthenticationError where the listener has another key, or, if that can be known, where it has none.
+    Args:
+        address: the address of the listener.
+        family: the family of the address; by default it follows from the address.
+        authkey: the key, bytes, that the listener has too; None if it has none.
+
+    Raises:
+        AuthenticationError: the listener has another key, or, as far as that can be told, none.
+        ConnectionRefusedError, FileNotFoundError: nothing listens at the address.
     """
     _validate_family(family or address_type(address))
     key = _checked_key(authkey)
@@ -388,7 +445,7 @@ class SocketListener:
             self._unlink = util.Finalize(self, os.unlink, (address,), exitpriority=0)
 
     def accept(self) -> Connection:
-        """The next connection."""
+        """Wait for the next client, and return its connection."""
         return self._admit(None)
 
     def _admit(self, key: bytes | None) -> Connection:
@@ -409,7 +466,7 @@ class SocketListener:
         return _connection_over(sock)
 
     def close(self) -> None:
-        """Close the socket, and remove its path where it has one."""
+        """Close the socket, and remove its path if it has one."""
         remove_path, self._unlink = self._unlink, None
         try:
             self._reception.close()  # first: who waits in accept() is not to wait for a descriptor that becomes another
@@ -420,7 +477,11 @@ class SocketListener:
 
 
 def SocketClient(address: Any, timeout: float | None = None) -> Connection:
-    """A connection to the socket that listens at `address`; TimeoutError when `timeout` seconds have passed."""
+    """Return a connection to the socket that listens at `address`.
+
+    Raises:
+        TimeoutError: `timeout` seconds have passed.
+    """
     import socket
 
     family = address_type(address)
@@ -437,7 +498,7 @@ def SocketClient(address: Any, timeout: float | None = None) -> Connection:
 
 
 class ConnectionWrapper:
-    """A connection whose objects are turned to bytes and back by functions of your choice."""
+    """A connection that converts objects to bytes and back with given functions instead of pickle."""
 
     def __init__(self, conn: Connection, dumps: Callable[[Any], bytes], loads: Callable[[bytes], Any]) -> None:
         self._conn, self._dumps, self._loads = conn, dumps, loads
@@ -473,15 +534,15 @@ def _xml_loads(s: bytes) -> Any:
 
 
 class XmlListener(Listener):
-    """A listener whose connections send objects as XML-RPC values."""
+    """A `Listener` whose connections send objects as XML-RPC values."""
 
     def accept(self) -> ConnectionWrapper:  # type: ignore[override]  # which is used like a `Connection`
-        """The next connection."""
+        """Wait for the next client, and return its connection."""
         return ConnectionWrapper(super().accept(), _xml_dumps, _xml_loads)
 
 
 def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
-    """`Client`, with objects as XML-RPC values."""
+    """Return a connection like that of `Client` which sends objects as XML-RPC values."""
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
 
 

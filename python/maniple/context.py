@@ -117,7 +117,11 @@ if not TYPE_CHECKING:
 
 
 class BaseContext(_Accepted):
-    """The factory functions for one start method."""
+    """The functions and classes of the package for one start method.
+
+    `get_context` returns a context. Its methods have the names of the package's functions; the objects that they
+    make belong to the context's start method.
+    """
 
     _name: str
     Process: type[process.BaseProcess]
@@ -132,7 +136,13 @@ class BaseContext(_Accepted):
     # ------------------------------------------------------------ machine
 
     def cpu_count(self) -> int:
-        """Number of processors of this machine."""
+        """Return the number of processors of this machine.
+
+        The number may be larger than the number that this process may use; `Pool` counts only usable processors.
+
+        Raises:
+            NotImplementedError: the system does not tell the number.
+        """
         if (count := os.cpu_count()) is None:
             raise NotImplementedError("cannot determine number of cpus")
         return count
@@ -140,23 +150,87 @@ class BaseContext(_Accepted):
     # ------------------------------------------------------------ passing data
 
     def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
-        """Two connected `Connection` objects; without ``duplex`` the first only receives."""
+        """Return a pair of connected `maniple.connection.Connection` objects.
+
+        Args:
+            duplex: True makes both ends send and receive. False makes the first end receive only and the second send only.
+
+        Raises:
+            OSError: the process has no free file descriptors.
+
+        Example::
+
+            receiver, sender = maniple.Pipe(duplex=False)
+            sender.send({"any": "picklable object"})
+            receiver.recv()
+        """
         return _siblings.connection.Pipe(duplex)
 
     def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
-        """A queue for many writers and readers; ``maxsize`` 0 means no bound."""
+        """Return a first-in, first-out queue that any number of processes write to and read from.
+
+        The object is a `maniple.queues.Queue`; ``help(maniple.queues.Queue)`` describes its methods: `put`, `get`,
+        `put_nowait`, `get_nowait`, `qsize`, `empty`, `full`, `close`, `join_thread`, `cancel_join_thread`. Pass the
+        queue to a child as an argument of its `Process`. In annotations, ``maniple.Queue[int]`` is the type of a queue of int.
+
+        Args:
+            maxsize: the number of items at which `put` waits; 0 or less means no limit but memory.
+
+        Raises:
+            OSError: the process has no free file descriptors, or the system has no memory for the queue.
+
+        The queue lies in shared memory. A process may exit, or be killed, right after `put`: the item stays in the queue.
+        In the standard package, a feeder thread has to write the item first.
+
+        Example::
+
+            def work(jobs, results):
+                for job in iter(jobs.get, None):
+                    results.put(job * job)
+
+            if __name__ == "__main__":
+                jobs, results = maniple.Queue(), maniple.Queue()
+                child = maniple.Process(target=work, args=(jobs, results))
+                child.start()
+                jobs.put(3)
+                jobs.put(None)
+                print(results.get(timeout=10))  # 9
+                child.join()
+        """
         return _siblings.queues.Queue(maxsize, ctx=self.get_context())
 
     def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
-        """A `Queue` whose items can be reported as done and waited for."""
+        """Return a `Queue` whose readers report items as done (`task_done`), so that others can wait for all (`join`).
+
+        The object is a `maniple.queues.JoinableQueue`.
+
+        Args:
+            maxsize: the number of items at which `put` waits; 0 or less means no limit but memory.
+        """
         return _siblings.queues.JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> queues.SimpleQueue[Any]:
-        """A queue without a limit and without time-outs; `put` does not wait for a reader."""
+        """Return a queue that has only `put`, `get`, `empty` and `close`: no limit and no time limits.
+
+        The object is a `maniple.queues.SimpleQueue`. Its `put` does not wait for a reader; in the standard package it
+        waits when the pipe is full.
+        """
         return _siblings.queues.SimpleQueue(ctx=self.get_context())
 
     def Manager(self) -> managers.SyncManager:
-        """A started manager: a process that holds objects for others."""
+        """Start a process that holds Python objects for other processes, and return its `maniple.managers.SyncManager`.
+
+        The manager's methods (`dict`, `list`, `set`, `Namespace`, `Queue`, `Lock`, ...) make objects in that process and return
+        proxies for them.
+
+        Raises:
+            OSError: the process cannot be started.
+
+        Example::
+
+            with maniple.Manager() as manager:
+                shared = manager.dict(total=0)
+        """
         started = _siblings.managers.SyncManager(ctx=self.get_context())
         started.start()
         return started
@@ -168,40 +242,103 @@ class BaseContext(_Accepted):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
     ) -> pool.Pool:
-        """A pool of worker processes: `help(maniple.pool.Pool)` tells of its arguments, methods and errors."""
+        """Return a pool of worker processes.
+
+        The object is a `maniple.pool.Pool`; ``help(maniple.pool.Pool)`` describes its methods: `map`, `imap`,
+        `imap_unordered`, `starmap`, `apply`, their ``_async`` forms, `close`, `terminate`, `join`.
+
+        Args:
+            processes: the number of workers. None means the number of processors that this process may use, by its affinity
+                and its control group.
+            initializer: a function that each worker calls once, as ``initializer(*initargs)``, before its first task.
+            initargs: the arguments of `initializer`.
+            maxtasksperchild: the number of tasks after which a new worker replaces a worker; None means never.
+
+        Raises:
+            ValueError: `processes` is less than 1, or `maxtasksperchild` is not a positive int.
+            TypeError: `initializer` is not callable.
+            OSError: the workers cannot be started.
+
+        What differs from the standard package: a worker that dies fails only its own task, with `WorkerLostError`, and a
+        new worker takes its place; a result that cannot be unpickled raises `ResultDecodeError`; `imap` reads only
+        a bounded number of items ahead; lambdas and closures can be sent.
+
+        Example::
+
+            def square(x):
+                return x * x
+
+            if __name__ == "__main__":
+                with maniple.Pool(4) as pool:
+                    print(pool.map(square, range(10)))
+        """
         ctx = self.get_context()
         return _siblings.pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx)
 
     # ------------------------------------------------------------ synchronisation
 
     def Lock(self) -> synchronize.Lock:
-        """A lock that any process may release."""
+        """Return a lock that any process or thread may release, no matter which one acquired it.
+
+        The object is a `maniple.synchronize.Lock`. If its holder dies, the next process that acquires it gets it and can tell
+        from its attribute `abandoned`; in the standard package, all others wait forever.
+        """
         return _siblings.synchronize.Lock(ctx=self.get_context())
 
     def RLock(self) -> synchronize.RLock:
-        """A lock that its owner may take again."""
+        """Return a lock that the thread which holds it may acquire again; only that thread may release it.
+
+        The object is a `maniple.synchronize.RLock`. If its holder dies, the next process that acquires it gets it.
+        """
         return _siblings.synchronize.RLock(ctx=self.get_context())
 
     def Condition(self, lock: Any = None) -> synchronize.Condition:
-        """A condition variable on ``lock``, or on an `RLock` of its own."""
+        """Return a condition variable: processes `wait` on it until another process calls `notify` or `notify_all`.
+
+        Args:
+            lock: the `Lock` or `RLock` that belongs to the condition; None makes a new `RLock`.
+        """
         return _siblings.synchronize.Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
-        """A semaphore that starts at ``value``."""
+        """Return a counter: `acquire` decrements it and waits while it is zero; `release` increments it.
+
+        Args:
+            value: the initial count, from 0 to 2,147,483,647.
+
+        Raises:
+            OSError: `value` is out of range.
+        """
         return _siblings.synchronize.Semaphore(value, ctx=self.get_context())
 
     def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
-        """A semaphore that refuses to rise above ``value``."""
+        """Return a `Semaphore` whose `release` raises ValueError instead of exceeding the initial count.
+
+        Args:
+            value: the initial count, from 0 to 2,147,483,647.
+        """
         return _siblings.synchronize.BoundedSemaphore(value, ctx=self.get_context())
 
     def Event(self) -> synchronize.Event:
-        """A flag to wait for."""
+        """Return a flag that processes wait for: `set`, `clear`, `is_set`, `wait`. The flag is false at first.
+
+        The object is a `maniple.synchronize.Event`.
+        """
         return _siblings.synchronize.Event(ctx=self.get_context())
 
     def Barrier(
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
     ) -> synchronize.Barrier:
-        """A point at which ``parties`` processes wait for each other."""
+        """Return a point at which a fixed number of processes wait for each other.
+
+        Args:
+            parties: the number of processes that have to call `wait` before all of them continue.
+            action: a function that one of the processes calls when all have arrived, before they continue.
+            timeout: the default time limit of `wait` in seconds; None means no limit.
+
+        Raises:
+            ValueError: `parties` is less than 1.
+        """
         return _siblings.synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
 
     # ------------------------------------------------------------ shared memory
@@ -211,7 +348,15 @@ class BaseContext(_Accepted):
     @overload
     def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
-        """A ctypes object in shared memory, without a lock."""
+        """Return a new ctypes object in shared memory, without a lock.
+
+        Args:
+            typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
+            args: the arguments of the type's constructor; without them the object is zero.
+
+        Raises:
+            TypeError: there is no such type code.
+        """
         return _siblings.sharedctypes.RawValue(typecode_or_type, *args)
 
     @overload
@@ -221,7 +366,12 @@ class BaseContext(_Accepted):
     @overload
     def RawArray(self, typecode_or_type: str, size_or_initializer: int | Iterable[Any]) -> Any: ...
     def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
-        """A ctypes array in shared memory, without a lock."""
+        """Return a new ctypes array in shared memory, without a lock.
+
+        Args:
+            typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
+            size_or_initializer: the number of items, which are zero, or a sequence of the items.
+        """
         return _siblings.sharedctypes.RawArray(typecode_or_type, size_or_initializer)
 
     @overload
@@ -239,7 +389,21 @@ class BaseContext(_Accepted):
     @overload
     def Value(self, typecode_or_type: str | type[_CData], *args: Any, lock: Any = True) -> Any: ...
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
-        """A ctypes object in shared memory; ``lock`` is True, False or a lock."""
+        """Return a new ctypes object in shared memory; each access to its attribute `value` holds a lock.
+
+        ``counter.value += 1`` is two accesses: hold ``counter.get_lock()`` for both.
+
+        Args:
+            typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
+            args: the arguments of the type's constructor; without them the object is zero.
+            lock: True makes a new `RLock`; a lock is used as it is; False returns the ctypes object without a lock.
+
+        Example::
+
+            counter = maniple.Value("i", 0)
+            with counter.get_lock():
+                counter.value += 1
+        """
         return _siblings.sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     @overload
@@ -271,46 +435,69 @@ class BaseContext(_Accepted):
         self, typecode_or_type: str | type[_CData], size_or_initializer: int | Iterable[Any], *, lock: Any = True
     ) -> Any: ...
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
-        """A ctypes array in shared memory; ``lock`` is True, False or a lock."""
+        """Return a new ctypes array in shared memory; each access by index or slice holds a lock.
+
+        Args:
+            typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
+            size_or_initializer: the number of items, which are zero, or a sequence of the items.
+            lock: True makes a new `RLock`; a lock is used as it is; False returns the ctypes array without a lock.
+        """
         ctx = self.get_context()
         return _siblings.sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
 
     # ------------------------------------------------------------ settings
 
     def freeze_support(self) -> None:
-        """Take over if this frozen program was started to be a child; else do nothing."""
+        """Run the child's part, and exit, if this frozen program was started as a child; do nothing otherwise.
+
+        A program that is frozen into an executable calls it first under ``if __name__ == "__main__"``.
+        """
         if getattr(sys, "frozen", False):
             from . import spawn
 
             spawn.freeze_support()
 
     def get_logger(self) -> Logger:
-        """The package's logger."""
+        """Return the package's `logging.Logger`. It has no handler and does not propagate to the root logger."""
         from . import util
 
         return util.get_logger()
 
     def log_to_stderr(self, level: int | str | None = None) -> Logger:
-        """Send the package's log to stderr; return the logger."""
+        """Add a handler that writes the package's log to standard error, and return the logger.
+
+        Args:
+            level: the level of the logger, such as `logging.INFO`; None leaves the level as it is.
+        """
         from . import util
 
         return util.log_to_stderr(level)
 
     def allow_connection_pickling(self) -> None:
-        """Make connections and sockets picklable."""
+        """Import the module that makes connections and sockets picklable. This package needs no call of it."""
         from .connection import Connection  # noqa: F401  (importing it is all)
 
     def set_executable(self, executable: str | bytes | None) -> None:
-        """Set the interpreter with which children are started."""
+        """Set the Python interpreter that the start methods ``spawn`` and ``forkserver`` run.
+
+        Args:
+            executable: the path of the interpreter. The default is `sys.executable`.
+        """
         from . import spawn
 
         spawn.set_executable(executable)
 
     def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
-        """Name modules that the fork server imports before it forks.
+        """Set the modules that the fork server imports before it forks the first child.
 
-        ``on_error`` says what an import that fails does: ``'ignore'``, ``'warn'``
-        on stderr, or ``'fail'``, which ends the server.
+        Args:
+            module_names: the names of the modules. The server imports the program's main module if this is never called.
+            on_error: what the server does when an import fails: ``'ignore'`` it, ``'warn'`` on standard error, or
+                ``'fail'``, which ends the server.
+
+        Raises:
+            TypeError: `module_names` is not a list of str.
+            ValueError: `on_error` is none of the three.
         """
         from . import forkserver
 
@@ -327,7 +514,15 @@ class BaseContext(_Accepted):
     @overload
     def get_context(self, method: str | None) -> BaseContext: ...
     def get_context(self, method: str | None = None) -> BaseContext:
-        """The context of the start method so named; None: this one (of the default context: the program's)."""
+        """Return the context of a start method: an object with the functions and classes of this package.
+
+        Args:
+            method: ``'fork'``, ``'spawn'`` or ``'forkserver'``; None means this context, and for the package's own function
+                the context of the program's start method, which is fixed from then on.
+
+        Raises:
+            ValueError: this system has no such start method.
+        """
         return self._own() if method is None else _context_named(method)
 
     def _own(self) -> BaseContext:
@@ -338,19 +533,23 @@ class BaseContext(_Accepted):
     @overload
     def get_start_method(self, allow_none: bool) -> str | None: ...
     def get_start_method(self, allow_none: bool = False) -> str | None:
-        """The name of the start method; it is never open here."""
+        """Return the name of the context's start method.
+
+        Args:
+            allow_none: has no effect here; the context always has a start method.
+        """
         return self._name
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """Only the default context can change its method."""
+        """Raise ValueError: only the default context, which is the package itself, can change its start method."""
         raise ValueError("cannot set start method of concrete context")
 
     @property
     def reducer(self) -> Any:
-        """The module (or object) that turns objects into pickles and passes handles.
+        """The module, or the object, that pickles objects and passes descriptors.
 
-        One that is set is used by every context: `dump` for what children of the methods ``spawn`` and ``forkserver`` are told,
-        `ForkingPickler` for what goes through connections and queues.
+        A reducer that is set applies to all contexts: its `dump` pickles what children of the methods ``spawn`` and ``forkserver``
+        receive, and its `ForkingPickler` pickles what goes through connections and queues.
         """
         return reduction
 
@@ -393,9 +592,9 @@ def _starting_with(module: str) -> Any:
 
 
 class DefaultContext(BaseContext):
-    """The program's own context: settles on a start method when one is first needed.
+    """The context behind the functions of the package itself.
 
-    Without ``context`` it would settle on the platform's usual one.
+    It takes the program's start method: the method of `set_start_method`, or the system's default at the first use.
     """
 
     def __init__(self, context: BaseContext | None = None) -> None:
@@ -412,7 +611,16 @@ class DefaultContext(BaseContext):
         return self._settle()
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """Settle on a start method; with ``force`` again, or (None) leave it open again."""
+        """Set the start method of the program. Call it at most once, under ``if __name__ == "__main__"``.
+
+        Args:
+            method: ``'fork'``, ``'spawn'`` or ``'forkserver'``. None, with `force`, removes the choice.
+            force: True replaces a start method that is already fixed.
+
+        Raises:
+            RuntimeError: the start method is already fixed, and `force` is false.
+            ValueError: this system has no such start method.
+        """
         if not (force or self._actual_context is None):
             raise RuntimeError("context has already been set")
         open_again = method is None and force
@@ -423,13 +631,17 @@ class DefaultContext(BaseContext):
     @overload
     def get_start_method(self, allow_none: bool) -> str | None: ...
     def get_start_method(self, allow_none: bool = False) -> str | None:
-        """The name of the start method; None where it is open and ``allow_none``."""
+        """Return the name of the program's start method; unless `allow_none`, the call fixes the method.
+
+        Args:
+            allow_none: True returns None if the start method is not fixed yet.
+        """
         if allow_none and self._actual_context is None:
             return None
         return self._settle()._name
 
     def get_all_start_methods(self) -> list[str]:
-        """The start methods that this platform has, its default first."""
+        """Return the names of the start methods that this system supports; the first is the default."""
         first = self._default_context._name
         return [first] + [name for name, ctx in _concrete_contexts.items() if name != first and _is_available(ctx)]
 
@@ -448,7 +660,35 @@ BaseProcess = process.BaseProcess
 
 
 class Process(BaseProcess):
-    """A process started by the program's chosen start method."""
+    """An activity that runs in a process of its own, started by the program's start method.
+
+    The interface is that of `threading.Thread`: make an object, `start` it, `join` it. A subclass may override `run`.
+
+    Args:
+        group: None; the parameter exists for likeness with `threading.Thread`.
+        target: the function that `run` calls in the child. None means that the child does nothing.
+        name: a name for logs and messages; None generates one.
+        args: the positional arguments of `target`.
+        kwargs: the keyword arguments of `target`.
+        daemon: True terminates the process when the process that made it exits. None takes the value of the
+            current process. A daemonic process may not have children, except the workers of a pool.
+
+    Attributes: `name`, `daemon`, `pid` (also `ident`), `exitcode`, `authkey`, `sentinel`.
+
+    Under ``spawn`` and ``forkserver`` the child receives `target`, `args` and `kwargs` as a pickle. Lambdas, closures and
+    local classes are sent by value; the standard package refuses them.
+
+    Example::
+
+        def greet(name):
+            print("hello", name)
+
+        if __name__ == "__main__":
+            child = maniple.Process(target=greet, args=("world",))
+            child.start()
+            child.join()
+            print(child.exitcode)  # 0
+    """
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
@@ -462,7 +702,7 @@ class Process(BaseProcess):
 
 
 class SpawnProcess(BaseProcess):
-    """A process that begins as a fresh interpreter."""
+    """A `Process` that starts as a fresh interpreter."""
 
     _start_method = "spawn"
     _Popen = _starting_with("popen_spawn_win32" if sys.platform == "win32" else "popen_spawn_posix")
@@ -473,7 +713,7 @@ class SpawnProcess(BaseProcess):
 
 
 class SpawnContext(BaseContext):
-    """Start method ``spawn``."""
+    """The context of the start method ``spawn``: a child is a fresh interpreter. It works on all systems."""
 
     _name, Process = "spawn", SpawnProcess
 
@@ -483,24 +723,27 @@ _concrete_contexts: dict[str, BaseContext] = {"spawn": SpawnContext()}
 if sys.platform != "win32":
 
     class ForkProcess(BaseProcess):
-        """A process that begins as a copy of its parent."""
+        """A `Process` that starts as a copy of its parent."""
 
         _start_method = "fork"
         _Popen = _starting_with("popen_fork")
 
     class ForkServerProcess(BaseProcess):
-        """A process that begins as a copy of a small helper process."""
+        """A `Process` that starts as a copy of the fork server."""
 
         _start_method = "forkserver"
         _Popen = _starting_with("popen_forkserver")
 
     class ForkContext(BaseContext):
-        """Start method ``fork``."""
+        """The context of the start method ``fork``: a child is a copy of its parent, made by `os.fork`."""
 
         _name, Process = "fork", ForkProcess
 
     class ForkServerContext(BaseContext):
-        """Start method ``forkserver``."""
+        """The context of the start method ``forkserver``: a child is a copy of a small helper process without threads.
+
+        The helper process starts with the first child.
+        """
 
         _name, Process = "forkserver", ForkServerProcess
 
@@ -547,12 +790,12 @@ _tls = local()
 
 
 def get_spawning_popen() -> Any:
-    """The Popen for which this thread is pickling right now, or None."""
+    """Return the `Popen` object for which this thread pickles a child at the moment, or None."""
     return getattr(_tls, "spawning_popen", None)
 
 
 def set_spawning_popen(popen: Any) -> None:
-    """Say for which Popen this thread pickles from now on; None: for none."""
+    """Set the `Popen` object for which this thread pickles a child; None means that it pickles no child."""
     from ._impl.compat import neighbour
 
     _tls.spawning_popen = popen
@@ -560,7 +803,10 @@ def set_spawning_popen(popen: Any) -> None:
 
 
 def assert_spawning(obj: object) -> None:
-    """Raise RuntimeError unless ``obj`` is being pickled for a child that is being started."""
+    """Raise RuntimeError unless this thread pickles a child at the moment.
+
+    Locks, queues and shared memory call it when they are pickled: they may only go along with the start of a child.
+    """
     if get_spawning_popen() is not None:
         return
     raise RuntimeError(f"{type(obj).__name__} objects should only be shared between processes through inheritance")

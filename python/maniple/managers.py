@@ -70,12 +70,12 @@ if HAS_SHMEM:
 
 
 def reduce_array(a: array.array[Any]) -> tuple[Any, ...]:
-    """An array travels as its bytes."""
+    """Return what pickles an `array.array`: its type code and its bytes."""
     return array.array, (a.typecode, a.tobytes())
 
 
 def rebuild_as_list(obj: Iterable[Any]) -> tuple[Any, ...]:
-    """A view of a dict travels as a list."""
+    """Return what pickles a view of a dict: a list."""
     return list, (list(obj),)
 
 
@@ -94,11 +94,27 @@ class State:
 
 
 class BaseManager:
-    """Starts a server for the types that were registered with the class, or connects to one.
+    """A manager starts a server process for Python objects, or connects to one; proxies let other processes use the objects.
 
-    `address` and `authkey` are the server's: by default an address is chosen, and the key is this process's.
-    `shutdown_timeout` is how many seconds the server has for ending by itself before it is terminated, and then again
-    before it is killed.
+    A subclass registers the types of its objects. `SyncManager` has registered the usual ones.
+
+    Args:
+        address: the address of the server; None chooses one.
+        authkey: the key, bytes, that server and clients have to have; None means this process's `authkey`.
+        serializer: ``'pickle'`` or ``'xmlrpclib'``.
+        ctx: the context whose start method starts the server.
+        shutdown_timeout: the time in seconds that the server has to end by itself before it is terminated, and then again
+            before it is killed.
+
+    Example::
+
+        class Counters(BaseManager): ...
+
+        Counters.register("Counter", collections.Counter)
+
+        with Counters() as manager:
+            counter = manager.Counter("abracadabra")
+            print(counter.most_common(1))
     """
 
     _registry: dict[str, tuple[Any, ...]] = {}
@@ -129,17 +145,36 @@ class BaseManager:
             )
 
     def get_server(self) -> Server:
-        """A server to run in this process, by its ``serve_forever()``."""
+        """Return a `Server` that runs in the current process when its `serve_forever` is called.
+
+        Raises:
+            ProcessError: the manager has started or shut down.
+        """
         self._insist_on_being_new()
         return self._Server(self._registry, self._address, self._authkey, self._serializer)
 
     def connect(self) -> None:
-        """Connect to the server at the manager's address."""
+        """Connect to the server that runs at the manager's address.
+
+        Raises:
+            AuthenticationError: the server has another key.
+            OSError: nothing listens at the address.
+        """
         tell_server(self._Client, self._address, self._authkey, "dummy")
         self._state.value = State.STARTED
 
     def start(self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()) -> None:
-        """Start the server in a process of its own, which calls ``initializer(*initargs)`` first."""
+        """Start the server in a new process.
+
+        Args:
+            initializer: a function that the server calls first, as ``initializer(*initargs)``.
+            initargs: its arguments.
+
+        Raises:
+            ProcessError: the manager has started or shut down.
+            TypeError: `initializer` is not callable.
+            OSError: the process cannot be started.
+        """
         self._insist_on_being_new()
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -209,7 +244,11 @@ class BaseManager:
         return Token(typeid, self._address, ident), exposed
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for the server's process to end."""
+        """Wait until the server process has ended.
+
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+        """
         if self._process is not None:
             self._process.join(timeout)
             if not self._process.is_alive():
@@ -255,7 +294,7 @@ class BaseManager:
 
     @property
     def address(self) -> Any:
-        """Where the server listens."""
+        """The address of the server; other processes connect to it."""
         return self._address
 
     @classmethod
@@ -268,11 +307,16 @@ class BaseManager:
         method_to_typeid: dict[str, str] | None = None,
         create_method: bool = True,
     ) -> None:
-        """Let the class's managers make objects of a type.
+        """Register a type, so that managers of this class can make objects of it.
 
-        `callable` makes them, in the server; a manager that only connects needs none.  `proxytype` makes the proxies
-        (default: with the public methods, or those named by `exposed`).  The result of a method in `method_to_typeid`
-        stays in the server, as an object of the type given there.  `create_method` adds a method called `typeid`.
+        Args:
+            typeid: the name of the type; a method of this name makes an object and returns a proxy.
+            callable: the function, or class, that makes the objects in the server. A manager that only connects needs none.
+            proxytype: the class of the proxies. None makes proxies with the public methods of the object.
+            exposed: the names of the methods that proxies may call.
+            method_to_typeid: the names of methods, each with a type. The result of such a method stays in the server, as an object
+                of that type, and the method returns a proxy.
+            create_method: False adds no method called `typeid`.
         """
         if "_registry" not in cls.__dict__:
             cls._registry = dict(cls._registry)  # not into the base class's
@@ -304,7 +348,7 @@ def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
 
 
 class Namespace:
-    """An object to hang attributes on."""
+    """An object with the attributes that are set on it."""
 
     def __init__(self, /, **kwds: Any) -> None:
         vars(self).update(kwds)
@@ -320,17 +364,17 @@ class Namespace:
 
 
 class Value:
-    """One value; `typecode` and `lock` are taken for likeness with the package's own `Value`, and not used."""
+    """An object with one attribute, `value`. `typecode` and `lock` are accepted, and have no effect."""
 
     def __init__(self, typecode: Any, value: Any, lock: bool = True) -> None:
         self._typecode, self._value = typecode, value
 
     def get(self) -> Any:
-        """The value."""
+        """Return the value."""
         return self._value
 
     def set(self, value: Any) -> None:
-        """Change the value."""
+        """Set the value."""
         self._value = value
 
     def __repr__(self) -> str:
@@ -340,7 +384,7 @@ class Value:
 
 
 def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array[Any]:
-    """An `array.array`; `lock` is taken for likeness with the package's own `Array`, and not used."""
+    """Return an `array.array`. `lock` is accepted, and has no effect."""
     return array.array(typecode, sequence)
 
 
@@ -356,7 +400,20 @@ def _pool(*args: Any, **kwds: Any) -> Any:
 
 
 class SyncManager(BaseManager):
-    """A manager of locks, queues, containers, pools, values and namespaces; ``Manager()`` makes one and starts it."""
+    """A manager of containers, locks, queues, pools, values and namespaces. `maniple.Manager` starts one and returns it.
+
+    Each method makes an object in the server process and returns a proxy: `dict`, `list`, `set`, `Namespace`, `Value`, `Array`,
+    `Queue`, `JoinableQueue`, `Lock`, `RLock`, `Semaphore`, `BoundedSemaphore`, `Condition`, `Event`, `Barrier`, `Pool`.
+    A proxy may be sent to other processes. The object exists as long as a proxy of it exists.
+
+    Example::
+
+        with maniple.Manager() as manager:
+            scores = manager.dict()
+            with maniple.Pool() as pool:
+                pool.starmap(play, [(scores, player) for player in players])
+            print(dict(scores))
+    """
 
     # `register` adds these below. Each returns a proxy; it is typed like the object in the server.
     if TYPE_CHECKING:
@@ -430,7 +487,13 @@ del _typeid, _callable, _proxytype
 if HAS_SHMEM:
 
     class SharedMemoryManager(BaseManager):
-        """A manager whose server removes, at its end, the shared memory that was made through the manager."""
+        """A manager that removes, when it shuts down, the shared memory that was made through it.
+
+        Example::
+
+            with SharedMemoryManager() as manager:
+                block = manager.SharedMemory(size=1024)
+        """
 
         _Server = SharedMemoryServer
 
@@ -455,13 +518,27 @@ if HAS_SHMEM:
             return segment
 
         def SharedMemory(self, size: int) -> shared_memory.SharedMemory:
-            """A new segment of `size` bytes."""
+            """Make a block of shared memory, and return it.
+
+            Args:
+                size: the size in bytes.
+
+            Raises:
+                ValueError: the manager has not started.
+            """
             self._insist_on_server()
             segment = shared_memory.SharedMemory(None, create=True, size=size)
             return self._entrusted(segment, segment.name)
 
         def ShareableList(self, sequence: Iterable[Item] | None) -> shared_memory.ShareableList[Item]:
-            """A new list in shared memory."""
+            """Make a list in shared memory, and return it.
+
+            Args:
+                sequence: the items.
+
+            Raises:
+                ValueError: the manager has not started.
+            """
             self._insist_on_server()
             made = shared_memory.ShareableList(sequence)
             return self._entrusted(made, made.shm.name)

@@ -64,10 +64,10 @@ _cpu_count = os.cpu_count
 
 
 def default_processes() -> int:
-    """How many workers a pool has unless told: the processors that this process may use, by its affinity and its control group.
+    """Return the number of workers of a pool that is not given one: the processors that this process may use.
 
-    What Python was told (`-X cpu_count`, `PYTHON_CPU_COUNT`), and a function that the program has put into the place of `os.cpu_count`, counts
-    for more.
+    The affinity and the control group of the process limit the number. A number that Python was told (`-X cpu_count`,
+    `PYTHON_CPU_COUNT`), and a function that the program has put into the place of `os.cpu_count`, take precedence.
     """
     if os.cpu_count is not _cpu_count:
         return os.cpu_count() or 1
@@ -99,13 +99,39 @@ def _as_they_are(items: Iterable[Item]) -> Iterable[Item]:
 
 
 class Pool(QueueParts):
-    """A pool of worker processes.
+    """A pool of worker processes that run calls.
 
-    `processes`: how many (the usable processors if None). `initializer(*initargs)` runs first in each worker.
-    `maxtasksperchild`: a worker is replaced after so many tasks. `context`: how processes are started.
+    Use it as a context manager: the end of the block calls `terminate`, so fetch all results inside it.
 
-    A call raises what its function raised. Where the worker of a task dies, it raises `WorkerLostError`, which names the task, the worker, its
-    exit code and its last words; the pool starts another worker and goes on. A result that cannot be unpickled here is a `ResultDecodeError`.
+    Args:
+        processes: the number of workers. None means the number of processors that this process may use, by its affinity
+            and its control group (the standard package counts all processors before Python 3.13).
+        initializer: a function that each worker calls once, as ``initializer(*initargs)``, before its first task.
+        initargs: the arguments of `initializer`.
+        maxtasksperchild: the number of tasks after which a new worker replaces a worker; None means never.
+        context: the context whose start method starts the workers; None means the program's.
+
+    Raises:
+        ValueError: `processes` is less than 1, or `maxtasksperchild` is not a positive int.
+        TypeError: `initializer` is not callable.
+        OSError: the workers cannot be started.
+
+    All methods that return results raise:
+
+    - the exception that the function raised, with the worker's traceback as its cause;
+    - `WorkerLostError` if the worker of the task died. It names the task, the worker, its exit code and the last lines of
+      its standard error. The pool starts another worker and continues. The standard package waits forever;
+    - `ResultDecodeError` if the result cannot be unpickled here, `MaybeEncodingError` if the worker cannot pickle it;
+    - ValueError if the pool is closed, or terminated before the call ends.
+
+    Functions, arguments and results are pickled. Lambdas, closures and local classes are sent by value.
+
+    Example::
+
+        with Pool(4) as pool:
+            squares = pool.map(square, range(1000))
+            for result in pool.imap_unordered(slow, jobs):
+                print(result)
     """
 
     _wrap_exception = True
@@ -121,6 +147,7 @@ class Pool(QueueParts):
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Return the process object of a new worker. A subclass may override it."""
         return ctx.Process(*args, **kwds)
 
     def __init__(
@@ -197,7 +224,10 @@ class Pool(QueueParts):
     # ---- calls ----
 
     def apply(self, func: Callable[..., Result], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> Result:
-        """`func(*args, **kwds)` in a worker; waits for its result."""
+        """Call ``func(*args, **kwds)`` in a worker, wait, and return its result.
+
+        Raises: what `func` raises, and the pool's errors (see the class).
+        """
         return self.apply_async(func, args, kwds).get()
 
     def apply_async(
@@ -208,7 +238,23 @@ class Pool(QueueParts):
         callback: Callable[[Result], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult[Result]:
-        """`apply` without waiting. Callbacks run in a thread of the pool's and should return soon."""
+        """Start ``func(*args, **kwds)`` in a worker, and return an `AsyncResult` at once.
+
+        Args:
+            func: the function to call.
+            args: its positional arguments.
+            kwds: its keyword arguments.
+            callback: a function that is called with the result. It runs in a thread of the pool and should return soon.
+            error_callback: a function that is called with the exception instead, if the call fails.
+
+        Raises:
+            ValueError: the pool is closed.
+
+        Example::
+
+            result = pool.apply_async(pow, (2, 10))
+            print(result.get(timeout=5))  # 1024
+        """
         hub = self._hub
         if hub is None:
             self._check_running()
@@ -231,7 +277,18 @@ class Pool(QueueParts):
     def map(
         self, func: Callable[[Item], Result], iterable: Iterable[Item], chunksize: int | None = None
     ) -> list[Result]:
-        """`[func(item) for item in iterable]`, by the workers, in order."""
+        """Return ``[func(item) for item in iterable]``; the workers make the calls, the results are in the order of the items.
+
+        Args:
+            func: a function of one argument.
+            iterable: the items. All of them are read before the first call; see `imap` for long inputs.
+            chunksize: the number of items that a worker receives at once. None adapts it to how long the calls take; the
+                standard package then makes four chunks for each worker.
+
+        Raises:
+            ValueError: `chunksize` is less than 1.
+            What the first failing call raised, and the pool's errors (see the class).
+        """
         return self._map_async(func, iterable, mapstar, chunksize).get()
 
     def map_async(
@@ -242,13 +299,26 @@ class Pool(QueueParts):
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
-        """`map` without waiting."""
+        """Start `map`, and return a `MapResult` at once; its `get` returns the list of the results.
+
+        Args:
+            func: a function of one argument.
+            iterable: the items.
+            chunksize: as in `map`.
+            callback: a function that is called with the list of the results, in a thread of the pool.
+            error_callback: a function that is called with the exception instead, if a call fails.
+        """
         return self._map_async(func, _as_they_are(iterable), mapstar, chunksize, callback, error_callback)
 
     def starmap(
         self, func: Callable[..., Result], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[Result]:
-        """`map` for a function of several arguments: `func(*item)` for each item."""
+        """Return ``[func(*item) for item in iterable]``; like `map`, for a function of several arguments.
+
+        Example::
+
+            pool.starmap(pow, [(2, 5), (3, 2)])  # [32, 9]
+        """
         return self._map_async(func, iterable, starmapstar, chunksize).get()
 
     def starmap_async(
@@ -259,7 +329,7 @@ class Pool(QueueParts):
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
-        """`starmap` without waiting."""
+        """Start `starmap`, and return a `MapResult` at once. The parameters are those of `map_async`."""
         return self._map_async(func, _as_they_are(iterable), starmapstar, chunksize, callback, error_callback)
 
     def _map_async(
@@ -308,10 +378,23 @@ class Pool(QueueParts):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> IMapIterator[Result]:
-        """`map`, lazily: an iterator over the results, in order.
+        """Return an iterator over ``func(item)`` for each item, in the order of the items.
 
-        At most `buffersize` items (about a thousand, and 64 MiB, if None) are under way or waiting to be taken; the rest of the
-        iterable is not touched before there is room.
+        The pool reads the iterable while results are taken, so the iterable may be endless. A loop that ends early cancels
+        the calls that have not begun.
+
+        Args:
+            func: a function of one argument.
+            iterable: the items. An iterator is read in a thread of its own.
+            chunksize: the number of items that a worker receives at once.
+            buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB.
+                The standard package has no such limit and no such parameter.
+
+        Returns:
+            An `IMapIterator`. Its method ``next(timeout)`` raises `maniple.TimeoutError` after `timeout` seconds.
+
+        Raises:
+            ValueError: the pool is closed, or `chunksize` or `buffersize` is less than 1.
         """
         results: IMapIterator[Result] = self._stream(IMapIterator, func, iterable, chunksize, buffersize)
         return results
@@ -323,7 +406,7 @@ class Pool(QueueParts):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator[Result]:
-        """`imap` that gives results as they come."""
+        """Return an iterator over the results in the order in which the calls end. The parameters are those of `imap`."""
         results: IMapUnorderedIterator[Result] = self._stream(
             IMapUnorderedIterator, func, iterable, chunksize, buffersize
         )
@@ -377,7 +460,7 @@ class Pool(QueueParts):
     # ---- the end ----
 
     def close(self) -> None:
-        """Take no more calls. Workers end when all that was submitted is done."""
+        """Accept no more calls. The workers end when all calls that were submitted have ended."""
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
@@ -388,7 +471,10 @@ class Pool(QueueParts):
                 self._change_notifier.put(None)
 
     def terminate(self) -> None:
-        """Stop at once: drop what has not ended, and end the workers."""
+        """End the pool at once: drop the calls that have not ended, and end the workers.
+
+        A `get` that waits for a dropped call raises ValueError. Workers that do not end within two seconds are killed.
+        """
         self._state = TERMINATE
         self._terminate()
         if self._workers is None and (watch := getattr(self._cache, "watch", None)) is not None:
@@ -396,7 +482,11 @@ class Pool(QueueParts):
             watch.end(cancelled())
 
     def join(self) -> None:
-        """Wait for the workers to end. Call `close` or `terminate` first."""
+        """Wait until the workers have ended. Call `close` or `terminate` first.
+
+        Raises:
+            ValueError: neither `close` nor `terminate` was called.
+        """
         util.debug("joining pool")
         if self._state == RUN:
             raise ValueError("Pool is still running")
@@ -420,13 +510,20 @@ class Pool(QueueParts):
 
 
 class ThreadPool(ThreadQueueParts, Pool):
-    """A pool of threads with the interface of `Pool`."""
+    """A pool of threads with the interface of `Pool`. Nothing is pickled.
+
+    Args:
+        processes: the number of threads. None means the number of processors that this process may use.
+        initializer: a function that each thread calls once, as ``initializer(*initargs)``.
+        initargs: the arguments of `initializer`.
+    """
 
     _wrap_exception = False
     _tame = ()
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Return the thread object of a new worker. A subclass may override it."""
         from .dummy import Process
 
         return Process(*args, **kwds)

@@ -59,18 +59,24 @@ def _sibling(name: str) -> Any:
 
 
 def current_process() -> BaseProcess:
-    """Return the object that stands for this process."""
+    """Return the `Process` object of the current process."""
     return _current_process
 
 
 def active_children() -> list[BaseProcess]:
-    """Return this process's living children; those that have ended are reaped."""
+    """Return a list of the living children of the current process.
+
+    The call also reaps the children that have ended.
+    """
     _cleanup()
     return [*_children]
 
 
 def parent_process() -> BaseProcess | None:
-    """Return an object for the process that started this one; None in the main process."""
+    """Return an object for the parent of the current process; None in the main process.
+
+    The object has `name`, `pid`, `is_alive`, `join` and `sentinel`.
+    """
     return _parent_process
 
 
@@ -94,11 +100,16 @@ def _refuse(reason: str) -> NoReturn:
 
 
 class BaseProcess:
-    """Work that runs in a process of its own, with the interface of a `threading.Thread`.
+    """An activity that runs in a process of its own; the base class of the `Process` class of each context.
 
-    ``target(*args, **kwargs)`` is what `run` does in the child unless a subclass
-    overrides it.  ``group`` is always None.  ``daemon`` is inherited where it is
-    None: a daemonic process is terminated when the process that made it ends.
+    Args:
+        group: None; the parameter exists for likeness with `threading.Thread`.
+        target: the function that `run` calls in the child. None means that the child does nothing.
+        name: a name for logs and messages; None generates one.
+        args: the positional arguments of `target`.
+        kwargs: the keyword arguments of `target`.
+        daemon: True terminates the process when the process that made it exits. None takes the value of the
+            current process.
     """
 
     _start_method: str | None = None
@@ -161,12 +172,22 @@ class BaseProcess:
     # ------------------------------------------------------------ life
 
     def run(self) -> None:
-        """Do the work; called in the child."""
+        """Call ``target(*args, **kwargs)``. The child calls this method; a subclass may override it.
+
+        An exception that it raises is printed to the child's standard error, and the exit code is 1.
+        """
         if (work := self._target) is not None:
             work(*self._args, **self._kwargs)
 
     def start(self) -> None:
-        """Start the process; once for each object, by the process that made it."""
+        """Start the process. Each object can be started once, by the process that made it.
+
+        Raises:
+            AssertionError: the process has been started already, another process made the object, or the current process
+                is daemonic.
+            OSError: the system lacks descriptors, memory or processes for the child; nothing is left behind.
+            pickle.PicklingError, TypeError, AttributeError: an argument cannot be pickled (``spawn`` and ``forkserver``).
+        """
         if self._opened() is not None:
             _refuse("cannot start a process twice")
         if os.getpid() != self._parent_pid:
@@ -193,19 +214,33 @@ class BaseProcess:
         _children.add(self)
 
     def interrupt(self) -> None:
-        """Send the process SIGINT: KeyboardInterrupt, unless it handles the signal."""
+        """Send SIGINT to the process. Python raises KeyboardInterrupt there, unless the process handles the signal.
+
+        The standard package has this method from Python 3.14 on.
+        """
         self._opened().interrupt()
 
     def terminate(self) -> None:
-        """Send the process SIGTERM (on Windows: end it)."""
+        """Send SIGTERM to the process; on Windows, end it.
+
+        Unless the process handles the signal, its ``finally`` blocks and exit handlers do not run. Its daemonic children end with
+        it; its other children keep running.
+        """
         self._opened().terminate()
 
     def kill(self) -> None:
-        """Send the process SIGKILL (on Windows: end it)."""
+        """Send SIGKILL to the process; on Windows, end it."""
         self._opened().kill()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the process has ended, at most ``timeout`` seconds."""
+        """Wait until the process ends. It may be called any number of times.
+
+        Args:
+            timeout: the time limit in seconds; None means no limit. Afterwards `exitcode` is None if the process still runs.
+
+        Raises:
+            AssertionError: the process is not a started child of the current process.
+        """
         popen = self._opened_here("join")
         if popen is None:
             _refuse("can only join a started process")
@@ -213,7 +248,7 @@ class BaseProcess:
             _children.discard(self)
 
     def is_alive(self) -> bool:
-        """Tell whether the process is running."""
+        """Return True if the process has been started and has not ended."""
         popen = self._opened()
         if _current_process is self:
             return True
@@ -224,7 +259,11 @@ class BaseProcess:
         return False
 
     def close(self) -> None:
-        """Give up what the object holds; ValueError while the process is running."""
+        """Release the descriptors of the object. Most methods of a closed object raise ValueError.
+
+        Raises:
+            ValueError: the process is still running.
+        """
         popen = self._popen
         if popen is not None:
             if not self._has_ended():
@@ -240,7 +279,7 @@ class BaseProcess:
 
     @property
     def name(self) -> str:
-        """A name for people; need not be unique."""
+        """The name of the process, a str. It serves logs and messages only and need not be unique."""
         return self._name
 
     @name.setter
@@ -251,7 +290,7 @@ class BaseProcess:
 
     @property
     def daemon(self) -> bool:
-        """Whether the process is terminated when its maker ends; set before start."""
+        """Whether the process is terminated when the process that made it exits. It can be set before `start` only."""
         return bool(self._config.get("daemon", False))
 
     @daemon.setter
@@ -262,7 +301,7 @@ class BaseProcess:
 
     @property
     def authkey(self) -> bytes:
-        """The secret that this process and its relatives share."""
+        """The authentication key of the process, bytes. A child receives the key of its parent."""
         key: bytes = self._config["authkey"]
         return key
 
@@ -272,13 +311,13 @@ class BaseProcess:
 
     @property
     def exitcode(self) -> int | None:
-        """None until the process has ended; then its status, or minus the signal."""
+        """The exit code of the process; None if it has not ended. ``-N`` means that signal N ended it."""
         popen = self._opened()
         return None if popen is None else popen.poll()
 
     @property
     def ident(self) -> int | None:
-        """The process's pid; None before it was started."""
+        """The process id; None before `start`."""
         popen = self._opened()
         return os.getpid() if self is _current_process else popen and popen.pid
 
@@ -286,7 +325,11 @@ class BaseProcess:
 
     @property
     def sentinel(self) -> int:
-        """A descriptor (Windows: handle) that becomes ready when the process ends."""
+        """A file descriptor (on Windows, a handle) that becomes ready when the process ends; `maniple.connection.wait` accepts it.
+
+        Raises:
+            ValueError: the process has not been started.
+        """
         self._opened()
         if (found := vars(self).get("_sentinel")) is None:
             raise ValueError("process not started: it has no sentinel yet")
@@ -439,7 +482,7 @@ def _say(report: Callable[[], object]) -> None:
 
 
 class AuthenticationString(bytes):
-    """A key that may go to a child when it is started, and nowhere else."""
+    """An authentication key. It can be pickled only while a child is started, so that it does not leak."""
 
     def __reduce__(self) -> tuple[type[AuthenticationString], tuple[bytes]]:
         from . import context
@@ -475,11 +518,15 @@ class _ParentProcess(_Unstarted):
         return bool(wait([self._sentinel], timeout=timeout))
 
     def is_alive(self) -> bool:
-        """Tell whether the parent is running."""
+        """Return True if the parent is still running."""
         return not self._ended(0)
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the parent has ended, at most ``timeout`` seconds."""
+        """Wait until the parent ends.
+
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+        """
         self._ended(timeout)
 
     ident = property(lambda self: self._pid, doc="The parent's pid.")
@@ -507,7 +554,7 @@ class _MainProcess(_Unstarted):
         self._config.update(authkey=AuthenticationString(key), semprefix="/mp")
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Do nothing: the object of the main process holds nothing."""
 
 
 _parent_process: BaseProcess | None = None

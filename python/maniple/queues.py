@@ -47,9 +47,23 @@ _ForkingPickler = getattr(context.reduction, "ForkingPickler", reduction.Forking
 
 
 class Queue(FedQueue[_Item]):
-    """A first-in first-out queue that any number of processes put into and get from.
+    """A first-in, first-out queue in shared memory that any number of processes put into and get from.
 
-    `maxsize` bounds how many items may be in it (0: no bound but memory).
+    ``maniple.Queue()`` makes one for the program's start method. ``Queue[int]`` is the type of a queue of int.
+
+    Args:
+        maxsize: the number of items at which `put` waits; 0 or less means no limit but memory.
+        ctx: the context that the queue belongs to.
+
+    What differs from the standard package: `put` pickles the item itself and writes it into the queue, without a feeder
+    thread. An item stays in the queue when the process that put it exits or is killed. A reader or a writer that dies does
+    not harm the queue.
+
+    Example::
+
+        queue = maniple.Queue(maxsize=100)
+        queue.put("item", timeout=5)  # raises queue.Full if there is no room for 5 seconds
+        print(queue.get())
     """
 
     _is_ours = True
@@ -114,9 +128,18 @@ class Queue(FedQueue[_Item]):
         raise ValueError(f"Queue {self!r} is closed")
 
     def put(self, obj: _Item, block: bool = True, timeout: float | None = None) -> None:
-        """Put an item in.  `queue.Full` when there is no place, at once (not `block`) or after `timeout` seconds.
+        """Put an item into the queue.
 
-        An item that cannot be pickled is reported to `_on_queue_feeder_error` and dropped.
+        Args:
+            obj: the item. If it cannot be pickled, the traceback is printed and the item is dropped, as in the standard
+                package: a subclass may override `_on_queue_feeder_error`.
+            block: whether to wait while the queue is full.
+            timeout: the time limit for that in seconds; None means no limit.
+
+        Raises:
+            queue.Full: the queue is full (after `timeout` seconds, or at once if `block` is false).
+            ValueError: this process has closed the queue.
+            OSError, MemoryError: the system has no memory or no descriptor for the item, which is not in the queue.
         """
         if self._closed:
             self._refuse()
@@ -149,7 +172,17 @@ class Queue(FedQueue[_Item]):
         self._used = True
 
     def get(self, block: bool = True, timeout: float | None = None) -> _Item:
-        """Take an item out.  `queue.Empty` when there is none, at once (not `block`) or after `timeout` seconds."""
+        """Remove the first item from the queue and return it.
+
+        Args:
+            block: whether to wait while the queue is empty.
+            timeout: the time limit for that in seconds; None means no limit.
+
+        Raises:
+            queue.Empty: the queue is empty (after `timeout` seconds, or at once if `block` is false).
+            ValueError: this process has closed the queue.
+            The exception that unpickling the item raises.
+        """
         if self._closed:
             self._refuse()
         if self._fed:
@@ -157,31 +190,39 @@ class Queue(FedQueue[_Item]):
         return self._log.get(block, timeout)  # type: ignore[no-any-return]  # by what `put` accepts
 
     def put_nowait(self, obj: _Item) -> None:
-        """``put(obj, False)``."""
+        """Put an item into the queue without waiting: ``put(obj, False)``.
+
+        Raises:
+            queue.Full: the queue is full.
+        """
         self.put(obj, False)
 
     def get_nowait(self) -> _Item:
-        """``get(False)``."""
+        """Remove the first item and return it without waiting: ``get(False)``.
+
+        Raises:
+            queue.Empty: the queue is empty.
+        """
         return self.get(block=False)
 
     def qsize(self) -> int:
-        """About how many items there are."""
+        """Return the number of items in the queue. Other processes may change it at any time."""
         if self._fed:
             return super().qsize()
         return self._left if self._closed and self._used else len(self._log)
 
     def empty(self) -> bool:
-        """Whether nothing can be got now.  An item just put may still be on its way."""
+        """Return True if the queue has no item at the moment. Other processes may change that at any time."""
         return super().empty() if self._fed else not self._reader.poll()
 
     def full(self) -> bool:
-        """Whether nothing can be put now."""
+        """Return True if `put` would wait at the moment. Other processes may change that at any time."""
         if self._fed:
             return super().full()
         return self._left >= self._maxsize if self._closed and self._used else self._log.full()
 
     def close(self) -> None:
-        """Say that this process puts and gets no more.  The feeder, where there is one, ends when all is written."""
+        """Release the queue in this process, which can put and get no more. Other processes keep their access."""
         if self._fed:
             return super().close()
         if self._closed:
@@ -202,9 +243,12 @@ class Queue(FedQueue[_Item]):
         self._log.close()
 
     def join_thread(self) -> None:
-        """Wait until all that this process put can be got, and all errors are reported; after `close`.
+        """Wait until this process's items are in the queue and its errors are reported. Call `close` first.
 
-        A process that put something does this at its exit too, unless `cancel_join_thread` was called.
+        Items are in the queue when `put` returns, so the call waits only for subclasses that have a thread.
+
+        Raises:
+            AssertionError: the queue is not closed.
         """
         debug("Queue.join_thread()")
         assert self._closed, f"Queue {self!r} not closed"
@@ -212,7 +256,7 @@ class Queue(FedQueue[_Item]):
             self._jointhread()
 
     def cancel_join_thread(self) -> None:
-        """Let the process exit without waiting for a feeder; what it has not written then is lost."""
+        """Let the process exit without waiting for the thread of a subclass; items that it has not written are lost."""
         debug("Queue.cancel_join_thread()")
         self._joincancelled = True
         if self._jointhread:
@@ -237,7 +281,18 @@ class Queue(FedQueue[_Item]):
 
 
 class JoinableQueue(Queue[_Item], FedJoinable[_Item]):
-    """A `Queue` that counts the items which are put but not yet reported done, and lets you wait for them."""
+    """A `Queue` that counts the items which have been put and are not reported as done.
+
+    Example::
+
+        def work(jobs):
+            while True:
+                handle(jobs.get())
+                jobs.task_done()
+
+        jobs.put(job)
+        jobs.join()  # waits until all jobs are handled
+    """
 
     _is_ours = _counted = True
 
@@ -249,14 +304,18 @@ class JoinableQueue(Queue[_Item], FedJoinable[_Item]):
         self._log.shed()
 
     def task_done(self) -> None:
-        """Report that an item which was got is done; ValueError when that was said more often than items were put."""
+        """Report that the work on an item is done. Call it once for each item that `get` returned.
+
+        Raises:
+            ValueError: it was called more often than items were put.
+        """
         if self._fed:
             super().task_done()
         elif not self._log.done():
             raise ValueError("task_done() called too many times")
 
     def join(self) -> None:
-        """Wait until every item that was put is reported done."""
+        """Wait until `task_done` has been called for every item that was put."""
         if self._fed:
             super().join()
         else:
@@ -264,7 +323,11 @@ class JoinableQueue(Queue[_Item], FedJoinable[_Item]):
 
 
 class SimpleQueue(FedSimpleQueue[_Item]):
-    """A queue without a bound, and with nothing but `put`, `get`, `empty` and `close`."""
+    """A queue without a size limit and without time limits: `put`, `get`, `empty`, `close`.
+
+    ``maniple.SimpleQueue()`` makes one for the program's start method. ``SimpleQueue[int]`` is the type of a queue of int. `put`
+    does not wait for a reader; in the standard package it waits when the pipe is full.
+    """
 
     _is_ours, _by_fork_only = True, False
     _reader, _writer = _EndSlot(), _EndSlot()
@@ -293,22 +356,27 @@ class SimpleQueue(FedSimpleQueue[_Item]):
             self._share(*state)
 
     def put(self, obj: _Item) -> None:
-        """Put an item in."""
+        """Put an item into the queue.
+
+        Raises:
+            The exception that pickling the item raises.
+            OSError, MemoryError: the system has no memory for the item, which is not in the queue.
+        """
         if self._fed:
             super().put(obj)
         elif (problem := self._log.put(obj)) is not None:
             raise problem
 
     def get(self) -> _Item:
-        """Take an item out, waiting for one."""
+        """Remove the first item from the queue and return it; wait while the queue is empty."""
         return super().get() if self._fed else self._log.get()
 
     def empty(self) -> bool:
-        """Whether nothing can be got now."""
+        """Return True if the queue has no item at the moment."""
         return not self._poll()
 
     def close(self) -> None:
-        """Close both ends in this process."""
+        """Release the queue in this process. Other processes keep their access."""
         for end in (self._reader, self._writer):
             end.close()
         if not self._fed:

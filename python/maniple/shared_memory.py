@@ -90,14 +90,31 @@ def _is_exported(memory: mmap.mmap) -> bool:
 
 
 class SharedMemory:
-    """A segment of shared memory that other processes attach to by its name.
+    """A block of shared memory that other processes attach to by its name.
 
-    `create` makes a new one of `size` bytes (the system may round up), named `name` or else at random; without it the
-    segment called `name` is attached, whatever its size.  The resource tracker removes a segment when the process that made
-    it, and all that share its tracker, have ended.  With ``track=True`` those that attach do so, too; ``track=False`` leaves
-    it to somebody else, who calls `unlink`.
+    Args:
+        name: the name of the block. None, with `create`, makes a new name.
+        create: True makes a new block, False attaches to the block `name`.
+        size: the size of a new block in bytes; the system may round it up. It has no effect without `create`.
+        track: whether the resource tracker removes the block when all processes that share the tracker have ended. By default it
+            does so only for the process that makes the block; the standard package does so for those that attach as well.
 
-    Raises FileExistsError (create, and the name is taken), FileNotFoundError (no such segment), ValueError.
+    Raises:
+        FileExistsError: `create`, and the name is taken.
+        FileNotFoundError: there is no block of this name.
+        ValueError: `create` without a positive `size`, or neither `create` nor `name`.
+        OSError: the system has no memory or no descriptor for the block.
+
+    Each process calls `close` when it needs the block no more; one of them also calls `unlink`.
+
+    Example::
+
+        block = SharedMemory(create=True, size=1024)
+        block.buf[:5] = b"hello"
+        # in another process
+        same = SharedMemory(name)  # name is block.name
+        print(bytes(same.buf[:5]))
+        same.close()
     """
 
     _name: str | None = None
@@ -182,27 +199,30 @@ class SharedMemory:
 
     @property
     def buf(self) -> memoryview:
-        """The memory itself."""
+        """The content of the block, a writable memoryview."""
         # None once it is closed: whoever uses it then is told so by Python.
         return self._buf  # type: ignore[return-value]
 
     @property
     def name(self) -> str:
-        """The name to attach by."""
+        """The name of the block, by which other processes attach to it."""
         if self._prepend_leading_slash:
             return self._path().removeprefix("/")
         return self._path()
 
     @property
     def size(self) -> int:
-        """Size in bytes."""
+        """The size of the block in bytes."""
         return self._size
 
     def close(self) -> None:
-        """Let go of the memory here.  The segment itself lives on until `unlink`.
+        """Release the block in this process. The block itself exists until `unlink`.
 
-        BufferError while a view made from `buf` is alive.  An array that does not count as one (NumPy's, made with
-        ``buffer=shm.buf``) may be used on: the memory stays mapped for it.
+        An array that was made with ``buffer=block.buf`` stays valid: its memory is released with the array. (In the standard
+        package, an access to it crashes the process.)
+
+        Raises:
+            BufferError: a memoryview of `buf` is still in use.
         """
         buf, memory = self._buf, self._mmap
         if buf is not None:
@@ -238,7 +258,11 @@ class SharedMemory:
             self._close_fd(fd)
 
     def unlink(self) -> None:
-        """Remove the name; the memory goes when its last user lets go.  To be called once over all processes."""
+        """Remove the name of the block. The memory is freed when the last process releases it. Call it once over all processes.
+
+        Raises:
+            FileNotFoundError: the name has been removed already.
+        """
         if self._name is None:
             return
         try:
@@ -282,9 +306,25 @@ class _NotShareable(ManipleError, KeyError, ValueError):
 
 
 class ShareableList(late_annotations.Generic[_Item]):
-    """A list in shared memory: its length is fixed, its items are int (64 bits), float, bool, str, bytes or None.
+    """A list of fixed length in shared memory. Its items are int (64 bits), float, bool, str, bytes or None.
 
-    A str or bytes item may be replaced by one that takes no more room than the first value's slot.  `shm` is the memory.
+    An item may be replaced by one of another type. A str or bytes may not need more bytes than the item's slot had at first (its
+    size rounded up to a multiple of 8).
+
+    Args:
+        sequence: the items of a new list; None attaches to the list `name`.
+        name: the name of the block of shared memory.
+
+    Attributes:
+        shm: the `SharedMemory` block of the list; call its `close` and `unlink`.
+
+    Raises:
+        ValueError, which is also a KeyError: an item has another type.
+
+    Example::
+
+        numbers = ShareableList([1, 2.5, "three", None])
+        same = ShareableList(name=numbers.shm.name)
     """
 
     _alignment = 8
@@ -457,15 +497,19 @@ class ShareableList(late_annotations.Generic[_Item]):
 
     @property
     def format(self) -> str:
-        """The struct format of all items."""
+        """The `struct` format of all items."""
         return "".join(map(self._get_packing_format, range(self._list_len)))
 
     def count(self, value: Any) -> int:
-        """How many items equal `value`."""
+        """Return the number of items that equal `value`."""
         return sum(item == value for item in self)
 
     def index(self, value: Any) -> int:
-        """The position of the first item that equals `value`; ValueError where there is none."""
+        """Return the position of the first item that equals `value`.
+
+        Raises:
+            ValueError: no item equals `value`.
+        """
         for position, item in enumerate(self):
             if item == value:
                 return position

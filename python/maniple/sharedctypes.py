@@ -103,7 +103,15 @@ if TYPE_CHECKING:
 
 
 def RawValue(typecode_or_type: str | type, *args: Any) -> Any:
-    """A ctypes object in shared memory, with no lock.  `args` go to its constructor; without them it is zero."""
+    """Return a new ctypes object in shared memory, without a lock.
+
+    Args:
+        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
+        args: the arguments of the type's constructor; without them the object is zero.
+
+    Raises:
+        TypeError: there is no such type code.
+    """
     kind = _kind(typecode_or_type)
     fresh = _zeroed(kind)
     kind.__init__(fresh, *args)
@@ -120,7 +128,16 @@ if TYPE_CHECKING:
 
 
 def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
-    """A ctypes array in shared memory, with no lock: so many zeros, or the items of a sequence."""
+    """Return a new ctypes array in shared memory, without a lock.
+
+    Args:
+        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
+        size_or_initializer: the number of items, which are zero, or a sequence of the items.
+
+    Raises:
+        TypeError: there is no such type code.
+        ValueError: the number of items is negative.
+    """
     kind = _kind(typecode_or_type)
     items = size_or_initializer
     if isinstance(items, int):
@@ -171,7 +188,14 @@ if TYPE_CHECKING:
 
 
 def Value(typecode_or_type: str | type, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
-    """A ctypes object in shared memory, guarded by a lock unless ``lock=False``."""
+    """Return a new ctypes object in shared memory, wrapped with a lock (see `Synchronized`).
+
+    Args:
+        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
+        args: the arguments of the type's constructor; without them the object is zero.
+        lock: True or None makes a new `RLock`; a lock is used as it is; False returns the ctypes object without a lock.
+        ctx: the context that the new lock belongs to.
+    """
     return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
 
 
@@ -242,19 +266,32 @@ if TYPE_CHECKING:
 
 
 def Array(typecode_or_type: str | type, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
-    """A ctypes array in shared memory, guarded by a lock unless ``lock=False``."""
+    """Return a new ctypes array in shared memory, wrapped with a lock (see `SynchronizedArray`).
+
+    Args:
+        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
+        size_or_initializer: the number of items, which are zero, or a sequence of the items.
+        lock: True or None makes a new `RLock`; a lock is used as it is; False returns the ctypes array without a lock.
+        ctx: the context that the new lock belongs to.
+    """
     return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 
 
 def copy(obj: Kind) -> Kind:
-    """A copy of a ctypes object, in shared memory."""
+    """Return a copy, in shared memory, of the ctypes object `obj`."""
     twin: Kind = _new_value(type(obj))
     c.memmove(c.addressof(twin), c.addressof(obj), c.sizeof(obj))
     return twin
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-    """A wrapper around a ctypes object of shared memory whose every access holds `lock` (a fresh RLock by default)."""
+    """Return a wrapper of the ctypes object `obj` that holds a lock during each access.
+
+    Args:
+        obj: a ctypes object in shared memory.
+        lock: the lock; None makes a new `RLock`.
+        ctx: the context that the new lock belongs to.
+    """
     assert not isinstance(obj, SynchronizedBase), "object already synchronized"
     return _wrapper_class(type(obj))(obj, lock, ctx)
 
@@ -275,7 +312,7 @@ def _wrapper_class(kind: Any) -> type:
 
 
 def reduce_ctype(obj: Any) -> tuple[Any, ...]:
-    """A ctypes object of shared memory travels as its type and its memory."""
+    """Return what pickles the ctypes object `obj`, which is in shared memory: its type and its memory."""
     assert_spawning(obj)
     # an array's type is made anew where it arrives: no module knows it by name
     kind, length = (obj._type_, obj._length_) if isinstance(obj, c.Array) else (type(obj), None)
@@ -283,12 +320,12 @@ def reduce_ctype(obj: Any) -> tuple[Any, ...]:
 
 
 def rebuild_ctype(type_: type, wrapper: heap.BufferWrapper, length: int | None) -> Any:
-    """The other half of `reduce_ctype`; `length` is None for what is no array."""
+    """Unpickle what `reduce_ctype` returned; `length` is None for an object that is not an array."""
     return _placed(type_ if length is None else _array_of(type_, length), wrapper)
 
 
 def make_property(name: str) -> Any:
-    """A property that reads and writes the attribute `name` of the wrapped object with the lock held."""
+    """Return a property for the attribute `name` of a wrapped object; each access holds the lock."""
     return prop_cache.setdefault(name, LockedField(name))
 
 
@@ -309,7 +346,11 @@ class_cache: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 
 
 class SynchronizedBase(Guarded, late_annotations.Generic[_Held]):
-    """A ctypes object of shared memory together with its lock.  ``with wrapper:`` holds the lock over several steps."""
+    """A ctypes object in shared memory and its lock.
+
+    ``with wrapper:`` holds the lock over several steps. `acquire` and `release` are those of the lock, `get_lock` returns the
+    lock, and `get_obj` returns the ctypes object itself.
+    """
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
         if lock is None:
@@ -327,13 +368,13 @@ class SynchronizedBase(Guarded, late_annotations.Generic[_Held]):
 
 
 class Synchronized(SynchronizedBase[_Held]):
-    """A single number or character."""
+    """A number or character in shared memory: each access to the attribute `value` holds the lock."""
 
     value: _Held = make_property("value")
 
 
 class SynchronizedArray(SynchronizedBase[_Held]):
-    """An array; each access by index or slice holds the lock."""
+    """An array in shared memory: each access by index or slice holds the lock."""
 
     if TYPE_CHECKING:
 
@@ -363,7 +404,12 @@ class SynchronizedArray(SynchronizedBase[_Held]):
 
 
 class SynchronizedString(SynchronizedArray[bytes]):
-    """An array of characters: `value` ends at the first NUL, `raw` is all of it."""
+    """An array of bytes in shared memory.
+
+    Attributes:
+        value: the bytes before the first NUL.
+        raw: all bytes.
+    """
 
     value: bytes = make_property("value")
     raw: bytes = make_property("raw")

@@ -76,7 +76,15 @@ def _ticket(obj: Any, by_fork_only: bool) -> Any:
 
 
 class SemLock(_NativeSemLock):
-    """Base of everything here that is a single lock or semaphore."""
+    """The base class of locks and semaphores; `acquire`, `release` and the context manager are native.
+
+    Args:
+        kind: `RECURSIVE_MUTEX` or `SEMAPHORE`.
+        value: the initial count.
+        maxvalue: the largest count.
+        ctx: the context that the object belongs to.
+        holder: True for a count that serves as a lock: the lock passes on when its holder dies.
+    """
 
     def __init__(self, kind: int, value: int, maxvalue: int, *, ctx: Any, holder: bool = False) -> None:
         super().__init__(kind, value, maxvalue, holder=holder)
@@ -106,14 +114,27 @@ class SemLock(_NativeSemLock):
 
 
 class Semaphore(SemLock):
-    """A counter that `acquire` lowers, waiting while it is zero, and `release` raises."""
+    """A counter that `acquire` decrements, waiting while it is zero, and `release` increments.
+
+    Args:
+        value: the initial count, from 0 to 2,147,483,647.
+        ctx: the context that the semaphore belongs to.
+
+    A semaphore has no holder: what a process has acquired when it dies stays acquired.
+
+    Example::
+
+        slots = maniple.Semaphore(3)
+        with slots:  # at most three processes at a time
+            work()
+    """
 
     @late_annotations.needs_ctx
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, value, SEM_VALUE_MAX, ctx=ctx)
 
     def get_value(self) -> int:
-        """The count now."""
+        """Return the count. Other processes may change it at any time."""
         return self._get_value()
 
     def __repr__(self) -> str:
@@ -121,7 +142,12 @@ class Semaphore(SemLock):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore that never rises above its first value: ``ValueError`` from the `release` that would."""
+    """A `Semaphore` whose `release` raises ValueError instead of exceeding the initial count.
+
+    Args:
+        value: the initial count, which is also the largest.
+        ctx: the context that the semaphore belongs to.
+    """
 
     @late_annotations.needs_ctx
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
@@ -132,7 +158,18 @@ class BoundedSemaphore(Semaphore):
 
 
 class Lock(SemLock):
-    """A lock that is not tied to its taker: any process or thread may release it."""
+    """A lock that any process or thread may release, no matter which one acquired it.
+
+    ``maniple.Lock()`` makes one for the program's start method. If its holder dies, the next process that waits for the
+    lock acquires it, and its attribute `abandoned` is True until the next `release`; what the lock guards may be half changed. In the
+    standard package, all others wait forever.
+
+    Example::
+
+        lock = maniple.Lock()
+        with lock:
+            change_something_shared()
+    """
 
     @late_annotations.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
@@ -143,7 +180,10 @@ class Lock(SemLock):
 
 
 class RLock(SemLock):
-    """A lock that its owner, one thread of one process, may take again; only the owner may release it."""
+    """A lock that the thread which holds it may acquire again; only that thread may release it, as often as it acquired it.
+
+    If its holder dies, the next process that waits for the lock acquires it, and its attribute `abandoned` is True.
+    """
 
     @late_annotations.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
@@ -161,7 +201,23 @@ class _Gauge:
 
 
 class Condition:
-    """A place to wait until another process says that something changed."""
+    """A condition variable: a process waits until another process notifies it. The caller of most methods holds the lock.
+
+    Args:
+        lock: the `Lock` or `RLock` that belongs to the condition; None makes a new `RLock`.
+        ctx: the context that the condition belongs to.
+
+    A process that dies while it waits does not disturb the others.
+
+    Example::
+
+        with condition:
+            condition.wait_for(lambda: counter.value > 10, timeout=5)
+        # in another process
+        with condition:
+            counter.value += 1
+            condition.notify_all()
+    """
 
     @late_annotations.needs_ctx
     def __init__(self, lock: SemLock | None = None, *, ctx: Any = None) -> None:
@@ -194,7 +250,7 @@ class Condition:
         return self._woken_count
 
     def locked(self) -> bool:
-        """Whether the condition's lock is taken."""
+        """Return True if the lock of the condition is held."""
         return self._lock.locked()
 
     def __enter__(self) -> bool:
@@ -209,22 +265,45 @@ class Condition:
         return f"<{type(self).__name__}({self._lock}, {self._core.counts()[0]})>"
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Let go of the lock, sleep until notified or `timeout` seconds have passed, and take the lock again.
+        """Release the lock, wait for `notify`, and acquire the lock again.
 
-        True when notified, False when time ran out.
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+
+        Returns:
+            True if the caller was notified, False if the time limit passed.
+
+        Raises:
+            AssertionError: the caller does not hold the lock.
         """
         return self._core.wait(self._lock._semlock, timeout)
 
     def notify(self, n: int = 1) -> None:
-        """Wake at most `n` of those who wait; they then queue for the lock, which the caller holds."""
+        """Wake at most `n` of the processes and threads that wait. They continue when the caller releases the lock.
+
+        Raises:
+            AssertionError: the caller does not hold the lock.
+        """
         self._core.notify(self._lock._semlock, n)
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
+        """Wake all processes and threads that wait.
+
+        Raises:
+            AssertionError: the caller does not hold the lock.
+        """
         self._core.notify(self._lock._semlock, SEM_VALUE_MAX)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        """`wait` until ``predicate()`` is true; its last value, which is false when `timeout` seconds have passed."""
+        """Wait until ``predicate()`` is true. The caller holds the lock, also while the predicate runs.
+
+        Args:
+            predicate: a function without arguments.
+            timeout: the time limit in seconds; None means no limit.
+
+        Returns:
+            The last value of the predicate; it is false if the time limit passed.
+        """
         return wait_for(self.wait, predicate, timeout)
 
 
@@ -247,9 +326,17 @@ def _made_with(cls: type, *, ctx: Any) -> Any:
 
 
 class Event(EventFlag):
-    """A flag that processes can wait for: `set`, `clear`, `is_set`, `wait`.
+    """A flag that processes wait for. It is false at first.
 
-    Whoever waited when the flag was set is woken, even if it is cleared at once.
+    `set` wakes all that wait, even if `clear` follows at once. A process that dies while it waits does not disturb the others.
+
+    Example::
+
+        ready = maniple.Event()
+        # in a child
+        ready.wait(timeout=10)
+        # in the parent
+        ready.set()
     """
 
     def __new__(cls, *args: Any, **kwds: Any) -> Event:
@@ -291,11 +378,19 @@ def _shared_number(place: int) -> Any:
 
 
 class Barrier(_ThreadBarrier):
-    """`threading.Barrier` over processes: its condition is a `Condition`, its numbers lie in shared memory.
+    """A point at which a fixed number of processes wait for each other; the interface is that of `threading.Barrier`.
 
-    Nobody waits for the others to leave: whoever waits notes how often the barrier has opened and been reset, and leaves when
-    one of the two has changed.  So a party that is killed after it came has come, and holds up nobody.  One that is killed
-    while it runs the action leaves its lock behind; whoever finds that breaks the barrier.
+    Args:
+        parties: the number of processes that have to call `wait` before all of them continue.
+        action: a function that one of the processes calls when all have arrived, before they continue.
+        timeout: the default time limit of `wait` in seconds; None means no limit.
+        ctx: the context that the barrier belongs to.
+
+    Raises:
+        ValueError: `parties` is less than 1.
+
+    A process that is killed after it arrived counts as arrived and does not hold up the others. If a process is killed while it
+    runs the action, the barrier breaks. In the standard package, the others wait forever.
     """
 
     #: four C ints: state (0, or -2 broken), how many wait, how often it opened, how often it was reset
@@ -330,9 +425,16 @@ class Barrier(_ThreadBarrier):
     _opened, _resets = _shared_number(2), _shared_number(3)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until all parties have come; a number from 0 to ``parties - 1``, another for each.
+        """Wait until all parties have called `wait`.
 
-        `BrokenBarrierError` if that takes longer than `timeout` seconds, for all who wait.
+        Args:
+            timeout: the time limit in seconds; None means the barrier's own.
+
+        Returns:
+            A number from 0 to ``parties - 1``, a different one for each party.
+
+        Raises:
+            threading.BrokenBarrierError: the time limit of a party passed, its action failed, or `abort` or `reset` was called.
         """
         timeout = self._timeout if timeout is None else timeout
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -387,25 +489,25 @@ class Barrier(_ThreadBarrier):
         self._cond.notify_all()
 
     def reset(self) -> None:
-        """Make it as new; whoever waits gets `BrokenBarrierError`."""
+        """Make the barrier empty and whole again. Parties that wait get `BrokenBarrierError`."""
         with self._cond:
             self._state = self._count = 0
             self._resets += 1
             self._cond.notify_all()
 
     def abort(self) -> None:
-        """Break it: whoever waits or comes gets `BrokenBarrierError`, until `reset`."""
+        """Break the barrier: parties that wait or arrive get `BrokenBarrierError`, until `reset`."""
         with self._cond:
             self._shatter()
 
     @property
     def n_waiting(self) -> int:
-        """How many wait."""
+        """The number of parties that wait at the barrier."""
         return self._count
 
     @property
     def broken(self) -> bool:
-        """Whether it is broken."""
+        """Whether the barrier is broken."""
         return self._state != 0
 
 

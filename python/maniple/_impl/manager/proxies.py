@@ -42,10 +42,19 @@ class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs leas
 
 @of_managers
 class BaseProxy:
-    """A stand-in for the shared object that `token` names.
+    """An object that passes calls on to an object in the server of a manager. The methods of a manager return proxies.
 
-    `serializer` and `authkey` are the server's, `manager` is the manager where this process has it.  Without `incref`
-    the proxy holds no reference, and with `manager_owned`, in the server, it needs none.
+    A proxy may be pickled and sent to other processes; it refers to the same object there. ``str(proxy)`` is that of the object,
+    and ``copy.deepcopy(proxy)`` returns a copy of the object itself.
+
+    Args:
+        token: the name of the object: type, server's address, id.
+        serializer: ``'pickle'`` or ``'xmlrpclib'``, as the server.
+        manager: the manager, if this process has it.
+        authkey: the key of the server; None means that of the manager, or of this process.
+        exposed: the names of the methods that the proxy may call.
+        incref: False makes a proxy that does not keep the object alive.
+        manager_owned: True, in the server, makes a proxy that needs no reference.
     """
 
     #: server's address -> (its connection, one per thread, as attribute `connection`; serial numbers of living proxies)
@@ -107,9 +116,16 @@ class BaseProxy:
         return new
 
     def _callmethod(self, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:
-        """Call a method of the shared object; its result, or a proxy for that.
+        """Call a method of the object in the server, and return its result, or a proxy for that.
 
-        Raises what the method raised, or `RemoteError` where the server could not call it.
+        Args:
+            methodname: the name of the method.
+            args: its positional arguments.
+            kwds: its keyword arguments.
+
+        Raises:
+            What the method raises.
+            RemoteError: the server cannot make the call.
         """
         line = getattr(self._tls, "connection", None)
         if line is None or not line.ready:
@@ -136,7 +152,7 @@ class BaseProxy:
         return proxy
 
     def _getvalue(self) -> Any:
-        """A copy of the shared object."""
+        """Return a copy of the object in the server."""
         return self._callmethod("#GETVALUE")
 
     def _incref(self) -> None:
@@ -240,7 +256,7 @@ def _server_here() -> Any:
 
 @of_managers
 def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
-    """Unpickle a proxy."""
+    """Unpickle a proxy. In the server itself, the result is a proxy that holds the object."""
     # In a child that is being started, too: who waits with it leaves the object to others meanwhile.
     incref = kwds.pop("incref", True)
     server = _server_here()
@@ -266,7 +282,12 @@ def _forwarding(name: str) -> Callable[..., Any]:
 
 @of_managers
 def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, Any] = {}) -> type:
-    """A class of proxies that have the methods `exposed`."""
+    """Return a class of proxies.
+
+    Args:
+        name: the name of the class.
+        exposed: the names of the methods that the proxies pass on.
+    """
     exposed = tuple(exposed)
     made = _cache.get((name, exposed))
     if made is None:
@@ -286,7 +307,10 @@ def AutoProxy(
     incref: bool = True,
     manager_owned: bool = False,
 ) -> BaseProxy:
-    """A proxy with the methods that the shared object exposes; asks the server where `exposed` does not say."""
+    """Return a proxy with the methods that the object exposes, which the server tells unless `exposed` does.
+
+    The parameters are those of `BaseProxy`.
+    """
     authkey = _key(manager, authkey)
     if exposed is None:
         exposed = tell_server(listener_client[serializer][1], token.address, authkey, "get_methods", token)

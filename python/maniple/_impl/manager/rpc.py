@@ -256,7 +256,10 @@ def convert_to_error(kind: str, result: Any) -> Exception:
 
 @of_managers
 def dispatch(c: Any, id: str | None, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:
-    """Make one call over the connection `c`, and return its result or raise its error."""
+    """Make one call over the connection `c`, and return its result.
+
+    Raises: what the called method raises, or `RemoteError` if the server cannot make the call.
+    """
     c.send((id, methodname, args, kwds))
     kind, result = c.recv()
     if kind == "#RETURN":

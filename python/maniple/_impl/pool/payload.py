@@ -350,6 +350,7 @@ def lost(
 
 
 def cancelled() -> BaseException:
+    """Return the exception for a call that the end of its pool has cut off."""
     return ValueError("Pool not running: it was terminated before this task ended")
 
 

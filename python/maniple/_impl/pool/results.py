@@ -77,9 +77,11 @@ class Ending:
         self._result = result
 
     def is_set(self) -> bool:
+        """Return True if the call has ended."""
         return self._result.ready()
 
     def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the call has ended, at most `timeout` seconds; return True if it has."""
         return self._result._wait(timeout)
 
     def __getattr__(self, name: str) -> Any:
@@ -129,7 +131,15 @@ class Handle(Generic[Result]):
 
 
 class ApplyResult(Handle[Result]):
-    """The outcome of one call that may not have ended yet."""
+    """The result of `Pool.apply_async`, which may not be there yet. `AsyncResult` is another name of this class.
+
+    Example::
+
+        result = pool.apply_async(work, (job,))
+        if not result.ready():
+            result.wait(timeout=1)
+        print(result.get())
+    """
 
     __slots__ = ("__dict__", "__weakref__", "_called", "_callbacks", "_pool", "_ticket")
 
@@ -220,19 +230,27 @@ class ApplyResult(Handle[Result]):
     # ---- what callers use ----
 
     def ready(self) -> bool:
-        """Whether the call has ended."""
+        """Return True if the call has ended."""
         if self._ticket is None:
             return bool(self._event.is_set())
         return self._called.is_set() if self._called else bool(self._ticket.ready())
 
     def successful(self) -> bool:
-        """Whether it ended without an exception; `ValueError` if it has not ended."""
+        """Return True if the call has ended without an exception.
+
+        Raises:
+            ValueError: the call has not ended.
+        """
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         return bool(self._success if self._ticket is None else self._ticket.successful())
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the call has ended, or for `timeout` seconds."""
+        """Wait until the call has ended.
+
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+        """
         self._wait(timeout)
 
     def _wait(self, timeout: float | None) -> bool:
@@ -247,7 +265,15 @@ class ApplyResult(Handle[Result]):
         return self._called.wait(None if limit is None else max(0.0, limit - time.monotonic()))
 
     def get(self, timeout: float | None = None) -> Result:
-        """The call's result, or the exception that it raised; `TimeoutError` if it has not ended in `timeout` seconds."""
+        """Wait for the result of the call, and return it.
+
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+
+        Raises:
+            maniple.TimeoutError: the call has not ended after `timeout` seconds. A later `get` may succeed.
+            What the call raised, and the pool's errors: `WorkerLostError`, `ResultDecodeError`, `MaybeEncodingError`, ValueError.
+        """
         if not self._wait(timeout):
             raise TimeoutError
         result: Result
@@ -284,7 +310,7 @@ def _chunks_left(result: Any) -> int:
 
 
 class MapResult(ApplyResult[list[Result]]):
-    """The outcome of a `map` or `starmap` that may not have ended yet."""
+    """The result of `Pool.map_async` or `Pool.starmap_async`: `get` returns a list, in the order of the items."""
 
     __slots__ = ("_shape",)
 
@@ -359,7 +385,10 @@ class NoCondition:
 
 
 class IMapIterator(Handle[Result]):
-    """The results of `imap`, in the order of the input."""
+    """The iterator that `Pool.imap` returns: the results, in the order of the items.
+
+    A result that is an exception is raised by the step that reaches it; the iteration can go on afterwards.
+    """
 
     def __init__(self, pool: Any, stream: Any = None, length: int | None = None) -> None:
         # Keeps the pool from being collected, and so ended, before this is.
@@ -395,7 +424,16 @@ class IMapIterator(Handle[Result]):
         return self
 
     def next(self, timeout: float | None = None) -> Result:
-        """The next result; `TimeoutError` if there is none within `timeout` seconds."""
+        """Return the next result.
+
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+
+        Raises:
+            maniple.TimeoutError: no result arrived within `timeout` seconds. A later call may succeed.
+            StopIteration: there are no more results.
+            What the call of the item raised.
+        """
         try:
             result: Result = self._next(timeout)
         except ValueError:
@@ -457,7 +495,7 @@ class IMapIterator(Handle[Result]):
 
 
 class IMapUnorderedIterator(IMapIterator[Result]):
-    """The results of `imap_unordered`, as they come."""
+    """The iterator that `Pool.imap_unordered` returns: the results, in the order in which the calls end."""
 
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
         """Note the outcome of any task: whether it succeeded, and its result or exception."""

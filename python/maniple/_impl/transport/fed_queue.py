@@ -170,6 +170,7 @@ class FedQueue(Generic[Item]):
     # ------------------------------------------------------------ the public methods
 
     def put(self, obj: Item, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item in: hand it to the feeder."""
         if not self._sem.acquire(block, timeout):
             raise Full
         with self._notempty:
@@ -182,6 +183,7 @@ class FedQueue(Generic[Item]):
         self._notempty.notify()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Item:
+        """Take an item out."""
         deadline = None
         if block and timeout is not None:
             deadline = time.monotonic() + timeout
@@ -199,16 +201,20 @@ class FedQueue(Generic[Item]):
         return _pickler().loads(pickle)  # type: ignore[no-any-return]  # by what `put` accepts
 
     def qsize(self) -> int:
+        """Return the number of items that were put and not taken out."""
         free: int = self._sem._semlock._get_value()
         return self._maxsize - free
 
     def empty(self) -> bool:
+        """Return True if there is nothing to take out."""
         return not self._poll()
 
     def full(self) -> bool:
+        """Return True if `put` would wait."""
         return bool(self._sem._semlock._is_zero())
 
     def close(self) -> None:
+        """End the feeder when all is written."""
         self._closed, end_feeder, self._close = True, self._close, None
         if end_feeder:
             end_feeder()
@@ -315,6 +321,7 @@ class FedJoinable(FedQueue[Item]):
             self._unfinished_tasks.release()
 
     def task_done(self) -> None:
+        """Report an item as done."""
         with self._cond:
             if not self._unfinished_tasks.acquire(False):
                 raise ValueError("task_done() called too many times")
@@ -322,6 +329,7 @@ class FedJoinable(FedQueue[Item]):
                 self._cond.notify_all()
 
     def join(self) -> None:
+        """Wait until every item is reported as done."""
         with self._cond:
             self._cond.wait_for(self._unfinished_tasks._semlock._is_zero)
 
@@ -348,11 +356,13 @@ class FedSimpleQueue(Generic[Item]):
         self._poll = self._reader.poll
 
     def put(self, obj: Item) -> None:
+        """Put an item in."""
         pickle = _pickler().dumps(obj)
         with self._wlock:
             self._writer.send_bytes(pickle)
 
     def get(self) -> Item:
+        """Take an item out."""
         with self._rlock:
             pickle = self._reader.recv_bytes()
         return _pickler().loads(pickle)  # type: ignore[no-any-return]  # by what `put` accepts
