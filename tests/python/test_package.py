@@ -27,7 +27,7 @@ NAMES = [(name, module) for module, names in CLASSES.items() for name in names]
 
 
 def test_the_packages_own_errors_are_among_its_names(mp: ModuleType) -> None:
-    for name in ("WorkerLostError", "ResultDecodeError"):
+    for name in ("ManipleError", "WorkerLostError", "ResultDecodeError"):
         assert name in mp.__all__
         assert name in dir(mp)
         assert issubclass(getattr(mp, name), Exception)
@@ -116,10 +116,15 @@ def test_a_name_is_a_method_of_the_default_context(mp: ModuleType, name: str, mo
 
 def test_help_shows_names_and_what_they_do(mp: ModuleType) -> None:
     text = pydoc.plain(pydoc.render_doc(mp))
-    for name, shown in (("Queue", "maxsize"), ("Lock", "A lock that any process may release"), ("Pool", "initializer")):
+    for name, shown in (
+        ("Queue", "maxsize"),
+        ("Lock", "Return a lock that any process or thread may release"),
+        ("Pool", "initializer"),
+    ):
         assert name in text
         assert shown in text
     assert "WorkerLostError" in text
+    assert "__annotations__" not in text
     assert "maxsize" in pydoc.plain(pydoc.render_doc(mp.Queue))
 
 
