@@ -6,11 +6,13 @@ import importlib
 import inspect
 import pickle
 import pydoc
+import re
 import subprocess
 import sys
 import types
 import typing
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
 
@@ -158,3 +160,19 @@ def test_factories_have_no_annotations_that_cannot_be_evaluated(mp: ModuleType) 
         thing = getattr(mp, name)
         if callable(thing) and not isinstance(thing, type):
             typing.get_type_hints(thing)
+
+
+README = Path(__file__).parents[2] / "README.md"
+PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_the_programs_of_the_readme_run(tmp_path: Path, program: str) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_readme_has_programs() -> None:
+    assert len(PROGRAMS) >= 3
