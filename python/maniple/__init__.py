@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     # A type checker is shown the classes of what the methods of the default context make.
     from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
     from ._impl.pool.payload import WorkerLostError as WorkerLostError
+    from ._maniple import __version__ as __version__
     from .context import Process as Process
     from .pool import Pool as Pool
     from .process import active_children as active_children
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
     from .synchronize import Lock as Lock
     from .synchronize import RLock as RLock
     from .synchronize import Semaphore as Semaphore
-
-    __version__: str
 else:
     Process = _ctx.Process
     current_process = _ctx.current_process

@@ -134,7 +134,12 @@ class ForkServer:
         util.register_after_fork(self, type(self)._after_fork)
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
-        """Name the modules that a server started from now on imports first."""
+        """Set the modules that the server imports before it forks the first child.
+
+        Args:
+            modules_names: the names of the modules, a list of str.
+            on_error: what a failed import does: ``'ignore'``, ``'warn'`` (on standard error) or ``'fail'`` (ends the server).
+        """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
         if on_error not in _ON_ERROR:
@@ -143,14 +148,18 @@ class ForkServer:
         self._preload_on_error = on_error
 
     def get_inherited_fds(self) -> list[int] | None:
-        """In a child of the server: the descriptors sent along for it, in order."""
+        """In a child of the server, return the descriptors that were sent for it, in order; elsewhere None."""
         return self._inherited_fds
 
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
-        """Have a child forked that gets ``fds``.
+        """Make the server fork a child that receives the descriptors `fds`.
 
-        Returns the status pipe's read end (pid, later exit code) and the data
-        pipe's write end.
+        Returns:
+            The read end of the status pipe (process id, then exit code) and the write end of the data pipe.
+
+        Raises:
+            OSError: the server cannot fork.
+            ValueError: there are too many descriptors.
         """
         if (count := len(fds) + 4) >= MAXFDS_TO_SEND:
             raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, not {count - 4}")
@@ -252,8 +261,7 @@ class ForkServer:
     def ensure_running(self) -> None:
         """Start the server unless it is running.
 
-        Programs need not call it; before threads are started and much memory is
-        taken is a good moment, since the server is itself started by then.
+        Programs need not call it. A good time to call it is before the program starts threads and uses much memory.
         """
         with self._lock:
             self._assure()
@@ -387,10 +395,7 @@ def main(
     authkey_r: int | None = None,
     on_error: str = "ignore",
 ) -> None:
-    """Be the fork server that listens on ``listener_fd``; exits.
-
-    What comes through ``authkey_r`` after the key is in place of all arguments from ``preload`` on.
-    """
+    """Run the fork server that listens on the socket `listener_fd`."""
     saved: dict[int, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     beginning = _preload.Beginning(saved[signal.SIGINT])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -637,7 +642,11 @@ def _serve_one(child_r: int, fds: list[int], unused_fds: list[int], handlers: di
 
 
 def read_signed(fd: int) -> int:
-    """Read one number that `write_signed` wrote; EOFError where the pipe ends before."""
+    """Read one number that `write_signed` wrote.
+
+    Raises:
+        EOFError: the pipe ends before.
+    """
     data = b""
     while len(data) < SIGNED_STRUCT.size:
         part = patiently(os.read, fd, SIGNED_STRUCT.size - len(data))

@@ -35,7 +35,7 @@ Block = tuple["Arena", int, int]
 
 
 class Arena:
-    """`size` bytes of shared memory, either fresh and zeroed (`fd` is -1) or those of `fd`, which it then owns."""
+    """A piece of shared memory of `size` bytes: new and zeroed (`fd` is -1), or that of the descriptor `fd`, which it then owns."""
 
     def __init__(self, size: int, fd: int = -1) -> None:
         self.size, self.fd = size, (self._fresh_fd(size) if fd == -1 else fd)
@@ -58,12 +58,12 @@ class Arena:
 
 
 def reduce_arena(a: Arena) -> tuple[Any, ...]:
-    """An arena travels as a duplicate of its descriptor."""
+    """Return what pickles an arena: a duplicate of its descriptor."""
     return rebuild_arena, (a.size, reduction.DupFd(a.fd))
 
 
 def rebuild_arena(size: int, dupfd: Any) -> Arena:
-    """The other half of `reduce_arena`."""
+    """Unpickle what `reduce_arena` returned."""
     return Arena(size, dupfd.detach())
 
 
@@ -120,9 +120,10 @@ class _FreeBlocks:
 
 
 class Heap:
-    """A best-fit allocator for this process; after a fork the child starts an empty one of its own.
+    """A best-fit allocator of shared memory. A forked child starts an empty heap of its own.
 
-    `size` is the size of the first arena in bytes; later ones double up to `_DOUBLE_ARENA_SIZE_UNTIL`.
+    Args:
+        size: the size of the first arena in bytes; later arenas are twice as large, up to a limit.
     """
 
     #: bytes; enough for every C type that ctypes knows, and block starts keep it
@@ -149,7 +150,11 @@ class Heap:
         return self._free.by_length
 
     def malloc(self, size: int) -> Block:
-        """A block of at least `size` bytes; its content is whatever the last owner left."""
+        """Return a block ``(arena, start, stop)`` of at least `size` bytes. Its content is undefined.
+
+        Raises:
+            ValueError, OverflowError: `size` is negative or too large.
+        """
         if size < 0:
             raise ValueError(f"Size {size:n} out of range")
         if size >= sys.maxsize:
@@ -167,7 +172,7 @@ class Heap:
             return arena, first, first + wanted
 
     def free(self, block: Block) -> None:
-        """Give `block` back.  Never waits."""
+        """Return a block to the heap. The call never waits, so a garbage collection may make it at any time."""
         if os.getpid() != self._owner_pid:
             raise ValueError(f"block of process {self._owner_pid} freed in process {os.getpid()}")
         pending, guard = self._pending_free_blocks, self._lock
@@ -211,9 +216,9 @@ class Heap:
 
 
 class BufferWrapper:
-    """`size` bytes of shared memory, given back when the object goes.
+    """A block of shared memory of `size` bytes, which is freed when the object is collected.
 
-    It can be handed to another process; the block stays the property of the one that made it, and is not freed by others.
+    It may be sent to a child. The process that made the block owns it.
     """
 
     #: where all blocks come from; may be replaced

@@ -88,7 +88,7 @@ del _view
 class State:
     """Where a manager is in its life; shared with the finalizers of its proxies."""
 
-    __slots__ = ["value"]
+    __slots__ = {"value": "`INITIAL`, `STARTED` or `SHUTDOWN`."}
     value: int
     INITIAL, STARTED, SHUTDOWN = range(3)
 
@@ -343,7 +343,7 @@ def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
         return proxy
 
     create.__name__ = create.__qualname__ = typeid
-    create.__doc__ = f"Make a {typeid} in the server; a proxy for it."
+    create.__doc__ = f"Make a {typeid} in the server process, and return a proxy for it."
     return create
 
 

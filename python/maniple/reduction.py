@@ -67,7 +67,12 @@ class _Reducers(dict):  # type: ignore[type-arg]  # it is what its only instance
 
 
 class ForkingPickler(Pickler):
-    """A pickler that knows this package's objects and whatever was registered with it."""
+    """The pickler of the package: it pickles the package's objects and those of registered types.
+
+    Example::
+
+        ForkingPickler.register(Handle, reduce_handle)
+    """
 
     _extra_reducers: dict[type, Callable[[Any], Any]] = _Reducers()
     _copyreg_dispatch_table = _copyreg_table
@@ -80,12 +85,12 @@ class ForkingPickler(Pickler):
 
     @classmethod
     def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
-        """Have every object of exactly this type reduced by ``reduce(obj)``."""
+        """Pickle each object of exactly the type `type` as ``reduce(obj)``, which returns what ``__reduce__`` returns."""
         cls._extra_reducers[type] = reduce
 
     @classmethod
     def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
-        """Return the pickle of ``obj`` as a buffer (not copied into bytes)."""
+        """Return the pickle of `obj` as a buffer."""
         if cls is ForkingPickler and protocol is None:
             return _quick_dumps(obj)
         sink = io.BytesIO()
@@ -249,7 +254,7 @@ register = ForkingPickler.register
 
 
 def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
-    """Pickle ``obj`` into an open binary file."""
+    """Pickle `obj` into the open binary file `file`."""
     ForkingPickler(file, protocol).dump(obj)
 
 
@@ -323,7 +328,7 @@ else:
     _ACK = b"A"
 
     def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
-        """Send descriptors over a Unix socket; one byte goes along: their number mod 256."""
+        """Send descriptors over a Unix socket, with one byte: their number modulo 256."""
         import array
         import socket
 
@@ -333,7 +338,11 @@ else:
             raise RuntimeError("did not receive acknowledgement of fd")
 
     def recvfds(sock: socket.socket, size: int) -> list[int]:
-        """Receive at most ``size`` descriptors; EOFError where the other end is gone."""
+        """Receive at most `size` descriptors over a Unix socket, and return them as a list.
+
+        Raises:
+            EOFError: the other end is closed.
+        """
         import array
         import socket
 
@@ -359,12 +368,12 @@ else:
         return got.tolist()
 
     def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
-        """Send a descriptor over a connection (``destination_pid`` matters on Windows only)."""
+        """Send a descriptor over a connection. `destination_pid` has an effect on Windows only."""
         with _borrowed_socket(conn) as sock:
             sendfds(sock, [handle])
 
     def recv_handle(conn: Any) -> int:
-        """Receive a descriptor over a connection."""
+        """Receive a descriptor over a connection, and return it."""
         with _borrowed_socket(conn) as sock:
             return recvfds(sock, 1)[0]
 
@@ -374,7 +383,7 @@ else:
         return socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
 
     def DupFd(fd: int) -> Any:
-        """Return an object with ``detach()`` that takes ``fd`` to the process unpickling it."""
+        """Return an object that carries the descriptor `fd` to the process that unpickles it and calls ``detach()``."""
         from .context import get_spawning_popen
 
         if (starting := get_spawning_popen()) is not None:
@@ -459,9 +468,9 @@ if not TYPE_CHECKING:
 
 
 class AbstractReducer(ABC):
-    """Base for an object to be set as a context's ``reducer``.
+    """The base class of an object that is set as the `reducer` of a context.
 
-    It offers what this module offers; a subclass replaces what it does otherwise.
+    It has the functions of this module; a subclass replaces some of them.
     """
 
     # A reducer may be an object of the class: its functions are called as a module's are.

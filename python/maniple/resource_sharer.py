@@ -32,7 +32,7 @@ if sys.platform == "win32":
     __all__ += ["DupSocket"]
 
     class DupSocket:
-        """A socket that another process can take over."""
+        """A picklable stand-in for a socket; the process that unpickles it fetches the socket."""
 
         def __init__(self, sock: Any) -> None:
             kept = sock.dup()
@@ -43,7 +43,7 @@ if sys.platform == "win32":
             self._id = _resource_sharer.register(send, kept.close)
 
         def detach(self) -> Any:
-            """Fetch the socket; to be called once."""
+            """Fetch the socket, and return it. Call it once."""
             from socket import fromshare
 
             return _fetch(self._id, lambda conn: fromshare(conn.recv_bytes()))
@@ -52,7 +52,7 @@ else:
     __all__ += ["DupFd"]
 
     class DupFd:
-        """A file descriptor that another process can take over."""
+        """A picklable stand-in for a file descriptor; the process that unpickles it fetches the descriptor."""
 
         def __init__(self, fd: int) -> None:
             kept = above_stdio(os.dup(fd))
@@ -63,7 +63,7 @@ else:
             self._id = _resource_sharer.register(send, partial(close_own, kept, mark(kept)))
 
         def detach(self) -> int:
-            """Fetch the descriptor; to be called once."""
+            """Fetch the descriptor, and return it. Call it once."""
             return _fetch(self._id, reduction.recv_handle)  # type: ignore[no-any-return]  # what it is told to receive
 
 
@@ -157,7 +157,12 @@ class _ResourceSharer:
         self._thread: Thread | None = None
 
     def register(self, send: Callable[[Any, int], None], close: Callable[[], object]) -> tuple[Any, int]:
-        """Offer a resource; return the ticket with which to fetch it."""
+        """Offer a resource, and return the ticket by which another process fetches it.
+
+        Args:
+            send: a function that sends the resource: ``send(connection, pid)``.
+            close: a function that closes the resource here.
+        """
         with self._lock:
             if self._thread is None:
                 self._serve_from_now_on()
@@ -167,7 +172,7 @@ class _ResourceSharer:
 
     @staticmethod
     def get_connection(ident: tuple[Any, int]) -> Any:
-        """Connect to the process that gave the ticket, and ask for the resource."""
+        """Connect to the process that offers the resource of a ticket, and ask for it."""
         from . import connection
         from ._maniple import get_in
 
@@ -183,7 +188,7 @@ class _ResourceSharer:
         return conn
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop the server thread and close what nobody fetched."""
+        """Stop the server thread, and close the resources that were not fetched."""
         from . import connection
 
         with self._lock:

@@ -60,7 +60,7 @@ def _remove_shared_memory(name: str) -> None:
 
 
 def cleanup_noop(name: str) -> None:
-    """Remove a resource of a type that must never be left over."""
+    """Raise RuntimeError: a resource of the type "noop" must not be left over."""
     raise RuntimeError(f"noop resource {name!r} should have been unregistered")
 
 
@@ -134,7 +134,7 @@ class ReentrantCallError(ManipleError, RuntimeError):
 
 
 class ResourceTracker:
-    """This process's access to a tracker, which it starts when it has inherited none."""
+    """This process's access to the resource tracker, a process that removes what its users leave behind."""
 
     #: write end of the pipe
     _fd = HeldDescriptor()
@@ -159,11 +159,16 @@ class ResourceTracker:
     # ------------------------------------------------------------ messages
 
     def register(self, name: str, rtype: str) -> None:
-        """Put a resource on the list."""
+        """Make the tracker remove a resource when all its users have ended.
+
+        Args:
+            name: the name of the resource.
+            rtype: the type of the resource, such as ``"shared_memory"``.
+        """
         self._send("REGISTER", name, rtype)
 
     def unregister(self, name: str, rtype: str) -> None:
-        """Take a resource off the list."""
+        """Tell the tracker that the resource is removed, or is not to be."""
         self._send("UNREGISTER", name, rtype)
 
     def _send(self, cmd: str, name: str, rtype: str) -> None:
@@ -218,14 +223,14 @@ class ResourceTracker:
     # ------------------------------------------------------------ the tracker process
 
     def getfd(self) -> int:
-        """Return the descriptor that a child has to inherit, of a running tracker."""
+        """Return the descriptor of a running tracker, which children inherit."""
         self.ensure_running()
         if self._fd is None:  # stopped by another thread just now
             raise RuntimeError("the resource tracker is not running")
         return int(self._fd)
 
     def ensure_running(self) -> None:
-        """Start the tracker unless it is running; a dead one is replaced, with a warning."""
+        """Start the tracker unless it is running. A dead one is replaced, with a warning."""
         self._ensure_running_and_write()
 
     def _make_probe_message(self) -> bytes:
@@ -386,10 +391,10 @@ def _ignored_signals() -> tuple[int, ...]:
 
 
 def main(fd: int) -> None:
-    """Be the tracker that reads its messages from ``fd``; exits.
+    """Run the tracker that reads its messages from the descriptor `fd`, and exit.
 
-    Exit status: 0 nothing was left over; 1 something was; 2 something could not
-    be removed; 3 a message made no sense.
+    The exit status is 0 if nothing was left over, 1 if something was, 2 if something could not be removed, and 3 if a message was
+    invalid.
     """
     import signal
 

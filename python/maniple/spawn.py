@@ -49,14 +49,14 @@ _python_exe: str | bytes | None = None
 
 
 def set_executable(exe: str | bytes | os.PathLike[str] | None) -> None:
-    """Set the interpreter that children are started with."""
+    """Set the Python interpreter that children run; None means that there is none."""
     global _python_exe
     coded = os.fsdecode if sys.platform == "win32" else os.fsencode
     _python_exe = None if exe is None else coded(exe)
 
 
 def get_executable() -> Any:
-    """Return the interpreter that children are started with: bytes (on Windows a string), or None."""
+    """Return the Python interpreter that children run: bytes (on Windows, a str), or None."""
     return _python_exe
 
 
@@ -84,12 +84,12 @@ _HELPERS = ("forkserver", "resource_tracker")
 
 
 def is_forking(argv: list[str]) -> bool:
-    """Tell whether this is the command line of a child."""
+    """Return True if `argv` is the command line of a child."""
     return argv[1:2] == [_MARK]
 
 
 def freeze_support() -> None:
-    """In a frozen program that was started to be a child or a helper process: be that, and exit."""
+    """Run the part of a child or helper process, and exit, if this frozen program was started as one."""
     _be_what_was_started()
 
 
@@ -128,7 +128,7 @@ def _take_over_if_frozen() -> None:
 
 
 def get_command_line(**kwds: Any) -> list[str | bytes]:
-    """Return the command line of a child whose `spawn_main` gets these arguments."""
+    """Return the command line of a child whose `spawn_main` receives these arguments."""
     if getattr(sys, "frozen", False):
         return [sys.executable, _MARK, *(f"{name}={value!r}" for name, value in kwds.items())]
     call = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
@@ -142,7 +142,7 @@ def get_command_line(**kwds: Any) -> list[str | bytes]:
 
 
 def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int | None = None) -> None:
-    """Be a child that was started with `get_command_line`; exits."""
+    """Run the part of a child that was started with `get_command_line`, and exit."""
     if not is_forking(sys.argv):
         raise AssertionError("Not forking: this is meant for children that the package starts")
     if sys.platform == "win32":
@@ -321,7 +321,7 @@ def _directory_data() -> dict[str, Any]:
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:
-    """Describe this interpreter for a child that is to be called ``name``."""
+    """Return a dict that describes this interpreter to a child with the name `name`."""
     _check_not_importing_main()
     # What the child makes of classes of its main module comes back under this name, whatever was the main module when we were imported.
     sys.modules["__mp_main__"] = sys.modules["__main__"]
@@ -351,7 +351,7 @@ old_main_modules: list[types.ModuleType] = []
 
 
 def prepare(data: dict[str, Any]) -> None:
-    """Set up this interpreter as `get_preparation_data` described its parent."""
+    """Set up this interpreter as the dict of `get_preparation_data` describes."""
     me = process.current_process()
     if "name" in data:
         me.name = data["name"]
@@ -471,7 +471,7 @@ def _fixup_main_from_path(main_path: str) -> None:
 
 
 def import_main_path(main_path: str) -> None:
-    """Load the file ``main_path`` as the main module, unless it is that already."""
+    """Load the file `main_path` as the main module, unless it is loaded already."""
     _fixup_main_from_path(main_path)
 
 

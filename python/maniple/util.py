@@ -69,31 +69,31 @@ _log_to_stderr: bool = False
 
 
 def sub_debug(msg: object, *args: object) -> None:
-    """Log below DEBUG; free of cost until somebody asks for the logger."""
+    """Log a message at `SUBDEBUG` (5). It costs nothing before `get_logger` is called."""
     if (log := _logger) is not None:
         log.log(SUBDEBUG, msg, *args, stacklevel=2)
 
 
 def debug(msg: object, *args: object) -> None:
-    """Log at DEBUG."""
+    """Log a message at DEBUG."""
     if (log := _logger) is not None:
         log.log(DEBUG, msg, *args, stacklevel=2)
 
 
 def info(msg: object, *args: object) -> None:
-    """Log at INFO."""
+    """Log a message at INFO."""
     if (log := _logger) is not None:
         log.log(INFO, msg, *args, stacklevel=2)
 
 
 def sub_warning(msg: object, *args: object) -> None:
-    """Log between INFO and WARNING."""
+    """Log a message at `SUBWARNING` (25)."""
     if (log := _logger) is not None:
         log.log(SUBWARNING, msg, *args, stacklevel=2)
 
 
 def warn(msg: object, *args: object) -> None:
-    """Log at WARNING."""
+    """Log a message at WARNING."""
     if (log := _logger) is not None:
         log.log(WARNING, msg, *args, stacklevel=2)
 
@@ -126,7 +126,7 @@ def _name_in_logs() -> None:
 
 
 def get_logger() -> Logger:
-    """Return the package's logger, made on first use; it does not propagate."""
+    """Return the package's `logging.Logger`. It has no handler and does not propagate to the root logger."""
     global _logger
     if (log := _logger) is None:
         from logging import getLogger
@@ -142,7 +142,11 @@ def get_logger() -> Logger:
 
 
 def log_to_stderr(level: int | str | None = None) -> Logger:
-    """Send the package's log to stderr, at ``level`` if given; return the logger."""
+    """Add a handler that writes the package's log to standard error, and return the logger.
+
+    Args:
+        level: the level of the logger; None leaves the level as it is.
+    """
     global _log_to_stderr
     from logging import Formatter, StreamHandler
 
@@ -164,7 +168,7 @@ def _platform_supports_abstract_sockets() -> bool:
 
 
 def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
-    """Tell whether ``address`` names a socket without a file (leading NUL; Linux)."""
+    """Return True if `address` names a socket without a file (Linux: it begins with a NUL)."""
     if isinstance(address, (str, bytes)):
         return address[:1] in ("\0", b"\0")
     if address:
@@ -190,7 +194,7 @@ def _remove_temp_dir(rmtree: Callable[..., Any], tempdir: str) -> None:
 
 
 def get_temp_dir() -> str:
-    """Return this process family's private directory; made once, removed at exit."""
+    """Return the path of a private directory that this process and its children share; it is removed at exit."""
     config = current_process()._config
     if config.get("tempdir") is None:
         base = _temp_base()
@@ -262,10 +266,7 @@ _afterfork_counter = count()
 
 
 def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
-    """Have ``func(obj)`` called in every forked child, in order of registration.
-
-    The registration does not keep ``obj`` alive.
-    """
+    """Call ``func(obj)`` in each forked child, in the order of registration. The registration does not keep `obj` alive."""
     _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
 
 
@@ -334,10 +335,16 @@ def _begin_afresh() -> None:
 
 
 class Finalize:
-    """A call that is made once: by hand, when ``obj`` dies, or at exit.
+    """A call that happens once: when the object is called, when `obj` is collected, or at exit.
 
-    With an ``exitpriority`` the call is also made when the process ends, the
-    highest number first.  A copy inherited through a fork never fires.
+    Args:
+        obj: the object whose end triggers the call; None means that only the exit does.
+        callback: the function to call.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        exitpriority: a number; the call also happens at exit, the highest number first. None means that exit does not trigger it.
+
+    A copy that a forked child inherits never calls.
     """
 
     def __init__(
@@ -389,12 +396,12 @@ class Finalize:
         self._args = self._kwargs = self._key = None
 
     def cancel(self) -> None:
-        """Take the call back; without effect where it was made already."""
+        """Cancel the call. It has no effect after the call."""
         if _finalizer_registry.pop(self._key, None) is not None:
             self._forget()
 
     def still_active(self) -> bool:
-        """Tell whether the call is still to come."""
+        """Return True if the call has not happened and is not cancelled."""
         return self._key in _finalizer_registry
 
     def __repr__(self) -> str:
@@ -447,7 +454,7 @@ _exiting: bool | None = False
 
 
 def is_exiting() -> bool:
-    """Tell whether this process has begun to shut down."""
+    """Return True if the process has begun to exit."""
     # None once module globals are cleared
     return _exiting is None or _exiting
 
@@ -512,7 +519,7 @@ _register_exit()
 
 
 class ForkAwareThreadLock:
-    """A thread lock that is free in a forked child whoever held it in the parent."""
+    """A `threading.Lock` that is free in a forked child."""
 
     def __init__(self) -> None:
         lock: Any = threading.Lock()
@@ -533,7 +540,7 @@ def _free(lock: ForkAwareThreadLock) -> None:
 
 
 class ForkAwareLocal(threading.local):
-    """A thread-local namespace that is empty in a forked child and when pickled."""
+    """A `threading.local` that is empty in a forked child and after unpickling."""
 
     def __init__(self) -> None:
         register_after_fork(self, _empty_namespace)
@@ -561,7 +568,7 @@ MAXFD = _descriptor_limit()
 
 
 def close_all_fds_except(fds: Iterable[int]) -> None:
-    """Close every file descriptor of this process that is not in ``fds``."""
+    """Close all file descriptors of the process except those in `fds`."""
     start = 0
     for kept in sorted(set(fds)):
         os.closerange(start, kept)
@@ -570,7 +577,7 @@ def close_all_fds_except(fds: Iterable[int]) -> None:
 
 
 def close_fds(*fds: int) -> None:
-    """Close the given descriptors."""
+    """Close the given file descriptors."""
     for number in fds:
         os.close(number)
 
@@ -649,7 +656,16 @@ def _flush_without_fail() -> None:
 
 
 def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int]) -> int:
-    """Start program ``path`` with descriptors 0 to 2 and ``passfds``, under the same numbers, and no other; return its pid."""
+    """Start a program that inherits only the descriptors 0 to 2 and `passfds`, and return its process id.
+
+    Args:
+        path: the path of the program.
+        args: its arguments; the first is its name.
+        passfds: the descriptors that it inherits, under the same numbers.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
     from ._impl.start.launch import start_program
 
     return start_program(path, args, passfds)

@@ -97,3 +97,9 @@ def test_public_modules_have_the_standard_names() -> None:
     standard = {path.stem for path in Path(multiprocessing.__file__).parent.glob("*.py")}
     ours = {path.stem for path in PACKAGE.glob("*.py")}
     assert ours == standard | {"__main__"}
+
+
+def test_types_stand_in_the_modules() -> None:
+    """A stub beside a module hides what the module says from type checkers; only native code needs one."""
+    assert [path.name for path in PACKAGE.rglob("*.pyi")] == ["_maniple.pyi"]
+    assert (PACKAGE / "py.typed").exists()

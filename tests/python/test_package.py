@@ -6,11 +6,13 @@ import importlib
 import inspect
 import pickle
 import pydoc
+import re
 import subprocess
 import sys
 import types
 import typing
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
 
@@ -27,7 +29,7 @@ NAMES = [(name, module) for module, names in CLASSES.items() for name in names]
 
 
 def test_the_packages_own_errors_are_among_its_names(mp: ModuleType) -> None:
-    for name in ("WorkerLostError", "ResultDecodeError"):
+    for name in ("ManipleError", "WorkerLostError", "ResultDecodeError"):
         assert name in mp.__all__
         assert name in dir(mp)
         assert issubclass(getattr(mp, name), Exception)
@@ -116,10 +118,15 @@ def test_a_name_is_a_method_of_the_default_context(mp: ModuleType, name: str, mo
 
 def test_help_shows_names_and_what_they_do(mp: ModuleType) -> None:
     text = pydoc.plain(pydoc.render_doc(mp))
-    for name, shown in (("Queue", "maxsize"), ("Lock", "A lock that any process may release"), ("Pool", "initializer")):
+    for name, shown in (
+        ("Queue", "maxsize"),
+        ("Lock", "Return a lock that any process or thread may release"),
+        ("Pool", "initializer"),
+    ):
         assert name in text
         assert shown in text
     assert "WorkerLostError" in text
+    assert "__annotations__" not in text
     assert "maxsize" in pydoc.plain(pydoc.render_doc(mp.Queue))
 
 
@@ -153,3 +160,19 @@ def test_factories_have_no_annotations_that_cannot_be_evaluated(mp: ModuleType) 
         thing = getattr(mp, name)
         if callable(thing) and not isinstance(thing, type):
             typing.get_type_hints(thing)
+
+
+README = Path(__file__).parents[2] / "README.md"
+PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_the_programs_of_the_readme_run(tmp_path: Path, program: str) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_readme_has_programs() -> None:
+    assert len(PROGRAMS) >= 3

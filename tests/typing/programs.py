@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, assert_type
 
 import maniple
 from maniple import Pool, ResultDecodeError, WorkerLostError, spawn
 from maniple.connection import Client, Connection, Listener
-from maniple.context import BaseContext, DefaultContext, ForkContext, SpawnContext
-from maniple.managers import ArrayProxy, DictProxy, ListProxy, Namespace, SetProxy, SyncManager, ValueProxy
-from maniple.pool import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult, ThreadPool
+from maniple.context import BaseContext, DefaultContext, ForkContext, ManipleError, SpawnContext
+from maniple.managers import (
+    ArrayProxy,
+    DictProxy,
+    ListProxy,
+    Namespace,
+    RemoteError,
+    SetProxy,
+    SyncManager,
+    ValueProxy,
+)
+from maniple.pool import (
+    AsyncResult,
+    IMapIterator,
+    IMapUnorderedIterator,
+    MapResult,
+    MaybeEncodingError,
+    RemoteTraceback,
+    ThreadPool,
+)
 from maniple.process import BaseProcess
 from maniple.queues import JoinableQueue, Queue, SimpleQueue
 from maniple.shared_memory import ShareableList, SharedMemory
@@ -107,6 +125,24 @@ def errors(pool: maniple.Pool) -> None:
         assert_type(lost.exitcode, int | None)
     except (ResultDecodeError, maniple.TimeoutError, maniple.WorkerLostError) as error:
         print(error.args)
+    try:
+        pool.apply(length, ("a",))
+    except maniple.pool.WorkerLostError as lost:
+        assert_type(lost.signal, signal.Signals | None)
+        assert_type(lost.task, str)
+        assert_type(lost.stderr_tail, str)
+    except MaybeEncodingError as refused:
+        assert_type(refused.exc, str)
+    except (maniple.AuthenticationError, maniple.BufferTooShort, RemoteError, RemoteTraceback):
+        raise
+    except maniple.ProcessError as error:
+        base: maniple.ManipleError = error
+        print(base)
+    except maniple.ManipleError as error:
+        same: ManipleError = error
+        print(same)
+    lost_error: RuntimeError = WorkerLostError("it died", 1, -9, "", "")
+    print(lost_error)
 
 
 def shared() -> None:

@@ -279,46 +279,57 @@ impl PyChannel {
         self.parcels.store(may, Ordering::Relaxed);
     }
 
-    /// Whether the connection is closed.
+    /// Whether this end of the connection is closed.
     #[getter]
     fn closed(&self) -> bool {
         self.handle.load(Ordering::Relaxed) < 0
     }
 
-    /// Whether messages can be received.
+    /// Whether this end can receive.
     #[getter]
     fn readable(&self) -> bool {
         self.readable.load(Ordering::Relaxed)
     }
 
-    /// Whether messages can be sent.
+    /// Whether this end can send.
     #[getter]
     fn writable(&self) -> bool {
         self.writable.load(Ordering::Relaxed)
     }
 
     // The signatures are those of functions written in Python, for whoever compares.
-    /// The descriptor.
+    /// Return the file descriptor of the connection.
+    ///
+    /// Raises:
+    ///     OSError: the connection is closed.
     #[pyo3(text_signature = "(self)")]
     fn fileno(&self) -> PyResult<RawHandle> {
         self.end()?;
         Ok(self.handle.load(Ordering::Relaxed))
     }
 
-    /// Close the connection; closing it twice is fine.
+    /// Close this end of the connection. A second call has no effect.
     #[pyo3(text_signature = "(self)")]
     fn close(&self) {
         self.shut();
     }
 
-    /// What an annotation such as `Connection[str, int]` is at run time.
+    /// Return what an annotation such as `Connection[str, int]` is at run time.
     #[classmethod]
     fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         // SAFETY: two objects; what it returns is owned, or null with an exception set.
         unsafe { Bound::from_owned_ptr_or_err(cls.py(), ffi::Py_GenericAlias(cls.as_ptr(), item.as_ptr())) }
     }
 
-    /// Send an object that can be pickled.
+    /// Send an object to the other end; wait while the connection is full.
+    ///
+    /// Args:
+    ///     obj: an object that can be pickled.
+    ///
+    /// Raises:
+    ///     OSError: this end is closed, or can only receive.
+    ///     BrokenPipeError, ConnectionResetError: the other end is closed.
+    ///     The exception that pickling the object raises.
     #[pyo3(text_signature = "(self, obj)")]
     fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let end = self.writing()?;
@@ -338,9 +349,14 @@ impl PyChannel {
         }
     }
 
-    /// Receive one object.  EOFError when the other end is closed and nothing is left.
+    /// Wait for an object that the other end has sent, and return it.
     ///
-    /// Unpickling runs what the sender asks for: only for senders you trust.
+    /// Unpickling can run any code that the sender names, so receive only from trusted processes.
+    ///
+    /// Raises:
+    ///     EOFError: the other end is closed, and nothing is left to receive.
+    ///     OSError: this end is closed, or can only send.
+    ///     The exception that unpickling the object raises.
     #[pyo3(text_signature = "(self)")]
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let end = self.reading()?;
@@ -361,7 +377,16 @@ impl PyChannel {
         self.shelf.load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
     }
 
-    /// Send `size` bytes of a bytes-like object, from `offset` on, as one message.  Default: all that follow.
+    /// Send bytes to the other end as one message.
+    ///
+    /// Args:
+    ///     buf: a bytes-like object.
+    ///     offset: the position of the first byte.
+    ///     size: the number of bytes; None means all that follow.
+    ///
+    /// Raises:
+    ///     ValueError: `offset` or `size` is negative or exceeds `buf`.
+    ///     OSError: this end is closed, or can only receive; or the other end is closed.
     #[pyo3(signature = (buf, offset=0, size=None), text_signature = "(self, buf, offset=0, size=None)")]
     fn send_bytes(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize, size: Option<isize>) -> PyResult<()> {
         let end = self.writing()?;
@@ -382,9 +407,14 @@ impl PyChannel {
         self.send_plain(py, end, part)
     }
 
-    /// Receive one message.  EOFError when the other end is closed and nothing is left.
+    /// Wait for a message, and return its bytes.
     ///
-    /// A message of more than `maxlength` bytes is an OSError, and the connection can no longer be read.
+    /// Args:
+    ///     maxlength: the largest number of bytes to accept; None means no limit.
+    ///
+    /// Raises:
+    ///     EOFError: the other end is closed, and nothing is left to receive.
+    ///     OSError: the message is longer than `maxlength`, and the connection can receive no more; or this end is closed.
     #[pyo3(signature = (maxlength=None), text_signature = "(self, maxlength=None)")]
     fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
         let end = self.reading()?;
@@ -452,9 +482,15 @@ impl PyChannel {
         Ok(bytes.into_any())
     }
 
-    /// Receive one message into a writable bytes-like object, from byte `offset` on; its length in bytes.
+    /// Wait for a message, write it into a buffer, and return its length in bytes.
     ///
-    /// BufferTooShort, with the message as its argument, where it does not fit.
+    /// Args:
+    ///     buf: a writable bytes-like object.
+    ///     offset: the position in `buf`, in bytes, of the first byte of the message.
+    ///
+    /// Raises:
+    ///     BufferTooShort: the message does not fit; ``args[0]`` is the message.
+    ///     EOFError: the other end is closed, and nothing is left to receive.
     #[pyo3(signature = (buf, offset=0), text_signature = "(self, buf, offset=0)")]
     fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
         let end = self.reading()?;
@@ -510,7 +546,10 @@ impl PyChannel {
         self.shelf.len() > 0
     }
 
-    /// Whether something can be received, waiting for it at most `timeout` seconds; None waits for ever.
+    /// Return True if something can be received: a message, or the end of the stream.
+    ///
+    /// Args:
+    ///     timeout: how long to wait for it in seconds; None means no limit.
     #[pyo3(signature = (timeout=Some(0.0)), text_signature = "(self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let end = self.reading()?;

@@ -80,13 +80,13 @@ impl PyGuarded {
         Ok(self.parts()?.lock.clone_ref(py))
     }
 
-    /// The object itself.
+    /// Return the ctypes object itself; an access to it does not hold the lock.
     #[pyo3(text_signature = "(self)")]
     fn get_obj(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self._obj(py)
     }
 
-    /// The lock.
+    /// Return the lock.
     #[pyo3(text_signature = "(self)")]
     fn get_lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self._lock(py)
@@ -104,13 +104,13 @@ impl PyGuarded {
         parts.lock.call_method0(py, intern!(py, "release"))
     }
 
-    /// An item, with the lock held.
+    /// Return an item, or a list of the items of a slice, with the lock held.
     #[pyo3(text_signature = "(self, i)")]
     fn _get_item(&self, py: Python<'_>, i: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.parts()?.holding(py, |obj| Ok(obj.get_item(i)?.unbind()))
     }
 
-    /// Sets an item, with the lock held.
+    /// Set an item, or the items of a slice, with the lock held.
     #[pyo3(text_signature = "(self, i, value)")]
     fn _set_item(&self, py: Python<'_>, i: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.parts()?.holding(py, |obj| obj.set_item(i, value))

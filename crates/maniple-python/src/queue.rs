@@ -300,6 +300,7 @@ impl PyLog {
         Log::would_be_limited()
     }
 
+    /// Releases the queue in this process.
     fn close(&self) {
         let old = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed);
         drop(old);

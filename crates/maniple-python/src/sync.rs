@@ -396,7 +396,7 @@ impl PySemLock {
         self.take(py, if block.0 { limit(timeout) } else { Limit::Now })
     }
 
-    /// Whether an attempt to acquire it would have to wait.
+    /// Return True if the lock is held, or the count of the semaphore is zero.
     #[pyo3(text_signature = "(self)")]
     fn locked(&self) -> PyResult<bool> {
         self._is_zero()
@@ -430,28 +430,33 @@ impl PySemLock {
     /// Nothing: a forked child finds out by itself that it holds nothing.
     fn _after_fork(&self) {}
 
-    /// Whether this was held by a process that died, when it was last acquired here.
+    /// Whether the last `acquire` here took the lock over from a process that died while it held the lock.
+    ///
+    /// What the lock guards may be half changed then. The standard package does not have this attribute.
     #[getter]
     fn abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    /// A number that no other has now in this process.
+    /// A number that identifies the lock among those of this process.
     #[getter]
     fn handle(&self) -> PyResult<usize> {
         Ok(std::ptr::from_ref(&self.place()?.word) as usize)
     }
 
+    /// 0 for a lock that its holder may acquire again (`RECURSIVE_MUTEX`), 1 for all others (`SEMAPHORE`).
     #[getter]
     fn kind(&self) -> PyResult<i32> {
         Ok(if matches!(self.inner()?, Inner::RLock(_)) { RECURSIVE_MUTEX } else { SEMAPHORE })
     }
 
+    /// The largest count; 1 for a lock.
     #[getter]
     fn maxvalue(&self) -> PyResult<u32> {
         Ok(if let Inner::Semaphore(semaphore) = self.inner()? { semaphore.limit() } else { 1 })
     }
 
+    /// The name that the object was made with; None if it has none. No other process can open it by the name.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.name.get().map(String::as_str)

@@ -141,11 +141,25 @@ static METHODS: Methods = Methods([
     fast(
         c"acquire",
         acquire,
-        c"acquire($self, /, block=True, timeout=None)\n--\n\nAcquire it; whether that was possible.",
+        c"acquire($self, /, block=True, timeout=None)\n--\n\n\
+          Acquire the lock, or decrement the semaphore.\n\n\
+          Args:\n\
+          \x20   block: whether to wait until that is possible.\n\
+          \x20   timeout: the time limit in seconds; None means no limit. A negative number counts as zero.\n\n\
+          Returns:\n\
+          \x20   True if the lock is acquired, False if it is not.\n",
     ),
-    bare(c"release", release, c"release($self, /)\n--\n\nRelease it."),
-    bare(c"__enter__", enter, c"__enter__(self)\n--\n\nAcquire it."),
-    fast(c"__exit__", exit, c"__exit__(self, *args)\n--\n\nRelease it."),
+    bare(
+        c"release",
+        release,
+        c"release($self, /)\n--\n\n\
+             Release the lock, or increment the semaphore; a process that waits for it continues.\n\n\
+             Raises:\n\
+             \x20   ValueError: the lock is not held, or the count would exceed its maximum.\n\
+             \x20   AssertionError: the lock is an RLock, and the calling thread does not hold it.\n",
+    ),
+    bare(c"__enter__", enter, c"__enter__(self)\n--\n\nAcquire the lock, or decrement the semaphore."),
+    fast(c"__exit__", exit, c"__exit__(self, *args)\n--\n\nRelease the lock, or increment the semaphore."),
 ]);
 
 /// Gives the class `SemLock` these methods.

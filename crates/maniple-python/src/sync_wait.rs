@@ -90,22 +90,31 @@ impl PyEvent {
         send(self.0.place())
     }
 
+    /// Return True if the flag is true.
     #[pyo3(text_signature = "(self)")]
     fn is_set(&self) -> bool {
         self.0.is_set()
     }
 
+    /// Make the flag true, and wake all processes and threads that wait for it.
     #[pyo3(text_signature = "(self)")]
     fn set(&self) {
         self.0.set();
     }
 
+    /// Make the flag false.
     #[pyo3(text_signature = "(self)")]
     fn clear(&self) {
         self.0.clear();
     }
 
-    /// Waits until the flag is set, or was meanwhile; false when `timeout` seconds have passed.
+    /// Wait until the flag is true.
+    ///
+    /// Args:
+    ///     timeout: the time limit in seconds; None means no limit.
+    ///
+    /// Returns:
+    ///     True if the flag is true, or was true during the wait; False if the time limit passed.
     #[pyo3(signature = (timeout=None), text_signature = "(self, timeout=None)")]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         if self.0.is_set() {

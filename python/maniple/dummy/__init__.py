@@ -43,7 +43,7 @@ list = list
 
 
 class DummyProcess(Thread):
-    """A thread that looks like a process."""
+    """A thread with the interface of a `Process`."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class DummyProcess(Thread):
         self._parent: Thread = current_thread()
 
     def start(self) -> None:
-        """Start it; only the thread that made it may."""
+        """Start the thread. Only the thread that made the object may start it."""
         starter, maker = current_thread(), self._parent
         if starter is not maker:
             raise RuntimeError(f"{maker!r} made this process object, so only it may start it, not {starter!r}")
@@ -71,7 +71,7 @@ class DummyProcess(Thread):
 
     @property
     def exitcode(self) -> int | None:
-        """0 once it has ended, None before."""
+        """0 if the thread has ended, else None."""
         ended = self._start_called and not self.is_alive()
         return 0 if ended else None
 
@@ -82,7 +82,7 @@ vars(current_thread())["_children"] = WeakKeyDictionary()
 
 
 def active_children() -> list[DummyProcess]:
-    """Return the living children of this thread."""
+    """Return a list of the living children of the current thread."""
     children: WeakKeyDictionary[DummyProcess, None] = vars(current_thread())["_children"]
     for child in [*children]:
         if not child.is_alive():
@@ -91,11 +91,11 @@ def active_children() -> list[DummyProcess]:
 
 
 def freeze_support() -> None:
-    """Nothing to do."""
+    """Do nothing."""
 
 
 class Namespace:
-    """An object for attributes."""
+    """An object with the attributes that are set on it."""
 
     def __init__(self, /, **kwds: Any) -> None:
         vars(self).update(kwds)
@@ -106,7 +106,7 @@ class Namespace:
 
 
 class Value:
-    """An object with one attribute, ``value``."""
+    """An object with one attribute, `value`. `typecode` and `lock` are accepted, and have no effect."""
 
     def __init__(self, typecode: Any, value: Any, lock: Any = True) -> None:
         self._typecode, self._value = typecode, value
@@ -121,7 +121,7 @@ class Value:
 
 
 def Array(typecode: str, sequence: Iterable[Any], lock: Any = True) -> array.array[Any]:
-    """Return an array of the given element type."""
+    """Return an `array.array`. `lock` is accepted, and has no effect."""
     return array.array(typecode, sequence)
 
 
@@ -131,13 +131,13 @@ def Manager() -> Any:
 
 
 def shutdown() -> None:
-    """Nothing to do."""
+    """Do nothing."""
 
 
 def Pool(
     processes: int | None = None, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
 ) -> Any:
-    """Return a pool of threads."""
+    """Return a `maniple.pool.ThreadPool`; the parameters are its."""
     from .. import pool
 
     return pool.ThreadPool(processes, initializer, initargs)

@@ -19,7 +19,7 @@ Queue = queue.Queue
 
 
 class Connection:
-    """One end of a pair of queues."""
+    """One end of a pair of queues between threads: `send`, `recv`, `poll`."""
 
     def __init__(self, _in: _Line, _out: _Line) -> None:
         self._in, self._out = _in, _out
@@ -27,14 +27,14 @@ class Connection:
         self.recv = self.recv_bytes = self._in.get
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Tell whether something is there to receive; wait for it at most ``timeout`` seconds."""
+        """Return True if something can be received; wait for it at most `timeout` seconds (None: no limit)."""
         if self._in.qsize() == 0 and (timeout is None or timeout > 0):
             with self._in.not_empty:
                 self._in.not_empty.wait_for(self._in._qsize, timeout)
         return self._in.qsize() > 0
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Do nothing."""
 
     def __enter__(self) -> Connection:
         return self
@@ -44,31 +44,31 @@ class Connection:
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Return two connected ends; both can send and receive in any case."""
+    """Return two connected `Connection` objects. Both send and receive, whatever `duplex` is."""
     there: _Line = Queue()
     back: _Line = Queue()
     return Connection(back, there), Connection(there, back)
 
 
 class Listener:
-    """Waits for threads that call `Client` with its address."""
+    """An object that accepts connections from threads that call `Client` with its `address`."""
 
     def __init__(self, address: Any = None, family: Any = None, backlog: int = 1) -> None:
         self._waiting: _Line | None = Queue(backlog)
 
     @property
     def address(self) -> _Line | None:
-        """What `Client` needs to connect."""
+        """The object that `Client` accepts."""
         return self._waiting
 
     def accept(self) -> Connection:
-        """Wait for a client; return this side's end."""
+        """Wait for a client, and return the connection to it."""
         if self._waiting is None:
             raise OSError("the listener is closed")
         return Connection(*self._waiting.get())
 
     def close(self) -> None:
-        """Take no more clients."""
+        """Accept no more clients."""
         self._waiting = None
 
     def __enter__(self) -> Listener:
@@ -79,7 +79,7 @@ class Listener:
 
 
 def Client(address: _Line) -> Connection:
-    """Connect to the listener with this address."""
+    """Connect to the listener with this address, and return the connection."""
     there: _Line = Queue()
     back: _Line = Queue()
     address.put((there, back))

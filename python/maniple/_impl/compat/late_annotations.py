@@ -59,10 +59,8 @@ def needs_ctx(function: Function) -> Function:
 
 
 def _bare(kind: Any) -> None:
-    try:
-        kind.__annotations__ = {}
-    except TypeError:  # a native class
-        return
+    if vars(kind).get("__annotations__"):
+        del kind.__annotations__  # empty ones would show up in `help`
     for member in list(vars(kind).values()):
         for function in (getattr(member, "__func__", member), getattr(member, "fget", None)):
             if isinstance(function, FunctionType):

@@ -270,10 +270,14 @@ def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: 
     return proxy
 
 
+_OF_MADE_TYPES = "A proxy; each method calls the method of the same name of an object in the server of a manager."
+
+
 def _forwarding(name: str) -> Callable[..., Any]:
     """A method that calls the shared object's method of that name."""
 
     def method(self: BaseProxy, /, *args: Any, **kwds: Any) -> Any:
+        """Call the method of this name of the object in the server, and return its result, or a proxy for that."""
         return self._callmethod(name, args, kwds)
 
     method.__name__ = name
@@ -292,7 +296,7 @@ def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, Any] = {}
     made = _cache.get((name, exposed))
     if made is None:
         body: dict[str, Any] = {method: _forwarding(method) for method in exposed}
-        body.update(_exposed_=exposed, __module__=BaseProxy.__module__)
+        body.update(_exposed_=exposed, __module__=BaseProxy.__module__, __doc__=_OF_MADE_TYPES)
         made = _cache[name, exposed] = type(name, (BaseProxy,), body)
     return made
 

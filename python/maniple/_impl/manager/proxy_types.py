@@ -40,8 +40,8 @@ __all__ = [
 
 
 def _attribute(name: str) -> property:
-    """A property that reads an attribute of the shared object."""
-    return property(lambda self: self._callmethod("__getattribute__", (name,)))
+    """A property that reads an attribute of the barrier in the server."""
+    return property(lambda self: self._callmethod("__getattribute__", (name,)), doc=f"As `threading.Barrier.{name}`.")
 
 
 def _in_place(*names: str) -> Callable[[Kind], Kind]:
@@ -63,7 +63,7 @@ def _in_place(*names: str) -> Callable[[Kind], Kind]:
 
 @of_managers
 class IteratorProxy(BaseProxy):
-    """An iterator or generator in the server."""
+    """A proxy for an iterator or generator in the server."""
 
     _exposed_ = ("__next__", "send", "throw", "close")
 
@@ -74,34 +74,39 @@ class IteratorProxy(BaseProxy):
         return self._callmethod("__next__", args)
 
     def send(self, *args: Any) -> Any:
-        """As a generator's."""
+        """Do what the generator's method does, in the server."""
         return self._callmethod("send", args)
 
     def throw(self, *args: Any) -> Any:
-        """As a generator's."""
+        """Do what the generator's method does, in the server."""
         return self._callmethod("throw", args)
 
     def close(self, *args: Any) -> Any:
-        """As a generator's."""
+        """Do what the generator's method does, in the server."""
         return self._callmethod("close", args)
 
 
 @of_managers
 class AcquirerProxy(BaseProxy):
-    """A lock or semaphore of `threading` in the server."""
+    """A proxy for a lock or semaphore of `threading` in the server. A lock whose holder was killed becomes free."""
 
     _exposed_: tuple[str, ...] = ("acquire", "release", "locked")
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        """As `threading.Lock.acquire`; no `timeout` waits for ever."""
+        """Acquire the lock in the server, and return True if that was possible.
+
+        Args:
+            blocking: whether to wait for the lock.
+            timeout: the time limit in seconds; None means no limit.
+        """
         return self._callmethod("acquire", (blocking,) if timeout is None else (blocking, timeout))
 
     def release(self) -> None:
-        """As `threading.Lock.release`."""
+        """Do what `threading.Lock.release` does, in the server."""
         return self._callmethod("release")
 
     def locked(self) -> bool:
-        """Whether it is taken."""
+        """Return True if the lock is held."""
         return self._callmethod("locked")
 
     def __enter__(self) -> bool:
@@ -113,73 +118,76 @@ class AcquirerProxy(BaseProxy):
 
 @of_managers
 class ConditionProxy(AcquirerProxy):
-    """A `threading.Condition` in the server."""
+    """A proxy for a `threading.Condition` in the server."""
 
     _exposed_ = AcquirerProxy._exposed_ + ("wait", "notify", "notify_all")
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As `threading.Condition.wait`."""
+        """Do what `threading.Condition.wait` does, in the server."""
         return self._callmethod("wait", (timeout,))
 
     def notify(self, n: int = 1) -> None:
-        """As `threading.Condition.notify`."""
+        """Do what `threading.Condition.notify` does, in the server."""
         return self._callmethod("notify", (n,))
 
     def notify_all(self) -> None:
-        """As `threading.Condition.notify_all`."""
+        """Do what `threading.Condition.notify_all` does, in the server."""
         return self._callmethod("notify_all")
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        """As `threading.Condition.wait_for`; the predicate is called here, not in the server."""
+        """Wait until ``predicate()``, which is called in this process, is true; return its last value."""
         return wait_for(self.wait, predicate, timeout)
 
 
 @of_managers
 class EventProxy(BaseProxy):
-    """A `threading.Event` in the server."""
+    """A proxy for a `threading.Event` in the server."""
 
     _exposed_ = ("is_set", "set", "clear", "wait")
 
     def is_set(self) -> bool:
-        """As `threading.Event.is_set`."""
+        """Do what `threading.Event.is_set` does, in the server."""
         return self._callmethod("is_set")
 
     def set(self) -> None:
-        """As `threading.Event.set`."""
+        """Do what `threading.Event.set` does, in the server."""
         return self._callmethod("set")
 
     def clear(self) -> None:
-        """As `threading.Event.clear`."""
+        """Do what `threading.Event.clear` does, in the server."""
         return self._callmethod("clear")
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As `threading.Event.wait`."""
+        """Do what `threading.Event.wait` does, in the server."""
         return self._callmethod("wait", (timeout,))
 
 
 @of_managers
 class BarrierProxy(BaseProxy):
-    """A `threading.Barrier` in the server."""
+    """A proxy for a `threading.Barrier` in the server."""
 
     _exposed_ = ("__getattribute__", "wait", "abort", "reset")
     parties, n_waiting, broken = map(_attribute, ("parties", "n_waiting", "broken"))
 
     def wait(self, timeout: float | None = None) -> int:
-        """As `threading.Barrier.wait`."""
+        """Do what `threading.Barrier.wait` does, in the server."""
         return self._callmethod("wait", (timeout,))
 
     def abort(self) -> None:
-        """As `threading.Barrier.abort`."""
+        """Do what `threading.Barrier.abort` does, in the server."""
         return self._callmethod("abort")
 
     def reset(self) -> None:
-        """As `threading.Barrier.reset`."""
+        """Do what `threading.Barrier.reset` does, in the server."""
         return self._callmethod("reset")
 
 
 @of_managers
 class NamespaceProxy(BaseProxy):
-    """A `Namespace` in the server.  Attributes with an underscore in front are the proxy's own."""
+    """A proxy for a `Namespace` in the server: reading and setting attributes happens there.
+
+    An attribute whose name begins with an underscore belongs to the proxy itself.
+    """
 
     _exposed_ = ("__getattribute__", "__setattr__", "__delattr__")
 
@@ -201,16 +209,16 @@ class NamespaceProxy(BaseProxy):
 
 @of_managers
 class ValueProxy(BaseProxy, Generic[Item]):
-    """A `Value` in the server."""
+    """A proxy for a `Value` in the server: the property `value`, and `get` and `set`."""
 
     _exposed_ = ("get", "set")
 
     def get(self) -> Item:
-        """The value."""
+        """Return the value."""
         return self._callmethod("get")
 
     def set(self, value: Item) -> Any:
-        """Change the value."""
+        """Set the value."""
         return self._callmethod("set", (value,))
 
     if TYPE_CHECKING:
@@ -275,7 +283,10 @@ else:
 @of_managers
 @_in_place("__imul__")
 class ListProxy(BaseListProxy[Item]):
-    """A list in the server."""
+    """A proxy for a list in the server.
+
+    An item that is a mutable object comes as a copy: assign it again after a change, or make it through the manager.
+    """
 
     def __iadd__(self, value: Iterable[Item]) -> Self:  # type: ignore[override]  # `+` returns a plain list
         self.extend(value)
@@ -331,7 +342,10 @@ else:
 @of_managers
 @_in_place("__ior__")
 class DictProxy(_BaseDictProxy[Key, Item]):
-    """A dict in the server."""
+    """A proxy for a dict in the server. `keys`, `values` and `items` return lists.
+
+    A value that is a mutable object comes as a copy: assign it again after a change, or make it through the manager.
+    """
 
 
 if TYPE_CHECKING:
@@ -392,7 +406,7 @@ else:
 @of_managers
 @_in_place("__iand__", "__ior__", "__isub__", "__ixor__")
 class SetProxy(_BaseSetProxy[Item]):
-    """A set in the server."""
+    """A proxy for a set in the server. The standard package has it from Python 3.14 on."""
 
 
 MutableSequence.register(BaseListProxy)
@@ -437,7 +451,7 @@ BasePoolProxy._method_to_typeid_ = dict.fromkeys(
 
 @of_managers
 class PoolProxy(BasePoolProxy):  # type: ignore[misc]  # made at run time
-    """A pool in the server."""
+    """A proxy for a pool in the server; its workers are children of the server. See `maniple.pool.Pool`."""
 
     def __enter__(self) -> PoolProxy:
         return self

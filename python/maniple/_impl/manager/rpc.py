@@ -213,9 +213,13 @@ def line_over(conn: Any) -> Any:
 
 @of_managers
 class Token:
-    """Names a shared object: its type's name, its server's address, its id there."""
+    """The name of an object in the server of a manager."""
 
-    __slots__ = ("typeid", "address", "id")
+    __slots__ = {
+        "typeid": "The name of the type that the object was registered with.",
+        "address": "The address of the object's server.",
+        "id": "The id of the object in its server, a str.",
+    }
 
     def __init__(self, typeid: str, address: Any, id: str) -> None:
         self.__setstate__((typeid, address, id))
@@ -244,7 +248,7 @@ class RemoteError(ManipleError):
 
 @of_managers
 def convert_to_error(kind: str, result: Any) -> Exception:
-    """The exception to raise for an answer that is no result."""
+    """Return the exception to raise for an answer of the server that is not a result."""
     if kind == "#ERROR":
         return result  # type: ignore[no-any-return]  # an exception, by its kind
     if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):

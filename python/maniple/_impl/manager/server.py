@@ -44,21 +44,25 @@ def _traceback() -> str:
 
 @of_managers
 def all_methods(obj: Any) -> list[str]:
-    """The names of all that can be called on `obj`."""
+    """Return the names of all callable attributes of `obj`."""
     return [name for name in dir(obj) if callable(getattr(obj, name))]
 
 
 @of_managers
 def public_methods(obj: Any) -> list[str]:
-    """`all_methods` without an underscore in front."""
+    """Return the names of all callable attributes of `obj` that do not begin with an underscore."""
     return [name for name in all_methods(obj) if not name.startswith("_")]
 
 
 @of_managers
 class Server:
-    """Owns objects made by the callables of `registry`, and serves them at `address`.
+    """The server of a manager: it makes objects and calls their methods for clients.
 
-    `registry` maps a type's name to ``(callable, exposed methods, method -> type's name, proxy type)``.
+    Args:
+        registry: the types, as `BaseManager.register` stores them: name -> (callable, exposed methods, method -> type, proxy type).
+        address: the address to listen at; None chooses one.
+        authkey: the key, bytes, that clients have to have.
+        serializer: ``'pickle'`` or ``'xmlrpclib'``.
     """
 
     #: what a client may ask of the server itself
@@ -98,7 +102,7 @@ class Server:
         self._here = threading.local()
 
     def serve_forever(self) -> None:
-        """Serve until a client says `shutdown`; ends with SystemExit."""
+        """Serve until a client calls `shutdown`; the process exits then."""
         process.current_process()._manager_server = self  # type: ignore[attr-defined]  # for `RebuildProxy`
         self.stop_event.clear()
         try:
@@ -202,7 +206,7 @@ class Server:
             self.stop_event.set()
 
     def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, tuple[str, ...]]:
-        """Make an object; its id and the methods that it exposes.  The caller holds one reference to it."""
+        """Make an object; return its id and the names of its exposed methods. The caller holds one reference to it."""
         make, exposed, method_to_typeid, _ = self.registry[typeid]
         if make is not None:
             obj = make(*args, **kwds)
@@ -220,26 +224,26 @@ class Server:
         return ident, tuple(names)
 
     def get_methods(self, c: Any, token: Token) -> tuple[str, ...]:
-        """The methods that an object exposes."""
+        """Return the names of the methods that an object exposes."""
         return tuple(self._objects.find(token.id).exposed)
 
     def number_of_objects(self, c: Any) -> int:
-        """How many objects there are."""
+        """Return the number of objects in the server."""
         return len(self.id_to_refcount)
 
     def debug_info(self, c: Any) -> str:
-        """A line of text for each object."""
+        """Return a text with a line for each object."""
         with self.mutex:
             rows = [(ident, count, self.id_to_obj[ident].obj) for ident, count in self.id_to_refcount.items()]
         rows.sort(key=lambda row: row[0])
         return "\n".join(f"  {ident}:       refcount={count}\n    {str(obj)[:75]}" for ident, count, obj in rows)
 
     def incref(self, c: Any, ident: str) -> None:
-        """Count one more proxy."""
+        """Count one more proxy of an object."""
         self._objects.hold(ident, self._session)
 
     def decref(self, c: Any, ident: str) -> None:
-        """Count one proxy less; the object goes with the last."""
+        """Count one proxy less; the object is dropped with the last."""
         self._objects.drop(ident, self._session)
 
     def accept_connection(self, c: Any, name: str) -> None:
@@ -407,15 +411,15 @@ class Server:
         return "#PROXY", (new_exposed, Token(typeid, self.address, new_ident))
 
     def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
-        """A copy of the object."""
+        """Return the object, which the client receives as a copy."""
         return obj
 
     def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:
-        """``str(obj)``."""
+        """Return ``str(obj)``."""
         return str(obj)
 
     def fallback_repr(self, conn: Any, ident: str, obj: Any) -> str:
-        """``repr(obj)``."""
+        """Return ``repr(obj)``."""
         return repr(obj)
 
     def fallback_locked(self, conn: Any, ident: str, obj: Any) -> bool:

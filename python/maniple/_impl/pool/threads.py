@@ -383,13 +383,16 @@ class ThreadWorkers:
             raise
 
     def threads(self) -> list[Any]:
+        """Return the list of the threads."""
         return list(self.processes)
 
     def set_max_tasks(self, tasks: int | None) -> None:
+        """Raise AttributeError unless `tasks` is None: threads are not replaced."""
         if tasks is not None:
             raise AttributeError("_maxtasksperchild cannot be set: a pool of threads does not replace its threads")
 
     def completed(self, number: int) -> None:
+        """Hand the outcome of the call `number` to its handle."""
         result = self.results.ended(number)
         if result is not None:
             result._complete()
@@ -408,13 +411,16 @@ class ThreadWorkers:
                 self.processes.append(thread)
 
     def close(self) -> None:
+        """Accept no more calls."""
         self.loose.close()
 
     def terminate(self) -> None:
+        """Drop the calls that have not ended."""
         self.hub.terminate()
         self.loose.end(cancelled())
 
     def join(self) -> None:
+        """Wait until the threads have ended."""
         for thread in self.processes:
             if thread is not threading.current_thread():
                 thread.join()

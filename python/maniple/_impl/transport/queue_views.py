@@ -30,16 +30,19 @@ class Places:
         return self
 
     def get_value(self) -> int:
+        """Return the number of items that the queue still accepts."""
         return max(self.maxvalue - len(self._log), 0)
 
     _get_value = get_value
 
     def _is_zero(self) -> bool:
+        """Return True if the queue is full."""
         return self._log.full()
 
     locked = _is_zero
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Raise RuntimeError: there is no semaphore."""
         raise RuntimeError(
             "this queue compares its bound with what is in it: there is no semaphore to take a place of. "
             "Override Queue.put in a subclass that uses `_sem` to get a queue with one."
