@@ -24,7 +24,7 @@
 //! | for | there is |
 //! | --- | --- |
 //! | work spread over processes | [`Pool`], its [`JobHandle`]s and [`Imap`] |
-//! | one function in a process of its own | [`Process`], [`current_process`], [`active_children`] |
+//! | one function in a process of its own | [`spawn`], [`JoinHandle`]; [`Process`], [`current_process`], [`active_children`] |
 //! | messages between two | [`pipe`], [`channel`], [`Connection`], [`wait()`] |
 //! | messages between many | [`Queue`], [`JoinableQueue`], [`SimpleQueue`] |
 //! | messages to other programs, Python's among them | [`Listener`], [`Client`], [`Authkey`], [`Codec`] |
@@ -104,7 +104,8 @@ pub use error::{
 };
 pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use exchange::{
-    Connection, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, channel, pipe, wait, wait_timeout,
+    Connection, JoinableQueue, Queue, QueueIter, Receiver, ReceiverIntoIter, ReceiverIter, Sender, SimpleQueue,
+    channel, pipe, wait, wait_timeout,
 };
 pub use handle::Handle;
 pub use managers::{Manager, ManagerBuilder, Proxy};
@@ -134,10 +135,10 @@ pub use maniple_engine::process::{Cause, Exit};
 /// ```
 #[cfg(feature = "macros")]
 pub use maniple_macros::task;
-pub use pool::{CallOptions, Imap, JobHandle, Pool, PoolBuilder, WithOptions};
+pub use pool::{CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, WithOptions};
 pub use process::{
-    CurrentProcess, IntoExitCode, ParentProcess, Process, ProcessBuilder, Stdio, active_children, cpu_count,
-    current_process, parent_process,
+    CurrentProcess, IntoExitCode, JoinHandle, ParentProcess, Process, ProcessBuilder, Stdio, active_children,
+    cpu_count, current_process, parent_process, spawn,
 };
 pub use sharing::{Array, RawArray, RawValue, ShareableItem, ShareableList, SharedMemory, Value};
 pub use startup::{StartMethod, init};

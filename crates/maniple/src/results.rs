@@ -19,8 +19,6 @@ pub(crate) struct About {
     pub method: &'static str,
     /// The function.
     pub function: Callee,
-    /// Whether outcomes come in the order of the items.
-    pub in_order: bool,
 }
 
 /// A function that was called.
@@ -77,6 +75,16 @@ impl Reader {
         Reader { about, items, items_before: 0 }
     }
 
+    /// The item that is read next, which is otherwise the one after the last.
+    pub(crate) fn go_to(&mut self, item: usize) {
+        self.items_before = item;
+    }
+
+    /// The item that is read next.
+    pub(crate) fn next_item(&self) -> usize {
+        self.items_before
+    }
+
     /// Whether all items have been read.
     pub(crate) fn is_complete(&self) -> bool {
         self.items.is_none_or(|n| n == self.items_before)
@@ -91,7 +99,7 @@ impl Reader {
         mut each: impl FnMut(Result<R>),
     ) -> Option<CallersPanic> {
         let items = settled.items;
-        let (task, number) = (settled.index, settled.number);
+        let number = settled.number;
         match settled.outcome {
             Outcome::Done(incoming) => {
                 let mut read = 0;
@@ -121,7 +129,7 @@ impl Reader {
             Outcome::Unreceived(why) => same_for_all(items, Error::from(*why), each),
             Outcome::Lost(loss) => {
                 for _ in 0..items {
-                    each(Err(lost(&loss, self.describe(task, items), pool)));
+                    each(Err(lost(&loss, self.describe(items), pool)));
                 }
             }
             Outcome::Cancelled => (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled)))),
@@ -130,15 +138,13 @@ impl Reader {
         None
     }
 
-    fn describe(&self, task: u64, items: usize) -> String {
-        let About { method, ref function, in_order } = self.about;
+    fn describe(&self, items: usize) -> String {
+        let About { method, ref function } = self.about;
         let first = self.items_before;
-        match (in_order, items) {
+        match items {
             _ if method == "apply" => format!("apply of {function}"),
-            (true, 1) => format!("item {first} of {method} of {function}"),
-            (true, _) => format!("items {first} to {} of {method} of {function}", first + items - 1),
-            (false, 1) => format!("task {task} of {method} of {function}"),
-            (false, _) => format!("task {task} ({items} items) of {method} of {function}"),
+            1 => format!("item {first} of {method} of {function}"),
+            _ => format!("items {first} to {} of {method} of {function}", first + items - 1),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A line of one direction.
 
+use super::iter::ReceiverIter;
 use super::line::{self, Line};
 use crate::codec::{Codec, Postcard};
 use crate::error::{ChannelError, Error, InTime, Result};
@@ -9,9 +10,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The end of a [`channel`] that sends.
+///
+/// Clones are the same end: the receiver is at its end when the last of them is gone, and what has gone to other processes.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -24,7 +28,8 @@ use std::time::Duration;
 /// # }
 /// ```
 pub struct Sender<T, C: Codec = Postcard> {
-    line: Line,
+    // The clones' too, so that it is closed with the last of them.
+    line: Arc<Line>,
     types: PhantomData<fn(T, C)>,
 }
 
@@ -67,7 +72,7 @@ pub struct Receiver<T, C: Codec = Postcard> {
 /// The system's: no descriptor left.
 pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>)> {
     let (a, b) = Line::pair()?;
-    Ok((Sender { line: a, types: PhantomData }, Receiver { line: b, types: PhantomData }))
+    Ok((Sender { line: Arc::new(a), types: PhantomData }, Receiver { line: b, types: PhantomData }))
 }
 
 impl<T: Serialize, C: Codec> Sender<T, C> {
@@ -260,11 +265,8 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn iter(&self) -> impl Iterator<Item = Result<T>> {
-        std::iter::from_fn(|| match self.recv() {
-            Err(Error::Channel(ChannelError::Closed)) => None,
-            other => Some(other),
-        })
+    pub fn iter(&self) -> ReceiverIter<'_, T, C> {
+        ReceiverIter::new(self)
     }
 }
 
@@ -308,6 +310,12 @@ impl<T, C: Codec> Receiver<T, C> {
     }
 }
 
+impl<T, C: Codec> Clone for Sender<T, C> {
+    fn clone(&self) -> Self {
+        Sender { line: self.line.clone(), types: PhantomData }
+    }
+}
+
 macro_rules! end {
     ($end:ident, $what:literal) => {
         maniple_sys::as_handle!(impl[T, C: Codec] for $end<T, C>, |this| this.line.as_handle());
@@ -326,7 +334,7 @@ macro_rules! end {
 
         impl<'de, T, C: Codec> Deserialize<'de> for $end<T, C> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Ok($end { line: line::deserialize($what, deserializer)?, types: PhantomData })
+                Ok($end { line: line::deserialize($what, deserializer)?.into(), types: PhantomData })
             }
         }
     };

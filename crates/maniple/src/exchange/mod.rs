@@ -7,6 +7,7 @@
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel()`]: one direction |
 //! | `queue` | [`Queue`]: any number of processes on both sides; `queues`: [`JoinableQueue`], [`SimpleQueue`] |
+//! | `iter` | messages and values one by one |
 //! | `lane` | the descriptors of a queue's messages |
 //! | `listener` | [`Listener`] and [`Client`]: connections between processes that did not start each other |
 //! | `address`, `authkey` | where a listener is, and what both ends have to know |
@@ -21,6 +22,7 @@ mod authkey;
 mod channel;
 mod connection;
 mod frames;
+mod iter;
 mod lane;
 mod line;
 mod listener;
@@ -34,6 +36,7 @@ pub use address::Address;
 pub use authkey::Authkey;
 pub use channel::{Receiver, Sender, channel};
 pub use connection::{Connection, pipe};
+pub use iter::{QueueIter, ReceiverIntoIter, ReceiverIter};
 pub use listener::{Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use queue::Queue;
 pub use queues::{JoinableQueue, SimpleQueue};

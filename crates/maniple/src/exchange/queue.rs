@@ -1,5 +1,6 @@
 //! Queues for any number of processes on both sides.
 
+use super::iter::QueueIter;
 use super::lane::Lane;
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Postcard;
@@ -397,6 +398,21 @@ impl<T: DeserializeOwned> Queue<T> {
         let log = &self.shared.log;
         log.watch(&mut || false)?;
         super::reactor::until_some(log.event(), || self.try_get()).await
+    }
+
+    /// All values until the queue is closed and empty. Each `next` takes one out, waiting for it.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::new()?;
+    /// (1..=3).try_for_each(|n| queue.put(&n))?;
+    /// queue.close()?;
+    /// assert_eq!(queue.iter().sum::<maniple::Result<i32>>()?, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn iter(&self) -> QueueIter<'_, T> {
+        QueueIter::new(self)
     }
 
     fn get_until(&self, until: Until) -> Result<Option<T>> {

@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::imap::Imap;
-use super::job_handle::JobHandle;
+use super::job_handle::{self, JobHandle};
 use crate::call::{Call, Payload, Plain, Star, StarFn, With};
 use crate::error::{CallError, Error, Result};
 use crate::frame::Output;
@@ -93,7 +93,51 @@ impl Pool {
         items: impl IntoIterator<Item = A>,
     ) -> Result<JobHandle<Vec<R>>> {
         let func = self.known(&Plain(function))?;
-        self.all(func, "map", Plain(function).callee(), items)
+        self.all(func, "map", Plain(function).callee(), items, job_handle::all)
+    }
+
+    /// As [`Pool::map`], and returns the outcome of each item: one that fails does not take the others' results with it.
+    ///
+    /// ```
+    /// use maniple::{Error, Pool};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let outcomes = Pool::new(2)?.try_map(|x: u32| 6 / x, [1, 0, 2])?;
+    /// assert!(matches!(outcomes[..], [Ok(6), Err(Error::Panicked(_)), Ok(3)]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The inner ones are those of the items. The outer one is that of a call that cannot be sent, or of a pool that was terminated.
+    pub fn try_map<A: Payload, R: Payload>(
+        &self,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<Result<R>>> {
+        self.try_map_async(function, items)?.get()
+    }
+
+    /// As [`Pool::try_map`], without waiting.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let job = pool.try_map_async(|x: u32| 6 / x, [0, 3])?;
+    /// let [Err(_), Ok(2)] = job.get()?[..] else { panic!("6 / 0 has a value") };
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Pool::apply_async`].
+    pub fn try_map_async<A: Payload, R: Payload>(
+        &self,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<JobHandle<Vec<Result<R>>>> {
+        let func = self.known(&Plain(function))?;
+        self.all(func, "try_map", Plain(function).callee(), items, job_handle::each)
     }
 
     /// As [`Pool::map`], with something that all calls look at; it travels once to each worker.
@@ -145,7 +189,7 @@ impl Pool {
         let mut output = Output::new(self.shared.hub.packer());
         With::send_borrowed(function, state, &mut output)?;
         let func = self.shared.hub.define(output.pack()?);
-        self.all(func, "map_with", With::<S, A, R>::callee_of(function), items)
+        self.all(func, "map_with", With::<S, A, R>::callee_of(function), items, job_handle::all)
     }
 
     /// As [`Pool::map`], for a function of 2 to 8 arguments and items that are tuples of them.
@@ -188,7 +232,7 @@ impl Pool {
     ) -> Result<JobHandle<Vec<R>>> {
         let function = Star::new(function)?;
         let func = self.known(&function)?;
-        self.all(func, "starmap", function.callee(), items)
+        self.all(func, "starmap", function.callee(), items, job_handle::all)
     }
 
     /// Runs `function` on every item and hands out the results in the items' order, each as soon as it and all before it
@@ -285,6 +329,6 @@ impl Pool {
     /// As [`Pool::apply_named`].
     pub fn map_named<A: Payload, R: Payload>(&self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
         let func = self.known_as(|output| task::send::<A, R>(name, output))?;
-        self.all(func, "map_named", Callee::Named(name.to_owned().into()), items)?.get()
+        self.all(func, "map_named", Callee::Named(name.to_owned().into()), items, job_handle::all)?.get()
     }
 }

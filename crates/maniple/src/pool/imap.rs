@@ -37,7 +37,8 @@ pub struct Imap<R> {
     pool: Arc<Shared>,
     job: engine::Ticket,
     reader: Reader,
-    ready: VecDeque<Result<R>>,
+    // With the item's place in the input.
+    ready: VecDeque<(usize, Result<R>)>,
     // Handed to the caller, and not yet reported.
     consumed: usize,
     over: bool,
@@ -72,23 +73,45 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
             self.job.consumed(std::mem::take(&mut self.consumed));
         }
     }
-}
 
-impl<R: DeserializeOwned + 'static> Iterator for Imap<R> {
-    type Item = Result<R>;
+    /// The same results, each with the index of its item in the input: for [`Pool::imap_unordered`](crate::Pool::imap_unordered), where the
+    /// order does not tell.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// let words = ["a", "bcd", "ef"].map(String::from);
+    /// let mut lengths = [0; 3];
+    /// for (index, length) in pool.imap_unordered(|word: String| word.len(), words)?.indexed() {
+    ///     lengths[index] = length?;
+    /// }
+    /// assert_eq!(lengths, [1, 3, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn indexed(self) -> Indexed<R> {
+        Indexed(self)
+    }
 
-    fn next(&mut self) -> Option<Result<R>> {
+    fn next_indexed(&mut self) -> Option<(usize, Result<R>)> {
         while self.ready.is_empty() && !self.over {
             self.report();
             if let Err(error) = self.wait() {
                 self.over = true;
-                return Some(Err(error));
+                return Some((self.reader.next_item(), Err(error)));
             }
             let (settled, over) = self.job.take(TAKE);
             self.over = over;
             let ready = &mut self.ready;
             for one in settled {
-                let panic = self.reader.read(one, &self.pool, |result| ready.push_back(result));
+                if let Some(first) = self.feeder.first_item(one.index) {
+                    self.reader.go_to(first);
+                }
+                let mut index = self.reader.next_item();
+                let panic = self.reader.read(one, &self.pool, |result| {
+                    ready.push_back((index, result));
+                    index += 1;
+                });
                 self.panic = self.panic.take().or(panic);
             }
         }
@@ -102,6 +125,38 @@ impl<R: DeserializeOwned + 'static> Iterator for Imap<R> {
         Some(next)
     }
 }
+
+impl<R: DeserializeOwned + 'static> Iterator for Imap<R> {
+    type Item = Result<R>;
+
+    fn next(&mut self) -> Option<Result<R>> {
+        self.next_indexed().map(|(_, result)| result)
+    }
+}
+
+/// Results with the indices of their items. It is what [`Imap::indexed`] returns.
+///
+/// ```
+/// # fn main() -> maniple::Result<()> {
+/// let pool = maniple::Pool::new(1)?;
+/// let mut ones = pool.imap(u32::count_ones, [7])?.indexed();
+/// assert!(matches!(ones.next(), Some((0, Ok(3)))));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "results that are not taken stop the call when its buffer is full"]
+pub struct Indexed<R>(Imap<R>);
+
+impl<R: DeserializeOwned + 'static> Iterator for Indexed<R> {
+    type Item = (usize, Result<R>);
+
+    fn next(&mut self) -> Option<(usize, Result<R>)> {
+        self.0.next_indexed()
+    }
+}
+
+impl<R: DeserializeOwned + 'static> std::iter::FusedIterator for Indexed<R> {}
 
 impl<R: DeserializeOwned + 'static> std::iter::FusedIterator for Imap<R> {}
 

@@ -35,7 +35,7 @@ pub struct JobHandle<T> {
 }
 
 /// Makes the call's value of what the engine brought.
-type Finish<T> = fn(Vec<Settled>, Reader, &Shared) -> Result<T>;
+pub(super) type Finish<T> = fn(Vec<Settled>, Reader, &Shared) -> Result<T>;
 
 /// The value of a call with one item.
 pub(super) fn one<R: DeserializeOwned + 'static>(
@@ -72,6 +72,20 @@ pub(super) fn all<R: DeserializeOwned + 'static>(
         None if reader.is_complete() => Ok(values),
         None => Err(Error::Call(CallError::Cancelled)),
     }
+}
+
+/// The outcome of each item of a call with many.
+pub(super) fn each<R: DeserializeOwned + 'static>(
+    settled: Vec<Settled>,
+    mut reader: Reader,
+    pool: &Shared,
+) -> Result<Vec<Result<R>>> {
+    let items = settled.iter().map(|s| s.items).sum();
+    let mut outcomes = Vec::with_capacity(items);
+    for one in settled {
+        let _ = reader.read(one, pool, |result| outcomes.push(result));
+    }
+    if reader.is_complete() { Ok(outcomes) } else { Err(Error::Call(CallError::Cancelled)) }
 }
 
 impl<T> JobHandle<T> {

@@ -16,7 +16,7 @@ mod source;
 mod submit;
 
 pub use builder::PoolBuilder;
-pub use imap::Imap;
+pub use imap::{Imap, Indexed};
 pub use job_handle::JobHandle;
 pub use options::{CallOptions, WithOptions};
 

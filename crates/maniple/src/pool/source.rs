@@ -6,6 +6,7 @@ use crate::results::CallersPanic;
 use maniple_engine::pool::{Filling, Hub, JobId, Packer, Packet, Source};
 use serde::Serialize;
 use std::any::Any;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -124,22 +125,59 @@ struct Collected {
     over: bool,
     // Something was handed over that the reading thread does not know of: what it was asked for is out of date.
     flushed: bool,
+    // Of a call whose results come in any order.
+    places: Option<Places>,
+}
+
+/// Which item is the first of each task.
+#[derive(Default)]
+struct Places {
+    /// By the task's number, until its outcome comes.
+    first: HashMap<u64, usize>,
+    tasks: u64,
+    items: usize,
+}
+
+impl Places {
+    fn add(&mut self, items: usize) {
+        self.first.insert(self.tasks, self.items);
+        self.tasks += 1;
+        self.items += items;
+    }
+
+    /// Items that were never handed over get an outcome one by one where their number is known and the call ends early.
+    fn take(&mut self, task: u64) -> usize {
+        self.first.remove(&task).unwrap_or_else(|| self.items + task.saturating_sub(self.tasks) as usize)
+    }
 }
 
 /// An item that took so long is not kept waiting for the next.
 const SLOW: Duration = Duration::from_micros(50);
 
 impl Feeder {
-    /// Begins to read `items`. With a `share`, chunks may be shorter than asked for, and hold no more items than that.
+    /// Begins to read `items`. With a `share`, chunks may be shorter than asked for, and hold no more items than that. `unordered`: it
+    /// notes which items are in each task.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub(super) fn start<I>(hub: &Hub, job: JobId, share: Option<usize>, items: I) -> std::io::Result<Arc<Feeder>>
+    pub(super) fn start<I>(
+        hub: &Hub,
+        job: JobId,
+        share: Option<usize>,
+        unordered: bool,
+        items: I,
+    ) -> std::io::Result<Arc<Feeder>>
     where
         I: Iterator + Send + 'static,
         I::Item: Serialize + 'static,
     {
-        let collected = Collected { chunk: Chunk::new(hub.packer()), cuts: Vec::new(), over: false, flushed: false };
+        let collected = Collected {
+            chunk: Chunk::new(hub.packer()),
+            cuts: Vec::new(),
+            over: false,
+            flushed: false,
+            places: unordered.then(Places::default),
+        };
         let (adaptive, most) = (share.is_some(), share.unwrap_or(usize::MAX));
         let feeder = Arc::new(Feeder { hub: hub.clone(), job, adaptive, most, collected: Mutex::new(collected) });
         let mine = feeder.clone();
@@ -199,12 +237,20 @@ impl Feeder {
         collected.over
     }
 
+    /// Which item of the input is the first of a task, for a call whose results come in any order.
+    pub(super) fn first_item(&self, task: u64) -> Option<usize> {
+        self.lock().places.as_mut().map(|places| places.take(task))
+    }
+
     fn hand_over(&self, collected: &mut Collected) {
         if self.adaptive {
             collected.cuts.extend(collected.chunk.cut());
         }
         let packer = self.hub.packer();
         let mut filling = Filling::new(packer);
+        if let Some(places) = &mut collected.places {
+            collected.cuts.iter().for_each(|(items, _)| places.add(*items));
+        }
         collected.cuts.drain(..).for_each(|c| put(c, &mut filling));
         self.hub.feed(self.job, filling, collected.over);
     }

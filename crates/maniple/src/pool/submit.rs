@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::imap::Imap;
-use super::job_handle::{self, JobHandle};
+use super::job_handle::{self, Finish, JobHandle};
 use super::source::{Feeder, Items, single};
 use crate::call::{self, Call, Payload, Plain};
 use crate::error::{Error, ProcessError, Result};
@@ -18,7 +18,7 @@ impl Pool {
     pub(super) fn one<A: Payload, R: Payload>(&self, func: Func, function: Callee, item: A) -> Result<JobHandle<R>> {
         let (chunk, _) = self.options.resolve()?;
         let packet = single(&item, self.shared.hub.packer())?;
-        let about = About { method: "apply", function, in_order: true };
+        let about = About { method: "apply", function };
         let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(1), window: None, notify: false };
         let job = self.shared.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
         Ok(JobHandle::new(self.shared.clone(), job, Reader::new(about, Some(1)), job_handle::one))
@@ -48,13 +48,14 @@ impl Pool {
         Ok(func)
     }
 
-    pub(super) fn all<A: Payload, R: Payload>(
+    pub(super) fn all<A: Payload, T>(
         &self,
         func: Func,
         method: &'static str,
         function: Callee,
         items: impl IntoIterator<Item = A>,
-    ) -> Result<JobHandle<Vec<R>>> {
+        finish: Finish<T>,
+    ) -> Result<JobHandle<T>> {
         let (chunk, _) = self.options.resolve()?;
         // All at once, so that how many there are is known, and so that iterators may borrow.
         let items: Vec<A> = items.into_iter().collect();
@@ -62,8 +63,8 @@ impl Pool {
         let source = Box::new(Items::new(items, self.shared.hub.packer()));
         let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify: false };
         let job = self.shared.hub.submit(spec, SourceKind::Inline(source))?;
-        let reader = Reader::new(About { method, function, in_order: true }, Some(count));
-        Ok(JobHandle::new(self.shared.clone(), job, reader, job_handle::all))
+        let reader = Reader::new(About { method, function }, Some(count));
+        Ok(JobHandle::new(self.shared.clone(), job, reader, finish))
     }
 
     pub(super) fn lazy<A: Payload, R: Payload, I>(
@@ -86,11 +87,11 @@ impl Pool {
         let job = self.shared.hub.submit(spec, SourceKind::External)?;
         // Several chunks fit into the window, so that one can be worked on while another is handed out.
         let share = (chunk == Chunk::Adaptive).then_some((window.0 / 4).max(1));
-        let feeder = Feeder::start(&self.shared.hub, job.job(), share, items)
+        let feeder = Feeder::start(&self.shared.hub, job.job(), share, collect == Collect::Unordered, items)
             // Nobody will feed it, and nobody is to wait for it.
             .inspect_err(|_| job.cancel())
             .map_err(|e| Error::Process(ProcessError::Start(format!("no thread to take items from the input: {e}"))))?;
-        let about = About { method, function: Plain(function).callee(), in_order: collect == Collect::Ordered };
+        let about = About { method, function: Plain(function).callee() };
         Ok(Imap::new(self.shared.clone(), job, Reader::new(about, None), feeder))
     }
 }

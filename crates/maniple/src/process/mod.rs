@@ -5,6 +5,7 @@
 //! | `mod` | [`Process`]: the parent's handle on a child |
 //! | `builder` | what a child can be told before it starts |
 //! | `child` | the child's side: take up what was sent, call the function, end |
+//! | `spawn` | [`spawn()`] and [`JoinHandle`]: a function in a process of its own, with its result |
 //! | `here` | what a process knows of itself, its parent and its children |
 //!
 //! # Life
@@ -19,6 +20,7 @@
 mod builder;
 pub(crate) mod child;
 mod here;
+mod spawn;
 
 use crate::call::Payload;
 use crate::error::{Error, InTime, ProcessError, Result};
@@ -29,6 +31,7 @@ pub use here::{CurrentProcess, ParentProcess, active_children, cpu_count, curren
 use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{AsHandle, BorrowedHandle};
+pub use spawn::{JoinHandle, spawn};
 use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
