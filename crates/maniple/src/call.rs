@@ -91,9 +91,9 @@ impl<C: Call> Run for C {
 #[derive(Debug, Serialize, serde::Deserialize)]
 pub(crate) enum Failure {
     Panicked(crate::error::Panicked),
-    /// With what [`CallError::Task`](crate::CallError::Task) holds.
+    /// With what [`CallError::Task`] holds.
     Task(Box<(String, String)>),
-    /// With what [`CallError::Remote`](crate::CallError::Remote) holds.
+    /// With what [`CallError::Remote`] holds.
     Other(String),
 }
 

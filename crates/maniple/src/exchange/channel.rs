@@ -88,7 +88,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`](crate::ChannelError::Closed) if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
+    /// [`ChannelError::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
         self.line.send::<C, T>(value, Until::Ever).map(|_| ())
     }
@@ -177,7 +177,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`](crate::ChannelError::Closed) if every sender is gone, [`Error::Codec`] if the message is no such value.
+    /// [`ChannelError::Closed`] if every sender is gone, [`Error::Codec`] if the message is no such value.
     pub fn recv(&self) -> Result<T> {
         self.line.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))
     }

@@ -96,7 +96,7 @@ impl<T> JoinableQueue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Message`](crate::ChannelError::Message) if more are reported than were put.
+    /// [`ChannelError::Message`] if more are reported than were put.
     pub fn task_done(&self) -> Result<()> {
         let done = self.0.shared.log.done();
         if done {

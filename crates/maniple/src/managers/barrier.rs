@@ -103,7 +103,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`ManagerError::BrokenBarrier`], [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`ManagerError::BrokenBarrier`], [`Error::ManagerLost`].
     pub fn wait(&self) -> Result<BarrierWaitResult> {
         self.wait_within(None)
     }
@@ -156,7 +156,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`Error::ManagerLost`].
     pub fn abort(&self) -> Result<()> {
         self.end_round(false)
     }
@@ -175,7 +175,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`Error::ManagerLost`].
     pub fn reset(&self) -> Result<()> {
         self.end_round(true)
     }
@@ -191,7 +191,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`Error::ManagerLost`].
     pub fn waiting(&self) -> Result<usize> {
         let door = |barrier: &Shared, (): (), answer: &mut Answer| answer.give(&barrier.enter().arrived);
         self.0.reference().ask(door, &())
@@ -211,7 +211,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ManagerLost`](crate::Error::ManagerLost).
+    /// [`Error::ManagerLost`].
     pub fn is_broken(&self) -> Result<bool> {
         let door = |barrier: &Shared, (): (), answer: &mut Answer| answer.give(&(barrier.enter().stands() == BROKEN));
         self.0.reference().ask(door, &())

@@ -229,7 +229,7 @@ impl ManagerBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`](crate::ProcessError::Start) if there is no process to be had, or the address is taken. [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
+    /// [`ProcessError::Start`] if there is no process to be had, or the address is taken. [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
     pub fn build(self) -> Result<Manager> {
         let address = self.address?;
         let key = self.key.map_or_else(Authkey::random, Ok)?;
@@ -279,7 +279,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`](crate::ProcessError::Start) if there is no process to be had.
+    /// [`ProcessError::Start`] if there is no process to be had.
     pub fn new() -> Result<Manager> {
         Manager::builder().build()
     }

@@ -162,7 +162,7 @@ impl PoolBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be started, and what stands in the way of sending the initializer.
+    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`] when a worker cannot be started, and what stands in the way of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {
             Some(0) => return Err(Error::InvalidArgument("a pool of 0 workers; give it 1 or more, or leave it out")),

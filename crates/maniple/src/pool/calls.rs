@@ -29,7 +29,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// Any [`Error`](crate::Error).
+    /// Any [`Error`].
     pub fn apply<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<R> {
         self.apply_async(function, item)?.get()
     }
@@ -203,7 +203,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// As [`Pool::map`]; and [`CallError::Function`](crate::CallError::Function) for a closure, see [`StarFn`].
+    /// As [`Pool::map`]; and [`CallError::Function`] for a closure, see [`StarFn`].
     pub fn starmap<T: Payload, R: Payload, F: StarFn<T, R>>(
         &self,
         function: F,
@@ -303,7 +303,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// Any [`Error`](crate::Error); [`CallError::Task`](crate::CallError::Task) if the program knows no such function.
+    /// Any [`Error`]; [`CallError::Task`] if the program knows no such function.
     pub fn apply_named<A: Payload, R: Payload>(&self, name: &str, item: A) -> Result<R> {
         let func = self.known_as(|output| task::send::<A, R>(name, output))?;
         self.one(func, Callee::Named(name.to_owned().into()), item)?.get()

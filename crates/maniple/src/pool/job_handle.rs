@@ -131,7 +131,7 @@ impl<T> JobHandle<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`], or any other; [`CallError::Taken`](crate::CallError::Taken) if the value was given before.
+    /// [`Error::Timeout`], or any other; [`CallError::Taken`] if the value was given before.
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<T> {
         self.until(Some(timeout))?.in_time("the job to end", timeout)?;
         self.take()
@@ -185,7 +185,7 @@ impl<T> JobHandle<T> {
         self.job.is_ready()
     }
 
-    /// Items that no worker has begun are not run; the value is then [`CallError::Cancelled`](crate::CallError::Cancelled).
+    /// Items that no worker has begun are not run; the value is then [`CallError::Cancelled`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -390,7 +390,7 @@ impl ProcessBuilder {
     /// dropping what lies outside of `function`.
     ///
     /// # Errors
-    /// [`ProcessError::Start`](crate::ProcessError::Start) if the system refuses.
+    /// [`ProcessError::Start`] if the system refuses.
     pub unsafe fn fork<R: IntoExitCode>(mut self, function: impl FnOnce() -> R) -> Result<Process> {
         let setup = self.setup();
         let refused =

@@ -202,7 +202,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`](crate::ProcessError::State) if it was started before, [`ProcessError::Start`](crate::ProcessError::Start) if the system refuses.
+    /// [`ProcessError::State`] if it was started before, [`ProcessError::Start`] if the system refuses.
     pub fn start(&self) -> Result<()> {
         // Held while it starts, so that a second caller does not go on before there is a child.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
@@ -238,7 +238,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
+    /// [`ProcessError::State`] if it was not started.
     pub fn join(&self) -> Result<Exit> {
         self.running()?.wait(None)?;
         let exit = self.running()?.child.wait()?;
@@ -263,7 +263,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`] if it still runs, [`ProcessError::State`](crate::ProcessError::State) if it was not started.
+    /// [`Error::Timeout`] if it still runs, [`ProcessError::State`] if it was not started.
     pub fn join_timeout(&self, timeout: Duration) -> Result<Exit> {
         let until = Instant::now().checked_add(timeout);
         self.running()?.wait(until)?;
@@ -304,7 +304,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
+    /// [`ProcessError::State`] if it was not started.
     pub async fn join_async(&self) -> Result<Exit> {
         crate::exchange::until_readable(self.sentinel()?).await?;
         self.join()
@@ -405,7 +405,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
+    /// [`ProcessError::State`] if it was not started.
     pub fn terminate(&self) -> Result<()> {
         Ok(self.running()?.child.terminate()?)
     }
@@ -425,7 +425,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
+    /// [`ProcessError::State`] if it was not started.
     pub fn kill(&self) -> Result<()> {
         Ok(self.running()?.child.kill()?)
     }
@@ -446,7 +446,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`](crate::ProcessError::State) if it was not started.
+    /// [`ProcessError::State`] if it was not started.
     pub fn sentinel(&self) -> Result<BorrowedHandle<'_>> {
         Ok(self.running()?.child.watch().as_handle())
     }

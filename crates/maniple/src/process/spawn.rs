@@ -70,7 +70,7 @@ fn work<A: Payload, R: Payload>(work: Work<A, R>) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the
+/// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`] if the function is not the
 /// program's own, [`ProcessError::Start`](crate::ProcessError::Start) if the system refuses.
 pub fn spawn<A: Payload, R: Payload>(function: fn(A) -> R, argument: A) -> Result<JoinHandle<R>> {
     // Asked first, for the error that says why.

@@ -14,7 +14,7 @@ use std::time::Duration;
 ///
 /// It *breaks* when one of those who wait dies (noticed within half a second, and in any case before the round is
 /// completed), when the time of one is up, or when somebody calls [`abort`](Barrier::abort). All who wait then get
-/// [`SyncError::BrokenBarrier`](crate::SyncError::BrokenBarrier), and so does everybody who comes, until somebody calls [`reset`](Barrier::reset). A party
+/// [`SyncError::BrokenBarrier`], and so does everybody who comes, until somebody calls [`reset`](Barrier::reset). A party
 /// that dies before it has come is unknown here: where that may happen, use [`wait_timeout`](Barrier::wait_timeout).
 ///
 /// ```
@@ -118,7 +118,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::BrokenBarrier`](crate::SyncError::BrokenBarrier).
+    /// [`SyncError::BrokenBarrier`].
     pub fn wait(&self) -> Result<BarrierWaitResult> {
         self.meet(Limit::Never, Duration::MAX)
     }
@@ -137,7 +137,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`SyncError::BrokenBarrier`](crate::SyncError::BrokenBarrier).
+    /// [`Error::Timeout`], [`SyncError::BrokenBarrier`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
         self.meet(Limit::For(timeout), timeout)
     }

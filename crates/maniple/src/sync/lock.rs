@@ -126,7 +126,7 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::NotHeld`](crate::SyncError::NotHeld) if nobody holds it.
+    /// [`SyncError::NotHeld`] if nobody holds it.
     pub fn release(&self) -> Result<()> {
         match self.0.release() {
             Released::Done => Ok(()),

@@ -106,7 +106,7 @@ impl Semaphore {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::NotHeld`](crate::SyncError::NotHeld) if the value is [`u32::MAX`] already.
+    /// [`SyncError::NotHeld`] if the value is [`u32::MAX`] already.
     pub fn release(&self) -> Result<()> {
         if self.0.release() == Released::Done { Ok(()) } else { Err(Error::Sync(SyncError::NotHeld)) }
     }
@@ -285,7 +285,7 @@ impl BoundedSemaphore {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::NotHeld`](crate::SyncError::NotHeld) if this process has none.
+    /// [`SyncError::NotHeld`] if this process has none.
     pub fn release(&self) -> Result<()> {
         if self.0.give_back_any() == Released::Done { Ok(()) } else { Err(Error::Sync(SyncError::NotHeld)) }
     }
