@@ -161,7 +161,7 @@ class Lock(SemLock):
     """A lock that any process or thread may release, no matter which one acquired it.
 
     ``maniple.Lock()`` makes one for the program's start method. If its holder dies, the next process that waits for the
-    lock acquires it, and its attribute `abandoned` is True until the next `release`; what the lock guards may be half changed. In the
+    lock acquires it, and its attribute `abandoned` is True there until the next `acquire`; what the lock guards may be half changed. In the
     standard package, all others wait forever.
 
     Example::
