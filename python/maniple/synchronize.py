@@ -354,7 +354,8 @@ class Event(EventFlag):
         place = _ticket(self, self._by_fork_only)
         return _arrived_event, (type(self), place), {**self.__dict__, "_by_fork_only": False}
 
-    __getattr__ = _left_out({"_flag": _ONE_WORD, "_cond": _ONE_WORD})
+    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+        __getattr__ = _left_out({"_flag": _ONE_WORD, "_cond": _ONE_WORD})
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
@@ -448,7 +449,8 @@ class Barrier(_ThreadBarrier):
                 self._open()
             return place
 
-    __getattr__ = _left_out({"_array": _NUMBERS})
+    if not TYPE_CHECKING:
+        __getattr__ = _left_out({"_array": _NUMBERS})
 
     def _open(self) -> None:
         try:
