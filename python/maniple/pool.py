@@ -184,20 +184,31 @@ class Pool(QueueParts):
             self._workers, self._hub = workers, workers.hub
         self._state = RUN
 
-    def __getattr__(self, name: str) -> Any:
-        # Not an attribute of this pool; of the standard package's it may be one.
-        if (view := type(self)._views.get(name)) is not None and self._workers is not None:
-            return view(self)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if TYPE_CHECKING:
+        # The standard package's inner names: attributes of a pool that works by queues, else computed (`VIEWS`).
+        _cache: Any
+        _change_notifier: Any
+        _pool: Any
+        _result_handler: Any
+        _task_handler: Any
+        _taskqueue: Any
+        _worker_handler: Any
+    else:  # a type checker is to find misspelt names
+
+        def __getattr__(self, name: str) -> Any:
+            # Not an attribute of this pool; of the standard package's it may be one.
+            if (view := type(self)._views.get(name)) is not None and self._workers is not None:
+                return view(self)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in SETTERS and self._workers is not None:
+                SETTERS[name](self, value)
+            else:
+                object.__setattr__(self, name, value)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(VIEWS if self._workers is not None else ())]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in SETTERS and self._workers is not None:
-            SETTERS[name](self, value)
-        else:
-            object.__setattr__(self, name, value)
 
     def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
         main = worker_main(self._ctx.get_start_method())

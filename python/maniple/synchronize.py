@@ -161,7 +161,7 @@ class Lock(SemLock):
     """A lock that any process or thread may release, no matter which one acquired it.
 
     ``maniple.Lock()`` makes one for the program's start method. If its holder dies, the next process that waits for the
-    lock acquires it, and its attribute `abandoned` is True until the next `release`; what the lock guards may be half changed. In the
+    lock acquires it, and its attribute `abandoned` is True there until the next `acquire`; what the lock guards may be half changed. In the
     standard package, all others wait forever.
 
     Example::
@@ -354,7 +354,8 @@ class Event(EventFlag):
         place = _ticket(self, self._by_fork_only)
         return _arrived_event, (type(self), place), {**self.__dict__, "_by_fork_only": False}
 
-    __getattr__ = _left_out({"_flag": _ONE_WORD, "_cond": _ONE_WORD})
+    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+        __getattr__ = _left_out({"_flag": _ONE_WORD, "_cond": _ONE_WORD})
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
@@ -448,7 +449,8 @@ class Barrier(_ThreadBarrier):
                 self._open()
             return place
 
-    __getattr__ = _left_out({"_array": _NUMBERS})
+    if not TYPE_CHECKING:
+        __getattr__ = _left_out({"_array": _NUMBERS})
 
     def _open(self) -> None:
         try:

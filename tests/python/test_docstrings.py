@@ -6,7 +6,11 @@ import importlib
 import inspect
 import pkgutil
 import pydoc
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -96,3 +100,29 @@ def test_a_docstring_begins_with_one_sentence(mp: ModuleType, name: str) -> None
     first, *rest = inspect.getdoc(getattr(mp, name)).splitlines()  # type: ignore[union-attr]
     assert first.endswith(".") and len(first) <= 120
     assert not rest or rest[0] == ""
+
+
+@pytest.mark.parametrize(
+    "name, printed",
+    [
+        ("Pool", "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]\n"),
+        ("Queue", "9\n"),
+        ("Process", "hello world\n0\n"),
+        ("Value", ""),
+        ("Manager", ""),
+        ("Pipe", ""),
+    ],
+)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_examples_run(mp: ModuleType, tmp_path: Path, name: str, printed: str, method: str) -> None:
+    text = inspect.getdoc(getattr(mp, name)) or ""
+    example = textwrap.dedent(text.partition("Example::\n")[2])
+    assert example.strip()
+    package = mp.__name__
+    begin = f"import {package}\n{package}.set_start_method({method!r}, force=True)\n"
+    script = tmp_path / "example.py"
+    if "__main__" not in example:
+        example = f"if __name__ == '__main__':\n{textwrap.indent(example, '    ')}"
+    script.write_text(begin + example)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")

@@ -117,6 +117,15 @@ def made_for_names(context: SpawnContext) -> None:
     assert_type(maniple.__version__, str)
 
 
+def misspelt(pool: maniple.Pool, ready: maniple.Event, gate: maniple.Barrier, words: maniple.Queue[str]) -> None:
+    pool.mapp  # type: ignore[attr-defined]  # noqa: B018
+    ready.sett  # type: ignore[attr-defined]  # noqa: B018
+    gate.waite  # type: ignore[attr-defined]  # noqa: B018
+    words.putt  # type: ignore[attr-defined]  # noqa: B018
+    maniple.Poool  # type: ignore[attr-defined]  # noqa: B018
+    maniple.Value("i").get_lok  # type: ignore[attr-defined]  # noqa: B018
+
+
 def errors(pool: maniple.Pool) -> None:
     try:
         pool.apply(length, ("a",))

@@ -220,6 +220,9 @@ class Token:
         "address": "The address of the object's server.",
         "id": "The id of the object in its server, a str.",
     }
+    typeid: str
+    address: Any
+    id: str
 
     def __init__(self, typeid: str, address: Any, id: str) -> None:
         self.__setstate__((typeid, address, id))
