@@ -72,6 +72,8 @@ use wire::Ask;
 
 /// How long a server may take to drop what it holds before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the drop of a guard waits for the server's answer.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Whether the process for which this thread works is gone. For functions that wait in a manager's server for something
 /// of their own: what is returned then reaches nobody.
@@ -402,7 +404,7 @@ impl Manager {
         let mut output = Output::private(self.site.address.is_local());
         output.item(&Ask::Make)?;
         send_make(&mut output, maker, argument)?;
-        Ok(Proxy::new(Reference::counted(self.site.clone(), self.site.ask(output.bytes())?)))
+        Ok(Proxy::new(Reference::counted(self.site.clone(), self.site.ask(output.bytes(), None)?)))
     }
 
     /// Calls `function(argument)` in the server and serves what it returns there.
@@ -452,7 +454,7 @@ impl Own {
 /// Waits for a server's end, which is near, and sees to it.
 fn see_out(process: &Process) -> Result<Exit> {
     match process.join_timeout(PATIENCE) {
-        Err(Error::Timeout(_)) => process.kill().and_then(|()| process.join()),
+        Err(Error::Timeout(_)) => process.kill().and_then(|()| process.join_timeout(PATIENCE)),
         ended => ended,
     }
 }
@@ -464,7 +466,7 @@ impl Drop for Own {
         }
         // At its end it may have been asked nicely already; and there is no more time.
         let _ = self.process.kill();
-        let _ = self.process.join();
+        let _ = self.process.join_timeout(PATIENCE);
         if let Some((file, path)) = &self.path
             && matches!(socket::file(path), Ok(Some(there)) if there == *file)
         {

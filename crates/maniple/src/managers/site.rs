@@ -21,6 +21,7 @@ use maniple_engine::process::Exit;
 use maniple_sys::AsHandle;
 use maniple_sys::atfork;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::ready;
 use maniple_sys::stream::hang_up;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -83,6 +84,19 @@ impl Connection {
     /// What the other end says. `None`: it is closed.
     fn hear(&mut self) -> maniple_engine::Result<Option<&[u8]>> {
         self.dialogue.as_mut().map_or(Ok(None), |dialogue| dialogue.hear(&mut || true))
+    }
+
+    /// Question and answer, which may take at most `limit`. `None`: it is closed, or late.
+    fn ask_within(&mut self, bytes: &[u8], limit: Option<Duration>) -> maniple_engine::Result<Option<&[u8]>> {
+        self.say(bytes)?;
+        if let (Some(limit), Some(dialogue)) = (limit, &self.dialogue) {
+            let doing = |source| maniple_engine::Error::Os { doing: "wait for a manager's answer", source };
+            let mut answer = [ready::Interest::new(dialogue.as_handle())];
+            if ready::wait(&mut answer, Some(limit)).map_err(doing)? == 0 {
+                return Ok(None);
+            }
+        }
+        self.hear()
     }
 
     /// Question and answer.
@@ -268,9 +282,9 @@ impl Site {
     }
 
     /// Asks over this thread's line.
-    pub(super) fn ask<R: DeserializeOwned>(self: &Arc<Self>, request: &[u8]) -> Result<R> {
+    pub(super) fn ask<R: DeserializeOwned>(self: &Arc<Self>, request: &[u8], limit: Option<Duration>) -> Result<R> {
         let mut line = self.take_line()?;
-        let answer = match line.ask(request) {
+        let answer = match line.ask_within(request, limit) {
             Ok(Some(bytes)) => calling::read(bytes),
             Ok(None) => return Err(self.lost("it closed the connection")),
             Err(error) => return Err(self.lost(error)),

@@ -111,7 +111,7 @@ impl ProcessBuilder {
     }
 
     /// Whether it ends with this process, at once and however busy it is. Otherwise it goes on when this process is killed, and is
-    /// waited for when its last handle is dropped.
+    /// waited for, some seconds at most, when its last handle is dropped.
     ///
     /// ```
     /// use maniple::Process;

@@ -14,8 +14,8 @@
 //!   new ──────────────▶ running ─────────────────────────────────────────────────▶ ended ──────────▶ reaped
 //! ```
 //! A daemon holds a lifeline: it dies with its parent, however that ends. Another one goes on if its parent is killed. The last handle
-//! that is dropped sees its child out: it waits for one that is no daemon, and ends a daemon. So nothing is left behind, and nothing
-//! is cut off that was not meant to be.
+//! that is dropped sees its child out: it waits some seconds for one that is no daemon, and ends a daemon. A child that takes longer goes
+//! on, and a thread waits for it. So no zombie is left, nothing is cut off that was not meant to be, and no drop waits without end.
 
 mod builder;
 pub(crate) mod child;
@@ -37,6 +37,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A function that runs, ran or will run in a process of its own. Clones are handles on the same process.
+///
+/// Dropping the last handle ends a daemon. It waits for another process, but for 5 seconds at most: then the process goes on by itself. To
+/// wait for as long as it takes, call [`join`](Process::join).
 ///
 /// ```
 /// use maniple::{Exit, Process};
@@ -67,6 +70,9 @@ struct Shared {
     plan: Mutex<Option<Plan>>,
     running: OnceLock<Running>,
 }
+
+/// How long the drop of the last handle waits for the process's end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 struct Running {
     child: Child,
@@ -472,22 +478,39 @@ impl Debug for Process {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let Some(running) = self.running.get() else { return };
         if std::process::id() != self.owner {
             return;
         }
+        let Some(running) = self.running.take() else { return };
         if self.daemon {
             let _ = running.child.kill();
         }
-        let _ = running.wait(None);
-        let _ = running.child.wait();
-        if let Some(relay) = &running.relay {
-            relay.deliver();
+        if !running.see_out(Some(FAREWELL)) {
+            // It goes on, and is not left as a zombie when it ends.
+            let reap = move || running.see_out(None);
+            let _ = std::thread::Builder::new().name("maniple-reaper".into()).spawn(reap);
         }
     }
 }
 
 impl Running {
+    /// Waits for its end, for at most `limit`, and hands on what it has told. False: it still runs.
+    fn see_out(&self, limit: Option<Duration>) -> bool {
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let _ = self.wait(until);
+        let ended = match until {
+            None => self.child.wait().is_ok(),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                !matches!(self.child.wait_timeout(left), Ok(None))
+            }
+        };
+        if let Some(relay) = &self.relay {
+            relay.deliver();
+        }
+        ended
+    }
+
     /// Hands on what the process tells, until it has ended or the time is up.
     fn wait(&self, until: Option<Instant>) -> Result<()> {
         let Some(relay) = &self.relay else { return Ok(()) };
