@@ -1,4 +1,5 @@
 //! No drop waits without end, whatever the other process does, and nothing is left when that ends.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -47,4 +48,24 @@ fn a_lock_whose_guard_was_dropped_while_the_server_was_stopped_is_free() {
     testing::kill(pid, Signal::CONT).unwrap();
     assert!(lock.lock_timeout(Duration::from_secs(20)).is_ok());
     assert!(semaphore.acquire_timeout(Duration::from_secs(20)).is_ok());
+}
+
+#[test]
+fn proxies_are_dropped_while_another_thread_waits_for_a_stopped_server_and_are_told_of_later() {
+    let _alive = watchdog();
+    let manager = Manager::new().unwrap();
+    let kept = manager.list::<u8>().unwrap();
+    let lists: Vec<_> = (0..2000).map(|_| manager.list::<u8>().unwrap()).collect();
+    let pid = manager.pid().unwrap();
+    testing::kill(pid, Signal::STOP).unwrap();
+    std::thread::scope(|scope| {
+        // Makes another object, and waits for the answer.
+        let waits = scope.spawn(|| manager.list::<u8>().map(drop));
+        std::thread::sleep(Duration::from_millis(50));
+        drop(lists);
+        testing::kill(pid, Signal::CONT).unwrap();
+        waits.join().unwrap().unwrap();
+    });
+    kept.push(&1).unwrap();
+    assert_eq!(kept.to_vec().unwrap(), [1]);
 }

@@ -152,6 +152,7 @@ impl LockGuard<'_> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.abandoned
     }

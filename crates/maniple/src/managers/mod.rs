@@ -90,6 +90,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// # Ok(())
 /// # }
 /// ```
+#[must_use]
 pub fn is_caller_gone() -> bool {
     registry::is_caller_gone()
 }
@@ -231,7 +232,8 @@ impl ManagerBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`](crate::ProcessError::Start) if there is no process to be had, or the address is taken. [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
+    /// [`ProcessError::Start`] if there is no process to be had, or the address is taken.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
     pub fn build(self) -> Result<Manager> {
         let address = self.address?;
         let key = self.key.map_or_else(Authkey::random, Ok)?;
@@ -281,7 +283,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`](crate::ProcessError::Start) if there is no process to be had.
+    /// [`ProcessError::Start`] if there is no process to be had.
     pub fn new() -> Result<Manager> {
         Manager::builder().build()
     }
@@ -326,7 +328,8 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::System`] if nobody listens there, [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the key is another.
+    /// [`Error::System`] if nobody listens there, [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the key is
+    /// another.
     pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
         let address = address.try_into().map_err(Into::into)?;
         Ok(Manager { site: Site::open(&address, &key.into(), None)?, own: None })
@@ -343,6 +346,7 @@ impl Manager {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn address(&self) -> &Address {
         &self.site.address
     }
@@ -356,6 +360,7 @@ impl Manager {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn authkey(&self) -> &Authkey {
         &self.site.key
     }
@@ -372,6 +377,7 @@ impl Manager {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.own.as_ref()?.process.pid()
     }
@@ -420,7 +426,8 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Panicked`] if the function does. [`Error::ManagerLost`], [`Error::Codec`], [`CallError::Function`](crate::CallError::Function).
+    /// [`Error::Panicked`] if the function does. [`Error::ManagerLost`], [`Error::Codec`],
+    /// [`CallError::Function`](crate::CallError::Function).
     pub fn serve<A: Payload, T: Send + Sync + 'static>(&self, function: fn(A) -> T, argument: A) -> Result<Proxy<T>> {
         let maker = |(function, argument): (Plain<A, T>, A)| Proxy::content((function.0)(argument));
         self.make(maker, &(Plain(function), &argument))

@@ -79,7 +79,7 @@ impl Shared {
 /// A pool of worker processes that run functions of this program.
 ///
 /// The methods are those of Python's `multiprocessing.Pool`. What goes to a worker and comes back is copied, so arguments and
-/// results are [`Payload`]s; functions are `fn` pointers, to which functions and closures that capture nothing convert
+/// results are [`Payload`](crate::Payload)s; functions are `fn` pointers, to which functions and closures that capture nothing convert
 /// by themselves. What a closure would capture is passed as the state of [`Pool::map_with`].
 ///
 /// Whatever happens to a worker, every call returns: with results, or with an [`Error`](crate::Error) that says what
@@ -168,6 +168,7 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.shared.hub.pids()
     }
@@ -183,6 +184,7 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn describe(&self) -> String {
         self.shared.hub.describe()
     }

@@ -58,6 +58,7 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "a process begins when `start` is called, and its drop waits for it or ends it"]
 pub struct Process {
     shared: Arc<Shared>,
 }
@@ -97,7 +98,12 @@ struct Running {
 /// # Ok(())
 /// # }
 /// ```
-pub trait IntoExitCode {
+#[diagnostic::on_unimplemented(
+    message = "no exit code can be made of `{Self}`",
+    label = "the function of a `Process` returns this",
+    note = "let the function return `()`, an `i32` or a `Result` of these; for a result of any type use `maniple::spawn` or a `Pool`"
+)]
+pub trait IntoExitCode: sealed::Sealed {
     /// The exit code.
     ///
     /// ```
@@ -109,6 +115,15 @@ pub trait IntoExitCode {
     /// ```
     fn into_exit_code(self) -> i32;
 }
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for () {}
+impl sealed::Sealed for i32 {}
+impl sealed::Sealed for never::Never {}
+impl<T: IntoExitCode, E: Debug> sealed::Sealed for Result<T, E> {}
 
 impl IntoExitCode for () {
     fn into_exit_code(self) -> i32 {
@@ -168,7 +183,8 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the program's own.
+    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the
+    /// program's own.
     pub fn new<A: Payload, R: IntoExitCode + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
         Process::builder().build(function, argument)
     }
@@ -208,7 +224,8 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`](crate::ProcessError::State) if it was started before, [`ProcessError::Start`](crate::ProcessError::Start) if the system refuses.
+    /// [`ProcessError::State`](crate::ProcessError::State) if it was started before, [`ProcessError::Start`](crate::ProcessError::Start)
+    /// if the system refuses.
     pub fn start(&self) -> Result<()> {
         // Held while it starts, so that a second caller does not go on before there is a child.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
@@ -329,6 +346,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         self.running().is_ok_and(|running| matches!(running.child.try_wait(), Ok(None)))
     }
@@ -347,6 +365,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn exit_status(&self) -> Option<Exit> {
         self.running().ok()?.child.try_wait().ok()?
     }
@@ -362,6 +381,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn pid(&self) -> Option<u32> {
         Some(self.running().ok()?.child.pid())
     }
@@ -377,6 +397,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
     }
@@ -392,6 +413,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_daemon(&self) -> bool {
         self.shared.daemon
     }
