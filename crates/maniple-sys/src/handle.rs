@@ -22,18 +22,30 @@ pub mod fd {
 pub use unix::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 
 /// What has a handle. On Unix this is everything that is `AsFd`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no handle",
+    note = "on Unix this is everything that is `AsFd`, such as files, sockets and pipes"
+)]
 pub trait AsHandle {
     /// Its handle.
     fn as_handle(&self) -> BorrowedHandle<'_>;
 }
 
 /// What can be made of a handle. On Unix this is everything that is `From<OwnedFd>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be made of a handle",
+    note = "on Unix this is everything that is `From<OwnedFd>`, such as files, sockets and pipes"
+)]
 pub trait FromHandle {
     /// Takes the handle over.
     fn from_handle(handle: OwnedHandle) -> Self;
 }
 
 /// What can be turned into a handle. On Unix this is everything that is `Into<OwnedFd>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be turned into a handle",
+    note = "on Unix this is everything that is `Into<OwnedFd>`, such as files, sockets and pipes"
+)]
 pub trait IntoHandle {
     /// Gives the handle away.
     fn into_handle(self) -> OwnedHandle;

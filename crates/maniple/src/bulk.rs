@@ -70,6 +70,7 @@ impl<T: Pod> Bulk<T> {
     ///
     /// assert!(NOTHING.is_empty());
     /// ```
+    #[must_use]
     pub const fn new() -> Self {
         Bulk(Store::Owned(Vec::new()))
     }
@@ -80,6 +81,7 @@ impl<T: Pod> Bulk<T> {
     /// let bulk: maniple::Bulk<u16> = (1..4).collect();
     /// assert_eq!(bulk.into_vec(), [1, 2, 3]);
     /// ```
+    #[must_use]
     pub fn into_vec(self) -> Vec<T> {
         match self.0 {
             Store::Owned(vec) => vec,
@@ -195,6 +197,10 @@ impl<T: Pod + Eq> Eq for Bulk<T> {}
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no list of plain values that can be sent in one piece",
+    note = "it can be a `Vec<T>`, a `Box<[T]>` or a `maniple::Bulk<T>`, where `T` is `maniple::Pod`"
+)]
 pub trait List: Sized {
     /// What it is a list of.
     type Item: Pod;

@@ -31,6 +31,11 @@ use std::marker::PhantomData;
 /// travels::<Photo>();
 /// travels::<Result<Vec<Photo>, String>>();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot go to another process",
+    note = "what goes to another process is encoded by serde: derive `serde::Serialize` and `serde::Deserialize` for it, and let it own what it holds",
+    note = "files, sockets and other descriptors go as a `maniple::Handle`"
+)]
 pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
@@ -255,26 +260,33 @@ impl<S: Payload, A: Payload, R: Payload> Call for With<S, A, R> {
 /// # Ok(())
 /// # }
 /// ```
-pub trait StarFn<T, R>: Copy + 'static {
-    /// Calls it with the tuple's fields.
-    #[doc(hidden)]
-    fn star(&self, arguments: T) -> R;
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no function whose arguments are the fields of `{T}`",
+    note = "`starmap` takes a function of 2 to 8 arguments and items that are tuples of them; for one argument use `map`"
+)]
+pub trait StarFn<T, R>: sealed::Spread<T, R> {}
 
-    /// Where it is, if it is a `fn` pointer.
-    #[doc(hidden)]
-    fn pointer(&self) -> Option<*const ()>;
+impl<T, R, F: sealed::Spread<T, R>> StarFn<T, R> for F {}
 
-    /// The `fn` pointer to `address`.
-    ///
-    /// # Safety
-    /// `address` came from [`StarFn::pointer`] of the same type.
-    #[doc(hidden)]
-    unsafe fn from_pointer(address: *const ()) -> Option<Self>;
+mod sealed {
+    pub trait Spread<T, R>: Copy + 'static {
+        /// Calls it with the tuple's fields.
+        fn star(&self, arguments: T) -> R;
+
+        /// Where it is, if it is a `fn` pointer.
+        fn pointer(&self) -> Option<*const ()>;
+
+        /// The `fn` pointer to `address`.
+        ///
+        /// # Safety
+        /// `address` came from [`Spread::pointer`] of the same type.
+        unsafe fn from_pointer(address: *const ()) -> Option<Self>;
+    }
 }
 
 macro_rules! star {
     ($($type:ident $value:ident),*) => {
-        impl<Fun, Out: 'static, $($type: 'static),*> StarFn<($($type,)*), Out> for Fun
+        impl<Fun, Out: 'static, $($type: 'static),*> sealed::Spread<($($type,)*), Out> for Fun
         where
             Fun: Fn($($type),*) -> Out + Copy + 'static,
         {

@@ -48,6 +48,25 @@
 //! through the pool's process, so that [`WorkerLost`] can quote it. It does not share memory: statics are as in a
 //! fresh program, and are filled by [`PoolBuilder::initializer`]. It dies when the pool's process does, at once and however busy.
 //!
+//! # What a drop does
+//! No drop waits without end. In a forked child, a drop of what its parent made does nothing.
+//!
+//! | dropped | what it does | how long it waits |
+//! | --- | --- | --- |
+//! | [`Pool`] | ends the workers at once; calls end with [`CallError::Cancelled`] | for their ends, 10 seconds at most |
+//! | [`WithOptions`] | nothing | |
+//! | [`JobHandle`] | nothing: the call goes on, and its results are thrown away | |
+//! | [`Imap`], [`Indexed`] | cancels what has not begun | |
+//! | [`Process`], the last handle | ends a daemon; another process goes on | for its end, 5 seconds at most |
+//! | [`JoinHandle`] | ends the process; its result is lost | for its end, 5 seconds at most |
+//! | [`Manager`], the one that started the server | asks the server to end, and kills it after 5 seconds | for its end, 15 seconds at most |
+//! | [`Proxy`], a manager's objects | tells the server, which drops an object with its last proxy | |
+//! | [`managers::LockGuard`], [`managers::ConditionGuard`], [`managers::SemaphorePermit`] | gives it back | for the server, 5 seconds at most |
+//! | [`LockGuard`], [`RLockGuard`], [`MutexGuard`], [`SemaphorePermit`] | gives it back, and poisons it in a panic | |
+//! | [`Connection`], [`Sender`], [`Receiver`], [`Queue`] | closes this end; what was sent can still be received | |
+//! | [`Listener`] | closes it, and removes its path | |
+//! | [`SharedMemory`], [`ShareableList`] | unmaps it; with the last handle of the process that made it, its name is gone | |
+//!
 //! # Features
 //! | feature | | what for |
 //! | --- | --- | --- |

@@ -90,6 +90,7 @@ pub mod macro_support {
     }
 
     impl Known {
+        #[must_use]
         pub fn new<A, R>(probe: &Probe<A, R>, gives: Option<Giver>, ends: Option<Ender>) -> Known {
             Known { address: probe.0.address(), signature: type_name::<fn(A) -> R>(), gives, ends }
         }

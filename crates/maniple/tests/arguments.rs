@@ -1,4 +1,5 @@
 //! Values that mean nothing are refused, and never taken for others.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Results with their places, each item's own outcome, and what is received or taken one by one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! A function in a process of its own: its result, its failure, its death, and what is left of it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

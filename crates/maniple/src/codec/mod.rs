@@ -45,6 +45,10 @@ use write::Writer;
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no codec",
+    note = "use `maniple::Postcard`, `maniple::Json` (feature `json`), or implement `maniple::Codec` for a type that names yours"
+)]
 pub trait Codec: 'static {
     /// Whether large buffers and descriptors in values go beside the bytes. Not where the other side may be something other than
     /// this crate: then a `Bulk` goes as a sequence of its bytes, and descriptors are refused.
@@ -127,7 +131,8 @@ pub trait Codec: 'static {
 /// | `untagged`, `flatten`, internally tagged enums (`tag` alone); adjacently tagged variants with named fields; `serde_json::Value` | an error |
 ///
 /// # Types
-/// Two ends mean the same type if it has the same name, apart from its module and from what serde does not write: `&str` and `String`, `[T]`
+/// Two ends mean the same type if it has the same name, apart from its module and from what serde does not write: `&str` and `String`,
+/// `[T]`
 /// and `Vec<T>`, `Box`, `Rc`, `Arc`, `Cow`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Postcard;
@@ -161,7 +166,8 @@ impl Codec for Postcard {
     }
 }
 
-/// The same for one of many values of a type, whose fingerprint stands elsewhere ([`check_type`]). The last byte says whether there are names.
+/// The same for one of many values of a type, whose fingerprint stands elsewhere ([`check_type`]). The last byte says whether there are
+/// names.
 #[derive(Debug)]
 pub(crate) struct Part;
 

@@ -24,7 +24,8 @@ pub(super) struct Reader<'de> {
 /// Items that need no bytes, in one value: so many are counted in a fraction of a second.
 const MOST_EMPTY: usize = if cfg!(fuzzing) { 1 << 16 } else { 1 << 26 };
 
-/// Lists, options and enums that lie within each other. Each takes some hundred bytes of the stack, and some kilobytes without optimization.
+/// Lists, options and enums that lie within each other. Each takes some hundred bytes of the stack, and some kilobytes without
+/// optimization.
 const DEEPEST: u16 = 1000;
 
 const UNTYPED: &str = "its form depends on what the input says (an untagged or internally tagged enum, `flatten`, a \

@@ -50,6 +50,7 @@ impl SystemError {
     /// let Err(Error::System(error)) = Client::connect::<u8>("/no/such/socket") else { panic!("it is not there") };
     /// assert_eq!(error.raw_os_error().map(std::io::Error::from_raw_os_error).unwrap().kind(), error.kind());
     /// ```
+    #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         self.os()?.raw_os_error()
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// The time of a waiting call was up: what it waited for, and for how long.
 ///
 /// Every method whose name ends in `_timeout` takes a [`Duration`] and returns what the method without it returns, or this as
-/// [`Error::Timeout`](crate::Error::Timeout) (the locks: [`TryLockError::Timeout`](crate::TryLockError::Timeout)). Nothing has been done then,
+/// [`Error::Timeout`](crate::Error::Timeout) (the locks: [`TryLockError::Timeout`](crate::TryLockError::Timeout)). Nothing has been done
+/// then,
 /// and the call can be made again. A time of zero asks once and does not wait; one that no clock can measure is a wait without end. The
 /// methods that ask, [`Connection::poll_timeout`](crate::Connection::poll_timeout) and
 /// [`Condition::wait_timeout`](crate::Condition::wait_timeout), answer instead.
@@ -46,6 +47,7 @@ impl TimeoutError {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn waited_for(&self) -> &'static str {
         self.waited_for
     }
@@ -62,6 +64,7 @@ impl TimeoutError {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }

@@ -51,6 +51,7 @@ impl Address {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
             engine::Address::Local(path) if !path.as_os_str().as_encoded_bytes().starts_with(b"\0") => Some(path),
@@ -69,6 +70,7 @@ impl Address {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn port(&self) -> Option<u16> {
         match &self.0 {
             engine::Address::Tcp(text) => text.rsplit_once(':')?.1.parse().ok(),

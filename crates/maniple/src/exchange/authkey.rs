@@ -49,6 +49,7 @@ impl Authkey {
     /// ```
     /// assert_eq!(maniple::Authkey::from("s3cret").as_bytes(), b"s3cret");
     /// ```
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -254,7 +254,8 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) for a client that was not let in: the listener goes on, so call it again.
+    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) for a client that was not let in: the listener goes on, so
+    /// call it again.
     /// [`Error::System`] if the system refuses: too many descriptors are open.
     pub fn accept<T>(&self) -> Result<Connection<T>> {
         loop {
@@ -583,7 +584,8 @@ impl ClientBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if nobody listens there, or does not answer in time;
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if nobody listens there, or does not
+    /// answer in time;
     /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the two do not know the same key.
     pub fn connect<T>(self, address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
         let address = address.try_into().map_err(Into::into)?;

@@ -149,6 +149,7 @@ impl<T> Queue<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn len(&self) -> usize {
         self.shared.log.len() as usize
     }
@@ -164,11 +165,13 @@ impl<T> Queue<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shared.log.is_empty()
     }
 
-    /// Ends putting, for everybody: from now on it fails with [`ChannelError::QueueClosed`]. What is in the queue can still be got; then `get` fails
+    /// Ends putting, for everybody: from now on it fails with [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed). What is in
+    /// the queue can still be got; then `get` fails
     /// the same way, in whoever waits in it too. Closing again does nothing.
     ///
     /// ```
@@ -200,6 +203,7 @@ impl<T> Queue<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.log.is_closed()
     }
@@ -219,7 +223,8 @@ impl<T: Serialize> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::QueueClosed`], [`Error::Codec`] if it cannot be encoded, or the system's if there is no memory left.
+    /// [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed), [`Error::Codec`] if it cannot be encoded, or the system's if there
+    /// is no memory left.
     pub fn put(&self, value: &T) -> Result<()> {
         self.put_until(value, Until::Ever).map(|_| ())
     }
@@ -322,7 +327,8 @@ impl<T: DeserializeOwned> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::QueueClosed`] if the queue was closed and is empty, [`Error::Codec`] if what came is no such value (it is then gone).
+    /// [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed) if the queue was closed and is empty, [`Error::Codec`] if what came
+    /// is no such value (it is then gone).
     pub fn get(&self) -> Result<T> {
         self.get_until(Until::Ever)?.ok_or(Error::Channel(ChannelError::QueueClosed))
     }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 /// A [`Queue`] that knows when all that was put has been worked on.
 ///
-/// Whoever gets a value calls [`task_done`](JoinableQueue::task_done) when done with it; [`join`](JoinableQueue::join) waits for that. It has all
+/// Whoever gets a value calls [`task_done`](JoinableQueue::task_done) when done with it; [`join`](JoinableQueue::join) waits for that. It
+/// has all
 /// the methods of a queue.
 ///
 /// ```
@@ -197,6 +198,7 @@ impl<T> SimpleQueue<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -83,6 +83,7 @@ impl ConditionGuard<'_> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.0.is_abandoned()
     }

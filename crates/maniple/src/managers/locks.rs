@@ -9,7 +9,7 @@ use super::gate::{Gate, Inside, until};
 use super::proxy::Proxy;
 use super::registry::{Abandon, Content, current_line};
 use super::wire::Trouble;
-use super::{Manager, ManagerError};
+use super::{FAREWELL, Manager, ManagerError};
 use crate::error::{InTime, Result};
 use std::fmt;
 use std::marker::PhantomData;
@@ -107,12 +107,12 @@ pub(super) fn acquire(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<
     Ok(taken.map(|abandoned| LockGuard { proxy, abandoned, held: true, thread: PhantomData }))
 }
 
-fn release(proxy: &Proxy<Shared>) -> Result<()> {
+fn release(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<()> {
     let door = |lock: &Shared, (): (), answer: &mut Answer| {
         give_back(lock, &mut lock.0.enter(), 1)?;
         answer.give(&())
     };
-    proxy.reference().ask(door, &())
+    proxy.reference().ask_within(door, &(), limit)
 }
 
 /// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it gives the lock back. It belongs to its
@@ -152,6 +152,7 @@ impl LockGuard<'_> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.abandoned
     }
@@ -172,7 +173,7 @@ impl LockGuard<'_> {
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn release(mut self) -> Result<()> {
         self.held = false;
-        release(self.proxy)
+        release(self.proxy, None)
     }
 }
 
@@ -180,7 +181,7 @@ impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         if self.held {
             // A server that is gone has no lock any more.
-            let _ = release(self.proxy);
+            let _ = release(self.proxy, Some(FAREWELL));
         }
     }
 }

@@ -72,6 +72,8 @@ use wire::Ask;
 
 /// How long a server may take to drop what it holds before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the drop of a guard waits for the server's answer.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Whether the process for which this thread works is gone. For functions that wait in a manager's server for something
 /// of their own: what is returned then reaches nobody.
@@ -88,6 +90,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Ok(())
 /// # }
 /// ```
+#[must_use]
 pub fn is_caller_gone() -> bool {
     registry::is_caller_gone()
 }
@@ -229,7 +232,8 @@ impl ManagerBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`] if there is no process to be had, or the address is taken. [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
+    /// [`ProcessError::Start`] if there is no process to be had, or the address is taken.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
     pub fn build(self) -> Result<Manager> {
         let address = self.address?;
         let key = self.key.map_or_else(Authkey::random, Ok)?;
@@ -324,7 +328,8 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::System`] if nobody listens there, [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the key is another.
+    /// [`Error::System`] if nobody listens there, [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the key is
+    /// another.
     pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
         let address = address.try_into().map_err(Into::into)?;
         Ok(Manager { site: Site::open(&address, &key.into(), None)?, own: None })
@@ -341,6 +346,7 @@ impl Manager {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn address(&self) -> &Address {
         &self.site.address
     }
@@ -354,6 +360,7 @@ impl Manager {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn authkey(&self) -> &Authkey {
         &self.site.key
     }
@@ -370,6 +377,7 @@ impl Manager {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.own.as_ref()?.process.pid()
     }
@@ -402,7 +410,7 @@ impl Manager {
         let mut output = Output::private(self.site.address.is_local());
         output.item(&Ask::Make)?;
         send_make(&mut output, maker, argument)?;
-        Ok(Proxy::new(Reference::counted(self.site.clone(), self.site.ask(output.bytes())?)))
+        Ok(Proxy::new(Reference::counted(self.site.clone(), self.site.ask(output.bytes(), None)?)))
     }
 
     /// Calls `function(argument)` in the server and serves what it returns there.
@@ -418,7 +426,8 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Panicked`] if the function does. [`Error::ManagerLost`], [`Error::Codec`], [`CallError::Function`](crate::CallError::Function).
+    /// [`Error::Panicked`] if the function does. [`Error::ManagerLost`], [`Error::Codec`],
+    /// [`CallError::Function`](crate::CallError::Function).
     pub fn serve<A: Payload, T: Send + Sync + 'static>(&self, function: fn(A) -> T, argument: A) -> Result<Proxy<T>> {
         let maker = |(function, argument): (Plain<A, T>, A)| Proxy::content((function.0)(argument));
         self.make(maker, &(Plain(function), &argument))
@@ -452,7 +461,7 @@ impl Own {
 /// Waits for a server's end, which is near, and sees to it.
 fn see_out(process: &Process) -> Result<Exit> {
     match process.join_timeout(PATIENCE) {
-        Err(Error::Timeout(_)) => process.kill().and_then(|()| process.join()),
+        Err(Error::Timeout(_)) => process.kill().and_then(|()| process.join_timeout(PATIENCE)),
         ended => ended,
     }
 }
@@ -464,7 +473,7 @@ impl Drop for Own {
         }
         // At its end it may have been asked nicely already; and there is no more time.
         let _ = self.process.kill();
-        let _ = self.process.join();
+        let _ = self.process.join_timeout(PATIENCE);
         if let Some((file, path)) = &self.path
             && matches!(socket::file(path), Ok(Some(there)) if there == *file)
         {

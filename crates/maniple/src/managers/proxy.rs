@@ -28,6 +28,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 
 /// No passage has this number.
 pub(super) const NO_PASSAGE: u64 = u64::MAX;
@@ -83,6 +84,17 @@ impl Reference {
         door: Door<C, A>,
         argument: &impl Serialize,
     ) -> Result<R> {
+        self.ask_within(door, argument, None)
+    }
+
+    /// The same with a time limit for the answer, for what is dropped. A server that is late hears no more from this thread's line, and
+    /// gives back what the thread held.
+    pub(super) fn ask_within<C: 'static, A: DeserializeOwned, R: DeserializeOwned>(
+        &self,
+        door: Door<C, A>,
+        argument: &impl Serialize,
+        limit: Option<Duration>,
+    ) -> Result<R> {
         let private = match &self.place {
             Place::There(site) => site.address.is_local(),
             Place::Here(_) => true,
@@ -94,7 +106,7 @@ impl Reference {
             Place::There(site) => {
                 site.check_build()?;
                 self.settle(site)?;
-                site.ask(output.bytes())
+                site.ask(output.bytes(), limit)
             }
             Place::Here(_) => {
                 let server = server::here().ok_or(ManagerError::NotServer)?;

@@ -4,7 +4,7 @@ use super::calling::Answer;
 use super::containers::typed_proxy;
 use super::gate::{Gate, until};
 use super::registry::{Abandon, Content, Line, current_line};
-use super::{Manager, ManagerError};
+use super::{FAREWELL, Manager, ManagerError};
 use crate::error::{InTime, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -121,7 +121,7 @@ impl Drop for SemaphorePermit<'_> {
                 answer.give(&())
             };
             // A server that is gone has no semaphore any more.
-            let _ = self.semaphore.0.reference().ask::<_, _, ()>(door, &());
+            let _ = self.semaphore.0.reference().ask_within::<_, _, ()>(door, &(), Some(FAREWELL));
         }
     }
 }

@@ -21,6 +21,7 @@ use maniple_engine::process::Exit;
 use maniple_sys::AsHandle;
 use maniple_sys::atfork;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::ready;
 use maniple_sys::stream::hang_up;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -80,9 +81,30 @@ impl Connection {
         self.dialogue.as_mut().map_or(Ok(()), |dialogue| dialogue.say(bytes, &mut || true))
     }
 
+    /// Whether something can be said without waiting for the other end to listen.
+    fn has_room(&self) -> bool {
+        self.dialogue.as_ref().is_none_or(|dialogue| {
+            let mut room = [ready::Interest::room(dialogue.as_handle())];
+            ready::wait(&mut room, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
+        })
+    }
+
     /// What the other end says. `None`: it is closed.
     fn hear(&mut self) -> maniple_engine::Result<Option<&[u8]>> {
         self.dialogue.as_mut().map_or(Ok(None), |dialogue| dialogue.hear(&mut || true))
+    }
+
+    /// Question and answer, which may take at most `limit`. `None`: it is closed, or late.
+    fn ask_within(&mut self, bytes: &[u8], limit: Option<Duration>) -> maniple_engine::Result<Option<&[u8]>> {
+        self.say(bytes)?;
+        if let (Some(limit), Some(dialogue)) = (limit, &self.dialogue) {
+            let doing = |source| maniple_engine::Error::Os { doing: "wait for a manager's answer", source };
+            let mut answer = [ready::Interest::new(dialogue.as_handle())];
+            if ready::wait(&mut answer, Some(limit)).map_err(doing)? == 0 {
+                return Ok(None);
+            }
+        }
+        self.hear()
     }
 
     /// Question and answer.
@@ -119,6 +141,8 @@ pub(super) struct Site {
     pub key: Authkey,
     build: u64,
     control: Mutex<Control>,
+    // References that the server does not know of yet to be gone.
+    released: Mutex<Vec<u64>>,
     lines: Mutex<HashMap<ThreadId, Connection>>,
     // With the process whose child it is.
     process: OnceLock<(u32, Weak<Process>)>,
@@ -172,6 +196,7 @@ impl Site {
             build: welcome.build,
             control: Mutex::new(Control { connection, session: welcome.session }),
             lines: Mutex::default(),
+            released: Mutex::default(),
             process: OnceLock::new(),
         });
         locked(&SITES).push(Arc::downgrade(&site));
@@ -211,6 +236,8 @@ impl Site {
     fn control<R>(&self, act: impl FnOnce(&mut Control) -> Result<R>) -> Result<R> {
         let mut control = locked(&self.control);
         if !control.connection.is_ours() {
+            // What the parent released is the parent's to tell.
+            locked(&self.released).clear();
             let opened = Connection::open(&self.address, &self.key, Purpose::Control);
             let (connection, welcome) = opened.map_err(|e| self.lost(e))?;
             if welcome.token != self.token {
@@ -218,7 +245,11 @@ impl Site {
             }
             *control = Control { connection, session: welcome.session };
         }
-        act(&mut control)
+        self.tell_released(&mut control);
+        let done = act(&mut control);
+        drop(control);
+        self.flush_released();
+        done
     }
 
     /// Tells the server about references.
@@ -232,13 +263,41 @@ impl Site {
         })
     }
 
-    /// Tells it of one reference less. A server that is gone need not know.
+    /// Tells it of one reference less, without waiting: where another thread waits for the server, or the server reads nothing any more,
+    /// it hears so with what this process tells it next. A server that is gone need not know.
     pub(super) fn release(&self, id: u64) {
-        let mut output = Output::plain();
-        let mut control = locked(&self.control);
-        if control.connection.is_ours() && output.item(&Note::Release(id)).is_ok() {
-            let _ = control.connection.say(output.bytes());
+        locked(&self.released).push(id);
+        self.flush_released();
+    }
+
+    fn flush_released(&self) {
+        // Again, for what came in while the lock was held.
+        while !locked(&self.released).is_empty() {
+            let Ok(mut control) = self.control.try_lock() else { return };
+            if !self.tell_released(&mut control) {
+                return;
+            }
         }
+    }
+
+    /// Tells it of all references that were released. False: it does not take more now.
+    fn tell_released(&self, control: &mut Control) -> bool {
+        let released = std::mem::take(&mut *locked(&self.released));
+        if !control.connection.is_ours() {
+            // They are the parent's.
+            return true;
+        }
+        for (told, &id) in released.iter().enumerate() {
+            if !control.connection.has_room() {
+                locked(&self.released).extend_from_slice(&released[told..]);
+                return false;
+            }
+            let mut output = Output::plain();
+            if output.item(&Note::Release(id)).is_ok() {
+                let _ = control.connection.say(output.bytes());
+            }
+        }
+        true
     }
 
     /// Tells the server to end, and waits until it has hung up.
@@ -268,9 +327,14 @@ impl Site {
     }
 
     /// Asks over this thread's line.
-    pub(super) fn ask<R: DeserializeOwned>(self: &Arc<Self>, request: &[u8]) -> Result<R> {
-        let mut line = self.take_line()?;
-        let answer = match line.ask(request) {
+    pub(super) fn ask<R: DeserializeOwned>(self: &Arc<Self>, request: &[u8], limit: Option<Duration>) -> Result<R> {
+        let mut line = match self.own_line() {
+            Some(line) => line,
+            // What is to be given back went back with the line.
+            None if limit.is_some() => return Err(self.lost("this thread's connection was closed")),
+            None => self.open_line()?,
+        };
+        let answer = match line.ask_within(request, limit) {
             Ok(Some(bytes)) => calling::read(bytes),
             Ok(None) => return Err(self.lost("it closed the connection")),
             Err(error) => return Err(self.lost(error)),
@@ -279,13 +343,11 @@ impl Site {
         answer
     }
 
-    fn take_line(&self) -> Result<Connection> {
-        let line = locked(&self.lines).remove(&std::thread::current().id());
-        if let Some(line) = line
-            && line.is_ours()
-        {
-            return Ok(line);
-        }
+    fn own_line(&self) -> Option<Connection> {
+        locked(&self.lines).remove(&std::thread::current().id()).filter(Connection::is_ours)
+    }
+
+    fn open_line(&self) -> Result<Connection> {
         let session = self.control(|control| Ok(control.session))?;
         let opened = Connection::open(&self.address, &self.key, Purpose::Line(session));
         let (line, welcome) = opened.map_err(|e| self.lost(e))?;

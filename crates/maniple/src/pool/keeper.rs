@@ -14,7 +14,9 @@ use maniple_engine::process::{Child, Launch, Server};
 use maniple_sys::AsHandle;
 use maniple_sys::{OwnedHandle, memory, tap};
 use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The processes of a pool.
@@ -29,14 +31,26 @@ pub(super) struct Crew {
     pub(super) start_error: Option<String>,
 }
 
+/// The thread that keeps the pool.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    thread: JoinHandle<()>,
+    /// Disconnected at its end.
+    ended: Receiver<()>,
+}
+
 /// Starts the thread that keeps the pool.
 pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
     let mine = shared.clone();
+    let (alive, ended) = channel();
     let thread = std::thread::Builder::new()
         .name("maniple-keeper".into())
-        .spawn(move || mine.keep())
+        .spawn(move || {
+            let _alive: Sender<()> = alive;
+            mine.keep();
+        })
         .map_err(|e| Error::Process(ProcessError::Start(format!("no thread for the pool's chores: {e}"))))?;
-    *shared.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    *shared.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(Keeper { thread, ended });
     Ok(())
 }
 
@@ -292,17 +306,27 @@ impl Shared {
     /// Waits until all workers have ended and nothing is left of them.
     pub(super) fn join(&self) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = keeper.take() {
-            let _ = thread.join();
+        if let Some(keeper) = keeper.take() {
+            let _ = keeper.thread.join();
+        }
+    }
+
+    /// The same for at most `limit`. Workers that were killed end at once, unless the system holds them.
+    pub(super) fn join_within(&self, limit: Duration) {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = keeper.take()
+            && keeper.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
+        {
+            let _ = keeper.thread.join();
         }
     }
 
     /// For a pool whose keeper never started.
-    pub(super) fn abandon(&self) {
+    pub(super) fn abandon(&self, limit: Duration) {
         let children: Vec<_> = self.crew().children.drain().collect();
         for (_, child) in children {
             let _ = child.kill();
-            let _ = child.wait();
+            let _ = child.wait_timeout(limit);
         }
         let server = self.crew().server.take();
         drop(server);

@@ -22,12 +22,15 @@ pub use options::{CallOptions, WithOptions};
 
 use crate::error::Result;
 use crate::startup::StartMethod;
-use keeper::Crew;
+use keeper::{Crew, Keeper};
 use maniple_engine::pool::{Func, Hub};
 use maniple_sys::OwnedHandle;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the drop of a pool waits for the ends of its workers, which were killed.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What the pool, its jobs and its keeper share.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(crate) struct Shared {
     // Another program than this one, whose functions are known by their names.
     program: Option<PathBuf>,
     crew: Mutex<Crew>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    keeper: Mutex<Option<Keeper>>,
     // Functions called lately, by what defines them: workers know them already.
     functions: Mutex<Vec<(Vec<u8>, Func)>>,
 }
@@ -165,6 +168,7 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.shared.hub.pids()
     }
@@ -180,6 +184,7 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn describe(&self) -> String {
         self.shared.hub.describe()
     }
@@ -244,7 +249,7 @@ impl Drop for Pool {
             return;
         }
         self.shared.terminate();
-        self.shared.join();
-        self.shared.abandon();
+        self.shared.join_within(FAREWELL);
+        self.shared.abandon(FAREWELL);
     }
 }

@@ -111,7 +111,7 @@ impl ProcessBuilder {
     }
 
     /// Whether it ends with this process, at once and however busy it is. Otherwise it goes on when this process is killed, and is
-    /// waited for when its last handle is dropped.
+    /// waited for, some seconds at most, when its last handle is dropped.
     ///
     /// ```
     /// use maniple::Process;
@@ -312,7 +312,8 @@ impl ProcessBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the program's own.
+    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the
+    /// program's own.
     pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
         let call = match self.program {
             None => child::send(function, &argument)?,

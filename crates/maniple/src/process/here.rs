@@ -35,6 +35,7 @@ impl CurrentProcess {
     /// ```
     /// assert_eq!(maniple::current_process().name(), "MainProcess");
     /// ```
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -44,6 +45,7 @@ impl CurrentProcess {
     /// ```
     /// assert!(!maniple::current_process().is_daemon());
     /// ```
+    #[must_use]
     pub fn is_daemon(&self) -> bool {
         self.daemon
     }
@@ -53,6 +55,7 @@ impl CurrentProcess {
     /// ```
     /// assert_eq!(maniple::current_process().pid(), std::process::id());
     /// ```
+    #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -95,6 +98,7 @@ impl ParentProcess {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -111,6 +115,7 @@ impl ParentProcess {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -127,6 +132,7 @@ impl ParentProcess {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         matches!(self.watch.ended(), Ok(false))
     }
@@ -212,6 +218,7 @@ impl ParentProcess {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn sentinel(&self) -> BorrowedHandle<'_> {
         self.watch.as_handle()
     }

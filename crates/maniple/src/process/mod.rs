@@ -14,8 +14,8 @@
 //!   new ──────────────▶ running ─────────────────────────────────────────────────▶ ended ──────────▶ reaped
 //! ```
 //! A daemon holds a lifeline: it dies with its parent, however that ends. Another one goes on if its parent is killed. The last handle
-//! that is dropped sees its child out: it waits for one that is no daemon, and ends a daemon. So nothing is left behind, and nothing
-//! is cut off that was not meant to be.
+//! that is dropped sees its child out: it waits some seconds for one that is no daemon, and ends a daemon. A child that takes longer goes
+//! on, and a thread waits for it. So no zombie is left, nothing is cut off that was not meant to be, and no drop waits without end.
 
 mod builder;
 pub(crate) mod child;
@@ -38,6 +38,9 @@ use std::time::{Duration, Instant};
 
 /// A function that runs, ran or will run in a process of its own. Clones are handles on the same process.
 ///
+/// Dropping the last handle ends a daemon. It waits for another process, but for 5 seconds at most: then the process goes on by itself. To
+/// wait for as long as it takes, call [`join`](Process::join).
+///
 /// ```
 /// use maniple::{Exit, Process};
 ///
@@ -55,6 +58,7 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "a process begins when `start` is called, and its drop waits for it or ends it"]
 pub struct Process {
     shared: Arc<Shared>,
 }
@@ -67,6 +71,9 @@ struct Shared {
     plan: Mutex<Option<Plan>>,
     running: OnceLock<Running>,
 }
+
+/// How long the drop of the last handle waits for the process's end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 struct Running {
     child: Child,
@@ -91,7 +98,12 @@ struct Running {
 /// # Ok(())
 /// # }
 /// ```
-pub trait IntoExitCode {
+#[diagnostic::on_unimplemented(
+    message = "no exit code can be made of `{Self}`",
+    label = "the function of a `Process` returns this",
+    note = "let the function return `()`, an `i32` or a `Result` of these; for a result of any type use `maniple::spawn` or a `Pool`"
+)]
+pub trait IntoExitCode: sealed::Sealed {
     /// The exit code.
     ///
     /// ```
@@ -103,6 +115,15 @@ pub trait IntoExitCode {
     /// ```
     fn into_exit_code(self) -> i32;
 }
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for () {}
+impl sealed::Sealed for i32 {}
+impl sealed::Sealed for never::Never {}
+impl<T: IntoExitCode, E: Debug> sealed::Sealed for Result<T, E> {}
 
 impl IntoExitCode for () {
     fn into_exit_code(self) -> i32 {
@@ -162,7 +183,8 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the program's own.
+    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the
+    /// program's own.
     pub fn new<A: Payload, R: IntoExitCode + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
         Process::builder().build(function, argument)
     }
@@ -202,7 +224,8 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`] if it was started before, [`ProcessError::Start`] if the system refuses.
+    /// [`ProcessError::State`](crate::ProcessError::State) if it was started before, [`ProcessError::Start`](crate::ProcessError::Start)
+    /// if the system refuses.
     pub fn start(&self) -> Result<()> {
         // Held while it starts, so that a second caller does not go on before there is a child.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
@@ -323,6 +346,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         self.running().is_ok_and(|running| matches!(running.child.try_wait(), Ok(None)))
     }
@@ -341,6 +365,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn exit_status(&self) -> Option<Exit> {
         self.running().ok()?.child.try_wait().ok()?
     }
@@ -356,6 +381,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn pid(&self) -> Option<u32> {
         Some(self.running().ok()?.child.pid())
     }
@@ -371,6 +397,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
     }
@@ -386,6 +413,7 @@ impl Process {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn is_daemon(&self) -> bool {
         self.shared.daemon
     }
@@ -472,22 +500,39 @@ impl Debug for Process {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let Some(running) = self.running.get() else { return };
         if std::process::id() != self.owner {
             return;
         }
+        let Some(running) = self.running.take() else { return };
         if self.daemon {
             let _ = running.child.kill();
         }
-        let _ = running.wait(None);
-        let _ = running.child.wait();
-        if let Some(relay) = &running.relay {
-            relay.deliver();
+        if !running.see_out(Some(FAREWELL)) {
+            // It goes on, and is not left as a zombie when it ends.
+            let reap = move || running.see_out(None);
+            let _ = std::thread::Builder::new().name("maniple-reaper".into()).spawn(reap);
         }
     }
 }
 
 impl Running {
+    /// Waits for its end, for at most `limit`, and hands on what it has told. False: it still runs.
+    fn see_out(&self, limit: Option<Duration>) -> bool {
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let _ = self.wait(until);
+        let ended = match until {
+            None => self.child.wait().is_ok(),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                !matches!(self.child.wait_timeout(left), Ok(None))
+            }
+        };
+        if let Some(relay) = &self.relay {
+            relay.deliver();
+        }
+        ended
+    }
+
     /// Hands on what the process tells, until it has ended or the time is up.
     fn wait(&self, until: Option<Instant>) -> Result<()> {
         let Some(relay) = &self.relay else { return Ok(()) };

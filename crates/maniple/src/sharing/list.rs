@@ -281,6 +281,7 @@ impl ShareableList {
     /// assert_eq!(maniple::ShareableList::new([0.5, 1.5])?.len(), 2);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -291,6 +292,7 @@ impl ShareableList {
     /// assert!(!maniple::ShareableList::new([0.5, 1.5])?.is_empty());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -407,6 +409,7 @@ impl ShareableList {
     /// assert!(list.memory().len() >= 16);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn memory(&self) -> &SharedMemory {
         &self.memory
     }

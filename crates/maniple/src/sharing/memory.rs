@@ -150,6 +150,7 @@ impl SharedMemory {
     /// assert_eq!(maniple::SharedMemory::new(100)?.len(), 100);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn len(&self) -> usize {
         self.0.segment.len()
     }
@@ -160,6 +161,7 @@ impl SharedMemory {
     /// assert!(!maniple::SharedMemory::new(1)?.is_empty());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.segment.is_empty()
     }
@@ -170,6 +172,7 @@ impl SharedMemory {
     /// assert_eq!(maniple::SharedMemory::new(1)?.name(), None);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
@@ -305,6 +308,7 @@ impl SharedMemory {
     /// assert_eq!(unsafe { memory.as_ptr().read() }, 7);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.0.segment.start().as_ptr()
     }
@@ -321,6 +325,7 @@ impl SharedMemory {
     ///
     /// # Safety
     /// As long as the slice is used, nobody writes to this memory, in any process.
+    #[must_use]
     pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: the mapping lives as long as `self`; and the caller's promise.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
@@ -341,6 +346,7 @@ impl SharedMemory {
     /// # Safety
     /// As long as the slice is used, nobody else reads or writes this memory, in any process.
     #[allow(clippy::mut_from_ref)]
+    #[must_use]
     pub unsafe fn as_mut_slice(&self) -> &mut [u8] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }

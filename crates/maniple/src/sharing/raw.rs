@@ -119,6 +119,7 @@ impl<T: Pod> RawValue<T> {
     /// assert_eq!(progress.get(), 0.5);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn get(&self) -> T {
         atomically!(T, self.at(), cell => bits(cell.load(Ordering::SeqCst)))
     }
@@ -268,6 +269,7 @@ impl<T: Pod> RawArray<T> {
     /// assert_eq!(maniple::RawArray::<u16>::new(3)?.len(), 3);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn len(&self) -> usize {
         self.room.len() / size_of::<T>()
     }
@@ -278,6 +280,7 @@ impl<T: Pod> RawArray<T> {
     /// assert!(!maniple::RawArray::<u16>::new(3)?.is_empty());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -298,6 +301,7 @@ impl<T: Pod> RawArray<T> {
     /// assert_eq!((array.get(0), array.get(3)), (Some(0), None));
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn get(&self, index: usize) -> Option<T> {
         let at = self.at(index)?;
         Some(atomically!(T, at, cell => bits(cell.load(Ordering::Acquire))))
@@ -330,6 +334,7 @@ impl<T: Pod> RawArray<T> {
     /// assert_eq!(unsafe { array.as_ptr().add(1).read() }, 7);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn as_ptr(&self) -> *mut T {
         self.start().as_ptr()
     }
@@ -346,6 +351,7 @@ impl<T: Pod> RawArray<T> {
     ///
     /// # Safety
     /// As long as the slice is used, nobody writes to this memory, in any process.
+    #[must_use]
     pub unsafe fn as_slice(&self) -> &[T] {
         // SAFETY: the room is there as long as `self`, aligned, and full of values for which any bits will do; and the
         // caller's promise.
@@ -366,6 +372,7 @@ impl<T: Pod> RawArray<T> {
     /// As long as the slice is used, nobody else reads or writes this memory, in any process. (Whoever wants a part of
     /// it for himself makes his own slice of [`as_ptr`](RawArray::as_ptr).)
     #[allow(clippy::mut_from_ref)]
+    #[must_use]
     pub unsafe fn as_mut_slice(&self) -> &mut [T] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }

@@ -142,6 +142,7 @@ impl<T: Pod> Value<T> {
     /// assert!(value.is_poisoned() && value.get().is_err());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.0.is_poisoned()
     }
@@ -289,6 +290,7 @@ impl<T: Pod> Array<T> {
     /// assert_eq!(maniple::Array::<u16>::new(3)?.len(), 3);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn len(&self) -> usize {
         self.room.len() / size_of::<T>()
     }
@@ -299,6 +301,7 @@ impl<T: Pod> Array<T> {
     /// assert!(!maniple::Array::<u16>::new(3)?.is_empty());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -384,7 +387,8 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there is no such element, [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or
+    /// [`Error::SharedMemory`] if there is no such element, [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock
+    /// before died or
     /// panicked.
     pub fn set(&self, index: usize, value: T) -> Result<()> {
         *self.lock()?.get_mut(index).ok_or_else(|| no_element(index, self.len()))? = value;
@@ -417,6 +421,7 @@ impl<T: Pod> Array<T> {
     /// assert!(array.is_poisoned() && array.get(0).is_err());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.room.lock().poison().is_some()
     }

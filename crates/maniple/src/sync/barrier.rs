@@ -14,7 +14,8 @@ use std::time::Duration;
 ///
 /// It *breaks* when one of those who wait dies (noticed within half a second, and in any case before the round is
 /// completed), when the time of one is up, or when somebody calls [`abort`](Barrier::abort). All who wait then get
-/// [`SyncError::BrokenBarrier`], and so does everybody who comes, until somebody calls [`reset`](Barrier::reset). A party
+/// [`SyncError::BrokenBarrier`](crate::SyncError::BrokenBarrier), and so does everybody who comes, until somebody calls
+/// [`reset`](Barrier::reset). A party
 /// that dies before it has come is unknown here: where that may happen, use [`wait_timeout`](Barrier::wait_timeout).
 ///
 /// ```
@@ -65,6 +66,7 @@ impl BarrierWaitResult {
     /// assert_eq!(ours + others, 1);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn index(&self) -> usize {
         self.index
     }
@@ -76,6 +78,7 @@ impl BarrierWaitResult {
     /// assert!(barrier.wait()?.is_leader());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_leader(&self) -> bool {
         self.leader
     }
@@ -203,6 +206,7 @@ impl Barrier {
     /// assert_eq!(maniple::Barrier::new(3)?.parties(), 3);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn parties(&self) -> usize {
         self.0.parties() as usize
     }
@@ -215,6 +219,7 @@ impl Barrier {
     /// assert_eq!(barrier.waiting(), 0);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn waiting(&self) -> usize {
         self.0.waiting() as usize
     }

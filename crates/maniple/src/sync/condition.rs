@@ -71,6 +71,7 @@ impl WaitTimeoutResult {
     /// assert!(!result.timed_out());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn timed_out(&self) -> bool {
         self.0
     }
@@ -91,6 +92,10 @@ impl WaitTimeoutResult {
 /// assert_eq!(*pause(&changed, number.lock()?)?, 7);
 /// # Ok::<(), maniple::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no guard of a lock that a `Condition` can release while it waits",
+    note = "give it the guard of a `maniple::Lock`, `RLock`, `Mutex`, `Value` or `Array`; those of `std::sync` are of one process"
+)]
 pub trait Guard: sealed::Waits {}
 
 impl<G: sealed::Waits> Guard for G {}

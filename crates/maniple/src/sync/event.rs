@@ -75,6 +75,7 @@ impl Event {
     /// assert!(event.is_set());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.is_set()
     }

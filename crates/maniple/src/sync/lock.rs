@@ -143,6 +143,7 @@ impl Lock {
     /// assert!(lock.is_locked());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_locked(&self) -> bool {
         self.0.is_held()
     }
@@ -160,6 +161,7 @@ impl Lock {
     /// assert!(lock.is_poisoned());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.0.poison().is_some()
     }

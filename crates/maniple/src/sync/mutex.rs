@@ -188,6 +188,7 @@ impl<T: Pod> Mutex<T> {
     /// assert!(total.is_poisoned());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.room.lock().poison().is_some()
     }

@@ -160,6 +160,7 @@ impl RLock {
     /// assert_eq!(lock.depth(), 1);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn depth(&self) -> u32 {
         self.0.depth()
     }
@@ -174,6 +175,7 @@ impl RLock {
     /// assert!(!lock.is_locked());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_locked(&self) -> bool {
         self.0.lock().is_held()
     }
@@ -191,6 +193,7 @@ impl RLock {
     /// assert!(lock.is_poisoned());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.0.lock().poison().is_some()
     }

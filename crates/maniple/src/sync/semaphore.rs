@@ -74,6 +74,7 @@ impl Semaphore {
     /// assert!(!units.try_acquire());
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn try_acquire(&self) -> bool {
         self.0.try_acquire()
     }
@@ -119,6 +120,7 @@ impl Semaphore {
     /// assert_eq!(units.value(), 1);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn value(&self) -> u32 {
         self.0.value()
     }
@@ -298,6 +300,7 @@ impl BoundedSemaphore {
     /// assert_eq!(units.value(), 1);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn value(&self) -> u32 {
         self.0.free()
     }
@@ -310,6 +313,7 @@ impl BoundedSemaphore {
     /// assert_eq!(units.bound(), 2);
     /// # Ok::<(), maniple::Error>(())
     /// ```
+    #[must_use]
     pub fn bound(&self) -> u32 {
         self.0.units()
     }
