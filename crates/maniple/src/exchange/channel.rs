@@ -88,7 +88,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`](crate::ChannelError::Closed) if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing
+    /// [`ChannelError::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing
     /// was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
         self.line.send::<C, T>(value, Until::Ever).map(|_| ())

@@ -50,11 +50,11 @@ const WHAT: &str = "a Connection";
 /// frames as Python's `multiprocessing.connection` has them, so a Python program can be at the other end.
 ///
 /// # The other end
-/// [`recv`](Connection::recv) gives [`ChannelError::Closed`](crate::ChannelError::Closed) when every copy of the other end is closed, its
+/// [`recv`](Connection::recv) gives [`ChannelError::Closed`] when every copy of the other end is closed, its
 /// processes having ended counted in,
 /// and what it sent has been received; [`send`](Connection::send) at once. Of a pipe's message, nobody ever sees a part: one that was
 /// killed has sent it or not.
-/// Over a stream, [`ChannelError::UnexpectedEof`](crate::ChannelError::UnexpectedEof) tells of one that was killed in the middle of a
+/// Over a stream, [`ChannelError::UnexpectedEof`] tells of one that was killed in the middle of a
 /// message; and a message that has begun is waited for to
 /// its end, by futures and calls with a time limit as well.
 ///
@@ -65,7 +65,7 @@ const WHAT: &str = "a Connection";
 /// less.
 ///
 /// Two ends that each send more than that before they receive anything would wait for each other for ever. Once both directions have
-/// been full for some seconds and nothing moves, `send` is an [`ChannelError::Deadlock`](crate::ChannelError::Deadlock) instead, as a rule
+/// been full for some seconds and nothing moves, `send` is an [`ChannelError::Deadlock`] instead, as a rule
 /// at both ends. A message that is not
 /// sent yet can be sent later, after what has come was received. (Of a stream, an end that was in the middle of a message is closed for
 /// sending.) A slow receiver is none of that: where another thread or a future receives from this end, `send` waits as long as it takes.
@@ -203,8 +203,8 @@ impl<T, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`](crate::ChannelError::Closed) if nobody can receive them,
-    /// [`ChannelError::Deadlock`](crate::ChannelError::Deadlock) as with [`send`](Connection::send).
+    /// [`ChannelError::Closed`] if nobody can receive them,
+    /// [`ChannelError::Deadlock`] as with [`send`](Connection::send).
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
         self.line.send_bytes(bytes, Until::Ever).map(|_| ())
     }
@@ -240,8 +240,8 @@ impl<T, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`](crate::ChannelError::Closed), [`ChannelError::UnexpectedEof`](crate::ChannelError::UnexpectedEof);
-    /// [`ChannelError::Message`](crate::ChannelError::Message) if it was a value with something beside its bytes.
+    /// [`ChannelError::Closed`], [`ChannelError::UnexpectedEof`];
+    /// [`ChannelError::Message`] if it was a value with something beside its bytes.
     pub fn recv_bytes(&self) -> Result<Vec<u8>> {
         self.recv_bytes_max(usize::MAX)
     }
@@ -315,8 +315,8 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`](crate::ChannelError::Closed) if nobody can receive it, [`Error::Codec`] if it cannot be encoded,
-    /// [`ChannelError::Deadlock`](crate::ChannelError::Deadlock) if both ends send and
+    /// [`ChannelError::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded,
+    /// [`ChannelError::Deadlock`] if both ends send and
     /// neither receives; nothing was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
         self.line.send::<C, T>(value, Until::Ever).map(|_| ())
@@ -418,8 +418,8 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`](crate::ChannelError::Closed) if the other end is closed,
-    /// [`ChannelError::UnexpectedEof`](crate::ChannelError::UnexpectedEof) if it was so in the middle of the message, [`Error::Codec`] if
+    /// [`ChannelError::Closed`] if the other end is closed,
+    /// [`ChannelError::UnexpectedEof`] if it was so in the middle of the message, [`Error::Codec`] if
     /// the message is no such value. After the last the next message can be received.
     pub fn recv(&self) -> Result<T> {
         self.line.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))

@@ -170,7 +170,7 @@ impl<T> Queue<T> {
         self.shared.log.is_empty()
     }
 
-    /// Ends putting, for everybody: from now on it fails with [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed). What is in
+    /// Ends putting, for everybody: from now on it fails with [`ChannelError::QueueClosed`]. What is in
     /// the queue can still be got; then `get` fails
     /// the same way, in whoever waits in it too. Closing again does nothing.
     ///
@@ -223,7 +223,7 @@ impl<T: Serialize> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed), [`Error::Codec`] if it cannot be encoded, or the system's if there
+    /// [`ChannelError::QueueClosed`], [`Error::Codec`] if it cannot be encoded, or the system's if there
     /// is no memory left.
     pub fn put(&self, value: &T) -> Result<()> {
         self.put_until(value, Until::Ever).map(|_| ())
@@ -327,7 +327,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed) if the queue was closed and is empty, [`Error::Codec`] if what came
+    /// [`ChannelError::QueueClosed`] if the queue was closed and is empty, [`Error::Codec`] if what came
     /// is no such value (it is then gone).
     pub fn get(&self) -> Result<T> {
         self.get_until(Until::Ever)?.ok_or(Error::Channel(ChannelError::QueueClosed))

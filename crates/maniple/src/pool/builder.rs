@@ -163,7 +163,7 @@ impl PoolBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be
+    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`] when a worker cannot be
     /// started, and what stands in the way of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {

@@ -224,7 +224,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`](crate::ProcessError::State) if it was started before, [`ProcessError::Start`](crate::ProcessError::Start)
+    /// [`ProcessError::State`] if it was started before, [`ProcessError::Start`]
     /// if the system refuses.
     pub fn start(&self) -> Result<()> {
         // Held while it starts, so that a second caller does not go on before there is a child.

@@ -14,7 +14,7 @@ use std::time::Duration;
 ///
 /// It *breaks* when one of those who wait dies (noticed within half a second, and in any case before the round is
 /// completed), when the time of one is up, or when somebody calls [`abort`](Barrier::abort). All who wait then get
-/// [`SyncError::BrokenBarrier`](crate::SyncError::BrokenBarrier), and so does everybody who comes, until somebody calls
+/// [`SyncError::BrokenBarrier`], and so does everybody who comes, until somebody calls
 /// [`reset`](Barrier::reset). A party
 /// that dies before it has come is unknown here: where that may happen, use [`wait_timeout`](Barrier::wait_timeout).
 ///

@@ -10,7 +10,7 @@ use std::fmt;
 /// The lock was taken, but whoever held it before was cut short: what it guards may be half changed.
 ///
 /// The guard is in here; dropping the error gives the lock back. With `?` it becomes an
-/// [`SyncError::Poisoned`](crate::SyncError::Poisoned).
+/// [`SyncError::Poisoned`].
 ///
 /// ```
 /// use maniple::{Mutex, Poison, Process};
