@@ -1,6 +1,5 @@
 //! Every wait with a time limit has the same error, which says what it waited for.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-#![allow(clippy::unwrap_used)]
 
 mod support;
 
