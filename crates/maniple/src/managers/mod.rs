@@ -6,7 +6,6 @@
 //! | `proxy` | [`Proxy`]: a reference that can be sent anywhere, and calls through it |
 //! | `containers/`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
 //! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes of any machines wait at |
-//! | `refusal` | what a manager does not have or allow |
 //! | `wire` | what client and server say to each other |
 //! | `calling` | functions that are called in the server, and what they answer |
 //! | `site` | the server as a client process sees it |

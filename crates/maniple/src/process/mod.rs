@@ -6,6 +6,7 @@
 //! | `builder` | what a child can be told before it starts |
 //! | `child` | the child's side: take up what was sent, call the function, end |
 //! | `spawn` | [`spawn()`] and [`JoinHandle`]: a function in a process of its own, with its result |
+//! | `exit_code` | [`IntoExitCode`]: what a child's function may return |
 //! | `here` | what a process knows of itself, its parent and its children |
 //!
 //! # Life
@@ -19,6 +20,7 @@
 
 mod builder;
 pub(crate) mod child;
+mod exit_code;
 mod here;
 mod spawn;
 
@@ -27,6 +29,7 @@ use crate::error::{Error, InTime, ProcessError, Result};
 use crate::events::Relay;
 use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
+pub use exit_code::IntoExitCode;
 pub use here::{CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process};
 use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
 use maniple_sys::ready::{self, Interest};
@@ -81,91 +84,6 @@ struct Running {
     relay: Option<Relay>,
     // A daemon's. Held as long as it may live.
     _lifeline: Option<LifelineHub>,
-}
-
-/// What the function of a [`Process`] may return: the process's exit code is made of it.
-///
-/// Nothing, or the code itself, or a `Result` of these: an error is printed to the standard error and gives 1. A panic gives 101, as
-/// it does in `main`. Other types do not have it: let the function make a code of them.
-///
-/// ```
-/// use maniple::{Exit, Process};
-///
-/// # fn main() -> maniple::Result<()> {
-/// let process = Process::new(|text: String| text.parse::<i32>(), "x".to_string())?;
-/// process.start()?;
-/// assert_eq!(process.join()?, Exit::Code(1));
-/// # Ok(())
-/// # }
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "no exit code can be made of `{Self}`",
-    label = "the function of a `Process` returns this",
-    note = "let the function return `()`, an `i32` or a `Result` of these; for a result of any type use `maniple::spawn` or a `Pool`"
-)]
-pub trait IntoExitCode: sealed::Sealed {
-    /// The exit code.
-    ///
-    /// ```
-    /// use maniple::IntoExitCode;
-    ///
-    /// assert_eq!(().into_exit_code(), 0);
-    /// assert_eq!(Ok::<_, String>(3).into_exit_code(), 3);
-    /// assert_eq!(Err::<(), _>("no such file").into_exit_code(), 1);
-    /// ```
-    fn into_exit_code(self) -> i32;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-impl sealed::Sealed for () {}
-impl sealed::Sealed for i32 {}
-impl sealed::Sealed for never::Never {}
-impl<T: IntoExitCode, E: Debug> sealed::Sealed for Result<T, E> {}
-
-impl IntoExitCode for () {
-    fn into_exit_code(self) -> i32 {
-        0
-    }
-}
-
-impl IntoExitCode for i32 {
-    fn into_exit_code(self) -> i32 {
-        self
-    }
-}
-
-/// What a function gives that does not return, under a name that stable Rust lets an `impl` use.
-mod never {
-    pub type Never = <fn() -> ! as Output>::Of;
-
-    pub trait Output {
-        type Of;
-    }
-
-    impl<T> Output for fn() -> T {
-        type Of = T;
-    }
-}
-
-impl IntoExitCode for never::Never {
-    fn into_exit_code(self) -> i32 {
-        self
-    }
-}
-
-impl<T: IntoExitCode, E: Debug> IntoExitCode for Result<T, E> {
-    fn into_exit_code(self) -> i32 {
-        match self {
-            Ok(value) => value.into_exit_code(),
-            Err(error) => {
-                eprintln!("Error: {error:?}");
-                1
-            }
-        }
-    }
 }
 
 impl Process {
