@@ -3,8 +3,8 @@
     with Pool(4) as pool:
         squares = pool.map(square, range(1000))
 
-The interface is the standard package's. What differs is what happens when something goes wrong: a worker that dies fails only
-the task that it was running (`WorkerLostError`), a new one takes its place, and the pool goes on.
+The interface is the standard package's. The behaviour differs when something fails: a worker that dies fails only its own task
+(`WorkerLostError`), a new worker takes its place, and the pool continues.
 """
 
 from __future__ import annotations

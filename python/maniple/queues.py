@@ -1,18 +1,18 @@
 """Queues between processes: first in, first out, any number of writers and readers.
 
-A queue lies in shared memory (`_maniple.Log`), which grows with what is in it::
+A queue lies in shared memory (`_maniple.Log`), which grows with its content::
 
     put() ─────────────▶ shared memory ─▶ get()
 
-So `put` waits for readers only where the queue has a bound, what a process has put stays when the process ends or is killed, and
-a process that has put something can be joined before anybody takes it.  Writers and readers may die at any point without harm to
-the others, to what is in the queue, or to how much it takes: a bound is compared with what is there, not counted down.
+So `put` waits for readers only if the queue has a bound. What a process has put stays in the queue when the process ends or is
+killed, and a process that has put something can be joined before another process takes it. Writers and readers may die at any
+point: that harms neither other processes, nor the content, nor the bound, which is compared with the number of items.
 
-`put` pickles the item in the calling thread.  An item that cannot be pickled is reported to `_on_queue_feeder_error`; where a
+`put` pickles the item in the calling thread. An item that cannot be pickled is reported to `_on_queue_feeder_error`; if a
 subclass overrides that, a thread calls it, as the standard package's feeder does.
 
-A subclass that uses the parts of which the standard queue consists gets them (`fed_queue`).  So does every queue that is made while
-file sizes are limited (``ulimit -f``): shared memory counts as a file, so it cannot hold more than that, and a feeder has to wait.
+A subclass that uses the parts of the standard queue gets them (`fed_queue`). So does every queue that is made while file sizes are
+limited (``ulimit -f``): shared memory counts as a file and cannot exceed that limit, so a feeder has to wait for room.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """Locks, semaphores, conditions, events and barriers that processes share.
 
 =========================  ============================================================================
-`Lock`, `Semaphore`, ...   one word of shared memory each (`native`); the classes are the native
-                           one's, so `acquire`, `release` and ``with`` cost no Python frame
-`Condition`                a lock, and a word that counts who waits and who was called
+`Lock`, `Semaphore`, ...   one word of shared memory each; the classes derive from a native class, so
+                           `acquire`, `release` and ``with`` run no Python code
+`Condition`                a lock, and a word that counts the waiting and the notified
 `Event`                    one word
 `Barrier`                  a condition, and four numbers in shared memory
 =========================  ============================================================================
 
-An object travels to a child by inheritance (fork) or inside the arguments of a `Process` (spawn, forkserver), and in no
-other way, as in the standard package.
+An object goes to a child by inheritance (fork) or in the arguments of a `Process` (spawn, forkserver), and in no other way, as
+in the standard package.
 
-When a process dies that holds a `Lock` or an `RLock`, the next that waits for it gets it, and finds its attribute
-`abandoned` true: what the lock guards may be half changed.  A semaphore has no holder; what a dead process took of it stays
-taken.  A process that dies waiting for a `Condition` or an `Event` holds nobody up.
+If a process dies while it holds a `Lock` or an `RLock`, the next process that waits for the lock acquires it, and its attribute
+`abandoned` is true: what the lock guards may be half changed. A semaphore has no holder; what a dead process acquired of it
+stays acquired. A process that dies while it waits for a `Condition` or an `Event` does not disturb the others.
 """
 
 from __future__ import annotations
