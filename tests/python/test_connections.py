@@ -137,7 +137,7 @@ def test_large_arrays_arrive_writable_and_apart_from_the_senders(pipe: tuple[Any
     frozen = LARGE.copy()
     frozen.flags.writeable = False
     a.send(frozen)
-    assert not b.recv().flags.writeable
+    assert b.recv().flags.writeable  # as with the standard package before 3.14
 
 
 def test_a_block_is_not_used_again_while_somebody_looks_at_it(pipe: tuple[Any, Any]) -> None:
@@ -159,8 +159,7 @@ def test_received_as_bytes_a_large_array_is_a_loadable_pickle(pipe: tuple[Any, A
     frozen.flags.writeable = False
     a.send((frozen, LARGE))
     one, two = pickle.loads(b.recv_bytes())
-    assert not one.flags.writeable
-    assert two.flags.writeable
+    assert one.flags.writeable and two.flags.writeable
     a.send(LARGE)
     room = bytearray(2 << 20)
     size = b.recv_bytes_into(room, 8)

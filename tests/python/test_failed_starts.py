@@ -198,7 +198,7 @@ def test_a_worker_that_lacks_something_while_it_imports_the_package_is_started_a
     assert run(tmp_path, source, package=mp_package, method="spawn", PYTHONPATH=str(tmp_path)) == "[0, 2, 4]\n"
 
 
-@pytest.mark.parametrize("module", ["", ".forkserver", "._preload"])
+@pytest.mark.parametrize("module", ["", ".forkserver", "._impl.start.preload"])
 @pytest.mark.parametrize("cause", ["memory", "descriptors"])
 @pytest.mark.better_than_standard("starts workers without a pause")
 def test_a_fork_server_that_lacks_something_while_it_imports_is_started_again_later(
@@ -257,7 +257,7 @@ def test_calls_of_a_pool_whose_workers_go_on_to_lack_something_end_and_say_what(
     source = (
         LOST.format(
             top="if __name__ == '__mp_main__':\n    raise MemoryError('not today')",
-            setup="from PACKAGE import _starts; _starts._PATIENCE = 0.5",
+            setup="from PACKAGE._impl.start import starts; starts._PATIENCE = 0.5",
             arguments="",
             words="",
         )
