@@ -202,6 +202,10 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
             Error::Call(CallError::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from))))
         }
         LossCause::Unfit(None) => Error::Process(ProcessError::Start(pool.start_error().unwrap_or_else(|| {
+            if loss.pid == 0 && !loss.stderr.is_empty() {
+                // There was no process: what is said is why.
+                return loss.stderr.clone();
+            }
             let mut text = format!("worker {} {}{exit} before it was ready", loss.pid, was(exit));
             if !loss.stderr.is_empty() {
                 text = format!("{text}; its standard error ended in:\n{}", loss.stderr);

@@ -86,6 +86,23 @@ fn a_pool_without_any_worker_waits_for_descriptors() {
 }
 
 #[test]
+fn a_call_for_which_no_worker_can_be_started_says_what_is_short() {
+    let _dog = watchdog();
+    apart(|()| {
+        let pool = pool(METHODS[0], 1);
+        assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
+        few_files();
+        let files = take_all();
+        let lost = pool.apply(|()| std::process::abort(), ()).map(|()| "never");
+        assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
+        let why = pool.apply(u64::count_ones, 15).unwrap_err().to_string();
+        assert!(why.contains("too many open files") || why.contains("Too many open files"), "{why}");
+        assert!(!why.contains("someone else") && !why.contains("worker 0"), "{why}");
+        drop(files);
+    });
+}
+
+#[test]
 fn a_pool_that_nobody_wants_any_more_ends_without_descriptors() {
     let _dog = watchdog();
     apart(|()| {
