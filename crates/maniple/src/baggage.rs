@@ -139,11 +139,17 @@ pub(crate) fn decode<C: Codec, T: DeserializeOwned>(bytes: &mut &[u8], source: &
 }
 
 /// Appends a value without names and without anything beside the bytes. False: that cannot be, and part of it may have been appended.
+///
+/// # Errors
+/// Its `Serialize` panicked.
 #[inline]
-pub(crate) fn encode_plainly<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> bool {
+pub(crate) fn encode_plainly<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<bool> {
     // Within the encoding of another value, what goes beside the bytes would go beside that one's.
-    SINK.with_borrow(Option::is_none)
-        && catch_unwind(AssertUnwindSafe(|| codec::write_plainly(value, bytes))).unwrap_or(false)
+    if SINK.with_borrow(Option::is_some) {
+        return Ok(false);
+    }
+    let work = AssertUnwindSafe(|| codec::write_plainly(value, bytes));
+    catch_unwind(work).map_err(|_| panicked::<T>("encoded"))
 }
 
 /// The value that was appended so.

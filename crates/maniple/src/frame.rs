@@ -136,7 +136,7 @@ impl Output {
             self.begun::<T>();
             return Ok(());
         }
-        if needs_drop::<T>() || !self.plainly(value) {
+        if needs_drop::<T>() || !self.plainly(value)? {
             self.marked::<T>(WHOLE, value)?;
         }
         self.begun::<T>();
@@ -151,7 +151,7 @@ impl Output {
         (self.numbers, self.count) = (false, 0);
         for bytes in numbers.chunks_exact(size_of::<T>()) {
             let number = number_of::<T>(bytes).ok_or_else(cut_short)?;
-            if !self.plainly(&number) {
+            if !self.plainly(&number)? {
                 self.marked::<T>(WHOLE, &number)?;
             }
         }
@@ -160,21 +160,21 @@ impl Output {
 
     /// Adds a value plainly. False: that cannot be, and nothing is added.
     #[inline]
-    fn plainly<T: Serialize>(&mut self, value: &T) -> bool {
+    fn plainly<T: Serialize>(&mut self, value: &T) -> Result<bool> {
         let start = self.bytes.len();
         self.bytes.push(0);
-        let is_written = baggage::encode_plainly(value, &mut self.bytes);
-        match u8::try_from(self.bytes.len() - start - 1) {
-            Ok(len) if is_written && len < WHOLE => {
+        let written = baggage::encode_plainly(value, &mut self.bytes);
+        match (&written, u8::try_from(self.bytes.len() - start - 1)) {
+            (Ok(true), Ok(len)) if len < WHOLE => {
                 self.bytes[start] = len;
                 self.count += 1;
-                true
             }
             _ => {
                 self.bytes.truncate(start);
-                false
+                return written.map(|_| false);
             }
         }
+        written
     }
 
     fn marked<T: Serialize>(&mut self, mark: u8, value: &T) -> Result<()> {
