@@ -17,14 +17,13 @@ fn main() -> maniple::Result<()> {
     for n in [27, 0] {
         let process = Process::builder().name(format!("collatz of {n}")).daemon(true).build(steps, n)?;
         process.start()?;
-        match process.join_timeout(Duration::from_millis(500)) {
-            Ok(Exit::Code(count)) => println!("{}: {count} steps", process.name()),
-            Ok(other) => println!("{}: {other}", process.name()),
-            Err(Error::Timeout(_)) => {
+        match process.join_timeout(Duration::from_millis(500))? {
+            Some(Exit::Code(count)) => println!("{}: {count} steps", process.name()),
+            Some(other) => println!("{}: {other}", process.name()),
+            None => {
                 process.kill()?;
                 println!("{}: no end in sight, {}", process.name(), process.join()?);
             }
-            Err(other) => return Err(other),
         }
     }
 

@@ -398,7 +398,7 @@ fn states_initializers_processes_and_managers_take_them_too() {
     process.join().unwrap();
     let process = Process::new(|_: Bare| (), Bare(None, 1, 2)).unwrap();
     process.start().unwrap();
-    assert_ne!(process.join_timeout(LONG).unwrap(), Exit::Code(0));
+    assert_ne!(process.join_timeout(LONG).unwrap().unwrap(), Exit::Code(0));
 
     let manager = Manager::new().unwrap();
     let list = manager.list::<Skips>().unwrap();

@@ -144,7 +144,7 @@ fn it_can_be_waited_for_asked_to_end_and_ended() {
     let _dog = watchdog();
     for method in METHODS {
         let process = started(method, std::thread::sleep, LONG);
-        assert!(matches!(process.join_timeout(Duration::from_millis(20)), Err(Error::Timeout(_))));
+        assert_eq!(process.join_timeout(Duration::from_millis(20)).unwrap(), None);
         assert!(process.is_alive() && process.exit_status().is_none());
         assert!(active_children().iter().any(|child| child.pid() == process.pid()));
         process.terminate().unwrap();

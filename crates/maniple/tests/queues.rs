@@ -421,7 +421,7 @@ fn whenever_a_writer_is_killed_what_it_put_is_whole_and_the_others_go_on() {
                 assert!(queue.is_empty() && queue.is_empty());
                 for number in 0..4 {
                     queue.put_timeout(&Parcel::new(number), LONG).unwrap();
-                    assert_eq!(queue.get_timeout(LONG).unwrap().check(), number);
+                    assert_eq!(queue.get_timeout(LONG).unwrap().unwrap().check(), number);
                 }
             }
         }
@@ -463,10 +463,7 @@ fn whenever_a_reader_is_killed_the_rest_is_whole_and_nobody_hangs() {
                         if putting.is_finished() && queue.is_empty() {
                             break;
                         }
-                        let parcel = match queue.get_timeout(Duration::from_millis(5)) {
-                            Err(Error::Timeout(_)) => continue,
-                            other => other.unwrap(),
-                        };
+                        let Some(parcel) = queue.get_timeout(Duration::from_millis(5)).unwrap() else { continue };
                         let number = parcel.check();
                         assert!(last.is_none_or(|last| last < number));
                         last = Some(number);

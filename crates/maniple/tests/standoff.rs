@@ -67,7 +67,7 @@ fn what_was_sent_before_is_received_after_it_and_the_rest_can_be_sent_then() {
             }
         }
         // The other end may wait for this.
-        while let Ok(got) = line.recv_timeout(Duration::from_secs(5)) {
+        while let Ok(Some(got)) = line.recv_timeout(Duration::from_secs(5)) {
             assert_eq!(got, came);
             came += 1;
         }

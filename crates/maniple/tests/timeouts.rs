@@ -28,18 +28,17 @@ fn late<T>(result: Result<T, impl Into<Error>>) -> &'static str {
 fn a_late_message_value_client_or_process_is_named() {
     let _alive = support::watchdog();
     let (a, b) = pipe::<u8>().unwrap();
-    assert_eq!(late(b.recv_timeout(SHORT)), "a message to receive");
-    assert_eq!(late(b.recv_bytes_timeout(9, SHORT)), "a message to receive");
+    assert_eq!((b.recv_timeout(SHORT).unwrap(), b.recv_bytes_timeout(9, SHORT).unwrap()), (None, None));
     while a.try_send(&1).unwrap() {}
     assert_eq!(late(a.send_timeout(&1, SHORT)), "room to send a message");
     assert_eq!(late(a.send_bytes_timeout(b"1", SHORT)), "room to send a message");
     let (sender, receiver) = channel::<u8>().unwrap();
-    assert_eq!(late(receiver.recv_timeout(SHORT)), "a message to receive");
+    assert_eq!(receiver.recv_timeout(SHORT).unwrap(), None);
     assert_eq!(late(wait_timeout(&[&receiver], SHORT)), "something to become ready");
     while sender.try_send(&1).unwrap() {}
     assert_eq!(late(sender.send_timeout(&1, SHORT)), "room to send a message");
     let queue = Queue::bounded(1).unwrap();
-    assert_eq!(late(queue.get_timeout(SHORT)), "a value in the queue");
+    assert_eq!(queue.get_timeout(SHORT).unwrap(), None);
     queue.put(&1).unwrap();
     assert_eq!(late(queue.put_timeout(&2, SHORT)), "room in the queue");
     let jobs = JoinableQueue::new().unwrap();
@@ -58,7 +57,7 @@ fn a_late_message_value_client_or_process_is_named() {
         )
         .unwrap();
     process.start().unwrap();
-    assert_eq!(late(process.join_timeout(SHORT)), "the process to end");
+    assert_eq!(process.join_timeout(SHORT).unwrap(), None);
     let pool = Pool::new(1).unwrap();
     let mut job = pool
         .apply_async(
@@ -102,7 +101,7 @@ fn a_managers_late_objects_are_named() {
     let _alive = support::watchdog();
     let manager = Manager::new().unwrap();
     let queue = manager.queue::<u8>(1).unwrap();
-    assert_eq!(late(queue.get_timeout(SHORT)), "an item in the queue");
+    assert_eq!(queue.get_timeout(SHORT).unwrap(), None);
     queue.put(&1).unwrap();
     assert_eq!(late(queue.put_timeout(&2, SHORT)), "room in the queue");
     let lock = manager.lock().unwrap();

@@ -10,17 +10,17 @@ use std::time::Duration;
 /// [`Error::Timeout`](crate::Error::Timeout) (the locks: [`TryLockError::Timeout`](crate::TryLockError::Timeout)). Nothing has been done
 /// then,
 /// and the call can be made again. A time of zero asks once and does not wait; one that no clock can measure is a wait without end. The
-/// methods that ask, [`Connection::poll_timeout`](crate::Connection::poll_timeout) and
-/// [`Condition::wait_timeout`](crate::Condition::wait_timeout), answer instead.
+/// methods that take what may come (`recv`, `get`, and a process's `join`) return `None` instead, and those that ask, [`Connection::poll_timeout`](crate::Connection::poll_timeout) and
+/// [`Condition::wait_timeout`](crate::Condition::wait_timeout), answer.
 ///
 /// ```
-/// use maniple::{Error, Queue};
+/// use maniple::{Error, Event};
 /// use std::time::Duration;
 ///
 /// # fn main() -> maniple::Result<()> {
-/// let Err(Error::Timeout(late)) = Queue::<u8>::new()?.get_timeout(Duration::from_millis(5)) else { panic!("it is empty") };
-/// assert_eq!((late.waited_for(), late.timeout()), ("a value in the queue", Duration::from_millis(5)));
-/// assert_eq!(late.to_string(), "timed out after 5ms: waited for a value in the queue");
+/// let Err(Error::Timeout(late)) = Event::new()?.wait_timeout(Duration::from_millis(5)) else { panic!("it is not set") };
+/// assert_eq!((late.waited_for(), late.timeout()), ("the event to be set", Duration::from_millis(5)));
+/// assert_eq!(late.to_string(), "timed out after 5ms: waited for the event to be set");
 /// # Ok(())
 /// # }
 /// ```

@@ -358,15 +358,15 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let queue = maniple::Queue::<u8>::new()?;
-    /// assert!(matches!(queue.get_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
+    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`get`](Queue::get), and [`Error::Timeout`].
-    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
-        self.get_until(Until::after(timeout))?.in_time("a value in the queue", timeout)
+    /// As [`get`](Queue::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
+        self.get_until(Until::after(timeout))
     }
 
     /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.

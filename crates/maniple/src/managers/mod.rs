@@ -41,7 +41,7 @@ mod wire;
 
 use crate::call::Payload;
 pub use crate::error::ManagerError;
-use crate::error::{Error, ProcessError, Result, was};
+use crate::error::{Error, InTime, ProcessError, Result, was};
 use crate::exchange::{Address, Authkey};
 use crate::frame::Output;
 use crate::handle::Handle;
@@ -459,10 +459,11 @@ impl Own {
 
 /// Waits for a server's end, which is near, and sees to it.
 fn see_out(process: &Process) -> Result<Exit> {
-    match process.join_timeout(PATIENCE) {
-        Err(Error::Timeout(_)) => process.kill().and_then(|()| process.join_timeout(PATIENCE)),
-        ended => ended,
+    if let Some(exit) = process.join_timeout(PATIENCE)? {
+        return Ok(exit);
     }
+    process.kill()?;
+    process.join_timeout(PATIENCE)?.in_time("the manager's server to end", PATIENCE)
 }
 
 impl Drop for Own {

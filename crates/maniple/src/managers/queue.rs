@@ -37,7 +37,7 @@ typed_proxy!(
     /// queue.put(&"first".to_string())?;
     /// assert!(!queue.try_put(&"second".to_string())?);
     /// assert_eq!(queue.get()?, "first");
-    /// assert!(matches!(queue.get_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
+    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
     /// queue.task_done()?;
     /// queue.join()?;
     /// # Ok(())
@@ -186,17 +186,17 @@ impl<T: Payload> Queue<T> {
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let queue = manager.queue::<u8>(0)?;
-    /// assert!(matches!(queue.get_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
+    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
     /// queue.put(&1)?;
-    /// assert_eq!(queue.get_timeout(Duration::from_secs(1))?, 1);
+    /// assert_eq!(queue.get_timeout(Duration::from_secs(1))?, Some(1));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`Proxy::call`](super::Proxy::call), and [`Error::Timeout`](crate::Error::Timeout).
-    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
-        self.get_within(Some(timeout))?.in_time("an item in the queue", timeout)
+    /// As [`Proxy::call`](super::Proxy::call).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
+        self.get_within(Some(timeout))
     }
 
     /// The next item, if there is one.

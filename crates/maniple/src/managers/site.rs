@@ -213,7 +213,7 @@ impl Site {
             };
             // One that has died meanwhile, and no wrong key or address.
             match process.join_timeout(if is_other_end { MOMENT } else { Duration::ZERO }) {
-                Ok(exit) => {
+                Ok(Some(exit)) => {
                     let what = format!("a manager's server {}{exit} before it was connected to", was(exit));
                     Error::Process(ProcessError::Start(format!("{what}: {error}")))
                 }
@@ -376,7 +376,7 @@ impl Site {
     fn lost(&self, why: impl Display) -> Error {
         let process = self.process.get().filter(|(parent, _)| *parent == std::process::id());
         let process = process.and_then(|(_, process)| process.upgrade());
-        let exit = process.and_then(|process| process.join_timeout(MOMENT).ok());
+        let exit = process.and_then(|process| process.join_timeout(MOMENT).ok().flatten());
         lost(&self.address, exit, why)
     }
 }

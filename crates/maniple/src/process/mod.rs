@@ -25,7 +25,7 @@ mod here;
 mod spawn;
 
 use crate::call::Payload;
-use crate::error::{Error, InTime, ProcessError, Result};
+use crate::error::{Error, ProcessError, Result};
 use crate::events::Relay;
 use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
@@ -196,22 +196,22 @@ impl Process {
     /// # fn main() -> maniple::Result<()> {
     /// let process = Process::builder().daemon(true).build(|()| loop { std::thread::park() }, ())?;
     /// process.start()?;
-    /// assert!(matches!(process.join_timeout(Duration::from_millis(1)), Err(Error::Timeout(_))));
+    /// assert_eq!(process.join_timeout(Duration::from_millis(1))?, None);
     /// process.kill()?;
-    /// assert_eq!(process.join_timeout(Duration::MAX)?, Exit::Killed(Cause::KILL));
+    /// assert_eq!(process.join_timeout(Duration::MAX)?, Some(Exit::Killed(Cause::KILL)));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`] if it still runs, [`ProcessError::State`] if it was not started.
-    pub fn join_timeout(&self, timeout: Duration) -> Result<Exit> {
+    /// [`ProcessError::State`] if it was not started.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<Option<Exit>> {
         let until = Instant::now().checked_add(timeout);
         self.running()?.wait(until)?;
         let left = until.map_or(timeout, |until| until.saturating_duration_since(Instant::now()));
         let ended = self.running()?.child.wait_timeout(left)?;
         self.running()?;
-        ended.in_time("the process to end", timeout)
+        Ok(ended)
     }
 
     /// Waits until it has ended as a future, with any executor, and says how.

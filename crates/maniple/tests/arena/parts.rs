@@ -222,14 +222,14 @@ fn queues(arena: &Arena, mut dice: Dice) {
             // The end first: what has been accepted by then is there.
             let ended = !writer.0.is_alive();
             match queue.get_timeout(Duration::from_millis(200)) {
-                Ok((number, data)) => {
+                Ok(Some((number, data))) => {
                     if data[..] != body(number, data.len() - 1) {
                         arena.fault(format!("Queues: item {number} is another"));
                     }
                     found.push(number);
                 }
-                Err(Error::Timeout(_)) if ended => break,
-                Err(Error::Timeout(_)) => {}
+                Ok(None) if ended => break,
+                Ok(None) => {}
                 Err(e) => {
                     arena.once::<()>("Queues: get", || Err(e));
                     failed += 1;
@@ -295,10 +295,7 @@ fn locks(arena: &Arena, mut dice: Dice) {
         arena.count("turns with a lock", 20);
         for other in others {
             let time = Duration::from_millis(dice.below(1000));
-            let _ = arena.once("Locks", || match other.0.join_timeout(time) {
-                Err(Error::Timeout(_)) => Ok(()),
-                ended => ended.map(drop),
-            });
+            let _ = arena.once("Locks", || other.0.join_timeout(time).map(drop));
         }
     }
     if matches!(lock.lock_timeout(HANGS), Err(maniple::TryLockError::Timeout(_))) {
@@ -324,9 +321,9 @@ fn pipes(arena: &Arena, mut dice: Dice) {
                 let sent = Bytes::from(body(dice.below(100_000_000), dice.one_of(&SIZES)));
                 here.send(&sent)?;
                 match here.recv_timeout(HANGS) {
-                    Ok(found) if found != sent => arena.fault("Pipes: another message"),
-                    Ok(_) => arena.count("messages through a pipe", 1),
-                    Err(Error::Timeout(_)) => {
+                    Ok(Some(found)) if found != sent => arena.fault("Pipes: another message"),
+                    Ok(Some(_)) => arena.count("messages through a pipe", 1),
+                    Ok(None) => {
                         arena.fault("Pipes: the peer neither answers nor ends");
                         break;
                     }

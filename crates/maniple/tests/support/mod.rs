@@ -168,7 +168,7 @@ pub fn started<A: Payload, R: IntoExitCode + 'static>(f: fn(A) -> R, argument: A
 pub fn apart(body: fn(())) {
     let process = Process::builder().daemon(true).build(body, ()).unwrap();
     process.start().unwrap();
-    assert_eq!(process.join_timeout(LONG).unwrap(), Exit::Code(0));
+    assert_eq!(process.join_timeout(LONG).unwrap(), Some(Exit::Code(0)));
 }
 
 /// Descriptors of this process.
