@@ -211,7 +211,7 @@ fn a_writer_does_not_wait_for_long_for_a_slow_reader() {
 fn a_process_that_takes_messages_does_not_wait_for_readers() {
     let log = Log::create().unwrap();
     let message = vec![7; 16 * 1024];
-    // More than a lap, which nobody takes anything of: soon that is known.
+    // More than a lap, of which no reader takes anything: the writer notices that soon.
     (0..1024).for_each(|_| put(&log, &[&message]));
     let elsewhere = log.again();
     assert!(take(&elsewhere).is_some());

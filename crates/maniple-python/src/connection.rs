@@ -540,7 +540,7 @@ impl PyChannel {
         put_into(&buffer, from, room, whole)
     }
 
-    /// Whether something that was received here is still to be handed out, since a signal's handler kept it from whoever asked.
+    /// Whether something that was received here is still to be handed out, since a signal's handler kept it from its caller.
     #[getter(_is_kept)]
     fn is_kept(&self) -> bool {
         self.shelf.len() > 0

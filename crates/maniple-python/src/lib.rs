@@ -7,7 +7,7 @@
 //! | `pickle` | the pickles of plain values, written and read |
 //! | `message` | values to messages and back |
 //! | `memory` | bytes that arrived, as a Python buffer |
-//! | `shelf`, `aside` | messages that a signal's handler kept from whoever took them; decoding where no handler runs |
+//! | `shelf`, `aside` | messages that a signal's handler kept from their caller; decoding where no handler runs |
 //! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `signals` | signals that come while a thread waits |

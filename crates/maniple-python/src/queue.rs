@@ -432,7 +432,7 @@ impl PyLog {
         Ok(self.sight()?.len() as usize + self.shelf.len())
     }
 
-    /// Whether something that was taken here is still to be got, since a signal's handler kept it from whoever asked.
+    /// Whether something that was taken here is still to be got, since a signal's handler kept it from its caller.
     #[getter(_is_kept)]
     fn is_kept(&self) -> bool {
         self.shelf.len() > 0

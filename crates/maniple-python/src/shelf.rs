@@ -1,4 +1,4 @@
-//! Messages that were taken out of a queue or a connection, and that a signal's handler has kept from whoever asked for them. They are what
+//! Messages that were taken out of a queue or a connection, and that a signal's handler has kept from their caller. They are what
 //! is taken next.
 
 use crate::aside::Attempts;

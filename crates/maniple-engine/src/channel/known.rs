@@ -2,7 +2,7 @@
 //!
 //! A sender uses its blocks again and again. What comes in one that is mapped here already is copied out without a fault, a mapping, or
 //! another call of the system. So a block that comes for the second time is mapped, and stays so for a second or two. A block is known by
-//! its file, whoever sends it, and none is kept whose size may change.
+//! its file, not by its sender. A block whose size may change is not kept.
 #![allow(unsafe_code)]
 
 use crate::idle;

@@ -15,7 +15,7 @@ struct Known {
     unused: Weak<Unused>,
 }
 
-/// The numbers of a hub's functions that nobody holds any more.
+/// The numbers of a hub's functions that are no longer referred to.
 pub(super) type Unused = Mutex<Vec<u32>>;
 
 impl Func {
