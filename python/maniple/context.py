@@ -1,12 +1,12 @@
-"""A context: one start method, and everything that is made for it.
+"""Contexts: each has one start method, and methods that make the package's objects for it.
 
-Each method of `BaseContext` makes an object that belongs to the context's start
-method.  `DefaultContext` stands for whatever method the program settles on, and
-its bound methods are the functions of the package itself.
+The methods of `BaseContext` make objects that belong to the context's start
+method.  `DefaultContext` uses the program's start method.  Its bound methods are
+the functions of the package itself.
 """
 
-# For a type checker our contexts are the standard package's, too, so that `ProcessPoolExecutor(mp_context=...)` takes them; what their
-# methods make is ours.
+# Type checkers see the contexts as subclasses of the standard package's contexts, so that
+# `ProcessPoolExecutor(mp_context=...)` accepts them. The methods return this package's objects.
 # mypy: disable-error-code=override
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .reduction import HAVE_SEND_HANDLE
 
 reduction.context = sys.modules[__name__]
 
-# Not `typing.TYPE_CHECKING`: importing that module is a third of what it takes to import this package.
+# Not `typing.TYPE_CHECKING`: the import of `typing` would take a third of the time that this package takes to import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
     from ctypes import _CData, _SimpleCData
     from logging import Logger
-    from multiprocessing.context import BaseContext as _Accepted  # as which the standard library's functions take ours
+    from multiprocessing.context import BaseContext as _Accepted  # the standard library's functions accept these
     from typing import Any, Literal, TypeVar, overload
 
     import maniple as _siblings
@@ -45,7 +45,7 @@ else:
     _Accepted = object
 
     def overload(signature: object) -> None:
-        """Only type checkers look at signatures that the next definition replaces."""
+        """Ignore a signature that only type checkers read; the next definition replaces it."""
 
 
 __all__ = ("AuthenticationError", "BufferTooShort", "ManipleError", "ProcessError", "TimeoutError")
@@ -95,7 +95,10 @@ _EXCEPTIONS = (ProcessError, BufferTooShort, TimeoutError, AuthenticationError)
 
 
 class _Siblings:
-    """Modules that are loaded when they are first used, which may be where no descriptor is left to read them."""
+    """The modules of the package, each imported at its first use.
+
+    The import may fail because the process has no free descriptor; the error then says so.
+    """
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -126,7 +129,7 @@ class BaseContext(_Accepted):
     _name: str
     Process: type[process.BaseProcess]
 
-    # A context stands for the whole package, exceptions and all.
+    # A context has all names of the package, also the exceptions.
     ProcessError, BufferTooShort, TimeoutError, AuthenticationError = _EXCEPTIONS  # type: ignore[assignment]
 
     current_process = staticmethod(process.current_process)  # type: ignore[assignment]
@@ -141,7 +144,7 @@ class BaseContext(_Accepted):
         The number may be larger than the number that this process may use; `Pool` counts only usable processors.
 
         Raises:
-            NotImplementedError: the system does not tell the number.
+            NotImplementedError: the system does not report the number.
         """
         if (count := os.cpu_count()) is None:
             raise NotImplementedError("cannot determine number of cpus")
@@ -280,15 +283,15 @@ class BaseContext(_Accepted):
     def Lock(self) -> synchronize.Lock:
         """Return a lock that any process or thread may release, no matter which one acquired it.
 
-        The object is a `maniple.synchronize.Lock`. If its holder dies, the next process that acquires it gets it and can tell
-        from its attribute `abandoned`; in the standard package, all others wait forever.
+        The object is a `maniple.synchronize.Lock`. If its holder dies, the next process acquires it, and its attribute
+        `abandoned` is true there; in the standard package, all others wait forever.
         """
         return _siblings.synchronize.Lock(ctx=self.get_context())
 
     def RLock(self) -> synchronize.RLock:
         """Return a lock that the thread which holds it may acquire again; only that thread may release it.
 
-        The object is a `maniple.synchronize.RLock`. If its holder dies, the next process that acquires it gets it.
+        The object is a `maniple.synchronize.RLock`. If its holder dies, the next process acquires it.
         """
         return _siblings.synchronize.RLock(ctx=self.get_context())
 
@@ -475,7 +478,7 @@ class BaseContext(_Accepted):
 
     def allow_connection_pickling(self) -> None:
         """Import the module that makes connections and sockets picklable. This package needs no call of it."""
-        from .connection import Connection  # noqa: F401  (importing it is all)
+        from .connection import Connection  # noqa: F401  (the import registers the reducers)
 
     def set_executable(self, executable: str | bytes | None) -> None:
         """Set the Python interpreter that the start methods ``spawn`` and ``forkserver`` run.
@@ -497,7 +500,7 @@ class BaseContext(_Accepted):
 
         Raises:
             TypeError: `module_names` is not a list of str.
-            ValueError: `on_error` is none of the three.
+            ValueError: `on_error` has another value.
         """
         from . import forkserver
 
@@ -558,17 +561,17 @@ class BaseContext(_Accepted):
         _reduce_by(reduction)
 
     def _check_available(self) -> None:
-        """Raise ValueError where the platform cannot do it."""
+        """Raise ValueError if the system does not support the start method."""
 
 
-#: modules that have the reducer as `reduction`, or its pickler as `_ForkingPickler`; those imported later take them from here
+#: modules that have the reducer as `reduction`, or its pickler as `_ForkingPickler`; modules that are imported later read both here
 _REDUCING = (
     "connection forkserver heap managers popen_forkserver popen_spawn_posix queues resource_sharer sharedctypes spawn"
 )
 
 
 def _reduce_by(reducer: Any) -> None:
-    """Use another reducer wherever the present one is used; not where a program has set something else."""
+    """Replace the present reducer in all modules that use it; a module for which the program has set another keeps that."""
     global reduction
     replaced, reduction = reduction, reducer
     for name in _REDUCING.split():
@@ -583,7 +586,7 @@ def _reduce_by(reducer: Any) -> None:
 
 
 def _starting_with(module: str) -> Any:
-    """A ``_Popen`` that takes the class from the sibling module, imported when first used."""
+    """Return a ``_Popen`` function that makes a ``Popen`` of the given module; the first call imports the module."""
 
     def _Popen(process_obj: process.BaseProcess) -> Any:
         return process._sibling(module).Popen(process_obj)
@@ -660,7 +663,7 @@ BaseProcess = process.BaseProcess
 
 
 class Process(BaseProcess):
-    """An activity that runs in a process of its own, started by the program's start method.
+    """An activity that runs in a separate process, started by the program's start method.
 
     The interface is that of `threading.Thread`: make an object, `start` it, `join` it. A subclass may override `run`.
 
@@ -709,7 +712,7 @@ class SpawnProcess(BaseProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        """Nothing was copied, so nothing is dropped."""
+        """Do nothing: a fresh interpreter has copied nothing from its parent."""
 
 
 class SpawnContext(BaseContext):
@@ -748,7 +751,7 @@ if sys.platform != "win32":
         _name, Process = "forkserver", ForkServerProcess
 
         def _check_available(self) -> None:
-            # The server is sent the child's descriptors over its socket.
+            # The server receives the child's descriptors over its socket.
             if not HAVE_SEND_HANDLE:
                 raise ValueError("forkserver start method not available")
 
@@ -766,7 +769,7 @@ def _context_named(method: str) -> BaseContext:
 
 
 def _platform_default() -> BaseContext:
-    """The context that the running Python's own package would take."""
+    """Return the context that the standard package of the running Python uses by default."""
     if sys.platform in ("win32", "darwin"):  # macOS's own libraries do not survive a fork
         usual = "spawn"
     elif sys.version_info < (3, 14):
@@ -780,7 +783,7 @@ _default_context = DefaultContext()
 
 
 def _force_start_method(method: str) -> None:
-    """Settle the default context on what a child was started with, and which is available therefore."""
+    """Fix the default context's start method in a child: the method that started the child is available."""
     _default_context._actual_context = _concrete_contexts[method]
 
 
@@ -805,7 +808,7 @@ def set_spawning_popen(popen: Any) -> None:
 def assert_spawning(obj: object) -> None:
     """Raise RuntimeError unless this thread pickles a child at the moment.
 
-    Locks, queues and shared memory call it when they are pickled: they may only go along with the start of a child.
+    Locks, queues and shared memory call it when they are pickled: only the start of a child may pickle them.
     """
     if get_spawning_popen() is not None:
         return
@@ -815,7 +818,7 @@ def assert_spawning(obj: object) -> None:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
+        if name.startswith("__"):  # the import system looks up several
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from ._impl.compat.imported_names import find
 

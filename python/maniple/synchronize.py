@@ -39,16 +39,16 @@ __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event
 
 
 def _me() -> str:
-    """How the calling thread is named in a repr: its process, and its thread where that is not the main one."""
+    """Return the name of the calling process for a repr, with the thread's name unless it is the main thread."""
     thread = current_thread().name
     here = process.current_process().name
     return here if thread == "MainThread" else f"{here}|{thread}"
 
 
 def made_for_fork(ctx: Any) -> bool:
-    """Whether an object of context `ctx` is for forked children only.
+    """Whether objects of the context `ctx` go to forked children only.
 
-    For the others a tracker that is running is seen to be alive: their children will inherit it.
+    For other contexts the function checks that a tracker which was started is alive: the children inherit it.
     """
     if (ctx or context._default_context.get_context()).get_start_method() == "fork":
         return True
@@ -60,7 +60,7 @@ def made_for_fork(ctx: Any) -> bool:
 
 
 def check_spawning(obj: Any, by_fork_only: bool) -> None:
-    """An error unless a child is being started that may have `obj`."""
+    """Raise RuntimeError unless this thread pickles a child that may receive `obj`."""
     context.assert_spawning(obj)
     if by_fork_only:
         raise RuntimeError(
@@ -70,7 +70,7 @@ def check_spawning(obj: Any, by_fork_only: bool) -> None:
 
 
 def _ticket(obj: Any, by_fork_only: bool) -> Any:
-    """What `obj` is pickled as."""
+    """Check that `obj` may be pickled now, and return what goes into the pickle."""
     check_spawning(obj, by_fork_only)
     return ticket(obj)
 
@@ -93,7 +93,7 @@ class SemLock(_NativeSemLock):
 
     @property
     def _semlock(self) -> SemLock:
-        """The native object, which this is itself."""
+        """The native object, which is this object itself."""
         return self
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -105,7 +105,7 @@ class SemLock(_NativeSemLock):
         util.debug("recreated blocker with handle %s", self.handle)
 
     def _holder(self) -> tuple[str, Any]:
-        """(who holds it, how often) for the reprs of the two mutexes."""
+        """Return the name of the holder and the count, for the reprs of the two locks."""
         if self._is_mine():
             return _me(), self._count()
         if not self._is_zero():
@@ -236,7 +236,7 @@ class Condition:
         lock, place = state
         self._bind(lock, ConditionCore(place))
 
-    # What the standard package counts in three semaphores, for those who look.
+    # Programs read these three semaphores of the standard package's conditions.
     @property
     def _sleeping_count(self) -> _Gauge:
         return _Gauge(lambda: sum(self._core.counts()))
@@ -257,7 +257,7 @@ class Condition:
         return self._lock.__enter__()
 
     def __exit__(self, *args: Any) -> None:
-        # An interrupt that came while `wait` took the lock again leaves it untaken; it is not to be hidden by an error about that.
+        # An exception from a signal handler in `wait` may leave the lock released. A release would raise an error that hides it.
         if args[0] is None or self._lock._semlock._is_mine():
             self._lock.__exit__(*args)
 
@@ -308,7 +308,7 @@ class Condition:
 
 
 def _left_out(reasons: dict[str, str]) -> Callable[[Any, str], Any]:
-    """A class's ``__getattr__`` that says of inner parts of the standard package's why they are not there."""
+    """Return a ``__getattr__`` whose error says why an inner attribute of the standard package's class is missing."""
 
     def look(self: Any, name: str) -> Any:
         reason = f": {reasons[name]}" if name in reasons else ""
@@ -322,7 +322,7 @@ _NUMBERS = "the numbers of a barrier are `parties`, `n_waiting` and `broken`"
 
 
 def _made_with(cls: type, *, ctx: Any) -> Any:
-    """Only its signature is of use."""
+    """Provide the signature of a class; it is never called."""
 
 
 class Event(EventFlag):
@@ -340,10 +340,10 @@ class Event(EventFlag):
     """
 
     def __new__(cls, *args: Any, **kwds: Any) -> Event:
-        # A subclass may have another constructor.
+        # A subclass may have another constructor, so its arguments are ignored here.
         return EventFlag.__new__(cls)
 
-    # Whose signature is shown for the class.
+    # `inspect.signature` shows this signature for the class.
     vars(__new__)["__wrapped__"] = _made_with
 
     @late_annotations.needs_ctx
@@ -354,7 +354,7 @@ class Event(EventFlag):
         place = _ticket(self, self._by_fork_only)
         return _arrived_event, (type(self), place), {**self.__dict__, "_by_fork_only": False}
 
-    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report misspelt names
         __getattr__ = _left_out({"_flag": _ONE_WORD, "_cond": _ONE_WORD})
 
     def __repr__(self) -> str:
@@ -519,7 +519,7 @@ late_annotations.take_off(globals())
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
+        if name.startswith("__"):  # the import system looks up several
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from ._impl.compat.imported_names import find
 

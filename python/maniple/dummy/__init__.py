@@ -1,4 +1,4 @@
-"""The package's interface on top of threads: nothing is pickled, everything is shared."""
+"""The interface of the package for threads: nothing is pickled, and all objects are shared."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 Pipe, Queue, JoinableQueue = connection.Pipe, queue.Queue, queue.Queue
 current_process: Callable[[], Thread] = current_thread
-# What a manager makes is here the plain thing itself.
+# The "manager" of threads makes the objects themselves, not proxies.
 dict = dict
 list = list
 
@@ -77,7 +77,7 @@ class DummyProcess(Thread):
 
 
 Process = DummyProcess
-# The main thread, too, is asked for its children.
+# `active_children` also reads this attribute of the main thread.
 vars(current_thread())["_children"] = WeakKeyDictionary()
 
 
@@ -137,7 +137,7 @@ def shutdown() -> None:
 def Pool(
     processes: int | None = None, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
 ) -> Any:
-    """Return a `maniple.pool.ThreadPool`; the parameters are its."""
+    """Return a `maniple.pool.ThreadPool`; the parameters are the same."""
     from .. import pool
 
     return pool.ThreadPool(processes, initializer, initargs)

@@ -1,7 +1,7 @@
-"""Functions of the package that also stand for the classes of what they make.
+"""Functions of the package that annotations can use as the classes of the objects that they make.
 
 ``maniple.Queue`` is a bound method of the default context, as in the standard package, where ``Queue[int]`` or ``Queue | None`` in
-an annotation is a TypeError.  What is here looks like such a method, and besides takes part in annotations.
+an annotation raises a TypeError.  A `Factory` looks like such a method, and also supports annotations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Factory"]
 
 
 class _Named(GenericAlias):
-    """``maniple.Queue[int]``: names the class, and called, makes an object of the default context."""
+    """``maniple.Queue[int]``: it is the generic alias of the class, and a call makes an object of the default context."""
 
     def __call__(self, *args: Any, **kwds: Any) -> Any:
         from ...context import _default_context
@@ -28,7 +28,7 @@ class _Named(GenericAlias):
 
 
 class Factory:
-    # Its docstring is the method's: see the property.
+    # No docstring here: the property `__doc__` returns that of the method.
 
     __slots__ = ("__weakref__", "_class_is_in", "_method")
 

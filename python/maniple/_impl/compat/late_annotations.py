@@ -1,7 +1,7 @@
-"""Takes the annotations off what programs see of this package.
+"""Removes the annotations of public functions and classes at run time.
 
-They are for type checkers, name things that exist only for these, and would become part of what a program's own class is asked
-for: `typing.get_type_hints` looks at the bases, too.  The standard package has none.
+The annotations are for type checkers, and use names that exist only for these.  `typing.get_type_hints` of a program's subclass
+would evaluate them, since it also reads the bases, and raise a NameError.  The standard package has no annotations.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 else:
 
     class Generic:
-        """Stands for `typing.Generic`, which a child would import for nothing else: a base of classes that can be subscripted."""
+        """A base of classes that can be subscripted, instead of `typing.Generic`, for which each child would import `typing`."""
 
         __slots__ = ()
         __class_getitem__ = classmethod(GenericAlias)
 
     def TypeVar(name, **_options):
-        """Stands for `typing.TypeVar`."""
+        """Return the name: at run time a type variable has no effect."""
         return name
 
 
@@ -38,7 +38,7 @@ _OURS = PACKAGE, "multiprocessing"
 
 
 def take_off(content: dict[str, Any]) -> None:
-    """Take the annotations off the functions and classes in the content of a module of this package, and off their bases."""
+    """Remove the annotations of the functions and classes in the namespace of a module of this package, and of their bases."""
     for thing in list(content.values()):
         if isinstance(thing, type):
             for base in thing.__mro__:
@@ -49,9 +49,9 @@ def take_off(content: dict[str, Any]) -> None:
 
 
 def needs_ctx(function: Function) -> Function:
-    """Take the default off the parameter ``ctx``, so that a call has to name the context, as in the standard package.
+    """Remove the default of the parameter ``ctx``, so that a call has to pass the context, as in the standard package.
 
-    The default is for type checkers: to them ``maniple.Queue`` is the class itself, and it is called without a context.
+    The default is for type checkers: they see ``maniple.Queue`` as the class, which programs call without a context.
     """
     defaults: Any = function.__kwdefaults__
     del defaults["ctx"]
@@ -60,7 +60,7 @@ def needs_ctx(function: Function) -> Function:
 
 def _bare(kind: Any) -> None:
     if vars(kind).get("__annotations__"):
-        del kind.__annotations__  # empty ones would show up in `help`
+        del kind.__annotations__  # `help` would show an empty dict
     for member in list(vars(kind).values()):
         for function in (getattr(member, "__func__", member), getattr(member, "fget", None)):
             if isinstance(function, FunctionType):
