@@ -16,7 +16,7 @@ from math import ceil
 from operator import index
 
 from . import util
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._impl.start.descriptors import above_stdio, patiently, pipe
 from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._maniple import (
@@ -546,14 +546,4 @@ def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -39,6 +39,7 @@ from time import monotonic, sleep
 from warnings import warn
 
 from . import connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
+from ._impl.compat import public_module
 from ._impl.start import forked as _forked  # noqa: F401
 from ._impl.start import launch
 from ._impl.start import preload as _preload
@@ -676,11 +677,4 @@ ensure_running, get_inherited_fds, connect_to_new_process, set_forkserver_preloa
 )
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

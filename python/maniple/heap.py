@@ -21,6 +21,7 @@ import tempfile
 import threading
 
 from . import util
+from ._impl.compat import public_module
 from ._impl.start.descriptors import MAP_ALONE, close_own, mark
 from ._maniple import nameless_memory
 from .context import assert_spawning, reduction  # noqa: F401  # programs use `heap.assert_spawning`
@@ -236,11 +237,4 @@ class BufferWrapper:
         return memoryview(arena.buffer)[start : start + size]
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 # Many of these imports exist so that programs find the standard names here.
 from . import connection, context, pool, process, resource_tracker, util  # noqa: F401
-from ._impl.compat import late_annotations  # noqa: F401
+from ._impl.compat import public_module  # noqa: F401
 from ._impl.manager.client import forget_site, site_at
 from ._impl.manager.proxies import (  # noqa: F401
     AutoProxy,
@@ -549,14 +549,4 @@ if HAS_SHMEM:
                 raise ValueError("the manager has no server yet: call its start() first")
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

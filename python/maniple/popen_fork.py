@@ -25,6 +25,7 @@ from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
 from . import process, util
+from ._impl.compat import public_module
 from ._impl.start import forked as _forked
 from ._impl.start.descriptors import Mark, above_stdio, mark, pipe
 from .resource_tracker import _fork_intent
@@ -382,11 +383,4 @@ class Popen:
             close()
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -13,6 +13,7 @@ from errno import ENOMEM
 from threading import Lock
 
 from . import forkserver, popen_fork, spawn, util
+from ._impl.compat import public_module
 from .context import reduction, set_spawning_popen
 from .popen_spawn_posix import ToldPopen
 
@@ -88,11 +89,4 @@ class Popen(ToldPopen):
             return _UNKNOWN_EXIT
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

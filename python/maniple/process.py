@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from weakref import WeakSet
 
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._impl.start import imports_under_way  # noqa: F401  # its fork hook has to be registered before all others
 
 TYPE_CHECKING = False
@@ -570,14 +570,4 @@ def _name_of_exit(code: int) -> int | str:
     return next((f"-{known.name}" for known in Signals if known == -code), code)
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

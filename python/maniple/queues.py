@@ -23,7 +23,7 @@ from queue import Empty as Empty
 from queue import Full as Full
 
 from . import connection, context, reduction  # noqa: F401  # programs use `queues.connection`
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._impl.sync.native import SEM_VALUE_MAX
 from ._impl.transport.fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
 from ._impl.transport.fed_queue import Item as _Item
@@ -87,7 +87,7 @@ class Queue(FedQueue[_Item]):
     _recv_bytes = Part(lambda queue: queue._reader.recv_bytes)
     _poll = Part(lambda queue: queue._reader.poll)
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
         self._maxsize = SEM_VALUE_MAX if maxsize <= 0 else maxsize
@@ -335,7 +335,7 @@ class SimpleQueue(FedSimpleQueue[_Item]):
     _rlock, _wlock = Part(), Part()
     _poll = Part(lambda queue: queue._reader.poll)
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
         self._share(Log())
@@ -384,14 +384,4 @@ class SimpleQueue(FedSimpleQueue[_Item]):
             self._log.close()
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from copyreg import dispatch_table as _copyreg_table
 from functools import partial
 
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -453,17 +453,7 @@ def _register_all() -> None:
 _register_all()
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())
 
 
 class AbstractReducer(ABC):

@@ -17,6 +17,7 @@ from threading import Lock, Thread
 from time import sleep
 
 from . import process, util
+from ._impl.compat import public_module
 from ._impl.start.descriptors import above_stdio, close_own, mark
 from .context import reduction
 
@@ -291,11 +292,4 @@ _resource_sharer = _ResourceSharer()
 stop = _resource_sharer.stop
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

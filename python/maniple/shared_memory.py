@@ -26,7 +26,7 @@ from struct import calcsize, pack_into, unpack_from
 from weakref import ref
 
 from . import resource_tracker, util  # noqa: F401  # importing `util` registers the package's work at exit
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._impl.start.descriptors import MAP_ALONE, Mark
 from ._maniple import shm_open, shm_unlink
 from .context import ManipleError
@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_Item = late_annotations.TypeVar("_Item")
+_Item = public_module.TypeVar("_Item")
 
 __all__ = ["SharedMemory", "ShareableList"]
 
@@ -305,7 +305,7 @@ class _NotShareable(ManipleError, KeyError, ValueError):
     __str__ = Exception.__str__
 
 
-class ShareableList(late_annotations.Generic[_Item]):
+class ShareableList(public_module.Generic[_Item]):
     """A list of fixed length in shared memory. Its items are int (64 bits), float, bool, str, bytes or None.
 
     An item may be replaced by one of another type. A str or bytes may not need more bytes than the item's slot had at first (its
@@ -517,14 +517,4 @@ class ShareableList(late_annotations.Generic[_Item]):
         raise ValueError(f"{value!r} is not in this container")
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -6,7 +6,7 @@ import ctypes as c
 from weakref import WeakKeyDictionary
 
 from . import context, heap
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._maniple import Guarded, LockedField
 from .context import assert_spawning, reduction
 from .reduction import ForkingPickler as _StandardPickler
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Real = Literal["f", "d"]
     Text = type[c.c_char] | Literal["c"]
 
-_Held = late_annotations.TypeVar("_Held")
+_Held = public_module.TypeVar("_Held")
 
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
@@ -345,7 +345,7 @@ prop_cache: dict[str, LockedField] = {}
 class_cache: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 
 
-class SynchronizedBase(Guarded, late_annotations.Generic[_Held]):
+class SynchronizedBase(Guarded, public_module.Generic[_Held]):
     """A ctypes object in shared memory and its lock.
 
     ``with wrapper:`` holds the lock over several steps. `acquire` and `release` are those of the lock, `get_lock` returns the
@@ -415,14 +415,4 @@ class SynchronizedString(SynchronizedArray[bytes]):
     raw: bytes = make_property("raw")
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

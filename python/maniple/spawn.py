@@ -16,7 +16,7 @@ from _pickle import loads
 from contextlib import suppress
 
 from . import process, util
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from .context import _default_context, reduction
 from .reduction import load
 
@@ -484,14 +484,4 @@ def import_main_path(main_path: str) -> None:
     _fixup_main_from_path(main_path)
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -26,7 +26,7 @@ from threading import Barrier as _ThreadBarrier
 from threading import BrokenBarrierError, current_thread
 
 from . import context, process, util
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._impl.sync.native import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ConditionCore, EventFlag, ticket
 from ._impl.sync.native import SemLock as _NativeSemLock
 from ._impl.sync.waiting import wait_for
@@ -129,7 +129,7 @@ class Semaphore(SemLock):
             work()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, value, SEM_VALUE_MAX, ctx=ctx)
 
@@ -149,7 +149,7 @@ class BoundedSemaphore(Semaphore):
         ctx: the context that the semaphore belongs to.
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         SemLock.__init__(self, SEMAPHORE, value, value, ctx=ctx)
 
@@ -171,7 +171,7 @@ class Lock(SemLock):
             change_something_shared()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, 1, 1, ctx=ctx, holder=True)
 
@@ -185,7 +185,7 @@ class RLock(SemLock):
     If its holder dies, the next process that waits for the lock acquires it, and its attribute `abandoned` is True.
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(RECURSIVE_MUTEX, 1, 1, ctx=ctx)
 
@@ -219,7 +219,7 @@ class Condition:
             condition.notify_all()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, lock: SemLock | None = None, *, ctx: Any = None) -> None:
         self._bind(lock or ctx.RLock(), ConditionCore())
 
@@ -346,7 +346,7 @@ class Event(EventFlag):
     # `inspect.signature` shows this signature for the class.
     vars(__new__)["__wrapped__"] = _made_with
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
 
@@ -399,7 +399,7 @@ class Barrier(_ThreadBarrier):
     #: seconds between two looks at whether the party that opens the barrier still lives
     _LOOK_EVERY = 0.5
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(
         self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *, ctx: Any = None
     ) -> None:
@@ -513,14 +513,4 @@ class Barrier(_ThreadBarrier):
         return self._state != 0
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -17,7 +17,7 @@ from itertools import count
 from weakref import WeakValueDictionary, ref
 
 from . import process as process
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from .process import _cleanup, active_children, current_process
 
 TYPE_CHECKING = False
@@ -688,14 +688,4 @@ def _cleanup_tests() -> None:
     reap_children()
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system looks up several
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

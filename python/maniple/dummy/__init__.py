@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, Thread, current_thread
 from weakref import WeakKeyDictionary
 
+from .._impl.compat import public_module
 from ..process import _NO_KWARGS
 from . import connection
 
@@ -143,11 +144,4 @@ def Pool(
     return pool.ThreadPool(processes, initializer, initargs)
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from ...context import TimeoutError
 from ...util import is_exiting
-from ..compat.late_annotations import Generic, TypeVar
+from ..compat.public_module import Generic, TypeVar
 from .names import job_counter
 
 TYPE_CHECKING = False

@@ -22,7 +22,7 @@ from queue import Empty, Full
 
 from ... import util
 from ...util import Finalize, debug, register_after_fork
-from ..compat.late_annotations import Generic, TypeVar
+from ..compat.public_module import Generic, TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Removes the annotations of public functions and classes at run time.
+"""The end of each public module: its annotations are removed, and the standard module's imports are found in it.
 
 The annotations are for type checkers, and use names that exist only for these.  `typing.get_type_hints` of a program's subclass
 would evaluate them, since it also reads the bases, and raise a NameError.  The standard package has no annotations.
@@ -31,14 +31,27 @@ else:
         return name
 
 
-__all__ = ["Generic", "TypeVar", "needs_ctx", "take_off"]
+__all__ = ["Generic", "TypeVar", "finish", "needs_ctx"]
 
 
 _OURS = PACKAGE, "multiprocessing"
 
 
-def take_off(content: dict[str, Any]) -> None:
-    """Remove the annotations of the functions and classes in the namespace of a module of this package, and of their bases."""
+def finish(content: dict[str, Any]) -> None:
+    """Finish a public module with the namespace `content`; the module calls it last.
+
+    The function removes the annotations of the functions and classes in the namespace, and of their bases. It adds a ``__getattr__``
+    that returns what the standard module imports (see `imported_names`).
+    """
+    module = content["__name__"]
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):  # the import system looks up several
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        from .imported_names import find
+
+        return find(module, name)
+
     for thing in list(content.values()):
         if isinstance(thing, type):
             for base in thing.__mro__:
@@ -46,6 +59,7 @@ def take_off(content: dict[str, Any]) -> None:
                     _bare(base)
         elif isinstance(thing, FunctionType) and thing.__module__.startswith(_OURS):
             thing.__annotations__ = {}
+    content["__getattr__"] = __getattr__
 
 
 def needs_ctx(function: Function) -> Function:
