@@ -7,17 +7,16 @@ Nearly every module of the package imports this one, and every child of the
 from __future__ import annotations
 
 import atexit
-import io
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from itertools import count
 from weakref import WeakValueDictionary, ref
 
 from . import process as process
 from ._impl.compat import public_module
+from ._impl.start.descriptors import close_stdin, descriptor_limit, flush_std_streams, flush_without_fail
 from .process import _cleanup, active_children, current_process
 
 TYPE_CHECKING = False
@@ -168,11 +167,6 @@ abstract_sockets_supported: bool = _platform_supports_abstract_sockets()
 
 # ---------------------------------------------------------------- temporary directory
 
-# The size of sun_path in bytes: a socket's path with its final NUL.
-_SUN_PATH_MAX = 108 if sys.platform == "linux" else 104
-# The longest directory in which the paths of connections fit.
-_LONGEST_SOCKET_DIR = _SUN_PATH_MAX - len("/pymp-12345678/sock-123456789abc") - 1
-
 
 def _remove_temp_dir(rmtree: Callable[..., Any], tempdir: str) -> None:
     rmtree(tempdir, ignore_errors=True)
@@ -185,66 +179,14 @@ def get_temp_dir() -> str:
     """Return the path of a private directory that this process and its children share; it is removed at exit."""
     config = current_process()._config
     if config.get("tempdir") is None:
-        base = _temp_base()
-        if os.name == "posix" and len(os.fsencode(base)) > _LONGEST_SOCKET_DIR:
-            # The paths of sockets below it would be too long: use a directory with a shorter path.
-            base = next((d for d in _TEMP_BASES if _may_write(d)), base)
-        made = _new_folder(base)
+        from ._impl.start import temp_dir  # late: most children make no sockets
+
+        made = temp_dir.make()
         info("created temp directory %s", made)
         # Priority -100: after all finalizers that may still use a socket in it.
-        Finalize(None, _remove_temp_dir, args=(_remove_folder, made), exitpriority=-100)
+        Finalize(None, _remove_temp_dir, args=(temp_dir.remove, made), exitpriority=-100)
         config["tempdir"] = made
     return str(config["tempdir"])
-
-
-_TEMP_BASES = "/tmp", "/var/tmp", "/usr/tmp"
-
-
-def _may_write(folder: str) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK) and os.path.isdir(folder)
-
-
-# The import of `tempfile` and `shutil` would take three times as long as the rest of a manager server's start.
-
-
-def _temp_base() -> str:
-    """Return the path that `tempfile.gettempdir` returns, in most cases without importing that module."""
-    if os.name == "posix" and "tempfile" not in sys.modules:
-        named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-        for folder in (*filter(None, named), *_TEMP_BASES):
-            if _may_write(folder):
-                return os.path.abspath(folder)
-    import tempfile
-
-    return tempfile.gettempdir()
-
-
-def _new_folder(base: str) -> str:
-    """Make a folder that only this user may enter, and return its path."""
-    if os.name == "posix" and "tempfile" not in sys.modules:
-        with suppress(OSError):
-            made = os.path.join(base, f"pymp-{os.urandom(4).hex()}")
-            os.mkdir(made, 0o700)
-            return made
-    import tempfile
-
-    return tempfile.mkdtemp(prefix="pymp-", dir=base)
-
-
-def _remove_folder(folder: str, **how: Any) -> None:
-    """Remove a folder as `shutil.rmtree` does; that module is imported only if the folder contains folders.
-
-    When a Ctrl-C ends the program, the import would change the exit code: it executes source code, after which the interpreter no
-    longer knows that a KeyboardInterrupt ends it.
-    """
-    try:
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
-    except OSError:
-        from shutil import rmtree
-
-        rmtree(folder, **how)
 
 
 # ---------------------------------------------------------------- after a fork
@@ -543,15 +485,9 @@ def _empty_namespace(obj: Any) -> None:
 # ---------------------------------------------------------------- descriptors and streams
 
 
-def _descriptor_limit() -> int:
-    try:
-        limit = os.sysconf("SC_OPEN_MAX")
-    except (AttributeError, OSError, ValueError):
-        limit = -1
-    return limit if limit > 0 else 256
+MAXFD = descriptor_limit()
 
-
-MAXFD = _descriptor_limit()
+_close_stdin, _flush_std_streams, _flush_without_fail = close_stdin, flush_std_streams, flush_without_fail
 
 
 def close_all_fds_except(fds: Iterable[int]) -> None:
@@ -567,76 +503,6 @@ def close_fds(*fds: int) -> None:
     """Close the given file descriptors."""
     for number in fds:
         os.close(number)
-
-
-class _Nothing(io.RawIOBase):
-    """The null device, which is opened only when `fileno` is called."""
-
-    name = os.devnull
-    mode = "rb"
-    _fd: int | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        return 0
-
-    def fileno(self) -> int:
-        if self._fd is None:
-            self._fd = os.open(os.devnull, os.O_RDONLY)
-        return self._fd
-
-
-# Made at import: making it in a forked child would double the time before the child's work.
-_empty_stdin = io.TextIOWrapper(io.BufferedReader(_Nothing(), 1), encoding="utf-8")
-
-
-def _close_stdin() -> None:
-    """Give a child an empty stdin: two processes must not read the same terminal."""
-    shared = sys.stdin
-    if shared is None or shared is _empty_stdin:
-        return
-    try:
-        # If a thread of the parent was reading when this child was forked, the buffer's lock is held here forever. The raw
-        # file below the buffer has no lock, and closing it closes all three.
-        (shared.buffer.raw if type(shared) is io.TextIOWrapper else shared).close()
-    except Exception:  # the program may have replaced sys.stdin by any object
-        pass
-    sys.stdin = _empty_stdin
-
-
-def _flush_std_streams() -> None:
-    """Flush stdout and stderr, which a program may have replaced by any object, or removed."""
-    # Every forked child runs it: `suppress` would run three more functions, whose memory pages the child has to copy.
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # for example, the terminal is closed
-            pass
-
-
-class _Unfailing:
-    """A wrapper of a stream whose `flush` raises no exception."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except Exception:
-            pass
-
-
-def _flush_without_fail() -> None:
-    """Keep the interpreter's flush at its end from failing, which would change the exit code to 120."""
-    for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name, None)) is not None:
-            setattr(sys, name, _Unfailing(stream))
 
 
 # ---------------------------------------------------------------- starting a program

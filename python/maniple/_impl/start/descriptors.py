@@ -1,6 +1,6 @@
-"""The descriptors of this package: they are above 2, and are closed only if they still refer to the same file.
+"""Descriptors and standard streams.
 
-A program may close descriptors that it did not open.  A program that becomes a daemon closes all of them, and the files that it
+The descriptors of this package are above 2, and are closed only if they still refer to the same file.  A program may close descriptors that it did not open.  A program that becomes a daemon closes all of them, and the files that it
 opens next get the same numbers.  If a program closes 0, 1 or 2, new descriptors would get these numbers, and children would use
 them as their standard streams.
 """
@@ -8,6 +8,7 @@ them as their standard streams.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from time import sleep
@@ -20,7 +21,20 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-__all__ = ["MAP_ALONE", "HeldDescriptor", "Mark", "above_stdio", "close_own", "mark", "patiently", "pipe"]
+__all__ = [
+    "MAP_ALONE",
+    "HeldDescriptor",
+    "Mark",
+    "above_stdio",
+    "close_own",
+    "close_stdin",
+    "descriptor_limit",
+    "flush_std_streams",
+    "flush_without_fail",
+    "mark",
+    "patiently",
+    "pipe",
+]
 
 #: the device and inode of a descriptor's file; None means that it was not open
 Mark = tuple[int, int] | None
@@ -94,3 +108,85 @@ class HeldDescriptor:
         """Whether the descriptor still refers to the file that it had when it was set."""
         fd, file = vars(holder).get(self._number), vars(holder).get(self._file)
         return fd is not None and file is not None and mark(fd) == file
+
+
+def descriptor_limit() -> int:
+    """Return the number of descriptors that this process may have."""
+    try:
+        limit = os.sysconf("SC_OPEN_MAX")
+    except (AttributeError, OSError, ValueError):
+        limit = -1
+    return limit if limit > 0 else 256
+
+
+# ---------------------------------------------------------------- standard streams
+
+
+class _Nothing(io.RawIOBase):
+    """The null device, which is opened only when `fileno` is called."""
+
+    name = os.devnull
+    mode = "rb"
+    _fd: int | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        return 0
+
+    def fileno(self) -> int:
+        if self._fd is None:
+            self._fd = os.open(os.devnull, os.O_RDONLY)
+        return self._fd
+
+
+# Made at import: making it in a forked child would double the time before the child's work.
+_empty_stdin = io.TextIOWrapper(io.BufferedReader(_Nothing(), 1), encoding="utf-8")
+
+
+def close_stdin() -> None:
+    """Give a child an empty stdin: two processes must not read the same terminal."""
+    shared = sys.stdin
+    if shared is None or shared is _empty_stdin:
+        return
+    try:
+        # If a thread of the parent was reading when this child was forked, the buffer's lock is held here forever. The raw
+        # file below the buffer has no lock, and closing it closes all three.
+        (shared.buffer.raw if type(shared) is io.TextIOWrapper else shared).close()
+    except Exception:  # the program may have replaced sys.stdin by any object
+        pass
+    sys.stdin = _empty_stdin
+
+
+def flush_std_streams() -> None:
+    """Flush stdout and stderr, which a program may have replaced by any object, or removed."""
+    # Every forked child runs it: `suppress` would run three more functions, whose memory pages the child has to copy.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # for example, the terminal is closed
+            pass
+
+
+class _Unfailing:
+    """A wrapper of a stream whose `flush` raises no exception."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except Exception:
+            pass
+
+
+def flush_without_fail() -> None:
+    """Keep the interpreter's flush at its end from failing, which would change the exit code to 120."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name, None)) is not None:
+            setattr(sys, name, _Unfailing(stream))
