@@ -6,7 +6,6 @@ are in `_impl.manager`: `server` (the process that owns the objects), `proxies` 
 
 from __future__ import annotations
 
-import array
 import os
 import queue
 import signal
@@ -49,6 +48,10 @@ from ._impl.manager.server import (  # noqa: F401
     public_methods,
 )
 from ._impl.manager.server import shared_memory as shared_memory
+from ._impl.manager.value_types import Array as Array
+from ._impl.manager.value_types import Namespace as Namespace
+from ._impl.manager.value_types import Value as Value
+from ._impl.manager.value_types import rebuild_as_list, reduce_array  # noqa: F401
 from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 
 TYPE_CHECKING = False
@@ -66,22 +69,6 @@ HAS_SHMEM = shared_memory is not None
 __all__ = ["BaseManager", "SyncManager", "BaseProxy", "RemoteError", "Token"]
 if HAS_SHMEM:
     __all__.append("SharedMemoryManager")
-
-
-def reduce_array(a: array.array[Any]) -> tuple[Any, ...]:
-    """Return what pickles an `array.array`: its type code and its bytes."""
-    return array.array, (a.typecode, a.tobytes())
-
-
-def rebuild_as_list(obj: Iterable[Any]) -> tuple[Any, ...]:
-    """Return what pickles a view of a dict: a list."""
-    return list, (list(obj),)
-
-
-reduction.register(array.array, reduce_array)
-for _view in ({}.items(), {}.keys(), {}.values()):  # type: ignore[var-annotated]
-    reduction.register(type(_view), rebuild_as_list)
-del _view
 
 
 class State:
@@ -346,47 +333,6 @@ def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
     create.__name__ = create.__qualname__ = typeid
     create.__doc__ = f"Make a {typeid} in the server process, and return a proxy for it."
     return create
-
-
-class Namespace:
-    """An object with the attributes that are set on it."""
-
-    def __init__(self, /, **kwds: Any) -> None:
-        vars(self).update(kwds)
-
-    if TYPE_CHECKING:  # an attribute of any name
-
-        def __getattr__(self, name: str, /) -> Any: ...
-        def __setattr__(self, name: str, value: Any, /) -> None: ...
-
-    def __repr__(self) -> str:
-        shown = sorted(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-class Value:
-    """An object with one attribute, `value`. `typecode` and `lock` are accepted, and have no effect."""
-
-    def __init__(self, typecode: Any, value: Any, lock: bool = True) -> None:
-        self._typecode, self._value = typecode, value
-
-    def get(self) -> Any:
-        """Return the value."""
-        return self._value
-
-    def set(self, value: Any) -> None:
-        """Set the value."""
-        self._value = value
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._typecode!r}, {self._value!r})"
-
-    value = property(get, set)
-
-
-def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array[Any]:
-    """Return an `array.array`. `lock` is accepted, and has no effect."""
-    return array.array(typecode, sequence)
 
 
 if TYPE_CHECKING:

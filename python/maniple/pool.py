@@ -17,6 +17,7 @@ from functools import partial
 
 from . import get_context, util
 from ._impl.compat import public_module
+from ._impl.pool.inputs import copy_of_list, default_processes, iterator_over
 from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
@@ -39,7 +40,6 @@ from ._impl.pool.threads import ThreadWorkers
 from ._impl.pool.views import SETTERS, VIEWS
 from ._impl.pool.worker_main import worker_main
 from ._impl.pool.workers import Workers
-from ._maniple import interrupts, usable_cores
 from .connection import wait
 from .context import TimeoutError
 
@@ -58,44 +58,6 @@ INIT = "INIT"
 
 # The default `buffersize` of `imap`, in items.
 WINDOW = 1000
-
-
-_cpu_count = os.cpu_count
-
-
-def default_processes() -> int:
-    """Return the default number of workers: the number of processors that this process may use.
-
-    The affinity and the control group of the process limit the number. `-X cpu_count`, `PYTHON_CPU_COUNT` and a function
-    that replaces `os.cpu_count` take precedence.
-    """
-    if os.cpu_count is not _cpu_count:
-        return os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    told = getattr(os, "process_cpu_count", lambda: None)()
-    if told not in (None, allowed):
-        return int(told)
-    return max(1, min(allowed, usable_cores()))
-
-
-def _iterator(iterable: Iterable[Any]) -> Iterator[Any]:
-    """Return ``iter(iterable)``. If that raises, return an iterator that raises the error, as the standard package does."""
-    try:
-        return iter(iterable)
-    except Exception as error:
-        if interrupts(error):
-            raise
-        return _raising(error)
-
-
-def _raising(error: Exception) -> Iterator[Any]:
-    raise error
-    yield  # makes this function a generator, which raises the error at the first item
-
-
-def _as_they_are(items: Iterable[Item]) -> Iterable[Item]:
-    """Return a copy of a list, which the caller may change while its items are sent; return anything else as it is."""
-    return items.copy() if type(items) is list else items
 
 
 class Pool(QueueParts):
@@ -320,7 +282,7 @@ class Pool(QueueParts):
             callback: a function that is called with the list of the results, in a thread of the pool.
             error_callback: a function that is called with the exception instead, if a call fails.
         """
-        return self._map_async(func, _as_they_are(iterable), mapstar, chunksize, callback, error_callback)
+        return self._map_async(func, copy_of_list(iterable), mapstar, chunksize, callback, error_callback)
 
     def starmap(
         self, func: Callable[..., Result], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
@@ -342,7 +304,7 @@ class Pool(QueueParts):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
         """Start `starmap`, and return a `MapResult` at once. The parameters are those of `map_async`."""
-        return self._map_async(func, _as_they_are(iterable), starmapstar, chunksize, callback, error_callback)
+        return self._map_async(func, copy_of_list(iterable), starmapstar, chunksize, callback, error_callback)
 
     def _map_async(
         self,
@@ -446,7 +408,10 @@ class Pool(QueueParts):
             raise
         if external:
             feeder = threading.Thread(
-                target=hub.feed, args=(stream.job, _iterator(iterable), False), name="maniple-pool-feeder", daemon=True
+                target=hub.feed,
+                args=(stream.job, iterator_over(iterable), False),
+                name="maniple-pool-feeder",
+                daemon=True,
             )
             try:
                 feeder.start()

@@ -353,7 +353,9 @@ class BaseProcess:
             words.append(f"pid={popen.pid}")
         words += [f"parent={self._parent_pid}", state]
         if code is not None:
-            words.append(f"exitcode={_name_of_exit(code)}")
+            from ._impl.start.exits import name_of_exit
+
+            words.append(f"exitcode={name_of_exit(code)}")
         if self._config.get("daemon"):
             words.append("daemon")
         return f"<{' '.join(words)}>"
@@ -379,7 +381,9 @@ class BaseProcess:
             try:
                 _sibling("_maniple").end_after(parent_sentinel, self._parent_pid, _GRACE)
             except OSError as problem:
-                self._cannot_begin(problem)
+                from ._impl.start.exits import end_without_start
+
+                end_without_start(self.name, problem)
         util._close_stdin()
         if "logging" in sys.modules:
             util._name_in_logs()
@@ -390,16 +394,6 @@ class BaseProcess:
             self._after_fork()
         finally:
             del copied_from
-
-    def _cannot_begin(self, problem: OSError) -> None:
-        """Exit with `EX_TEMPFAIL` if `problem` is a shortage, else raise it. For that exit code a pool starts another worker later."""
-        from ._impl.start.shortage import advice, is_shortage
-
-        if not is_shortage(problem):
-            raise problem
-        why = f"{problem} ({advice(problem)})"
-        _say(lambda: sys.stderr.write(f"Process {self.name} cannot begin: {why}\n"))
-        raise SystemExit(os.EX_TEMPFAIL) from problem
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Run this process from beginning to end, except for the work at exit, and return its exit code."""
@@ -561,13 +555,6 @@ _children: set[BaseProcess] = set()
 # All Process objects that exist; leak checks read it.
 _dangling: WeakSet[BaseProcess] = WeakSet()
 _current_process: BaseProcess = _MainProcess()
-
-
-def _name_of_exit(code: int) -> int | str:
-    """Return an exit code for display: a signal as its name."""
-    from signal import Signals
-
-    return next((f"-{known.name}" for known in Signals if known == -code), code)
 
 
 public_module.finish(globals())

@@ -23,11 +23,11 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 from struct import calcsize, pack_into, unpack_from
-from weakref import ref
 
 from . import resource_tracker, util  # noqa: F401  # importing `util` registers the package's work at exit
 from ._impl.compat import public_module
 from ._impl.start.descriptors import MAP_ALONE, Mark
+from ._impl.transport.mappings import is_exported, pin
 from ._maniple import shm_open, shm_unlink
 from .context import ManipleError
 
@@ -60,33 +60,6 @@ class _Unsaid(int):
 
 
 _UNSAID: Any = _Unsaid(True)
-
-#: Mappings that stay mapped until a released view of them is collected: id of the weak reference -> (reference, mapping).
-_pinned: dict[int, tuple[ref[memoryview], mmap.mmap]] = {}
-
-
-def _pin(view: memoryview, memory: mmap.mmap) -> None:
-    """Keep ``memory`` mapped as long as the object ``view`` exists.
-
-    Objects of native code may hold the view and point into the memory without counting as an export.
-    """
-
-    def let_go(dead: ref[memoryview], pinned: dict[int, Any] = _pinned) -> None:
-        pinned.pop(id(dead), None)
-
-    guard = ref(view, let_go)
-    _pinned[id(guard)] = guard, memory
-
-
-def _is_exported(memory: mmap.mmap) -> bool:
-    """Whether views of the memory exist that count as exports."""
-    try:
-        memory.resize(-1)  # fails in any case, but with a BufferError if there are exports
-    except BufferError:
-        return True
-    except (ValueError, OSError, SystemError):
-        pass
-    return False
 
 
 class SharedMemory:
@@ -229,9 +202,9 @@ class SharedMemory:
             buf.release()
             self._buf = None
             if memory is not None:
-                _pin(buf, memory)
+                pin(buf, memory)
         if memory is not None:
-            if _is_exported(memory):
+            if is_exported(memory):
                 raise BufferError(
                     f"{self.name!r} cannot be closed: there are views of its memory, such as slices of buf; "
                     "release or delete them first"

@@ -21,7 +21,7 @@ _NAMES = {
     "dummy": "threading weakref",
     "forkserver": "atexit errno selectors socket struct threading warnings",
     "heap": "collections.defaultdict",
-    "managers": "os.getpid sys time traceback.format_exc types",
+    "managers": "array os.getpid sys time traceback.format_exc types",
     "pool": "collections itertools queue time traceback types",
     "popen_fork": "atexit signal",
     "popen_forkserver": "io",
