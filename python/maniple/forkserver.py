@@ -41,7 +41,7 @@ from ._impl.start import launch
 from ._impl.start import preload as _preload
 from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe
 from ._impl.start.preload import preload_all as _handle_preload
-from ._maniple import get_in
+from ._maniple import Hold, get_in
 from .context import reduction
 
 TYPE_CHECKING = False
@@ -159,7 +159,7 @@ class ForkServer:
             raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, not {count - 4}")
         for last_try in (False, True):
             try:
-                with self._lock:
+                with Hold(self._lock):
                     self._assure()
                     return self._request(fds)
             except (EOFError, ConnectionError) as problem:
@@ -240,7 +240,7 @@ class ForkServer:
 
         The call waits up to a second for the server's end.
         """
-        with self._lock:
+        with Hold(self._lock):
             pid = self._forkserver_pid
             if pid is None or self._owner != os.getpid():
                 return None
@@ -260,7 +260,7 @@ class ForkServer:
 
         Programs need not call it. A good time to call it is before the program starts threads and uses much memory.
         """
-        with self._lock:
+        with Hold(self._lock):
             self._assure()
 
     def _assure(self) -> None:
@@ -333,7 +333,7 @@ class ForkServer:
 
     def _stop(self) -> None:
         """Close the connection and the alive pipe, and wait for the server's end."""
-        with self._lock:
+        with Hold(self._lock):
             self._stop_unlocked()
 
     def _stop_unlocked(self) -> None:

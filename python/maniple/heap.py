@@ -23,7 +23,7 @@ import threading
 from . import util
 from ._impl.compat import public_module
 from ._impl.start.descriptors import MAP_ALONE, close_own, mark
-from ._maniple import nameless_memory
+from ._maniple import Hold, nameless_memory
 from .context import assert_spawning, reduction  # noqa: F401  # programs use `heap.assert_spawning`
 
 TYPE_CHECKING = False
@@ -163,7 +163,7 @@ class Heap:
         if os.getpid() != self._owner_pid:
             self._start_afresh()
         wanted = self._rounded(max(size, 1), self._alignment)
-        with self._lock:
+        with Hold(self._lock):
             self._settle_pending()
             arena, first, end = self._free.take(wanted) or self._grow(wanted)
             if first + wanted < end:
@@ -179,11 +179,11 @@ class Heap:
         pending, guard = self._pending_free_blocks, self._lock
         pending.append(block)
         # A thread that is about to release the lock may miss the block, which then stays on the list until the next call.
-        while pending and guard.acquire(blocking=False):
-            try:
-                self._settle_pending()
-            finally:
-                guard.release()
+        taken = True
+        while pending and taken:
+            with Hold(guard, 0) as taken:
+                if taken:
+                    self._settle_pending()
 
     @staticmethod
     def _rounded(size: int, step: int) -> int:

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
 
 from ... import util
+from ..._maniple import Hold
 from .rpc import RemoteError, convert_to_error, dispatch, is_ours, line_over, over_wire
 
 TYPE_CHECKING = False
@@ -55,12 +55,14 @@ class Site:
         #: serial numbers of the living proxies
         self.proxies: set[int] = set()
         self.managers: WeakSet[Any] = WeakSet()
-        self._dropped: deque[str] = deque()
+        # The ids of dropped proxies that are not reported yet. Only atomic steps of the interpreter change the list, so that neither
+        # another thread nor an exception of a signal handler finds it half changed.
+        self._dropped: list[str] = []
         self._close: Callable[[], Any] = _nothing
         self._lock = threading.Lock()
         self._owner: int | None = None
-        # thread -> connection and number of the session for the child that it is about to fork
-        self._spare: dict[int, tuple[Any, int]] = {}
+        # thread -> the lock and the child's session of a thread that is about to fork
+        self._spare: dict[int, _Spare] = {}
         #: in a forked child: whether its session has the references of its proxies
         self.inherited = False
         _living.add(self)
@@ -77,7 +79,7 @@ class Site:
         if self._line is None and not self._standard:
             if self._owner == threading.get_ident():
                 return False  # a signal handler in the thread that is opening the session
-            with self._lock:
+            with Hold(self._lock):
                 self._owner = threading.get_ident()
                 try:
                     self._assure(authkey)
@@ -114,7 +116,7 @@ class Site:
     def in_session(self, authkey: bytes, order: str, args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
         """Return the order and the arguments of a call to the server, wrapped with the session if there is one."""
         if self.over and self._owner != threading.get_ident():
-            with self._lock:
+            with Hold(self._lock):
                 if self.over:
                     self._close()
                     self._line = None
@@ -154,7 +156,7 @@ class Site:
         """Drop the session of that number, which is over; the next call opens another."""
         if self._owner == threading.get_ident():
             return  # a signal handler in the thread that is using the session
-        with self._lock:
+        with Hold(self._lock):
             if self._number == number and self._line is not None:
                 self._close()
                 self._line = None
@@ -164,7 +166,7 @@ class Site:
         me = threading.get_ident()
         if self._owner == me:  # a signal handler or a finalizer in the middle of another call
             return self.tell(authkey, order, *args)
-        with self._lock:
+        with Hold(self._lock):
             self._owner = me
             try:
                 self._assure(authkey)
@@ -195,7 +197,7 @@ class Site:
 
     def _lost_line(self) -> bool:
         """Whether the connection is broken; if so, drop it, and the next call opens another. (Signal handlers do not break it.)"""
-        with self._lock:
+        with Hold(self._lock):
             line = self._line
             if line is None or not line.closed:
                 return False
@@ -213,22 +215,31 @@ class Site:
 
     def _flush(self) -> None:
         """Report the dropped proxies to the server, unless another thread holds the lock: that thread reports them."""
-        while self._dropped and self._lock.acquire(blocking=False):
-            self._owner, line = threading.get_ident(), self._line
+        taken = True
+        while self._dropped and taken:
+            with Hold(self._lock, 0) as taken:
+                if taken and not self._tell_dropped():
+                    return
+
+    def _tell_dropped(self) -> bool:
+        """Report the dropped proxies; the caller holds the lock. Return whether the server has answered."""
+        self._owner, line = threading.get_ident(), self._line
+        try:
+            number = len(self._dropped)
             try:
-                idents = []
-                while self._dropped:
-                    idents.append(self._dropped.popleft())
                 if line is not None:  # otherwise the session is over, and its references are dropped
-                    _answer(*line.call_steadily("decref_all", (idents,)))
-            except Exception as error:
-                if not line.closed and not isinstance(error, RemoteError):
-                    raise  # raised by a signal handler
-                util.debug("decref failed: %s", error)  # the server has ended
-                return
+                    _answer(*line.call_steadily("decref_all", (self._dropped[:number],)))
             finally:
-                self._owner = None
-                self._lock.release()
+                # The server drops them also if a signal handler raises while this thread waits for the answer.
+                del self._dropped[:number]
+        except Exception as error:
+            if not line.closed and not isinstance(error, RemoteError):
+                raise  # raised by a signal handler
+            util.debug("decref failed: %s", error)  # the server has ended
+            return False
+        finally:
+            self._owner = None
+        return True
 
     def send(self, ident: str) -> str:
         """Return the id to write into the pickle of a proxy; it names a passage if there is a session."""
@@ -246,19 +257,21 @@ class Site:
 
     def rest(self) -> None:
         """End the session after the last proxy of this process is gone, unless pickled proxies are under way."""
-        if self._line is None or self.proxies or len(self.managers) or not self._lock.acquire(blocking=False):
+        if self._line is None or self.proxies or len(self.managers):
             return
-        self._owner = threading.get_ident()
-        try:
-            if self._line is not None and not self.proxies and not self._dropped:
-                if self._line.over or not _answer(*self._line.call_steadily("under_way", ())):
-                    self._line = None
-                    self._close()
-        except Exception as error:
-            util.debug("the session cannot be ended: %s", error)
-        finally:
-            self._owner = None
-            self._lock.release()
+        with Hold(self._lock, 0) as taken:
+            if not taken:
+                return
+            self._owner = threading.get_ident()
+            try:
+                if self._line is not None and not self.proxies and not self._dropped:
+                    if self._line.over or not _answer(*self._line.call_steadily("under_way", ())):
+                        self._line = None
+                        self._close()
+            except Exception as error:
+                util.debug("the session cannot be ended: %s", error)
+            finally:
+                self._owner = None
         self._flush()
 
     def close(self) -> None:
@@ -272,39 +285,40 @@ class Site:
         """Open a session for a child, and hold the lock until `after_fork`, so that the references do not change."""
         if self._line is None or not self.proxies or self._owner == threading.get_ident() or self.over:
             return
-        if not self._lock.acquire(timeout=_BEFORE_FORK):
+        # Stored before the lock is acquired, so that `after_fork` finds the lock also after an interruption.
+        mine = self._spare[threading.get_ident()] = _Spare(self._lock)
+        if not mine.hold.__enter__():
             return
-        spare, number = None, 0
+        conn = None
         try:
-            spare = over_wire(self.address, self._authkey, _BEFORE_FORK)
-            spare.send((None, "open_session", (self._number,), {}))
-            if not spare.poll(_BEFORE_FORK):
+            conn = over_wire(self.address, self._authkey, _BEFORE_FORK)
+            conn.send((None, "open_session", (self._number,), {}))
+            if not conn.poll(_BEFORE_FORK):
                 raise TimeoutError("the server does not answer")
-            number = _answer(*spare.recv())
+            mine.number, mine.conn = _answer(*conn.recv()), conn
         except Exception as error:
             util.info("no session for a child that is forked: %s", error)
-            if spare is not None:
-                spare.close()
-                spare = None
-        self._spare[threading.get_ident()] = spare, number
+            if conn is not None:
+                conn.close()
 
     def after_fork(self) -> None:
         """In the parent, close the copy of the child's connection, and release the lock."""
-        found = self._spare.pop(threading.get_ident(), None)
-        if found is not None:
-            if found[0] is not None:
-                found[0].close()
-            self._lock.release()
+        mine = self._spare.pop(threading.get_ident(), None)
+        if mine is not None:
+            if mine.conn is not None:
+                mine.conn.close()
+            mine.hold.__exit__(None, None, None)
             self._flush()
 
     def begin_in_child(self) -> None:
         """In the child, continue with the session that was opened for it."""
-        spare, number = self._spare.pop(threading.get_ident(), (None, 0))
-        for other, _ in self._spare.values():
-            if other is not None:
-                other.close()
+        mine = self._spare.pop(threading.get_ident(), None)
+        for other in self._spare.values():
+            if other.conn is not None:
+                other.conn.close()
         self._spare.clear()
         self._lock, self._owner = threading.Lock(), None
+        spare, number = (None, 0) if mine is None else (mine.conn, mine.number)
         if self._line is None:
             return
         self._line, self._number, self.inherited = None, number, spare is not None
@@ -313,6 +327,15 @@ class Site:
         else:
             self._standard = None
             self._dropped.clear()
+
+
+class _Spare:
+    """The state of a thread during a fork: the lock that it holds, and the child's session."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.hold = Hold(lock, _BEFORE_FORK)
+        self.conn: Any = None
+        self.number = 0
 
 
 def _nothing() -> None:
@@ -348,7 +371,7 @@ def site_at(address: Any, connect: Callable[..., Any]) -> Site:
     """Return the site of the server that runs at `address` now."""
     site = _sites.get(address)
     if site is None or site.over:
-        with _mutex:
+        with Hold(_mutex):
             site = _sites.get(address)
             if site is None or site.over:
                 site = _sites[address] = Site(address, connect)
