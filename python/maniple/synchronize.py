@@ -366,7 +366,7 @@ def _arrived_event(cls: type[Event], place: Any) -> Event:
 
 
 def _shared_number(place: int) -> Any:
-    """An attribute that is kept in `Barrier._numbers`: a property, to be typed where it stands."""
+    """Return a property for a number in `Barrier._numbers`; the class annotates its type."""
 
     def read(self: Barrier) -> int:
         return self._numbers[place]

@@ -128,7 +128,7 @@ def test_what_cannot_be_sent_is_told_by_who_needs_it(method: str) -> None:
             try:
                 pool.apply(lambda: rows)
             except NameError as error:
-                print("'rows' of __main__ did not come along" in str(error), "cannot pickle '_thread.lock'" in str(error))
+                print("'rows' of __main__ was not sent along" in str(error), "cannot pickle '_thread.lock'" in str(error))
     """
     assert run(method, program) == "100000\nTrue True\n"
 
@@ -191,8 +191,8 @@ def test_a_closed_descriptor_is_told_and_no_other_file_is_read(method: str, tmp_
                 print(error)
         print(os.fstat(file).st_size)
     """
-    told = "a value of __main__ that goes with this task is not there any more: its pool has ended, or the program has closed "
-    assert run(method, program) == f"30000\n{told}descriptors that are not its own\n200000\n"
+    told = "a value of __main__ that this task uses no longer exists: its pool has ended, or the program has closed "
+    assert run(method, program) == f"30000\n{told}descriptors of maniple\n200000\n"
 
 
 REACHED = """
