@@ -32,7 +32,7 @@ SANITIZERS ?= miri,asan,tsan,memcheck,python
 # More for `make faults` and `make chaos`, such as `--only map --method fork` and `--seed 7`.
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
-# How many seconds `make chaos` and `make soak` go on; 3600 for an hour.
+# Seconds of `make chaos` and `make soak`; 3600 for an hour.
 DURATION ?= 600
 
 SHELL := /bin/bash

@@ -23,11 +23,17 @@ CHECKED = (
     "ARCHITECTURE.md",
     "CODE_OF_CONDUCT.md",
     "CONTRIBUTING.md",
+    "Makefile",
     "README.md",
     "SECURITY.md",
+    "benchmarks",
     "docs",
+    "examples",
+    "fuzz",
+    "pyproject.toml",
     "python",
     "scripts",
+    "tests",
 )
 # This file names the words, and the tests of it contain them.
 EXEMPT = ("scripts/check_words.py", "tests/python/test_words.py")
@@ -40,12 +46,12 @@ PERSON = re.compile(
 RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), advice)
     for pattern, advice in (
-        (r"\bwho(?:so)?ever\b|\bwhom(?:ever)?\b", "name the process, thread or caller"),
+        (r"\bwho(?:so)?ever\b|\bwhomever\b", "name the process, thread or caller"),
         (r"\b(?:no|some|any)body\b|\bno[ -]one\b|\bsomeone\b", "name the process, thread or caller"),
-        (r"\bwho\b", "relative `who`: use `that`, or name the subject"),
+        (r"(?<![-\w])(?-i:[Ww]ho)\b", "relative `who`: use `that`, or name the subject"),
         (r"\bkin\b|\bhereafter\b|\bthereof\b|\btherein\b", "use a word of the field"),
         (
-            r"(?:^|[.:;(|] +)one (?:that|who|whose|which|with|without|of)\b(?! (?:the|these|those|its|them))",
+            r"(?:^|[.:;(|] +)one (?:that|who|whose|which|with|without)\b",
             "`one` as a subject: repeat the noun",
         ),
         (

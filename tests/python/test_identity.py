@@ -1,4 +1,4 @@
-"""Who classes, functions and modules say that they are under ``python -m maniple``, and what pickles name."""
+"""The names of classes, functions and modules under ``python -m maniple``, and the names in pickles."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_a_time_limit_on_the_socket_holds_for_accept(connection: ModuleType, fam
 
 
 class OwnSocket(socket.socket):
-    """One that a program, or a library such as gevent, has put in the standard one's place."""
+    """A socket class with which a program, or a library such as gevent, has replaced the standard one."""
 
     accepts = 0
 

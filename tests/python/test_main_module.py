@@ -59,7 +59,7 @@ def test_typed_in_definitions(kind: str, method: str, mp_package: str) -> None:
     out, _ = run(PROGRAMS / "typed_in.py", kind, method, mp_package)
     lines = [re.sub(r"^(In \[\d+\]: )+", "", line) for line in out.splitlines()]
     said = "".join(f"{line}\n" for line in lines if line)
-    # A lock of threads cannot go to a process that does not inherit it: the task that uses it is told so.
+    # A lock of threads cannot go to a process that does not inherit it: the task that uses it gets an error that says so.
     assert said == TYPED_IN.format("locked" if method == "fork" else "True")
 
 

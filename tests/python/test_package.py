@@ -1,4 +1,4 @@
-"""The package's own names: what is there, what stands for what, what help shows."""
+"""The package's own names: which exist, which classes they represent, and what help shows."""
 
 from __future__ import annotations
 

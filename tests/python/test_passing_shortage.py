@@ -1,4 +1,4 @@
-"""A call to the system that fails once, for want of memory or of a descriptor: what it was for comes about all the same, or says what ran out.
+"""A call to the system that fails once, for lack of memory or of a descriptor: the operation succeeds nevertheless, or says what ran out.
 
 Each row is a run of `make faults` that was found to fail.  The rest of the file is what that does not see.
 """

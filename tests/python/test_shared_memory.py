@@ -1,4 +1,4 @@
-"""Shared memory under a name: views that outlive it, who removes it, and what a list in it gives back."""
+"""Shared memory under a name: views that outlive it, its removal, and the items that a list in it returns."""
 
 from __future__ import annotations
 

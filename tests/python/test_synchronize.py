@@ -1,4 +1,4 @@
-"""Locks and their kin between processes that live, raise, and are killed."""
+"""Locks, semaphores, conditions, events and barriers between processes that work, raise, and are killed."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def die() -> None:
 @pytest.mark.better_than_standard("they wait for ever")
 def test_a_barrier_whose_action_kills_its_process_is_broken(bench: Bench) -> None:
     barrier = bench.ctx.Barrier(2, action=die)
-    # Whoever comes last runs the action, so this process comes first.
+    # The last party runs the action, so this process comes first.
     last = bench.start(come_second, barrier)
     with pytest.raises(threading.BrokenBarrierError):
         barrier.wait()
