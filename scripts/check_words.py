@@ -26,6 +26,8 @@ CHECKED = (
     "Makefile",
     "README.md",
     "SECURITY.md",
+    "crates/maniple-macros",
+    "crates/maniple-sys",
     "benchmarks",
     "docs",
     "examples",

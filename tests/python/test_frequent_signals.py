@@ -113,7 +113,7 @@ def test_a_result_arrives(mp: ModuleType) -> None:
         assert result.get() == 7
 
 
-def test_whether_a_call_succeeded_is_told(mp: ModuleType) -> None:
+def test_successful_reports_the_outcome(mp: ModuleType) -> None:
     with pool_of(mp) as pool:
         result = pool.apply_async(slow, (7,))
         result.wait()

@@ -199,7 +199,7 @@ if __name__ == "__main__":
 
 @pytest.mark.better_than_standard("does not load a package's __main__ in children")
 @pytest.mark.parametrize("method", METHODS)
-def test_the_main_module_of_a_package_knows_where_it_is(method: str, mp_package: str, tmp_path: Path) -> None:
+def test_the_main_module_of_a_package_has_its_path(method: str, mp_package: str, tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").touch()

@@ -222,7 +222,7 @@ def test_terminate_drops_what_waits(new_pool: NewPool, kind: str) -> None:
     assert not any(outcome.ready() and outcome.successful() for outcome in waiting)
 
 
-def test_with_block_gives_the_pool_and_terminates_it(new_pool: NewPool) -> None:
+def test_with_block_returns_the_pool_and_terminates_it(new_pool: NewPool) -> None:
     pool = new_pool(2)
     with pool as same:
         assert same is pool

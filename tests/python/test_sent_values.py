@@ -39,7 +39,7 @@ table = Table({size})
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_large_value_is_pickled_once_whatever_needs_it(method: str) -> None:
+def test_a_large_value_is_pickled_once_for_all_its_users(method: str) -> None:
     program = COUNTED.format(size=50_000) + textwrap.dedent("""
         from functools import partial
         with Pool(2) as pool:
@@ -118,7 +118,7 @@ def test_arrays_arrive_as_they_are(method: str) -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_what_cannot_be_sent_is_told_by_who_needs_it(method: str) -> None:
+def test_a_task_reports_the_value_that_it_needs_and_that_cannot_be_sent(method: str) -> None:
     program = """
         import threading
         rows = [threading.Lock(), *range(50_000)]
@@ -173,7 +173,7 @@ def test_a_program_that_ends_at_once_complains_of_nothing(method: str) -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_closed_descriptor_is_told_and_no_other_file_is_read(method: str, tmp_path: Path) -> None:
+def test_a_closed_descriptor_is_reported_and_no_other_file_is_read(method: str, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(bytes(200_000))
     program = f"""

@@ -454,7 +454,7 @@ def test_a_handler_may_terminate_a_pool_while_its_thread_pickles_a_call(mp: Modu
             pool.map(identity, [SlowToPickle(n) for n in range(100)])
 
 
-def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_is_told_so(mp: ModuleType) -> None:
+def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_gets_an_error(mp: ModuleType) -> None:
     with pool_of(mp, "fork") as pool:
         pool.map(abs, range(4))
 
