@@ -16,7 +16,7 @@
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
-//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
+//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
 //! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
@@ -98,7 +98,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
-    use crate::sync_wait::{PyCondition, PyEvent};
+    use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
     #[pymodule_export]
     use crate::ticket::{PyStream, PyTicket};
     #[pymodule_export]

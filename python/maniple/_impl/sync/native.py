@@ -8,7 +8,7 @@
 * ``_count()`` (depth of the calling process), ``_is_mine()``, ``_get_value()``, ``_is_zero()``, ``_after_fork()``;
 * attributes ``handle``, ``kind``, ``maxvalue``, ``name``, and ``abandoned``: whether it was last acquired from the dead.
 
-`ConditionCore` and `EventFlag` are what their names say.  All three lie in *arenas*, nameless shared memory of which each holds
+`ConditionCore`, `EventFlag` and `BarrierCore` are what their names say.  All of them lie in *arenas*, nameless shared memory of which each holds
 a thousand, so nothing has to be unlinked or tracked.  What travels is the arena's descriptor and a place in it.
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 from weakref import WeakValueDictionary
 
 from ... import reduction
-from ..._maniple import ConditionCore, EventFlag, SemLock, SyncArena, sem_unlink
+from ..._maniple import BarrierCore, ConditionCore, EventFlag, SemLock, SyncArena, sem_unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "BarrierCore",
     "ConditionCore",
     "EventFlag",
     "SemLock",
