@@ -431,7 +431,8 @@ pub struct PyStream {
 
 impl PyStream {
     pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
-        let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, ahead: 0, given: 0, over: false };
+        let taken =
+            Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, ahead: 0, given: 0, over: false };
         PyStream {
             ticket,
             batch: (window / 8).clamp(1, 64),
@@ -511,7 +512,8 @@ impl PyStream {
         taken.ahead += items;
         taken.unreported += items;
         let is_last = taken.settled.is_empty() && taken.values.len() == 1;
-        let consumed = if taken.unreported < self.batch && !is_last { 0 } else { std::mem::take(&mut taken.unreported) };
+        let consumed =
+            if taken.unreported < self.batch && !is_last { 0 } else { std::mem::take(&mut taken.unreported) };
         let over = taken.over;
         drop(taken);
         self.ticket.begin();

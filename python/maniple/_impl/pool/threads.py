@@ -91,8 +91,10 @@ class Changed(threading.Condition):
 
     def notify_all(self) -> None:
         """Wake all who wait."""
-        super().notify_all()
-        self._bells.ring()
+        if self._waiters:  # type: ignore[attr-defined]  # the pool's threads; asked first since it is called for each task
+            super().notify_all()
+        if self._bells:
+            self._bells.ring()
 
     def wait_steadily(self, found: Callable[[], Any], timeout: float | None) -> Any:
         """Wait until `found`, called with the lock held, gives something true; return what it gave last."""
@@ -379,6 +381,16 @@ class ThreadStream:
             TimeoutError: there is none after `timeout` seconds.
             StopIteration: no more will come.
         """
+        _, left, items = self._batch
+        if left:
+            job = self._job
+            # The first is as good as taken.
+            job.taken = items - len(left) + 1
+            # Looked at afterwards: the feeder counts what it has made before it looks.
+            if job.window is not None and job.fed - job.taken + 1 >= job.window:
+                with self._hub.lock:
+                    self._hub.changed.notify_all()
+            return left
         outcomes: collections.deque[tuple[bool, Any]] | None = self._hub.changed.wait_steadily(self._look, timeout)
         if outcomes is None:
             raise TimeoutError
@@ -387,17 +399,19 @@ class ThreadStream:
     def _look(self) -> collections.deque[tuple[bool, Any]] | None:
         """The results that are there; None: there are none yet."""
         job = self._job
+        job.taken = self._given
         while not self._batch[1]:
             index = self._next_index()
             if index is None:
                 if job.over and not job.outcomes:
                     raise StopIteration
+                if job.input_open:
+                    self._hub.changed.notify_all()
                 return None
             fine, value, items = job.outcomes[index]
             # A failed task has one outcome, whatever its items.
             outcomes = collections.deque([(True, one) for one in value] if fine else [(False, value)])
             self._batch = index, outcomes, self._batch[2] + max(items, len(outcomes))
-        # The first is as good as taken.
         job.taken = self._given + 1
         if job.input_open:
             self._hub.changed.notify_all()

@@ -22,6 +22,9 @@ class Bells:
     def __init__(self) -> None:
         self._bells: deque[Lock] = deque()
 
+    def __len__(self) -> int:
+        return len(self._bells)
+
     def new(self) -> Lock:
         """Return a bell to wait for, after a look that found nothing."""
         bell = Lock()
