@@ -43,7 +43,7 @@ from ._impl.start import launch
 from ._impl.start import preload as _preload
 from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe
 from ._impl.start.preload import preload_all as _handle_preload
-from ._maniple import Greeting, get_in
+from ._maniple import Greeting, Hold, get_in
 from .context import AuthenticationError, reduction
 
 TYPE_CHECKING = False
@@ -165,7 +165,7 @@ class ForkServer:
             raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, not {count - 4}")
         for last_try in (False, True):
             try:
-                with self._lock:
+                with Hold(self._lock):
                     self._assure()
                     return self._request(fds)
             except (EOFError, ConnectionError) as problem:
@@ -243,7 +243,7 @@ class ForkServer:
 
     def _how_it_ended(self) -> int | None:
         """The server's exit code, or minus the signal that ended it (waits a little for that); None: it runs, or is not ours."""
-        with self._lock:
+        with Hold(self._lock):
             pid = self._forkserver_pid
             if pid is None or self._owner != os.getpid():
                 return None
@@ -263,7 +263,7 @@ class ForkServer:
 
         Programs need not call it. A good time to call it is before the program starts threads and uses much memory.
         """
-        with self._lock:
+        with Hold(self._lock):
             self._assure()
 
     def _assure(self) -> None:
@@ -337,7 +337,7 @@ class ForkServer:
 
     def _stop(self) -> None:
         """Let go of the server and wait for its end."""
-        with self._lock:
+        with Hold(self._lock):
             self._stop_unlocked()
 
     def _stop_unlocked(self) -> None:

@@ -22,7 +22,7 @@ import threading
 
 from . import util
 from ._impl.start.descriptors import MAP_ALONE, close_own, mark
-from ._maniple import nameless_memory
+from ._maniple import Hold, nameless_memory
 from .context import assert_spawning, reduction  # noqa: F401  # programs look for the first here
 
 TYPE_CHECKING = False
@@ -162,7 +162,7 @@ class Heap:
         if os.getpid() != self._owner_pid:
             self._start_afresh()
         wanted = self._rounded(max(size, 1), self._alignment)
-        with self._lock:
+        with Hold(self._lock):
             self._settle_pending()
             arena, first, end = self._free.take(wanted) or self._grow(wanted)
             if first + wanted < end:
@@ -178,11 +178,11 @@ class Heap:
         pending, guard = self._pending_free_blocks, self._lock
         pending.append(block)
         # A holder of the lock who has just looked leaves it unseen: then it waits for the next call.
-        while pending and guard.acquire(blocking=False):
-            try:
-                self._settle_pending()
-            finally:
-                guard.release()
+        taken = True
+        while pending and taken:
+            with Hold(guard, 0) as taken:
+                if taken:
+                    self._settle_pending()
 
     @staticmethod
     def _rounded(size: int, step: int) -> int:

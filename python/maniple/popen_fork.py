@@ -28,6 +28,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 from . import process, util
 from ._impl.start import forked as _forked
 from ._impl.start.descriptors import Mark, above_stdio, mark, pipe
+from ._maniple import Hold
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
 
@@ -264,7 +265,7 @@ class Popen:
                 from . import connection
 
                 connection.wait([self.sentinel])
-        with _reaping.setdefault(os.getpid(), Lock()):
+        with Hold(_reaping.setdefault(os.getpid(), Lock())):
             if (code := self.returncode) is not None:
                 return code
             try:

@@ -17,6 +17,7 @@ from time import sleep
 
 from . import process, util
 from ._impl.start.descriptors import above_stdio, close_own, mark
+from ._maniple import Hold
 from .context import reduction
 
 TYPE_CHECKING = False
@@ -163,7 +164,7 @@ class _ResourceSharer:
             send: a function that sends the resource: ``send(connection, pid)``.
             close: a function that closes the resource here.
         """
-        with self._lock:
+        with Hold(self._lock):
             if self._thread is None:
                 self._serve_from_now_on()
             self._serial += 1
@@ -191,7 +192,7 @@ class _ResourceSharer:
         """Stop the server thread, and close the resources that were not fetched."""
         from . import connection
 
-        with self._lock:
+        with Hold(self._lock):
             if (thread := self._thread) is None:
                 return
             with connection.Client(self._address, authkey=process.current_process().authkey) as conn:

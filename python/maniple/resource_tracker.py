@@ -35,6 +35,7 @@ from warnings import warn
 from weakref import ref
 
 from ._impl.start.descriptors import HeldDescriptor, patiently, pipe
+from ._maniple import Hold
 from .context import ManipleError
 
 TYPE_CHECKING = False
@@ -183,7 +184,7 @@ class ResourceTracker:
             if own is not ResourceTracker.ensure_running:
                 self.ensure_running()
             self._reentrant_messages.append(msg)
-        with self._lock:
+        with Hold(self._lock):
             if self._busy:  # a call that a finalizer makes in the middle of another
                 return
             self._busy = True
@@ -283,14 +284,12 @@ class ResourceTracker:
 
     # ------------------------------------------------------------ end
 
-    def _stop(self, use_blocking_lock: bool = True, wait_timeout: float | None = None) -> None:
+    # `hold` is bound early: at interpreter shutdown the modules may be empty.
+    def _stop(self, use_blocking_lock: bool = True, wait_timeout: float | None = None, hold: type[Hold] = Hold) -> None:
         """Let go of a tracker that this process started, and wait for its end."""
-        if not self._lock.acquire(blocking=use_blocking_lock):
-            return
-        try:
-            self._stop_locked(wait_timeout=wait_timeout)
-        finally:
-            self._lock.release()
+        with hold(self._lock, -1 if use_blocking_lock else 0) as held:
+            if held:
+                self._stop_locked(wait_timeout=wait_timeout)
 
     # Bound early: at interpreter shutdown the modules may be empty.
     def _stop_locked(

@@ -17,6 +17,7 @@
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
+//! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
@@ -38,6 +39,7 @@ mod error;
 mod function;
 mod guarded;
 mod handles;
+mod hold;
 mod hub;
 mod line;
 mod made;
@@ -71,6 +73,8 @@ mod _maniple {
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
     use crate::handles::{exit_told, socket_pair};
+    #[pymodule_export]
+    use crate::hold::PyHold;
     #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
 
 from ... import util
+from ..._maniple import Hold
 from .rpc import RemoteError, convert_to_error, dispatch, is_ours, line_over, over_wire
 
 TYPE_CHECKING = False
@@ -55,12 +55,14 @@ class Site:
         #: serial numbers of living proxies; empty again wherever it is not known better
         self.proxies: set[int] = set()
         self.managers: WeakSet[Any] = WeakSet()
-        self._dropped: deque[str] = deque()
+        # Objects that have lost a proxy here, of which the server is not told yet. Only single steps of the interpreter change the
+        # list, so that neither another thread nor a signal handler's exception finds it half-way.
+        self._dropped: list[str] = []
         self._close: Callable[[], Any] = _nothing
         self._lock = threading.Lock()
         self._owner: int | None = None
-        # For the child that a thread is about to fork: connection and number.
-        self._spare: dict[int, tuple[Any, int]] = {}
+        # What a thread has that is about to fork, by the thread's number.
+        self._spare: dict[int, _Spare] = {}
         #: in a forked child: whether it has a session with what its proxies hold
         self.inherited = False
         _living.add(self)
@@ -77,7 +79,7 @@ class Site:
         if self._line is None and not self._standard:
             if self._owner == threading.get_ident():
                 return False  # a signal handler, while this very thread opens it
-            with self._lock:
+            with Hold(self._lock):
                 self._owner = threading.get_ident()
                 try:
                     self._assure(authkey)
@@ -114,7 +116,7 @@ class Site:
     def in_session(self, authkey: bytes, order: str, args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
         """A call to the server itself, as one of our session."""
         if self.over and self._owner != threading.get_ident():  # the connection, at least
-            with self._lock:
+            with Hold(self._lock):
                 if self.over:
                     self._close()
                     self._line = None
@@ -155,7 +157,7 @@ class Site:
         """Have another session than this, which is over."""
         if self._owner == threading.get_ident():
             return  # a signal handler, while this very thread uses it
-        with self._lock:
+        with Hold(self._lock):
             if self._number == number and self._line is not None:
                 self._close()
                 self._line = None
@@ -165,7 +167,7 @@ class Site:
         me = threading.get_ident()
         if self._owner == me:  # a signal handler, or what a collected object does, in the middle of another call
             return self.tell(authkey, order, *args)
-        with self._lock:
+        with Hold(self._lock):
             self._owner = me
             try:
                 self._assure(authkey)
@@ -196,7 +198,7 @@ class Site:
 
     def _lost_line(self) -> bool:
         """Whether the connection is broken; then the next call makes another.  (What signal handlers raise does not break it.)"""
-        with self._lock:
+        with Hold(self._lock):
             line = self._line
             if line is None or not line.closed:
                 return False
@@ -213,23 +215,32 @@ class Site:
             self._flush()
 
     def _flush(self) -> None:
-        """Tell the server what was dropped, unless somebody is at it: then that one tells it."""
-        while self._dropped and self._lock.acquire(blocking=False):
-            self._owner, line = threading.get_ident(), self._line
+        """Tell the server what was dropped. A thread that holds the lock tells it instead."""
+        taken = True
+        while self._dropped and taken:
+            with Hold(self._lock, 0) as taken:
+                if taken and not self._tell_dropped():
+                    return
+
+    def _tell_dropped(self) -> bool:
+        """`_flush`, with the lock held. Returns whether the server was told."""
+        self._owner, line = threading.get_ident(), self._line
+        try:
+            number = len(self._dropped)
             try:
-                idents = []
-                while self._dropped:
-                    idents.append(self._dropped.popleft())
                 if line is not None:  # otherwise the session that held them is over
-                    _answer(*line.call_steadily("decref_all", (idents,)))
-            except Exception as error:
-                if not line.closed and not isinstance(error, RemoteError):
-                    raise  # a signal handler's
-                util.debug("decref failed: %s", error)  # the server is gone, and so is all that was held
-                return
+                    _answer(*line.call_steadily("decref_all", (self._dropped[:number],)))
             finally:
-                self._owner = None
-                self._lock.release()
+                # The server does what it was asked, also when a signal handler raises while we wait for its answer.
+                del self._dropped[:number]
+        except Exception as error:
+            if not line.closed and not isinstance(error, RemoteError):
+                raise  # a signal handler's
+            util.debug("decref failed: %s", error)  # the server is gone, and so is all that was held
+            return False
+        finally:
+            self._owner = None
+        return True
 
     def send(self, ident: str) -> str:
         """A proxy is being pickled: what to write as its id."""
@@ -247,19 +258,21 @@ class Site:
 
     def rest(self) -> None:
         """The last proxy here is gone: end the session, unless it still counts for something."""
-        if self._line is None or self.proxies or len(self.managers) or not self._lock.acquire(blocking=False):
+        if self._line is None or self.proxies or len(self.managers):
             return
-        self._owner = threading.get_ident()
-        try:
-            if self._line is not None and not self.proxies and not self._dropped:
-                if self._line.over or not _answer(*self._line.call_steadily("under_way", ())):
-                    self._line = None
-                    self._close()
-        except Exception as error:
-            util.debug("the session cannot be ended: %s", error)
-        finally:
-            self._owner = None
-            self._lock.release()
+        with Hold(self._lock, 0) as taken:
+            if not taken:
+                return
+            self._owner = threading.get_ident()
+            try:
+                if self._line is not None and not self.proxies and not self._dropped:
+                    if self._line.over or not _answer(*self._line.call_steadily("under_way", ())):
+                        self._line = None
+                        self._close()
+            except Exception as error:
+                util.debug("the session cannot be ended: %s", error)
+            finally:
+                self._owner = None
         self._flush()
 
     def close(self) -> None:
@@ -273,39 +286,40 @@ class Site:
         """Open a session for a child; nothing is changed at the server until `after_fork`."""
         if self._line is None or not self.proxies or self._owner == threading.get_ident() or self.over:
             return
-        if not self._lock.acquire(timeout=_BEFORE_FORK):
+        # Kept before the lock is acquired, so that `after_fork` finds the lock whatever interrupts this.
+        mine = self._spare[threading.get_ident()] = _Spare(self._lock)
+        if not mine.hold.__enter__():
             return
-        spare, number = None, 0
+        conn = None
         try:
-            spare = over_wire(self.address, self._authkey, _BEFORE_FORK)
-            spare.send((None, "open_session", (self._number,), {}))
-            if not spare.poll(_BEFORE_FORK):
+            conn = over_wire(self.address, self._authkey, _BEFORE_FORK)
+            conn.send((None, "open_session", (self._number,), {}))
+            if not conn.poll(_BEFORE_FORK):
                 raise TimeoutError("the server does not answer")
-            number = _answer(*spare.recv())
+            mine.number, mine.conn = _answer(*conn.recv()), conn
         except Exception as error:
             util.info("no session for a child that is forked: %s", error)
-            if spare is not None:
-                spare.close()
-                spare = None
-        self._spare[threading.get_ident()] = spare, number
+            if conn is not None:
+                conn.close()
 
     def after_fork(self) -> None:
         """In the parent: close what the child has."""
-        found = self._spare.pop(threading.get_ident(), None)
-        if found is not None:
-            if found[0] is not None:
-                found[0].close()
-            self._lock.release()
+        mine = self._spare.pop(threading.get_ident(), None)
+        if mine is not None:
+            if mine.conn is not None:
+                mine.conn.close()
+            mine.hold.__exit__(None, None, None)
             self._flush()
 
     def begin_in_child(self) -> None:
         """In the child: go on with the session that was opened for it."""
-        spare, number = self._spare.pop(threading.get_ident(), (None, 0))
-        for other, _ in self._spare.values():
-            if other is not None:
-                other.close()
+        mine = self._spare.pop(threading.get_ident(), None)
+        for other in self._spare.values():
+            if other.conn is not None:
+                other.conn.close()
         self._spare.clear()
         self._lock, self._owner = threading.Lock(), None
+        spare, number = (None, 0) if mine is None else (mine.conn, mine.number)
         if self._line is None:
             return
         self._line, self._number, self.inherited = None, number, spare is not None
@@ -314,6 +328,15 @@ class Site:
         else:
             self._standard = None
             self._dropped.clear()
+
+
+class _Spare:
+    """For a thread that forks: the lock that it holds meanwhile, and the child's session."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.hold = Hold(lock, _BEFORE_FORK)
+        self.conn: Any = None
+        self.number = 0
 
 
 def _nothing() -> None:
@@ -349,7 +372,7 @@ def site_at(address: Any, connect: Callable[..., Any]) -> Site:
     """The server that is at `address` now."""
     site = _sites.get(address)
     if site is None or site.over:
-        with _mutex:
+        with Hold(_mutex):
             site = _sites.get(address)
             if site is None or site.over:
                 site = _sites[address] = Site(address, connect)

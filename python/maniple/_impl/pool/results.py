@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..._maniple import Hold
 from ...context import TimeoutError
 from ...util import is_exiting
 from ..compat.late_annotations import Generic, TypeVar
@@ -444,7 +445,7 @@ class IMapIterator(Handle[Result]):
     __next__ = next
 
     def _next(self, timeout: float | None) -> Any:
-        with self._cond:
+        with Hold(self._cond):
             self._cond.wait_for(lambda: self._items or self._index == self._length, timeout)
             if not self._items:
                 if self._index == self._length:
@@ -459,7 +460,7 @@ class IMapIterator(Handle[Result]):
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
         """Note the outcome of task `i`: whether it succeeded, and its result or exception."""
         if self._counts(i):
-            with self._cond:
+            with Hold(self._cond):
                 self._unsorted[i] = obj
                 while self._index in self._unsorted:
                     self._arrive(self._unsorted.pop(self._index))
@@ -471,13 +472,13 @@ class IMapIterator(Handle[Result]):
             raise AttributeError(
                 "the engine knows how many results there are; _set_length is for handles that a program made"
             )
-        with self._cond:
+        with Hold(self._cond):
             self._length = length
             self._end_if_all_there()
 
     def _abandon(self, error: BaseException) -> None:
         """No more outcomes come: end with `error`."""
-        with self._cond:
+        with Hold(self._cond):
             if self._index != self._length:
                 self._arrive((False, error))
                 self._length = self._index
@@ -500,6 +501,6 @@ class IMapUnorderedIterator(IMapIterator[Result]):
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
         """Note the outcome of any task: whether it succeeded, and its result or exception."""
         if self._counts(i):
-            with self._cond:
+            with Hold(self._cond):
                 self._arrive(obj)
                 self._end_if_all_there()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from ... import util
+from ..._maniple import Hold
 from ...context import TimeoutError
 from .loose_tasks import LooseTasks
 from .payload import cancelled
@@ -282,7 +283,7 @@ class ThreadTicket:
         raise value
 
     def _collect(self) -> tuple[bool, Any]:
-        with self._lock:
+        with Hold(self._lock):
             if self._outcome is None:
                 outcomes, self._job.outcomes = self._job.outcomes, {}
                 self._outcome = self._gathered([outcomes[index] for index in sorted(outcomes)])
@@ -403,7 +404,7 @@ class ThreadWorkers:
 
     def repopulate(self, processes: int) -> None:
         """Start threads until there are so many. They do not die."""
-        with self.lock:
+        with Hold(self.lock):
             while len(self.processes) < processes:
                 thread = self.make_process(target=_run, args=(self.hub, self.initializer, self.initargs))
                 thread.daemon = True

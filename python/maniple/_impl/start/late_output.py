@@ -18,6 +18,7 @@ from contextlib import suppress
 from signal import SIGHUP, SIGINT, SIGQUIT
 
 from ... import util
+from ..._maniple import Hold
 from .descriptors import Mark, close_own, mark, patiently, pipe
 
 __all__ = ["forward"]
@@ -59,7 +60,7 @@ class _Forwarder:
         atexit.register(self._leave_to_program)
 
     def add(self, fd: int) -> None:
-        with self._lock:
+        with Hold(self._lock):
             # Only where it succeeds is the descriptor this object's: the caller would give it again, after it was read to its end and its
             # number was another's.
             if self._thread is None:
@@ -89,7 +90,7 @@ class _Forwarder:
         while True:
             poller = select.poll()
             poller.register(self._wake_r, select.POLLIN)
-            with self._lock:
+            with Hold(self._lock):
                 if not self._pipes:
                     self._thread = None
                     util.close_fds(self._wake_r, self._wake_w)
@@ -105,11 +106,11 @@ class _Forwarder:
                     with suppress(OSError):
                         os.read(fd, 512)
                 elif not _pass_on(fd):
-                    with self._lock:
+                    with Hold(self._lock):
                         close_own(fd, self._pipes.pop(fd, None))
 
     def _leave_to_program(self) -> None:
-        with self._lock:
+        with Hold(self._lock):
             pipes = [fd for fd, file in self._pipes.items() if mark(fd) == file]
             if not pipes or getattr(sys, "frozen", False):
                 return

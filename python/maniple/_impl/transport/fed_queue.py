@@ -21,6 +21,7 @@ from collections.abc import Callable
 from queue import Empty, Full
 
 from ... import util
+from ..._maniple import Hold
 from ...util import Finalize, debug, register_after_fork
 from ..compat.late_annotations import Generic, TypeVar
 
@@ -316,13 +317,13 @@ class FedJoinable(FedQueue[Item]):
         super().__setstate__(tuple(rest))
 
     def _hand_to_feeder(self, obj: Item) -> None:
-        with self._cond:
+        with Hold(self._cond):
             super()._hand_to_feeder(obj)
             self._unfinished_tasks.release()
 
     def task_done(self) -> None:
         """Report an item as done."""
-        with self._cond:
+        with Hold(self._cond):
             if not self._unfinished_tasks.acquire(False):
                 raise ValueError("task_done() called too many times")
             if self._unfinished_tasks._semlock._is_zero():
@@ -330,7 +331,7 @@ class FedJoinable(FedQueue[Item]):
 
     def join(self) -> None:
         """Wait until every item is reported as done."""
-        with self._cond:
+        with Hold(self._cond):
             self._cond.wait_for(self._unfinished_tasks._semlock._is_zero)
 
 
