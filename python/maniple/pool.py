@@ -32,10 +32,10 @@ from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
 from ._impl.pool.results import ApplyResult as ApplyResult
 from ._impl.pool.results import AsyncResult as AsyncResult
+from ._impl.pool.results import ChunkedResults, Result, stay_if_program_ends
 from ._impl.pool.results import IMapIterator as IMapIterator
 from ._impl.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._impl.pool.results import MapResult as MapResult
-from ._impl.pool.results import Result, stay_if_program_ends
 from ._impl.pool.threads import ThreadWorkers
 from ._impl.pool.views import SETTERS, VIEWS
 from ._impl.pool.worker_main import worker_main
@@ -434,7 +434,7 @@ class Pool(QueueParts):
             self._post(results, func, iterable, results._set_length)
             return results
         self._post(results, mapstar, self._get_tasks(func, iterable, chunksize), results._set_length)
-        return (item for chunk in results for item in chunk)
+        return ChunkedResults(results)
 
     # ---- the end ----
 

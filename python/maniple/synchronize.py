@@ -5,7 +5,7 @@
                            `acquire`, `release` and ``with`` run no Python code
 `Condition`                a lock, and a word that counts the waiting and the notified
 `Event`                    one word
-`Barrier`                  a condition, and four numbers in shared memory
+`Barrier`                  a lock, and one word for each party that waits
 =========================  ============================================================================
 
 An object goes to a child by inheritance (fork) or in the arguments of a `Process` (spawn, forkserver), and in no other way, as
@@ -19,15 +19,13 @@ stays acquired. A process that dies while it waits for a `Condition` or an `Even
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
-from struct import Struct
 from threading import Barrier as _ThreadBarrier
 from threading import BrokenBarrierError, current_thread
 
 from . import context, process, util
 from ._impl.compat import public_module
-from ._impl.sync.native import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ConditionCore, EventFlag, ticket
+from ._impl.sync.native import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, BarrierCore, ConditionCore, EventFlag, ticket
 from ._impl.sync.native import SemLock as _NativeSemLock
 from ._impl.sync.waiting import wait_for
 
@@ -319,6 +317,8 @@ def _left_out(reasons: dict[str, str]) -> Callable[[Any, str], Any]:
 
 _ONE_WORD = "an event is one word of shared memory, without a condition and a semaphore; use is_set(), set() and wait()"
 _NUMBERS = "the numbers of a barrier are `parties`, `n_waiting` and `broken`"
+# What `BarrierCore.wait` returns for a barrier that broke because a party died in the action.
+_DIED = -2
 
 
 def _made_with(cls: type, *, ctx: Any) -> Any:
@@ -365,19 +365,6 @@ def _arrived_event(cls: type[Event], place: Any) -> Event:
     return EventFlag.__new__(cls, place)
 
 
-def _shared_number(place: int) -> Any:
-    """Return a property for a number in `Barrier._numbers`; the class annotates its type."""
-
-    def read(self: Barrier) -> int:
-        return self._numbers[place]
-
-    def write(self: Barrier, number: int) -> None:
-        # As C ints wrap: only whether a number has changed matters of those that grow.
-        self._numbers[place] = (number + 0x8000_0000) % 0x1_0000_0000 - 0x8000_0000
-
-    return property(read, write)
-
-
 class Barrier(_ThreadBarrier):
     """A point at which a fixed number of processes wait for each other; the interface is that of `threading.Barrier`.
 
@@ -394,36 +381,32 @@ class Barrier(_ThreadBarrier):
     runs the action, the barrier breaks. In the standard package, the others wait forever.
     """
 
-    #: four C ints: state (0, or -2 broken), how many wait, how often it opened, how often it was reset
-    _SHARED = Struct("iiii")
-    #: seconds between two looks at whether the party that opens the barrier still lives
-    _LOOK_EVERY = 0.5
-
     @public_module.needs_ctx
     def __init__(
         self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *, ctx: Any = None
     ) -> None:
-        from .heap import BufferWrapper  # brings in mmap and tempfile: only a barrier needs them
-
         if parties < 1:
             raise ValueError("a barrier needs at least one party")
-        block = BufferWrapper(self._SHARED.size)
-        self.__setstate__((parties, action, timeout, ctx.Condition(), block))
-        self._state = self._count = self._opened = self._resets = 0
+        self._bind(parties, action, timeout, ctx.Condition(), BarrierCore(int(parties)))
+
+    def _bind(
+        self,
+        parties: int,
+        action: Callable[[], Any] | None,
+        timeout: float | None,
+        cond: Condition,
+        core: BarrierCore,
+    ) -> None:
+        self._parties, self._action, self._timeout, self._core = parties, action, timeout, core
+        # For programs that hold it while they look; nothing here waits for it.
+        self._cond = cond
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._parties, self._action, self._timeout, self._cond, self._wrapper
+        return self._parties, self._action, self._timeout, self._cond, ticket(self._core)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._parties, self._action, self._timeout, self._cond, self._wrapper = state
-        self._numbers: memoryview[int] = self._wrapper.create_memoryview().cast("i")
-
-    _state: int
-    _count: int
-    _opened: int
-    _resets: int
-    _state, _count = _shared_number(0), _shared_number(1)
-    _opened, _resets = _shared_number(2), _shared_number(3)
+        parties, action, timeout, cond, place = state
+        self._bind(parties, action, timeout, cond, BarrierCore(0, place))
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until all parties have called `wait`.
@@ -437,80 +420,42 @@ class Barrier(_ThreadBarrier):
         Raises:
             threading.BrokenBarrierError: the time limit of a party passed, its action failed, or `abort` or `reset` was called.
         """
-        timeout = self._timeout if timeout is None else timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._cond:
-            self._refuse_if_broken()
-            place = self._count
-            self._count = place + 1
-            if place + 1 < self._parties:
-                self._await_opening(deadline)
-            else:
-                self._open()
-            return place
-
-    if not TYPE_CHECKING:
-        __getattr__ = _left_out({"_array": _NUMBERS})
-
-    def _open(self) -> None:
-        try:
-            if self._action:
-                self._action()
-        except BaseException:
-            self._shatter()
-            raise
-        self._count = 0
-        self._opened += 1
-        self._cond.notify_all()
-
-    def _await_opening(self, deadline: float | None) -> None:
-        opened, resets = self._opened, self._resets
-        try:
-            while self._opened == opened:
-                if self._resets != resets:
-                    raise BrokenBarrierError
-                self._refuse_if_broken()
-                left = self._LOOK_EVERY if deadline is None else deadline - time.monotonic()
-                if not left > 0:  # nor a number
-                    raise BrokenBarrierError
-                self._cond.wait(min(left, self._LOOK_EVERY))
-        except BaseException:
-            # Out of time, or interrupted: the others would wait in vain.
-            if self._opened == opened and self._resets == resets and not self._state:
-                self._shatter()
-            raise
-
-    def _refuse_if_broken(self) -> None:
-        if not self._state and self._cond._lock.abandoned:
-            self._shatter()
-        if self._state:
+        place = self._core.wait(self._timeout if timeout is None else timeout, self._action)
+        if place == _DIED:
+            raise BrokenBarrierError("the party that ran the barrier's action died")
+        if place < 0:
             raise BrokenBarrierError
-
-    def _shatter(self) -> None:
-        self._state, self._count = -2, 0
-        self._cond.notify_all()
+        return place
 
     def reset(self) -> None:
         """Make the barrier empty and whole again. Parties that wait get `BrokenBarrierError`."""
-        with self._cond:
-            self._state = self._count = 0
-            self._resets += 1
-            self._cond.notify_all()
+        self._core.reset()
 
     def abort(self) -> None:
         """Break the barrier: parties that wait or arrive get `BrokenBarrierError`, until `reset`."""
-        with self._cond:
-            self._shatter()
+        self._core.abort()
 
     @property
     def n_waiting(self) -> int:
         """The number of parties that wait at the barrier."""
-        return self._count
+        return self._core.waiting()
 
     @property
     def broken(self) -> bool:
         """Whether the barrier is broken."""
-        return self._state != 0
+        return self._core.is_broken()
+
+    # What the standard package keeps in shared memory, for those who look.
+    @property
+    def _state(self) -> int:
+        return -2 if self.broken else 0
+
+    @property
+    def _count(self) -> int:
+        return self.n_waiting
+
+    if not TYPE_CHECKING:
+        __getattr__ = _left_out({"_array": _NUMBERS, "_wrapper": _NUMBERS})
 
 
 public_module.finish(globals())

@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..._maniple import Hold
+from ..._maniple import Hold, Results
 from ...context import TimeoutError
 from ...util import is_exiting
 from ..compat.public_module import Generic, TypeVar
+from ..sync.bells import Bells, SteadyEvent
 from .names import job_counter
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ Result = TypeVar("Result")
 __all__ = [
     "ApplyResult",
     "AsyncResult",
+    "ChunkedResults",
     "IMapIterator",
     "IMapUnorderedIterator",
     "Inner",
@@ -155,7 +157,7 @@ class ApplyResult(Handle[Result]):
         self._pool = pool
         self._ticket = ticket
         if ticket is None:
-            self._event = threading.Event()
+            self._event = SteadyEvent()
             self._job = next(job_counter)
             self._cache = pool._cache
             self._callback, self._error_callback = callback, error_callback
@@ -167,7 +169,7 @@ class ApplyResult(Handle[Result]):
         if callback is not None or error_callback is not None:
             # The call counts as ended only after its callback has returned.
             self._callbacks = (callback, error_callback)
-            self._called = threading.Event()
+            self._called = SteadyEvent()
 
     # ---- the inner attributes of the standard package's handles ----
 
@@ -385,7 +387,7 @@ class NoCondition:
         self.__enter__()
 
 
-class IMapIterator(Handle[Result]):
+class IMapIterator(Results[Result], Handle[Result]):
     """The iterator that `Pool.imap` returns: the results, in the order of the items.
 
     If the call of an item failed, the step that reaches the item raises the exception; the iteration can continue afterwards.
@@ -396,11 +398,13 @@ class IMapIterator(Handle[Result]):
         self._pool = pool
         self._ticket = stream
         if stream is not None:
+            self._take_from(stream)
             self._items_there = length
-            # Replaces the method of this name, which serves outcomes that come through `_set`.
-            self._next = stream.next  # type: ignore[method-assign]
             return
-        self._cond = threading.Condition(threading.Lock())
+        # The condition is there for programs that look at it.
+        self._mutex = threading.RLock()
+        self._cond = threading.Condition(self._mutex)
+        self._bells = Bells()
         self._job = next(job_counter)
         self._cache = pool._cache
         self._items, self._unsorted = collections.deque(), {}
@@ -424,43 +428,27 @@ class IMapIterator(Handle[Result]):
     def __iter__(self) -> Self:
         return self
 
-    def next(self, timeout: float | None = None) -> Result:
-        """Return the next result.
-
-        Args:
-            timeout: the time limit in seconds; None means no limit.
-
-        Raises:
-            maniple.TimeoutError: no result arrived within `timeout` seconds. A later call may succeed.
-            StopIteration: there are no more results.
-            What the call of the item raised.
-        """
-        try:
-            result: Result = self._next(timeout)
-        except ValueError:
-            stay_if_program_ends()
-            raise
-        return result
-
-    __next__ = next
-
-    def _next(self, timeout: float | None) -> Any:
-        with Hold(self._cond):
-            self._cond.wait_for(lambda: self._items or self._index == self._length, timeout)
-            if not self._items:
+    def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
+        """Wait for outcomes that came through `_set`, for `next`, which takes the first of them."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with Hold(self._mutex):
+                if self._items:
+                    items: collections.deque[tuple[bool, Any]] = self._items
+                    return items
                 if self._index == self._length:
                     self._pool = None
                     raise StopIteration
-                raise TimeoutError
-            success, value = self._items.popleft()
-        if success:
-            return value
-        raise value
+                left = None if limit is None else limit - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError
+                bell = self._bells.new()
+            self._bells.wait(bell, left)
 
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
         """Store the outcome of task `i`: whether it succeeded, and its result or exception."""
         if self._counts(i):
-            with Hold(self._cond):
+            with Hold(self._mutex):
                 self._unsorted[i] = obj
                 while self._index in self._unsorted:
                     self._arrive(self._unsorted.pop(self._index))
@@ -472,13 +460,13 @@ class IMapIterator(Handle[Result]):
             raise AttributeError(
                 "the engine knows how many results there are; _set_length is for handles that a program made"
             )
-        with Hold(self._cond):
+        with Hold(self._mutex):
             self._length = length
             self._end_if_all_there()
 
     def _abandon(self, error: BaseException) -> None:
         """End the handle with `error`, since no more outcomes come."""
-        with Hold(self._cond):
+        with Hold(self._mutex):
             if self._index != self._length:
                 self._arrive((False, error))
                 self._length = self._index
@@ -488,10 +476,12 @@ class IMapIterator(Handle[Result]):
         self._items.append(outcome)
         self._index += 1
         self._cond.notify()
+        self._bells.ring()
 
     def _end_if_all_there(self) -> None:
         if self._index == self._length:
             self._cond.notify_all()
+            self._bells.ring()
             self._retire()
 
 
@@ -501,6 +491,30 @@ class IMapUnorderedIterator(IMapIterator[Result]):
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
         """Store the outcome of a task: whether it succeeded, and its result or exception."""
         if self._counts(i):
-            with Hold(self._cond):
+            with Hold(self._mutex):
                 self._arrive(obj)
                 self._end_if_all_there()
+
+
+class ChunkedResults(Results[Result]):
+    """An iterator over the results of an `IMapIterator` whose outcomes are those of chunks: lists of results."""
+
+    def __init__(self, chunks: IMapIterator[list[Result]]) -> None:
+        self._chunks = chunks
+        # The outcome that results were taken of last, and those that are left of it. Both change in one step: a signal's handler may raise
+        # between any two.
+        self._batch: tuple[Any, collections.deque[tuple[bool, Any]]] = None, collections.deque()
+
+    def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
+        while not self._batch[1]:
+            outcomes = self._chunks._ready(timeout)
+            try:
+                outcome = outcomes[0]
+                if outcome is self._batch[0]:
+                    outcomes.popleft()
+                    continue
+            except IndexError:  # another thread was faster
+                continue
+            success, value = outcome
+            self._batch = outcome, collections.deque([(True, item) for item in value] if success else [outcome])
+        return self._batch[1]

@@ -8,7 +8,7 @@
 * ``_count()`` (depth of the calling process), ``_is_mine()``, ``_get_value()``, ``_is_zero()``, ``_after_fork()``;
 * attributes ``handle``, ``kind``, ``maxvalue``, ``name``, and ``abandoned``: whether its previous holder died.
 
-`ConditionCore` is the native part of a condition, `EventFlag` that of an event.  Objects of all three classes lie in *arenas*,
+`ConditionCore`, `EventFlag` and `BarrierCore` are the native parts of a condition, an event and a barrier.  Objects of all four classes lie in *arenas*,
 nameless shared memory of a thousand objects each, so they need no unlinking and no tracker.  A pickle has the arena's descriptor
 and the index of the object in it.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 from weakref import WeakValueDictionary
 
 from ... import reduction
-from ..._maniple import ConditionCore, EventFlag, SemLock, SyncArena, sem_unlink
+from ..._maniple import BarrierCore, ConditionCore, EventFlag, SemLock, SyncArena, sem_unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "BarrierCore",
     "ConditionCore",
     "EventFlag",
     "SemLock",
