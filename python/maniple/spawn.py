@@ -323,9 +323,9 @@ def _directory_data() -> dict[str, Any]:
         here = os.getcwd()
         if os.access(here, os.X_OK):
             return {"dir": here}
-    from ._impl.start import folders  # late: few programs need it
+    from ._impl.start import current_directory  # late: few programs need it
 
-    handle = folders.handle()
+    handle = current_directory.handle()
     return {} if handle is None else {"dir_handle": handle}
 
 
@@ -377,9 +377,9 @@ def prepare(data: dict[str, Any]) -> None:
     if "dir" in data:
         os.chdir(data["dir"])
     elif "dir_handle" in data:
-        from ._impl.start import folders
+        from ._impl.start import current_directory
 
-        folders.enter(data["dir_handle"])
+        current_directory.enter(data["dir_handle"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
     if "start_method" in data:

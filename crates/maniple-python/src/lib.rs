@@ -7,7 +7,7 @@
 //! | `pickle` | the pickles of plain values, written and read |
 //! | `message` | values to messages and back |
 //! | `memory` | bytes that arrived, as a Python buffer |
-//! | `shelf`, `aside` | messages that a signal's handler kept from their caller; decoding where no handler runs |
+//! | `shelf`, `handler_free` | messages that a signal's handler kept from their caller; decoding where no handler runs |
 //! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `signals` | signals that come while a thread waits |
@@ -32,13 +32,13 @@
 #![deny(unsafe_code)]
 
 mod arrays;
-mod aside;
 mod connection;
 mod decode;
 mod encode;
 mod error;
 mod function;
 mod guarded;
+mod handler_free;
 mod handles;
 mod hold;
 mod hub;

@@ -1,7 +1,7 @@
 //! Messages that were taken out of a queue or a connection, and that a signal's handler has kept from their caller. They are what
 //! is taken next.
 
-use crate::aside::Attempts;
+use crate::handler_free::Attempts;
 use crate::memory::PyMemory;
 use crate::message::{Parts, Picklers, lost};
 use crate::signals::interrupts;

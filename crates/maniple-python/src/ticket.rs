@@ -1,8 +1,8 @@
 //! Outcomes, decoded in the thread that wants them.
 
-use crate::aside::Attempts;
 use crate::decode::Decoder;
 use crate::error::{helper, python};
+use crate::handler_free::Attempts;
 use crate::message::short_of_memory;
 use crate::signals::{detached, held, interrupts, look_for_signals};
 use crate::unended;

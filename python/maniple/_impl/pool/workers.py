@@ -17,7 +17,7 @@ from ..._maniple import Hold, Hub, pool_is_terminated, serve
 from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
-from ..start import imports_under_way
+from ..start import imports_in_progress
 from .loose_tasks import LooseTasks
 from .payload import cancelled
 from .results import tell
@@ -65,7 +65,7 @@ def _says_shortage(words: str) -> bool:
 
 def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
     if given:
-        from ..serialization.arrivals import take
+        from ..serialization.received import take
 
         take(given)
     return Line([copy.detach() for copy in copies], WorkerMain())
@@ -122,7 +122,7 @@ class Workers:
             return workers is None or workers.hub.is_idle()
 
         self._main = main.for_pool(is_idle)
-        self._imports = imports_under_way.of_this_thread()
+        self._imports = imports_in_progress.of_this_thread()
         try:
             self.hub = Hub(processes, maxtasksperchild, self._main)
         except OSError as problem:
@@ -272,7 +272,7 @@ class Workers:
     # ---- keeping ----
 
     def _keep(self) -> None:
-        imports_under_way.keep(self._imports)
+        imports_in_progress.keep(self._imports)
         try:
             while True:
                 try:
@@ -283,7 +283,7 @@ class Workers:
                     time.sleep(_AGAIN)
                     util.sub_warning("a pool's chore is tried again: %s", problem)
         finally:
-            imports_under_way.keep(frozenset())
+            imports_in_progress.keep(frozenset())
 
     def _do_chores(self) -> None:
         alone = threads_are_real()

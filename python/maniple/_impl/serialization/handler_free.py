@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Aside"]
+__all__ = ["HandlerFreeCall"]
 
 
-class Aside:
+class HandlerFreeCall:
     """The call ``make()`` in a separate thread, if a thread can be started.
 
     A handler may raise after any step that the main thread does here.  So the owner stores the object before the work begins, and if an
