@@ -100,14 +100,7 @@ def _refuse(reason: str) -> NoReturn:
 class BaseProcess:
     """An activity that runs in a separate process; the base class of the `Process` class of each context.
 
-    Args:
-        group: None; the parameter exists for likeness with `threading.Thread`.
-        target: the function that `run` calls in the child. None means that the child does nothing.
-        name: a name for logs and messages; None generates one.
-        args: the positional arguments of `target`.
-        kwargs: the keyword arguments of `target`.
-        daemon: True terminates the process when the process that made it exits. None takes the value of the
-            current process.
+    The parameters are those of `maniple.Process`.
     """
 
     _start_method: str | None = None
