@@ -41,7 +41,7 @@ pub struct PyHub {
     main: Py<PyAny>,
     // How many calls are being pickled, or have been and are not submitted yet.
     making: AtomicUsize,
-    // What the keeper could not be told, for want of memory.
+    // The chore that could not be reported to the keeper, for lack of memory.
     unsaid: Mutex<Option<Chore>>,
 }
 
@@ -101,7 +101,7 @@ impl PyHub {
             let forgotten = if known.len() >= REMEMBERED { std::mem::take(&mut *known) } else { FxHashMap::default() };
             known.insert(address, entry);
             drop(known);
-            // Dropping what was forgotten may run anybody's code.
+            // Dropping the removed entries may run code of the program.
             drop(forgotten);
         }
         Ok((defined, name))
@@ -174,12 +174,12 @@ impl PyHub {
         self.hub.disown(key(worker), why);
     }
 
-    /// The same where the caller tries again later: the hub goes on to wait for a worker.
+    /// The same if the caller retries later: the hub continues to wait for a worker.
     fn postpone(&self, worker: u64) {
         self.hub.postpone(key(worker));
     }
 
-    /// No worker is ready and none can be started, which `why` explains: what is open ends so. The pool goes on.
+    /// No worker is ready and none can be started, which `why` explains: open jobs fail with it. The pool continues.
     fn give_up_jobs(&self, py: Python<'_>, why: String) {
         py.detach(|| self.hub.give_up_jobs(why));
     }
@@ -194,7 +194,7 @@ impl PyHub {
         py.detach(|| self.hub.greeted())
     }
 
-    /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Gives the pipe that was its standard error where something
+    /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Returns the pipe that was its standard error if a program
     /// still writes there, which the caller owns, and whether it lacked something before it was ready: then the caller starts another.
     #[pyo3(signature = (worker, exitcode))]
     fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> (Option<RawHandle>, bool) {
@@ -259,7 +259,7 @@ impl PyHub {
         py.detach(|| self.hub.close());
     }
 
-    /// Drops all that has not ended. Gives the workers that do not end by themselves now, since they are busy or still starting (true).
+    /// Drops all jobs that have not ended. Returns the workers that do not end by themselves now, since they are busy or still starting (true).
     fn terminate(&self, py: Python<'_>) -> Vec<(u64, bool)> {
         let unsettled = py.detach(|| self.hub.terminate());
         let known = std::mem::take(&mut *self.known());
@@ -267,7 +267,7 @@ impl PyHub {
         unsettled.into_iter().map(|(worker, starting)| (worker.data().as_ffi(), starting)).collect()
     }
 
-    /// How many workers there should be from now on. Gives how many should be started now; the caller must start them.
+    /// Sets the number of workers from now on. Returns how many should be started now; the caller must start them.
     fn resize(&self, py: Python<'_>, processes: usize) -> usize {
         py.detach(|| self.hub.resize(processes))
     }
@@ -374,7 +374,7 @@ impl PyHub {
         Ok(PyStream::new(ticket, window, chunksize, name).keeping(kept))
     }
 
-    /// Whether no call is under way, but for one that the asking thread is making.
+    /// Whether no call is under way, except one that the calling thread is making.
     fn is_idle(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.making.load(Ordering::Relaxed) <= 1 && self.open_jobs(py)?.is_empty())
     }

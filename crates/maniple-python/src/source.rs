@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// Payload bytes after which a batch of tasks is large enough.
 const BATCH: usize = 8 << 20;
-/// How long tasks are made at a time: whoever makes them has answers to take in, and may have to stop.
+/// How long tasks are made at a time: the thread that makes them also receives answers, and may have to stop.
 const TURN: Duration = Duration::from_millis(5);
 /// After how many small tasks the clock is looked at.
 const LOOK: usize = 8;
@@ -34,7 +34,7 @@ pub fn encode_items(
     encoder.packet()
 }
 
-/// Items that are all there: a list, tuple or range, whose iteration runs nobody's code.
+/// Items that all exist: a list, tuple or range, whose iteration runs no code of the program.
 pub struct Items(Option<Left>);
 
 struct Left {
@@ -116,7 +116,7 @@ pub enum Filled<'py> {
     Broken(Vec<Bound<'py, PyAny>>, PyErr),
 }
 
-/// Makes up to `tasks` tasks of `items` items, which `next` gives. `others`: what refers to each item then, and is no part of any.
+/// Makes up to `tasks` tasks of `items` items from `next`. `others`: the references to each item that are no part of a task.
 pub fn fill_from<'py>(
     next: &mut dyn FnMut() -> Option<PyResult<Bound<'py, PyAny>>>,
     mode: u8,
