@@ -458,7 +458,7 @@ fn nonce_of(first: &[u8]) -> Option<u64> {
 fn decode<T: DeserializeOwned>(first: &[u8], rest: Vec<Buffer>, handles: Vec<maniple_sys::OwnedHandle>) -> Result<T> {
     let trailer = if nonce_of(first).is_some() { 9 } else { 1 };
     let bytes = &first[..first.len().saturating_sub(trailer)];
-    super::line::decode::<Postcard, T>(bytes, &mut Source::parts(rest, handles))
+    super::endpoint::decode::<Postcard, T>(bytes, &mut Source::parts(rest, handles))
 }
 
 impl<T> Clone for Queue<T> {
