@@ -3,6 +3,7 @@
 //! The ends of a pair made here exchange packets (the engine's `packet_end`). An end of any other socket or pipe exchanges frames
 //! (`stream_end`), whose content is what the codec wrote, so that the bytes of a format which other programs know can be read by these.
 
+use super::message::{decode, lock, receiving, sending};
 use super::reactor::{until_done, until_some};
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
@@ -17,8 +18,7 @@ use maniple_engine::channel::stream_end::{Sent, StreamEnd};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream, wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::{self, ErrorKind};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 /// How long a thread with a time limit sleeps that finds another one at work.
@@ -42,10 +42,6 @@ pub(crate) struct Frames {
     receiving: Mutex<()>,
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// This thread's turn; `None`: the time is up.
 fn turn(mutex: &Mutex<()>, until: Until) -> Option<MutexGuard<'_, ()>> {
     loop {
@@ -63,46 +59,10 @@ fn turn(mutex: &Mutex<()>, until: Until) -> Option<MutexGuard<'_, ()>> {
     }
 }
 
-/// What an error while sending means.
-fn sending(error: maniple_engine::Error) -> Error {
-    match &error {
-        maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Channel(ChannelError::Closed),
-        _ => error.into(),
-    }
-}
-
-/// What an error while receiving means. `begun`: the length of the message has come.
-fn receiving(error: maniple_engine::Error, begun: bool) -> Error {
-    let ended = if begun { ChannelError::UnexpectedEof } else { ChannelError::Closed };
-    match &error {
-        maniple_engine::Error::EndOfStream => Error::Channel(ended),
-        maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Channel(ended),
-        maniple_engine::Error::CutOff => Error::Channel(ChannelError::UnexpectedEof),
-        maniple_engine::Error::TooLong => {
-            Error::Channel(ChannelError::Message("it is longer than it may be; the connection is of no more use"))
-        }
-        _ => error.into(),
-    }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected)
-}
-
 /// A value in a message that is received as bytes.
 const NOT_BYTES: Error = Error::Channel(ChannelError::Message(
     "it is a value with large buffers or descriptors beside it; receive it as a value",
 ));
-
-/// The one value in `bytes`.
-pub(super) fn decode<C: Codec, T: DeserializeOwned>(mut bytes: &[u8], source: &mut Source) -> Result<T> {
-    let value = baggage::decode::<C, T>(&mut bytes, source)?;
-    if bytes.is_empty() {
-        return Ok(value);
-    }
-    let left = bytes.len();
-    Err(Error::codec::<T>("decoded", format_args!("{left} bytes are left over; the other side sends another type")))
-}
 
 /// A packet of a value.
 fn packet<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Outgoing> {

@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `endpoint` | one end of a pipe or connection, whatever the type of its messages |
+//! | `message` | how a message is decoded, and what the engine's errors mean |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel()`]: one direction |
 //! | `queue` | [`Queue`]: any number of processes on both sides; `queues`: [`JoinableQueue`], [`SimpleQueue`] |
@@ -23,6 +24,7 @@ mod endpoint;
 mod iter;
 mod lane;
 mod listener;
+mod message;
 mod queue;
 mod queues;
 mod reactor;

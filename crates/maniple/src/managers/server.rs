@@ -14,10 +14,10 @@
 use super::calling::{Answer, receive_call, receive_make};
 use super::registry::{Object, Registry, Served, Session, current_line, locked, serve_here, serve_no_more};
 use super::wire::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
-use super::{ManagerError, namespace};
-use crate::call::Failure;
+use super::{ManagerError, names};
 use crate::error::{Error, ProcessError, Result};
 use crate::exchange::{Address, Authkey};
+use crate::failure::Failure;
 use crate::frame::{Input, Output};
 use crate::handle::Handle;
 use crate::panic::{caught, install_hook};
@@ -122,8 +122,8 @@ fn begin(address: Option<Address>, key: Authkey) -> Result<(Arc<Server>, Listene
         token: u64::from_ne_bytes(random()?),
         address: Address(listener.address().clone()),
         key,
-        // The first object, so its number is `namespace::NAMES`.
-        _names: registry.add(namespace::names()),
+        // The first object, so its number is `names::NAMES`.
+        _names: registry.add(names::names()),
         registry,
         sessions: Mutex::default(),
         stopping: AtomicBool::new(false),

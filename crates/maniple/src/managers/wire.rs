@@ -18,8 +18,8 @@
 //! ones would be another `Ask`.
 
 use super::ManagerError;
-use crate::call::Failure;
 use crate::error::{CallError, Error};
+use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
 /// Changes with every change to what stands here.

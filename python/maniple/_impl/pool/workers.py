@@ -13,7 +13,7 @@ from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
 from ... import util
-from ..._maniple import Hub, pool_is_terminated, serve
+from ..._maniple import Hold, Hub, pool_is_terminated, serve
 from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
@@ -202,7 +202,7 @@ class Workers:
 
     def repopulate(self, processes: int) -> None:
         """Start workers until there are so many."""
-        with self.lock:
+        with Hold(self.lock):
             self._starts.count += self.hub.resize(processes)
             self._starts.make(self)
         self.hub.kick()  # the keeper tries again what was in vain
@@ -289,7 +289,7 @@ class Workers:
         alone = threads_are_real()
         while True:
             if self._terminated_at is None and self._starts.is_due():
-                with self.lock:
+                with Hold(self.lock):
                     self._starts.make(self)
             patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else self._starts.pause()
             if self._late:
@@ -301,7 +301,7 @@ class Workers:
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # the greenlets' way
             if chore == "start":
-                with self.lock:
+                with Hold(self.lock):
                     self._starts.count += number
             elif chore == "reap":
                 while not self._reap(number):
@@ -364,7 +364,7 @@ class Workers:
         if late is not None:
             self._late.append(late)
         if lacking:
-            with self.lock:
+            with Hold(self.lock):
                 self._starts.lacked(self, said or "")
         return True
 

@@ -1,10 +1,10 @@
-"""Which of a pool's workers are still to be started, and when.
+"""The pending starts of a pool's workers, and their retries.
 
-Where something is short (descriptors, memory, processes) the start is tried again after a pause that grows, and the hub does not count it
-as a failure: the pool goes on with the workers that it has, and is whole again when there is enough.  Calls of a pool without any worker
-end with an error after some seconds; later calls have their answer once there is a worker again.  The same holds where a worker says, by
-its exit code, that it lacked something before it was ready.  Of workers that end for another reason before they are ready the hub asks for
-others, after pauses of its own.
+After a shortage (of descriptors, memory or processes) the start is retried after a growing pause, and the hub does not count it as a
+failure: the pool continues with the workers that it has, and starts the others when there are enough resources.  If a pool has no
+worker, its calls fail after some seconds; later calls succeed once there is a worker again.  The same holds for a worker whose exit
+code reports a shortage before it was ready.  For workers that end for another reason before they are ready, the hub requests
+replacements after pauses of its own.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Starts"]
 
-# Seconds before a start is tried again: at first, and at last.
+# Seconds before a start is retried: the first and the longest pause.
 _SHORTEST, _LONGEST = 0.01, 1.0
-# Seconds that the calls of a pool without a worker wait for what is short.
+# Seconds after which the calls of a pool without a worker fail.
 _PATIENCE = 10.0
 
 
 class Starts:
-    """The starts that are due in one pool. Its lock is held where they are made."""
+    """The pending starts of one pool. The caller of `make` holds the pool's lock."""
 
     def __init__(self) -> None:
         self.count = 0
         self._again = self._pause = 0.0
-        # How many workers had become ready when the first was started that has not, and when that was.
+        # The number of workers that had become ready at the last progress, and the time of that.
         self._greeted, self._since = -1, 0.0
 
     def pause(self) -> float:
-        """For how many seconds there is nothing to do."""
+        """Return the seconds until the next start."""
         return max(0.0, self._again - monotonic()) if self.count else 3600.0
 
     def is_due(self) -> bool:
-        """Whether one is to be made now."""
+        """Whether a start is due now."""
         return self.count > 0 and self._again <= monotonic()
 
     def _note_progress(self, hub: Any) -> None:
@@ -53,7 +53,7 @@ class Starts:
         self._again = monotonic() + self._pause
 
     def make(self, workers: Any) -> None:
-        """Start what is due, as far as that is possible now."""
+        """Start the workers that are due; stop at a shortage."""
         hub = workers.hub
         while self.count:
             needed = hub.needs_workers()
@@ -75,22 +75,22 @@ class Starts:
                 workers.adopt(key, process)
 
     def _have_made_one(self) -> None:
-        """One is started, or counted as failed by the hub, which gives up after some."""
+        """Count a worker that was started, or whose failure the hub has counted; the hub gives up after some failures."""
         self.count -= 1
-        self._again = 0.0  # the pause stays: what was started may lack something before it is ready
+        self._again = 0.0  # `_pause` stays: the worker may report a shortage before it is ready
 
     def lacked(self, workers: Any, said: str) -> None:
-        """A worker has ended that lacked something before it was ready: another is due. `said`: the last lines of its standard error."""
+        """Schedule a replacement for a worker that ended by a shortage before it was ready. `said`: its last lines on standard error."""
         self.count += 1
-        self._note_progress(workers.hub)  # those that a pool begins with were not started here
-        # Others that are starting are as short of it.
-        why = "workers lack something before they are ready"
+        self._note_progress(workers.hub)  # `make` did not start the first workers of a pool
+        # Workers that are starting are no reason for hope: they meet the same shortage.
+        why = "workers lack descriptors, memory or processes before they are ready"
         self._go_without(
             workers, f"{why}; the last of them wrote to its standard error:\n{said}" if said else why, False
         )
 
     def _go_without(self, workers: Any, why: str, hopeful: bool) -> None:
-        """Start the next later; calls that have waited for long while no worker is ready end, unless there is hope in those that start."""
+        """Postpone the next start. After `_PATIENCE` seconds without progress the pool's calls fail, unless `hopeful`."""
         self._postpone()
         if not hopeful and monotonic() - self._since > _PATIENCE:
             workers.hub.give_up_jobs(why)

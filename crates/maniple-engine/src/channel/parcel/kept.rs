@@ -24,7 +24,7 @@ const SHORT: usize = 400_000;
 const PATIENCE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_micros(50);
 /// Bytes of blocks that they keep.
-pub const KEEP: usize = 128 << 20;
+pub const KEEP: usize = 256 << 20;
 
 /// The word behind a block's data.
 #[derive(Debug)]
@@ -78,6 +78,7 @@ impl Block {
                     block.mapping = Mapping::new(&block.handle, block.room, Share::All).ok();
                     if let Some(mapping) = &block.mapping {
                         mapping.prepare(0, len).doing("make a shared-memory block")?;
+                        mapping.map_in(len);
                     }
                 }
                 block
