@@ -39,7 +39,7 @@ from ._impl.pool.threads import ThreadWorkers
 from ._impl.pool.views import SETTERS, VIEWS
 from ._impl.pool.worker_main import worker_main
 from ._impl.pool.workers import Workers
-from ._maniple import interrupts, usable_cores
+from ._maniple import Hub, interrupts, usable_cores
 from .connection import wait
 from .context import TimeoutError
 
@@ -57,7 +57,7 @@ TERMINATE = "TERMINATE"
 INIT = "INIT"
 
 # Items that `imap` has under way or waiting to be taken, unless told otherwise.
-WINDOW = 1000
+WINDOW = Hub.WINDOW
 
 
 _cpu_count = os.cpu_count

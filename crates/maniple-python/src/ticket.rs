@@ -7,6 +7,7 @@ use crate::message::short_of_memory;
 use crate::signals::{detached, held, interrupts, look_for_signals};
 use crate::unended;
 use maniple_engine::Error;
+use maniple_engine::pool::policy::{report_after, take_at_once};
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
 use maniple_engine::shm::inbox::Region;
@@ -413,8 +414,8 @@ struct Taken {
 #[pyclass(name = "Stream", module = "maniple._maniple", frozen)]
 pub struct PyStream {
     ticket: Ticket,
-    // Items are reported as consumed in batches of so many.
-    batch: usize,
+    // How many items may be under way.
+    window: usize,
     chunksize: usize,
     name: Py<PyAny>,
     taken: Mutex<Taken>,
@@ -428,7 +429,7 @@ impl PyStream {
         let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, given: 0, over: false };
         PyStream {
             ticket,
-            batch: (window / 8).clamp(1, 64),
+            window,
             chunksize,
             name,
             taken: Mutex::new(taken),
@@ -499,7 +500,7 @@ impl PyStream {
         let mut taken = self.lock();
         taken.unreported += items;
         taken.given += items;
-        if taken.unreported < self.batch && !(taken.settled.is_empty() && taken.values.is_empty()) {
+        if taken.unreported < report_after(self.window) && !(taken.settled.is_empty() && taken.values.is_empty()) {
             return;
         }
         let consumed = std::mem::take(&mut taken.unreported);
@@ -519,7 +520,7 @@ impl PyStream {
     fn attempt(&self, py: Python<'_>) -> PyResult<bool> {
         let mut taken = self.lock();
         if taken.settled.is_empty() {
-            let (settled, over) = self.ticket.take(4 * self.batch);
+            let (settled, over) = self.ticket.take(take_at_once(self.window));
             taken.settled.extend(settled.into_iter().map(|settled| (settled.into(), Vec::new())));
             taken.over = over;
         }

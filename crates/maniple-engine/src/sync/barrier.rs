@@ -405,14 +405,16 @@ impl Barrier {
     fn look_for_the_dead(&self) -> bool {
         let mut living = self.place().me();
         let needed = if self.dead_count { self.parties as usize - 1 } else { 0 };
-        let dead = self.slots().skip(needed).map(|slot| slot.load(Ordering::Relaxed)).filter(|&slot| waits(slot)).any(|slot| {
-            // Threads of one process mostly come together.
-            if waiter(slot) == living {
-                return false;
-            }
-            living = waiter(slot);
-            self.place().is_gone(living)
-        });
+        let dead = self.slots().skip(needed).map(|slot| slot.load(Ordering::Relaxed)).filter(|&slot| waits(slot)).any(
+            |slot| {
+                // Threads of one process mostly come together.
+                if waiter(slot) == living {
+                    return false;
+                }
+                living = waiter(slot);
+                self.place().is_gone(living)
+            },
+        );
         if dead {
             self.end(Ending::Died, Some(Ending::Died));
         }
