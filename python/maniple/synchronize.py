@@ -24,7 +24,7 @@ from threading import Barrier as _ThreadBarrier
 from threading import BrokenBarrierError, current_thread
 
 from . import context, process, util
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._impl.sync.native import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, BarrierCore, ConditionCore, EventFlag, ticket
 from ._impl.sync.native import SemLock as _NativeSemLock
 from ._impl.sync.waiting import wait_for
@@ -37,16 +37,16 @@ __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event
 
 
 def _me() -> str:
-    """How the calling thread is named in a repr: its process, and its thread where that is not the main one."""
+    """Return the name of the calling process for a repr, with the thread's name unless it is the main thread."""
     thread = current_thread().name
     here = process.current_process().name
     return here if thread == "MainThread" else f"{here}|{thread}"
 
 
 def made_for_fork(ctx: Any) -> bool:
-    """Whether an object of context `ctx` is for forked children only.
+    """Whether objects of the context `ctx` go to forked children only.
 
-    For the others a tracker that is running is seen to be alive: their children will inherit it.
+    For other contexts the function checks that a tracker which was started is alive: the children inherit it.
     """
     if (ctx or context._default_context.get_context()).get_start_method() == "fork":
         return True
@@ -58,7 +58,7 @@ def made_for_fork(ctx: Any) -> bool:
 
 
 def check_spawning(obj: Any, by_fork_only: bool) -> None:
-    """An error unless a child is being started that may have `obj`."""
+    """Raise RuntimeError unless this thread pickles a child that may receive `obj`."""
     context.assert_spawning(obj)
     if by_fork_only:
         raise RuntimeError(
@@ -68,7 +68,7 @@ def check_spawning(obj: Any, by_fork_only: bool) -> None:
 
 
 def _ticket(obj: Any, by_fork_only: bool) -> Any:
-    """What `obj` is pickled as."""
+    """Check that `obj` may be pickled now, and return what goes into the pickle."""
     check_spawning(obj, by_fork_only)
     return ticket(obj)
 
@@ -91,7 +91,7 @@ class SemLock(_NativeSemLock):
 
     @property
     def _semlock(self) -> SemLock:
-        """The native object, which this is itself."""
+        """The native object, which is this object itself."""
         return self
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -103,7 +103,7 @@ class SemLock(_NativeSemLock):
         util.debug("recreated blocker with handle %s", self.handle)
 
     def _holder(self) -> tuple[str, Any]:
-        """(who holds it, how often) for the reprs of the two mutexes."""
+        """Return the name of the holder and the count, for the reprs of the two locks."""
         if self._is_mine():
             return _me(), self._count()
         if not self._is_zero():
@@ -127,7 +127,7 @@ class Semaphore(SemLock):
             work()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, value, SEM_VALUE_MAX, ctx=ctx)
 
@@ -147,7 +147,7 @@ class BoundedSemaphore(Semaphore):
         ctx: the context that the semaphore belongs to.
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         SemLock.__init__(self, SEMAPHORE, value, value, ctx=ctx)
 
@@ -169,7 +169,7 @@ class Lock(SemLock):
             change_something_shared()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, 1, 1, ctx=ctx, holder=True)
 
@@ -183,7 +183,7 @@ class RLock(SemLock):
     If its holder dies, the next process that waits for the lock acquires it, and its attribute `abandoned` is True.
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(RECURSIVE_MUTEX, 1, 1, ctx=ctx)
 
@@ -217,7 +217,7 @@ class Condition:
             condition.notify_all()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, lock: SemLock | None = None, *, ctx: Any = None) -> None:
         self._bind(lock or ctx.RLock(), ConditionCore())
 
@@ -234,7 +234,7 @@ class Condition:
         lock, place = state
         self._bind(lock, ConditionCore(place))
 
-    # What the standard package counts in three semaphores, for those who look.
+    # Programs read these three semaphores of the standard package's conditions.
     @property
     def _sleeping_count(self) -> _Gauge:
         return _Gauge(lambda: sum(self._core.counts()))
@@ -255,7 +255,7 @@ class Condition:
         return self._lock.__enter__()
 
     def __exit__(self, *args: Any) -> None:
-        # An interrupt that came while `wait` took the lock again leaves it untaken; it is not to be hidden by an error about that.
+        # An exception from a signal handler in `wait` may leave the lock released. A release would raise an error that hides it.
         if args[0] is None or self._lock._semlock._is_mine():
             self._lock.__exit__(*args)
 
@@ -306,7 +306,7 @@ class Condition:
 
 
 def _left_out(reasons: dict[str, str]) -> Callable[[Any, str], Any]:
-    """A class's ``__getattr__`` that says of inner parts of the standard package's why they are not there."""
+    """Return a ``__getattr__`` whose error says why an inner attribute of the standard package's class is missing."""
 
     def look(self: Any, name: str) -> Any:
         reason = f": {reasons[name]}" if name in reasons else ""
@@ -322,7 +322,7 @@ _DIED = -2
 
 
 def _made_with(cls: type, *, ctx: Any) -> Any:
-    """Only its signature is of use."""
+    """Provide the signature of a class; it is never called."""
 
 
 class Event(EventFlag):
@@ -340,13 +340,13 @@ class Event(EventFlag):
     """
 
     def __new__(cls, *args: Any, **kwds: Any) -> Event:
-        # A subclass may have another constructor.
+        # A subclass may have another constructor, so its arguments are ignored here.
         return EventFlag.__new__(cls)
 
-    # Whose signature is shown for the class.
+    # `inspect.signature` shows this signature for the class.
     vars(__new__)["__wrapped__"] = _made_with
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
 
@@ -354,7 +354,7 @@ class Event(EventFlag):
         place = _ticket(self, self._by_fork_only)
         return _arrived_event, (type(self), place), {**self.__dict__, "_by_fork_only": False}
 
-    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report misspelt names
         __getattr__ = _left_out({"_flag": _ONE_WORD, "_cond": _ONE_WORD})
 
     def __repr__(self) -> str:
@@ -381,7 +381,7 @@ class Barrier(_ThreadBarrier):
     runs the action, the barrier breaks. In the standard package, the others wait forever.
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(
         self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *, ctx: Any = None
     ) -> None:
@@ -458,14 +458,4 @@ class Barrier(_ThreadBarrier):
         __getattr__ = _left_out({"_array": _NUMBERS, "_wrapper": _NUMBERS})
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

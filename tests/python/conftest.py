@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import signal
@@ -113,9 +114,19 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     getattr(item, "funcargs", {}).clear()
 
 
+@functools.cache
+def start_what_stays(package: str) -> None:
+    """Start a process, after which this one has what it keeps for all of its children: their lifeline."""
+    process = importlib.import_module(package).get_context("fork").Process()
+    process.start()
+    process.join()
+    process.close()
+
+
 @contextlib.contextmanager
 def nothing_left(config: pytest.Config) -> Iterator[None]:
     """Whatever starts in the block must be gone after it; not looked at where a test in it failed."""
+    start_what_stays(config.getoption("--mp-package"))
     troubled = config.stash.get(TROUBLED, 0)
     before = Footprint.take()
     yield

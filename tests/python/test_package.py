@@ -54,7 +54,7 @@ def test_importing_the_package_imports_little(mp_package: str) -> None:
             "_impl",
             "_impl.compat",
             "_impl.compat.factories",
-            "_impl.compat.late_annotations",
+            "_impl.compat.public_module",
             "_impl.start",
             "_impl.start.imports_under_way",
             "context",

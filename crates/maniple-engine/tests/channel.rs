@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::Error;
-use maniple_engine::channel::frame::{self, Until};
+use maniple_engine::channel::frame::{self, Lookout, Until};
+use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet;
 use maniple_engine::channel::parcel::{self, Outbox};
 use maniple_engine::channel::room::Receivers;
 use maniple_sys::testing::{self, UnixStream};
-use maniple_sys::{AsHandle, OwnedHandle};
+use maniple_sys::{AsHandle, IntoHandle, OwnedHandle};
 use maniple_sys::{memory, stream};
 use std::io::Write;
 use std::sync::Arc;
@@ -45,21 +46,46 @@ fn messages_of_all_sizes_arrive_whole_and_in_order() {
     assert!(matches!(receive(&b), Err(Error::EndOfStream)));
 }
 
-#[test]
-fn a_stream_that_ends_in_a_message_is_told_from_one_that_ends_between_two() {
-    for cut in [&[0u8][..], &[0, 0, 0, 9], &[0, 0, 0, 9, 1, 2], &[0xff, 0xff, 0xff, 0xff, 0]] {
+/// What each reader of frames says of a stream that ends after these bytes.
+fn verdicts(bytes: &[u8]) -> Vec<Error> {
+    let opened = || {
         let (mut a, b) = UnixStream::pair().unwrap();
-        a.write_all(cut).unwrap();
-        drop(a);
-        assert!(matches!(receive(&b), Err(Error::CutOff)), "{cut:?}");
+        a.write_all(bytes).unwrap();
+        b
+    };
+    let lookout = Lookout::default();
+    let until = |until, socket| {
+        let (end, mut body) = (opened(), Vec::new());
+        let len = frame::receive_length_until(end.as_handle(), socket, until, &lookout, None, &mut never())?;
+        frame::receive(end.as_handle(), &mut body, len.unwrap(), &mut never())
+    };
+    let a_minute = Until::after(Duration::from_secs(60));
+    let all = [
+        receive(&opened()).map(drop),
+        until(Until::Now, true),
+        until(a_minute, true),
+        until(a_minute, false),
+        FramedStream::new(opened().into_handle()).receive(&mut never()).map(drop),
+    ];
+    all.into_iter().map(|result| result.unwrap_err()).collect()
+}
+
+#[test]
+fn the_same_end_of_a_stream_is_the_same_error_to_each_reader() {
+    assert!(verdicts(b"").iter().all(|why| matches!(why, Error::EndOfStream)));
+    for cut in [&[0u8][..], &[0, 0, 0, 9], &[0, 0, 0, 9, 1, 2], &[0xff, 0xff, 0xff, 0xff, 0]] {
+        let why = verdicts(cut);
+        assert!(why.iter().all(|why| matches!(why, Error::CutOff)), "{cut:?}: {why:?}");
     }
 }
 
 #[test]
-fn a_length_that_is_none_is_refused() {
-    let (mut a, b) = UnixStream::pair().unwrap();
-    a.write_all(&(-2i32).to_be_bytes()).unwrap();
-    assert!(matches!(receive(&b), Err(Error::BadLength)));
+fn a_length_that_no_message_has_is_the_same_error_to_each_reader() {
+    let long = [&[0xff; 4][..], &(1u64 << 63).to_be_bytes()].concat();
+    for length in [&(-2i32).to_be_bytes()[..], &i32::MIN.to_be_bytes(), &[0xff; 12], &long] {
+        let why = verdicts(length);
+        assert!(why.iter().all(|why| matches!(why, Error::BadLength)), "{length:?}: {why:?}");
+    }
 }
 
 #[test]

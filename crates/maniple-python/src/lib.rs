@@ -15,8 +15,10 @@
 //! | `function` | which functions mean the same in every call, and what they are called |
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
+//! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
+//! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
@@ -38,6 +40,7 @@ mod error;
 mod function;
 mod guarded;
 mod handles;
+mod hold;
 mod hub;
 mod line;
 mod made;
@@ -49,6 +52,7 @@ mod pickle;
 mod queue;
 mod reception;
 mod region;
+mod results;
 mod shelf;
 mod signals;
 mod source;
@@ -72,6 +76,8 @@ mod _maniple {
     #[pymodule_export]
     use crate::handles::{exit_told, socket_pair};
     #[pymodule_export]
+    use crate::hold::PyHold;
+    #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::line::PyLine;
@@ -87,6 +93,8 @@ mod _maniple {
     use crate::reception::{PyGreeting, PyReception, auth_name_and_payload, auth_respond, auth_verify, get_in};
     #[pymodule_export]
     use crate::region::PyRegion;
+    #[pymodule_export]
+    use crate::results::PyResults;
     #[pymodule_export]
     use crate::shelf::something_is_kept;
     #[pymodule_export]

@@ -401,11 +401,17 @@ fn timed_out(py: Python<'_>) -> PyErr {
 /// A result, or the exception that stands for so many.
 type Given = Result<Py<PyAny>, (PyErr, usize)>;
 
+fn items_of(given: &Given) -> usize {
+    given.as_ref().map_or_else(|(_, items)| *items, |_| 1)
+}
+
 struct Taken {
     // Each with its large buffers, once somebody has begun to decode it.
     settled: VecDeque<(Piece, Regions)>,
     values: VecDeque<Given>,
     unreported: usize,
+    // Items that were reported already although they are in `values` still.
+    ahead: usize,
     given: usize,
     over: bool,
 }
@@ -426,7 +432,8 @@ pub struct PyStream {
 
 impl PyStream {
     pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
-        let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, given: 0, over: false };
+        let taken =
+            Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, ahead: 0, given: 0, over: false };
         PyStream {
             ticket,
             window,
@@ -451,19 +458,22 @@ impl PyStream {
     fn at_hand(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let (this, py) = (slf.get(), slf.py());
         loop {
-            // What a handler raises for a signal that came while this was waited for takes nothing with it.
+            this.report(py);
+            // The last thing before a value leaves this: what a handler raises for a signal that came meanwhile takes nothing with it.
             py.check_signals()?;
-            let value = this.lock().values.pop_front();
-            match value {
-                Some(Ok(value)) => {
-                    this.report(py, 1);
-                    return Ok(Some(value));
-                }
-                Some(Err((error, items))) => {
-                    this.report(py, items);
-                    return Err(error);
-                }
-                None => {}
+            let mut taken = this.lock();
+            let items = taken.values.front().map(items_of);
+            if items.is_some_and(|items| items <= taken.ahead)
+                && let (Some(items), Some(value)) = (items, taken.values.pop_front())
+            {
+                taken.ahead -= items;
+                taken.given += items;
+                return value.map(Some).map_err(|(error, _)| error);
+            }
+            drop(taken);
+            if items.is_some() {
+                // Another thread has taken what was reported.
+                continue;
             }
             let decoded = if this.attempts.are_in_vain() {
                 this.attempts.elsewhere(py, || slf.getattr("_decode"))?.extract()?
@@ -495,19 +505,23 @@ impl PyStream {
         Ok(read.and_then(|()| whole(values)))
     }
 
-    fn report(&self, py: Python<'_>, items: usize) {
-        self.ticket.begin();
+    /// Reports the items of the value that is given next as consumed. That takes its time, in which signals come.
+    fn report(&self, py: Python<'_>) {
         let mut taken = self.lock();
+        let Some(items) = taken.values.front().map(items_of).filter(|items| *items > taken.ahead) else { return };
+        let items = items - taken.ahead;
+        taken.ahead += items;
         taken.unreported += items;
-        taken.given += items;
-        if taken.unreported < report_after(self.window) && !(taken.settled.is_empty() && taken.values.is_empty()) {
-            return;
-        }
-        let consumed = std::mem::take(&mut taken.unreported);
+        let is_last = taken.settled.is_empty() && taken.values.len() == 1;
+        let consumed = if taken.unreported < report_after(self.window) && !is_last {
+            0
+        } else {
+            std::mem::take(&mut taken.unreported)
+        };
         let over = taken.over;
         drop(taken);
+        self.ticket.begin();
         if consumed > 0 && !over {
-            // What a handler raises meanwhile waits for this thread's next look: the value that is given now would be lost.
             py.detach(|| self.ticket.consumed(consumed));
         }
     }
@@ -587,7 +601,7 @@ impl PyStream {
 
     /// The next result; `TimeoutError` when there is none within `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
-    fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    pub fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let (this, py) = (slf.get(), slf.py());
         let until = deadline(timeout);
         loop {

@@ -1,4 +1,4 @@
-"""Connections between threads: two queues, one for each direction."""
+"""Connections between threads: a queue for each direction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Listener", "Pipe"]
 
-# The only "family" of address that there is.
+# The only "family" of addresses.
 families: list[None] = [None]
 
 Queue = queue.Queue

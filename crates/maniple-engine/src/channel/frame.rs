@@ -1,11 +1,10 @@
-//! Messages over a stream descriptor, in the standard package's wire format: the length as a signed 32-bit number, most
-//! significant byte first, and the bytes. A message longer than 2 GiB - 1 has -1 there, and its length follows as an
-//! unsigned 64-bit number.
+//! Frames (`length_prefix`) over a descriptor that several processes may share.
 //!
-//! Never is more read than the message at hand: what lies behind it may be for another process that shares the descriptor.
+//! No call reads beyond the frame at hand: what lies behind it may be for another process that has the descriptor.
 //!
 //! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
 
+use super::length_prefix::{self, Begin, LONG, Length, SHORT};
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
@@ -39,20 +38,6 @@ fn retry<T>(interrupted: Interrupted<'_, '_>, mut act: impl FnMut() -> io::Resul
                 }
             }
             other => return other.doing(what),
-        }
-    }
-}
-
-fn prefix(len: usize) -> ([u8; 12], usize) {
-    let mut bytes = [0xff; 12];
-    match i32::try_from(len) {
-        Ok(short) => {
-            bytes[..4].copy_from_slice(&short.to_be_bytes());
-            (bytes, 4)
-        }
-        Err(_) => {
-            bytes[4..].copy_from_slice(&(len as u64).to_be_bytes());
-            (bytes, 12)
         }
     }
 }
@@ -123,8 +108,8 @@ fn send_by(
     body: &[u8],
     mut handles: &[BorrowedHandle<'_>],
 ) -> Result<bool> {
-    let (head, n) = prefix(body.len());
-    let mut head = &head[..n];
+    let length = Length::of(body);
+    let mut head = length.bytes();
     let mut body = body;
     let mut small = [0; 512];
     let long;
@@ -171,10 +156,13 @@ fn first(
     let mut handles = Vec::new();
     let got = match read(bytes, Some(&mut handles)) {
         Err(error) if wire::is_out_of_handles(&error) => {
-            let mut begins = [0; 12 + parcel::HEAD];
+            let mut begins = [0; LONG + parcel::HEAD];
             let seen = stream::peek_packet(fd, &mut begins)?.unwrap_or(0);
-            let prefix = if begins.starts_with(&[0xff; 4]) { 12 } else { 4 };
-            let (got, buffers) = parcel::receive_aside(fd, bytes, begins.get(prefix..seen).unwrap_or(&[]))?;
+            let content = match length_prefix::begin(&begins[..seen]) {
+                Ok(Begin::Known { body, .. }) => &begins[body..seen],
+                _ => &[],
+            };
+            let (got, buffers) = parcel::receive_aside(fd, bytes, content)?;
             came.extend(buffers);
             return Ok(Some(got));
         }
@@ -208,19 +196,19 @@ pub fn receive_length(
     mut handles: Option<&mut Vec<Came>>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<u64> {
-    let mut head = [0; 4];
+    let mut head = [0; SHORT];
     let mut done = 0;
     let mut wait = None;
     if let Some(lookout) = lookout {
         let (begun, found) = look_out(lookout, fd, &mut head, handles.as_deref_mut());
         match found.doing("receive a message")? {
-            Some(0) => return Err(Error::EndOfStream),
+            Some(0) => return Err(length_prefix::ended(false)),
             Some(got) => done = got,
             None => {}
         }
         wait = Some((lookout, begun));
     }
-    while done < 4 {
+    while done < SHORT {
         let rest = &mut head[done..];
         let read = || {
             let got = first(fd, rest, handles.as_deref_mut(), |bytes, handles| match handles {
@@ -231,7 +219,7 @@ pub fn receive_length(
         };
         let got = retry(interrupted, read, "receive a message")?;
         if got == 0 {
-            return Err(if done == 0 { Error::EndOfStream } else { Error::CutOff });
+            return Err(length_prefix::ended(done > 0));
         }
         done += got;
     }
@@ -256,7 +244,7 @@ pub fn skip(fd: BorrowedHandle<'_>, mut len: u64, interrupted: Interrupted<'_, '
     while len > 0 {
         let piece = len.min(scratch.len() as u64) as usize;
         match retry(interrupted, || stream::read_into(fd, &mut scratch[..piece]), "receive a message")? {
-            0 => return Err(Error::CutOff),
+            0 => return Err(length_prefix::ended(true)),
             got => len -= got as u64,
         }
         check(len > 0, interrupted)?;
@@ -264,14 +252,19 @@ pub fn skip(fd: BorrowedHandle<'_>, mut len: u64, interrupted: Interrupted<'_, '
     Ok(())
 }
 
-fn length(fd: BorrowedHandle<'_>, head: [u8; 4], interrupted: Interrupted<'_, '_>) -> Result<u64> {
-    match i32::from_be_bytes(head) {
-        -1 => {
-            let mut long = [0; 8];
-            fill(fd, &mut long, interrupted)?;
-            Ok(u64::from_be_bytes(long))
+/// The length that begins with `head`; reads the rest of a long one.
+fn length(fd: BorrowedHandle<'_>, head: [u8; SHORT], interrupted: Interrupted<'_, '_>) -> Result<u64> {
+    let mut long = [0; LONG];
+    long[..SHORT].copy_from_slice(&head);
+    let mut have = SHORT;
+    loop {
+        match length_prefix::begin(&long[..have])? {
+            Begin::Known { len, .. } => return Ok(len as u64),
+            Begin::Missing(missing) => {
+                fill(fd, &mut long[have..have + missing], interrupted)?;
+                have += missing;
+            }
         }
-        short => u64::try_from(short).map_err(|_| Error::BadLength),
     }
 }
 
@@ -286,7 +279,7 @@ pub fn receive_length_until(
     interrupted: Interrupted<'_, '_>,
 ) -> Result<Option<u64>> {
     const WHAT: &str = "receive a message";
-    let mut head = [0; 4];
+    let mut head = [0; SHORT];
     let mut got = None;
     let mut begun = None;
     let read = |bytes: &mut [u8], handles: Option<&mut Vec<OwnedHandle>>| stream::read_now(fd, bytes, handles);
@@ -320,11 +313,11 @@ pub fn receive_length_until(
         };
     };
     if done == 0 {
-        return Err(Error::EndOfStream);
+        return Err(length_prefix::ended(false));
     }
     while done < head.len() {
         match retry(interrupted, || stream::read_into(fd, &mut head[done..]), WHAT)? {
-            0 => return Err(Error::CutOff),
+            0 => return Err(length_prefix::ended(true)),
             more => done += more,
         }
     }
@@ -349,7 +342,7 @@ pub fn receive(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: u64, interrupte
             return Err(Error::out_of_memory("receive a message, which is lost"));
         }
         match retry(interrupted, || stream::read(fd, bytes, piece), "receive a message")? {
-            0 => return Err(Error::CutOff),
+            0 => return Err(length_prefix::ended(true)),
             got => left -= got,
         }
         check(left > 0, interrupted)?;
@@ -371,7 +364,7 @@ pub fn fill_on(
 ) -> Result<()> {
     while *done < bytes.len() {
         match retry(interrupted, || stream::read_into(fd, &mut bytes[*done..]), "receive a message")? {
-            0 => return Err(Error::CutOff),
+            0 => return Err(length_prefix::ended(true)),
             got => *done += got,
         }
         check(*done < bytes.len(), interrupted)?;

@@ -2,7 +2,9 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `frame` | messages over a stream descriptor, in the standard package's wire format |
+//! | `length_prefix` | the codec of frames, for all streams of bytes |
+//! | `frame` | frames over a descriptor that several processes may share |
+//! | `framed_stream` | requests and answers over a stream socket of this process's own |
 //! | `packet` | messages over a socket that keeps them apart, for ends that are both ours |
 //! | `room` | waiting for room in a socket, but not for an end that waits for this one |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
@@ -22,8 +24,10 @@ pub mod address;
 pub mod auth;
 mod contact;
 pub mod frame;
+pub mod framed_stream;
 mod known;
 pub(crate) mod layout;
+mod length_prefix;
 pub mod listener;
 pub mod log;
 pub mod packet;

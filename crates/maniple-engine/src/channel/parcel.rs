@@ -62,7 +62,7 @@ const SHORT: usize = 400_000;
 const PATIENCE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_micros(50);
 /// Bytes of blocks that they keep.
-pub const KEEP: usize = 128 << 20;
+pub const KEEP: usize = 256 << 20;
 /// Buffers in one parcel at most.
 pub const MOST_BUFFERS: usize = 64;
 /// Other handles that can go with it.
@@ -289,6 +289,7 @@ impl Outbox {
                     // Where it cannot be mapped, it is written to as before.
                     block.mapping = Mapping::new(&block.handle, block.room, Share::All).ok();
                     if let Some(mapping) = &block.mapping {
+                        mapping.map_in(len);
                         mapping.prepare(0, len).doing("make a shared-memory block")?;
                     }
                 }

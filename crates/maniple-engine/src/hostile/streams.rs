@@ -3,8 +3,8 @@
 use super::Script;
 use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
 use crate::channel::frame::{self, Lookout, Until};
+use crate::channel::framed_stream::FramedStream;
 use crate::channel::{packet, parcel, reception};
-use crate::dialogue::Dialogue;
 use crate::error::Error;
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, memory, stream};
 use std::time::{Duration, Instant};
@@ -77,18 +77,19 @@ pub fn frames(data: &[u8]) {
 }
 
 /// The same as a manager's line reads them.
-pub fn dialogue(data: &[u8]) {
+pub fn framed_stream(data: &[u8]) {
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
-    let mut dialogue = Dialogue::new(socket_with(data));
+    let mut stream = FramedStream::new(socket_with(data));
     let mut got = Vec::new();
-    let end = loop {
-        match dialogue.hear(&mut || true) {
-            Ok(Some(message)) => got.push(message.to_vec()),
-            Ok(None) => break true,
-            Err(_) => break false,
+    let why = loop {
+        match stream.receive(&mut || false) {
+            Ok(message) => got.push(message.to_vec()),
+            Err(why) => break why,
         }
     };
-    assert_eq!((got, end), (messages, clean));
+    assert_eq!(got, messages);
+    assert_eq!(matches!(why, Error::EndOfStream), clean, "{why}");
+    assert!(matches!(why, Error::EndOfStream | Error::CutOff | Error::BadLength), "{why}");
 }
 
 /// Packets of a pipe, with descriptors beside them, and what is in them.

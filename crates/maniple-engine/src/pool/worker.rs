@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Free blocks that a worker keeps for its results, in bytes.
-const KEPT: usize = 128 << 20;
+const KEPT: usize = 256 << 20;
 /// The first sleep of a worker that has nothing to do, and the longest one: it doubles. A signal that comes in the moment before a
 /// sleep begins, or together with what ends it, does not end the sleep as an interrupted one. So the front is asked to look for
 /// signals after each sleep; they are most likely soon after a task, where the sleeps are short.

@@ -1,6 +1,5 @@
 //! A line of one direction.
 
-use super::iter::ReceiverIter;
 use super::line::{self, Line};
 use crate::codec::{Codec, Postcard};
 use crate::error::{ChannelError, Error, InTime, Result};
@@ -253,21 +252,6 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// As [`recv`](Receiver::recv).
     pub async fn recv_async(&self) -> Result<T> {
         self.line.recv_async::<C, T>().await
-    }
-
-    /// All values until every sender is gone.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let (sender, receiver) = maniple::channel::<u32>()?;
-    /// (1..=3).try_for_each(|n| sender.send(&n))?;
-    /// drop(sender);
-    /// assert_eq!(receiver.iter().sum::<maniple::Result<u32>>()?, 6);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn iter(&self) -> ReceiverIter<'_, T, C> {
-        ReceiverIter::new(self)
     }
 }
 

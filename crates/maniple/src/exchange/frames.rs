@@ -5,7 +5,7 @@
 //! take. A receiver marks its end, where that is a local socket's; a sender looks for the mark before it sends a large buffer so.
 
 use super::attendance::Attendance;
-use super::line::{beginning, continuing, decode, lock, sending};
+use super::message::{beginning, continuing, decode, lock, sending};
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};

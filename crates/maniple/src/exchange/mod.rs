@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `line` | one end of a line of messages, whatever their type; `packets`, `frames`: the two ways they travel |
+//! | `message` | what both ways have in common: errors, decoding |
 //! | `attendance` | who receives from an end, for a sender that waits |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel()`]: one direction |
@@ -21,11 +22,13 @@ mod attendance;
 mod authkey;
 mod channel;
 mod connection;
+
 mod frames;
 mod iter;
 mod lane;
 mod line;
 mod listener;
+mod message;
 mod packets;
 mod queue;
 mod queues;

@@ -9,7 +9,7 @@
 //! in pieces, and several processes can use copies of one end.
 
 use super::attendance::Attendance;
-use super::line::{beginning, decode, lock, sending};
+use super::message::{beginning, decode, lock, sending};
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};

@@ -1,9 +1,10 @@
 //! What a pool can be told before it starts.
 
 use super::{CallOptions, Initializer, Pool, Shared, keeper};
-use crate::call::{self, Call, Payload, Plain};
+use crate::call::{self, Call, Plain};
 use crate::error::{Error, ProcessError, Result};
 use crate::frame::Output;
+use crate::payload::Payload;
 use crate::startup::{self, StartMethod};
 use crate::worker;
 use maniple_engine::pool::{Hub, HubConfig};

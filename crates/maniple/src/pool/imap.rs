@@ -1,9 +1,9 @@
 //! Results handed out one by one.
 
 use super::Shared;
+use super::results::{CallersPanic, Reader};
 use super::source::Feeder;
 use crate::error::Result;
-use crate::results::{CallersPanic, Reader};
 use maniple_engine::pool as engine;
 use maniple_engine::pool::policy::{report_after, take_at_once};
 use serde::de::DeserializeOwned;

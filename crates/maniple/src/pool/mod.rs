@@ -12,6 +12,7 @@ mod imap;
 mod job_handle;
 mod keeper;
 mod options;
+mod results;
 mod source;
 mod submit;
 

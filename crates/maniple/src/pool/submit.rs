@@ -3,11 +3,13 @@
 use super::Pool;
 use super::imap::Imap;
 use super::job_handle::{self, Finish, JobHandle};
+use super::results::Reader;
 use super::source::{Feeder, Items, single};
-use crate::call::{self, Call, Payload, Plain};
+use crate::call::{self, Call, Plain};
+use crate::callee::{About, Callee};
 use crate::error::{Error, ProcessError, Result};
 use crate::frame::Output;
-use crate::results::{About, Callee, Reader};
+use crate::payload::Payload;
 use maniple_engine::pool::policy::FUNCTIONS;
 use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
 use std::sync::PoisonError;

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 
-from ..._maniple import end_with
+from ..._maniple import Hold, end_with
 from ...heap import Arena
 from ...process import parent_process
 from ...synchronize import Lock
@@ -88,7 +88,7 @@ class Board:
 
     def enter(self) -> Notes | None:
         """A place for this process; None if all are taken."""
-        with self.lock:
+        with Hold(self.lock):
             place = self._place_of(0)
             if place is None:
                 return None
@@ -129,7 +129,7 @@ class Board:
         if place is None:
             return None
         note = Note(place.tolist(), bytes(place[TEXT:].cast("B")))
-        with self.lock:
+        with Hold(self.lock):
             place[PHASE] = place[PID] = 0
         return note
 

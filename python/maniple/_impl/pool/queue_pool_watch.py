@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ... import util
-from ..._maniple import Hub
+from ..._maniple import Hold, Hub
 from ..start.shortage import is_shortage
 from .payload import ResultDecodeError, WorkerLostError, lost, unreadable
 from .queue_pool_board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
@@ -179,7 +179,7 @@ class Watch:
     def send(self, task: Any) -> None:
         """Put a task into the queue, and know from then on that it is under way."""
         if task is None:
-            with self.putting:
+            with Hold(self.putting):
                 self.put(None)
                 self.ends_sent += 1
             return
@@ -193,7 +193,7 @@ class Watch:
                 return
             self.sent[key] = way = UnderWay(task, self.keeps)
         try:
-            with self.putting:
+            with Hold(self.putting):
                 self.put(task)
                 way.put = True
         except BaseException:
@@ -257,11 +257,9 @@ class Watch:
 
     def look(self, workers: Iterable[Any]) -> None:
         """See which workers have died, and end the tasks that this leaves without an outcome."""
-        if self.looking.acquire(blocking=False):
-            try:
+        with Hold(self.looking, 0) as taken:
+            if taken:
                 self._look(workers)
-            finally:
-                self.looking.release()
 
     def _look(self, workers: Iterable[Any]) -> None:
         listed = {process.pid: process for process in list(workers) if isinstance(getattr(process, "pid", None), int)}
@@ -417,7 +415,7 @@ class Watch:
         return False
 
     def _put_end(self, renewal: Renewal) -> None:
-        with self.putting:
+        with Hold(self.putting):
             self.put(None)
             with self.changed:
                 self.ends_sent += 1

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from ... import util
+from ..._maniple import Hold
 from ...context import TimeoutError
+from ..sync.bells import Bells
 from .loose_tasks import LooseTasks
 from .payload import cancelled
 from .results_to_tell import ResultsToTell
@@ -36,14 +38,17 @@ class Job:
         self.star = star
         self.window = window
         self.chunksize = chunksize
-        self.outcomes: dict[int, tuple[bool, Any]] = {}
+        # task -> whether it succeeded, its results or exception, and of how many items
+        self.outcomes: dict[int, tuple[bool, Any, int]] = {}
         self.arrivals: collections.deque[int] = collections.deque()
         self.made = 0
         self.ended = 0
         self.items: int | None = None
         self.items_done = 0
         self.input_open = True
-        self.under_way = 0
+        # Items of tasks that were made, and those whose results were taken; the latter is set, never counted up: a signal's handler
+        # may have the one who takes them begin again.
+        self.fed = self.taken = 0
         self.told = False
         # Nobody takes the outcomes; and what has not begun does not begin.
         self.abandoned = self.cancelled = False
@@ -77,12 +82,41 @@ class _Elsewhere:
         """There is nobody to be notified."""
 
 
+class Changed(threading.Condition):
+    """What the pool's own threads wait for, by `wait_for`, and callers, by `wait_steadily`: in their threads signals' handlers may raise."""
+
+    def __init__(self, lock: threading.RLock) -> None:
+        super().__init__(lock)
+        self._mutex = lock
+        self._bells = Bells()
+
+    def notify_all(self) -> None:
+        """Wake all who wait."""
+        if self._waiters:  # type: ignore[attr-defined]  # the pool's threads; asked first since it is called for each task
+            super().notify_all()
+        if self._bells:
+            self._bells.ring()
+
+    def wait_steadily(self, found: Callable[[], Any], timeout: float | None) -> Any:
+        """Wait until `found`, called with the lock held, gives something true; return what it gave last."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._mutex:
+                result = found()
+                left = None if limit is None else limit - time.monotonic()
+                if result or (left is not None and left <= 0):
+                    return result
+                bell = self._bells.new()
+            self._bells.wait(bell, left)
+
+
 class ThreadHub:
     """Hands tasks to threads."""
 
     def __init__(self, workers: ThreadWorkers) -> None:
         self.workers = workers
-        self.changed: Any = threading.Condition()
+        self.lock: Any = threading.RLock()
+        self.changed: Any = Changed(self.lock)
         util.register_after_fork(self, ThreadHub._lose_threads)
         self.tasks: collections.deque[tuple[Job, int, list[Any]]] = collections.deque()
         self.jobs: dict[int, Job] = {}
@@ -108,7 +142,7 @@ class ThreadHub:
         job = Job(next(self.numbers), func, star)
         job.items = items
         job.input_open, job.made, job.told = False, len(chunks), told
-        with self.changed:
+        with self.lock:
             self.jobs[job.number] = job
             self.tasks.extend((job, index, chunk) for index, chunk in enumerate(chunks))
             self.changed.notify_all()
@@ -118,7 +152,7 @@ class ThreadHub:
         self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
     ) -> ThreadStream:
         job = Job(next(self.numbers), func, star, window, chunksize)
-        with self.changed:
+        with self.lock:
             self.jobs[job.number] = job
         return ThreadStream(self, job, ordered, external)
 
@@ -127,7 +161,7 @@ class ThreadHub:
         if job is None:
             return  # its stream was dropped already
         while True:
-            with self.changed:
+            with self.lock:
                 self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
                 if not job.input_open:
                     return
@@ -136,12 +170,12 @@ class ThreadHub:
                 chunk = list(itertools.islice(iterator, job.chunksize))
             except BaseException as error:
                 chunk, failure = [], error
-            with self.changed:
+            with self.lock:
                 if not job.input_open:
                     return
                 if chunk:
                     self.tasks.append((job, job.made, chunk))
-                    job.under_way += len(chunk)
+                    job.fed += len(chunk)
                     job.made += 1
                 elif failure is not None:
                     job.made += 1
@@ -153,38 +187,38 @@ class ThreadHub:
                     return
 
     def _has_room(self, job: Job) -> bool:
-        return self.closed or job.window is None or job.under_way < job.window
+        return self.closed or job.window is None or job.fed - job.taken < job.window
 
     # ---- threads ----
 
     def serve(self) -> None:
         """What a thread of the pool runs."""
         while True:
-            with self.changed:
+            with self.lock:
                 self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
                 if not self.tasks:
                     return
                 job, index, chunk = self.tasks.popleft()
             outcome = (False, None) if job.cancelled else job.run(chunk)
-            with self.changed:
-                self._note(job, index, outcome)
+            with self.lock:
+                self._note(job, index, outcome, len(chunk))
                 job.items_done += len(chunk)
                 self.changed.notify_all()
             del outcome, chunk
             self._end_if_over(job)
             del job
 
-    def _note(self, job: Job, index: int, outcome: tuple[bool, Any]) -> None:
+    def _note(self, job: Job, index: int, outcome: tuple[bool, Any], items: int = 0) -> None:
         job.ended += 1
         if not job.abandoned:
-            job.outcomes[index] = outcome
+            job.outcomes[index] = *outcome, items
             job.arrivals.append(index)
 
     def abandon(self, job: Job, begun: bool) -> None:
         """Nobody takes the outcomes any more; where somebody had begun to, nobody wants what has not begun."""
         if isinstance(self.changed, _Elsewhere):
             return
-        with self.changed:
+        with self.lock:
             job.abandoned, job.window = True, None
             job.outcomes.clear()
             if begun:
@@ -193,7 +227,7 @@ class ThreadHub:
             self._forget_if_over(job)
 
     def _end_if_over(self, job: Job) -> None:
-        with self.changed:
+        with self.lock:
             over = self._forget_if_over(job)
         if over and job.told:
             self.workers.completed(job.number)
@@ -208,12 +242,12 @@ class ThreadHub:
     # ---- how things stand ----
 
     def open_jobs(self) -> dict[int, int]:
-        with self.changed:
+        with self.lock:
             return {number: job.items_done for number, job in self.jobs.items()}
 
     def waiting(self) -> tuple[int, int]:
         """How many jobs wait that no thread has begun; a thread is given no task in advance."""
-        with self.changed:
+        with self.lock:
             waiting: dict[int, int] = {}
             for job, _, _ in self.tasks:
                 waiting[job.number] = waiting.get(job.number, 0) + 1
@@ -225,20 +259,20 @@ class ThreadHub:
     # ---- the end ----
 
     def _lose_threads(self) -> None:
-        self.changed = _Elsewhere()
+        self.lock = self.changed = _Elsewhere()
         self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
 
     def close(self) -> None:
         if isinstance(self.changed, _Elsewhere):
             return
-        with self.changed:
+        with self.lock:
             self.closed = True
             self.changed.notify_all()
 
     def terminate(self) -> None:
         if isinstance(self.changed, _Elsewhere):
             return
-        with self.changed:
+        with self.lock:
             self.closed = True
             self.tasks.clear()
             for job in self.jobs.values():
@@ -267,8 +301,7 @@ class ThreadTicket:
         return 0 if self._job.over else (self._job.items or 0) - self._job.items_done
 
     def wait(self, timeout: float | None = None) -> bool:
-        with self._hub.changed:
-            return bool(self._hub.changed.wait_for(lambda: self._job.over, timeout))
+        return bool(self._hub.changed.wait_steadily(lambda: self._job.over, timeout))
 
     def successful(self) -> bool:
         return self._collect()[0]
@@ -282,15 +315,17 @@ class ThreadTicket:
         raise value
 
     def _collect(self) -> tuple[bool, Any]:
-        with self._lock:
+        with Hold(self._lock):
             if self._outcome is None:
-                outcomes, self._job.outcomes = self._job.outcomes, {}
+                outcomes = self._job.outcomes
+                # In this order: a signal's handler may raise after any step.
                 self._outcome = self._gathered([outcomes[index] for index in sorted(outcomes)])
+                self._job.outcomes = {}
             return self._outcome
 
-    def _gathered(self, outcomes: list[tuple[bool, Any]]) -> tuple[bool, Any]:
+    def _gathered(self, outcomes: list[tuple[bool, Any, int]]) -> tuple[bool, Any]:
         values: list[Any] = []
-        for fine, value in outcomes:
+        for fine, value, _ in outcomes:
             if not fine:
                 return False, value
             values.extend(value)
@@ -303,10 +338,10 @@ class ThreadStream:
     def __init__(self, hub: ThreadHub, job: Job, ordered: bool, external: bool) -> None:
         self._hub, self._job, self._ordered = hub, job, ordered
         self.job = job.number
-        self._at = 0
-        self._given = 0
         self._is_fed = not external
-        self._values: collections.deque[Any] = collections.deque()
+        # The task that results were taken of last, those that are left of it, and of how many items all were up to there. It changes in
+        # one step: a signal's handler may raise between any two.
+        self._batch: tuple[int, collections.deque[tuple[bool, Any]], int] = -1, collections.deque(), 0
 
     def __del__(self) -> None:
         if not self._job.over:
@@ -320,39 +355,68 @@ class ThreadStream:
         """What has not begun does not begin."""
         self._hub.abandon(self._job, True)
 
+    @property
+    def _given(self) -> int:
+        _, left, items = self._batch
+        return items - len(left)
+
     def progress(self) -> tuple[int, int, bool]:
         """How many items have an outcome, how many of those were taken, and whether no more will have one."""
         return self._job.items_done, self._given, self._job.over
 
     def _next_index(self) -> int | None:
-        arrivals = self._job.arrivals
+        last, arrivals, outcomes = self._batch[0], self._job.arrivals, self._job.outcomes
         if not self._ordered:
-            return arrivals.popleft() if arrivals else None
-        if self._at not in self._job.outcomes:
-            return None
-        self._at += 1
-        return self._at - 1
+            if arrivals and arrivals[0] == last:
+                arrivals.popleft()
+            index = arrivals[0] if arrivals else None
+        else:
+            index = last + 1 if last + 1 in outcomes else None
+        outcomes.pop(last, None)
+        return index
 
-    def next(self, timeout: float | None = None) -> Any:
-        hub, job = self._hub, self._job
-        limit = None if timeout is None else time.monotonic() + timeout
-        with hub.changed:
-            while not self._values:
-                index = self._next_index()
-                if index is not None:
-                    fine, value = job.outcomes.pop(index)
-                    if not fine:
-                        raise value
-                    self._values.extend(value)
-                elif job.over and not job.outcomes:
+    def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
+        """Wait for results: each is whether it is one, and it or an exception.  Who takes the first of them has it.
+
+        Raises:
+            TimeoutError: there is none after `timeout` seconds.
+            StopIteration: no more will come.
+        """
+        _, left, items = self._batch
+        if left:
+            job = self._job
+            # The first is as good as taken.
+            job.taken = items - len(left) + 1
+            # Looked at afterwards: the feeder counts what it has made before it looks.
+            if job.window is not None and job.fed - job.taken + 1 >= job.window:
+                with self._hub.lock:
+                    self._hub.changed.notify_all()
+            return left
+        outcomes: collections.deque[tuple[bool, Any]] | None = self._hub.changed.wait_steadily(self._look, timeout)
+        if outcomes is None:
+            raise TimeoutError
+        return outcomes
+
+    def _look(self) -> collections.deque[tuple[bool, Any]] | None:
+        """The results that are there; None: there are none yet."""
+        job = self._job
+        job.taken = self._given
+        while not self._batch[1]:
+            index = self._next_index()
+            if index is None:
+                if job.over and not job.outcomes:
                     raise StopIteration
-                elif not hub.changed.wait(None if limit is None else max(0.0, limit - time.monotonic())) and limit:
-                    raise TimeoutError
-            job.under_way -= 1
-            self._given += 1
-            if job.input_open:
-                hub.changed.notify_all()
-            return self._values.popleft()
+                if job.input_open:
+                    self._hub.changed.notify_all()
+                return None
+            fine, value, items = job.outcomes[index]
+            # A failed task has one outcome, whatever its items.
+            outcomes = collections.deque([(True, one) for one in value] if fine else [(False, value)])
+            self._batch = index, outcomes, self._batch[2] + max(items, len(outcomes))
+        job.taken = self._given + 1
+        if job.input_open:
+            self._hub.changed.notify_all()
+        return self._batch[1]
 
 
 class ThreadWorkers:
@@ -403,7 +467,7 @@ class ThreadWorkers:
 
     def repopulate(self, processes: int) -> None:
         """Start threads until there are so many. They do not die."""
-        with self.lock:
+        with Hold(self.lock):
             while len(self.processes) < processes:
                 thread = self.make_process(target=_run, args=(self.hub, self.initializer, self.initargs))
                 thread.daemon = True

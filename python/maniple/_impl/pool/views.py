@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable, Iterator, MutableMapping
 from functools import partial
 
+from ..._maniple import Hold
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
@@ -49,7 +51,7 @@ class Jobs(MutableMapping):  # type: ignore[type-arg]
     def _open(self) -> dict[int, Any]:
         workers = self._workers
         jobs: dict[int, Any] = {job: OpenJob(job, done) for job, done in workers.hub.open_jobs().items()}
-        with workers.lock:
+        with Hold(workers.lock):
             # What was told to be called back counts until that has happened. Tasks of a program's own count by their job.
             for job, result in workers.results.items():
                 jobs[job] = result

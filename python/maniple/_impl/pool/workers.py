@@ -13,7 +13,7 @@ from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
 from ... import util
-from ..._maniple import Hub, interrupts, pool_is_terminated, serve
+from ..._maniple import Hold, Hub, interrupts, pool_is_terminated, serve
 from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
@@ -195,7 +195,7 @@ class Workers:
         """Start the workers that are due now, as far as that is possible."""
         from ..start.shortage import is_shortage
 
-        with self.lock:
+        with Hold(self.lock):
             while True:
                 try:
                     if self.start_one() is None:

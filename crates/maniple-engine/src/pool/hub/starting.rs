@@ -83,7 +83,7 @@ impl Inner {
         let greeted = st.sched.greeted();
         // Others that are starting are as short of it.
         if st.starts.lacked(greeted, clock::now()) {
-            let mut why = "workers lack something before they are ready".to_owned();
+            let mut why = "workers lack descriptors, memory or processes before they are ready".to_owned();
             if !said.is_empty() {
                 why = format!("{why}; the last of them wrote to its standard error:\n{said}");
             }

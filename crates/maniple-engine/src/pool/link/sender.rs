@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use super::kind;
-use super::segment::RING;
 use crate::error::{Error, Result};
 use crate::pool::packet::Packet;
 use crate::shm::bay::{Bay, BayWriter};
@@ -267,7 +266,7 @@ impl Sender {
 
     /// Whether the reader is far behind.
     pub fn is_half_full(&self) -> bool {
-        self.ring.backlog() > RING as u64 / 2 || self.bay.is_half_full()
+        self.ring.is_half_full() || self.bay.is_half_full()
     }
 }
 
