@@ -257,7 +257,7 @@ def test_calls_of_a_pool_whose_workers_go_on_to_lack_something_end_and_say_what(
     source = (
         LOST.format(
             top="if __name__ == '__mp_main__':\n    raise MemoryError('not today')",
-            setup="from PACKAGE._impl.start import starts; starts._PATIENCE = 0.5",
+            setup="",
             arguments="",
             words="",
         )
