@@ -3,7 +3,7 @@
 
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{Bytes, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::message::{Bytes, Flat, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
 use crate::shelf::Shelf;
 use crate::unended;
 use maniple_engine::Error;
@@ -336,7 +336,10 @@ impl PyChannel {
         match dump(obj, &OF_CONNECTIONS, || if self.may_take(end) { LARGE } else { usize::MAX })? {
             Pickled::Whole(bytes) => self.send_plain(py, end, &bytes),
             Pickled::Apart(stream, buffers) => {
-                if let Some(packed) = self.pack(py, &stream, &buffers)
+                let packed = self.pack(py, &stream, &buffers);
+                // What was copied need not stay where it is any longer.
+                drop((stream, buffers));
+                if let Some(packed) = packed
                     && self.send_parcel(py, end, packed)?
                 {
                     return Ok(());
@@ -603,16 +606,16 @@ pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
 }
 
 /// A view of the bytes of any contiguous buffer.
-pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
+pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
     if let Ok(buffer) = PyBuffer::<u8>::get(object)
         && buffer.is_c_contiguous()
         && buffer.dimensions() == 1
     {
-        return Ok(buffer);
+        return Ok(Flat::of(object.py(), buffer));
     }
     let view = object.py().import("builtins")?.getattr("memoryview")?;
     let view = unended::call(&view, (object,), None)?;
-    PyBuffer::get(&view.call_method1("cast", ("B",))?)
+    Flat::get(&view.call_method1("cast", ("B",))?)
 }
 
 impl Drop for PyChannel {

@@ -394,7 +394,7 @@ impl Form for Encoder<'_> {
         lengths.iter().for_each(|len| self.out.extend_from_slice(&(*len as u64).to_le_bytes()));
         if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
             self.out.push(tag::BLOB);
-            self.large.push(Large::Array(array.content));
+            self.large.push(Large::Array(array.content.pinned(self.py)));
             return true;
         }
         if !(self.has_room(HEAD + bytes.len()) && self.begin(tag::BYTES, bytes.len())) {
@@ -492,11 +492,12 @@ impl Buffers {
 #[pymethods]
 impl Buffers {
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Ok(view) = buffer.call_method0("raw") else { return Ok(true) };
-        let view = PyBuffer::<u8>::get(&view)?;
+        let Ok(view_of) = buffer.call_method0("raw") else { return Ok(true) };
+        let view = PyBuffer::<u8>::get(&view_of)?;
         if view.len_bytes() < LARGE || !view.is_c_contiguous() || self.lock().len() >= MOST_BLOBS {
             return Ok(true);
         }
+        let _pin = arrays::pin(&view_of);
         // SAFETY: the view keeps `len_bytes` contiguous bytes alive. Another thread may write to them meanwhile; then what
         // arrives is a mixture, as with any buffer that is changed while it is being pickled.
         let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
