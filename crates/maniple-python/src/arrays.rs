@@ -273,8 +273,8 @@ fn global(module: &str, name: &str) -> Vec<u8> {
 }
 
 /// What the buffer protocol says of an object, as long as this lives. Until then it keeps its bytes where they are; an array does as long as
-/// the interpreter lock is held, and without it if it is [`pinned`](Content::pinned).
-pub struct View(Box<ffi::Py_buffer>, Option<Py<PyAny>>);
+/// the interpreter lock is held, and without it while there is a [`pin`](Content::pin).
+pub struct View(Box<ffi::Py_buffer>);
 
 // SAFETY: bytes of an object to which the view holds a reference; it is given back with the interpreter lock held.
 unsafe impl Send for View {}
@@ -291,7 +291,7 @@ impl View {
             unsafe { ffi::PyErr_Clear() };
             return None;
         }
-        Some(View(view, None))
+        Some(View(view))
     }
 
     /// Its bytes. Another thread may write to them meanwhile; then what arrives is a mixture, as with any buffer that changes while it is
@@ -371,17 +371,11 @@ pub fn pin(owner: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
 }
 
 impl Content {
-    /// The same, to be read without the interpreter lock.
-    pub fn pinned(self, py: Python<'_>) -> Content {
-        match self {
-            Content::View(mut view) => {
-                // SAFETY: the view holds a reference to its owner.
-                let owner = unsafe { Bound::from_borrowed_ptr_or_opt(py, view.0.obj) };
-                view.1 = owner.and_then(|owner| pin(&owner));
-                Content::View(view)
-            }
-            copy @ Content::Copy(_) => copy,
-        }
+    /// What is to live while the bytes are read without the interpreter lock. It has not been let go of since they were looked at.
+    pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let Content::View(view) = self else { return None };
+        // SAFETY: the view holds a reference to its owner.
+        pin(&unsafe { Bound::from_borrowed_ptr_or_opt(py, view.0.obj) }?)
     }
 
     pub fn bytes(&self) -> &[u8] {

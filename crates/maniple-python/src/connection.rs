@@ -176,6 +176,7 @@ impl PyChannel {
     /// Packs large buffers into blocks. None: they have to go within the message.
     fn pack(&self, py: Python<'_>, stream: &[u8], buffers: &[Bytes]) -> Option<Packed> {
         let longest = buffers.iter().map(|b| b.len()).max().unwrap_or(0);
+        let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
         if buffers.len() > parcel::MOST_BUFFERS || !py.detach(|| parcel::is_worth_a_block(longest)) {
             return None;
         }

@@ -80,6 +80,8 @@ pub mod items {
 pub const LARGE: usize = 16 * 1024;
 /// Bytes that a value takes at most beside its content.
 const HEAD: usize = 16;
+/// Longer ones are copied without the interpreter lock, in bytes.
+const LONG: usize = 1 << 20;
 /// How a value is dealt with that pickle refuses, or that its reader would not find by name.
 #[derive(Clone, Copy)]
 pub enum Pickler<'p> {
@@ -200,6 +202,12 @@ impl<'a> Encoder<'a> {
             for large in &large {
                 blobs.push(matches!(large, Large::Bytes(_)).then(|| self.blob(large)).transpose().map_err(python)?);
             }
+            let lets_go = large.iter().any(|large| matches!(large, Large::Array(array) if array.bytes().len() > LONG));
+            let pins = large.iter().filter(|_| lets_go).filter_map(|large| match large {
+                Large::Array(content) => content.pin(self.py),
+                Large::Bytes(_) => None,
+            });
+            let _pins: Vec<_> = pins.collect();
             for (large, blob) in large.iter().zip(blobs) {
                 let blob = blob.map_or_else(|| self.blob(large), Ok).map_err(python)?;
                 self.blobs.push(blob);
@@ -219,7 +227,7 @@ impl<'a> Encoder<'a> {
         match large {
             // SAFETY: of a `bytes` object in the value that was walked over, which lives; such objects do not change.
             Large::Bytes(bytes) => self.packer.blob(&[unsafe { &**bytes }]),
-            Large::Array(content) if content.bytes().len() > 1 << 20 => {
+            Large::Array(content) if content.bytes().len() > LONG => {
                 let packer = &self.packer;
                 self.py.detach(|| packer.blob(&[content.bytes()]))
             }
@@ -394,7 +402,7 @@ impl Form for Encoder<'_> {
         lengths.iter().for_each(|len| self.out.extend_from_slice(&(*len as u64).to_le_bytes()));
         if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
             self.out.push(tag::BLOB);
-            self.large.push(Large::Array(array.content.pinned(self.py)));
+            self.large.push(Large::Array(array.content));
             return true;
         }
         if !(self.has_room(HEAD + bytes.len()) && self.begin(tag::BYTES, bytes.len())) {
@@ -502,7 +510,7 @@ impl Buffers {
         // arrives is a mixture, as with any buffer that is changed while it is being pickled.
         let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
         let blob =
-            if bytes.len() > 1 << 20 { py.detach(|| self.packer.blob(&[bytes])) } else { self.packer.blob(&[bytes]) };
+            if bytes.len() > LONG { py.detach(|| self.packer.blob(&[bytes])) } else { self.packer.blob(&[bytes]) };
         self.lock().push(blob.map_err(python)?);
         Ok(false)
     }

@@ -63,6 +63,13 @@ impl Deref for Flat {
     }
 }
 
+impl Bytes {
+    /// What is to live while they are read without the interpreter lock.
+    pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if let Bytes::Array(content) = self { content.pin(py) } else { None }
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {

@@ -178,7 +178,7 @@ impl Form for Writer<'_> {
                 && shape(self)
                 && self.put(&[op::STR1, 1, order, op::TUPLE, op::REDUCE])
                 && self.kept(kept);
-            self.large.push(array.content.pinned(self.py));
+            self.large.push(array.content);
             return is_written;
         }
         if len > LARGE {
