@@ -263,8 +263,7 @@ class Pools(Part):
         threads = [thread.name for thread in threading.enumerate()]
         hub = getattr(getattr(self.pool, "_workers", None), "hub", None)
         known = "" if hub is None else hub.describe()
-        starts = getattr(self.pool, "_workers", None) and vars(self.pool._workers._starts)
-        known += f" starts {starts} now {time.monotonic()}"
+        known += f" now {time.monotonic()}"
         return f"{len(self.pool._pool)} workers: {'; '.join(found)}; threads: {threads}; {known}"
 
     def _book(self) -> Ledger:

@@ -255,7 +255,7 @@ def test_calls_of_a_pool_with_a_lasting_shortage_fail_and_name_it(mp_package: st
     source = (
         LOST.format(
             top="if __name__ == '__mp_main__':\n    raise MemoryError('not today')",
-            setup="from PACKAGE._impl.start import starts; starts._PATIENCE = 0.5",
+            setup="",
             arguments="",
             words="",
         )

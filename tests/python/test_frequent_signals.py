@@ -298,6 +298,30 @@ def test_a_message_whose_reception_is_broken_off_in_its_middle_is_received(
     writer.close()
 
 
+@pytest.mark.parametrize("duplex", [False, True])
+@pytest.mark.parametrize("length", [b"\0\0\0\5", b"\xff" * 4 + b"\0" * 7 + b"\5"])
+@pytest.mark.parametrize("cut", [1, 3])
+def test_a_message_whose_reception_is_broken_off_in_its_length_is_received(
+    mp: ModuleType, duplex: bool, length: bytes, cut: int
+) -> None:
+    reader, writer = mp.Pipe(duplex)
+    pieces = length[:-cut], length[-cut:], b"hello"
+
+    def send() -> None:
+        for piece in pieces:
+            os.write(writer.fileno(), piece)
+            time.sleep(0.12)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert insist(reader.recv_bytes) == b"hello"
+    sender.join()
+    writer.send_bytes(b"next")
+    assert reader.recv_bytes() == b"next"
+    reader.close()
+    writer.close()
+
+
 def numbers(put: Callable[[int], None]) -> None:
     for number in range(10**9):
         put(number)

@@ -133,8 +133,8 @@ def test_a_result_for_which_there_is_no_memory_is_an_error_of_its_call(mp_packag
         ("hub", "adopt"),
         ("hub", "exited"),
         ("results", "ended"),
-        ("_starts", "is_due"),
-        ("_starts", "make"),
+        ("hub", "begin_start"),
+        ("hub", "next_end"),
     ],
 )
 def test_a_pools_thread_survives_a_want_of_memory(mp_package: str, part: str, name: str) -> None:
@@ -182,7 +182,7 @@ def test_calls_while_another_thread_imports_the_queues(
 
 @pytest.mark.better_than_standard("has no links")
 def test_a_start_that_fails_for_no_shortage_is_not_waited_for(mp_package: str) -> None:
-    assert outcome(mp_package, "fork", "a_link_that_cannot_be_made") == "ok"
+    assert outcome(mp_package, "fork", "a_process_that_cannot_be_made") == "ok"
 
 
 @pytest.mark.better_than_standard("has no such pipes")

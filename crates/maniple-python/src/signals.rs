@@ -64,9 +64,9 @@ pub fn leaves(py: Python<'_>, error: &PyErr) -> bool {
 
 /// Whether a signal's handler is among the calls that an exception came through.
 ///
-/// A handler is known by what the interpreter calls it with: the signal's number and the very frame that it interrupts, which is the one
 /// A handler is recognized by the interpreter's arguments: the signal's number and the frame that it interrupts, from which it was
 /// called. A handler that has dropped its arguments is recognized by its code, as long as it is installed.
+fn passed_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     let mut installed = None;
     let mut entry = error.traceback(py).map(Bound::into_any);
     while let Some(at) = entry.filter(|entry| !entry.is_none()) {

@@ -107,23 +107,25 @@ def keeper_without_memory(part: str, name: str) -> str:
     return "ok"
 
 
-def a_link_that_cannot_be_made() -> str:
-    """An error that is no shortage: the start is not postponed, since no event would trigger it later."""
-
-    class Failing(Lacking):
-        def create_link(self, counted: bool) -> Any:
-            # The hub does not count it, and is not notified.
-            if not counted:
-                raise OSError(5, "Input/output error")
-            return self._whole.create_link(counted)
-
+def a_process_that_cannot_be_made() -> str:
+    """An error that is no shortage: the start is not postponed, and the hub asks for another one."""
     pool = ctx.Pool(1, maxtasksperchild=2)
-    pool._workers.hub = Failing(pool._workers.hub, "")
+    make, made = pool._workers.make_process, []
+
+    def sometimes(*args: Any, **kwds: Any) -> Any:
+        made.append(args)
+        if len(made) % 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return make(*args, **kwds)
+
+    pool._workers.make_process = sometimes
     results = [pool.apply_async(square, (number,)) for number in range(8)]
     for number, result in enumerate(results):
         result.wait(20)
         if not result.ready():
             return f"call {number} has no answer"
+    if len(pool._pool) > 1:
+        return "a worker too many"
     pool.terminate()
     pool.join()
     return "ok"
