@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from . import process, util
 from ._impl.compat import public_module
+from ._impl.start.descriptors import flush_without_fail
 from .context import _default_context, reduction
 from .reduction import load
 
@@ -171,7 +172,7 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
     try:
         code = _main(fd, sentinel)
     finally:
-        util._flush_without_fail()
+        flush_without_fail()
     sys.exit(code)
 
 

@@ -24,7 +24,7 @@ def check() -> ModuleType:
     "text, finding",
     [
         ("See `channel/log.rs` and `Hub::postpone`.", None),
-        ("`postpone` in `pool/hub/peers.rs` takes the link back.", None),
+        ("`exited` in `pool/hub/deaths.rs` takes the link back.", None),
         ("[Tests](tests/python/README.md), `crates/maniple-sys/`, `target/`.", None),
         ("```\n`gone.rs`, done by nobody\n```", None),
         ("See `channel/gone.rs`.", "no such file: channel/gone.rs"),
