@@ -2,9 +2,11 @@
 //!
 //! An attempt that a handler breaks off is made again by the next call, in the thread that calls. After some of those in a row the value
 //! is decoded by a thread in which no handler runs, and the call waits for it: then what a handler raises ends the waiting alone. Not at
-//! once, since code that unpickles may rely on what its thread has, such as a lock; and one signal now and then does no harm.
+//! once, since code that unpickles may rely on what its thread has, such as a lock; and one signal now and then does no harm. But at once
+//! where a second attempt would not find what the first has taken ([`once`](crate::once)).
 
 use crate::unended;
+use maniple_sys as sys;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,6 +38,18 @@ impl Attempts {
         self.broken_off.load(Ordering::Relaxed) >= ATTEMPTS
     }
 
+    /// All are another thread's, if this is the one in which handlers run.
+    pub fn begin_elsewhere(&self) {
+        if sys::is_first_thread() {
+            self.broken_off.store(ATTEMPTS, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there was one before.
+    pub fn is_repeated(&self) -> bool {
+        self.broken_off.load(Ordering::Relaxed) > 0
+    }
+
     /// The value is there.
     pub fn begin_anew(&self) {
         self.broken_off.store(0, Ordering::Relaxed);
@@ -47,6 +61,15 @@ impl Attempts {
         py: Python<'py>,
         make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        self.outcome_elsewhere(py, make).unwrap_or_else(Err)
+    }
+
+    /// The same: what `make` came to, or else what a handler of this thread raised meanwhile.
+    pub fn outcome_elsewhere<'py>(
+        &self,
+        py: Python<'py>,
+        make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> Result<PyResult<Bound<'py, PyAny>>, PyErr> {
         static ASIDE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let there = self.aside().as_ref().map(|aside| aside.clone_ref(py));
         let aside = match there {
@@ -67,6 +90,9 @@ impl Attempts {
             let done = self.aside().take();
             drop(done);
         }
-        result
+        match result {
+            Err(error) if !aside.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py))) => Err(error),
+            outcome => Ok(outcome),
+        }
     }
 }
