@@ -6,7 +6,7 @@
 | --- | --- |
 | rust | the crates' own tests, the simulator among them, their doc-tests, and the build of their examples |
 | loom | the ring and the bell under every order of memory accesses |
-| python | tests/python, in every start method |
+| python | tests/python, in every start method; files side by side |
 | faults | tests/faults, the short form: chosen calls to the system fail |
 | chaos | tests/chaos, the short form: half a minute of kills, stops and shortages |
 | api | tests/cpython/names.py: names and signatures against the running Python's own package |
@@ -14,7 +14,7 @@
 
 `--second-api` and `--second-cpython` name tools from elsewhere that judge the same a second time.
 
-A suite that fails does not keep the others from running. One that says that it ran no test has
+A suite that fails does not keep the others from running. A suite that reports no test has
 failed, and so has one that leaves a process behind. Ends with 1 if any has failed.
 """
 
@@ -29,17 +29,17 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from marked import end_all, stragglers
+
 ROOT = Path(__file__).resolve().parent.parent
-# Every process of a run inherits this variable, whatever becomes of its parents.
+# Every process of a run inherits this variable, also after the end of its parents.
 MARK = "MANIPLE_TEST_RUN"
 # Seconds. Each test has a watchdog of its own; this is for what those do not see, such as a build that hangs.
-LIMIT = 1200
-# Seconds in which what a suite has started must have ended after it.
-SETTLE = 5
+LIMIT = 1800
 
 
 @dataclass
@@ -58,6 +58,8 @@ class Report:
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0
     counts: dict[str, int] = field(default_factory=lambda: {"passed": 0, "failed": 0, "skipped": 0})
+    # The end of what it printed.
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=60))
 
 
 CARGO_TITLE = re.compile(r"^\s+(?:Running|Doc-tests) (?:unittests )?(.+?)(?: \(.*\))?$")
@@ -86,8 +88,8 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
         "loom": Suite("loom", loom, CARGO_CLOSING, CARGO_TITLE, apart),
         "python": Suite(
             "python",
-            [sys.executable, "-m", "pytest", "tests/python"],
-            re.compile(r"^=+ (.*(?:passed|failed|error|no tests ran).*?) =+$"),
+            [sys.executable, "scripts/run_pytest.py", "tests/python"],
+            counted,
         ),
         "faults": Suite(
             "faults",
@@ -120,7 +122,7 @@ def main() -> int:
     parser.add_argument("--second-api", default="", help="a tool that compares names and signatures once more")
     parser.add_argument("--second-cpython", default="", help="a tool that runs CPython's own tests once more")
     options = parser.parse_args()
-    # A shell without job control starts what it puts in the background with Ctrl-C ignored: tests of Ctrl-C would wait for ever.
+    # A shell without job control starts background commands with SIGINT ignored: tests of Ctrl-C would wait forever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = list(dict.fromkeys(options.suites))
     for name, tool in (("api", options.second_api), ("cpython", options.second_cpython)):
@@ -148,7 +150,7 @@ def run(suite: Suite) -> Report:
         suite.command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     overdue = threading.Event()
-    timer = threading.Timer(LIMIT, lambda: (overdue.set(), end_all(mark)))
+    timer = threading.Timer(LIMIT, lambda: (overdue.set(), end_all(MARK, mark)))
     timer.daemon = True
     timer.start()
     try:
@@ -156,8 +158,8 @@ def run(suite: Suite) -> Report:
         code = process.wait()
     finally:
         timer.cancel()
-        left = stragglers(mark)
-        end_all(mark)
+        left = stragglers(MARK, mark)
+        end_all(MARK, mark)
     if overdue.is_set():
         report.faults.append(f"was ended after {LIMIT} s")
     elif code:
@@ -179,6 +181,7 @@ def read(process: subprocess.Popen[bytes], suite: Suite, report: Report) -> None
         sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()
         line = raw.decode(errors="replace").rstrip()
+        report.last.append(line)
         if suite.title and (found := suite.title.match(line)):
             title = f"{found[1]}: "
         elif found := suite.closing.match(line):
@@ -194,41 +197,13 @@ def summarise(reports: dict[str, Report]) -> None:
         print(f"{name}, {report.seconds:.0f} s: {'FAILED: ' + '; '.join(report.faults) if report.faults else 'ok'}")
         for line in report.lines:
             print(f"    {line}")
+        if report.faults:
+            # Where only the end of a log is kept, it has to say what failed.
+            for line in report.last:
+                print(f"    | {line}")
     total = {word: sum(report.counts[word] for report in reports.values()) for word in ("passed", "failed", "skipped")}
     print(f"{sum(report.seconds for report in reports.values()):.0f} s in all")
     print(", ".join(f"{number} {word}" for word, number in total.items()), flush=True)
-
-
-def marked(mark: str) -> Iterator[tuple[int, str]]:
-    """The processes of a run which are there now, by number and command; none where there is no /proc."""
-    needle = f"{MARK}={mark}".encode()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if needle in (entry / "environ").read_bytes():
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                yield int(entry.name), command.strip()
-        except OSError:
-            continue
-
-
-def stragglers(mark: str) -> list[str]:
-    deadline = time.monotonic() + SETTLE
-    while (left := list(marked(mark))) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return [f"{pid} {command[:160]}" for pid, command in left]
-
-
-def end_all(mark: str) -> None:
-    for _ in range(20):
-        left = list(marked(mark))
-        if not left:
-            return
-        for pid, _command in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,119 @@ fn parties_killed_at_any_moment_leave_a_barrier_that_works() {
 }
 
 #[test]
+fn the_last_party_acts_before_the_others_go_on() {
+    let (barrier, acted) = (Barrier::new(3).unwrap(), Semaphore::new(0, u32::MAX).unwrap());
+    for round in 1..=20 {
+        let pass = || {
+            let mut act = || {
+                assert_eq!(barrier.waiting(), 3);
+                std::thread::sleep(Duration::from_millis(2));
+                acted.release() == Released::Done
+            };
+            assert!(matches!(barrier.wait_and_act(LONG, &mut go_on, Some(&mut act)), Met::All(_)));
+            assert_eq!(acted.value(), round);
+        };
+        let others: Vec<_> = (0..2).map(|_| Forked::run(pass)).collect();
+        pass();
+        others.into_iter().for_each(Forked::ends_well);
+    }
+    assert_eq!((barrier.waiting(), barrier.broken()), (0, None));
+}
+
+#[test]
+fn an_action_that_fails_breaks_the_barrier() {
+    let barrier = Barrier::new(2).unwrap();
+    let other = Forked::run(|| assert_eq!(meet(&barrier), Met::Broken(Cause::GivenUp)));
+    forked::until(|| barrier.waiting() == 1);
+    let met = barrier.wait_and_act(LONG, &mut go_on, Some(&mut || false));
+    assert_eq!(met, Met::Broken(Cause::GivenUp));
+    other.ends_well();
+    assert_eq!((barrier.broken(), barrier.waiting()), (Some(Cause::GivenUp), 0));
+}
+
+#[test]
+fn an_action_may_abort_or_reset_its_barrier_and_the_next_round_works() {
+    let barrier = Barrier::new(2).unwrap();
+    for stop in [Barrier::abort, Barrier::reset] {
+        let other = Forked::run(|| assert_eq!(meet(&barrier), Met::Broken(Cause::GivenUp)));
+        forked::until(|| barrier.waiting() == 1);
+        let mut act = || {
+            stop(&barrier);
+            true
+        };
+        assert_eq!(barrier.wait_and_act(LONG, &mut go_on, Some(&mut act)), Met::Broken(Cause::GivenUp));
+        other.ends_well();
+        barrier.reset();
+        let other = Forked::run(|| assert_eq!(meet(&barrier), Met::All(0)));
+        forked::until(|| barrier.waiting() == 1);
+        assert_eq!(barrier.wait_and_act(LONG, &mut go_on, Some(&mut || true)), Met::All(1));
+        other.ends_well();
+    }
+}
+
+#[test]
+fn a_party_killed_in_its_action_breaks_the_barrier() {
+    for dead_count in [false, true] {
+        let barrier = Barrier::new(2).unwrap();
+        let barrier = if dead_count { barrier.count_dead() } else { barrier };
+        let waiter = Forked::run(|| {
+            assert_eq!(barrier.wait(Limit::Never, &mut go_on), Met::Broken(Cause::Died));
+        });
+        forked::until(|| barrier.waiting() == 1);
+        let actor = Forked::run(|| {
+            let mut act = || {
+                forked::sleep_for_ever();
+                true
+            };
+            barrier.wait_and_act(LONG, &mut go_on, Some(&mut act));
+        });
+        forked::until(|| barrier.waiting() == 2);
+        // The round is not theirs, and they are not told that it is.
+        let early = Forked::run(|| assert!(matches!(meet(&barrier), Met::Broken(Cause::Died))));
+        early.until_asleep();
+        actor.kill_and_leave_unreaped();
+        waiter.ends_well();
+        early.ends_well();
+        barrier.reset();
+        let other = Forked::run(|| assert_eq!(meet(&barrier), Met::All(0)));
+        forked::until(|| barrier.waiting() == 1);
+        assert_eq!(barrier.wait_and_act(LONG, &mut go_on, Some(&mut || true)), Met::All(1));
+        other.ends_well();
+    }
+}
+
+#[test]
+fn a_waiter_whose_time_is_up_waits_for_an_action_that_runs() {
+    let barrier = Barrier::new(2).unwrap();
+    let brief = Limit::For(Duration::from_millis(60));
+    let waiter = Forked::run(|| assert_eq!(barrier.wait(brief, &mut go_on), Met::All(0)));
+    forked::until(|| barrier.waiting() == 1);
+    let mut act = || {
+        std::thread::sleep(Duration::from_millis(1500));
+        true
+    };
+    assert_eq!(barrier.wait_and_act(LONG, &mut go_on, Some(&mut act)), Met::All(1));
+    waiter.ends_well();
+}
+
+#[test]
+fn where_the_dead_count_a_party_killed_while_it_waited_has_come() {
+    let barrier = Barrier::new(3).unwrap().count_dead();
+    let killed = Forked::run(|| assert_eq!(meet(&barrier), Met::TimedOut));
+    forked::until(|| barrier.waiting() == 1);
+    killed.kill_and_leave_unreaped();
+    let other = Forked::run(|| assert_eq!(meet(&barrier), Met::All(1)));
+    forked::until(|| barrier.waiting() == 2);
+    assert_eq!(meet(&barrier), Met::All(2));
+    other.ends_well();
+    // The next round takes three that live, and finds the dead one's place free.
+    let others: Vec<_> = (0..2).map(|_| Forked::run(|| assert!(matches!(meet(&barrier), Met::All(0 | 1))))).collect();
+    forked::until(|| barrier.waiting() == 2);
+    assert_eq!(meet(&barrier), Met::All(2));
+    others.into_iter().for_each(Forked::ends_well);
+}
+
+#[test]
 fn a_barrier_travels_and_has_a_sensible_size() {
     assert!(Barrier::new(0).is_err() && Barrier::new(MOST + 1).is_err());
     let barrier = Barrier::new(MOST).unwrap();

@@ -30,6 +30,7 @@ use crate::made;
 use crate::message::{has_pool_pickler, is_pool_pickler_ours};
 use crate::unended;
 use crate::walk::{Container, Form, Walk};
+use maniple_engine::pool::policy::LARGE;
 use maniple_engine::pool::{MOST_BLOBS, Packer, Packet};
 use maniple_engine::shm::blocks::Blob;
 use pyo3::buffer::PyBuffer;
@@ -76,8 +77,6 @@ pub mod items {
     pub const SAME: u8 = b'=';
 }
 
-/// Buffers of at least so many bytes travel beside the stream.
-pub const LARGE: usize = 16 * 1024;
 /// Bytes that a value takes at most beside its content.
 const HEAD: usize = 16;
 /// Longer ones are copied without the interpreter lock, in bytes.

@@ -18,7 +18,8 @@
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
 //! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
-//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
+//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
+//! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
@@ -40,6 +41,7 @@ mod error;
 mod function;
 mod guarded;
 mod handles;
+mod hold;
 mod hub;
 mod line;
 mod made;
@@ -76,6 +78,8 @@ mod _maniple {
     #[pymodule_export]
     use crate::handles::{exit_told, socket_pair};
     #[pymodule_export]
+    use crate::hold::PyHold;
+    #[pymodule_export]
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::line::PyLine;
@@ -100,7 +104,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
-    use crate::sync_wait::{PyCondition, PyEvent};
+    use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
     #[pymodule_export]
     use crate::ticket::{PyStream, PyTicket};
     #[pymodule_export]

@@ -438,6 +438,8 @@ pub fn waiting<T: Send>(
 pub fn exception(error: Error) -> PyErr {
     match error {
         Error::EndOfStream => PyEOFError::new_err(()),
+        // The standard package's words.
+        Error::TooLong => PyOSError::new_err(Error::BadLength.to_string()),
         Error::CutOff | Error::BadLength | Error::Damaged(_) => PyOSError::new_err(error.to_string()),
         other => crate::error::python(other),
     }

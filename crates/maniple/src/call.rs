@@ -5,40 +5,16 @@
 //! takes chunks of encoded items and gives chunks of encoded results.
 #![allow(unsafe_code)]
 
+use crate::callee::Callee;
 use crate::error::{CallError, Error, Result};
+use crate::failure::Failure;
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::panic::caught;
-use crate::results::Callee;
-use crate::task;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use crate::payload::Payload;
+use crate::registered::{self, Run};
 use std::any::{TypeId, type_name};
 use std::marker::PhantomData;
-
-/// A value that can go to another process and come from one.
-///
-/// Implemented for every type that serde can serialize and deserialize, and that borrows nothing.
-///
-/// ```
-/// #[derive(serde::Serialize, serde::Deserialize)]
-/// struct Photo {
-///     name: String,
-///     pixels: maniple::Bytes,
-/// }
-///
-/// fn travels<T: maniple::Payload>() {}
-/// travels::<Photo>();
-/// travels::<Result<Vec<Photo>, String>>();
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot go to another process",
-    note = "what goes to another process is encoded by serde: derive `serde::Serialize` and `serde::Deserialize` for it, and let it own what it holds",
-    note = "files, sockets and other descriptors go as a `maniple::Handle`"
-)]
-pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
-
-impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
 
 /// One kind of call.
 pub(crate) trait Call: Sized + 'static {
@@ -64,12 +40,6 @@ pub(crate) trait Call: Sized + 'static {
     }
 }
 
-/// What a worker keeps of a call.
-pub(crate) trait Run {
-    /// Runs a chunk.
-    fn run(&self, input: &mut Input<'_>, output: &mut Output) -> Result<()>;
-}
-
 impl<C: Call> Run for C {
     /// Each item by itself: one that panics, or that cannot be decoded, fails alone.
     fn run(&self, input: &mut Input<'_>, output: &mut Output) -> Result<()> {
@@ -92,43 +62,6 @@ impl<C: Call> Run for C {
     }
 }
 
-/// How an item failed, on its way back.
-#[derive(Debug, Serialize, serde::Deserialize)]
-pub(crate) enum Failure {
-    Panicked(crate::error::Panicked),
-    /// With what [`CallError::Task`] holds.
-    Task(Box<(String, String)>),
-    /// With what [`CallError::Remote`] holds.
-    Other(String),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::from(&error)
-    }
-}
-
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Failure {
-        match error {
-            Error::Panicked(panicked) => Failure::Panicked((**panicked).clone()),
-            Error::Call(CallError::Task(about)) => Failure::Task(about.clone()),
-            Error::Call(CallError::Remote(text)) => Failure::Other(text.clone()),
-            other => Failure::Other(other.to_string()),
-        }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Error {
-        match failure {
-            Failure::Panicked(panicked) => Error::Panicked(Box::new(panicked)),
-            Failure::Task(about) => Error::Call(CallError::Task(about)),
-            Failure::Other(text) => Error::Call(CallError::Remote(text)),
-        }
-    }
-}
-
 /// The type of [`make`], whatever it is made for.
 type Make = fn(&mut Input<'_>) -> Result<Box<dyn Run>>;
 
@@ -146,7 +79,7 @@ pub(crate) fn send<C: Call>(call: &C, out: &mut Output) -> Result<()> {
 pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
     let identity = input.identity()?;
     if identity == Identity::NAMED {
-        return task::receive(input);
+        return registered::receive(input);
     }
     let address = identity.address()?;
     // SAFETY: `send` wrote the identity of a `make`, and all of them have this type; the identity was checked to be of
@@ -182,7 +115,7 @@ impl<A: Payload, R: Payload> Call for Plain<A, R> {
     }
 
     fn send_name(&self, out: &mut Output) -> Result<()> {
-        task::send_registered(self.0, out)
+        registered::send_registered(self.0, out)
     }
 }
 

@@ -19,9 +19,9 @@
 #![allow(unsafe_code)]
 
 use crate::baggage::{self, Mark, Sink, Source};
-use crate::call::Failure;
 use crate::codec::{Codec, Part, Postcard, check_type, fingerprint_of};
 use crate::error::{CallError, Error, Result};
+use crate::failure::Failure;
 use crate::identity::Identity;
 use maniple_engine::pool::{Incoming, Packer, Packet};
 use maniple_sys::OwnedHandle;

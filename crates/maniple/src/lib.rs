@@ -88,21 +88,25 @@
 mod baggage;
 pub mod bulk;
 mod call;
+mod callee;
 mod codec;
 mod error;
 mod events;
 mod exchange;
+mod failure;
 mod frame;
 pub mod handle;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod hostile;
 mod identity;
+mod init;
 pub mod managers;
 mod panic;
+mod payload;
 mod pool;
 mod process;
-mod results;
+mod registered;
 mod sharing;
 mod startup;
 mod sync;
@@ -113,7 +117,7 @@ mod worker;
 
 pub use bulk::{Bulk, Bytes};
 pub use bytemuck::Pod;
-pub use call::{Payload, StarFn};
+pub use call::StarFn;
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Codec, Postcard};
@@ -127,6 +131,7 @@ pub use exchange::{
     channel, pipe, wait, wait_timeout,
 };
 pub use handle::Handle;
+pub use init::init;
 pub use managers::{Manager, ManagerBuilder, Proxy};
 pub use maniple_engine::process::{Cause, Exit};
 /// ```
@@ -154,13 +159,14 @@ pub use maniple_engine::process::{Cause, Exit};
 /// ```
 #[cfg(feature = "macros")]
 pub use maniple_macros::task;
+pub use payload::Payload;
 pub use pool::{CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, WithOptions};
 pub use process::{
     CurrentProcess, IntoExitCode, JoinHandle, ParentProcess, Process, ProcessBuilder, Stdio, active_children,
     cpu_count, current_process, parent_process, spawn,
 };
 pub use sharing::{Array, RawArray, RawValue, ShareableItem, ShareableList, SharedMemory, Value};
-pub use startup::{StartMethod, init};
+pub use startup::StartMethod;
 pub use sync::{
     Barrier, BarrierWaitResult, BoundedSemaphore, Condition, Event, Guard, Lock, LockGuard, LockResult, Mutex,
     MutexGuard, PoisonError, RLock, RLockGuard, Semaphore, SemaphorePermit, TryLockError, TryLockResult,

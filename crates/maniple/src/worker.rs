@@ -1,10 +1,12 @@
 //! A worker's life: get ready, run tasks, end.
 
-use crate::call::{self, Failure, Run};
+use crate::call;
 use crate::error::{CallError, Error, Result};
 use crate::events;
+use crate::failure::Failure;
 use crate::frame::{Input, Output, open};
 use crate::panic;
+use crate::registered::Run;
 use maniple_engine::pool::{LACKING, Message, Packer, Packet, WorkerLink, worker_handles};
 use maniple_sys::{self as sys, AsHandle, OwnedHandle, memory};
 use std::collections::HashMap;

@@ -79,6 +79,11 @@ impl<'a> Patience<'a> {
         self.deadline.map_or(Limit::Never, |deadline| Limit::For(left(deadline).max(least)))
     }
 
+    /// From now on there is no deadline.
+    pub fn wait_on(&mut self) {
+        self.deadline = None;
+    }
+
     /// Sleeps while the low half of `word` is `expected`, a slice at most.
     pub fn nap(&mut self, word: &AtomicU64, expected: u32) -> Nap {
         let now = clock::now();

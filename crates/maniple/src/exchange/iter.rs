@@ -64,15 +64,37 @@ fn until_closed<T>(got: Result<T>) -> Option<Result<T>> {
     }
 }
 
-impl<'a, T, C: Codec> ReceiverIter<'a, T, C> {
-    pub(super) fn new(receiver: &'a Receiver<T, C>) -> Self {
-        ReceiverIter(receiver)
+impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
+    /// All values until every sender is gone.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let (sender, receiver) = maniple::channel::<u32>()?;
+    /// (1..=3).try_for_each(|n| sender.send(&n))?;
+    /// drop(sender);
+    /// assert_eq!(receiver.iter().sum::<maniple::Result<u32>>()?, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn iter(&self) -> ReceiverIter<'_, T, C> {
+        ReceiverIter(self)
     }
 }
 
-impl<'a, T> QueueIter<'a, T> {
-    pub(super) fn new(queue: &'a Queue<T>) -> Self {
-        QueueIter(queue)
+impl<T: DeserializeOwned> Queue<T> {
+    /// All values until the queue is closed and empty. Each `next` takes one out, waiting for it.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let queue = maniple::Queue::new()?;
+    /// (1..=3).try_for_each(|n| queue.put(&n))?;
+    /// queue.close()?;
+    /// assert_eq!(queue.iter().sum::<maniple::Result<i32>>()?, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn iter(&self) -> QueueIter<'_, T> {
+        QueueIter(self)
     }
 }
 

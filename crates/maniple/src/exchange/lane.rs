@@ -11,7 +11,7 @@
 //!
 //! A full lane (a few hundred notes) is waited for by the writer with no lock held.
 
-use super::line::lock;
+use super::message::lock;
 use crate::error::{ChannelError, Error, Result};
 use maniple_engine::channel::frame::Until;
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, ready, stream, wire};

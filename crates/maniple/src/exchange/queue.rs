@@ -1,6 +1,5 @@
 //! Queues for any number of processes on both sides.
 
-use super::iter::QueueIter;
 use super::lane::Lane;
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Postcard;
@@ -406,21 +405,6 @@ impl<T: DeserializeOwned> Queue<T> {
         super::reactor::until_some(log.event(), || self.try_get()).await
     }
 
-    /// All values until the queue is closed and empty. Each `next` takes one out, waiting for it.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let queue = maniple::Queue::new()?;
-    /// (1..=3).try_for_each(|n| queue.put(&n))?;
-    /// queue.close()?;
-    /// assert_eq!(queue.iter().sum::<maniple::Result<i32>>()?, 6);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn iter(&self) -> QueueIter<'_, T> {
-        QueueIter::new(self)
-    }
-
     fn get_until(&self, until: Until) -> Result<Option<T>> {
         let Shared { log, lane } = &*self.shared;
         let mut first = Vec::new();
@@ -458,7 +442,7 @@ fn nonce_of(first: &[u8]) -> Option<u64> {
 fn decode<T: DeserializeOwned>(first: &[u8], rest: Vec<Buffer>, handles: Vec<maniple_sys::OwnedHandle>) -> Result<T> {
     let trailer = if nonce_of(first).is_some() { 9 } else { 1 };
     let bytes = &first[..first.len().saturating_sub(trailer)];
-    super::line::decode::<Postcard, T>(bytes, &mut Source::parts(rest, handles))
+    super::message::decode::<Postcard, T>(bytes, &mut Source::parts(rest, handles))
 }
 
 impl<T> Clone for Queue<T> {

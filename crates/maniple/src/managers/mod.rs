@@ -30,6 +30,7 @@ mod containers;
 mod event;
 mod gate;
 mod locks;
+mod names;
 mod namespace;
 mod proxy;
 mod queue;
@@ -39,12 +40,12 @@ mod server;
 mod site;
 mod wire;
 
-use crate::call::Payload;
 pub use crate::error::ManagerError;
 use crate::error::{Error, InTime, ProcessError, Result, was};
 use crate::exchange::{Address, Authkey};
 use crate::frame::Output;
 use crate::handle::Handle;
+use crate::payload::Payload;
 use crate::process::Process;
 use crate::startup::StartMethod;
 pub use barrier::Barrier;
@@ -446,7 +447,7 @@ impl Manager {
     /// # Errors
     /// [`Error::ManagerLost`].
     pub fn names(&self) -> Result<Namespace> {
-        Ok(Namespace(Proxy::new(Reference::claim(&self.site, namespace::NAMES, NO_PASSAGE)?)))
+        Ok(Namespace(Proxy::new(Reference::claim(&self.site, names::NAMES, NO_PASSAGE)?)))
     }
 }
 

@@ -1,38 +1,14 @@
 //! Names for values of any type.
 
+use super::Manager;
 use super::calling::{Answer, Changing};
 use super::containers::typed_proxy;
+use super::names::{Entries, Entry, names};
 use super::proxy::unpoisoned;
-use super::registry::Content;
-use super::wire::Trouble;
-use super::{Manager, ManagerError};
-use crate::call::Payload;
 use crate::error::Result;
-use std::any::{Any, type_name};
-use std::collections::BTreeMap;
+use crate::payload::Payload;
+use std::any::type_name;
 use std::sync::Mutex;
-
-/// The number of the namespace that each manager has.
-pub(super) const NAMES: u64 = 0;
-
-/// A value with its type's name.
-pub(super) struct Entry {
-    value: Box<dyn Any + Send>,
-    type_name: &'static str,
-}
-
-type Entries = BTreeMap<String, Entry>;
-
-impl Entry {
-    fn holds(&self) -> Trouble {
-        ManagerError::WrongType(self.type_name.into()).into()
-    }
-}
-
-/// An empty one.
-pub(super) fn names() -> Content {
-    Content::new(Mutex::new(Entries::new()))
-}
 
 typed_proxy!(
     /// Values of any types under names, in a [`Manager`]'s server. Proxies are values, too.

@@ -1,4 +1,4 @@
-//! What client and server say to each other, over authenticated connections (`maniple_engine::dialogue`).
+//! What client and server say to each other, over authenticated connections (`maniple_engine::channel::framed_stream`).
 //!
 //! ```text
 //! client                          server
@@ -18,8 +18,8 @@
 //! ones would be another `Ask`.
 
 use super::ManagerError;
-use crate::call::Failure;
 use crate::error::{CallError, Error};
+use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
 /// Changes with every change to what stands here.

@@ -1,9 +1,10 @@
 //! What a pool can be told before it starts.
 
 use super::{CallOptions, Initializer, Pool, Shared, keeper};
-use crate::call::{self, Call, Payload, Plain};
+use crate::call::{self, Call, Plain};
 use crate::error::{Error, ProcessError, Result};
 use crate::frame::Output;
+use crate::payload::Payload;
 use crate::startup::{self, StartMethod};
 use crate::worker;
 use maniple_engine::pool::{Hub, HubConfig};
@@ -188,9 +189,7 @@ impl PoolBuilder {
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
         let pool = Pool { shared: shared.clone(), options: CallOptions::new(), owner: true };
-        for _ in 0..processes {
-            shared.start_worker()?;
-        }
+        shared.start_all()?;
         keeper::start(&shared)?;
         Ok(pool)
     }

@@ -3,11 +3,12 @@
 use super::Pool;
 use super::imap::Imap;
 use super::job_handle::{self, JobHandle};
-use crate::call::{Call, Payload, Plain, Star, StarFn, With};
+use crate::call::{Call, Plain, Star, StarFn, With};
+use crate::callee::Callee;
 use crate::error::{CallError, Error, Result};
 use crate::frame::Output;
-use crate::results::Callee;
-use crate::task;
+use crate::payload::Payload;
+use crate::registered;
 use maniple_engine::pool::Collect;
 
 impl Pool {
@@ -305,7 +306,7 @@ impl Pool {
     /// # Errors
     /// Any [`Error`]; [`CallError::Task`] if the program knows no such function.
     pub fn apply_named<A: Payload, R: Payload>(&self, name: &str, item: A) -> Result<R> {
-        let func = self.known_as(|output| task::send::<A, R>(name, output))?;
+        let func = self.known_as(|output| registered::send::<A, R>(name, output))?;
         self.one(func, Callee::Named(name.to_owned().into()), item)?.get()
     }
 
@@ -328,7 +329,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::apply_named`].
     pub fn map_named<A: Payload, R: Payload>(&self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
-        let func = self.known_as(|output| task::send::<A, R>(name, output))?;
+        let func = self.known_as(|output| registered::send::<A, R>(name, output))?;
         self.all(func, "map_named", Callee::Named(name.to_owned().into()), items, job_handle::all)?.get()
     }
 }

@@ -1,8 +1,8 @@
 //! The caller's handle on a call that goes on by itself.
 
 use super::Shared;
+use super::results::Reader;
 use crate::error::{CallError, Error, InTime, Result};
-use crate::results::Reader;
 use maniple_engine::pool::{self as engine, Settled};
 use serde::de::DeserializeOwned;
 use std::pin::Pin;

@@ -3,11 +3,11 @@
 
 use super::child::{self, Setup};
 use super::{IntoExitCode, Process, Running, Shared, here};
-use crate::call::Payload;
 use crate::error::{Error, ProcessError, Result};
 use crate::events;
+use crate::payload::Payload;
+use crate::registered;
 use crate::startup::{self, StartMethod};
-use crate::task;
 use maniple_engine::process::{self as engine, ExitWatch, Launch, Server, Stdio as Stream, lifeline};
 use maniple_sys::{self as sys, AsHandle, IntoHandle, OwnedHandle, memory};
 use std::ffi::OsString;
@@ -317,7 +317,7 @@ impl ProcessBuilder {
     pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
         let call = match self.program {
             None => child::send(function, &argument)?,
-            Some(_) => child::send_named(|output| task::send_registered(function, output), &argument)?,
+            Some(_) => child::send_named(|output| registered::send_registered(function, output), &argument)?,
         };
         self.finish(call)
     }
@@ -347,7 +347,7 @@ impl ProcessBuilder {
     /// # Errors
     /// [`Error::Codec`] if the argument cannot be encoded.
     pub fn build_named<A: Payload, R: IntoExitCode + 'static>(self, name: &str, argument: A) -> Result<Process> {
-        let call = child::send_named(|output| task::send::<A, R>(name, output), &argument)?;
+        let call = child::send_named(|output| registered::send::<A, R>(name, output), &argument)?;
         self.finish(call)
     }
 

@@ -5,12 +5,12 @@
 #![allow(unsafe_code)]
 
 use super::{IntoExitCode, here};
-use crate::call::Payload;
 use crate::error::{CallError, Error, Result};
 use crate::events;
 use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
-use crate::task;
+use crate::payload::Payload;
+use crate::registered;
 use maniple_engine::process::{self as engine, ExitWatch, Stdio as Stream, lifeline};
 use maniple_sys::{self as sys, AsHandle, OwnedHandle, memory};
 use serde::{Deserialize, Serialize};
@@ -42,9 +42,6 @@ type Enter = fn(&mut Input<'_>) -> Result<i32>;
 fn enter<A: Payload, R: IntoExitCode + 'static>(input: &mut Input<'_>) -> Result<i32> {
     enter_at::<A, R>(input.identity()?.address()?, input)
 }
-
-/// The type of [`enter_at`].
-pub(crate) type EnterAt = fn(*const (), &mut Input<'_>) -> Result<i32>;
 
 /// Calls the function of these types at `address`.
 pub(crate) fn enter_at<A: Payload, R: IntoExitCode + 'static>(
@@ -123,7 +120,7 @@ fn begin(handles: Vec<OwnedHandle>) -> Result<i32> {
     settle(setup, stdio, parent, line)?;
     let identity = input.identity()?;
     let enter: Enter = if identity == Identity::NAMED {
-        task::enter
+        registered::enter
     } else {
         // SAFETY: `send` wrote the identity of an `enter`, and all of them have this type; the identity was checked to be of this
         // build. The memory was this process's alone.

@@ -24,9 +24,9 @@ mod exit_code;
 mod here;
 mod spawn;
 
-use crate::call::Payload;
 use crate::error::{Error, ProcessError, Result};
 use crate::events::Relay;
+use crate::payload::Payload;
 use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
 pub use exit_code::IntoExitCode;

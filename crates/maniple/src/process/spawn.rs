@@ -2,12 +2,13 @@
 #![allow(unsafe_code)]
 
 use super::Process;
-use crate::call::{Failure, Payload};
+use crate::callee::Callee;
 use crate::error::{CallError, ChannelError, Error, Result, TimeoutError, WorkerLost};
 use crate::exchange::{Receiver, Sender, channel, until_readable, wait, wait_timeout};
+use crate::failure::Failure;
 use crate::identity::{Function, Identity};
 use crate::panic;
-use crate::results::Callee;
+use crate::payload::Payload;
 use maniple_sys::AsHandle;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::any::type_name;

@@ -102,7 +102,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 parties, [`Error::System`] for more than 5114, or if there is no memory or descriptor left.
+    /// [`Error::InvalidArgument`] for 0 parties, [`Error::System`] for more than 5113, or if there is no memory or descriptor left.
     pub fn new(parties: usize) -> Result<Barrier> {
         if parties == 0 {
             return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));

@@ -1,8 +1,8 @@
-"""Gets along with the standard package where a program has loaded both.
+"""Coexistence with the standard package in a program that imports both.
 
-An object of the standard package's, such as the queue that `concurrent.futures` makes for whatever context it is given, may
-go to a child of ours: as an argument, or in the memory that a fork copies.  It asks its own package whether a child is being
-started, and relies on it for what is to be done in a forked child and at a child's end.  Nothing here loads that package.
+Objects of the standard package, such as the queue that `concurrent.futures` makes for every context, may go to a child of this
+package, as an argument or by a fork.  They check in their own package whether a child is being started, and they need its hooks
+in a forked child and at a child's end.  This module does not import the standard package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["after_fork", "at_exit", "is_there", "spawning"]
 
 
 def _loaded(name: str) -> ModuleType | None:
-    """The standard package's module of this name if it is there to its last line, and is not one of ours by another name."""
+    """Return the standard package's module of this name if it is fully imported, and is not a module of this package."""
     module = sys.modules.get(f"multiprocessing.{name}")
     if module is None or module is sys.modules.get(f"{PACKAGE}.{name}"):
         return None
@@ -29,7 +29,7 @@ def _loaded(name: str) -> ModuleType | None:
 
 
 def spawning(popen: Any) -> None:
-    """Say over there, too, for which Popen this thread pickles; None: for none."""
+    """Set the Popen for which this thread pickles in the standard package, too; None means that it pickles no child."""
     theirs = _loaded("context")
     if theirs is None:
         return
@@ -41,18 +41,18 @@ def spawning(popen: Any) -> None:
 
 
 def is_there() -> bool:
-    """Tell whether the standard package may have something to do at this process's end."""
+    """Return whether the standard package is loaded, and may have work to do at the end of this process."""
     return _loaded("util") is not None
 
 
 def after_fork() -> None:
-    """In a forked child: do there what is done here."""
+    """In a forked child, run the hooks of the standard package."""
     if (theirs := _loaded("util")) is not None:
         theirs._finalizer_registry.clear()
         theirs._run_after_forkers()
 
 
 def at_exit() -> None:
-    """At the end of a forked child: flush their queues."""
+    """At the end of a forked child, run the finalizers of the standard package, which flush its queues."""
     if (theirs := _loaded("util")) is not None:
         theirs._run_finalizers()

@@ -1,7 +1,7 @@
-"""The current directory of a child whose parent is in one that has no name any more, or that may not be entered again.
+"""The current directory of a child, if the child cannot enter its parent's directory by path.
 
-Such a directory was removed, or its permissions were taken away, while the program was in it.  A forked child is simply
-there.  The others get it as a descriptor, since a fork server may be anywhere else.
+The directory was removed, or lost its permissions, while the program was in it.  A forked child inherits it.  Other children
+receive it as a descriptor.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["enter", "handle"]
 
-# The first leads to the directory even where it may not be searched.
+# The first path can be opened even if the directory has no search permission.
 _WAYS = "/proc/self/cwd", "."
 
 
 def handle() -> Any:
-    """The current directory as something that the child which is being started can `enter`; None where none is."""
+    """Return a picklable object for the current directory, for `enter` in the child; None if no child is being started."""
     popen = get_spawning_popen()
     if not hasattr(popen, "_to_close"):
         return None
@@ -32,11 +32,11 @@ def handle() -> Any:
             descriptor = os.open(way, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
             popen._to_close.append(descriptor)
             return reduction.DupFd(descriptor)
-    raise FileNotFoundError("the current directory of this process cannot be handed to a child: change to another one")
+    raise FileNotFoundError("the current directory of this process cannot be passed to a child: change to another one")
 
 
 def enter(handed: Any) -> None:
-    """In a child: make the directory of the parent the current one."""
+    """In a child, make the parent's directory the current directory."""
     descriptor = handed.detach()
     try:
         os.fchdir(descriptor)
@@ -55,7 +55,7 @@ def _is_here(descriptor: int) -> bool:
 
 
 def _enter_nothing() -> None:
-    """Enter a directory that is removed at once: what is relative to the parent's is not to be found in another one."""
+    """Enter a directory that is removed at once, so that relative paths do not resolve to files of another directory."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="pymp-") as folder:

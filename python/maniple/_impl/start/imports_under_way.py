@@ -1,13 +1,12 @@
 """Modules that another thread of the parent was importing at the moment of a fork.
 
-The child has them half, and the lock under which they are imported has a holder that does not exist there: whatever imports such a
-module in the child would wait for ever.  So the child forgets them, and imports them anew when they are wanted.  What the forking
-thread itself was importing stays: it is this very thread that goes on in the child.  That is so in each forked child, whether this package
-or the program has called `os.fork`.
+The child has a part of such a module, and the holder of its import lock does not exist there: an import of the module would wait
+forever.  So every forked child removes these modules from `sys.modules`, and imports them again when they are needed, also if the
+program called `os.fork` itself.  Modules that the forking thread was importing stay: this thread continues in the child.
 
-A pool may be made in a module that is being imported.  Its first workers are forked by the thread that imports, those that replace
-them by a thread of the pool's.  Both are to find the module as far as it has come: importing it anew would make the pool once more.
-So the pool's thread says, by `keep`, what its maker was importing.
+A pool may be made in a module that is being imported.  The importing thread forks the first workers, and a thread of the pool forks
+their replacements.  Both kinds of workers need the module as far as it is imported: importing it again would make the pool again.
+So the pool's thread passes to `keep` the modules that the pool's maker was importing.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["keep", "of_this_thread"]
 
-#: name -> weak reference to the lock under which the module is imported; empty while nothing is
+#: name -> weak reference to the import lock of the module; empty while no module is being imported
 _locks: dict[str, Any] = vars(sys.modules["_frozen_importlib"])["_module_locks"]
 
 
-#: thread -> what stays in a child that it forks, as far as it is there
+#: thread -> names of the modules that stay in children which the thread forks
 _kept: dict[int, frozenset[str]] = {}
 
 
 def of_this_thread() -> frozenset[str]:
-    """The names of the modules that the calling thread is importing."""
+    """Return the names of the modules that the calling thread is importing."""
     if not _locks:
         return frozenset()
     me = get_ident()
@@ -40,7 +39,7 @@ def of_this_thread() -> frozenset[str]:
 
 
 def keep(names: frozenset[str]) -> None:
-    """From now on, leave these modules as they are in children that the calling thread forks."""
+    """From now on, keep these modules in children that the calling thread forks."""
     if names:
         _kept[get_ident()] = names
     else:
@@ -48,7 +47,7 @@ def keep(names: frozenset[str]) -> None:
 
 
 def _forget() -> None:
-    """In a child that was just forked: forget the modules that are there half."""
+    """In a forked child, remove the partly imported modules of other threads from `sys.modules`."""
     if not _locks:
         return
     me = get_ident()
@@ -72,7 +71,7 @@ def _forget() -> None:
 
 
 class _Again:
-    """Finds packages that were forgotten: their submodules that were whole stay, and are the package's attributes again from the beginning.
+    """Finds packages that `_forget` removed, and binds their fully imported submodules to the new package object.
 
     Python binds a submodule to its package only when it loads the submodule.
     """
@@ -96,7 +95,7 @@ class _Again:
 
 
 class _Rebinding:
-    """A package's loader, once."""
+    """The loader of a package, for one load that binds the submodules first."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -120,6 +119,6 @@ class _Rebinding:
 _again = _Again()
 
 
-# Before all hooks that may import something.
+# Registered before all hooks that may import something.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

@@ -1,7 +1,6 @@
 //! A list in a manager's server.
 
 use super::{typed_proxy, whole};
-use crate::call::Payload;
 use crate::error::Result;
 #[cfg(doc)]
 use crate::managers::Manager;
@@ -9,6 +8,7 @@ use crate::managers::calling::{Answer, Changing};
 #[cfg(doc)]
 use crate::managers::proxy::Proxy;
 use crate::managers::proxy::unpoisoned;
+use crate::payload::Payload;
 use std::sync::Mutex;
 
 typed_proxy!(

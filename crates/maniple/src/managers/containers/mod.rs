@@ -17,8 +17,8 @@ use super::Manager;
 #[cfg(doc)]
 use super::proxy::Proxy;
 use super::registry::Content;
-use crate::call::Payload;
 use crate::error::Result;
+use crate::payload::Payload;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Mutex;

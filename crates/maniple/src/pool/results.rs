@@ -1,59 +1,17 @@
 //! What the engine brings back, as values and errors.
 
-use crate::call::Failure;
+use super::Shared;
+use crate::callee::About;
 use crate::error::{CallError, Error, ProcessError, Result, WorkerLost, was};
+use crate::failure::Failure;
 use crate::frame::{Input, open};
-use crate::pool::Shared;
-use crate::task;
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled};
 use maniple_engine::process::Exit;
-use maniple_sys::process::image::symbol;
 use serde::de::DeserializeOwned;
 use std::any::Any;
-use std::borrow::Cow;
-
-/// What errors say of a call.
-#[derive(Clone, Debug)]
-pub(crate) struct About {
-    /// `map`, `apply`, ...
-    pub method: &'static str,
-    /// The function.
-    pub function: Callee,
-}
-
-/// A function that was called.
-#[derive(Clone, Debug)]
-pub(crate) enum Callee {
-    /// Its name, of the program or as it was asked for.
-    Named(Cow<'static, str>),
-    /// A pointer: its address and type.
-    Pointer(usize, &'static str),
-}
-
-impl std::fmt::Display for Callee {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Callee::Named(name) => f.write_str(name),
-            Callee::Pointer(address, kind) => match name_at(*address) {
-                Some(name) => f.write_str(&name),
-                None => write!(f, "a function of type {kind}"),
-            },
-        }
-    }
-}
-
-/// The name of a function of this program: the one that it was registered under, or that of its symbol.
-fn name_at(address: usize) -> Option<String> {
-    if let Some(name) = task::name_at(address) {
-        return Some(name.to_owned());
-    }
-    let name = format!("{:#}", rustc_demangle::demangle(&symbol(address)?));
-    // A closure is called through a function of the standard library.
-    (!name.contains("FnOnce::call_once") && !name.contains("FnOnce<")).then_some(name)
-}
 
 /// A panic of the caller's own code (an iterator's `next`), to go on in the caller.
-pub(crate) struct CallersPanic(pub Box<dyn Any + Send>);
+pub(super) struct CallersPanic(pub Box<dyn Any + Send>);
 
 impl std::fmt::Debug for CallersPanic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -63,7 +21,7 @@ impl std::fmt::Debug for CallersPanic {
 
 /// Turns outcomes into results, one after the other.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(super) struct Reader {
     about: About,
     // How many items there are, if that is known.
     items: Option<usize>,
@@ -71,28 +29,28 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(about: About, items: Option<usize>) -> Reader {
+    pub(super) fn new(about: About, items: Option<usize>) -> Reader {
         Reader { about, items, items_before: 0 }
     }
 
     /// The item that is read next, which is otherwise the one after the last.
-    pub(crate) fn go_to(&mut self, item: usize) {
+    pub(super) fn go_to(&mut self, item: usize) {
         self.items_before = item;
     }
 
     /// The item that is read next.
-    pub(crate) fn next_item(&self) -> usize {
+    pub(super) fn next_item(&self) -> usize {
         self.items_before
     }
 
     /// Whether all items have been read.
-    pub(crate) fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.items.is_none_or(|n| n == self.items_before)
     }
 
     /// Gives `each` one result for every item of a task. A panic of the caller's own, which stands for an item, is given
     /// back: it is to go on once all before it has been handed out.
-    pub(crate) fn read<R: DeserializeOwned + 'static>(
+    pub(super) fn read<R: DeserializeOwned + 'static>(
         &mut self,
         settled: Settled,
         pool: &Shared,

@@ -1,0 +1,67 @@
+//! The first moments of a process that was started as a worker or as a [`Process`](crate::Process).
+#![allow(unsafe_code)]
+
+use crate::process::child;
+use crate::startup::{self, PROCESS, PROCESS_SERVER, SERVER, WORKER};
+use crate::worker;
+use maniple_engine::process::{inherited, serve};
+use maniple_sys::OwnedHandle;
+
+#[cfg(feature = "auto-init")]
+ctor::declarative::ctor! {
+    // Unsafe, because code before `main` may rely on little of the runtime. A worker uses what is there by then: memory,
+    // threads, panics, the arguments and the environment. Constructors of the crates that use this one have run before.
+    #[ctor(unsafe)]
+    fn before_main() {
+        init();
+    }
+}
+
+/// Runs this process as a worker if it was started as one, and then does not return.
+///
+/// Programs built without the feature `auto-init` call this at the very beginning of `main`, before they start a thread.
+/// Where the feature is on it has been done already, and calling it again does no harm.
+///
+/// ```
+/// # fn f() -> maniple::Result<()> {
+/// maniple::init();
+/// let pool = maniple::Pool::new(2)?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn init() {
+    if startup::begin()
+        // SAFETY: before `main`, or first thing in it, as the documentation asks for: there is no other thread.
+        && let Some(inherited) = unsafe { inherited() }
+    {
+        match inherited.role.as_str() {
+            WORKER => worker::run(inherited.handles),
+            SERVER => worker::run(forked(inherited.handles)),
+            PROCESS => child::run(inherited.handles),
+            PROCESS_SERVER => {
+                let handles = forked(inherited.handles);
+                maniple_sys::process::program_signals();
+                child::run(handles)
+            }
+            role if role.starts_with("maniple-") => {
+                eprintln!(
+                    "maniple: this program was started as {role} and has maniple {}: both sides need the same version",
+                    env!("CARGO_PKG_VERSION")
+                );
+                std::process::exit(1)
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Lives as a fork server. Returns in its children, with the handles that are theirs.
+fn forked(handles: Vec<OwnedHandle>) -> Vec<OwnedHandle> {
+    maniple_sys::process::worker_signals();
+    maniple_sys::process::take_name();
+    // SAFETY: `init` runs before the program has a second thread.
+    unsafe { serve(handles) }.unwrap_or_else(|error| {
+        eprintln!("maniple: the fork server ends: {error}");
+        std::process::exit(1)
+    })
+}

@@ -1,0 +1,100 @@
+"""`Hold`: a lock held by a block of Python code, which an exception of a signal handler does not leave locked."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+_maniple = pytest.importorskip("maniple._maniple")
+Hold = _maniple.Hold
+
+LOCKS = [threading.Lock, threading.RLock, threading.Condition]
+
+
+class Struck(Exception):
+    pass
+
+
+@pytest.fixture
+def strikes() -> Iterator[Callable[[float], None]]:
+    """A function that has a handler raise `Struck` in so many seconds."""
+
+    def strike(*_: Any) -> None:
+        raise Struck
+
+    before = signal.signal(signal.SIGVTALRM, strike)
+    try:
+        yield lambda seconds: signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def free(lock: Any) -> bool:
+    """Whether another thread can acquire the lock."""
+    found: list[bool] = []
+
+    def look() -> None:
+        if lock.acquire(blocking=False):
+            lock.release()
+            found.append(True)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    return bool(found)
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+@pytest.mark.parametrize("limit", [(), (0,), (5.0,)], ids=["without limit", "at once", "within a limit"])
+def test_a_handlers_exception_leaves_no_lock_held(kind: Any, limit: tuple[float, ...], strikes: Any) -> None:
+    lock, struck = kind(), 0
+    for _ in range(50):
+        try:
+            strikes(0.0002)
+            while True:
+                with Hold(lock, *limit):
+                    pass
+        except Struck:
+            struck += 1
+        assert free(lock)
+    assert struck == 50
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_the_block_holds_the_lock(kind: Any) -> None:
+    lock = kind()
+    with Hold(lock) as taken:
+        assert taken is True and not free(lock)
+    assert free(lock)
+    with pytest.raises(ZeroDivisionError), Hold(lock):
+        raise ZeroDivisionError
+    assert free(lock)
+
+
+def test_what_is_not_acquired_in_time_is_not_released() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    with Hold(lock, 0) as taken:
+        assert taken is False
+    started = time.monotonic()
+    with Hold(lock, 0.1) as taken:
+        assert taken is False and time.monotonic() - started >= 0.1
+    assert lock.locked()
+
+
+def test_a_dropped_hold_releases_its_lock() -> None:
+    lock = threading.Lock()
+    hold = Hold(lock)
+    assert hold.__enter__() and lock.locked()
+    with pytest.raises(RuntimeError, match="one block at a time"):
+        hold.__enter__()
+    del hold
+    assert not lock.locked()
+    Hold(lock)
+    assert not lock.locked()
