@@ -282,7 +282,7 @@ impl Log {
 
     /// What can be seen of it without its descriptors.
     pub fn view(&self) -> View {
-        View::of(&self.shared)
+        self.view.another()
     }
 
     fn ring(&self) -> Ring<'_> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 impl View {
     pub(super) fn has_news(&self) -> bool {
-        !self.is_empty() || self.is_closed()
+        !self.is_empty() || self.is_closed() || self.held_back() > 0
     }
 
     /// Waits until there is a message or the log is closed, or until `deadline`. Gives whether it is so.
@@ -126,7 +126,7 @@ impl Log {
             let Some(readers) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(true) };
             if let Some(_writers) = hold(&header.writers, None)? {
                 let empty = self.is_empty();
-                if empty && !self.is_closed() {
+                if empty && !self.is_closed() && self.held_back() == 0 {
                     self.shared.event.clear();
                 }
                 return Ok(empty);
