@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::Error;
-use maniple_engine::channel::frame::{self, Lookout, Until};
+use maniple_engine::channel::frame::{self, AdaptiveSpin, Until};
 use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet;
@@ -53,10 +53,10 @@ fn verdicts(bytes: &[u8]) -> Vec<Error> {
         a.write_all(bytes).unwrap();
         b
     };
-    let lookout = Lookout::default();
+    let adaptive = AdaptiveSpin::default();
     let until = |until, socket| {
         let (end, mut body) = (opened(), Vec::new());
-        let len = frame::receive_length_until(end.as_handle(), socket, until, &lookout, None, &mut never())?;
+        let len = frame::receive_length_until(end.as_handle(), socket, until, &adaptive, None, &mut never())?;
         frame::receive(end.as_handle(), &mut body, len.unwrap(), &mut never())
     };
     let a_minute = Until::after(Duration::from_secs(60));
@@ -374,9 +374,9 @@ fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
 #[test]
 fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
     let (a, b) = stream::packet_pair().unwrap();
-    let lookout = packet::Lookout::default();
+    let adaptive = packet::AdaptiveSpin::default();
     let mut bytes = vec![0; packet::MOST];
-    let mut receive = |until| packet::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &lookout);
+    let mut receive = |until| packet::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &adaptive);
     assert_eq!(receive(Until::Now).unwrap(), None);
     assert_eq!(receive(Until::after(Duration::from_millis(1))).unwrap(), None);
     let mut sent = 0;

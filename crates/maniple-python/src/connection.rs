@@ -42,7 +42,7 @@ pub struct PyChannel {
     peer_marked: AtomicBool,
     looked: AtomicBool,
     outbox: Mutex<Option<Outbox>>,
-    lookout: frame::Lookout,
+    adaptive: frame::AdaptiveSpin,
     shelf: Shelf,
     // A message of which a part has arrived, when a signal's handler broke its reception off, and how long it is.
     begun: Mutex<Option<(Message, u64)>>,
@@ -106,9 +106,9 @@ impl PyChannel {
                 Some(begun) => begun,
                 None => {
                     let mut message = Message { content: Vec::new(), handles: Vec::new() };
-                    let lookout = bring.then_some(&self.lookout);
+                    let adaptive = bring.then_some(&self.adaptive);
                     let handles = bring.then_some(&mut message.handles);
-                    let length = frame::receive_length(end, lookout, handles, interrupted)?;
+                    let length = frame::receive_length(end, adaptive, handles, interrupted)?;
                     (message, length)
                 }
             };
@@ -230,7 +230,7 @@ impl PyChannel {
             peer_marked: AtomicBool::new(false),
             looked: AtomicBool::new(false),
             outbox: Mutex::new(None),
-            lookout: frame::Lookout::default(),
+            adaptive: frame::AdaptiveSpin::default(),
             shelf: Shelf::default(),
             begun: Mutex::default(),
         }
@@ -436,7 +436,7 @@ impl PyChannel {
                 None => {
                     let mut message = Message { content: Vec::new(), handles: Vec::new() };
                     let handles = bring.then_some(&mut message.handles);
-                    let length = frame::receive_length(end, bring.then_some(&self.lookout), handles, interrupted)?;
+                    let length = frame::receive_length(end, bring.then_some(&self.adaptive), handles, interrupted)?;
                     (message, length)
                 }
             };
@@ -504,13 +504,13 @@ impl PyChannel {
             return put_into(&buffer, from, room, kept?);
         }
         let bring = self.may_bring(end);
-        let lookout = bring.then_some(&self.lookout);
+        let adaptive = bring.then_some(&self.adaptive);
         let (mut message, length) = match self.begun() {
             Some(begun) => begun,
             None => {
                 let mut handles = Vec::new();
                 let length = waiting(py, |interrupted| {
-                    frame::receive_length(end, lookout, bring.then_some(&mut handles), interrupted)
+                    frame::receive_length(end, adaptive, bring.then_some(&mut handles), interrupted)
                 })?;
                 (Message { content: Vec::new(), handles }, length)
             }

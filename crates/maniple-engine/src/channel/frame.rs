@@ -2,14 +2,14 @@
 //!
 //! No call reads beyond the frame at hand: what lies behind it may be for another process that has the descriptor.
 //!
-//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
+//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`AdaptiveSpin`]).
 
 use super::length_prefix::{self, Begin, LONG, Length, SHORT};
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
-use crate::wait::lookout::Begun;
-pub use crate::wait::{Lookout, Until};
+use crate::wait::adaptive_spin::Begun;
+pub use crate::wait::{AdaptiveSpin, Until};
 use maniple_sys::BorrowedHandle;
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{OwnedHandle, stream, wire};
@@ -172,41 +172,41 @@ fn first(
     Ok(got)
 }
 
-/// The same by a lookout.
+/// The same by an [`AdaptiveSpin`].
 fn look_out(
-    lookout: &Lookout,
+    adaptive: &AdaptiveSpin,
     fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
     came: Option<&mut Vec<Came>>,
 ) -> (Begun, io::Result<Option<usize>>) {
     let mut begun = Begun::default();
     let found = first(fd, bytes, came, |bytes, handles| {
-        let (wait, found) = lookout.first(fd, bytes, handles);
+        let (wait, found) = adaptive.first(fd, bytes, handles);
         begun = wait;
         found
     });
     (begun, found.or_else(|e| if e.kind() == ErrorKind::Interrupted { Ok(None) } else { Err(e) }))
 }
 
-/// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a
+/// Receives the length of the next message. `adaptive` is given where the end is a socket's. With `handles` given (the end must be a
 /// local socket's), what comes beside it is put there.
 pub fn receive_length(
     fd: BorrowedHandle<'_>,
-    lookout: Option<&Lookout>,
+    adaptive: Option<&AdaptiveSpin>,
     mut handles: Option<&mut Vec<Came>>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<u64> {
     let mut head = [0; SHORT];
     let mut done = 0;
     let mut wait = None;
-    if let Some(lookout) = lookout {
-        let (begun, found) = look_out(lookout, fd, &mut head, handles.as_deref_mut());
+    if let Some(adaptive) = adaptive {
+        let (begun, found) = look_out(adaptive, fd, &mut head, handles.as_deref_mut());
         match found.doing("receive a message")? {
             Some(0) => return Err(length_prefix::ended(false)),
             Some(got) => done = got,
             None => {}
         }
-        wait = Some((lookout, begun));
+        wait = Some((adaptive, begun));
     }
     while done < SHORT {
         let rest = &mut head[done..];
@@ -223,8 +223,8 @@ pub fn receive_length(
         }
         done += got;
     }
-    if let Some((lookout, begun)) = wait {
-        lookout.ended(begun);
+    if let Some((adaptive, begun)) = wait {
+        adaptive.ended(begun);
     }
     whole(fd, length(fd, head, interrupted)?, interrupted)
 }
@@ -274,7 +274,7 @@ pub fn receive_length_until(
     fd: BorrowedHandle<'_>,
     socket: bool,
     until: Until,
-    lookout: &Lookout,
+    adaptive: &AdaptiveSpin,
     mut handles: Option<&mut Vec<Came>>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<Option<u64>> {
@@ -289,7 +289,7 @@ pub fn receive_length_until(
             return Ok(None);
         }
     } else if socket {
-        let (wait, found) = look_out(lookout, fd, &mut head, handles.as_deref_mut());
+        let (wait, found) = look_out(adaptive, fd, &mut head, handles.as_deref_mut());
         got = found.doing(WHAT)?;
         begun = Some(wait);
     }
@@ -322,7 +322,7 @@ pub fn receive_length_until(
         }
     }
     if let Some(begun) = begun {
-        lookout.ended(begun);
+        adaptive.ended(begun);
     }
     let length = length(fd, head, interrupted)?;
     whole(fd, length, interrupted).map(Some)

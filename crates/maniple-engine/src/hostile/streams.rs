@@ -2,7 +2,7 @@
 
 use super::Script;
 use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
-use crate::channel::frame::{self, Lookout, Until};
+use crate::channel::frame::{self, AdaptiveSpin, Until};
 use crate::channel::framed_stream::FramedStream;
 use crate::channel::{packet, parcel, reception};
 use crate::error::Error;
@@ -47,21 +47,21 @@ pub fn frames(data: &[u8]) {
     let (way, data) = data.split_first().unwrap_or((&0, &[]));
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
     let socket = socket_with(data);
-    let (fd, lookout) = (socket.as_handle(), Lookout::default());
+    let (fd, adaptive) = (socket.as_handle(), AdaptiveSpin::default());
     let mut handles = Vec::new();
     let mut got = Vec::new();
     let why = loop {
         let len = match way % 4 {
             0 => frame::receive_length(fd, None, None, &mut || false),
-            1 => frame::receive_length(fd, Some(&lookout), Some(&mut handles), &mut || false),
+            1 => frame::receive_length(fd, Some(&adaptive), Some(&mut handles), &mut || false),
             2 => {
                 let len =
-                    frame::receive_length_until(fd, true, Until::Now, &lookout, Some(&mut handles), &mut || false);
+                    frame::receive_length_until(fd, true, Until::Now, &adaptive, Some(&mut handles), &mut || false);
                 len.map(|len| len.unwrap())
             }
             _ => {
                 let until = Until::after(Duration::from_secs(1));
-                frame::receive_length_until(fd, false, until, &lookout, None, &mut || false).map(|len| len.unwrap())
+                frame::receive_length_until(fd, false, until, &adaptive, None, &mut || false).map(|len| len.unwrap())
             }
         };
         let mut message = Vec::new();
@@ -96,7 +96,7 @@ pub fn framed_stream(data: &[u8]) {
 pub fn packets(data: &[u8]) {
     let mut script = Script(data);
     let (here, there) = stream::packet_pair().unwrap();
-    let lookout = Lookout::default();
+    let adaptive = AdaptiveSpin::default();
     for _ in 0..8 {
         let count = script.byte() as usize % 4;
         let handles: Vec<OwnedHandle> = (0..count).map(|_| block(&mut script)).collect();
@@ -108,13 +108,13 @@ pub fn packets(data: &[u8]) {
         }
         drop(handles);
         let (mut room, mut came) = (vec![0; packet::MOST], Vec::new());
-        let got = packet::receive(here.as_handle(), &mut room, &mut came, Until::Now, &lookout).unwrap().unwrap();
+        let got = packet::receive(here.as_handle(), &mut room, &mut came, Until::Now, &adaptive).unwrap().unwrap();
         assert_eq!((&room[..got], came.len()), (bytes, count));
         open(bytes, came);
     }
     drop(there);
     let mut came = Vec::new();
-    let end = packet::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &lookout);
+    let end = packet::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &adaptive);
     assert!(matches!(end, Err(Error::EndOfStream)), "{end:?}");
 }
 

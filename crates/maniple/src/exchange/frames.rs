@@ -9,7 +9,7 @@ use super::message::{beginning, continuing, decode, lock, sending};
 use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};
-use maniple_engine::channel::frame::{self, Lookout, Until};
+use maniple_engine::channel::frame::{self, AdaptiveSpin, Until};
 use maniple_engine::channel::parcel::{self, Came, Load, Outbox};
 use maniple_sys::stream::{self, Kind};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
@@ -33,7 +33,7 @@ pub(super) struct Frames {
     // Each held while a message is on its way out of or into this value. None: no large buffer was sent yet.
     sending: Mutex<Option<Outbox>>,
     receiving: Mutex<()>,
-    lookout: Lookout,
+    adaptive: AdaptiveSpin,
     pub(super) attendance: Attendance,
 }
 
@@ -56,7 +56,7 @@ impl Frames {
             peer_marked: AtomicBool::new(false),
             sending: Mutex::new(None),
             receiving: Mutex::new(()),
-            lookout: Lookout::default(),
+            adaptive: AdaptiveSpin::default(),
             attendance: Attendance::default(),
         }
     }
@@ -177,7 +177,7 @@ impl Frames {
         let (mut content, mut handles) = (Vec::new(), Vec::new());
         let bring = (self.kind == Kind::Local).then_some(&mut handles);
         let length =
-            frame::receive_length_until(self.end.as_handle(), socket, until, &self.lookout, bring, &mut || false)
+            frame::receive_length_until(self.end.as_handle(), socket, until, &self.adaptive, bring, &mut || false)
                 .map_err(beginning)?;
         let Some(length) = length else { return Ok(None) };
         if length > limit {

@@ -14,7 +14,7 @@ use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};
 use maniple_engine::channel::frame::Until;
-use maniple_engine::channel::packet::{self, Lookout};
+use maniple_engine::channel::packet::{self, AdaptiveSpin};
 use maniple_engine::channel::parcel::{self, Arrived, Came, Load, Outbox};
 use maniple_sys::{AsHandle, OwnedHandle};
 use maniple_sys::{stream, wire};
@@ -33,7 +33,7 @@ pub(crate) struct Packets {
     // None: in use, or not needed yet.
     outbox: Mutex<Option<Outbox>>,
     buffer: Mutex<Option<Box<[u8]>>>,
-    lookout: Lookout,
+    adaptive: AdaptiveSpin,
     pub(super) attendance: Attendance,
 }
 
@@ -70,7 +70,7 @@ impl Packets {
             end,
             outbox: Mutex::new(None),
             buffer: Mutex::new(None),
-            lookout: Lookout::default(),
+            adaptive: AdaptiveSpin::default(),
             attendance: Attendance::default(),
         }
     }
@@ -210,7 +210,7 @@ impl Packets {
         let kept = lock(&self.buffer).take();
         let mut buffer = kept.unwrap_or_else(|| vec![0; packet::MOST].into());
         let mut handles = Vec::new();
-        let got = packet::receive(self.end.as_handle(), &mut buffer, &mut handles, until, &self.lookout);
+        let got = packet::receive(self.end.as_handle(), &mut buffer, &mut handles, until, &self.adaptive);
         let result = match got {
             Ok(Some(len)) => take_apart(&buffer[..len], handles).and_then(read).map(Some),
             Ok(None) => Ok(None),
