@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::Error;
-use maniple_engine::channel::frame::{self, AdaptiveSpin, Until};
+use maniple_engine::channel::frame::{self, AdaptiveSpin, Partial, Until, Way};
 use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet;
-use maniple_engine::channel::parcel::{self, Outbox};
+use maniple_engine::channel::parcel::{self, Load, Parcel};
 use maniple_engine::channel::room::Receivers;
 use maniple_sys::testing::{self, UnixStream};
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle};
@@ -22,11 +22,18 @@ fn never() -> impl FnMut() -> bool {
     || false
 }
 
+/// A way to wait without a limit.
+const EVER: Way<'_> = Way { adaptive: None, brings: false, until: Until::Ever };
+
+fn message(end: impl AsHandle, way: Way<'_>) -> Result<frame::Message, Error> {
+    let mut partial = Partial::default();
+    assert!(partial.begin(end.as_handle(), way, &mut never())?);
+    partial.finish(end.as_handle(), &mut never())?;
+    Ok(partial.into())
+}
+
 fn receive(end: &UnixStream) -> Result<Vec<u8>, Error> {
-    let mut body = Vec::new();
-    let len = frame::receive_length(end.as_handle(), None, None, &mut never())?;
-    frame::receive(end.as_handle(), &mut body, len, &mut never())?;
-    Ok(body)
+    message(end, EVER).map(|message| message.content)
 }
 
 #[test]
@@ -54,14 +61,13 @@ fn verdicts(bytes: &[u8]) -> Vec<Error> {
         b
     };
     let adaptive = AdaptiveSpin::default();
-    let until = |until, socket| {
-        let (end, mut body) = (opened(), Vec::new());
-        let len = frame::receive_length_until(end.as_handle(), socket, until, &adaptive, None, &mut never())?;
-        frame::receive(end.as_handle(), &mut body, len.unwrap(), &mut never())
+    let until = |until, socket: bool| {
+        message(opened(), Way { adaptive: socket.then_some(&adaptive), brings: false, until }).map(drop)
     };
     let a_minute = Until::after(Duration::from_secs(60));
     let all = [
         receive(&opened()).map(drop),
+        until(Until::Ever, true),
         until(Until::Now, true),
         until(a_minute, true),
         until(a_minute, false),
@@ -97,24 +103,28 @@ fn a_claimed_length_costs_no_memory_before_bytes_come() {
     assert!(matches!(receive(&b), Err(Error::CutOff)));
 }
 
+fn load(buffers: &[&[u8]]) -> Load {
+    let mut load = Load::default();
+    buffers.iter().for_each(|buffer| load.add(buffer).unwrap());
+    load
+}
+
 /// Sends buffers through a socket and opens them.
-fn pass(outbox: &mut Outbox, buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
+fn pass(buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
     let (a, b) = stream::pair().unwrap();
-    let packed = outbox.pack(b"stream", buffers).unwrap();
-    frame::send(a.as_handle(), packed.content(), &packed.handles(), &mut never()).unwrap();
-    outbox.sent(packed);
-    let (mut handles, mut content) = (Vec::new(), Vec::new());
-    let len = frame::receive_length(b.as_handle(), None, Some(&mut handles), &mut never()).unwrap();
-    frame::receive(b.as_handle(), &mut content, len, &mut never()).unwrap();
-    let (arrived, at) = parcel::open(&content, handles).unwrap();
-    assert_eq!(&content[at..], b"stream");
+    let parcel = Parcel::new(&[], b"stream", load(buffers), Vec::new());
+    frame::send(a.as_handle(), parcel.content(), &parcel.handles(), &mut never()).unwrap();
+    parcel.sent();
+    let message = message(&b, Way { brings: true, ..EVER }).unwrap();
+    let (arrived, at) = parcel::open(&message.content, message.came).unwrap();
+    assert_eq!(&message.content[at..], b"stream");
     arrived
 }
 
 #[test]
 fn a_parcels_block_that_could_be_made_shorter_is_copied() {
     let content = vec![5; 300_000];
-    let packed = Outbox::new().unwrap().pack(b"stream", &[&content]).unwrap();
+    let packed = Parcel::new(&[], b"stream", load(&[&content]), Vec::new());
     let sealed = packed.handles()[0].try_clone_to_owned().unwrap();
     assert!(memory::is_fixed(&sealed));
     // As the sender's, but for the seals.
@@ -128,11 +138,10 @@ fn a_parcels_block_that_could_be_made_shorter_is_copied() {
 
 #[test]
 fn a_parcels_buffers_arrive_and_keep_their_content_while_they_are_held() {
-    let mut outbox = Outbox::new().unwrap();
     let mut held = Vec::new();
     for round in 0..40u8 {
         let buffers = [vec![round; 70_000], vec![!round; 5000]];
-        let arrived = pass(&mut outbox, &[&buffers[0], &buffers[1]]);
+        let arrived = pass(&[&buffers[0], &buffers[1]]);
         assert_eq!(arrived[0].as_slice(), buffers[0]);
         assert_eq!(arrived[1].as_slice(), buffers[1]);
         if round % 3 == 0 {
@@ -339,24 +348,15 @@ fn counted_messages_are_waited_for() {
 #[test]
 fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
     let (a, b) = stream::packet_pair().unwrap();
-    let mut outbox = Outbox::new().unwrap();
     for round in 0..3u8 {
-        let mut load = parcel::Load::default();
-        outbox.load(&mut load, &[round; 100_000]).unwrap();
-        let dropped = {
-            outbox.load(&mut load, &[9; 50_000]).unwrap();
-            load.split_off(1)
-        };
-        outbox.unsent(dropped);
+        let mut load = load(&[&[round; 100_000]]);
+        load.add(&[9; 50_000]).unwrap();
+        load.split_off(1).unsent();
         let (reader, writer) = std::io::pipe().unwrap();
-        let mut content = Vec::new();
-        load.write_head(1, &mut content);
-        content.push(round);
-        let mut handles = load.handles();
-        handles.push(writer.as_handle());
-        assert!(stream::send_packet(a.as_handle(), &content, &handles).unwrap());
-        drop(writer);
-        outbox.sent(load);
+        let parcel = Parcel::new(&[], &[round], load, vec![writer.into_handle()]);
+        assert!(stream::send_packet(a.as_handle(), parcel.content(), &parcel.handles()).unwrap());
+        let content = parcel.content().to_vec();
+        parcel.sent();
         let (mut bytes, mut came) = ([0; 1000], Vec::new());
         assert_eq!(stream::peek_packet(b.as_handle(), &mut bytes).unwrap(), Some(content.len()));
         let len = stream::read_now(b.as_handle(), &mut bytes, Some(&mut came)).unwrap().unwrap();

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::channel::auth::{self, Refusal};
-use maniple_engine::channel::frame;
+use maniple_engine::channel::frame::{self, Partial, Until, Way};
 use maniple_engine::channel::listener::{Address, Cause, ContactError, Listener, Step, connect};
 use maniple_engine::channel::reception::{Reception, Refused};
 use maniple_engine::{Error, Result};
@@ -43,10 +43,11 @@ fn send(end: &OwnedHandle, body: &[u8]) {
 }
 
 fn receive(end: &OwnedHandle) -> Vec<u8> {
-    let mut body = Vec::new();
-    let len = frame::receive_length(end.as_handle(), None, None, &mut never()).unwrap();
-    frame::receive(end.as_handle(), &mut body, len, &mut never()).unwrap();
-    body
+    let mut partial = Partial::default();
+    let way = Way { adaptive: None, brings: false, until: Until::Ever };
+    assert!(partial.begin(end.as_handle(), way, &mut never()).unwrap());
+    partial.finish(end.as_handle(), &mut never()).unwrap();
+    frame::Message::from(partial).content
 }
 
 fn path_of(listener: &Listener) -> PathBuf {

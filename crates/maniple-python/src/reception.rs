@@ -2,6 +2,7 @@
 //! process as a client (`get_in`), and the single messages.
 #![allow(unsafe_code)]
 
+use crate::connection::deadline;
 use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
@@ -13,7 +14,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use std::io;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 fn borrowed(number: RawHandle) -> PyResult<BorrowedHandle<'static>> {
     if number < 0 {
@@ -59,11 +59,6 @@ fn caused(cause: Cause) -> PyErr {
         Cause::Late(_) | Cause::Crowded => authentication_error("the client took too long".into()),
         _ => authentication_error("the authentication failed".into()),
     }
-}
-
-fn deadline(timeout: Option<f64>) -> Option<Instant> {
-    let limit = Duration::try_from_secs_f64(timeout?.max(0.0)).unwrap_or(Duration::MAX);
-    Instant::now().checked_add(limit)
 }
 
 /// A listening socket's clients until they have shown that they know the key.

@@ -10,7 +10,7 @@
 
 use crate::codec::{self, Codec};
 use crate::error::{Error, Result};
-use maniple_engine::channel::parcel::{self, Arrived, Load, Outbox};
+use maniple_engine::channel::parcel::{self, Arrived, Load};
 use maniple_engine::pool::{Packer, policy};
 use maniple_engine::shm::blocks::Blob;
 use maniple_engine::shm::buffers::Buffer;
@@ -47,7 +47,7 @@ enum Large {
     /// Into blocks of a pool's link.
     Blocks(Packer, Vec<Blob>),
     /// Into blocks that go with a connection's message.
-    Parcel(Outbox, Load),
+    Parcel(Load),
     /// Into copies, the further parts of a queue's message.
     Parts(Vec<Vec<u8>>),
 }
@@ -174,8 +174,8 @@ impl Sink {
     }
 
     /// For a connection whose other end takes parcels.
-    pub(crate) fn parcel(outbox: Outbox) -> Sink {
-        Sink { large: Large::Parcel(outbox, Load::default()), handles: Some(Vec::new()), private: true }
+    pub(crate) fn parcel() -> Sink {
+        Sink { large: Large::Parcel(Load::default()), handles: Some(Vec::new()), private: true }
     }
 
     /// For a queue.
@@ -183,14 +183,11 @@ impl Sink {
         Sink { large: Large::Parts(Vec::new()), handles: Some(Vec::new()), private: true }
     }
 
-    /// The outbox that it was made of, and what was put into its blocks.
-    pub(crate) fn take_parcel(&mut self) -> Option<(Outbox, Load)> {
-        match std::mem::take(&mut self.large) {
-            Large::Parcel(outbox, load) => Some((outbox, load)),
-            other => {
-                self.large = other;
-                None
-            }
+    /// The large buffers that went into a connection's blocks.
+    pub(crate) fn take_load(&mut self) -> Load {
+        match &mut self.large {
+            Large::Parcel(load) => std::mem::take(load),
+            _ => Load::default(),
         }
     }
 
@@ -212,7 +209,7 @@ impl Sink {
         let large = match &self.large {
             Large::Inside => 0,
             Large::Blocks(_, blobs) => blobs.len(),
-            Large::Parcel(_, load) => load.len(),
+            Large::Parcel(load) => load.len(),
             Large::Parts(parts) => parts.len(),
         };
         Mark { large, handles: self.handles.as_ref().map_or(0, Vec::len) }
@@ -223,7 +220,7 @@ impl Sink {
         match &mut self.large {
             Large::Inside => {}
             Large::Blocks(_, blobs) => blobs.truncate(mark.large),
-            Large::Parcel(outbox, load) => outbox.unsent(load.split_off(mark.large)),
+            Large::Parcel(load) => load.split_off(mark.large).unsent(),
             Large::Parts(parts) => parts.truncate(mark.large),
         }
         if let Some(handles) = &mut self.handles {
@@ -236,7 +233,7 @@ impl Sink {
         match &self.large {
             Large::Inside => 0,
             Large::Blocks(_, blobs) => blobs.iter().map(Blob::len).sum(),
-            Large::Parcel(_, load) => load.volume(),
+            Large::Parcel(load) => load.volume(),
             Large::Parts(parts) => parts.iter().map(Vec::len).sum(),
         }
     }
@@ -260,9 +257,9 @@ impl Sink {
                 blobs.push(packer.blob(&[bytes])?);
                 Ok(blobs.len() as u32)
             }
-            Large::Parcel(outbox, load) if bytes.len() >= LARGE && load.len() < parcel::MOST_BUFFERS => {
+            Large::Parcel(load) if bytes.len() >= LARGE && load.len() < parcel::MOST_BUFFERS => {
                 // Where there is no memory or descriptor left for it, it still fits into the bytes.
-                Ok(if outbox.load(load, bytes).is_ok() { load.len() as u32 } else { 0 })
+                Ok(if load.add(bytes).is_ok() { load.len() as u32 } else { 0 })
             }
             Large::Parts(parts) if bytes.len() >= LARGE && parts.len() < MOST => {
                 parts.push(bytes.to_vec());

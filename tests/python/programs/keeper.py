@@ -31,7 +31,7 @@ def large(kind: str) -> Any:
 
 
 def result_without_memory(kind: str) -> str:
-    """There is memory for what arrives, and none for the value that it stands for."""
+    """There is memory for the arriving bytes, and none for the value that they encode."""
     with ctx.Pool(1) as pool:
         result = pool.apply_async(large, (kind,))
         result.wait()
@@ -53,7 +53,7 @@ def result_without_memory(kind: str) -> str:
 
 
 class Lacking:
-    """In the place of an object: every second call of `name` fails for want of memory, as its own or an allocation of its caller's may."""
+    """Replaces an object: every second call of `name` fails for lack of memory, as its own allocation or one of its caller may."""
 
     def __init__(self, whole: Any, name: str) -> None:
         self._whole, self._name, self._calls = whole, name, 0
@@ -79,7 +79,7 @@ class Lacking:
 
 
 def keeper_without_memory(part: str, name: str) -> str:
-    """All that the pool's thread does goes on after a moment: callbacks, replacements, the end."""
+    """All work of the pool's thread continues after a moment: callbacks, replacements, the end."""
     pool = ctx.Pool(2, maxtasksperchild=3)
     workers = pool._workers
     if part == "hub":
@@ -108,7 +108,7 @@ def keeper_without_memory(part: str, name: str) -> str:
 
 
 def a_process_that_cannot_be_made() -> str:
-    """An error that is no shortage: the start is not put off, and the hub asks for another one."""
+    """An error that is no shortage: the start is not postponed, and the hub asks for another one."""
     pool = ctx.Pool(1, maxtasksperchild=2)
     make, made = pool._workers.make_process, []
 

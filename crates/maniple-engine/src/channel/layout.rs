@@ -12,7 +12,7 @@
 //! | `recent` | the writer | how far from `base` it has written since the log was last looked at (`log/sides.rs`) |
 //! | `ready` | the writer | how far from `base` pages were made to be written to |
 //! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
-//! | `readers` | anyone | sleeping readers ([`wait_count`](crate::shm::crowd)) |
+//! | `readers` | anyone | sleeping readers ([`wait_count`](crate::shm::wait_count)) |
 //! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
 //! | `watched` | anyone, 0 → 1 | somebody waits by descriptor: see [`log`](super::log) |
 //! | `counted` | the writer, before it publishes | messages put so far that are to be reported done (wraps) |

@@ -2,7 +2,7 @@
 
 use super::Script;
 use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
-use crate::channel::frame::{self, AdaptiveSpin, Until};
+use crate::channel::frame::{AdaptiveSpin, Message, Partial, Until, Way};
 use crate::channel::framed_stream::FramedStream;
 use crate::channel::{packet, parcel, reception};
 use crate::error::Error;
@@ -48,25 +48,21 @@ pub fn frames(data: &[u8]) {
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
     let socket = socket_with(data);
     let (fd, adaptive) = (socket.as_handle(), AdaptiveSpin::default());
-    let mut handles = Vec::new();
+    let (adaptive, brings, until) = match way % 4 {
+        0 => (None, false, Until::Ever),
+        1 => (Some(&adaptive), true, Until::Ever),
+        2 => (Some(&adaptive), true, Until::Now),
+        _ => (None, false, Until::after(Duration::from_secs(1))),
+    };
     let mut got = Vec::new();
     let why = loop {
-        let len = match way % 4 {
-            0 => frame::receive_length(fd, None, None, &mut || false),
-            1 => frame::receive_length(fd, Some(&adaptive), Some(&mut handles), &mut || false),
-            2 => {
-                let len =
-                    frame::receive_length_until(fd, true, Until::Now, &adaptive, Some(&mut handles), &mut || false);
-                len.map(|len| len.unwrap())
-            }
-            _ => {
-                let until = Until::after(Duration::from_secs(1));
-                frame::receive_length_until(fd, false, until, &adaptive, None, &mut || false).map(|len| len.unwrap())
-            }
-        };
-        let mut message = Vec::new();
-        match len.and_then(|len| frame::receive(fd, &mut message, len, &mut || false)) {
-            Ok(()) => got.push(message),
+        let mut partial = Partial::default();
+        let begun = partial.begin(fd, Way { adaptive, brings, until }, &mut || false);
+        match begun.and_then(|begun| {
+            assert!(begun);
+            partial.finish(fd, &mut || false)
+        }) {
+            Ok(()) => got.push(Message::from(partial).content),
             Err(why) => break why,
         }
     };

@@ -118,6 +118,7 @@ pub(crate) trait Link: Send {
 }
 
 /// The links that there are. Where there is one, as in all that is released, calls through the trait cost nothing.
+#[cfg_attr(test, allow(clippy::large_enum_variant))]
 pub(crate) enum HubLink {
     Shm(shm::ShmLink),
     #[cfg(test)]

@@ -144,7 +144,7 @@ mod tests {
         now += 11 * SECOND;
         assert!(starts.begin(1, now));
         // Nobody was ready for long, but the one before was.
-        assert!(starts.put_off(2, now) == false && starts.wait(now) == Some(SECOND / 100));
+        assert!(!starts.put_off(2, now) && starts.wait(now) == Some(SECOND / 100));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A line of one direction.
 
-use super::line::{self, Line};
+use super::endpoint::{self, Endpoint};
 use crate::codec::{Codec, Postcard};
 use crate::error::{ChannelError, Error, InTime, Result};
 use maniple_engine::channel::frame::Until;
@@ -28,7 +28,7 @@ use std::time::Duration;
 /// ```
 pub struct Sender<T, C: Codec = Postcard> {
     // The clones' too, so that it is closed with the last of them.
-    line: Arc<Line>,
+    endpoint: Arc<Endpoint>,
     types: PhantomData<fn(T, C)>,
 }
 
@@ -45,7 +45,7 @@ pub struct Sender<T, C: Codec = Postcard> {
 /// # }
 /// ```
 pub struct Receiver<T, C: Codec = Postcard> {
-    line: Line,
+    endpoint: Endpoint,
     types: PhantomData<fn(C) -> T>,
 }
 
@@ -70,8 +70,8 @@ pub struct Receiver<T, C: Codec = Postcard> {
 /// # Errors
 /// The system's: no descriptor left.
 pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>)> {
-    let (a, b) = Line::pair()?;
-    Ok((Sender { line: Arc::new(a), types: PhantomData }, Receiver { line: b, types: PhantomData }))
+    let (a, b) = Endpoint::pair()?;
+    Ok((Sender { endpoint: Arc::new(a), types: PhantomData }, Receiver { endpoint: b, types: PhantomData }))
 }
 
 impl<T: Serialize, C: Codec> Sender<T, C> {
@@ -90,7 +90,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// [`ChannelError::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing
     /// was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
-        self.line.send::<C, T>(value, Until::Ever).map(|_| ())
+        self.endpoint.send::<C, T>(value, Until::Ever).map(|_| ())
     }
 
     /// Sends a value if there is room for it now. False: there is none, and nothing was sent.
@@ -107,7 +107,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// # Errors
     /// As [`send`](Sender::send).
     pub fn try_send(&self, value: &T) -> Result<bool> {
-        self.line.send::<C, T>(value, Until::Now)
+        self.endpoint.send::<C, T>(value, Until::Now)
     }
 
     /// Sends a value, waiting at most `timeout` for room.
@@ -126,7 +126,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// # Errors
     /// As [`send`](Sender::send), and [`Error::Timeout`]: nothing was sent.
     pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<()> {
-        self.line.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
+        self.endpoint.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
     /// The same as a future; see [`Connection::send_async`](crate::Connection::send_async).
@@ -159,7 +159,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// # Errors
     /// As [`send`](Sender::send).
     pub async fn send_async(&self, value: &T) -> Result<()> {
-        self.line.send_async::<C, T>(value).await
+        self.endpoint.send_async::<C, T>(value).await
     }
 }
 
@@ -179,7 +179,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// # Errors
     /// [`ChannelError::Closed`] if every sender is gone, [`Error::Codec`] if the message is no such value.
     pub fn recv(&self) -> Result<T> {
-        self.line.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))
+        self.endpoint.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))
     }
 
     /// A value that is there; `None` if there is none now.
@@ -197,7 +197,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// # Errors
     /// As [`recv`](Receiver::recv).
     pub fn try_recv(&self) -> Result<Option<T>> {
-        self.line.recv::<C, T>(Until::Now)
+        self.endpoint.recv::<C, T>(Until::Now)
     }
 
     /// Waits for a value, at most `timeout` for its beginning.
@@ -217,7 +217,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// # Errors
     /// As [`recv`](Receiver::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.line.recv::<C, T>(Until::after(timeout))
+        self.endpoint.recv::<C, T>(Until::after(timeout))
     }
 
     /// Waits for a value as a future; see [`Connection::recv_async`](crate::Connection::recv_async).
@@ -251,7 +251,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// # Errors
     /// As [`recv`](Receiver::recv).
     pub async fn recv_async(&self) -> Result<T> {
-        self.line.recv_async::<C, T>().await
+        self.endpoint.recv_async::<C, T>().await
     }
 }
 
@@ -271,7 +271,7 @@ impl<T, C: Codec> Receiver<T, C> {
     /// # Errors
     /// The system's.
     pub fn poll(&self) -> Result<bool> {
-        self.line.poll(Until::Now)
+        self.endpoint.poll(Until::Now)
     }
 
     /// Whether a message has come (or every sender is gone), waiting for that at most `timeout`.
@@ -291,35 +291,35 @@ impl<T, C: Codec> Receiver<T, C> {
     /// # Errors
     /// The system's.
     pub fn poll_timeout(&self, timeout: Duration) -> Result<bool> {
-        self.line.poll(Until::after(timeout))
+        self.endpoint.poll(Until::after(timeout))
     }
 }
 
 impl<T, C: Codec> Clone for Sender<T, C> {
     fn clone(&self) -> Self {
-        Sender { line: self.line.clone(), types: PhantomData }
+        Sender { endpoint: self.endpoint.clone(), types: PhantomData }
     }
 }
 
 macro_rules! end {
     ($end:ident, $what:literal) => {
-        maniple_sys::as_handle!(impl[T, C: Codec] for $end<T, C>, |this| this.line.as_handle());
+        maniple_sys::as_handle!(impl[T, C: Codec] for $end<T, C>, |this| this.endpoint.as_handle());
 
         impl<T, C: Codec> fmt::Debug for $end<T, C> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($end)).field("end", &self.line.as_handle()).finish_non_exhaustive()
+                f.debug_struct(stringify!($end)).field("end", &self.endpoint.as_handle()).finish_non_exhaustive()
             }
         }
 
         impl<T, C: Codec> Serialize for $end<T, C> {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                line::serialize($what, &self.line, serializer)
+                endpoint::serialize($what, &self.endpoint, serializer)
             }
         }
 
         impl<'de, T, C: Codec> Deserialize<'de> for $end<T, C> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Ok($end { line: line::deserialize($what, deserializer)?.into(), types: PhantomData })
+                Ok($end { endpoint: endpoint::deserialize($what, deserializer)?.into(), types: PhantomData })
             }
         }
     };

@@ -1,6 +1,6 @@
 //! An end that sends and receives.
 
-use super::line::{self, Line};
+use super::endpoint::{self, Endpoint};
 use crate::codec::{Codec, Postcard};
 use crate::error::{ChannelError, Error, InTime, Result};
 use maniple_engine::channel::frame::Until;
@@ -75,7 +75,7 @@ const WHAT: &str = "a Connection";
 /// Several threads may use one end, and so may several processes that have copies of a pipe's end. Over a stream these have to agree
 /// whose turn it is to receive, because a message does not arrive as one.
 pub struct Connection<T, C: Codec = Postcard> {
-    line: Line,
+    endpoint: Endpoint,
     types: PhantomData<fn(T, C) -> T>,
 }
 
@@ -105,7 +105,7 @@ pub struct Connection<T, C: Codec = Postcard> {
 /// # Errors
 /// The system's: no descriptor left.
 pub fn pipe<T>() -> Result<(Connection<T>, Connection<T>)> {
-    let (a, b) = Line::pair()?;
+    let (a, b) = Endpoint::pair()?;
     Ok((Connection::over(a), Connection::over(b)))
 }
 
@@ -126,13 +126,13 @@ impl<T> Connection<T> {
     /// # }
     /// ```
     pub fn from_stream(stream: impl IntoHandle) -> Self {
-        Connection::over(Line::over(stream.into_handle(), false))
+        Connection::over(Endpoint::over(stream.into_handle(), false))
     }
 }
 
 impl<T, C: Codec> Connection<T, C> {
-    fn over(line: Line) -> Self {
-        Connection { line, types: PhantomData }
+    fn over(endpoint: Endpoint) -> Self {
+        Connection { endpoint, types: PhantomData }
     }
 
     /// The same end for values of another type, or in another codec. What is on its way is received as what it was sent as, so both ends
@@ -148,7 +148,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// # }
     /// ```
     pub fn cast<U, D: Codec>(self) -> Connection<U, D> {
-        Connection { line: self.line, types: PhantomData }
+        Connection { endpoint: self.endpoint, types: PhantomData }
     }
 
     /// Whether a message has come (or the other end is closed), without waiting.
@@ -166,7 +166,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// # Errors
     /// The system's.
     pub fn poll(&self) -> Result<bool> {
-        self.line.poll(Until::Now)
+        self.endpoint.poll(Until::Now)
     }
 
     /// Whether a message has come (or the other end is closed), waiting for that at most `timeout`.
@@ -186,7 +186,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// # Errors
     /// The system's.
     pub fn poll_timeout(&self, timeout: Duration) -> Result<bool> {
-        self.line.poll(Until::after(timeout))
+        self.endpoint.poll(Until::after(timeout))
     }
 
     /// Sends bytes as they are. To be received by [`recv_bytes`](Connection::recv_bytes), here or in Python.
@@ -206,7 +206,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// [`ChannelError::Closed`] if nobody can receive them,
     /// [`ChannelError::Deadlock`] as with [`send`](Connection::send).
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
-        self.line.send_bytes(bytes, Until::Ever).map(|_| ())
+        self.endpoint.send_bytes(bytes, Until::Ever).map(|_| ())
     }
 
     /// The same, waiting at most `timeout` for room.
@@ -225,7 +225,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`send_timeout`](Connection::send_timeout).
     pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<()> {
-        self.line.send_bytes(bytes, Until::after(timeout))?.in_time("room to send a message", timeout)
+        self.endpoint.send_bytes(bytes, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
     /// Receives a message as bytes.
@@ -262,7 +262,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// # Errors
     /// [`ChannelError::Message`] if it is longer; the connection is then of no more use.
     pub fn recv_bytes_max(&self, max: usize) -> Result<Vec<u8>> {
-        self.line.receive_bytes(Until::Ever, max as u64)?.ok_or(Error::Channel(ChannelError::Closed))
+        self.endpoint.receive_bytes(Until::Ever, max as u64)?.ok_or(Error::Channel(ChannelError::Closed))
     }
 
     /// The same, waiting for its beginning at most `timeout`.
@@ -282,7 +282,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`recv_bytes_max`](Connection::recv_bytes_max).
     pub fn recv_bytes_timeout(&self, max: usize, timeout: Duration) -> Result<Option<Vec<u8>>> {
-        self.line.receive_bytes(Until::after(timeout), max as u64)
+        self.endpoint.receive_bytes(Until::after(timeout), max as u64)
     }
 
     /// The descriptor's number.
@@ -295,7 +295,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// # }
     /// ```
     pub fn fileno(&self) -> RawHandle {
-        self.line.as_handle().as_raw()
+        self.endpoint.as_handle().as_raw()
     }
 }
 
@@ -319,7 +319,7 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// [`ChannelError::Deadlock`] if both ends send and
     /// neither receives; nothing was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
-        self.line.send::<C, T>(value, Until::Ever).map(|_| ())
+        self.endpoint.send::<C, T>(value, Until::Ever).map(|_| ())
     }
 
     /// Sends a value if there is room for it now. False: there is none, and nothing was sent.
@@ -340,7 +340,7 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`send`](Connection::send).
     pub fn try_send(&self, value: &T) -> Result<bool> {
-        self.line.send::<C, T>(value, Until::Now)
+        self.endpoint.send::<C, T>(value, Until::Now)
     }
 
     /// Sends a value, waiting at most `timeout` for room.
@@ -363,7 +363,7 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`send`](Connection::send), and [`Error::Timeout`]: nothing was sent.
     pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<()> {
-        self.line.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
+        self.endpoint.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
     /// The same as [`send`](Connection::send) as a future, with any executor. One that is dropped has sent nothing.
@@ -399,7 +399,7 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`send`](Connection::send).
     pub async fn send_async(&self, value: &T) -> Result<()> {
-        self.line.send_async::<C, T>(value).await
+        self.endpoint.send_async::<C, T>(value).await
     }
 }
 
@@ -422,7 +422,7 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// [`ChannelError::UnexpectedEof`] if it was so in the middle of the message, [`Error::Codec`] if
     /// the message is no such value. After the last the next message can be received.
     pub fn recv(&self) -> Result<T> {
-        self.line.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))
+        self.endpoint.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))
     }
 
     /// A value that is there; `None` if there is none now.
@@ -440,7 +440,7 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`recv`](Connection::recv).
     pub fn try_recv(&self) -> Result<Option<T>> {
-        self.line.recv::<C, T>(Until::Now)
+        self.endpoint.recv::<C, T>(Until::Now)
     }
 
     /// Waits for a value, at most `timeout` for its beginning.
@@ -461,7 +461,7 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`recv`](Connection::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.line.recv::<C, T>(Until::after(timeout))
+        self.endpoint.recv::<C, T>(Until::after(timeout))
     }
 
     /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.
@@ -495,23 +495,23 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// # Errors
     /// As [`recv`](Connection::recv).
     pub async fn recv_async(&self) -> Result<T> {
-        self.line.recv_async::<C, T>().await
+        self.endpoint.recv_async::<C, T>().await
     }
 }
 
 impl<T, C: Codec> From<OwnedHandle> for Connection<T, C> {
     fn from(end: OwnedHandle) -> Self {
-        Connection::over(Line::over(end, false))
+        Connection::over(Endpoint::over(end, false))
     }
 }
 
 impl<T, C: Codec> From<Connection<T, C>> for OwnedHandle {
     fn from(connection: Connection<T, C>) -> OwnedHandle {
-        connection.line.into_end()
+        connection.endpoint.into_end()
     }
 }
 
-maniple_sys::as_handle!(impl[T, C: Codec] for Connection<T, C>, |this| this.line.as_handle());
+maniple_sys::as_handle!(impl[T, C: Codec] for Connection<T, C>, |this| this.endpoint.as_handle());
 
 impl<T, C: Codec> fmt::Debug for Connection<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -521,12 +521,12 @@ impl<T, C: Codec> fmt::Debug for Connection<T, C> {
 
 impl<T, C: Codec> Serialize for Connection<T, C> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        line::serialize(WHAT, &self.line, serializer)
+        endpoint::serialize(WHAT, &self.endpoint, serializer)
     }
 }
 
 impl<'de, T, C: Codec> Deserialize<'de> for Connection<T, C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        line::deserialize(WHAT, deserializer).map(Connection::over)
+        endpoint::deserialize(WHAT, deserializer).map(Connection::over)
     }
 }

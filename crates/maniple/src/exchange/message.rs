@@ -1,4 +1,4 @@
-//! What the forms of a line have in common: what the engine's errors mean, and how a message is decoded.
+//! How a message is decoded, and what the engine's errors mean.
 
 use crate::baggage::{self, Source};
 use crate::codec::Codec;
@@ -19,21 +19,17 @@ pub(super) fn sending(error: maniple_engine::Error) -> Error {
     }
 }
 
-/// What an error means at the beginning of a message.
-pub(super) fn beginning(error: maniple_engine::Error) -> Error {
+/// What an error while receiving means. `begun`: the length of the message has come.
+pub(super) fn receiving(error: maniple_engine::Error, begun: bool) -> Error {
+    let ended = if begun { ChannelError::UnexpectedEof } else { ChannelError::Closed };
     match &error {
-        maniple_engine::Error::EndOfStream => Error::Channel(ChannelError::Closed),
-        maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Channel(ChannelError::Closed),
+        maniple_engine::Error::EndOfStream => Error::Channel(ended),
+        maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Channel(ended),
         maniple_engine::Error::CutOff => Error::Channel(ChannelError::UnexpectedEof),
+        maniple_engine::Error::TooLong => {
+            Error::Channel(ChannelError::Message("it is longer than it may be; the connection is of no more use"))
+        }
         _ => error.into(),
-    }
-}
-
-/// And behind that.
-pub(super) fn continuing(error: maniple_engine::Error) -> Error {
-    match beginning(error) {
-        Error::Channel(ChannelError::Closed) => Error::Channel(ChannelError::UnexpectedEof),
-        other => other,
     }
 }
 

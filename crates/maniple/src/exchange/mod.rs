@@ -2,9 +2,8 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `line` | one end of a line of messages, whatever their type; `packets`, `frames`: the two ways they travel |
-//! | `message` | what both ways have in common: errors, decoding |
-//! | `attendance` | who receives from an end, for a sender that waits |
+//! | `endpoint` | one end of a pipe or connection, whatever the type of its messages |
+//! | `message` | how a message is decoded, and what the engine's errors mean |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel()`]: one direction |
 //! | `queue` | [`Queue`]: any number of processes on both sides; `queues`: [`JoinableQueue`], [`SimpleQueue`] |
@@ -18,18 +17,14 @@
 //! What may not be known here: who starts the processes, and what is called in them. An end travels as its descriptor.
 
 mod address;
-mod attendance;
 mod authkey;
 mod channel;
 mod connection;
-
-mod frames;
+mod endpoint;
 mod iter;
 mod lane;
-mod line;
 mod listener;
 mod message;
-mod packets;
 mod queue;
 mod queues;
 mod reactor;

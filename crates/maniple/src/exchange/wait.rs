@@ -2,8 +2,9 @@
 
 use crate::error::{InTime, Result};
 use maniple_engine::channel::frame::Until;
+use maniple_engine::channel::readiness;
 use maniple_sys::AsHandle;
-use maniple_sys::ready::{self, Interest};
+use maniple_sys::ready::Interest;
 use std::time::Duration;
 
 /// Waits until something can be received from at least one of the ends, or until a process has ended, whose
@@ -57,14 +58,6 @@ pub fn wait_timeout(what: &[&dyn AsHandle], timeout: Duration) -> Result<Vec<usi
 /// None are ready if the time is up.
 fn wait_until(what: &[&dyn AsHandle], until: Until) -> Result<Vec<usize>> {
     let mut interests: Vec<Interest<'_>> = what.iter().map(|it| Interest::new(it.as_handle())).collect();
-    loop {
-        let left = until.left();
-        let doing = |source| maniple_engine::Error::Os { doing: "wait for several things", source };
-        if ready::wait(&mut interests, left).map_err(doing)? > 0 {
-            return Ok((0..interests.len()).filter(|&index| interests[index].ready()).collect());
-        }
-        if left.is_some_and(|left| left.is_zero()) {
-            return Ok(Vec::new());
-        }
-    }
+    readiness::any(&mut interests, until, "wait for several things", &mut || false)?;
+    Ok((0..interests.len()).filter(|&index| interests[index].ready()).collect())
 }

@@ -1,17 +1,17 @@
-//! Who receives from an end, as far as this process knows: a sender that has to wait asks, before it takes the wait for one without end.
+//! Who receives from an end, as far as this process knows. A sender that has to wait asks, before it takes the wait for one without end.
 
-use maniple_engine::channel::room::Receivers;
+use super::room::Receivers;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What is known of one end.
 #[derive(Debug, Default)]
-pub(super) struct Attendance {
-    // Nobody, the only thread that has received, or several of them.
+pub struct Attendance {
+    // None, the only thread that has received, or several of them.
     thread: AtomicUsize,
     given: AtomicBool,
 }
 
-const NOBODY: usize = 0;
+const NONE: usize = 0;
 const SEVERAL: usize = 1;
 
 /// A number that no other living thread has.
@@ -25,27 +25,27 @@ fn this_thread() -> usize {
 impl Attendance {
     /// This thread receives.
     #[inline]
-    pub(super) fn receives(&self) {
+    pub fn receives(&self) {
         let (before, me) = (self.thread.load(Ordering::Relaxed), this_thread());
         if before != me && before != SEVERAL {
-            self.thread.store(if before == NOBODY { me } else { SEVERAL }, Ordering::Relaxed);
+            self.thread.store(if before == NONE { me } else { SEVERAL }, Ordering::Relaxed);
         }
     }
 
     /// A future receives, so while this thread sends another future may have received something and not be done with it.
-    pub(super) fn receives_in_turns(&self) {
+    pub fn receives_in_turns(&self) {
         self.thread.store(SEVERAL, Ordering::Relaxed);
     }
 
     /// A copy of the end is on its way to another process.
-    pub(super) fn give_away(&self) {
+    pub fn give_away(&self) {
         self.given.store(true, Ordering::Relaxed);
     }
 
     /// Who receives, for this thread.
-    pub(super) fn receivers(&self) -> Receivers {
+    pub fn receivers(&self) -> Receivers {
         let thread = self.thread.load(Ordering::Relaxed);
-        if thread != NOBODY && thread != this_thread() {
+        if thread != NONE && thread != this_thread() {
             Receivers::Others
         } else if self.given.load(Ordering::Relaxed) {
             Receivers::Unknown
