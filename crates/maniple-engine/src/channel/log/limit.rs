@@ -8,7 +8,7 @@
 
 use super::{Interrupted, Log, SLICE, View, hold, length_of};
 use crate::error::{Error, Result};
-use maniple_sys::futex::{self, Woken};
+use crate::wait::word::{self, Woken};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
@@ -59,7 +59,7 @@ impl View {
                 return Ok(false);
             }
             // A reader may be killed before it calls.
-            let woken = futex::wait(&calls.room, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
+            let woken = word::sleep(&calls.room, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
             if woken != Woken::Rung && interrupted() {
                 return Err(Error::Interrupted);
             }
@@ -70,7 +70,7 @@ impl View {
     fn call_writers(&self) {
         let calls = &self.header().calls;
         calls.room.fetch_add(1, Ordering::Relaxed);
-        futex::wake(&calls.room, u32::MAX >> 1);
+        word::wake(&calls.room, u32::MAX >> 1);
     }
 
     /// Whether it was closed.
@@ -91,7 +91,7 @@ impl Log {
             self.shared.event.kick();
         }
         drop(held);
-        header.calls.readers.call(|bell| futex::wake(bell, u32::MAX >> 1));
+        header.calls.readers.call(|bell| word::wake(bell, u32::MAX >> 1));
         self.call_writers();
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Log {
             if watched {
                 self.shared.event.kick();
             }
-            self.header().calls.readers.call(|bell| futex::wake(bell, u32::MAX >> 1));
+            self.header().calls.readers.call(|bell| word::wake(bell, u32::MAX >> 1));
         } else if messages < before {
             self.call_writers();
             if messages == 0 && watched {
