@@ -101,7 +101,7 @@ def _received(receive: Callable[[], Any], number: int) -> Iterator[Any]:
 
 
 def _stream(stage: Stage, gate: Any, receive: Callable[[], Any], size: int, kept: bool) -> None:
-    """Time what a process sends each time it is told to go."""
+    """Time the messages of a process, which sends one for each request."""
     length, number = size // 8, _number(size)
 
     def take() -> Any:

@@ -396,7 +396,7 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
         authkey: the key, bytes, that the listener has too; None if it has none.
 
     Raises:
-        AuthenticationError: the listener has another key, or, as far as that can be told, none.
+        AuthenticationError: the listener has another key, or is found to have none.
         ConnectionRefusedError, FileNotFoundError: nothing listens at the address.
     """
     _validate_family(family or address_type(address))

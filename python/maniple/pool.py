@@ -40,6 +40,7 @@ from ._impl.pool.threads import ThreadWorkers
 from ._impl.pool.views import SETTERS, VIEWS
 from ._impl.pool.worker_main import worker_main
 from ._impl.pool.workers import Workers
+from ._maniple import Hub
 from .connection import wait
 from .context import TimeoutError
 
@@ -57,7 +58,7 @@ TERMINATE = "TERMINATE"
 INIT = "INIT"
 
 # The default `buffersize` of `imap`, in items.
-WINDOW = 1000
+WINDOW = Hub.WINDOW
 
 
 class Pool(QueueParts):

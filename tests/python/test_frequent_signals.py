@@ -74,7 +74,7 @@ def every(seconds: float) -> Iterator[None]:
 
 
 def insist(get: Callable[[], Any]) -> Any:
-    """What `get` gives in the end, while a handler raises every 50 ms."""
+    """Return the final result of `get`, while a handler raises every 50 ms."""
     interrupted = 0
     done: list[Any] = []
     until = time.monotonic() + 30
@@ -113,7 +113,7 @@ def test_a_result_arrives(mp: ModuleType) -> None:
         assert result.get() == 7
 
 
-def test_whether_a_call_succeeded_is_told(mp: ModuleType) -> None:
+def test_successful_reports_the_outcome(mp: ModuleType) -> None:
     with pool_of(mp) as pool:
         result = pool.apply_async(slow, (7,))
         result.wait()
@@ -194,7 +194,7 @@ def test_what_was_put_arrives_once_and_in_its_order(mp: ModuleType, kind: str) -
 @KINDS
 @pytest.mark.parametrize("made", [lambda: [complex(n) for n in range(500_000)], lambda: list(range(3_000_000))])
 def test_a_value_that_the_interpreter_alone_unpickles_arrives(mp: ModuleType, kind: str, made: Any) -> None:
-    """No handler runs before it is there, and none may keep it from whoever asked."""
+    """No handler runs before the value is there, and no handler may keep it from the caller."""
     put, get, _, used = ways(mp, kind)
     value = made()
     sender = threading.Thread(target=put, args=(value,))

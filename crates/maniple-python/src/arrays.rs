@@ -18,7 +18,7 @@ use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyMemoryView, PyString, PyType};
 use std::ffi::CStr;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -272,7 +272,8 @@ fn global(module: &str, name: &str) -> Vec<u8> {
     [text(module), text(name), vec![0x93]].concat()
 }
 
-/// What the buffer protocol says of an object, as long as this lives: until then it keeps its bytes where they are.
+/// What the buffer protocol says of an object, as long as this lives. Until then it keeps its bytes where they are; an array does as long as
+/// the interpreter lock is held, and without it while there is a [`pin`](Content::pin).
 pub struct View(Box<ffi::Py_buffer>);
 
 // SAFETY: bytes of an object to which the view holds a reference; it is given back with the interpreter lock held.
@@ -348,7 +349,35 @@ pub enum Content {
     Copy(Vec<u8>),
 }
 
+/// What keeps other threads from moving the bytes of a buffer's owner while they are read without the interpreter lock; `None`: it does not
+/// move them.
+///
+/// NumPy's `resize` frees an array's memory whatever views of it there are, if it is told not to look (`refcheck=False`). What it always
+/// looks for are weak references: with one the other thread gets NumPy's `ValueError`.
+pub fn pin(owner: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+    let py = owner.py();
+    is_found(py);
+    let array = known(py)?.array.bind(py);
+    let mut owner = owner.clone();
+    while owner.is_instance_of::<PyMemoryView>() {
+        owner = owner.getattr(pyo3::intern!(py, "obj")).ok()?;
+    }
+    if !owner.is_instance(array).ok()? {
+        return None;
+    }
+    // SAFETY: a live object; what is given is a new reference, or null with an exception set.
+    let made = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyWeakref_NewRef(owner.as_ptr(), null_mut())) };
+    made.ok().map(Bound::unbind)
+}
+
 impl Content {
+    /// What is to live while the bytes are read without the interpreter lock. It has not been let go of since they were looked at.
+    pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let Content::View(view) = self else { return None };
+        // SAFETY: the view holds a reference to its owner.
+        pin(&unsafe { Bound::from_borrowed_ptr_or_opt(py, view.0.obj) }?)
+    }
+
     pub fn bytes(&self) -> &[u8] {
         match self {
             Content::View(view) => view.bytes(),

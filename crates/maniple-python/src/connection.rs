@@ -3,11 +3,11 @@
 
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{Bytes, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::message::{Bytes, Flat, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
 use crate::shelf::Shelf;
 use crate::unended;
 use maniple_engine::Error;
-use maniple_engine::channel::frame::{Interrupted, Message, Until};
+use maniple_engine::channel::frame::{Message, Until};
 use maniple_engine::channel::parcel::{self, Parcel};
 use maniple_engine::channel::readiness;
 use maniple_engine::channel::stream_end::{Received, Sent, StreamEnd};
@@ -107,20 +107,16 @@ impl PyChannel {
         }
     }
 
-    /// Sends a pickle and its large buffers in blocks. False: they have to go within the message, and nothing was sent.
-    fn send_apart(
-        &self,
-        py: Python<'_>,
-        handle: BorrowedHandle<'static>,
-        stream: &[u8],
-        buffers: &[Bytes],
-    ) -> PyResult<bool> {
+    /// Packs a pickle and its large buffers into a parcel. None: they have to go within the message.
+    fn pack(py: Python<'_>, stream: &[u8], buffers: &[Bytes]) -> Option<Parcel> {
+        let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
         let buffers = buffers.iter().map(|buffer| &**buffer).collect::<Vec<_>>();
-        let send = |interrupted: Interrupted<'_, '_>| match Parcel::of_buffers(stream, &buffers) {
-            Some(parcel) => Ok(self.end.send_parcel(handle, parcel, interrupted)? == Sent::Whole),
-            None => Ok(false),
-        };
-        waiting(py, send)
+        py.detach(|| Parcel::of_buffers(stream, &buffers))
+    }
+
+    /// Sends a parcel. False: the system does not take it now, and nothing was sent.
+    fn send_parcel(&self, py: Python<'_>, handle: BorrowedHandle<'static>, parcel: Parcel) -> PyResult<bool> {
+        waiting(py, |interrupted| Ok(self.end.send_parcel(handle, parcel, interrupted)? == Sent::Whole))
     }
 
     fn send_plain(&self, py: Python<'_>, handle: BorrowedHandle<'static>, content: &[u8]) -> PyResult<()> {
@@ -249,7 +245,12 @@ impl PyChannel {
         match dump(obj, &OF_CONNECTIONS, apart)? {
             Pickled::Whole(bytes) => self.send_plain(py, handle, &bytes),
             Pickled::Apart(stream, buffers) => {
-                if self.send_apart(py, handle, &stream, &buffers)? {
+                let parcel = Self::pack(py, &stream, &buffers);
+                // What was copied need not stay where it is any longer.
+                drop((stream, buffers));
+                if let Some(parcel) = parcel
+                    && self.send_parcel(py, handle, parcel)?
+                {
                     return Ok(());
                 }
                 match dump(obj, &OF_CONNECTIONS, || usize::MAX)? {
@@ -457,16 +458,16 @@ pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
 }
 
 /// A view of the bytes of any contiguous buffer.
-pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
+pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
     if let Ok(buffer) = PyBuffer::<u8>::get(object)
         && buffer.is_c_contiguous()
         && buffer.dimensions() == 1
     {
-        return Ok(buffer);
+        return Ok(Flat::of(object.py(), buffer));
     }
     let view = object.py().import("builtins")?.getattr("memoryview")?;
     let view = unended::call(&view, (object,), None)?;
-    PyBuffer::get(&view.call_method1("cast", ("B",))?)
+    Flat::get(&view.call_method1("cast", ("B",))?)
 }
 
 impl Drop for PyChannel {

@@ -27,8 +27,47 @@ pub enum Pickled {
 /// Bytes that stay where they are.
 pub enum Bytes {
     Own(Vec<u8>),
-    Python(PyBuffer<u8>),
+    Python(Flat),
     Array(Content),
+}
+
+/// A buffer whose bytes stay where they are, also while the interpreter lock is let go of.
+pub struct Flat {
+    buffer: PyBuffer<u8>,
+    _pin: Option<Py<PyAny>>,
+}
+
+impl Flat {
+    /// A view of an object's bytes.
+    pub fn get(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
+        PyBuffer::get(object).map(|buffer| Flat::of(object.py(), buffer))
+    }
+
+    /// That of a pickle, which nobody else has.
+    fn of_pickle(pickle: &Bound<'_, PyAny>) -> PyResult<Flat> {
+        Ok(Flat { buffer: PyBuffer::get(pickle)?, _pin: None })
+    }
+
+    pub fn of(py: Python<'_>, buffer: PyBuffer<u8>) -> Flat {
+        // Not the object that was asked: it may be a view of the one that has the bytes.
+        let pin = buffer.obj(py).and_then(arrays::pin);
+        Flat { buffer, _pin: pin }
+    }
+}
+
+impl Deref for Flat {
+    type Target = PyBuffer<u8>;
+
+    fn deref(&self) -> &PyBuffer<u8> {
+        &self.buffer
+    }
+}
+
+impl Bytes {
+    /// What is to live while they are read without the interpreter lock.
+    pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if let Bytes::Array(content) = self { content.pin(py) } else { None }
+    }
 }
 
 impl Deref for Bytes {
@@ -233,17 +272,17 @@ pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> u
         let dump = reduction(py, &APART, "_dump_apart")?;
         let made = unended::call(dump, (value,), None)?;
         let made = made.cast_into::<PyTuple>()?;
-        let stream = Bytes::Python(PyBuffer::get(&made.get_item(0)?)?);
+        let stream = Bytes::Python(Flat::of_pickle(&made.get_item(0)?)?);
         let buffers = made.get_item(1)?.cast_into::<PyList>()?;
         if !buffers.is_empty() {
-            let views = buffers.iter().map(|b| PyBuffer::get(&b).map(Bytes::Python)).collect::<PyResult<_>>()?;
+            let views = buffers.iter().map(|b| Flat::get(&b).map(Bytes::Python)).collect::<PyResult<_>>()?;
             return Ok(Pickled::Apart(stream, views));
         }
         return Ok(Pickled::Whole(stream));
     }
     let dump = reduction(py, &WHOLE, "_quick_dumps")?;
     let whole = unended::call(dump, (value,), None)?;
-    Ok(Pickled::Whole(Bytes::Python(PyBuffer::get(&whole)?)))
+    Ok(Pickled::Whole(Bytes::Python(Flat::of_pickle(&whole)?)))
 }
 
 /// A contiguous buffer's bytes.

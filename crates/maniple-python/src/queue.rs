@@ -4,7 +4,7 @@ use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::message::{Bytes, OF_QUEUES, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
 use crate::pickle;
 use crate::shelf::Shelf;
 use crate::signals::interrupts;
@@ -135,8 +135,15 @@ impl PyLog {
         self.log().map(Sight::Log)
     }
 
-    /// Puts a message in. False: there is no place for it, at once or (where it waits) until `until`.
-    fn put_parts(py: Python<'_>, log: &Log, parts: &[&[u8]], counted: bool, wait: Wait) -> PyResult<bool> {
+    /// Puts a message in, of which some parts are these buffers. False: there is no place for it, at once or (where it waits) until `until`.
+    fn put_parts(
+        py: Python<'_>,
+        log: &Log,
+        parts: &[&[u8]],
+        buffers: &[Bytes],
+        counted: bool,
+        wait: Wait,
+    ) -> PyResult<bool> {
         if log.is_limited() {
             return waiting(py, |interrupted| put_pieces(log, parts, interrupted)).map(|()| true);
         }
@@ -150,6 +157,7 @@ impl PyLog {
             }
         }
         let until = if let Wait::Until(then) = wait { Some(then) } else { None };
+        let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
         waiting(py, |interrupted| {
             loop {
                 let late = || until.is_some_and(|until| Instant::now() >= until);
@@ -180,13 +188,13 @@ impl PyLog {
             Pickled::Apart(..) if log.is_limited() => {
                 Err(PyOSError::new_err("an object is pickled differently each time"))
             }
-            Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
+            Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], &[], counted, wait),
             Pickled::Apart(stream, buffers) if buffers.len() < MOST_PARTS => {
                 let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(|bytes| &**bytes).collect();
-                Self::put_parts(py, log, &parts, counted, wait)
+                Self::put_parts(py, log, &parts, &buffers, counted, wait)
             }
             Pickled::Apart(..) => match dump(obj, &OF_QUEUES, || usize::MAX)? {
-                Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
+                Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], &[], counted, wait),
                 Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
             },
         }
@@ -367,7 +375,7 @@ impl PyLog {
     #[pyo3(signature = (pickle, counted=false))]
     fn put_pickle(&self, py: Python<'_>, pickle: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
         let buffer = crate::connection::flat(pickle)?;
-        Self::put_parts(py, &*self.log()?, &[bytes_of(&buffer)], counted, Wait::Ever).map(|_| ())
+        Self::put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever).map(|_| ())
     }
 
     /// Whether there are as many objects in it as there may be.

@@ -10,14 +10,6 @@ use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
-/// Payload bytes after which a batch of tasks is large enough.
-const BATCH: usize = 8 << 20;
-/// How long tasks are made at a time: whoever makes them has answers to take in, and may have to stop.
-const TURN: Duration = Duration::from_millis(5);
-/// After how many small tasks the clock is looked at.
-const LOOK: usize = 8;
 
 /// One task of `items`, each of which `others` refer to besides, which are no part of any.
 pub fn encode_items(
@@ -127,10 +119,8 @@ pub fn fill_from<'py>(
     out: &mut Filling<'_>,
 ) -> Filled<'py> {
     let packer = out.packer;
-    let began = Instant::now();
-    let mut bytes = 0;
     let mut batch = Vec::with_capacity(items.min(64));
-    for made in 1..=tasks {
+    for _ in 0..tasks {
         batch.clear();
         while batch.len() < items {
             // As many as the program wants: there may be no memory for them.
@@ -151,16 +141,13 @@ pub fn fill_from<'py>(
             return Filled::Ended;
         }
         match encode_items(packer, mode, &batch, others, main) {
-            Ok(packet) => {
-                bytes += packet.size();
-                out.task(batch.len(), packet);
-            }
+            Ok(packet) => out.task(batch.len(), packet),
             Err(error) => return Filled::Broken(batch, error),
         }
         if batch.len() < items {
             return Filled::Ended;
         }
-        if bytes > BATCH || (made % LOOK == 0 || items > LOOK) && began.elapsed() > TURN {
+        if out.has_enough(items) {
             break;
         }
     }

@@ -7,6 +7,7 @@ use crate::message::short_of_memory;
 use crate::signals::{detached, held, interrupts, look_for_signals};
 use crate::unended;
 use maniple_engine::Error;
+use maniple_engine::pool::policy::{report_after, take_at_once};
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
 use maniple_engine::shm::inbox::Region;
@@ -419,8 +420,8 @@ struct Taken {
 #[pyclass(name = "Stream", module = "maniple._maniple", frozen)]
 pub struct PyStream {
     ticket: Ticket,
-    // Items are reported as consumed in batches of so many.
-    batch: usize,
+    // How many items may be under way.
+    window: usize,
     chunksize: usize,
     name: Py<PyAny>,
     taken: Mutex<Taken>,
@@ -435,7 +436,7 @@ impl PyStream {
             Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, ahead: 0, given: 0, over: false };
         PyStream {
             ticket,
-            batch: (window / 8).clamp(1, 64),
+            window,
             chunksize,
             name,
             taken: Mutex::new(taken),
@@ -512,8 +513,11 @@ impl PyStream {
         taken.ahead += items;
         taken.unreported += items;
         let is_last = taken.settled.is_empty() && taken.values.len() == 1;
-        let consumed =
-            if taken.unreported < self.batch && !is_last { 0 } else { std::mem::take(&mut taken.unreported) };
+        let consumed = if taken.unreported < report_after(self.window) && !is_last {
+            0
+        } else {
+            std::mem::take(&mut taken.unreported)
+        };
         let over = taken.over;
         drop(taken);
         self.ticket.begin();
@@ -530,7 +534,7 @@ impl PyStream {
     fn attempt(&self, py: Python<'_>) -> PyResult<bool> {
         let mut taken = self.lock();
         if taken.settled.is_empty() {
-            let (settled, over) = self.ticket.take(4 * self.batch);
+            let (settled, over) = self.ticket.take(take_at_once(self.window));
             taken.settled.extend(settled.into_iter().map(|settled| (settled.into(), Vec::new())));
             taken.over = over;
         }

@@ -11,7 +11,7 @@
 use crate::codec::{self, Codec};
 use crate::error::{Error, Result};
 use maniple_engine::channel::parcel::{self, Arrived, Load};
-use maniple_engine::pool::Packer;
+use maniple_engine::pool::{Packer, policy};
 use maniple_engine::shm::blocks::Blob;
 use maniple_engine::shm::buffers::Buffer;
 use maniple_engine::shm::inbox::Region;
@@ -23,7 +23,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::LocalKey;
 
-/// From this size on a buffer is worth a block of its own: below it the system calls cost more than the copies saved.
+/// From this size on a buffer of a pipe or a queue is worth a block of its own: below it the system calls cost more than the copies saved.
 const LARGE: usize = 32 * 1024;
 /// So many large buffers of one message get a block of their own; any more go inside.
 const MOST: usize = maniple_engine::pool::MOST_BLOBS;
@@ -253,7 +253,7 @@ impl Sink {
 
     fn store(&mut self, bytes: &[u8]) -> Result<u32, maniple_engine::Error> {
         match &mut self.large {
-            Large::Blocks(packer, blobs) if bytes.len() >= LARGE && blobs.len() < MOST => {
+            Large::Blocks(packer, blobs) if bytes.len() >= policy::LARGE && blobs.len() < MOST => {
                 blobs.push(packer.blob(&[bytes])?);
                 Ok(blobs.len() as u32)
             }

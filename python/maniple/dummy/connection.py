@@ -44,7 +44,7 @@ class Connection:
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Return two connected `Connection` objects. Both send and receive, whatever `duplex` is."""
+    """Return two connected `Connection` objects. Both send and receive; `duplex` has no effect."""
     there: _Line = Queue()
     back: _Line = Queue()
     return Connection(back, there), Connection(there, back)

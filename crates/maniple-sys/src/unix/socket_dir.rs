@@ -1,12 +1,12 @@
 //! Folders for sockets of this user's own, which go with their processes.
 //!
 //! A folder is locked (`flock`) for as long as the process that made it has it, and the system takes the lock back when that is killed.
-//! Then the socket in it stays; whoever makes the next folder sweeps it out:
+//! Then the socket in it stays; the next process that makes a folder removes it:
 //!
 //! ```text
 //! maker                                   sweeper
-//! make the folder                         lock a folder, without waiting; go on to the next if that fails
-//! lock it                                 if there is a socket in it, nobody is behind that: remove both
+//! make the folder                         lock a folder, without waiting; continue with the next if that fails
+//! lock it                                 if there is a socket in it, it has no owner: remove both
 //! put the socket there                    unlock
 //! ```
 //! A maker has the lock before there is a socket, so a folder with one that can be locked has no maker any more. An empty one may be about
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_is_swept_out_and_what_is_held_is_not() {
+    fn unlocked_folders_are_removed_and_locked_folders_stay() {
         let held = SocketDir::new(number(1)).unwrap();
         std::fs::write(held.socket(), "").unwrap();
         let left = SocketDir::new(number(2)).unwrap();

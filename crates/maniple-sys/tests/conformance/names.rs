@@ -88,7 +88,7 @@ fn a_name_of_ones_own_goes_with_its_listener() {
 }
 
 #[test]
-fn who_is_not_taken_within_the_time_may_go_on() {
+fn a_client_that_is_not_taken_within_the_time_may_retry() {
     let folder = SocketDir::new(random()).unwrap();
     let path = folder.socket();
     let listening = socket::listen(Place::Local(&path), 0).unwrap();

@@ -189,9 +189,7 @@ impl PoolBuilder {
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
         let pool = Pool { shared: shared.clone(), options: CallOptions::new(), owner: true };
-        for _ in 0..processes {
-            shared.start_worker()?;
-        }
+        shared.start_all()?;
         keeper::start(&shared)?;
         Ok(pool)
     }

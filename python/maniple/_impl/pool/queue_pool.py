@@ -23,6 +23,7 @@ from errno import EINVAL
 from signal import SIG_IGN, SIGTERM, getsignal
 
 from ... import util
+from ..._maniple import Hub
 from ...connection import wait
 from .. import PACKAGE
 from ..start.shortage import is_shortage
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["QueueParts", "ThreadQueueParts", "end_processes"]
 
 # How long a terminated worker has before it is killed, and a handler thread to notice that all is over, in seconds.
-GRACE = 2.0
+GRACE = Hub.GRACE
 
 
 class QueueParts:
@@ -234,7 +235,7 @@ class QueueParts:
                 if not is_shortage(error) and error.errno != EINVAL:
                     raise
                 # There is no descriptor for it, or the limit is below what there are by now.
-                time.sleep(0.05)
+                time.sleep(Hub.AGAIN)
         taskqueue.put(None)
         util.debug("worker handler exiting")
 
@@ -396,7 +397,7 @@ def end_processes(pool: list[Any]) -> None:
         if process.exitcode is None:
             process.terminate()
     # Where this process ignores SIGTERM, so do they.
-    limit = time.monotonic() + (GRACE if getsignal(SIGTERM) != SIG_IGN else 0.2)
+    limit = time.monotonic() + (GRACE if getsignal(SIGTERM) != SIG_IGN else Hub.NOTICE)
     # What a context of a program's own gives for a process may have no more than the standard pool calls.
     for process in [process for process in processes if hasattr(process, "kill")]:
         if process.exitcode is None:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ... import util
-from ..._maniple import Hold
+from ..._maniple import Hold, Hub
 from ..start.shortage import is_shortage
 from .payload import ResultDecodeError, WorkerLostError, lost, unreadable
 from .queue_pool_board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
@@ -43,8 +43,8 @@ __all__ = ["JobTable", "Watch"]
 
 # How long the handler of outcomes may wait for the rest of one before the queue counts as damaged, in seconds.
 PATIENCE = 30.0
-# The longest pause before workers are started again where that fails, in seconds.
-_LONGEST_PAUSE = 1.0
+# Pauses before workers are started again where that fails, in seconds: the first and the longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = Hub.START_PAUSES
 # The exit code of a worker that lacked something before it was ready.
 _LACKING = getattr(os, "EX_TEMPFAIL", None)
 # How long to look for a note that tells which outcome it was before the workers are renewed.
@@ -293,10 +293,10 @@ class Watch:
         started = left if note is None else note.phase != STARTING
         if not started and exitcode == _LACKING:
             self.lacking = 0 if self._one_works() else self.lacking + 1
-            self.next_start = time.monotonic() + min(_LONGEST_PAUSE, 0.02 * 2 ** min(self.lacking, 10))
+            self.next_start = time.monotonic() + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self.lacking, 10))
         else:
             self.failed_starts = 0 if started else self.failed_starts + 1
-        if self.failed_starts > max(self.processes, 2) and not self._one_works():
+        if self.failed_starts > Hub.failures_at_most(self.processes) and not self._one_works():
             self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
         elif note is not None and note.phase == DONE:
             pass
@@ -313,7 +313,7 @@ class Watch:
         """Whether workers are to be started now."""
         if time.monotonic() < self.next_start:
             return False
-        if self.failed_starts <= max(self.processes, 2):
+        if self.failed_starts <= Hub.failures_at_most(self.processes):
             return True
         self.next_start = time.monotonic() + _LONGEST_PAUSE
         return True
@@ -322,10 +322,10 @@ class Watch:
         """A worker could not even be started. Returns the seconds after which the next is to be tried; where something is short they grow."""
         util.sub_warning("could not start a worker: %s", error)
         if is_shortage(error):
-            self.short_pause = min(_LONGEST_PAUSE, 2 * self.short_pause or 0.02)
+            self.short_pause = min(_LONGEST_PAUSE, 2 * self.short_pause or _FIRST_PAUSE)
             return self.short_pause
         self.failed_starts += 1
-        if self.failed_starts > max(self.processes, 2) and not self._one_works():
+        if self.failed_starts > Hub.failures_at_most(self.processes) and not self._one_works():
             self.give_up(lost(0, None, f"{type(error).__name__}: {error}", False, None, "", None, 0))
         return 0.2
 

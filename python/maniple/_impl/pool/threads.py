@@ -1,6 +1,6 @@
-"""What a pool of threads is made of: the counterparts of `Hub`, `Ticket`, `Stream` and `Workers` without processes.
+"""The parts of a pool of threads: the counterparts of `Hub`, `Ticket`, `Stream` and `Workers` without processes.
 
-Nothing is pickled; a task's exception arrives as it was raised. Threads cannot be ended from outside, so a task that runs when the
+Nothing is pickled; the caller gets the exception object that the task raised. Threads cannot be killed, so a task that runs when the
 pool is terminated runs to its end.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["ThreadWorkers"]
 
 
 class Job:
-    """One call. All of it is guarded by its hub's condition."""
+    """One call. Its hub's condition guards all attributes."""
 
     def __init__(
         self, number: int, func: Callable[..., Any], star: bool, window: int | None = None, chunksize: int = 1
@@ -46,11 +46,11 @@ class Job:
         self.items: int | None = None
         self.items_done = 0
         self.input_open = True
-        # Items of tasks that were made, and those whose results were taken; the latter is set, never counted up: a signal's handler
-        # may have the one who takes them begin again.
+        # The numbers of items in tasks, and of items whose results were taken. The latter is set, not incremented: an exception of a
+        # signal handler may make the caller that takes results start again.
         self.fed = self.taken = 0
         self.told = False
-        # Nobody takes the outcomes; and what has not begun does not begin.
+        # `abandoned`: no caller takes the outcomes. `cancelled`: tasks that have not begun do not begin.
         self.abandoned = self.cancelled = False
 
     @property
@@ -67,7 +67,7 @@ class Job:
 
 
 class _Elsewhere:
-    """Stands for a condition in a forked child, where the pool's threads are not: using the pool raises an error."""
+    """Replaces the condition in a forked child, which has no copies of the pool's threads: using the pool raises an error."""
 
     def __enter__(self) -> None:
         raise RuntimeError(
@@ -79,11 +79,12 @@ class _Elsewhere:
         pass
 
     def notify_all(self) -> None:
-        """There is nobody to be notified."""
+        """Do nothing: no thread waits here."""
 
 
 class Changed(threading.Condition):
-    """What the pool's own threads wait for, by `wait_for`, and callers, by `wait_steadily`: in their threads signals' handlers may raise."""
+    """The condition on which the pool's threads wait with `wait_for`, and callers with `wait_steadily`, because signal handlers may raise in
+    the callers' threads."""
 
     def __init__(self, lock: threading.RLock) -> None:
         super().__init__(lock)
@@ -91,14 +92,14 @@ class Changed(threading.Condition):
         self._bells = Bells()
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
-        if self._waiters:  # type: ignore[attr-defined]  # the pool's threads; asked first since it is called for each task
+        """Wake all waiting threads."""
+        if self._waiters:  # type: ignore[attr-defined]  # the pool's threads; checked first since each task calls this method
             super().notify_all()
         if self._bells:
             self._bells.ring()
 
     def wait_steadily(self, found: Callable[[], Any], timeout: float | None) -> Any:
-        """Wait until `found`, called with the lock held, gives something true; return what it gave last."""
+        """Wait until `found`, which is called with the lock held, returns a true value; return its last value."""
         limit = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._mutex:
@@ -111,7 +112,7 @@ class Changed(threading.Condition):
 
 
 class ThreadHub:
-    """Hands tasks to threads."""
+    """Distributes tasks to threads."""
 
     def __init__(self, workers: ThreadWorkers) -> None:
         self.workers = workers
@@ -135,7 +136,7 @@ class ThreadHub:
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
         chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
-        # No items make one task of none, so that its end takes the same way as any other's.
+        # An empty input makes one empty task, so that its end is processed like that of any other.
         return ThreadTicket(self, self._submit(func, chunks or [[]], len(items), star, told), single=False)
 
     def _submit(self, func: Any, chunks: list[list[Any]], items: int, star: bool, told: bool) -> Job:
@@ -159,7 +160,7 @@ class ThreadHub:
     def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
         job = self.jobs.get(number)
         if job is None:
-            return  # its stream was dropped already
+            return  # the stream was dropped already
         while True:
             with self.lock:
                 self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
@@ -192,7 +193,7 @@ class ThreadHub:
     # ---- threads ----
 
     def serve(self) -> None:
-        """What a thread of the pool runs."""
+        """Run the tasks in a thread of the pool."""
         while True:
             with self.lock:
                 self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
@@ -215,7 +216,7 @@ class ThreadHub:
             job.arrivals.append(index)
 
     def abandon(self, job: Job, begun: bool) -> None:
-        """Nobody takes the outcomes any more; where somebody had begun to, nobody wants what has not begun."""
+        """Drop the outcomes of a job, which no caller takes any more; if `begun`, also cancel its tasks that have not begun."""
         if isinstance(self.changed, _Elsewhere):
             return
         with self.lock:
@@ -239,14 +240,14 @@ class ThreadHub:
         self.changed.notify_all()
         return True
 
-    # ---- how things stand ----
+    # ---- state ----
 
     def open_jobs(self) -> dict[int, int]:
         with self.lock:
             return {number: job.items_done for number, job in self.jobs.items()}
 
     def waiting(self) -> tuple[int, int]:
-        """How many jobs wait that no thread has begun; a thread is given no task in advance."""
+        """Return the number of jobs that no thread has begun, and 0: threads get no tasks in advance."""
         with self.lock:
             waiting: dict[int, int] = {}
             for job, _, _ in self.tasks:
@@ -254,7 +255,7 @@ class ThreadHub:
             return sum(number in self.jobs and self.jobs[number].made == n for number, n in waiting.items()), 0
 
     def kick(self) -> None:
-        """Nobody needs to be woken."""
+        """Do nothing: no thread has to be woken."""
 
     # ---- the end ----
 
@@ -276,7 +277,7 @@ class ThreadHub:
             self.closed = True
             self.tasks.clear()
             for job in self.jobs.values():
-                # What never ran counts as one failed task, so that nobody waits for it.
+                # The remaining tasks count as one failed task, so that no caller waits for them.
                 job.input_open = False
                 job.made = job.ended + 1
                 self._note(job, job.made - 1, (False, cancelled()))
@@ -285,7 +286,7 @@ class ThreadHub:
 
 
 class ThreadTicket:
-    """A call's outcome."""
+    """The outcome of a call."""
 
     def __init__(self, hub: ThreadHub, job: Job, single: bool) -> None:
         self._hub, self._job, self._single = hub, job, single
@@ -297,7 +298,7 @@ class ThreadTicket:
         return self._job.over
 
     def left(self) -> int:
-        """How many items have no outcome yet."""
+        """Return the number of items without an outcome."""
         return 0 if self._job.over else (self._job.items or 0) - self._job.items_done
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -348,11 +349,11 @@ class ThreadStream:
             self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
 
     def fed(self) -> None:
-        """Somebody feeds it. Before that is said, a stream that is dropped, by whatever interrupts its maker, has nothing done."""
+        """Record that a thread feeds the stream. A stream that is dropped before, because its maker was interrupted, is cancelled."""
         self._is_fed = True
 
     def cancel(self) -> None:
-        """What has not begun does not begin."""
+        """Cancel the tasks that have not begun."""
         self._hub.abandon(self._job, True)
 
     @property
@@ -361,7 +362,7 @@ class ThreadStream:
         return items - len(left)
 
     def progress(self) -> tuple[int, int, bool]:
-        """How many items have an outcome, how many of those were taken, and whether no more will have one."""
+        """Return the number of items with an outcome, the number of taken outcomes, and whether the job has ended."""
         return self._job.items_done, self._given, self._job.over
 
     def _next_index(self) -> int | None:
@@ -456,7 +457,7 @@ class ThreadWorkers:
             raise AttributeError("_maxtasksperchild cannot be set: a pool of threads does not replace its threads")
 
     def completed(self, number: int) -> None:
-        """Hand the outcome of the call `number` to its handle."""
+        """Complete the handle of the call `number`, which has ended."""
         result = self.results.ended(number)
         if result is not None:
             result._complete()
@@ -466,7 +467,7 @@ class ThreadWorkers:
             result._complete()
 
     def repopulate(self, processes: int) -> None:
-        """Start threads until there are so many. They do not die."""
+        """Start threads until there are `processes` threads. Threads never have to be replaced."""
         with Hold(self.lock):
             while len(self.processes) < processes:
                 thread = self.make_process(target=_run, args=(self.hub, self.initializer, self.initargs))

@@ -13,7 +13,7 @@ from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
 from ... import util
-from ..._maniple import Hold, Hub, pool_is_terminated, serve
+from ..._maniple import Hold, Hub, interrupts, pool_is_terminated, serve
 from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Workers", "worker"]
-
-# How long a terminated worker has for its own clean-up before it is killed, in seconds.
-GRACE = 2.0
-# How long one has that is still starting to learn from its link that it is to end, where a signal would run a handler of the parent's.
-_NOTICE = 0.3
 
 
 class Line:
@@ -52,7 +47,7 @@ class Line:
 
 
 # Seconds after which the keeper tries again what it lacked something for.
-_AGAIN = 0.05
+_AGAIN = Hub.AGAIN
 # Seconds that the keeper leaves to others at a time where threads are greenlets.
 _PAUSE = 0.01
 
@@ -134,10 +129,6 @@ class Workers:
         self.initargs = initargs
         self.maxtasksperchild = maxtasksperchild
         self.processes: list[Any] = []
-        # Not at module level, because workers that were started anew load this module.
-        from ..start.starts import Starts
-
-        self._starts = Starts()
         # Pipes to which programs still write that dead workers have started, and which are read by nobody yet.
         self._late: list[int] = []
         # Jobs whose callbacks are still to be called.
@@ -148,11 +139,8 @@ class Workers:
         self._keys: dict[int, Any] = {}
         # What the hub has asked the keeper for, while it is being done.
         self._chore: tuple[str, int] | None = None
-        self._terminated_at: float | None = None
-        self._killed = False
-        self._grace = GRACE
-        # Workers that are sent SIGTERM when they have not ended in time.
-        self._noticed: list[int] = []
+        self._terminated = False
+        self._wanted = processes
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
 
     def _free_lock(self) -> None:
@@ -164,28 +152,25 @@ class Workers:
     def start(self) -> None:
         """Start the first workers, all or none, and then the keeper."""
         started: list[Any] = []
-        wanted = self.hub.missing()
         try:
-            for _ in range(wanted):
-                key, process = self.start_one(True)
+            while (process := self.start_one()) is not None:
                 started.append(process)
-                self.adopt(key, process)
             self.keeper.start()
         except BaseException as problem:
-            self.hub.terminate()
+            self.hub.terminate(False, False)
             # They have done nothing yet, and may have a handler for SIGTERM that only notes it.
-            for process in started:
+            for process in [*started, *self._keys.values()]:
                 process.kill()
             for key, process in self._keys.items():
                 process.join()
-                late, _ = self.hub.exited(key, process.exitcode)
+                late = self.hub.exited(key, process.exitcode)
                 if late is not None:
                     os.close(late)
             self.processes.clear()
             self._keys.clear()
             # The error refers to this frame, and is not to keep the pool's descriptors.
             del self.hub, self.loose
-            self._explain(problem, len(started), wanted)
+            self._explain(problem, len(started), self._wanted)
             raise
 
     @staticmethod
@@ -202,10 +187,25 @@ class Workers:
 
     def repopulate(self, processes: int) -> None:
         """Start workers until there are so many."""
-        with Hold(self.lock):
-            self._starts.count += self.hub.resize(processes)
-            self._starts.make(self)
+        self.hub.resize(processes)
+        self._start_due()
         self.hub.kick()  # the keeper tries again what was in vain
+
+    def _start_due(self) -> None:
+        """Start the workers that are due now, as far as that is possible."""
+        from ..start.shortage import is_shortage
+
+        with Hold(self.lock):
+            while True:
+                try:
+                    if self.start_one() is None:
+                        return
+                except Exception as problem:
+                    if interrupts(problem):
+                        raise
+                    util.sub_warning("could not start a worker: %s", problem)
+                    if is_shortage(problem):
+                        return  # the hub asks again
 
     def set_max_tasks(self, tasks: int | None) -> None:
         """After how many tasks a worker is replaced from now on."""
@@ -216,33 +216,30 @@ class Workers:
         """The threads that serve the pool in this process."""
         return [self.keeper]
 
-    def start_one(self, counted: bool) -> tuple[int, Any]:
-        """Start a worker. `counted`: an error counts as a failed start; otherwise the caller tries again where something is short."""
-        from ..start.shortage import is_shortage
-
-        try:
-            key, fds = self.hub.create_link(counted)
-        except Exception as problem:
-            if counted or is_shortage(problem):
-                raise
-            # The caller does not try this again, so the hub is to know if it fails again.
-            key, fds = self.hub.create_link(True)
+    def start_one(self) -> Any:
+        """Start a worker, if one is due, and take it into the pool. The hub knows of an error. Returns its process, or None."""
+        key: int | None = None
+        fds: list[int] = []
         line: Line | None = None
         try:
+            if (begun := self.hub.begin_start()) is None:
+                return None
+            key, fds = begun
             line = Line(fds, self._main)
             process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             if not isinstance(self._main, ForkedMain):
                 # What it writes before it takes up its link, when it cannot import something, belongs in the error, too.
-                hub = self.hub
-                process._tap = fds[-1], lambda: hub.pass_on(key)
+                hub, number = self.hub, key
+                process._tap = fds[-1], lambda: hub.pass_on(number)
             process.start()
         except BaseException as problem:
-            if not counted and is_shortage(problem):
-                self.hub.postpone(key)
-            else:
-                self.hub.disown(key, f"{type(problem).__name__}: {problem}")
+            from ..start.shortage import advice, is_shortage
+
+            short = is_shortage(problem)
+            why = f"{problem} ({advice(problem)})" if short else f"{type(problem).__name__}: {problem}"
+            self.hub.start_failed(key, why, short)
             raise
         finally:
             if line is None:
@@ -250,7 +247,8 @@ class Workers:
             else:
                 line.close()
         util.debug("added worker")
-        return key, process
+        self.adopt(key, process)
+        return process
 
     def adopt(self, key: int, process: Any) -> None:
         """Take a started worker into the pool."""
@@ -264,10 +262,6 @@ class Workers:
                 return
             except MemoryError:
                 time.sleep(_AGAIN)  # it runs: whoever did not take it in would never see its end
-
-    def has_processes(self) -> bool:
-        """Whether there is any worker."""
-        return bool(self._keys)
 
     # ---- keeping ----
 
@@ -288,10 +282,7 @@ class Workers:
     def _do_chores(self) -> None:
         alone = threads_are_real()
         while True:
-            if self._terminated_at is None and self._starts.is_due():
-                with Hold(self.lock):
-                    self._starts.make(self)
-            patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else self._starts.pause()
+            patience = 3600.0 if alone else 0.001
             if self._late:
                 self._read_late()
                 patience = min(patience, _AGAIN)
@@ -301,8 +292,9 @@ class Workers:
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # the greenlets' way
             if chore == "start":
-                with Hold(self.lock):
-                    self._starts.count += number
+                self._start_due()
+            elif chore == "end":
+                self._end_due()
             elif chore == "reap":
                 while not self._reap(number):
                     time.sleep(_AGAIN)  # memory is short
@@ -317,14 +309,6 @@ class Workers:
                 self.results.over = True
                 self._complete_late()
                 return
-            elif self._terminated_at is not None:
-                waited = time.monotonic() - self._terminated_at
-                if self._noticed and waited > _NOTICE:
-                    noticed, self._noticed = self._noticed, []
-                    self._signal(noticed, "terminate")
-                if waited > self._grace and not self._killed:
-                    self._killed = True
-                    self._signal(None, "kill")
             self._chore = None
 
     def _complete(self, result: Any) -> None:
@@ -356,16 +340,13 @@ class Workers:
             code, said = None if process is None else process.exitcode, self.hub.last_words(key)
             if code and code != os.EX_TEMPFAIL and said is not None and _says_shortage(said):
                 code = os.EX_TEMPFAIL  # it could not say so itself
-            late, lacking = self.hub.exited(key, code)
+            late = self.hub.exited(key, code)
             self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:
             util.sub_warning("could not see a worker out yet: %s", problem)
             return False
         if late is not None:
             self._late.append(late)
-        if lacking:
-            with Hold(self.lock):
-                self._starts.lacked(self, said or "")
         return True
 
     def _read_late(self) -> None:
@@ -392,30 +373,27 @@ class Workers:
             # A forked child inherits the object, not the pool.
             return
         util.debug("terminating pool")
-        unsettled = self.hub.terminate()
-        if self._terminated_at is None:
-            self._terminated_at = time.monotonic()
-        if isinstance(self._main, ForkedMain) and callable(getsignal(SIGTERM)):
-            self._noticed = [key for key, starting in unsettled if starting]
-        if getsignal(SIGTERM) == SIG_IGN:
-            self._grace = _NOTICE  # all workers have that from here
-        self._signal([key for key, _ in unsettled if key not in self._noticed], "terminate")
+        handler = getsignal(SIGTERM)
+        # All workers have the handlers of this process where they are forked; where it ignores the signal, all do.
+        self.hub.terminate(handler == SIG_IGN, isinstance(self._main, ForkedMain) and callable(handler))
+        self._terminated = True
+        self._end_due()
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
             self.keeper.join()
         self.loose.end(cancelled())
 
-    def _signal(self, workers: list[int] | None, how: str) -> None:
-        """Terminate or kill some workers, or (None) all."""
-        keys = self._keys.copy()
-        processes = [keys[key] for key in (keys if workers is None else workers) if key in keys]
-        for process in processes:
-            if process.exitcode is None:
+    def _end_due(self) -> None:
+        """Signal the workers of a terminated pool that are due for it."""
+        while (end := self.hub.next_end()) is not None:
+            key, how = end
+            process = self._keys.get(key)
+            if process is not None and process.exitcode is None:
                 getattr(process, how)()
 
     def join(self) -> None:
         """Wait until all processes have ended."""
-        if self._terminated_at is None and self.hub.is_making_tasks():
+        if not self._terminated and self.hub.is_making_tasks():
             raise RuntimeError(
                 "join() would wait for ever: this signal handler has interrupted the pickling of a call's items, which goes on when it "
                 "returns; terminate() the pool, or join it after the handler"

@@ -1,8 +1,8 @@
-"""What other modules did with the standard package before ``multiprocessing`` came to mean this one.
+"""References to the standard package in modules that were imported before ``multiprocessing`` became this package.
 
-A file of ``site-packages``, `sitecustomize` or a launcher may have imported modules that hold parts of the standard package, or
-that have replaced some of them (coverage does both).  They get ours by the same names, and what they replaced is replaced here.
-A class that was derived from one of the standard package's keeps its base.
+A file of ``site-packages``, `sitecustomize` or a launcher may have imported modules that refer to parts of the standard package, or
+that have replaced some of them (coverage does both).  These references are set to this package's parts, and replaced functions are
+replaced here, too.  A class that was derived from a class of the standard package keeps its base.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ _PACKAGE = "multiprocessing"
 
 
 def hand_over(theirs: dict[str, ModuleType], ours: dict[str, str]) -> None:
-    """Have all loaded modules hold our parts for those of the standard package's modules.
+    """Set references to the standard package's parts in all loaded modules to this package's parts.
 
-    ``theirs`` are those of its modules that were loaded; ``ours`` says, by the same keys, what the modules are called here.
+    Args:
+        theirs: the loaded modules of the standard package, by name.
+        ours: the names of this package's modules, by the same keys.
     """
     pairs = {name: (their, import_module(ours[name])) for name, their in theirs.items() if find_spec(ours[name])}
     twins = _Twins(pairs)
@@ -36,19 +38,19 @@ def hand_over(theirs: dict[str, ModuleType], ours: dict[str, str]) -> None:
                 if (twin := twins.of(thing)) is not None:
                     setattr(holder, name, twin)
     if getattr(sys, "frozen", False):
-        return  # what the freezer has replaced knows the standard package's command lines alone: its helpers would run the program
+        return  # the freezer's replacements support only the standard package's command lines: helpers would run the program
     for their, our in pairs.values():
         _replace_again(their, our, twins, _written_names(their))
 
 
 class _Twins:
-    """Finds what is ours in the place of something of the standard package's."""
+    """Finds this package's counterpart of an object of the standard package."""
 
     def __init__(self, pairs: dict[str, tuple[ModuleType, ModuleType]]) -> None:
         self._pairs = pairs
 
     def of(self, thing: Any) -> Any:
-        """Our module, class, function or method of the default context; None for anything else."""
+        """Return this package's module, class, function or method of the default context; None for other objects."""
         if isinstance(thing, ModuleType):
             their, our = self._pairs.get(thing.__name__, (None, None))
             return our if thing is their else None
@@ -64,14 +66,14 @@ class _Twins:
 
 
 def _is_foreign(thing: Any) -> bool:
-    """Tell whether a function of the standard package's was put there by a module that is no part of Python."""
+    """Return whether a module outside the standard library has put this function into the standard package."""
     if not isinstance(thing, FunctionType) or not isinstance(thing.__module__, str):
         return False
     return thing.__module__.partition(".")[0] not in sys.stdlib_module_names
 
 
 def _replace_again(their: Any, our: Any, twins: _Twins, written: frozenset[str] | None) -> None:
-    """Replace in our module or class what was replaced, or added, in theirs."""
+    """Replace in this package's module or class the functions that were replaced, or added, in the standard one."""
     for name, thing in list(vars(their).items()):
         if _is_foreign(thing):
             _exchange_closure(thing, twins)
@@ -86,15 +88,15 @@ def _replace_again(their: Any, our: Any, twins: _Twins, written: frozenset[str] 
 
 
 def _exchange_closure(function: FunctionType, twins: _Twins) -> None:
-    """The function that it calls in turn is ours."""
+    """Set references in the closure of a function to this package's functions."""
     for cell in function.__closure__ or ():
-        with suppress(ValueError):  # empty yet
+        with suppress(ValueError):  # an empty cell
             if (twin := twins.of(cell.cell_contents)) is not None:
                 cell.cell_contents = twin
 
 
 def _written_names(module: ModuleType) -> frozenset[str] | None:
-    """The names that the module's own code knows; None where that cannot be told."""
+    """Return the names that the module's code uses; None if the code is unknown."""
     try:
         code = module.__loader__.get_code(module.__name__)  # type: ignore[union-attr]
         return frozenset((*code.co_names, *(name for name in vars(module) if name[:2] == "__")))

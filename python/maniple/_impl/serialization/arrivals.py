@@ -1,6 +1,6 @@
-"""What arrives from other processes by value: functions, classes, and the globals that they need.
+"""Unpickling of functions and classes that were sent by value, and of the globals that they need.
 
-`by_value` writes the pickles that call the functions here.
+`by_value` writes pickles that call the functions of this module.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ __all__ = [
 
 
 class Registry:
-    """The functions and classes that go between processes by value, each by a key that all of them use.
+    """The functions and classes that were sent by value, by keys that all processes share.
 
-    Holds nothing alive.  A forked child inherits the table, and with it what its parent's keys mean.
+    The registry keeps nothing alive.  A forked child inherits the table, and so can resolve its parent's keys.
     """
 
     def __init__(self) -> None:
@@ -70,24 +70,24 @@ class Registry:
         self._objects: dict[tuple[bytes, int], ref[Any]] = {}
 
     def _begin(self) -> None:
-        # Keys made from now on are this process's own.
+        # New keys are unique to this process.
         self._process, self._numbers = os.urandom(8), count()
 
     def new_key(self) -> tuple[bytes, int]:
-        """A key that nothing has yet."""
+        """Return a new key."""
         return self._process, next(self._numbers)
 
     def key_of(self, thing: Any) -> tuple[bytes, int]:
-        """The key of `thing`, a new one if it has none."""
+        """Return the key of `thing`; make one if it has none."""
         return self.known_key(thing) or self.note(thing, self.new_key())
 
     def known_key(self, thing: Any) -> tuple[bytes, int] | None:
-        """The key of `thing` if it has one."""
+        """Return the key of `thing`, or None."""
         entry = self._entries.get(id(thing))
         return entry[1] if entry is not None and entry[0]() is thing else None
 
     def note(self, thing: Any, key: tuple[bytes, int]) -> tuple[bytes, int]:
-        """Let `thing` be known by `key`."""
+        """Register `thing` under `key`, and return the key."""
         number = id(thing)
 
         def forget(gone: ref[Any]) -> None:
@@ -103,7 +103,7 @@ class Registry:
         return key
 
     def find(self, key: tuple[bytes, int]) -> Any:
-        """What is known by `key`; None where it is not there, or not any more."""
+        """Return the object with the key; None if there is none, or it was collected."""
         held = self._objects.get(key)
         return None if held is None else held()
 
@@ -113,33 +113,33 @@ os.register_at_fork(after_in_child=registry._begin)
 
 
 def returned(key: tuple[bytes, int], name: str) -> Any:
-    """What this process had sent, and what comes back."""
+    """Return the object that this process had sent by value and that comes back."""
     found = registry.find(key)
     if found is None:
-        raise LookupError(f"{name!r} had been sent by value and comes back, but is not there any more")
+        raise LookupError(f"{name!r} was sent by value and comes back, but no longer exists in this process")
     return found
 
 
 def take(given: dict[str, Any]) -> None:
-    """Bind in `__main__` what the starter of this process gave it of its own."""
+    """Bind in `__main__` the values that the parent passed at the start of this process."""
     for name, value in given.items():
         _bind(vars(sys.modules["__main__"]), name, value, None)
 
 
 # ---------------------------------------------------------------- reading
 
-#: namespaces that stand for those of other processes, by key
+#: key -> the namespace that represents a namespace of another process
 _spaces: dict[tuple[bytes, int], dict[str, Any]] = {}
-#: the keys of this process's own namespaces; each is held, so that its number stays its own
+#: id of a namespace of this process -> its key and the namespace, which is kept so that its id stays unique
 _own_spaces: dict[int, tuple[tuple[bytes, int], dict[str, Any]]] = {}
-#: so many namespaces are remembered, here and there; a program that makes them without end is not to fill memory
+#: the largest number of namespaces in each table, for programs that make namespaces without end
 _MOST_SPACES = 256
-#: why a global is not here: name -> text
+#: name of a missing global -> the reason
 _missing: dict[str, str] = {}
 
 
 def space_key(space: dict[str, Any]) -> tuple[bytes, int]:
-    """The key of a namespace of this process's that no module of others stands for."""
+    """Return the key of a namespace of this process that is not the namespace of an importable module."""
     entry = _own_spaces.get(id(space))
     if entry is None:
         key = next((known for known, other in _spaces.items() if other is space), None)
@@ -149,7 +149,7 @@ def space_key(space: dict[str, Any]) -> tuple[bytes, int]:
 
 
 def _space(home: Any) -> dict[str, Any]:
-    """The globals for a function that came."""
+    """Return the globals for a received function."""
     if isinstance(home, str):
         return vars(sys.modules["__main__"] if home in MAIN_NAMES else import_module(home))
     key, about = home
@@ -169,13 +169,13 @@ def _forget_oldest(spaces: dict[Any, Any]) -> None:
             del spaces[next(iter(spaces))]
 
 
-# What pickles call, with what `by_value` has put into them.
+# The functions that the pickles of `by_value` call.
 
 
 def make_function(
     home: Any, code: CodeType, name: str, closure: tuple[CellType, ...] | None, key: tuple[bytes, int]
 ) -> FunctionType:
-    """The function, empty; one that came before stays what it is, with its state, unless its closure may be another now."""
+    """Return an empty function. If the function came before, return that, with its state, unless its closure may differ."""
     known = registry.find(key)
     if closure is None and isinstance(known, FunctionType):
         return known
@@ -184,7 +184,7 @@ def make_function(
     return func
 
 
-#: what a function has until it is filled: the key that it will have
+#: the attribute of a function that is not filled yet; its value is the function's key
 _EMPTY = "maniple is to fill this function"
 
 
@@ -193,7 +193,7 @@ def fill_function(func: FunctionType, state: dict[str, Any]) -> None:
         _fill_first(func, state)
         registry.note(func, key)
     for name, value, came in state["globals"]:
-        if name:  # the rest had only to be imported
+        if name:  # entries without a name only had to be imported
             _bind(func.__globals__, name, value, came)
     _missing.update(state["missing"])
 
@@ -207,7 +207,7 @@ def _fill_first(func: FunctionType, state: dict[str, Any]) -> None:
         func.__type_params__ = state["type_params"]  # type: ignore[attr-defined]  # 3.12
 
 
-#: the values that came by a key of theirs
+#: key -> function that returns the received value while it exists
 _loaded: dict[tuple[bytes, int], Callable[[], Any]] = {}
 
 
@@ -216,7 +216,7 @@ def _nothing() -> None:
 
 
 class _ReferringUnpickler(pickle.Unpickler):
-    """Reads pickles that name values by their places."""
+    """An unpickler for pickles that refer to other values by `Known` objects."""
 
     def persistent_load(self, place: Any) -> Any:
         return place.load()
@@ -227,14 +227,14 @@ def load_referring(stream: bytes, buffers: list[Any]) -> Any:
 
 
 def take_along(value: Any, entries: list[tuple[str, Any, Any]]) -> Any:
-    """The value; first the names that it uses are bound."""
+    """Bind the names that `value` uses, and return `value`."""
     for name, bound, key in entries:
         _bind(vars(sys.modules["__main__"]), name, bound, key)
     return value
 
 
 def named(name: str) -> Any:
-    """What this process has under a name in `__main__`."""
+    """Return the object that this process has under a qualified name in `__main__`."""
     found: Any = sys.modules["__main__"]
     for part in name.split("."):
         found = getattr(found, part)
@@ -246,7 +246,7 @@ def bind_along(thing: Any, entries: list[tuple[str, Any, Any]]) -> None:
 
 
 class Referring:
-    """Stands for the pickled value: its stream names other values by their places, and `buffers` are those beside it."""
+    """A pickled value whose stream refers to other values by `Known` objects; `buffers` are its out-of-band buffers."""
 
     def __init__(self, stream: bytes, buffers: list[Any]) -> None:
         self._stream, self._buffers = stream, buffers
@@ -255,24 +255,24 @@ class Referring:
         return load_referring, (self._stream, self._buffers)
 
 
-#: A key for what is always bound: a function or a class, of which the newest counts.
+#: the key of functions and classes, of which the newest one is always bound
 NEWEST = (b"", 0)
-#: what has come for `__main__` by value, and by which key: name -> (the value as long as it is there, key)
+#: name -> function that returns the value of `__main__` that came by value while it exists, and its key
 _came: dict[str, tuple[Callable[[], Any], tuple[bytes, int]]] = {}
 
 
 def note_inherited(names: list[str]) -> None:
-    """Let what this process was forked with under these names of `__main__` be replaced by what comes."""
+    """Allow received values to replace the values that this process inherited under these names of `__main__`."""
     space = vars(sys.modules["__main__"])
     for name in names:
         _came[name] = hold(space[name]), (b"", 1)
 
 
 def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] | None) -> None:
-    """Bind a global that has come.
+    """Bind a received global.
 
-    A value takes the place of one that came before under another key.  What this process has had from its beginning, or has set
-    itself, stays.  What stands in a value that was pickled for all calls may be older than what is here.
+    It replaces a value that came before under another key.  Values that this process had at its start, or has set itself, stay.  A
+    value inside a pickle that serves all calls may be older than the present one.
     """
     if name in space and (key != NEWEST or Known.reading):
         came = _came.get(name)
@@ -285,7 +285,7 @@ def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] |
         try:
             value = value.load()
         except LookupError:
-            if Known.reading:  # it has been replaced since, and the newer value goes along
+            if Known.reading:  # the value was replaced since, and the newer value is sent too
                 return
             raise
     space[name] = value
@@ -297,7 +297,7 @@ def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] |
 
 
 def hold(value: Any) -> Callable[[], Any]:
-    """What returns the value as long as it is there: weakly where that can be."""
+    """Return a function that returns the value while it exists; a weak reference if the type supports it."""
     try:
         return ref(value)
     except TypeError:
@@ -305,9 +305,9 @@ def hold(value: Any) -> Callable[[], Any]:
 
 
 class Known:
-    """A value by its key, with its pickle for a process that does not know it yet."""
+    """A value by its key, with its pickle for a process that does not have it yet."""
 
-    #: how many are being read now
+    #: the number of values that are being unpickled now
     reading = 0
 
     def __init__(self, key: tuple[bytes, int], stream: bytes) -> None:
@@ -317,7 +317,7 @@ class Known:
         return Known, (self._key, self._stream)
 
     def load(self) -> Any:
-        """The value: this process's own copy, which is one for all who name it."""
+        """Return this process's copy of the value, a single object for all references."""
         value = _loaded.get(self._key, _nothing)()
         if value is None:
             Known.reading += 1
@@ -333,10 +333,10 @@ class Known:
 
 
 class Place(Known):
-    """A value by its key, and where its pickle stands: in a nameless file of the process that sent it.
+    """A value by its key, and the path of its pickle in a nameless file of the process that sent it.
 
-    `identity` is the file's device and number, `parts` how many buffers the pickle has, itself included, and `constant` tells which of
-    the others are constant.
+    `identity` is the file's device and inode, `parts` the number of parts (the stream and the buffers), and `constant` says which
+    buffers are read-only.
     """
 
     def __init__(
@@ -351,13 +351,13 @@ class Place(Known):
         try:
             file = open(self._path, "rb")
         except OSError as error:
-            raise LookupError(f"a value of __main__ that goes with this task cannot be read: {error}") from None
+            raise LookupError(f"a value of __main__ that this task uses cannot be read: {error}") from None
         with file:
             found = os.fstat(file.fileno())
             if (found.st_dev, found.st_ino) != self._identity:
                 raise LookupError(
-                    "a value of __main__ that goes with this task is not there any more: its pool has ended, or the program has closed "
-                    "descriptors that are not its own"
+                    "a value of __main__ that this task uses no longer exists: its pool has ended, or the program has closed "
+                    "descriptors of maniple"
                 )
             sizes = unpack(f"<{self._parts}Q", file.read(8 * self._parts))
             stream = file.read(sizes[0])
@@ -370,14 +370,14 @@ class Place(Known):
 
 
 def make_class(key: tuple[bytes, int], make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
-    """The class, without its content; one that came before is not made again, since making it may run code of the program's."""
+    """Return the class without its content. A class that came before is not made again, since making it may run the program's code."""
     known = registry.find(key)
     return known if isinstance(known, type) else make(*arguments)
 
 
 def fill_class(cls: Any, state: tuple[Callable[..., Any], Any, tuple[bytes, int], str, Any, dict[str, Any]]) -> None:
     fill, content, key, name, reducer, members = state
-    if registry.known_key(cls) != key:  # else it has its content, and what this process has made of that since
+    if registry.known_key(cls) != key:  # else the class has its content, which this process may have changed
         fill(cls, content)
         for member, attributes in members.items():
             vars(cls.__members__[member]).update(attributes)
@@ -397,7 +397,7 @@ def known_value(known: Known) -> Any:
 
 
 def make_cached(key: tuple[bytes, int], func: FunctionType, parameters: dict[str, Any], name: str) -> Any:
-    """A function with a cache, which is one for all calls here."""
+    """Return the function with a cache; all calls in this process share it."""
     known = registry.find(key)
     if known is None:
         known = functools.lru_cache(**parameters)(func)
@@ -445,7 +445,7 @@ def fill_cell(cell: CellType, state: tuple[Any]) -> None:
 
 
 def explain(error: NameError) -> None:
-    """Add to the error why this process has not the global that it is about."""
+    """Add to the error the reason why this process lacks the global that it names."""
     reason = _missing.get(getattr(error, "name", None) or "")
     if reason is not None and error.args:
         error.args = (f"{error.args[0]}: {reason}", *error.args[1:])

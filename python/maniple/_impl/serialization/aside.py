@@ -1,7 +1,7 @@
-"""Work that signals have broken off again and again, done by a thread in which no handler runs.
+"""Work that signal handlers have interrupted repeatedly, done by a thread in which no handler runs.
 
-Handlers run in the first thread only.  One that raises sooner than a value is unpickled there keeps it from ever being whole, so the
-value is unpickled by another thread, and the first one waits: what a handler raises ends the waiting, not the work.
+Handlers run in the main thread only.  If a handler always raises before the main thread has unpickled a value, the value would never
+be complete.  So another thread unpickles it, and the main thread waits: an exception of a handler then ends the waiting, not the work.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["Aside"]
 
 
 class Aside:
-    """``make()``, in a thread of its own where one can be had.
+    """The call ``make()`` in a separate thread, if a thread can be started.
 
-    A handler may raise after any step of what is done here by the first thread.  So the object is kept by its owner before anything is
-    begun, and a thread too many, begun by a call that was broken off, finds that the work is another's.
+    A handler may raise after any step that the main thread does here.  So the owner stores the object before the work begins, and if an
+    interrupted call has started a second thread, that thread finds the work taken.
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -49,15 +49,15 @@ class Aside:
             self._running.release()
 
     def result(self) -> Any:
-        """What came of it, waited for; where a handler raises meanwhile, it can be asked for again."""
+        """Wait for the result and return it, or raise the error. After an exception of a handler it can be called again."""
         if not self._taken.locked():
             try:
                 if not threads_are_real():
                     raise RuntimeError
-                # Not `threading.Thread`, whose start waits until the thread says that it runs: time enough for the next signal.
+                # Not `threading.Thread`, whose start waits until the thread runs, which is time for the next signal.
                 start_new_thread(self._run, ())
-            except RuntimeError:  # there is none to be had: it is done by whoever asks
-                self.over = True  # what breaks it off has it begun anew
+            except RuntimeError:  # no thread can be started: the calling thread does the work
+                self.over = True  # after an interruption the owner starts again
                 make: Any = self._make
                 return make()
         if not self.over:

@@ -1,4 +1,4 @@
-"""What a process is given of `__main__`'s definitions when it starts: for what it will read by their names."""
+"""The definitions of `__main__` that a process receives at its start, so that it can resolve their names in pickles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from types import ModuleType
 from ... import reduction
 from ..._maniple import interrupts
 from .arrivals import NEWEST
-from .by_value import ByValuePickler, leave_out, no_descriptors, refuse_what_is_handed_over
+from .by_value import ByValuePickler
+from .refusals import leave_out, no_descriptors, refuse_what_is_handed_over
 from .uses import defines
 
 TYPE_CHECKING = False
@@ -23,9 +24,9 @@ __all__ = ["can_be_sent", "definitions"]
 
 
 def definitions(main: WorkerMain) -> tuple[frozenset[str], bytes] | None:
-    """The functions and classes of `__main__` that a process lacks: their names, and one pickle of all; None: there are none.
+    """Return the names of the functions and classes of `__main__` that a process lacks, and one pickle of all; None if there are none.
 
-    The process reads it when something that it reads asks for one of the names.  Data that they use comes along where it is small.
+    The process unpickles them when another pickle refers to one of the names.  Small data that they use is included.
     """
     all_of_them = {
         name: value
@@ -40,7 +41,7 @@ def definitions(main: WorkerMain) -> tuple[frozenset[str], bytes] | None:
         except Exception as refusal:
             if interrupts(refusal):
                 raise
-            # What cannot be sent is missed only by who asks for it.
+            # Leave out the definitions that cannot be sent: only a pickle that refers to them fails.
             all_of_them = {name: value for name, value in all_of_them.items() if _can_be_sketched(name, value, main)}
             try:
                 pickled = _sketch(all_of_them, main)
@@ -72,7 +73,7 @@ class _TooLong(Exception):
 
 
 class _Short:
-    """A file that takes so many bytes and forgets them."""
+    """A file that discards the written bytes, and raises `_TooLong` after `most` bytes."""
 
     def __init__(self, most: int) -> None:
         self._left = most
@@ -86,7 +87,7 @@ class _Short:
 
 
 class _Judge(reduction._standard):
-    """Pickles what any process may read, at any time."""
+    """A pickler that rejects objects which only one process may receive."""
 
     def reducer_override(self, obj: Any) -> Any:
         refuse_what_is_handed_over(obj)
@@ -94,12 +95,12 @@ class _Judge(reduction._standard):
 
 
 class _Sketcher(ByValuePickler):
-    """Pickles the definitions of `__main__`, all in one pickle, and of the data that they use only what is small."""
+    """A pickler for the definitions of `__main__`, all in one pickle, which includes only small data that they use."""
 
     _SMALL = 256 * 1024
 
     def _wanted(self, names: Iterable[str], space: dict[str, Any]) -> list[str]:
-        # Definitions are in the pickle anyway, each by its name.
+        # The pickle contains all definitions by name.
         return [name for name in super()._wanted(names, space) if not defines(space[name])]
 
     def _as_sent(self, name: str, value: Any) -> tuple[Any, Any, list[str]]:
@@ -110,7 +111,7 @@ class _Sketcher(ByValuePickler):
             try:
                 _Judge(_Short(self._SMALL), 5).dump(value)
             except _TooLong:
-                return "it is too large to be sent beforehand"
+                return "it is too large to be sent at the start"
             except Exception as refusal:
                 if interrupts(refusal):
                     raise

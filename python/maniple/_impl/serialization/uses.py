@@ -1,4 +1,4 @@
-"""What functions and classes of `__main__` lead to, and whether it still is what it was when they were pickled."""
+"""The globals that functions and classes of `__main__` use, and whether these are unchanged since the functions were pickled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Freshness", "Uses", "defines", "note_uses", "reached_from", "used_globals"]
 
-#: globals of `__main__` that a pickle took along or names: name -> what returns the value as long as it is there
+#: the globals of `__main__` that a pickle contains or names: name -> function that returns the value while it exists
 Uses = dict[str, Callable[[], "Any"]]
 
 _USES = ("LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
@@ -28,7 +28,7 @@ _uses: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
 
 
 def used_globals(code: CodeType) -> frozenset[str]:
-    """The global names that the code reads, with those of the functions and classes in it."""
+    """Return the global names that the code reads, including those of nested functions and classes."""
     names = _uses.get(code)
     if names is None:
         found = {str(step.argval) for step in dis.get_instructions(code) if step.opname in _USES}
@@ -40,21 +40,21 @@ def used_globals(code: CodeType) -> frozenset[str]:
 
 
 def defines(value: Any) -> bool:
-    """Whether it is a function or a class of `__main__`, of which there may be a newer one."""
+    """Whether the value is a function or a class of `__main__`, which may be redefined."""
     return issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES
 
 
-#: the function that this thread has pickled last, held weakly, for what it holds may be large; and what it uses
+#: the last function that this thread has pickled, as a weak reference because it may refer to large objects, and its uses
 _latest = threading.local()
 
 
 def note_uses(func: FunctionType, uses: Uses) -> None:
-    """Note what the function uses that this thread has pickled."""
+    """Store the uses of a function that this thread has pickled."""
     _latest.dumped = ref(func), uses
 
 
 class Freshness:
-    """Tells whether a function that this thread has just pickled means what it did, with all of `__main__` that it reaches."""
+    """Checks whether a function that this thread has just pickled, and the globals of `__main__` that it reaches, are unchanged."""
 
     def __init__(self, func: FunctionType) -> None:
         reached = reached_from(func, vars(sys.modules["__main__"]))
@@ -64,13 +64,13 @@ class Freshness:
             self._seen.update(uses)
 
     def __call__(self) -> bool:
-        """Whether nothing has been defined or set anew since."""
+        """Return True if none of the globals was redefined or set since."""
         space = vars(sys.modules["__main__"])
         return all(held() is space.get(name) for name, held in self._seen.items())
 
 
 def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
-    """The values in the namespace `space` that a function or class reaches by name, by itself or through others there."""
+    """Return the values in the namespace `space` that a function or class reaches by name, directly or through other values."""
     found: dict[str, Any] = {}
     pending = [definition]
     while pending:
@@ -83,7 +83,7 @@ def reached_from(definition: Any, space: dict[str, Any]) -> dict[str, Any]:
 
 
 def _codes_of(thing: Any, space: dict[str, Any], depth: int = 0) -> list[CodeType]:
-    """The code of the functions with the globals `space` that `thing` is or leads to: by its class, its bases, what it wraps or holds."""
+    """Return the code of the functions with the globals `space` that `thing` is or refers to: by its class, bases, wrapped or contained objects."""
     kind = type(thing)
     if kind is FunctionType:
         codes = [thing.__code__] if thing.__globals__ is space else []
@@ -111,7 +111,7 @@ def _codes_of(thing: Any, space: dict[str, Any], depth: int = 0) -> list[CodeTyp
     return codes
 
 
-#: so far, and among so many members of a container, it is looked what a function leads to
+#: the depth, and the number of members of a container, up to which `_codes_of` follows references
 _DEEP, _FEW = 4, 100
 
 

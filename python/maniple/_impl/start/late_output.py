@@ -61,8 +61,8 @@ class _Forwarder:
 
     def add(self, fd: int) -> None:
         with Hold(self._lock):
-            # If this fails, the descriptor stays the caller's, who retries with it: it must not be in `_pipes`, from which it
-            # could be closed and its number reused meanwhile.
+            # If this fails, the caller keeps the descriptor and retries. So it must not stay in `_pipes`, from which it could be
+            # closed and its number reused meanwhile.
             if self._thread is None:
                 self._wake_r, self._wake_w = pipe()
                 self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)

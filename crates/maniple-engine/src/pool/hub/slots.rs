@@ -3,17 +3,27 @@
 use super::Hub;
 use super::tail::Tail;
 use crate::error::{Error, Result};
-use crate::pool::job::Loss;
 use crate::pool::link::HubLink;
 use crate::pool::packet::Incoming;
+use crate::pool::packet::Packet;
 use crate::pool::scheduler::WorkerId;
 use crate::process::ExitWatch;
-use maniple_sys::atfork::NotForChildren;
+use crate::shm::blocks::Arena;
+use crate::shm::ring::{Full, Head};
+use maniple_sys::atfork::{HubOnly, NotForChildren};
 use maniple_sys::{BorrowedHandle, OwnedHandle};
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 
-pub(super) struct Peer {
+/// A worker, from before it is started until it has ended.
+pub(super) struct WorkerSlot {
     pub link: HubLink,
+    /// Something was sent since the worker was last rung.
+    pub dirty: bool,
+    /// Functions that the worker knows.
+    pub functions: FxHashSet<u32>,
+    /// The hub's end of the worker's standard error.
+    pub stderr: Option<Arc<HubOnly>>,
     pub pid: u32,
     pub watch: Option<Arc<ExitWatch>>,
     /// Where the watch is by something of the front's.
@@ -84,50 +94,13 @@ fn check(healthy: bool, what: &'static str) -> Result<()> {
     if healthy { Ok(()) } else { Err(Error::Damaged(what)) }
 }
 
-impl Peer {
-    /// Has nothing more to do with a worker that has gone mad. Its death, which follows, settles what it had.
-    pub fn condemn(&mut self, why: &Error) {
-        if !std::mem::replace(&mut self.damaged, true) {
-            self.tail.add(format!("maniple: this worker was killed, since {why}\n").as_bytes());
-            self.kill();
-        }
-    }
-
-    fn kill(&self) {
-        if let Some(watch) = &self.watch {
-            let _ = watch.kill();
-        }
-    }
-}
-
-impl Hub {
-    /// A new link: its worker, and the handles that the worker must be given, in this order. The front starts a process with
-    /// them and says [`Hub::adopt`].
-    ///
-    /// # Errors
-    /// No shared memory or no descriptor left.
-    pub fn create_link(&self) -> Result<(WorkerId, Vec<OwnedHandle>)> {
-        self.check()?;
-        self.try_create_link().inspect_err(|error| {
-            let mut st = self.lock();
-            st.broken = Some(Arc::new(Loss::unstarted(error.to_string())));
-            st.sched.start_failed();
-            self.shared().advance(&mut st);
-            self.shared().stir(&mut st);
-        })
-    }
-
-    /// The same for a front that tries again later if there is an error: the hub does not count it, and goes on to wait for the worker.
-    ///
-    /// # Errors
-    /// As [`Hub::create_link`].
-    pub fn try_create_link(&self) -> Result<(WorkerId, Vec<OwnedHandle>)> {
-        self.check()?;
-        let (link, handles) = HubLink::create(&self.shared().desk, &self.shared().lifelines, self.shared().tapped)?;
-        let mut st = self.lock();
-        let worker = st.sched.worker_started();
-        let peer = Peer {
+impl WorkerSlot {
+    pub fn new(link: HubLink, stderr: Option<Arc<HubOnly>>, stop_due: bool) -> WorkerSlot {
+        WorkerSlot {
             link,
+            dirty: false,
+            functions: FxHashSet::default(),
+            stderr,
             pid: 0,
             watch: None,
             _sentinel: None,
@@ -139,13 +112,47 @@ impl Hub {
             reap_due: false,
             wire_open: true,
             wire_rests: false,
-            stop_due: st.terminated,
+            stop_due,
             untaken: Vec::new(),
             extra: None,
             extra_due: false,
-        };
-        st.peers.insert(worker, peer);
-        Ok((worker, handles.into_vec()))
+        }
+    }
+
+    /// Sends a frame; see [`Link::send`](crate::pool::link::Link::send).
+    pub fn send(&mut self, head: Head, packet: &Packet, arena: &Arena) -> Result<Result<u64, Full>> {
+        self.dirty = true;
+        self.link.send(head, packet, arena)
+    }
+
+    /// Has nothing more to do with a worker that has gone mad. Its death, which follows, settles what it had.
+    pub fn condemn(&mut self, why: &Error) {
+        if !std::mem::replace(&mut self.damaged, true) {
+            self.tail.add(format!("maniple: this worker was killed, since {why}\n").as_bytes());
+            self.kill();
+        }
+    }
+
+    /// Whether its process runs, as far as is known.
+    pub fn is_living(&self) -> bool {
+        self.pid != 0 && !self.reaping
+    }
+
+    fn kill(&self) {
+        if let Some(watch) = &self.watch {
+            let _ = watch.kill();
+        }
+    }
+}
+
+impl Hub {
+    /// A worker at the other end of this link is about to be started.
+    pub(super) fn take_in_link(&self, link: HubLink, stderr: Option<Arc<HubOnly>>) -> WorkerId {
+        let mut st = self.lock();
+        let worker = st.sched.worker_started();
+        let slot = WorkerSlot::new(link, stderr, st.terminated);
+        st.slots.insert(worker, slot);
+        worker
     }
 
     /// The link's process runs.
@@ -172,12 +179,13 @@ impl Hub {
 
     fn take_up(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>, sentinel: Option<NotForChildren>) {
         let mut st = self.lock();
-        if let Some(peer) = st.peers.get_mut(worker) {
-            peer.pid = pid;
-            peer.watch = Some(watch);
-            peer._sentinel = sentinel;
-            if peer.damaged {
-                peer.kill();
+        st.starts.end();
+        if let Some(slot) = st.slots.get_mut(worker) {
+            slot.pid = pid;
+            slot.watch = Some(watch);
+            slot._sentinel = sentinel;
+            if slot.damaged {
+                slot.kill();
             }
         }
         drop(st);
@@ -186,62 +194,21 @@ impl Hub {
 
     /// Has the keeper look at a handle of the front's for as long as the worker lives; see [`Chore::Heard`](super::Chore::Heard).
     pub fn listen_to(&self, worker: WorkerId, handle: Arc<OwnedHandle>) {
-        if let Some(peer) = self.lock().peers.get_mut(worker) {
-            peer.extra = Some(handle);
+        if let Some(slot) = self.lock().slots.get_mut(worker) {
+            slot.extra = Some(handle);
         }
         self.shared().kick.kick();
     }
 
     /// The handle given to [`Hub::listen_to`] is at its end.
     pub fn listen_no_more(&self, worker: WorkerId) {
-        if let Some(peer) = self.lock().peers.get_mut(worker) {
-            peer.extra = None;
+        if let Some(slot) = self.lock().slots.get_mut(worker) {
+            slot.extra = None;
         }
-    }
-
-    /// The link's process could not be started; the link is thrown away.
-    pub fn disown(&self, worker: WorkerId, why: String) {
-        if self.check().is_err() {
-            return;
-        }
-        let mut st = self.lock();
-        st.broken = Some(Arc::new(Loss::unstarted(why)));
-        st.peers.remove(worker);
-        st.sched.worker_gone(worker, |_| false);
-        self.shared().advance(&mut st);
-        self.shared().stir(&mut st);
-    }
-
-    /// The same where the front tries again later, with another link: the hub does not count it, and goes on to wait for a worker.
-    pub fn postpone(&self, worker: WorkerId) {
-        if self.check().is_err() {
-            return;
-        }
-        let mut st = self.lock();
-        st.peers.remove(worker);
-        st.sched.worker_postponed(worker);
-        self.shared().advance(&mut st);
-        self.shared().stir(&mut st);
-    }
-
-    /// How many workers have become ready since the pool began: as long as that does not change, those that are started do not help.
-    pub fn greeted(&self) -> u64 {
-        self.lock().sched.greeted()
-    }
-
-    /// No worker can be started, since the system lacks something. Where no worker is ready, what is open ends with an error that says `why`. The pool is not
-    /// given up: later calls have their answer once a worker was started.
-    pub fn give_up_jobs(&self, why: String) {
-        let mut st = self.lock();
-        let before = st.broken.replace(Arc::new(Loss::unstarted(why)));
-        st.sched.drop_open_jobs();
-        self.shared().advance(&mut st);
-        st.broken = before;
-        self.shared().stir(&mut st);
     }
 
     /// The processes of the pool's workers, as far as they were adopted.
     pub fn pids(&self) -> Vec<u32> {
-        self.lock().peers.values().map(|p| p.pid).filter(|&p| p != 0).collect()
+        self.lock().slots.values().map(|p| p.pid).filter(|&p| p != 0).collect()
     }
 }
