@@ -86,13 +86,13 @@ impl Attempts {
             }
         };
         let result = aside.getattr("result").and_then(|result| unended::call(&result, (), None));
-        if result.is_ok() || aside.getattr("over").and_then(|over| over.is_truthy()).unwrap_or(true) {
+        let of_make = |error: &PyErr| aside.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py)));
+        let is_outcome = result.as_ref().map_or_else(of_make, |_| true);
+        // What came of it although this thread was interrupted is there for the next call. Without a thread nothing is.
+        if is_outcome || aside.getattr("alone").and_then(|alone| alone.is_truthy()).unwrap_or(true) {
             let done = self.aside().take();
             drop(done);
         }
-        match result {
-            Err(error) if !aside.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py))) => Err(error),
-            outcome => Ok(outcome),
-        }
+        if is_outcome { Ok(result) } else { result.map(Ok) }
     }
 }
