@@ -22,7 +22,7 @@ pub const PERIOD: Duration = Duration::from_secs(1);
 
 /// Something that keeps memory or descriptors to use them again.
 pub trait Kept: Send + Sync {
-    /// Gives back what was not used for so long, if it is not in use now; it must not wait. Whether it is to be looked at again.
+    /// Returns to the system what was not used for so long, if it is not in use now; it must not wait. Whether it is to be called again.
     fn trim(&self, unused: Duration) -> bool;
 }
 
@@ -42,7 +42,7 @@ fn sweeper() -> MutexGuard<'static, Sweeper> {
     SWEEPER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has something looked at until it says that it keeps nothing more. False: nobody will look, and it must not keep anything.
+/// Has something called until it says that it keeps nothing more. False: no thread will call it, and it must not keep anything.
 pub fn watch(kept: Weak<dyn Kept>) -> bool {
     static HANDLERS: OnceLock<bool> = OnceLock::new();
     // In this order: before a fork, the handlers that were taken last run first, and the sweeper may be waiting for the gate.
@@ -104,7 +104,7 @@ extern "C" fn before_fork() {
     if let Some(thread) = thread {
         let _ = thread.join();
     }
-    // Who counts the threads of a process that forks would still see it.
+    // A count of the threads of a process that forks would still include it.
     for _ in 0..1000 {
         if !number.is_some_and(Number::is_there) {
             break;
@@ -116,7 +116,7 @@ extern "C" fn before_fork() {
         list.number = None;
         let kept = std::mem::take(&mut list.kept);
         drop(list);
-        // What is in use at this moment is watched again by who uses it. The locks of what is kept are copied as well.
+        // The user of what is in use at this moment has it watched again. The locks of what is kept are copied as well.
         kept.iter().filter_map(Weak::upgrade).for_each(|kept| {
             kept.trim(Duration::ZERO);
         });

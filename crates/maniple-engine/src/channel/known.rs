@@ -74,7 +74,7 @@ impl Known {
 
 impl idle::Kept for Known {
     fn trim(&self, unused: Duration) -> bool {
-        // Before a fork it is waited for: who has the lock lets go of it in a moment.
+        // A fork waits for the lock: its holder releases it in a moment.
         let guard = if unused.is_zero() { self.blocks.lock().ok() } else { self.blocks.try_lock().ok() };
         let Some(mut blocks) = guard else { return true };
         let now = Instant::now();

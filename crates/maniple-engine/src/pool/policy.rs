@@ -22,7 +22,7 @@ pub const CHUNK: (usize, usize) = (1 << 20, 64);
 
 /// After how many bytes of payload a source has made enough tasks for now.
 pub(super) const FILL_BYTES: usize = 8 << 20;
-/// After how long. Whoever makes tasks has answers to take in, and may have to stop.
+/// After how long. The thread that makes tasks also receives answers, and may have to stop.
 pub(super) const FILL_TIME: Duration = Duration::from_millis(5);
 /// After how many small tasks a source looks at the clock.
 pub(super) const FILL_LOOK: usize = 8;

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Tells when a process has ended, whoever's child it is. Its descriptor is readable from then on, for ever, so that it can
+/// Reports when a process has ended, also a child of another process. Its descriptor is readable from then on, forever, so that it can
 /// be waited for together with other things.
 #[derive(Debug)]
 pub struct ExitWatch {
@@ -17,7 +17,7 @@ pub struct ExitWatch {
     pid: u32,
 }
 
-/// A descriptor of the watch's own, or one of somebody else's that stays open for longer.
+/// A descriptor of the watch's own, or another owner's that stays open for longer.
 #[derive(Debug)]
 enum Held {
     Own(Own),
@@ -36,12 +36,12 @@ impl ExitWatch {
         Ok(ExitWatch::by(pid, sys::process::open(pid).doing(WATCH)?))
     }
 
-    /// A watch on child `pid` by whatever its parent has that is readable from the child's end on.
+    /// A watch on child `pid` by a handle of its parent that is readable from the child's end on.
     pub fn by(pid: u32, handle: OwnedHandle) -> ExitWatch {
         ExitWatch { handle: Held::Own(Own::new(handle)), pid }
     }
 
-    /// The same by something that stays its owner's, who keeps it open for as long as this watch is used.
+    /// The same by a handle of another owner, which keeps it open for as long as this watch is used.
     pub fn by_lent(pid: u32, handle: BorrowedHandle<'_>) -> ExitWatch {
         // SAFETY: it is only waited for, and signals that go by it reach nothing where it is no handle on a process.
         #[allow(unsafe_code)]
@@ -57,7 +57,7 @@ impl ExitWatch {
     /// The descriptor, to be sent to another process.
     ///
     /// # Errors
-    /// It is somebody else's, and there is none left for a copy.
+    /// It has another owner, and no descriptor is left for a copy.
     pub fn into_handle(self) -> Result<OwnedHandle> {
         match self.handle {
             Held::Own(own) => Ok(own.into_handle()),
@@ -99,7 +99,7 @@ impl ExitWatch {
         }
     }
 
-    /// Ends exactly this process at once; one that has ended is left in peace, even if its number is in use again.
+    /// Ends exactly this process at once; a process that has ended is not affected, even if its number is in use again.
     ///
     /// # Errors
     /// This user may not.
@@ -141,13 +141,13 @@ maniple_sys::as_handle!(impl[] for ExitWatch, |this| match &this.handle {
 
 const WATCH: &str = "get a handle on a process (pidfd_open, which Linux has since 5.3)";
 
-/// Where it is told how children ended that another process has forked.
+/// Where the exit status of children is reported that another process has forked.
 pub(super) trait Statuses: std::fmt::Debug + Send + Sync {
     /// How the child of this number, which has ended, ended.
     fn take(&self, serial: u64) -> Result<Exit>;
 }
 
-/// Who gets to know how a child ended.
+/// Which part of the program learns how a child ended.
 #[derive(Debug)]
 enum Parent {
     /// This process.
@@ -156,7 +156,7 @@ enum Parent {
     Server(u64, Arc<dyn Statuses>),
 }
 
-/// A started process. Dropping it neither ends nor reaps it: whoever starts a process sees it out with [`Child::wait`].
+/// A started process. Dropping it neither ends nor reaps it: the code that starts a process reaps it with [`Child::wait`].
 #[derive(Debug)]
 pub struct Child {
     pid: u32,
@@ -207,7 +207,7 @@ impl Child {
     pub fn wait(&self) -> Result<Exit> {
         loop {
             match self.watch.wait(None) {
-                // Whoever waits has time, and a process that nobody waits for stays as a zombie.
+                // A waiting thread has time, and a process that is not waited for stays as a zombie.
                 Err(error) if error.is_shortage() => std::thread::sleep(Duration::from_millis(10)),
                 other => drop(other?),
             }
@@ -229,7 +229,7 @@ impl Child {
         self.try_wait()
     }
 
-    /// Ends it at once, whatever it does. Not an error if it has ended.
+    /// Ends it at once, also while it is busy. Not an error if it has ended.
     ///
     /// # Errors
     /// This user may not (the child has changed its user).

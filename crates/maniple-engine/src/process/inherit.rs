@@ -1,8 +1,8 @@
 //! What a started child finds: which part it plays, and the handles that came with it.
 //!
 //! They are announced in one environment variable, `MANIPLE_INHERITED=<role>:<number>,<number>,…`, which [`inherited`]
-//! takes away before the program's own code can see it or pass it on to programs that it starts. Behind a semicolon stands the number of a
-//! pipe's end that the process only holds, so that its parent sees its end: where the kernel gives no handles on processes.
+//! takes away before the program's own code can see it or pass it on to programs that it starts. After a semicolon comes the number of a
+//! pipe's end that the process only holds, so that its parent sees its end: where the kernel has no handles on processes.
 
 use maniple_sys as sys;
 use maniple_sys::atfork;
@@ -21,7 +21,7 @@ pub struct Inherited {
 }
 
 /// What this process inherited, once: later calls find nothing. `None` in a process that was started in any other way, in
-/// one that runs with more rights than whoever started it (set-user-id: its environment is not to be trusted), and when
+/// one that runs with more rights than its starter (set-user-id: its environment is not to be trusted), and when
 /// the announced handles do not exist.
 ///
 /// # Safety

@@ -101,7 +101,7 @@ impl Launch {
     }
 
     /// Handles for the child, under the same numbers; it learns them from [`super::inherited`] if a role is given. No
-    /// other child gets them, whoever starts one at the same time.
+    /// other child gets them, also one that another thread starts at the same time.
     #[must_use]
     pub fn handles(mut self, handles: Vec<OwnedHandle>) -> Launch {
         self.handles.extend(handles);

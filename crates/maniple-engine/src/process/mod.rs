@@ -1,4 +1,4 @@
-//! Processes: start one, wait for it, signal it, learn how it ended, and see to it that it ends when its hub does.
+//! Processes: start one, wait for it, signal it, learn how it ended, and ensure that it ends when its hub does.
 //!
 //! Two ways to start a worker. *spawn*: [`Launch`] runs a program (as a rule this one, once more) in a fresh process.
 //! *forkserver*: a [`Server`] is such a process, does nothing but wait, and forks a worker whenever the hub asks; a restart

@@ -14,7 +14,7 @@
 //!
 //! # Deaths
 //! The hub's: the socket closes and the server exits; its children die by their own lifelines. The server's: its children
-//! go on, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
+//! continue, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
 //! the server reaps it and tells.
 
 use super::child::{Child, ExitWatch, Forked, Statuses, fork};
@@ -186,7 +186,7 @@ impl Server {
                 Some([STARTED, s, pid]) if s == serial as i64 => {
                     let Ok(pid) = u32::try_from(pid) else { return Err(io::ErrorKind::InvalidData.into()) };
                     // Where no descriptor was left for the watch, one on the number is as good: the server has not reaped the child, or it
-                    // is about to tell of its end. What cannot be watched at all is ended, for nobody would know of it.
+                    // is about to report its end. A child that cannot be watched at all is ended, since its end could not be detected.
                     let watch = match watch.pop() {
                         Some(watch) => watch,
                         None => sys::process::open(pid).inspect_err(|_| sys::process::end_by_number(pid))?,
@@ -204,7 +204,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Children that are still waited for keep the socket; then the server has to be told by a signal.
+        // Children that are still waited for keep the socket; then the server has to be stopped by a signal.
         if self.statuses.take().and_then(Arc::into_inner).is_none() {
             let _ = self.process.kill();
         }
@@ -288,7 +288,7 @@ pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
     }
 }
 
-/// The hub waits for word of this child and cannot be told: it is to see that the server is gone. Other children go on.
+/// The hub waits for a message about this child and cannot receive it: it must detect that the server is gone. Other children continue.
 fn give_up(child: &Child) -> ! {
     let _ = child.kill();
     std::process::exit(0);

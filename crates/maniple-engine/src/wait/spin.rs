@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How long a spin lasts at most, in nanoseconds.
 const LIMIT: u64 = 40_000;
-/// A gap of so many nanoseconds between two looks at the clock: somebody else ran here.
+/// A gap of so many nanoseconds between two looks at the clock: another thread ran here.
 const GAP: u64 = 15_000;
 /// Looks for news between two looks at the clock.
 const LOOKS: u32 = 64;
@@ -26,7 +26,7 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    /// Looks for news for a while, if that has paid lately. Gives whether there were any.
+    /// Looks for news for a while, if that has paid lately. Returns whether there were any.
     pub fn until(&mut self, allowed: bool, mut news: impl FnMut() -> bool) -> bool {
         news() || self.due(allowed) && self.look(LOOKS, news)
     }
@@ -73,7 +73,7 @@ impl Spin {
     }
 }
 
-/// Leave to spin: at most half of the cores may do so for one process, since whoever is waited for needs the others.
+/// The permission to spin: at most half of the cores may do so for one process, since the other side needs the others.
 struct Turn;
 
 static SPINNING: AtomicUsize = AtomicUsize::new(0);

@@ -13,9 +13,9 @@
 //! | `tell` | the child's side: the subscriber that writes records |
 //! | `relay` | the parent's side: from records to events again |
 //!
-//! A child is told its parent's greatest level when it starts; without a subscriber in the parent there is no pipe. In the parent an
+//! A child receives its parent's greatest level when it starts; without a subscriber in the parent there is no pipe. In the parent an
 //! event has the level, the target, the module, file and line, and the fields that it had in the child, and before them `pid` and, within
-//! spans, `spans`, their names (`outer:inner`). tracing wants what describes an event to live for ever: one description is made, and
+//! spans, `spans`, their names (`outer:inner`). tracing wants the description of an event to live forever: one description is made, and
 //! kept, for each place in the code that events come from. A forked child ([`ProcessBuilder::fork`](crate::ProcessBuilder::fork)) has its
 //! parent's subscriber, and is left alone.
 

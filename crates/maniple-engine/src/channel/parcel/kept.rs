@@ -222,7 +222,7 @@ impl KeptBlocks {
 impl idle::Kept for KeptBlocks {
     fn trim(&self, unused: Duration) -> bool {
         let now = Instant::now();
-        // Before a fork it is waited for: who has the lock lets go of it in a moment.
+        // A fork waits for the lock: its holder releases it in a moment.
         let guard = if unused.is_zero() { self.blocks.lock().ok() } else { self.blocks.try_lock().ok() };
         let Some(mut guard) = guard else { return true };
         let blocks = &mut guard.0;
