@@ -3,9 +3,11 @@
 //! The next call repeats an attempt that a handler has interrupted, in the calling thread. After some interrupted attempts in a row another
 //! thread, in which no handler runs, decodes the value, and the call waits for it: an exception of a handler then ends only the waiting. The
 //! other thread is not used at once, since code that unpickles may rely on its thread, for example on a lock that the thread holds; and
-//! occasional signals do no harm.
+//! occasional signals do no harm. But it is used at once where a second attempt would not find what the first has taken
+//! ([`once`](crate::once)).
 
 use crate::unended;
+use maniple_sys as sys;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +39,18 @@ impl Attempts {
         self.broken_off.load(Ordering::Relaxed) >= ATTEMPTS
     }
 
+    /// Has another thread make all attempts, if this is the thread in which handlers run.
+    pub fn begin_elsewhere(&self) {
+        if sys::is_first_thread() {
+            self.broken_off.store(ATTEMPTS, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a handler has interrupted an attempt before.
+    pub fn is_repeated(&self) -> bool {
+        self.broken_off.load(Ordering::Relaxed) > 0
+    }
+
     /// Resets the count, since the value is decoded.
     pub fn begin_anew(&self) {
         self.broken_off.store(0, Ordering::Relaxed);
@@ -48,6 +62,15 @@ impl Attempts {
         py: Python<'py>,
         make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        self.outcome_elsewhere(py, make).unwrap_or_else(Err)
+    }
+
+    /// The same. Returns what `make` returned or raised, or else the error that a handler of this thread raised in the meantime.
+    pub fn outcome_elsewhere<'py>(
+        &self,
+        py: Python<'py>,
+        make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> Result<PyResult<Bound<'py, PyAny>>, PyErr> {
         static KIND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let there = self.call().as_ref().map(|call| call.clone_ref(py));
         let call = match there {
@@ -70,6 +93,9 @@ impl Attempts {
             let done = self.call().take();
             drop(done);
         }
-        result
+        match result {
+            Err(error) if !call.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py))) => Err(error),
+            outcome => Ok(outcome),
+        }
     }
 }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::sync::PySemLock;
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use pyo3::ffi::{self, Py_ssize_t, PyCFunctionFastWithKeywords, PyMethodDef, PyMethodDefPointer, PyObject};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -78,7 +78,7 @@ unsafe fn wait(slf: *mut PyObject) -> *mut PyObject {
     // SAFETY: the caller's promise.
     unsafe {
         let lock = lock(slf);
-        answer(|py| lock.take(py, Limit::Never).map(|_| owned(ffi::Py_True())))
+        answer(|py| lock.take(py, Until::Ever).map(|_| owned(ffi::Py_True())))
     }
 }
 

@@ -26,7 +26,7 @@
 //! do not, it goes on at once, and does not wait again before they have. It waits for `IN_ALL` at most, and then no more until the
 //! log has been empty; and not at all in a process that takes messages itself.
 //!
-//! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls
+//! **Waiting.** A reader that finds nothing joins the [`wait_count`](crate::shm::wait_count), looks again and sleeps; a writer publishes, then calls
 //! one of them. If that one dies before it takes the message the others have been told nothing; so sleep comes in slices,
 //! after which a sleeper looks by itself.
 //!
@@ -57,8 +57,8 @@ use super::window::{Ring, Window, write_by_handle};
 use crate::error::{Doing, Error, Result};
 use crate::shm::buffers::Buffer;
 use crate::wait::spin::Spin;
+use crate::wait::word::{self, Woken};
 use maniple_sys::epoch;
-use maniple_sys::futex::{self, Woken};
 use maniple_sys::mutex::{Found, Mutex as Lock};
 use maniple_sys::own::Own;
 use maniple_sys::ready::Kick;
@@ -282,7 +282,7 @@ impl Log {
 
     /// What can be seen of it without its descriptors.
     pub fn view(&self) -> View {
-        View::of(&self.shared)
+        self.view.another()
     }
 
     fn ring(&self) -> Ring<'_> {
@@ -363,7 +363,7 @@ impl Log {
             header.calls.counting.store(0, Ordering::Release);
         }
         drop(held);
-        header.calls.readers.call(|bell| futex::wake(bell, 1));
+        header.calls.readers.call(|bell| word::wake(bell, 1));
         if end - base > WORTH_IT {
             Sides::watch(&self.sides);
         }
@@ -410,7 +410,7 @@ impl Log {
             if !self.is_empty() {
                 // And as long as a slow machine takes to copy what is there.
                 let patience = PATIENCE + Duration::from_nanos(tail - head.min(tail));
-                let woken = futex::wait(&header.calls.room, seen, Some(patience));
+                let woken = word::sleep(&header.calls.room, seen, Some(patience));
                 // Not by how the sleep ended: signals may come more often than it is long.
                 if since.elapsed() >= patience && header.readers.at.load(Ordering::Relaxed) == head {
                     self.stalled.store(head, Ordering::Relaxed);
@@ -525,7 +525,7 @@ impl Log {
                 if header.calls.pacing.load(Ordering::Relaxed) != 0 {
                     header.calls.pacing.store(0, Ordering::Relaxed);
                     header.calls.room.fetch_add(1, Ordering::Relaxed);
-                    futex::wake(&header.calls.room, u32::MAX >> 1);
+                    word::wake(&header.calls.room, u32::MAX >> 1);
                 }
             }
             if end == tail && header.calls.watched.load(Ordering::Relaxed) != 0 {

@@ -28,7 +28,8 @@ class HandlerFreeCall:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make: Callable[[], Any] | None = make
         self._value: Any = None
-        self._error: BaseException | None = None
+        #: what `make` raised
+        self.error: BaseException | None = None
         self.over = False
         self._taken = allocate_lock()
         self._running = allocate_lock()
@@ -42,7 +43,7 @@ class HandlerFreeCall:
             if make is not None:
                 self._value = make()
         except BaseException as error:
-            self._error = error
+            self.error = error
         finally:
             del make
             self.over = True
@@ -63,6 +64,6 @@ class HandlerFreeCall:
         if not self.over:
             with self._running:
                 pass
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._value
