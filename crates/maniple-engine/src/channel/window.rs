@@ -1,6 +1,6 @@
 //! What a log's side sees of its memory: a mapping of the piece that it works on, moved when the work moves on.
 //!
-//! The data is a ring: position `at` lies `at % size` bytes behind the head. A first window is small, for most queues hold little; one that
+//! The data is a ring: position `at` lies `at % size` bytes behind the head. A first window is small, for most queues hold little; a window that
 //! has to move is large from then on. Where the system maps nothing more (its limit on mappings or on addresses is reached), bytes go by the handle.
 #![allow(unsafe_code)]
 

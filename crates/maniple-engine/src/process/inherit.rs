@@ -21,7 +21,7 @@ pub struct Inherited {
 }
 
 /// What this process inherited, once: later calls find nothing. `None` in a process that was started in any other way, in
-/// one that runs with more rights than its starter (set-user-id: its environment is not to be trusted), and when
+/// a process that runs with more rights than its starter (set-user-id: its environment is not to be trusted), and when
 /// the announced handles do not exist.
 ///
 /// # Safety

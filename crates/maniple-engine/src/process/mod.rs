@@ -12,7 +12,7 @@
 //!    └────────────▶ server ─────────▶ child          (pid, pidfd and exit status come back through the server)
 //! ```
 //!
-//! Who may end whom: a child outlives its [`Child`] value unless someone kills it; a worker that has armed a
+//! Lifetimes: a child outlives its [`Child`] value unless it is killed; a worker that has armed a
 //! [`lifeline`] does not outlive its hub. Descriptors of the hub that no forked child may keep are listed in [`maniple_sys::atfork`].
 //!
 //! Nothing in this folder names an operating system; what one must supply is in [`maniple_sys::process`].

@@ -63,7 +63,7 @@ impl AdaptiveSpin {
         mut handles: Option<&mut Vec<OwnedHandle>>,
     ) -> (Begun, io::Result<Option<usize>>) {
         let mut found = Ok(None);
-        // Held by another thread (also one that a fork has left behind): one that spins is enough.
+        // Held by another thread (also one that a fork has left behind): a single spinner is enough.
         let Ok(mut experience) = self.0.try_lock() else { return (Begun(None), found) };
         let Experience { spin, contest } = &mut *experience;
         let start = contest.is_timed().then(clock::now);
@@ -129,7 +129,7 @@ impl Contest {
 mod tests {
     use super::*;
 
-    /// Waits until a decision is made, each wait taking what is given; gives the decision.
+    /// Waits until a decision is made, each wait taking what is there; returns the decision.
     fn decided(contest: &mut Contest, awake: u64, asleep: u64) -> bool {
         while contest.stage == Stage::Decided {
             contest.count(None);

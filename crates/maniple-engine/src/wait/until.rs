@@ -19,7 +19,7 @@ impl Until {
         if time.is_zero() { Until::Now } else { Instant::now().checked_add(time).map_or(Until::Ever, Until::Then) }
     }
 
-    /// What is left; `None`: for ever.
+    /// What is left; `None`: forever.
     pub fn left(self) -> Option<Duration> {
         match self {
             Until::Now => Some(Duration::ZERO),

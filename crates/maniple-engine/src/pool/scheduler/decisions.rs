@@ -266,7 +266,7 @@ impl<P> Worker<P> {
 /// A worker's tasks, with what counts as such; how long ago it was last busy; the worker.
 type Load = Reverse<(u64, Reverse<u64>, WorkerId)>;
 
-/// The workers that can get tasks: least loaded first; among equals the one that was busy last, whose caches are warm. One that has slept,
+/// The workers that can get tasks: least loaded first; among equals the one that was busy last, whose caches are warm. A worker that has slept,
 /// or has been stuck, for long counts as if it had `late` more tasks.
 fn by_load<P>(workers: &SlotMap<WorkerId, Worker<P>>, now: u64, late: u64) -> BinaryHeap<Load> {
     let open = workers.iter().filter(|(_, w)| w.phase == Phase::Up && !w.full && !w.recalled && !w.silent);
