@@ -34,7 +34,7 @@ pub(crate) struct Sink {
     large: Large,
     // None: this way of sending takes none.
     handles: Option<Vec<Sent>>,
-    // Leads to processes of this machine, and nobody else can read it.
+    // Leads to processes of this machine, and no other process can read it.
     private: bool,
 }
 

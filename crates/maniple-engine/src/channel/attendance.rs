@@ -1,5 +1,5 @@
 //! Which threads receive from an end, as far as this process can determine. A sender that has to wait asks before it takes the
-//! wait for one without end.
+//! unlimited wait.
 
 use super::room::Receivers;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

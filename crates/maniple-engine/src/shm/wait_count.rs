@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The fences make it impossible that a sleeper misses the news *and* the caller misses the sleeper (Dekker's argument). Sleepers
-//! that die leave the count too high; the last step mends that. It loses no sleeper: one that was counted in what was read but did not
-//! sleep has seen an older `bell`, will not sleep on it, and counts itself anew; one that came since has changed *joins*. And a sleeper
+//! that die leave the count too high; the last step mends that. It loses no sleeper: a sleeper that was counted in what was read but did not
+//! sleep has seen an older `bell`, will not sleep on it, and counts itself anew; a sleeper that came since has changed *joins*. And a sleeper
 //! whose count was dropped takes no other off the count, since it leaves in another era.
 //!
 //! A sleeper that is woken and dies before it acts has used up a call: sleep in slices.

@@ -5,7 +5,7 @@
 //! used again as long as their arena lasts. The lock's cell has the number of bytes, and where they are, before
 //! any other process has it.
 //!
-//! The lock decides nothing here: the code that hands the bytes out defines who may touch them, and when.
+//! The lock decides nothing here: the code that hands the bytes out defines which accesses are allowed, and when.
 
 #![allow(unsafe_code)]
 

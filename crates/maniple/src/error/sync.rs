@@ -32,7 +32,7 @@ pub enum SyncError {
     BrokenBarrier(BrokenBarrier),
 }
 
-/// Why a lock is poisoned: who left behind what may be half changed.
+/// Why a lock is poisoned: which kind of holder may have left a half-made change.
 ///
 /// ```
 /// use maniple::{Lock, Poison};

@@ -1,10 +1,10 @@
-//! With the feature `tracing`: what a worker or a [`Process`](crate::Process) tells by `tracing` reaches the subscriber of the process that
+//! With the feature `tracing`: the `tracing` events of a worker or a [`Process`](crate::Process) reach the subscriber of the process that
 //! started it.
 //!
 //! Each child has a pipe of its own for records of one event each, which outlive it: the last ones before an abort are read as well. A
 //! record is written in one piece by the thread that has the event, which does not wait for the parent, unless the pipe (1 MiB, where
-//! the system allows it) is full: then for at most a tenth of a second, and what has no room is counted instead. Who reads: a pool's
-//! keeper, when there is something; for a `Process`, which has no thread in its parent, whoever waits for it or calls another of its
+//! the system allows it) is full: then for at most a tenth of a second, and what has no room is counted instead. The reader is a pool's
+//! keeper, when there is something; for a `Process`, which has no thread in its parent, the thread that waits for it or calls another of its
 //! methods ([`active_children`](crate::active_children) does for all).
 //!
 //! | file | what it is for |

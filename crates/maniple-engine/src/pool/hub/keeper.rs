@@ -1,8 +1,8 @@
 //! The keeper: a thread of the front's that does the chores no caller is there to do.
 //!
 //! It calls [`Hub::keep`] over and over. In there it waits for deaths, for what workers write to their standard error, and,
-//! while nobody drives the hub, for what they say. Whatever needs the front (starting and reaping processes, callbacks) it is
-//! handed as a [`Chore`].
+//! while no thread drives the hub, for the workers' messages. Work that needs the front (starting and reaping processes, callbacks) it
+//! returns as a [`Chore`].
 
 use super::{Hub, Inner, State};
 use crate::pool::burst::POLLING;
