@@ -5,7 +5,7 @@
 //! | `length_prefix` | the codec of frames, for all streams of bytes |
 //! | `frame` | frames over a descriptor that several processes may share |
 //! | `framed_stream` | requests and answers over a stream socket of this process's own |
-//! | `packet` | messages over a socket that keeps them apart, for ends that are both ours |
+//! | `packet_socket` | messages over a socket that keeps them apart, for ends that are both ours |
 //! | `stream_end` | one end of a connection over frames; `packet_end`: one end of a pipe of packets |
 //! | `attendance` | who receives from an end, for a sender that waits |
 //! | `readiness` | waiting until an end can be read or written |
@@ -34,8 +34,8 @@ pub(crate) mod layout;
 mod length_prefix;
 pub mod listener;
 pub mod log;
-pub mod packet;
 pub mod packet_end;
+pub mod packet_socket;
 pub mod parcel;
 pub mod readiness;
 pub mod reception;

@@ -4,7 +4,7 @@ use super::Script;
 use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
 use crate::channel::frame::{AdaptiveSpin, Message, Partial, Until, Way};
 use crate::channel::framed_stream::FramedStream;
-use crate::channel::{packet, parcel, reception};
+use crate::channel::{packet_socket, parcel, reception};
 use crate::error::Error;
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, memory, stream};
 use std::time::{Duration, Instant};
@@ -103,14 +103,15 @@ pub fn packets(data: &[u8]) {
             break;
         }
         drop(handles);
-        let (mut room, mut came) = (vec![0; packet::MOST], Vec::new());
-        let got = packet::receive(here.as_handle(), &mut room, &mut came, Until::Now, &adaptive).unwrap().unwrap();
+        let (mut room, mut came) = (vec![0; packet_socket::MOST], Vec::new());
+        let got =
+            packet_socket::receive(here.as_handle(), &mut room, &mut came, Until::Now, &adaptive).unwrap().unwrap();
         assert_eq!((&room[..got], came.len()), (bytes, count));
         open(bytes, came);
     }
     drop(there);
     let mut came = Vec::new();
-    let end = packet::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &adaptive);
+    let end = packet_socket::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &adaptive);
     assert!(matches!(end, Err(Error::EndOfStream)), "{end:?}");
 }
 

@@ -6,7 +6,8 @@
 //!
 //! Closing happens under the writers' lock: whoever sees the log closed sees every message there will ever be.
 
-use super::{Interrupted, Log, SLICE, View, hold, length_of};
+use super::put::length_of;
+use super::{Interrupted, Log, SLICE, View, hold};
 use crate::error::{Error, Result};
 use crate::wait::word::{self, Woken};
 use std::sync::atomic::{Ordering, fence};
