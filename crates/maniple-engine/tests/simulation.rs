@@ -35,7 +35,7 @@ use world::{Counts, World};
 const SEEDS: u64 = 20_000;
 /// The last lines of a failed run's journal that are shown.
 const SHOWN: usize = 150;
-/// A single seed takes milliseconds; one that takes so long hangs.
+/// A single seed takes milliseconds; a seed that takes so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn number(name: &str) -> Option<u64> {

@@ -57,8 +57,8 @@ const WHAT: &str = "a Connection";
 /// futures and those with a time limit, wait for the end of a message that has begun.
 ///
 /// # When both ends send
-/// As long as no process receives, `send` waits once the pipe or socket is full. A [`pipe`] holds some 270 small messages in each direction, and fewer
-/// of more than 200 bytes: 200 kB in all. A message longer than 48 KiB lies in shared memory and counts as a small message there. A
+/// As long as no process receives, `send` waits once the pipe or socket is full. A [`pipe`] holds some 270 small messages in each
+/// direction, and fewer of more than 200 bytes: 200 kB in all. A message longer than 48 KiB lies in shared memory and counts as a small message there. A
 /// socket holds what its buffers do. [`try_send`](Connection::try_send) and [`send_timeout`](Connection::send_timeout) wait
 /// less.
 ///
