@@ -226,7 +226,7 @@ impl Greeting {
         Guest::new(own, key, Role::Listener, PATIENCE).map(Greeting)
     }
 
-    /// Hears what has come, without waiting. True: the client knows the key.
+    /// Reads what has come, without waiting. True: the client has the key.
     ///
     /// # Errors
     /// [`Cause`]; the connection is to be closed.
