@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct ExitWatch {
     handle: Held,
-    // 0: not known. Where the descriptor is no handle on the process, a signal goes by this number.
+    // 0: unknown. If the descriptor is no handle on the process, signals go by this number.
     pid: u32,
 }
 
@@ -43,13 +43,13 @@ impl ExitWatch {
 
     /// The same by a handle of another owner, which keeps it open for as long as this watch is used.
     pub fn by_lent(pid: u32, handle: BorrowedHandle<'_>) -> ExitWatch {
-        // SAFETY: it is only waited for, and signals that go by it reach nothing where it is no handle on a process.
+        // SAFETY: it is only waited for, and a signal by it reaches no process if it is no handle on a process.
         #[allow(unsafe_code)]
         let lent = unsafe { Lent::new(handle) };
         ExitWatch { handle: Held::Lent(lent), pid }
     }
 
-    /// A watch that came from another process, where it was [`ExitWatch::into_handle`].
+    /// A watch from another process, which made it with [`ExitWatch::into_handle`].
     pub fn from_inherited(handle: OwnedHandle) -> ExitWatch {
         ExitWatch { handle: Held::Own(Own::new(handle)), pid: 0 }
     }
@@ -120,7 +120,7 @@ impl ExitWatch {
 fn of_this_process(pid: u32) -> Result<ExitWatch> {
     static MADE: Mutex<Option<(u32, OwnedHandle)>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    // A forked child has its parent's, which does not tell of the child.
+    // A forked child inherits its parent's, which does not report the child's end.
     let watch = match made.take() {
         Some((maker, watch)) if maker == pid => watch,
         _ => {
@@ -179,7 +179,7 @@ impl Child {
         self.pid
     }
 
-    /// What tells when it has ended.
+    /// The watch that reports its end.
     pub fn watch(&self) -> &Arc<ExitWatch> {
         &self.watch
     }
@@ -250,7 +250,7 @@ impl Child {
 pub enum Forked {
     /// The new process.
     Child,
-    /// The one that was there, with the new one.
+    /// The process that forked, with the new one.
     Parent(Child),
 }
 
