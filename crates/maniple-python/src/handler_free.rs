@@ -89,13 +89,13 @@ impl Attempts {
             }
         };
         let result = call.getattr("result").and_then(|result| unended::call(&result, (), None));
-        if result.is_ok() || call.getattr("over").and_then(|over| over.is_truthy()).unwrap_or(true) {
+        let of_make = |error: &PyErr| call.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py)));
+        let is_outcome = result.as_ref().map_or_else(of_make, |_| true);
+        // The next call uses what came of it although this thread was interrupted. Without a thread there is nothing to use.
+        if is_outcome || call.getattr("alone").and_then(|alone| alone.is_truthy()).unwrap_or(true) {
             let done = self.call().take();
             drop(done);
         }
-        match result {
-            Err(error) if !call.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py))) => Err(error),
-            outcome => Ok(outcome),
-        }
+        if is_outcome { Ok(result) } else { result.map(Ok) }
     }
 }

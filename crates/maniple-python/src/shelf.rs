@@ -33,9 +33,9 @@ thread_local! {
     static EAR: RefCell<Option<Arc<Kick>>> = const { RefCell::new(None) };
 }
 
-/// A descriptor of this thread's that becomes readable when something is kept by a signal's handler; it is quiet now. `None`: this is the
+/// What becomes ready for this thread when something is kept by a signal's handler; it is quiet now. `None`: this is the
 /// thread in which handlers run, or there is no descriptor left.
-pub fn ear() -> Option<RawHandle> {
+pub fn ear() -> Option<Arc<Kick>> {
     if sys::is_first_thread() {
         return None;
     }
@@ -46,9 +46,9 @@ pub fn ear() -> Option<RawHandle> {
             EARS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&made));
             *ear = Some(made);
         }
-        let ear = ear.as_ref()?;
+        let ear = ear.clone()?;
         ear.clear();
-        Some(ear.as_handle().as_raw())
+        Some(ear)
     })
 }
 
@@ -58,7 +58,7 @@ pub fn hear_of_kept(objects: &Bound<'_, PyList>) -> Option<RawHandle> {
     let name = intern!(objects.py(), "_is_kept");
     // Asked of the class: what it would answer may change.
     let may = |object: Bound<'_, PyAny>| object.get_type().hasattr(name).unwrap_or(false);
-    if !sys::is_first_thread() && objects.iter().any(may) { ear() } else { None }
+    if !sys::is_first_thread() && objects.iter().any(may) { ear().map(|ear| ear.as_handle().as_raw()) } else { None }
 }
 
 fn call_ears() {

@@ -30,7 +30,9 @@ class HandlerFreeCall:
         self._value: Any = None
         #: what `make` raised
         self.error: BaseException | None = None
-        self.over = False
+        self._over = False
+        #: whether there was no thread for it
+        self.alone = False
         self._taken = allocate_lock()
         self._running = allocate_lock()
         self._running.acquire()
@@ -46,7 +48,7 @@ class HandlerFreeCall:
             self.error = error
         finally:
             del make
-            self.over = True
+            self._over = True
             self._running.release()
 
     def result(self) -> Any:
@@ -58,10 +60,10 @@ class HandlerFreeCall:
                 # Not `threading.Thread`, whose start waits until the thread runs, which is time for the next signal.
                 start_new_thread(self._run, ())
             except RuntimeError:  # no thread can be started: the calling thread does the work
-                self.over = True  # after an interruption the owner starts again
+                self.alone = True  # after an interruption the owner starts again
                 make: Any = self._make
                 return make()
-        if not self.over:
+        if not self._over:
             with self._running:
                 pass
         if self.error is not None:
