@@ -20,11 +20,11 @@
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
 //! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
-//! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
+//! | `guarded` | the base of `Value` and `Array`: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
 //! | `truth` | arguments that need only be true or not |
-//! | `maker` | `end_after`: a process that does not outlive the one that made it |
+//! | `maker` | `end_after`: a process that does not outlive its creator |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //! | `made` | bytes, text, numbers, tuples and lists for Python, or a `MemoryError` |
 //!
