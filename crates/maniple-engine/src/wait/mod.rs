@@ -11,12 +11,15 @@
 //! Nothing else in the engine sleeps on a word. Waits for descriptors are the system's own (`maniple_sys::ready`). What is waited for is
 //! not known here.
 
+#[cfg(not(loom))]
 pub(crate) mod adaptive_spin;
 pub(crate) mod retry;
+#[cfg(not(loom))]
 pub(crate) mod spin;
 mod until;
 pub mod word;
 
+#[cfg(not(loom))]
 pub use adaptive_spin::AdaptiveSpin;
 pub use until::Until;
 pub use word::Interrupt;
