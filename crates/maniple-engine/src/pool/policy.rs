@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How many items, and how many bytes of payload, of an `imap` may be under way or wait to be taken, if the caller does not say.
 pub const WINDOW: (usize, usize) = (1000, 64 << 20);
 
-/// How many functions workers keep between calls. The one that was defined first is forgotten first.
+/// The number of functions that workers keep between calls. The oldest definition is forgotten first.
 pub const FUNCTIONS: usize = 64;
 
 /// From how many bytes on a buffer travels beside the frame that refers to it.
@@ -22,7 +22,7 @@ pub const CHUNK: (usize, usize) = (1 << 20, 64);
 
 /// After how many bytes of payload a source has made enough tasks for now.
 pub(super) const FILL_BYTES: usize = 8 << 20;
-/// After how long. Whoever makes tasks has answers to take in, and may have to stop.
+/// After how long. The thread that makes tasks also takes in answers, and may have to stop.
 pub(super) const FILL_TIME: Duration = Duration::from_millis(5);
 /// After how many small tasks a source looks at the clock.
 pub(super) const FILL_LOOK: usize = 8;

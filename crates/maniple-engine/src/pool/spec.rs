@@ -117,8 +117,8 @@ impl<'a> Filling<'a> {
         self.interrupted = true;
     }
 
-    /// Whether there are enough for now: whoever makes tasks has answers to take in, and may have to stop. To be asked after each task of
-    /// `items` items.
+    /// Whether there are enough for now: the thread that makes tasks also takes in answers, and may have to stop. A source asks after each
+    /// task of `items` items.
     pub fn has_enough(&self, items: usize) -> bool {
         let looks = items > FILL_LOOK || self.tasks.len().is_multiple_of(FILL_LOOK);
         self.bytes > FILL_BYTES || looks && !self.tasks.is_empty() && self.began.elapsed() > FILL_TIME

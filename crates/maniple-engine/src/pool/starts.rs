@@ -65,20 +65,20 @@ impl Starts {
         begins
     }
 
-    /// One that was begun is made, or has failed for good. `false`: none was begun.
+    /// A start that was begun has succeeded, or failed for good. Returns false if none was begun.
     pub fn end(&mut self) -> bool {
         let ends = self.begun > 0;
         self.begun -= usize::from(ends);
         ends
     }
 
-    /// Something is short for one that was begun: it is due again, later. Returns whether this has gone on for too long.
+    /// A shortage has ended a start that was begun: the start is due again, later. Returns whether the shortage lasts too long.
     pub fn put_off(&mut self, greeted: u64, now: u64) -> bool {
         self.due += usize::from(self.end());
         self.pause_for(greeted, now)
     }
 
-    /// A worker lacked something before it was ready: another start is due, later. Returns whether this has gone on for too long.
+    /// A worker met a shortage before it was ready: another start is due, later. Returns whether the shortage lasts too long.
     pub fn lacked(&mut self, greeted: u64, now: u64) -> bool {
         self.due += 1;
         self.pause_for(greeted, now)
@@ -143,7 +143,7 @@ mod tests {
         starts.ask(1);
         now += 11 * SECOND;
         assert!(starts.begin(1, now));
-        // Nobody was ready for long, but the one before was.
+        // A worker became ready in between.
         assert!(!starts.put_off(2, now) && starts.wait(now) == Some(SECOND / 100));
     }
 
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(starts.due(), 1);
         starts.put_off(0, 0);
         assert!(starts.end() && !starts.end());
-        // Told of a failure without a start, as after an interrupt, it only waits.
+        // A failure without a start, as after an interrupt, only makes it wait.
         starts.put_off(0, 0);
         assert_eq!(starts.due(), 2);
         starts.lacked(0, 0);

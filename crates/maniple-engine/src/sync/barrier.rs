@@ -22,7 +22,7 @@
 //! | arrive | a free slot → me | a party, with the lock |
 //! | end | 1. state: ending (and broken); 2. each slot of a waiter: ending; 3. state: no ending, number + 1; 4. wake all | whoever has the lock: the last to arrive, one who gives up, finds a waiter dead, aborts or resets |
 //! | finish | 2 to 4 | whoever takes the lock and finds an ending in the state |
-//! | act | the last slot → me; then, without the lock, the action; then end, as all came or as somebody gave up | the last to arrive, with the lock, if it has an action |
+//! | act | the last slot → me; then, without the lock, the action; then end: all came, or the action failed | the last to arrive, with the lock, if it has an action |
 //! | leave | an ended slot → free; tell: if wanted, state: not wanted, number + 1, wake all | the waiter, without the lock |
 //! | clear | the ended slot of a dead waiter → free | a party that finds no free slot, with the lock |
 //!
@@ -364,7 +364,7 @@ impl Barrier {
             return Arrival::Broken(cause);
         }
         if self.is_acting() {
-            // Whoever ends the round tells all that sleep; they cannot do so before this one gives the lock back.
+            // The end of the round wakes all sleepers. It cannot come before this thread releases the lock.
             return if self.look_for_the_dead() {
                 Arrival::Broken(Cause::Died)
             } else {
