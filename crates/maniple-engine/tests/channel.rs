@@ -6,7 +6,7 @@ use maniple_engine::Error;
 use maniple_engine::channel::frame::{self, AdaptiveSpin, Partial, Until, Way};
 use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::log::Log;
-use maniple_engine::channel::packet;
+use maniple_engine::channel::packet_socket;
 use maniple_engine::channel::parcel::{self, Load, Parcel};
 use maniple_engine::channel::room::Receivers;
 use maniple_sys::testing::{self, UnixStream};
@@ -374,22 +374,23 @@ fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
 #[test]
 fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
     let (a, b) = stream::packet_pair().unwrap();
-    let adaptive = packet::AdaptiveSpin::default();
-    let mut bytes = vec![0; packet::MOST];
-    let mut receive = |until| packet::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &adaptive);
+    let adaptive = packet_socket::AdaptiveSpin::default();
+    let mut bytes = vec![0; packet_socket::MOST];
+    let mut receive = |until| packet_socket::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &adaptive);
     assert_eq!(receive(Until::Now).unwrap(), None);
     assert_eq!(receive(Until::after(Duration::from_millis(1))).unwrap(), None);
     let mut sent = 0;
-    while packet::send(a.as_handle(), &vec![1; packet::MOST], &[], Until::Now, Receivers::Myself).unwrap() {
+    while packet_socket::send(a.as_handle(), &vec![1; packet_socket::MOST], &[], Until::Now, Receivers::Myself).unwrap()
+    {
         sent += 1;
     }
     assert!(sent >= 3, "{sent}");
     for _ in 0..sent {
-        assert_eq!(receive(Until::Ever).unwrap(), Some(packet::MOST));
+        assert_eq!(receive(Until::Ever).unwrap(), Some(packet_socket::MOST));
     }
     // An end that closes with something unread resets the line; what it sent comes first all the same.
-    packet::send(b.as_handle(), b"unread", &[], Until::Ever, Receivers::Myself).unwrap();
-    packet::send(a.as_handle(), b"last", &[], Until::Ever, Receivers::Myself).unwrap();
+    packet_socket::send(b.as_handle(), b"unread", &[], Until::Ever, Receivers::Myself).unwrap();
+    packet_socket::send(a.as_handle(), b"last", &[], Until::Ever, Receivers::Myself).unwrap();
     drop(a);
     assert_eq!(receive(Until::Ever).unwrap(), Some(4));
     for until in [Until::Now, Until::Ever, Until::after(Duration::from_secs(60))] {

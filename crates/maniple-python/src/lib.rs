@@ -7,7 +7,8 @@
 //! | `pickle` | the pickles of plain values, written and read |
 //! | `message` | values to messages and back |
 //! | `memory` | bytes that arrived, as a Python buffer |
-//! | `shelf`, `aside` | messages that a signal's handler kept from their caller; decoding where no handler runs |
+//! | `shelf`, `handler_free` | messages that a signal's handler kept from their caller; decoding where no handler runs |
+//! | `once` | which pickles can be unpickled once only |
 //! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `signals` | signals that come while a thread waits |
@@ -19,11 +20,11 @@
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
 //! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
-//! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
+//! | `guarded` | the base of `Value` and `Array`: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
 //! | `truth` | arguments that need only be true or not |
-//! | `maker` | `end_after`: a process that does not outlive the one that made it |
+//! | `maker` | `end_after`: a process that does not outlive its creator |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //! | `made` | bytes, text, numbers, tuples and lists for Python, or a `MemoryError` |
 //!
@@ -32,13 +33,13 @@
 #![deny(unsafe_code)]
 
 mod arrays;
-mod aside;
 mod connection;
 mod decode;
 mod encode;
 mod error;
 mod function;
 mod guarded;
+mod handler_free;
 mod handles;
 mod hold;
 mod hub;
@@ -48,6 +49,7 @@ mod maker;
 mod memory;
 mod message;
 mod named;
+mod once;
 mod outcome;
 mod pickle;
 mod queue;
@@ -98,7 +100,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::results::PyResults;
     #[pymodule_export]
-    use crate::shelf::something_is_kept;
+    use crate::shelf::{hear_of_kept, something_is_kept};
     #[pymodule_export]
     use crate::signals::py_interrupts;
     #[pymodule_export]

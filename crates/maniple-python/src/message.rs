@@ -31,7 +31,7 @@ pub enum Bytes {
     Array(Content),
 }
 
-/// A buffer whose bytes stay where they are, also while the interpreter lock is let go of.
+/// A buffer whose bytes do not move, also while the interpreter lock is released.
 pub struct Flat {
     buffer: PyBuffer<u8>,
     _pin: Option<Py<PyAny>>,
@@ -43,7 +43,7 @@ impl Flat {
         PyBuffer::get(object).map(|buffer| Flat::of(object.py(), buffer))
     }
 
-    /// That of a pickle, which nobody else has.
+    /// The buffer of a pickle, which has no other user.
     fn of_pickle(pickle: &Bound<'_, PyAny>) -> PyResult<Flat> {
         Ok(Flat { buffer: PyBuffer::get(pickle)?, _pin: None })
     }
@@ -181,8 +181,8 @@ struct Modules {
 
 static MODULES: PyOnceLock<Modules> = PyOnceLock::new();
 
-/// Whether what a pool sends is pickled by a class of the program's: one that it has put where the standard pool's queues look for theirs.
-/// The first question may import something.
+/// Whether a class of the program pickles what a pool sends: a class that the program has put where the standard pool's queues look for theirs.
+/// The first call may import something.
 pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
     let modules = MODULES.get_or_try_init(py, || {
         let reduction = py.import("maniple.reduction")?;
@@ -296,9 +296,30 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
     unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
 }
 
-/// The error of something that was received and cannot be handed out: where memory is short, it says what has become of that.
+/// The error of something that was received and cannot be returned: if memory is short, it says that the object is lost.
 pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
     short_of_memory(py, error, "there was no memory to make an object of what was received, which is lost")
+}
+
+/// The error of a message that cannot be unpickled after a signal's handler has broken off a first attempt, which may be why.
+pub fn lost_again(py: Python<'_>, error: PyErr) -> PyErr {
+    const WHAT: &str = "a signal's handler broke off the first attempt to unpickle this message, and the second failed: the message is \
+        lost. What can be unpickled once only is best unpickled where no handler runs: in another thread than the first";
+    if !error.is_instance_of::<PyEOFError>(py) {
+        // Also where it would have failed the first time.
+        let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));
+        return error;
+    }
+    // Not what says that the other end is closed.
+    let made = py.import("_pickle").and_then(|pickle| pickle.getattr("UnpicklingError")?.call1((WHAT,)));
+    made.map_or_else(
+        |error| error,
+        |made| {
+            let made = PyErr::from_value(made);
+            made.set_cause(py, Some(error));
+            made
+        },
+    )
 }
 
 /// A `MemoryError` that says what it is about; other errors are left as they are.

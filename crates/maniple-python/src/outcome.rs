@@ -3,6 +3,7 @@
 use crate::decode::Decoder;
 use crate::error::{helper, python};
 use crate::message::short_of_memory;
+use crate::once::{failure_takes_once, payload_takes_once};
 use crate::signals::{held, interrupts, look_for_signals};
 use crate::unended;
 use maniple_engine::Error;
@@ -50,6 +51,15 @@ impl From<Settled> for Piece {
 }
 
 impl Piece {
+    /// Whether it can be decoded once only.
+    pub fn takes_once(&self) -> bool {
+        match &self.kind {
+            Kind::Done(content) => payload_takes_once(content.bytes()),
+            Kind::Failed(content) => failure_takes_once(content.bytes()),
+            _ => false,
+        }
+    }
+
     /// Takes its large buffers out, for values to share: it may be read more than once.
     pub fn share(&mut self) -> Regions {
         match &mut self.kind {

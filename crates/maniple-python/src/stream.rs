@@ -1,6 +1,6 @@
 //! `Stream`: the results of `imap`, decoded one by one in the thread that wants them.
 
-use crate::aside::Attempts;
+use crate::handler_free::Attempts;
 use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, deadline, failure, miscounted, results, timed_out, wait};
 use crate::signals::{detached, interrupts};
 use maniple_engine::pool::Ticket;
@@ -160,6 +160,14 @@ impl PyStream {
             }
             return Ok(false);
         };
+        if !self.attempts.are_in_vain() && piece.takes_once() {
+            self.attempts.begin_elsewhere();
+            if self.attempts.are_in_vain() {
+                // It is the next one still, for another thread.
+                taken.settled.push_front((piece, regions));
+                return Ok(true);
+            }
+        }
         drop(taken);
         regions.append(&mut piece.share());
         match self.decode(py, &piece, &regions) {

@@ -38,7 +38,7 @@ unsafe fn owned(singleton: *mut PyObject) -> *mut PyObject {
     unsafe { ffi::Py_NewRef(singleton) }
 }
 
-/// Calls the generated method, with whatever arguments.
+/// Calls the generated method, with any arguments.
 ///
 /// # Safety
 /// As [`lock`]; `args` are `count` arguments and after them the values for the names in `names`, which may be null.
@@ -59,7 +59,7 @@ unsafe fn generated(slf: *mut PyObject, args: Args, count: Py_ssize_t, names: *m
     })
 }
 
-/// What `work` gives, or null with its exception.
+/// Returns the result of `work`, or null with its exception.
 fn answer(work: impl FnOnce(Python<'_>) -> PyResult<*mut PyObject>) -> *mut PyObject {
     Python::attach(|py| {
         work(py).unwrap_or_else(|error| {
@@ -162,7 +162,7 @@ static METHODS: Methods = Methods([
     fast(c"__exit__", exit, c"__exit__(self, *args)\n--\n\nRelease the lock, or increment the semaphore."),
 ]);
 
-/// Gives the class `SemLock` these methods.
+/// Adds these methods to the class `SemLock`.
 pub fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
     for method in &METHODS.0 {
         // SAFETY: the definition lives as long as the program and is only read; the result is a new reference or null with an exception.

@@ -1,7 +1,7 @@
 //! `Ticket`: a call's outcome, decoded in the thread that wants it.
 
-use crate::aside::Attempts;
 use crate::error::python;
+use crate::handler_free::Attempts;
 use crate::outcome::{
     Arrived, Decoded, Interrupt, Kept, Kind, Piece, deadline, failure, miscounted, results, timed_out, wait,
 };
@@ -60,7 +60,11 @@ impl PyTicket {
     fn arrived(&self) -> Option<Arc<Arrived>> {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         if arrived.is_none() && self.outcome.get().is_none() {
-            *arrived = Some(Arc::new(self.ticket.take(usize::MAX).0.into()));
+            let made: Arrived = self.ticket.take(usize::MAX).0.into();
+            if made.pieces.iter().any(Piece::takes_once) {
+                self.attempts.begin_elsewhere();
+            }
+            *arrived = Some(Arc::new(made));
         }
         arrived.clone()
     }
@@ -121,6 +125,7 @@ impl PyTicket {
             if let Some(outcome) = this.outcome.get() {
                 return Ok(outcome);
             }
+            drop(this.arrived());
             if this.attempts.are_in_vain() {
                 this.attempts.elsewhere(slf.py(), || slf.getattr("_decode"))?;
             } else {

@@ -4,7 +4,7 @@ use super::Script;
 use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
 use crate::channel::frame::{AdaptiveSpin, Message, Partial, Until, Way};
 use crate::channel::framed_stream::FramedStream;
-use crate::channel::{packet, parcel, reception};
+use crate::channel::{packet_socket, parcel, reception};
 use crate::error::Error;
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, memory, stream};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn expected(mut stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
 /// A socket on which `bytes` have come, and nothing more will.
 fn socket_with(bytes: &[u8]) -> OwnedHandle {
     let (here, there) = stream::pair().unwrap();
-    // What has no room in the socket is left out: nobody reads meanwhile.
+    // What has no room in the socket is left out: there is no reader meanwhile.
     stream::write_all(there.as_handle(), &bytes[..bytes.len().min(64 * 1024)]).unwrap();
     here
 }
@@ -103,14 +103,15 @@ pub fn packets(data: &[u8]) {
             break;
         }
         drop(handles);
-        let (mut room, mut came) = (vec![0; packet::MOST], Vec::new());
-        let got = packet::receive(here.as_handle(), &mut room, &mut came, Until::Now, &adaptive).unwrap().unwrap();
+        let (mut room, mut came) = (vec![0; packet_socket::MOST], Vec::new());
+        let got =
+            packet_socket::receive(here.as_handle(), &mut room, &mut came, Until::Now, &adaptive).unwrap().unwrap();
         assert_eq!((&room[..got], came.len()), (bytes, count));
         open(bytes, came);
     }
     drop(there);
     let mut came = Vec::new();
-    let end = packet::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &adaptive);
+    let end = packet_socket::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &adaptive);
     assert!(matches!(end, Err(Error::EndOfStream)), "{end:?}");
 }
 
@@ -153,13 +154,13 @@ fn open(content: &[u8], handles: Vec<impl Into<parcel::Came>>) {
     }
 }
 
-/// The messages of an authentication, by one who does not know the key.
+/// The messages of an authentication, from a peer without the key.
 pub fn handshake(data: &[u8]) {
     const KEY: &[u8] = b"the key";
     let mut script = Script(data);
     let role = if script.byte().is_multiple_of(2) { Role::Listener } else { Role::Client };
     let (mut ours, first) = Handshake::new(KEY, role, [7; RANDOM]);
-    // The other one may send back what it has heard, and sign with a key of its own.
+    // The other one may send back what it has received, and sign with a key of its own.
     let mut heard = vec![first.unwrap_or_default()];
     for _ in 0..8 {
         let bytes = match script.byte() {

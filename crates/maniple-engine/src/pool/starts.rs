@@ -1,7 +1,7 @@
 //! Which starts of workers are due, and when: a pure state machine, without a clock or a process.
 //!
 //! The scheduler asks for workers. A start that fails because something is short (memory, descriptors, processes) is tried again after
-//! a pause that grows, and does not count as a failure: the pool goes on with the workers that it has, and is whole again when there
+//! a pause that grows, and does not count as a failure: the pool continues with the workers that it has, and is whole again when there
 //! is enough. The same holds where a worker says, by its exit code, that it lacked something before it was ready. A worker that becomes
 //! ready ends the row of pauses. Where none does for long, the pool has to give up its open calls, not itself.
 //!
@@ -65,20 +65,20 @@ impl Starts {
         begins
     }
 
-    /// A start that was begun has succeeded, or failed for good. Returns false if none was begun.
+    /// A start that was begun is made, or has failed for good. `false`: none was begun.
     pub fn end(&mut self) -> bool {
         let ends = self.begun > 0;
         self.begun -= usize::from(ends);
         ends
     }
 
-    /// A shortage has ended a start that was begun: the start is due again, later. Returns whether the shortage lasts too long.
+    /// A start that was begun met a shortage: it is due again, later. Returns whether this has lasted for too long.
     pub fn put_off(&mut self, greeted: u64, now: u64) -> bool {
         self.due += usize::from(self.end());
         self.pause_for(greeted, now)
     }
 
-    /// A worker met a shortage before it was ready: another start is due, later. Returns whether the shortage lasts too long.
+    /// A worker lacked something before it was ready: another start is due, later. Returns whether this has gone on for too long.
     pub fn lacked(&mut self, greeted: u64, now: u64) -> bool {
         self.due += 1;
         self.pause_for(greeted, now)
@@ -143,7 +143,7 @@ mod tests {
         starts.ask(1);
         now += 11 * SECOND;
         assert!(starts.begin(1, now));
-        // A worker became ready in between.
+        // No worker was ready for long, but the one before was.
         assert!(!starts.put_off(2, now) && starts.wait(now) == Some(SECOND / 100));
     }
 
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(starts.due(), 1);
         starts.put_off(0, 0);
         assert!(starts.end() && !starts.end());
-        // A failure without a start, as after an interrupt, only makes it wait.
+        // Told of a failure without a start, as after an interrupt, it only waits.
         starts.put_off(0, 0);
         assert_eq!(starts.due(), 2);
         starts.lacked(0, 0);

@@ -1,13 +1,13 @@
 //! Plain memory for what arrives and for what waits to be sent, used again while it is warm.
 //!
-//! The allocator of the system gives such memory back as soon as it is freed, and each page that comes anew costs a fault, which takes
+//! The allocator of the system returns such memory as soon as it is freed, and each fresh page costs a fault, which takes
 //! many times as long as the copy that fills it. So buffers of middling size are cut from *chunks*: a few megabytes each, for which the
 //! system is asked for huge pages. A chunk that is fresh then costs one fault instead of hundreds, and one whose buffers are gone is used
 //! again without any. Longer buffers have memory of their own, likewise in huge pages.
 //!
 //! A chunk knows by a *map*, one bit for each unit, what is in use. Only one thread at a time cuts, the one that holds the pool's lock;
 //! giving back is a store by any thread, and waits for nothing. A chunk without room is left to its buffers, until half of it is free
-//! again. [`trim`] gives back to the system what is free, also between buffers that stay.
+//! again. [`trim`] returns to the system what is free, also between buffers that stay.
 //!
 //! The memory of the last long buffers is kept for a second or two, and so are chunks without a buffer, but for a few, which stay until
 //! the next [`trim`].
@@ -177,7 +177,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// Makes it `len` bytes long, whatever they are, and gives them, to be filled.
+    /// Makes it `len` bytes long, with arbitrary content, and returns them, to be filled.
     ///
     /// # Errors
     /// No memory, where there was not enough room.
@@ -202,7 +202,7 @@ impl Buffer {
     }
 }
 
-/// Gives back to the system what no buffer uses.
+/// Returns to the system what no buffer uses.
 pub fn trim() {
     POOL.trim();
 }

@@ -1,19 +1,20 @@
-//! How much a log takes: a bound on its messages, and its end.
+//! The limits of a log: a bound on its messages, and its end.
 //!
 //! A bound is no count of free places, which a process could take and die with: a writer that holds the lock compares how many were put and
 //! how many were taken. A reader killed between taking and counting leaves one too many in that, until the next reader comes; none
 //! need come to an empty log, so that is never called full.
 //!
-//! Closing happens under the writers' lock: whoever sees the log closed sees every message there will ever be.
+//! Closing happens under the writers' lock: a process that sees the log closed sees every message there will ever be.
 
-use super::{Interrupted, Log, SLICE, View, hold, length_of};
+use super::put::length_of;
+use super::{Interrupted, Log, SLICE, View, hold};
 use crate::error::{Error, Result};
 use crate::wait::word::{self, Woken};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 impl View {
-    /// Sets how many messages there may be at most (0: any number), before anybody else has the log.
+    /// Sets how many messages there may be at most (0: any number), before any other process has the log.
     pub fn limit(&self, messages: u64) {
         self.header().calls.bound.store(messages, Ordering::Relaxed);
     }
@@ -21,7 +22,11 @@ impl View {
     /// Whether there are as many messages as there may be.
     pub fn is_full(&self) -> bool {
         let bound = self.header().calls.bound.load(Ordering::Relaxed);
-        bound != 0 && self.len() >= bound && !self.is_empty()
+        if bound == 0 {
+            return false;
+        }
+        let there = if self.is_empty() { 0 } else { self.len() };
+        there + self.held_back() >= bound
     }
 
     /// Whether there is room for a message of these parts, as far as bytes go.
@@ -32,7 +37,7 @@ impl View {
         Ok(length_of(parts)? <= self.capacity().saturating_sub(held))
     }
 
-    /// Waits until there is room for a message or the log is closed, or until `deadline`. Gives whether it is so. With `parts`: until there
+    /// Waits until there is room for a message or the log is closed, or until `deadline`. Returns whether it is so. With `parts`: until there
     /// is room for this message's bytes, too.
     pub fn wait_for_room(
         &self,
@@ -62,6 +67,13 @@ impl View {
         }
     }
 
+    /// Has those who wait for room look again.
+    fn call_writers(&self) {
+        let calls = &self.header().calls;
+        calls.room.fetch_add(1, Ordering::Relaxed);
+        word::wake(&calls.room, u32::MAX >> 1);
+    }
+
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         // Partner: `close`.
@@ -70,7 +82,7 @@ impl View {
 }
 
 impl Log {
-    /// Ends putting: from now on it fails, what is there can still be taken, and nobody waits any more.
+    /// Ends putting: from now on it fails, what is there can still be taken, and no thread waits any more.
     pub fn close(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         let held = hold(&header.writers, Some(interrupted))?;
@@ -81,9 +93,27 @@ impl Log {
         }
         drop(held);
         header.calls.readers.call(|bell| word::wake(bell, u32::MAX >> 1));
-        header.calls.room.fetch_add(1, Ordering::Relaxed);
-        word::wake(&header.calls.room, u32::MAX >> 1);
+        self.call_writers();
         Ok(())
+    }
+
+    /// Sets how many messages were taken in this process but not delivered, and are delivered next. They count here for the
+    /// bound, and threads of this process that wait for a message or for the descriptor are woken; other processes look in vain.
+    pub fn hold_back(&self, messages: u64) {
+        let before = self.set_held_back(messages);
+        let watched = self.is_watched();
+        if messages > before {
+            if watched {
+                self.shared.event.kick();
+            }
+            self.header().calls.readers.call(|bell| word::wake(bell, u32::MAX >> 1));
+        } else if messages < before {
+            self.call_writers();
+            if messages == 0 && watched {
+                // Where it cannot be had now, the next reader that looks does it.
+                let _ = self.hush(None);
+            }
+        }
     }
 }
 
@@ -123,7 +153,7 @@ mod tests {
             assert_eq!(put, if wanted { Put::Done } else { Put::Refused });
         }
         assert_eq!(log.len(), 2);
-        // The next message has the place of the one that was not put, and a reader is told the same places.
+        // The next message has the place of the one that was not put, and a reader gets the same places.
         assert!(places[0] < places[1] && places[1] == places[2]);
         let (mut taken, mut first) = (Vec::new(), Vec::new());
         while log.take_and(&mut first, Some(&mut || false), &mut |place, _| taken.push(place)).unwrap().is_some() {}
@@ -143,5 +173,34 @@ mod tests {
         assert!(log.wait(None, &mut || false).unwrap() && log.wait_for_room(None, None, &mut || false).unwrap());
         let mut event = [maniple_sys::ready::Interest::new(log.event())];
         assert_eq!(maniple_sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_held_back_is_there_for_this_process_alone() {
+        let log = Log::create().unwrap();
+        let elsewhere = log.again();
+        log.limit(1);
+        log.watch(&mut || false).unwrap();
+        let is_readable = || {
+            let mut event = [maniple_sys::ready::Interest::new(log.event())];
+            maniple_sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap() == 1
+        };
+        let soon = || Some(Instant::now() + std::time::Duration::from_millis(20));
+        assert!(!log.wait(soon(), &mut || false).unwrap() && !is_readable());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| log.wait(None, &mut || false));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            log.hold_back(1);
+            assert!(waiting.join().unwrap().unwrap());
+        });
+        assert!(log.is_full() && log.view().is_full() && put(&log) == Put::Full && is_readable());
+        assert!(!elsewhere.is_full() && !elsewhere.wait(soon(), &mut || false).unwrap());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| log.wait_for_room(None, None, &mut || false));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            log.hold_back(0);
+            assert!(waiting.join().unwrap().unwrap());
+        });
+        assert!(!log.is_full() && !is_readable() && put(&log) == Put::Done);
     }
 }

@@ -83,7 +83,7 @@ impl Reader {
     }
 }
 
-/// Nothing is lost with a buffer that nobody wants.
+/// Nothing is lost with a buffer that is not wanted.
 fn passable(discarded: Result<()>) -> Result<()> {
     match discarded {
         Err(error) if error.is_local() => Ok(()),

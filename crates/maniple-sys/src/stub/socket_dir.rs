@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 /// A folder that only this user can enter.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub struct SocketDir(PathBuf);
 
-impl Folder {
+impl SocketDir {
     /// Not supported.
-    pub fn new(_random: [u8; 8]) -> io::Result<Folder> {
+    pub fn new(_random: [u8; 8]) -> io::Result<SocketDir> {
         Err(unsupported())
     }
 

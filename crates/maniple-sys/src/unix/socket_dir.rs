@@ -22,17 +22,17 @@ use std::path::{Path, PathBuf};
 const PREFIX: &str = "maniple-socket-";
 const SOCKET: &str = "listener";
 
-/// A folder that only this user can enter. Dropped, it stays; see [`Folder::remove`].
+/// A folder that only this user can enter. Dropped, it stays; see [`SocketDir::remove`].
 #[derive(Debug)]
-pub struct Folder {
+pub struct SocketDir {
     path: PathBuf,
     // Keeps it locked.
     _lock: OwnedHandle,
 }
 
-impl Folder {
+impl SocketDir {
     /// Makes one, in the place for temporary things, and short enough for the path of a socket in it.
-    pub fn new(random: [u8; 8]) -> io::Result<Folder> {
+    pub fn new(random: [u8; 8]) -> io::Result<SocketDir> {
         let name = format!("{PREFIX}{:016x}", u64::from_ne_bytes(random));
         let mut place = std::env::temp_dir();
         if place.join(&name).join(SOCKET).as_os_str().len() > LONGEST_PATH {
@@ -47,7 +47,7 @@ impl Folder {
             Ok(folder)
         });
         match locked {
-            Ok(lock) => Ok(Folder { path, _lock: lock }),
+            Ok(lock) => Ok(SocketDir { path, _lock: lock }),
             Err(e) => {
                 let _ = std::fs::remove_dir(&path);
                 Err(e)
@@ -96,15 +96,15 @@ mod tests {
 
     #[test]
     fn unlocked_folders_are_removed_and_locked_folders_stay() {
-        let held = Folder::new(number(1)).unwrap();
+        let held = SocketDir::new(number(1)).unwrap();
         std::fs::write(held.socket(), "").unwrap();
-        let left = Folder::new(number(2)).unwrap();
+        let left = SocketDir::new(number(2)).unwrap();
         std::fs::write(left.socket(), "").unwrap();
         let path = left.path.clone();
         drop(left);
-        let empty = Folder::new(number(3)).unwrap();
+        let empty = SocketDir::new(number(3)).unwrap();
         assert!(held.socket().exists() && !path.exists() && empty.path.exists());
         std::fs::remove_file(held.socket()).unwrap();
-        [held, empty].iter().for_each(Folder::remove);
+        [held, empty].iter().for_each(SocketDir::remove);
     }
 }

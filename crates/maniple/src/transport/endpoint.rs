@@ -5,9 +5,9 @@
 
 use super::message::{decode, lock, receiving, sending};
 use super::reactor::{until_done, until_some};
-use crate::baggage::{self, Sink, Source};
 use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};
+use crate::sideband::{self, Sink, Source};
 use maniple_engine::channel::attendance::Attendance;
 use maniple_engine::channel::frame::{Message, Until};
 use maniple_engine::channel::packet_end::{self, Outgoing, PacketEnd};
@@ -28,14 +28,14 @@ const AGAIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) enum Endpoint {
     /// Of a pair that was made here.
-    Packets(PacketEnd),
+    Paired(PacketEnd),
     /// Of anything else.
-    Frames(Frames),
+    Stream(SharedStream),
 }
 
-/// One end of somebody else's socket or pipe. Its threads take turns, because a frame does not go out or come in as one.
+/// One end of any other socket or pipe. The threads that share it take turns, because a frame does not go out or come in as one.
 #[derive(Debug)]
-pub(crate) struct Frames {
+pub(crate) struct SharedStream {
     end: OwnedHandle,
     state: StreamEnd,
     sending: Mutex<()>,
@@ -69,7 +69,7 @@ fn packet<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Outgoing> {
     let mut bytes = Vec::with_capacity(128);
     bytes.push(packet_end::FIRST);
     let mut sink = if C::BESIDE { Sink::parcel() } else { Sink::default() };
-    baggage::encode::<C, T>(value, &mut bytes, &mut sink)?;
+    sideband::encode::<C, T>(value, &mut bytes, &mut sink)?;
     Ok(Outgoing::new(bytes, sink.take_load(), sink.take_handles())?)
 }
 
@@ -90,12 +90,12 @@ fn post_now(end: &PacketEnd, mut outgoing: Outgoing, until: Until) -> Result<boo
     posted
 }
 
-impl Frames {
-    fn over(end: OwnedHandle) -> Frames {
+impl SharedStream {
+    fn over(end: OwnedHandle) -> SharedStream {
         let state = StreamEnd::of(stream::kind(end.as_handle()));
         // Where it cannot be set, reading and writing will say why.
         let _ = stream::set_blocking(end.as_handle());
-        Frames { end, state, sending: Mutex::new(()), receiving: Mutex::new(()) }
+        SharedStream { end, state, sending: Mutex::new(()), receiving: Mutex::new(()) }
     }
 
     fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
@@ -115,7 +115,7 @@ impl Frames {
 
     fn send_with<C: Codec, T: Serialize + ?Sized>(&self, value: &T, mut sink: Sink, until: Until) -> Result<Sent> {
         let mut bytes = Vec::with_capacity(128);
-        baggage::encode::<C, T>(value, &mut bytes, &mut sink)?;
+        sideband::encode::<C, T>(value, &mut bytes, &mut sink)?;
         let (load, handles) = (sink.take_load(), sink.take_handles());
         let end = self.end.as_handle();
         let sent = if load.is_empty() && handles.is_empty() {
@@ -168,44 +168,44 @@ impl Endpoint {
     /// Two ends, each the other's.
     pub(crate) fn pair() -> Result<(Endpoint, Endpoint)> {
         let (a, b) = PacketEnd::pair()?;
-        Ok((Endpoint::Packets(a), Endpoint::Packets(b)))
+        Ok((Endpoint::Paired(a), Endpoint::Paired(b)))
     }
 
     /// An end around a descriptor. `paired`: it was of a pair made here.
     pub(crate) fn over(end: OwnedHandle, paired: bool) -> Endpoint {
-        if paired { Endpoint::Packets(PacketEnd::over(end)) } else { Endpoint::Frames(Frames::over(end)) }
+        if paired { Endpoint::Paired(PacketEnd::over(end)) } else { Endpoint::Stream(SharedStream::over(end)) }
     }
 
     pub(crate) fn into_end(self) -> OwnedHandle {
         match self {
-            Endpoint::Packets(end) => end.into_end(),
-            Endpoint::Frames(end) => end.end,
+            Endpoint::Paired(end) => end.into_end(),
+            Endpoint::Stream(end) => end.end,
         }
     }
 
     fn attendance(&self) -> &Attendance {
         match self {
-            Endpoint::Packets(end) => end.attendance(),
-            Endpoint::Frames(end) => end.state.attendance(),
+            Endpoint::Paired(end) => end.attendance(),
+            Endpoint::Stream(end) => end.state.attendance(),
         }
     }
 
     /// Sends a value. False: there was no room until then.
     pub(crate) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
         match self {
-            Endpoint::Packets(end) => post_now(end, packet::<C, T>(value)?, until),
-            Endpoint::Frames(end) => end.send::<C, T>(value, until),
+            Endpoint::Paired(end) => post_now(end, packet::<C, T>(value)?, until),
+            Endpoint::Stream(end) => end.send::<C, T>(value, until),
         }
     }
 
     /// The same as a future.
     pub(crate) async fn send_async<C: Codec, T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
         match self {
-            Endpoint::Packets(end) => {
+            Endpoint::Paired(end) => {
                 let mut outgoing = packet::<C, T>(value)?;
                 patiently(end.as_handle(), end.attendance(), || post(end, &mut outgoing, Until::Now)).await
             }
-            Endpoint::Frames(end) => {
+            Endpoint::Stream(end) => {
                 let handle = end.end.as_handle();
                 let has_room = || Ok(readiness::room(handle, Until::Now, &mut || false)?);
                 patiently(handle, self.attendance(), has_room).await?;
@@ -222,28 +222,28 @@ impl Endpoint {
 
     pub(crate) fn send_bytes(&self, bytes: &[u8], until: Until) -> Result<bool> {
         match self {
-            Endpoint::Packets(end) => post_now(end, Outgoing::of_bytes(bytes)?, until),
-            Endpoint::Frames(end) => end.send_bytes(bytes, until),
+            Endpoint::Paired(end) => post_now(end, Outgoing::of_bytes(bytes)?, until),
+            Endpoint::Stream(end) => end.send_bytes(bytes, until),
         }
     }
 
     /// The next value; `None`: the time is up.
     pub(crate) fn recv<C: Codec, T: DeserializeOwned>(&self, until: Until) -> Result<Option<T>> {
         match self {
-            Endpoint::Packets(end) => {
+            Endpoint::Paired(end) => {
                 let received = end.receive(until, |mut incoming| {
                     let (buffers, handles) = incoming.beside.take().unwrap_or_default();
                     decode::<C, T>(incoming.bytes(), &mut Source::parcel(buffers, handles))
                 });
                 received.map_err(|error| receiving(error, false))?.transpose()
             }
-            Endpoint::Frames(end) => end.recv::<C, T>(until),
+            Endpoint::Stream(end) => end.recv::<C, T>(until),
         }
     }
 
     pub(crate) fn receive_bytes(&self, until: Until, limit: u64) -> Result<Option<Vec<u8>>> {
         match self {
-            Endpoint::Packets(end) => {
+            Endpoint::Paired(end) => {
                 let received = end.receive(until, |incoming| {
                     if incoming.beside.is_some() {
                         return Err(NOT_BYTES);
@@ -256,7 +256,7 @@ impl Endpoint {
                 });
                 received.map_err(|error| receiving(error, false))?.transpose()
             }
-            Endpoint::Frames(end) => end.receive_bytes(until, limit),
+            Endpoint::Stream(end) => end.receive_bytes(until, limit),
         }
     }
 
@@ -268,8 +268,8 @@ impl Endpoint {
 }
 
 maniple_sys::as_handle!(impl[] for Endpoint, |this| match this {
-    Endpoint::Packets(end) => end.as_handle(),
-    Endpoint::Frames(end) => end.end.as_handle(),
+    Endpoint::Paired(end) => end.as_handle(),
+    Endpoint::Stream(end) => end.end.as_handle(),
 });
 
 /// Tries until it is done, each time that `end` has room, but not where the other end waits in the same way.
@@ -296,7 +296,7 @@ pub(crate) fn serialize<S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     endpoint.attendance().give_away();
-    (matches!(endpoint, Endpoint::Packets(_)), baggage::send_handle::<S::Error>(what, endpoint.as_handle())?)
+    (matches!(endpoint, Endpoint::Paired(_)), sideband::send_handle::<S::Error>(what, endpoint.as_handle())?)
         .serialize(serializer)
 }
 
@@ -305,5 +305,5 @@ pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Endpoint, D::Error> {
     let (paired, number) = <(bool, u32) as serde::Deserialize>::deserialize(deserializer)?;
-    Ok(Endpoint::over(baggage::take_handle::<D::Error>(what, number)?, paired))
+    Ok(Endpoint::over(sideband::take_handle::<D::Error>(what, number)?, paired))
 }

@@ -1,4 +1,4 @@
-//! A line of one direction.
+//! A pipe in one direction.
 
 use super::endpoint::{self, Endpoint};
 use crate::codec::{Codec, Postcard};
@@ -49,7 +49,7 @@ pub struct Receiver<T, C: Codec = Postcard> {
     types: PhantomData<fn(C) -> T>,
 }
 
-/// A line in one direction. Both ends can be sent to other processes.
+/// A pipe in one direction. Both ends can be sent to other processes.
 ///
 /// ```
 /// use maniple::{Process, Sender, channel};

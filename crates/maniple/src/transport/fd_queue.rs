@@ -1,15 +1,15 @@
-//! The descriptors of a queue's messages: a lane beside the queue's log.
+//! The descriptors of a queue's messages: a queue of descriptors beside the queue's log.
 //!
 //! A log is shared memory, which cannot carry descriptors. They go through a socket of which every user of the queue holds both ends, one
-//! packet for each message that has any: a *note*, `position: u64 · nonce: u64`, and the descriptors. Notes lie in the lane in the order of
+//! packet for each message that has any: a *note*, `position: u64 · nonce: u64`, and the descriptors. Notes lie in it in the order of
 //! their messages, because a writer sends its note under the writers' lock, just before it publishes the message, and a reader takes
 //! it under the readers' lock, just after it has taken the message.
 //!
 //! The nonce is in the message too. A killed writer may leave a note without a message: the next message has the same position but
-//! another nonce. A killed reader may leave the note of a message that it had taken: its position is past. Both are *strays*, which the
+//! another nonce. A killed reader may leave the note of a message that it had taken: its position is past. Both are *orphans*, which the
 //! reader of a later message finds before its own note, and drops.
 //!
-//! A full lane (a few hundred notes) is waited for by the writer with no lock held.
+//! A full one (a few hundred notes) is waited for by the writer with no lock held.
 
 use super::message::lock;
 use crate::error::{ChannelError, Error, Result};
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// Both ends of the socket.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct FdQueue {
     into: OwnedHandle,
     out: OwnedHandle,
     // For `RandomState`, which is cheap to ask but not to make.
@@ -45,14 +45,14 @@ fn failed(doing: &'static str) -> impl Fn(io::Error) -> maniple_engine::Error {
     move |source| maniple_engine::Error::Os { doing, source }
 }
 
-impl Lane {
-    pub(super) fn new() -> Result<Lane> {
+impl FdQueue {
+    pub(super) fn new() -> Result<FdQueue> {
         let (into, out) = stream::packet_pair().map_err(failed("make a queue's socket"))?;
-        Ok(Lane::over(into, out))
+        Ok(FdQueue::over(into, out))
     }
 
-    pub(super) fn over(into: OwnedHandle, out: OwnedHandle) -> Lane {
-        Lane { into, out, random: Mutex::new((RandomState::new(), 0)) }
+    pub(super) fn over(into: OwnedHandle, out: OwnedHandle) -> FdQueue {
+        FdQueue { into, out, random: Mutex::new((RandomState::new(), 0)) }
     }
 
     pub(super) fn ends(&self) -> (BorrowedHandle<'_>, BorrowedHandle<'_>) {
@@ -105,7 +105,7 @@ impl Lane {
                 return Err(lost());
             }
             if head[..8] != mine[..8] && u64_of(&head) > position {
-                // Somebody else's, who comes later.
+                // The next reader's.
                 return Err(lost());
             }
             let mut handles = Vec::new();
@@ -131,35 +131,35 @@ mod tests {
     }
 
     #[test]
-    fn strays_are_dropped_and_later_notes_left_alone() {
-        let lane = Lane::new().unwrap();
-        // Of a message that somebody took and died with; of one that was never published; ours; the next one's.
+    fn orphans_are_dropped_and_later_notes_left_alone() {
+        let fds = FdQueue::new().unwrap();
+        // Of a message that a reader took and died with; of one that was never published; ours; the next one's.
         for (position, nonce) in [(8, 1), (16, 2), (16, 3), (24, 4)] {
-            assert!(lane.send(position, nonce, &file()).unwrap());
+            assert!(fds.send(position, nonce, &file()).unwrap());
         }
-        assert_eq!(lane.take(16, 3).unwrap().len(), 1);
-        assert!(lane.take(16, 3).is_err());
-        assert_eq!(lane.take(24, 4).unwrap().len(), 1);
-        assert!(lane.take(32, 5).is_err());
+        assert_eq!(fds.take(16, 3).unwrap().len(), 1);
+        assert!(fds.take(16, 3).is_err());
+        assert_eq!(fds.take(24, 4).unwrap().len(), 1);
+        assert!(fds.take(32, 5).is_err());
     }
 
     #[test]
-    fn a_full_lane_says_so() {
-        let lane = Lane::new().unwrap();
+    fn a_full_one_says_so() {
+        let fds = FdQueue::new().unwrap();
         let mut sent = 0;
-        while lane.send(sent, 0, &file()).unwrap() {
+        while fds.send(sent, 0, &file()).unwrap() {
             sent += 1;
         }
         assert!(sent > 50, "{sent}");
-        assert!(!lane.wait(Until::Now).unwrap());
-        lane.take(sent / 2, 0).unwrap();
-        while lane.take(sent - 1, 0).is_err() {}
-        assert!(lane.send(sent, 0, &file()).unwrap());
+        assert!(!fds.wait(Until::Now).unwrap());
+        fds.take(sent / 2, 0).unwrap();
+        while fds.take(sent - 1, 0).is_err() {}
+        assert!(fds.send(sent, 0, &file()).unwrap());
     }
 
     #[test]
     fn no_two_nonces_are_the_same() {
-        let lane = Lane::new().unwrap();
-        assert_ne!(lane.nonce(), lane.nonce());
+        let fds = FdQueue::new().unwrap();
+        assert_ne!(fds.nonce(), fds.nonce());
     }
 }

@@ -1,9 +1,9 @@
 //! Queues for any number of processes on both sides.
 
-use super::lane::Lane;
-use crate::baggage::{self, Sink, Source};
+use super::fd_queue::FdQueue;
 use crate::codec::Postcard;
 use crate::error::{ChannelError, Error, InTime, Result};
+use crate::sideband::{self, Sink, Source};
 use maniple_engine::channel::frame::Until;
 use maniple_engine::channel::log::{Log, Put, Terms};
 use maniple_engine::shm::buffers::Buffer;
@@ -64,7 +64,7 @@ pub struct Queue<T> {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) log: Log,
-    lane: Lane,
+    fds: FdQueue,
 }
 
 /// A value on its way in.
@@ -107,7 +107,7 @@ impl<T> Queue<T> {
     /// # Errors
     /// The system's: no memory, no descriptor left (a queue takes four).
     pub fn new() -> Result<Queue<T>> {
-        Ok(Queue::over(Shared { log: Log::create()?, lane: Lane::new()? }, false))
+        Ok(Queue::over(Shared { log: Log::create()?, fds: FdQueue::new()? }, false))
     }
 
     /// One that holds `most` values: whoever puts another waits until somebody gets one.
@@ -265,12 +265,12 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_until(&self, value: &T, until: Until) -> Result<bool> {
-        let Shared { log, lane } = &*self.shared;
+        let Shared { log, fds } = &*self.shared;
         let outgoing = self.prepare(value)?;
         let mut parts = Vec::with_capacity(1 + outgoing.rest.len());
         parts.push(&outgoing.first[..]);
         parts.extend(outgoing.rest.iter().map(|part| &part[..]));
-        let mut send = |position| lane.send(position, outgoing.nonce, &outgoing.handles);
+        let mut send = |position| fds.send(position, outgoing.nonce, &outgoing.handles);
         let mut late = || is_over(until);
         loop {
             let mut terms = Terms { counted: self.counted, hurried: !matches!(until, Until::Ever), before: None };
@@ -287,7 +287,7 @@ impl<T: Serialize> Queue<T> {
                 Put::Full if matches!(until, Until::Now) => false,
                 Put::Full => log.wait_for_room(None, deadline(until), &mut || false)?,
                 Put::Cramped => return Err(Error::Channel(ChannelError::QueueMemory(log.capacity()))),
-                Put::Refused | Put::Busy => lane.wait(until)?,
+                Put::Refused | Put::Busy => fds.wait(until)?,
             };
             if !room {
                 return Ok(false);
@@ -297,13 +297,13 @@ impl<T: Serialize> Queue<T> {
 
     fn prepare(&self, value: &T) -> Result<Outgoing> {
         let (mut first, mut sink) = (Vec::with_capacity(64), Sink::parts());
-        baggage::encode::<Postcard, T>(value, &mut first, &mut sink)?;
+        sideband::encode::<Postcard, T>(value, &mut first, &mut sink)?;
         let (rest, handles) = (sink.take_parts(), sink.take_handles());
         let mut nonce = 0;
         if handles.is_empty() {
             first.push(ALONE);
         } else {
-            nonce = self.shared.lane.nonce();
+            nonce = self.shared.fds.nonce();
             first.extend_from_slice(&nonce.to_ne_bytes());
             first.push(WITH_HANDLES);
         }
@@ -406,7 +406,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     fn get_until(&self, until: Until) -> Result<Option<T>> {
-        let Shared { log, lane } = &*self.shared;
+        let Shared { log, fds } = &*self.shared;
         let mut first = Vec::new();
         let mut late = || is_over(until);
         loop {
@@ -415,7 +415,7 @@ impl<T: DeserializeOwned> Queue<T> {
             let mut handles = Ok(Vec::new());
             let mut after = |position: u64, first: &[u8]| {
                 if let Some(nonce) = nonce_of(first) {
-                    handles = lane.take(position, nonce);
+                    handles = fds.take(position, nonce);
                 }
             };
             match log.take_and(&mut first, Some(&mut late), &mut after) {
@@ -470,10 +470,10 @@ const WHAT: &str = "a Queue";
 
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ((memory, event), (into, out)) = (self.shared.log.handles(), self.shared.lane.ends());
+        let ((memory, event), (into, out)) = (self.shared.log.handles(), self.shared.fds.ends());
         let mut numbers = [0; 4];
         for (number, fd) in numbers.iter_mut().zip([memory, event, into, out]) {
-            *number = baggage::send_shared_handle::<S::Error>(WHAT, fd)?;
+            *number = sideband::send_shared_handle::<S::Error>(WHAT, fd)?;
         }
         (self.counted, numbers).serialize(serializer)
     }
@@ -482,9 +482,9 @@ impl<T> Serialize for Queue<T> {
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (counted, numbers) = <(bool, [u32; 4])>::deserialize(deserializer)?;
-        let take = |place: usize| baggage::copy_handle::<D::Error>(WHAT, numbers[place]);
+        let take = |place: usize| sideband::copy_handle::<D::Error>(WHAT, numbers[place]);
         let log = Log::open(take(0)?, take(1)?);
         let log = log.map_err(serde::de::Error::custom)?;
-        Ok(Queue::over(Shared { log, lane: Lane::over(take(2)?, take(3)?) }, counted))
+        Ok(Queue::over(Shared { log, fds: FdQueue::over(take(2)?, take(3)?) }, counted))
     }
 }

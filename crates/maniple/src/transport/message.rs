@@ -1,8 +1,8 @@
 //! How a message is decoded, and what the engine's errors mean.
 
-use crate::baggage::{self, Source};
 use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};
+use crate::sideband::{self, Source};
 use serde::de::DeserializeOwned;
 use std::io::{self, ErrorKind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,7 @@ fn is_gone(error: &io::Error) -> bool {
 
 /// The one value in `bytes`.
 pub(super) fn decode<C: Codec, T: DeserializeOwned>(mut bytes: &[u8], source: &mut Source) -> Result<T> {
-    let value = baggage::decode::<C, T>(&mut bytes, source)?;
+    let value = sideband::decode::<C, T>(&mut bytes, source)?;
     if bytes.is_empty() {
         return Ok(value);
     }

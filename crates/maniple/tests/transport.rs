@@ -110,7 +110,7 @@ fn files_sockets_and_connections_go_along_inside_of_values() {
             for n in 0..3 {
                 let (mine, line) = pipe::<u32>().unwrap();
                 let (answer, socket) = UnixStream::pair().unwrap();
-                let path = std::env::temp_dir().join(format!("maniple-exchange-{}-{n}", std::process::id()));
+                let path = std::env::temp_dir().join(format!("maniple-transport-{}-{n}", std::process::id()));
                 let mut file = std::fs::File::options().create(true).truncate(true).read(true).write(true).open(&path);
                 let file = file.as_mut().unwrap();
                 std::fs::remove_file(&path).unwrap();

@@ -18,11 +18,11 @@
 //! in values go beside the bytes, as blobs, and so do descriptors.
 #![allow(unsafe_code)]
 
-use crate::baggage::{self, Mark, Sink, Source};
 use crate::codec::{Codec, Part, Postcard, check_type, fingerprint_of};
 use crate::error::{CallError, Error, Result};
 use crate::failure::Failure;
 use crate::identity::Identity;
+use crate::sideband::{self, Mark, Sink, Source};
 use maniple_engine::pool::{Incoming, Packer, Packet};
 use maniple_sys::OwnedHandle;
 use serde::Serialize;
@@ -75,7 +75,7 @@ fn number_of<T: 'static>(bytes: &[u8]) -> Option<T> {
         return None;
     }
     let mut number = MaybeUninit::<T>::uninit();
-    // SAFETY: there are as many bytes as the type has, which is a number's: whatever they are, they are one.
+    // SAFETY: there are as many bytes as the type has, which is a number's: any bytes are a valid number.
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), number.as_mut_ptr().cast(), bytes.len());
         Some(number.assume_init())
@@ -163,7 +163,7 @@ impl Output {
     fn plainly<T: Serialize>(&mut self, value: &T) -> Result<bool> {
         let start = self.bytes.len();
         self.bytes.push(0);
-        let written = baggage::encode_plainly(value, &mut self.bytes);
+        let written = sideband::encode_plainly(value, &mut self.bytes);
         match (&written, u8::try_from(self.bytes.len() - start - 1)) {
             (Ok(true), Ok(len)) if len < WHOLE => {
                 self.bytes[start] = len;
@@ -213,7 +213,7 @@ impl Output {
     fn encode<C: Codec, T: Serialize>(&mut self, value: &T) -> Result<()> {
         let (start, mark) = (self.bytes.len(), self.sink.mark());
         self.bytes.extend_from_slice(&[0; LENGTH]);
-        let encoded = baggage::encode::<C, T>(value, &mut self.bytes, &mut self.sink).and_then(|()| {
+        let encoded = sideband::encode::<C, T>(value, &mut self.bytes, &mut self.sink).and_then(|()| {
             u32::try_from(self.bytes.len() - start - LENGTH).map_err(|_| Error::Codec {
                 what: "encoded",
                 type_name: type_name::<T>(),
@@ -369,17 +369,17 @@ impl<'a> Input<'a> {
         match mark {
             WHOLE => {
                 let mut value = self.next()?;
-                Ok(baggage::decode::<Part, T>(&mut value, &mut self.source))
+                Ok(sideband::decode::<Part, T>(&mut value, &mut self.source))
             }
             FAILED => {
                 let mut value = self.next()?;
-                let failure = baggage::decode::<Part, Failure>(&mut value, &mut self.source);
+                let failure = sideband::decode::<Part, Failure>(&mut value, &mut self.source);
                 Ok(Err(failure.map_or_else(|error| error, Error::from)))
             }
             len => {
                 let (value, rest) = self.bytes.split_at_checked(len.into()).ok_or_else(cut_short)?;
                 self.bytes = rest;
-                Ok(baggage::decode_plainly(value))
+                Ok(sideband::decode_plainly(value))
             }
         }
     }
@@ -387,7 +387,7 @@ impl<'a> Input<'a> {
     /// The next value. The errors are as those of a part.
     pub(crate) fn item<T: DeserializeOwned>(&mut self) -> Result<Result<T>> {
         let mut value = self.next()?;
-        Ok(baggage::decode::<Postcard, T>(&mut value, &mut self.source))
+        Ok(sideband::decode::<Postcard, T>(&mut value, &mut self.source))
     }
 
     fn next(&mut self) -> Result<&'a [u8]> {
@@ -487,7 +487,7 @@ mod tests {
         assert_eq!(cut.chunk::<u64>().unwrap(), 3);
         assert!(cut.outcome::<u64>().is_ok() && cut.outcome::<u64>().is_ok() && cut.outcome::<u64>().is_err());
         assert!(Input::plain(&bytes).chunk::<i64>().is_err());
-        // One that says of texts that they are numbers.
+        // A chunk whose header says that texts are numbers.
         let mut texts = Output::plain();
         texts.begin_chunk();
         texts.part(&"text".to_owned()).unwrap();
