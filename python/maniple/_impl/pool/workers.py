@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Workers", "worker"]
 
 
-class Line:
+class WorkerHandles:
     """The descriptors of a worker's link, on their way into its process: inherited, or passed by the start method."""
 
     def __init__(self, fds: list[int], main: WorkerMain) -> None:
@@ -60,20 +60,20 @@ def _says_shortage(words: str) -> bool:
     return says_shortage(words)
 
 
-def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
+def _arrived(copies: list[Any], given: dict[str, Any]) -> WorkerHandles:
     if given:
         from ..serialization.received import take
 
         take(given)
-    return Line([copy.detach() for copy in copies], WorkerMain())
+    return WorkerHandles([copy.detach() for copy in copies], WorkerMain())
 
 
-def worker(line: Line, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
     """Run a worker process."""
     # A worker dies with its parent, and so do the workers of its own pools: so a worker may have children.
     current_process()._config["may_have_children"] = True
-    fds, line.fds = line.fds, []
-    line.main.settle_in()
+    fds, handles.fds = handles.fds, []
+    handles.main.settle_in()
     inherited = getsignal(SIGTERM)
     if callable(inherited):
         from ..start.forked import end_after
@@ -231,13 +231,13 @@ class Workers:
         """Start a worker if one is due, and add it to the pool; return its process, or None. An error is reported to the hub, too."""
         key: int | None = None
         fds: list[int] = []
-        line: Line | None = None
+        handles: WorkerHandles | None = None
         try:
             if (begun := self.hub.begin_start()) is None:
                 return None
             key, fds = begun
-            line = Line(fds, self._main)
-            process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
+            handles = WorkerHandles(fds, self._main)
+            process = self.make_process(target=worker, args=(handles, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             if not isinstance(self._main, ForkedMain):
@@ -253,10 +253,10 @@ class Workers:
             self.hub.start_failed(key, why, short)
             raise
         finally:
-            if line is None:
+            if handles is None:
                 util.close_fds(*fds)
             else:
-                line.close()
+                handles.close()
         util.debug("added worker")
         self.adopt(key, process)
         return process
