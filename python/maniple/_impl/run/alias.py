@@ -12,6 +12,7 @@ names: ``multiprocessing.__name__`` is ``maniple``.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -97,11 +98,16 @@ def _rename(thing: Any, holder: str, key: str) -> None:
                     _rename(inner, holder, name)
 
 
-def _give_other_name(module: ModuleType) -> None:
-    """Register a loaded module under the standard package's name, and set that name as the module of its classes and functions."""
+def _rename_content(module: ModuleType) -> None:
+    """Set the standard package's name as the module of a loaded module's classes and functions."""
     for key, thing in list(vars(module).items()):
         if isinstance(thing, (type, FunctionType)):
             _rename(thing, module.__name__, key)
+
+
+def _give_other_name(module: ModuleType) -> None:
+    """Do the same, and register the module, whose import has ended, under the standard package's name."""
+    _rename_content(module)
     theirs = _under(_OURS, _THEIRS, module.__name__)
     if theirs is not None:
         _accept_any_name(module.__loader__, module.__name__)
@@ -131,10 +137,22 @@ def _name_when_loaded(spec: ModuleSpec) -> None:
 
     def load_and_name(module: ModuleType) -> None:
         load(module)
-        _give_other_name(module)
+        # Not registered yet. An import under the other name waits for the end of this one, when the module is an attribute of its package.
+        _rename_content(module)
 
     loader.exec_module = load_and_name
     _accept_any_name(loader, spec.name)
+
+
+#: the specs of the modules that are being registered: the import system replaces them for a moment
+_specs: dict[ModuleType, ModuleSpec | None] = {}
+
+
+def _restore_specs() -> None:
+    """In a forked child, restore the specs that other threads of the parent would have restored."""
+    while _specs:
+        module, spec = _specs.popitem()
+        module.__spec__ = spec
 
 
 class _OtherName:
@@ -150,12 +168,15 @@ class _OtherName:
         # Fully imported before it is in sys.modules, so that another thread never sees a part of it.
         module = import_module(self._ours.name)
         spec.loader_state = module.__spec__
+        _specs[module] = spec.loader_state
         return module
 
     def exec_module(self, module: ModuleType) -> None:
+        """Register the module: the import system does that itself."""
         # The import system has set a spec with the requested name.
         spec: Any = module.__spec__
         module.__spec__ = spec.loader_state
+        _specs.pop(module, None)
 
     def __getattr__(self, name: str) -> Any:
         """Return the loader's methods for source and code, for programs that inspect a module without importing it."""
@@ -200,6 +221,8 @@ def install() -> None:
     theirs = {name: sys.modules.pop(name) for name in ours}
     finder: Any = _alias
     sys.meta_path.insert(0, finder)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_restore_specs)
     for name, module in list(sys.modules.items()):
         if _under(_OURS, _THEIRS, name) is not None:
             _give_other_name(module)
