@@ -330,15 +330,15 @@ from importlib.util import find_spec
 from maniple._impl.run import alias
 
 name, code = sys.argv[1:]
-begun, rename = threading.Event(), alias._rename_content
+begun, give_other_name = threading.Event(), alias._give_other_name
 
-def rename_and_wait(module):
-    rename(module)
+def register_and_wait(module):
+    give_other_name(module)
     if module.__name__ == "maniple.shared_memory":
         begun.set()
         time.sleep(0.3)
 
-alias._rename_content = rename_and_wait
+alias._give_other_name = register_and_wait
 first = threading.Thread(target=importlib.import_module, args=(name,))
 first.start()
 assert begun.wait(20)

@@ -98,20 +98,28 @@ def _rename(thing: Any, holder: str, key: str) -> None:
                     _rename(inner, holder, name)
 
 
-def _rename_content(module: ModuleType) -> None:
-    """Set the standard package's name as the module of a loaded module's classes and functions."""
+def _give_other_name(module: ModuleType) -> None:
+    """Register a loaded module under the standard package's name, and set that name as the module of its classes and functions."""
     for key, thing in list(vars(module).items()):
         if isinstance(thing, (type, FunctionType)):
             _rename(thing, module.__name__, key)
-
-
-def _give_other_name(module: ModuleType) -> None:
-    """Do the same, and register the module, whose import has ended, under the standard package's name."""
-    _rename_content(module)
     theirs = _under(_OURS, _THEIRS, module.__name__)
     if theirs is not None:
         _accept_any_name(module.__loader__, module.__name__)
+        _end_import(module)
         sys.modules[theirs] = module
+
+
+def _end_import(module: ModuleType) -> None:
+    """Do what the import system does next with a loaded module.
+
+    An import under the other name holds another lock, and does not wait until the import system has done so.
+    """
+    package, _, name = module.__name__.rpartition(".")
+    if package in sys.modules:
+        setattr(sys.modules[package], name, module)
+    if getattr(module.__spec__, "_initializing", False):
+        vars(module.__spec__)["_initializing"] = False
 
 
 # ---------------------------------------------------------------- finding and loading
@@ -137,8 +145,7 @@ def _name_when_loaded(spec: ModuleSpec) -> None:
 
     def load_and_name(module: ModuleType) -> None:
         load(module)
-        # Not registered yet. An import under the other name waits for the end of this one, when the module is an attribute of its package.
-        _rename_content(module)
+        _give_other_name(module)
 
     loader.exec_module = load_and_name
     _accept_any_name(loader, spec.name)
