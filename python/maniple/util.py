@@ -16,7 +16,9 @@ from weakref import WeakValueDictionary, ref
 
 from . import process as process
 from ._impl.compat import public_module
-from ._impl.start.descriptors import close_stdin, descriptor_limit, flush_std_streams, flush_without_fail
+from ._impl.start.descriptors import _close_stdin as _close_stdin
+from ._impl.start.descriptors import _flush_std_streams as _flush_std_streams
+from ._impl.start.descriptors import descriptor_limit
 from .process import _cleanup, active_children, current_process
 
 TYPE_CHECKING = False
@@ -486,8 +488,6 @@ def _empty_namespace(obj: Any) -> None:
 
 
 MAXFD = descriptor_limit()
-
-_close_stdin, _flush_std_streams, _flush_without_fail = close_stdin, flush_std_streams, flush_without_fail
 
 
 def close_all_fds_except(fds: Iterable[int]) -> None:

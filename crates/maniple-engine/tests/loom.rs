@@ -25,8 +25,8 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use maniple_engine::shm::bell::{AWAKE, Bell};
 use maniple_engine::shm::claim::Claim;
-use maniple_engine::shm::crowd::Crowd;
 use maniple_engine::shm::cursor::{Cursors, ReadSide, WriteSide};
+use maniple_engine::shm::wait_count::WaitCount;
 
 /// Tries every order of steps in which a thread is interrupted, where it need not be, at most so often; faults in protocols of two
 /// parties show with two (Musuvathi and Qadeer, "Iterative Context Bounding", 2007). `LOOM_MAX_PREEMPTIONS` overrides it.
@@ -192,7 +192,7 @@ fn a_frame_that_was_gone_past_is_not_taken_back() {
     });
 }
 
-/// A sleeper's side of the operating system: it sleeps only while the word is what it was said to be, and who wakes it can tell
+/// A sleeper's side of the operating system: it sleeps only while the word is what it was said to be, and a waker can report
 /// neither too early nor too late.
 #[derive(Default)]
 struct Bed {
@@ -222,7 +222,7 @@ impl Bed {
         }
     }
 
-    /// Waits, by the rules of the bell, until `ready`. Gives how often it slept.
+    /// Waits, by the rules of the bell, until `ready`. Returns how often it slept.
     fn wait(&self, mut ready: impl FnMut() -> bool) -> u32 {
         let mut slept = 0;
         while !ready() {
@@ -328,7 +328,7 @@ fn a_level_that_does_not_want_the_news_is_left_asleep() {
 #[derive(Default)]
 struct Counter {
     messages: AtomicU32,
-    crowd: Crowd,
+    crowd: WaitCount,
     sleeping: Mutex<usize>,
     woken: Condvar,
 }

@@ -54,7 +54,7 @@ pub struct Numpy {
     empty: Py<PyAny>,
     scalar: Py<PyAny>,
     dtypes: Vec<Dtype>,
-    /// The pickle of a call that makes an array from what follows: of one with its bytes in the pickle, and of one whose bytes are apart.
+    /// The pickle of a call that makes an array from what follows: for an array whose bytes are in the pickle, and for an array with its bytes apart.
     pub within: Vec<u8>,
     pub apart: Vec<u8>,
     /// The pickle of the function that makes a single number.
@@ -154,7 +154,7 @@ impl Numpy {
         let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
         let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.getattr("dtype")?, name));
         let dtypes = dtypes.collect::<PyResult<Vec<_>>>()?;
-        // SAFETY: a live type. One that was made by a class statement may be anything.
+        // SAFETY: a live type. A type that was made by a class statement may be anything.
         let is_made = |class: &Bound<'_, PyType>| unsafe {
             ffi::PyType_GetFlags(class.as_type_ptr()) & ffi::Py_TPFLAGS_HEAPTYPE != 0
         };
@@ -352,8 +352,8 @@ pub enum Content {
 /// What keeps other threads from moving the bytes of a buffer's owner while they are read without the interpreter lock; `None`: it does not
 /// move them.
 ///
-/// NumPy's `resize` frees an array's memory whatever views of it there are, if it is told not to look (`refcheck=False`). What it always
-/// looks for are weak references: with one the other thread gets NumPy's `ValueError`.
+/// NumPy's `resize` frees an array's memory even if views of it exist, with `refcheck=False`. But it always checks for weak references:
+/// if there is one, the other thread gets NumPy's `ValueError`.
 pub fn pin(owner: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
     let py = owner.py();
     is_found(py);
@@ -371,7 +371,7 @@ pub fn pin(owner: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
 }
 
 impl Content {
-    /// What is to live while the bytes are read without the interpreter lock. It has not been let go of since they were looked at.
+    /// The object to keep alive while the bytes are read without the interpreter lock. The lock was held since the bytes were checked.
     pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let Content::View(view) = self else { return None };
         // SAFETY: the view holds a reference to its owner.
@@ -464,13 +464,13 @@ impl Array {
         }
         let mut shape = [0; MOST_DIMENSIONS];
         for (place, len) in shape[..dimensions].iter_mut().enumerate() {
-            // SAFETY: the protocol gives so many lengths.
+            // SAFETY: the protocol provides `dimensions` lengths.
             *len = usize::try_from(unsafe { *of.shape.add(place) }).ok()?;
         }
         let follows = |places: &mut dyn Iterator<Item = usize>| {
             let mut step = of.itemsize;
             for place in places {
-                // SAFETY: the protocol gives as many strides, if any.
+                // SAFETY: the protocol provides as many strides, if any.
                 let stride = if of.strides.is_null() { step } else { unsafe { *of.strides.add(place) } };
                 if shape[place] > 1 && stride != step {
                     return false;
@@ -487,7 +487,7 @@ impl Array {
         let content = if is_c || is_fortran {
             Content::View(view)
         } else {
-            // SAFETY: the protocol gives so many strides, which lead to numbers of the array.
+            // SAFETY: the protocol provides that many strides, which lead to numbers of the array.
             unsafe {
                 let strides = std::slice::from_raw_parts(of.strides, dimensions);
                 Content::Copy(gathered(of.buf.cast::<u8>(), &shape[..dimensions], strides, dtype.item)?)

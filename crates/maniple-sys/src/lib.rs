@@ -122,7 +122,7 @@
 //! | `send_at_once`, `keep_alive` | for network connections; nothing for others |
 //! | `file` | what lies at a path (`None`: the place is none in the file system), to see whether it was replaced |
 //! | `random` | unpredictable bytes |
-//! | `folder::Folder` | a folder that only this user can enter: `new`, `socket` (a path in it), `remove`. What killed processes left goes with the next |
+//! | `socket_dir::SocketDir` | a folder that only this user can enter: `new`, `socket` (a path in it), `remove`. What killed processes left goes with the next |
 //!
 //! ## `wire`: the line between hub and worker
 //! | item | promise |

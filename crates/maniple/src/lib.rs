@@ -85,16 +85,14 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
-mod baggage;
 pub mod bulk;
 mod call;
 mod callee;
+mod chunk;
 mod codec;
 mod error;
 mod events;
-mod exchange;
 mod failure;
-mod frame;
 pub mod handle;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -108,9 +106,11 @@ mod pool;
 mod process;
 mod registered;
 mod sharing;
+mod sideband;
 mod startup;
 mod sync;
 pub mod task;
+mod transport;
 #[cfg(unix)]
 mod unix;
 mod worker;
@@ -124,11 +124,6 @@ pub use codec::{Codec, Postcard};
 pub use error::{
     BrokenBarrier, CallError, ChannelError, Error, ManagerLost, Panicked, Poison, ProcessError, Result, SyncError,
     SystemError, TimeoutError, WorkerLost,
-};
-pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
-pub use exchange::{
-    Connection, JoinableQueue, Queue, QueueIter, Receiver, ReceiverIntoIter, ReceiverIter, Sender, SimpleQueue,
-    channel, pipe, wait, wait_timeout,
 };
 pub use handle::Handle;
 pub use init::init;
@@ -171,4 +166,9 @@ pub use sync::{
     Barrier, BarrierWaitResult, BoundedSemaphore, Condition, Event, Guard, Lock, LockGuard, LockResult, Mutex,
     MutexGuard, PoisonError, RLock, RLockGuard, Semaphore, SemaphorePermit, TryLockError, TryLockResult,
     WaitTimeoutResult,
+};
+pub use transport::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
+pub use transport::{
+    Connection, JoinableQueue, Queue, QueueIter, Receiver, ReceiverIntoIter, ReceiverIter, Sender, SimpleQueue,
+    channel, pipe, wait, wait_timeout,
 };

@@ -1,17 +1,17 @@
 //! A place to which processes connect, of this machine or of others, and connecting to one.
 //!
 //! With a key each end proves to the other that it knows it (`auth`) before anything else is read or given away. The
-//! clients of one listener do so side by side (`reception`), so one that says nothing, or says it slowly, keeps nobody
+//! clients of one listener do so side by side (`reception`), so a silent or slow client keeps no other
 //! waiting.
 //!
 //! | what happens | what follows |
 //! | --- | --- |
-//! | a client dies or goes, has no key or another, or talks nonsense | `accept` reports it once; the listener goes on |
-//! | a client has not done its part within the listener's patience, counted while somebody accepts | it is closed and reported |
+//! | a client dies or goes, has no key or another, or talks nonsense | `accept` reports it once; the listener continues |
+//! | a client has not done its part within the listener's patience, counted while a thread accepts | it is closed and reported |
 //! | more than [`MOST_GUESTS`] are under way | the oldest is closed and reported |
 //! | the listener's process ends | its clients' next read or write fails; those that come are refused by the system |
-//! | ... without dropping the listener | a path stays; a temporary one until the next is made (`sys::folder`) |
-//! | somebody has put another file at the path | it stays when the listener goes |
+//! | ... without dropping the listener | a path stays; a temporary one until the next is made (`sys::socket_dir`) |
+//! | another program has put a file at the path | it stays when the listener goes |
 
 pub use super::address::{Address, BadAddress};
 use super::contact::contact;
@@ -20,8 +20,8 @@ use super::frame::Interrupted;
 pub use super::reception::{MOST_GUESTS, PATIENCE};
 use super::reception::{Reception, Refused, Unwelcome, get_in, tune};
 use crate::error::{Error, Result};
-use maniple_sys::folder::Folder;
 use maniple_sys::socket::{self, Dial, File};
+use maniple_sys::socket_dir::SocketDir;
 use maniple_sys::{AsHandle, BorrowedHandle};
 use maniple_sys::{OwnedHandle, process_id};
 use std::io::{self, ErrorKind};
@@ -60,7 +60,7 @@ pub struct Listener {
 struct OwnPlace {
     path: PathBuf,
     file: File,
-    folder: Option<Folder>,
+    folder: Option<SocketDir>,
     process: u32,
 }
 
@@ -79,17 +79,17 @@ impl Listener {
     /// [`ContactError`]: no folder for temporary things can be written to.
     pub fn temporary(backlog: u32) -> Result<Listener> {
         let mut random = [0; 8];
-        let folder = socket::random(&mut random).and_then(|()| Folder::new(random)).map_err(|e| {
+        let folder = socket::random(&mut random).and_then(|()| SocketDir::new(random)).map_err(|e| {
             let address = Address::Local(std::env::temp_dir());
             contact(Step::Listen, &address, Cause::Os(e))
         })?;
         Listener::new(&Address::Local(folder.socket()), backlog, Some(folder))
     }
 
-    fn new(address: &Address, backlog: u32, folder: Option<Folder>) -> Result<Listener> {
+    fn new(address: &Address, backlog: u32, folder: Option<SocketDir>) -> Result<Listener> {
         let make = || {
             let socket = address.each(|place| socket::listen(place, backlog));
-            let socket = socket.inspect_err(|_| folder.iter().for_each(Folder::remove))?;
+            let socket = socket.inspect_err(|_| folder.iter().for_each(SocketDir::remove))?;
             let (address, place) = match address {
                 Address::Tcp(_) => (Address::Tcp(socket::address(socket.as_handle())?.to_string()), None),
                 Address::Local(path) => (address.clone(), OwnPlace::new(path, folder)?),
@@ -114,10 +114,10 @@ impl Listener {
         &self.address
     }
 
-    /// The next client, who has shown that it knows `key`, if one is given. `None`: the time is up.
+    /// The next client that has authenticated with `key`, if there is a key. `None`: the time is up.
     ///
     /// # Errors
-    /// [`ContactError`] for each client that is not let in; the listener goes on. [`Error::Interrupted`].
+    /// [`ContactError`] for each client that is rejected; the listener continues. [`Error::Interrupted`].
     pub fn accept(
         &self,
         key: Option<&[u8]>,
@@ -141,7 +141,7 @@ impl AsHandle for Listener {
 }
 
 impl OwnPlace {
-    fn new(path: &Path, folder: Option<Folder>) -> io::Result<Option<OwnPlace>> {
+    fn new(path: &Path, folder: Option<SocketDir>) -> io::Result<Option<OwnPlace>> {
         let Some(file) = socket::file(path)? else { return Ok(None) };
         // The working directory may be another one when it is removed.
         let path = std::path::absolute(path)?;
@@ -154,12 +154,12 @@ impl Drop for OwnPlace {
         // A forked child's copy is not the one that listens.
         if self.process == process_id() && matches!(socket::file(&self.path), Ok(Some(file)) if file == self.file) {
             let _ = std::fs::remove_file(&self.path);
-            self.folder.iter().for_each(Folder::remove);
+            self.folder.iter().for_each(SocketDir::remove);
         }
     }
 }
 
-/// Connects to a listener; with a `key`, both ends show that they know it. Gives a socket for `frame`s.
+/// Connects to a listener; with a `key`, both ends prove that they have it. Returns a socket for `frame`s.
 ///
 /// # Errors
 /// [`ContactError`], also when the time is up. [`Error::Interrupted`].

@@ -12,13 +12,13 @@
 
 use super::attendance::Attendance;
 use super::frame::Until;
-use super::packet;
+use super::packet_socket;
 use super::parcel::{self, Arrived, Came, Load, Parcel};
 use crate::error::{Doing, Error, Result};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream};
 use std::sync::{Mutex, PoisonError};
 
-pub use super::packet::{Lookout, MOST};
+pub use super::packet_socket::{AdaptiveSpin, MOST};
 
 const PLAIN: u8 = 0;
 const PARCEL: u8 = 1;
@@ -33,7 +33,7 @@ pub struct PacketEnd {
     end: OwnedHandle,
     // None: in use, or not needed yet.
     buffer: Mutex<Option<Box<[u8]>>>,
-    lookout: Lookout,
+    adaptive: AdaptiveSpin,
     attendance: Attendance,
 }
 
@@ -48,14 +48,14 @@ pub enum Outgoing {
 
 /// A message that came.
 #[derive(Debug)]
-pub struct Incoming<'a> {
+pub struct ReceivedPacket<'a> {
     long: Option<Arrived>,
     short: &'a [u8],
     /// The large buffers beside it, and the other handles.
     pub beside: Option<(Vec<Arrived>, Vec<OwnedHandle>)>,
 }
 
-impl Incoming<'_> {
+impl ReceivedPacket<'_> {
     /// The message's bytes.
     pub fn bytes(&self) -> &[u8] {
         self.long.as_ref().map_or(self.short, Arrived::as_slice)
@@ -123,7 +123,12 @@ impl PacketEnd {
 
     /// An end of such a pair.
     pub fn over(end: OwnedHandle) -> PacketEnd {
-        PacketEnd { end, buffer: Mutex::new(None), lookout: Lookout::default(), attendance: Attendance::default() }
+        PacketEnd {
+            end,
+            buffer: Mutex::new(None),
+            adaptive: AdaptiveSpin::default(),
+            attendance: Attendance::default(),
+        }
     }
 
     /// Its descriptor.
@@ -131,7 +136,7 @@ impl PacketEnd {
         self.end
     }
 
-    /// Who receives from it.
+    /// The receivers of this end.
     pub fn attendance(&self) -> &Attendance {
         &self.attendance
     }
@@ -143,10 +148,10 @@ impl PacketEnd {
     pub fn send(&self, outgoing: &mut Outgoing, until: Until) -> Result<bool> {
         let (end, receivers) = (self.end.as_handle(), self.attendance.receivers());
         match outgoing {
-            Outgoing::Plain(packet) => packet::send(end, packet, &[], until, receivers),
+            Outgoing::Plain(packet) => packet_socket::send(end, packet, &[], until, receivers),
             Outgoing::Beside(parcel) => {
                 let Some(going) = parcel else { return Ok(true) };
-                let sent = packet::send(end, going.content(), &going.handles(), until, receivers)?;
+                let sent = packet_socket::send(end, going.content(), &going.handles(), until, receivers)?;
                 if sent {
                     parcel.take().into_iter().for_each(Parcel::sent);
                 }
@@ -159,14 +164,14 @@ impl PacketEnd {
     ///
     /// # Errors
     /// [`Error::EndOfStream`], [`Error::Damaged`], and the system's.
-    pub fn receive<R>(&self, until: Until, read: impl FnOnce(Incoming<'_>) -> R) -> Result<Option<R>> {
+    pub fn receive<R>(&self, until: Until, read: impl FnOnce(ReceivedPacket<'_>) -> R) -> Result<Option<R>> {
         self.attendance.receives();
         let kept = self.buffer().take();
         let mut buffer = kept.unwrap_or_else(|| vec![0; MOST].into());
         let mut came = Vec::new();
-        let got = packet::receive(self.end.as_handle(), &mut buffer, &mut came, until, &self.lookout);
+        let got = packet_socket::receive(self.end.as_handle(), &mut buffer, &mut came, until, &self.adaptive);
         let result = match got {
-            Ok(Some(len)) => take_apart(&buffer[..len], came).map(|incoming| Some(read(incoming))),
+            Ok(Some(len)) => take_apart(&buffer[..len], came).map(|received| Some(read(received))),
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
@@ -185,10 +190,10 @@ impl AsHandle for PacketEnd {
     }
 }
 
-fn take_apart(packet: &[u8], came: Vec<Came>) -> Result<Incoming<'_>> {
+fn take_apart(packet: &[u8], came: Vec<Came>) -> Result<ReceivedPacket<'_>> {
     let damaged = || Error::Damaged("a message came that this program did not send");
     match packet.split_first() {
-        Some((&PLAIN, short)) => Ok(Incoming { long: None, short, beside: None }),
+        Some((&PLAIN, short)) => Ok(ReceivedPacket { long: None, short, beside: None }),
         Some((&kind @ (PARCEL | LONG), content)) => {
             let mut opened = parcel::open_all(content, came)?;
             let long = match kind {
@@ -198,7 +203,7 @@ fn take_apart(packet: &[u8], came: Vec<Came>) -> Result<Incoming<'_>> {
             };
             let beside = kind == PARCEL || !(opened.buffers.is_empty() && opened.others.is_empty());
             let beside = beside.then_some((opened.buffers, opened.others));
-            Ok(Incoming { long, short: &content[opened.at..], beside })
+            Ok(ReceivedPacket { long, short: &content[opened.at..], beside })
         }
         _ => Err(damaged()),
     }

@@ -4,7 +4,7 @@
 //! that off. It does not hold the descriptor: a program may put another one into a Python connection. What a message means, and which
 //! threads may use the end at the same time, is the front's business.
 //!
-//! | what is beside a frame | who sends it | who takes it |
+//! | what is beside a frame | the sender | the receiver |
 //! | --- | --- | --- |
 //! | nothing | every end | every end |
 //! | large buffers in blocks, handles (`parcel`) | an end of a local socket, to a marked one | an end that is one of a local socket, or marked |
@@ -16,7 +16,7 @@
 //! | for which memory or descriptors are missing | a stream from which the next message can be received |
 
 use super::attendance::Attendance;
-use super::frame::{self, Interrupted, Lookout, Message, Partial, Until, Way};
+use super::frame::{self, AdaptiveSpin, Interrupted, Message, Partial, Until, Way};
 use super::parcel::Parcel;
 use super::readiness;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub struct StreamEnd {
     looked: AtomicBool,
     marked: AtomicBool,
     peer_marked: AtomicBool,
-    lookout: Lookout,
+    adaptive: AdaptiveSpin,
     partial: Mutex<Option<Partial>>,
     attendance: Attendance,
 }
@@ -49,7 +49,7 @@ pub enum Received {
     Length(Partial),
 }
 
-/// What became of a parcel.
+/// The result of sending a parcel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// It was sent.
@@ -87,7 +87,7 @@ impl StreamEnd {
         self.local.store(local, Ordering::Relaxed);
     }
 
-    /// Who receives from it.
+    /// The receivers of this end.
     pub fn attendance(&self) -> &Attendance {
         &self.attendance
     }
@@ -188,9 +188,9 @@ impl StreamEnd {
         interrupted: Interrupted<'_, '_>,
     ) -> Result<Option<Partial>> {
         let brings = self.may_bring(end);
-        let lookout = (brings || self.socket.load(Ordering::Relaxed)).then_some(&self.lookout);
+        let adaptive = (brings || self.socket.load(Ordering::Relaxed)).then_some(&self.adaptive);
         let mut partial = self.partial().take().unwrap_or_default();
-        match partial.begin(end, Way { lookout, brings, until }, interrupted) {
+        match partial.begin(end, Way { adaptive, brings, until }, interrupted) {
             Ok(true) if limit.is_some_and(|limit| partial.len() as u64 > limit) => Err(Error::TooLong),
             Ok(true) => Ok(Some(partial)),
             Ok(false) => Ok(None),
@@ -261,7 +261,7 @@ impl StreamEnd {
     }
 }
 
-/// Sends a parcel, and lets its blocks go on as is right after that.
+/// Sends a parcel, and then releases its blocks according to the result.
 fn settle(parcel: Parcel, send: impl FnOnce(&[u8], &[BorrowedHandle<'_>]) -> Result<bool>) -> Result<Sent> {
     match send(parcel.content(), &parcel.handles()) {
         Ok(true) => {

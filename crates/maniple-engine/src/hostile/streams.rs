@@ -2,9 +2,9 @@
 
 use super::Script;
 use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
-use crate::channel::frame::{Lookout, Message, Partial, Until, Way};
+use crate::channel::frame::{AdaptiveSpin, Message, Partial, Until, Way};
 use crate::channel::framed_stream::FramedStream;
-use crate::channel::{packet, parcel, reception};
+use crate::channel::{packet_socket, parcel, reception};
 use crate::error::Error;
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, memory, stream};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn expected(mut stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
 /// A socket on which `bytes` have come, and nothing more will.
 fn socket_with(bytes: &[u8]) -> OwnedHandle {
     let (here, there) = stream::pair().unwrap();
-    // What has no room in the socket is left out: nobody reads meanwhile.
+    // What has no room in the socket is left out: there is no reader meanwhile.
     stream::write_all(there.as_handle(), &bytes[..bytes.len().min(64 * 1024)]).unwrap();
     here
 }
@@ -47,17 +47,17 @@ pub fn frames(data: &[u8]) {
     let (way, data) = data.split_first().unwrap_or((&0, &[]));
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
     let socket = socket_with(data);
-    let (fd, lookout) = (socket.as_handle(), Lookout::default());
-    let (lookout, brings, until) = match way % 4 {
+    let (fd, adaptive) = (socket.as_handle(), AdaptiveSpin::default());
+    let (adaptive, brings, until) = match way % 4 {
         0 => (None, false, Until::Ever),
-        1 => (Some(&lookout), true, Until::Ever),
-        2 => (Some(&lookout), true, Until::Now),
+        1 => (Some(&adaptive), true, Until::Ever),
+        2 => (Some(&adaptive), true, Until::Now),
         _ => (None, false, Until::after(Duration::from_secs(1))),
     };
     let mut got = Vec::new();
     let why = loop {
         let mut partial = Partial::default();
-        let begun = partial.begin(fd, Way { lookout, brings, until }, &mut || false);
+        let begun = partial.begin(fd, Way { adaptive, brings, until }, &mut || false);
         match begun.and_then(|begun| {
             assert!(begun);
             partial.finish(fd, &mut || false)
@@ -92,7 +92,7 @@ pub fn framed_stream(data: &[u8]) {
 pub fn packets(data: &[u8]) {
     let mut script = Script(data);
     let (here, there) = stream::packet_pair().unwrap();
-    let lookout = Lookout::default();
+    let adaptive = AdaptiveSpin::default();
     for _ in 0..8 {
         let count = script.byte() as usize % 4;
         let handles: Vec<OwnedHandle> = (0..count).map(|_| block(&mut script)).collect();
@@ -103,14 +103,15 @@ pub fn packets(data: &[u8]) {
             break;
         }
         drop(handles);
-        let (mut room, mut came) = (vec![0; packet::MOST], Vec::new());
-        let got = packet::receive(here.as_handle(), &mut room, &mut came, Until::Now, &lookout).unwrap().unwrap();
+        let (mut room, mut came) = (vec![0; packet_socket::MOST], Vec::new());
+        let got =
+            packet_socket::receive(here.as_handle(), &mut room, &mut came, Until::Now, &adaptive).unwrap().unwrap();
         assert_eq!((&room[..got], came.len()), (bytes, count));
         open(bytes, came);
     }
     drop(there);
     let mut came = Vec::new();
-    let end = packet::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &lookout);
+    let end = packet_socket::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &adaptive);
     assert!(matches!(end, Err(Error::EndOfStream)), "{end:?}");
 }
 
@@ -153,13 +154,13 @@ fn open(content: &[u8], handles: Vec<impl Into<parcel::Came>>) {
     }
 }
 
-/// The messages of an authentication, by one who does not know the key.
+/// The messages of an authentication, from a peer without the key.
 pub fn handshake(data: &[u8]) {
     const KEY: &[u8] = b"the key";
     let mut script = Script(data);
     let role = if script.byte().is_multiple_of(2) { Role::Listener } else { Role::Client };
     let (mut ours, first) = Handshake::new(KEY, role, [7; RANDOM]);
-    // The other one may send back what it has heard, and sign with a key of its own.
+    // The other one may send back what it has received, and sign with a key of its own.
     let mut heard = vec![first.unwrap_or_default()];
     for _ in 0..8 {
         let bytes = match script.byte() {

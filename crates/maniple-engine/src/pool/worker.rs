@@ -8,14 +8,14 @@ use super::link::sender::Sender;
 use super::link::shm::Handles;
 use super::packet::{IDLE, Incoming, Packer, Packet};
 use crate::error::{Doing, Error, Result};
-use crate::patience::patiently;
 use crate::process::lifeline;
 use crate::shm::buffers;
 use crate::shm::inbox::tag;
 use crate::shm::ring::Head;
+use crate::wait::retry;
 use crate::wait::spin::Spin;
+use crate::wait::word::Woken;
 use maniple_sys::epoch::{Epoch, Since};
-use maniple_sys::futex::Woken;
 use maniple_sys::wire::Wire;
 use maniple_sys::{self as sys, OwnedHandle, clock};
 use std::sync::atomic::Ordering;
@@ -48,12 +48,12 @@ pub struct WorkerLink {
     born: Epoch,
 }
 
-/// Tells, whatever the worker is doing, whether its pool was terminated.
+/// Reports, also while the worker is busy, whether its pool was terminated.
 #[derive(Clone, Debug)]
 pub struct PoolEnd(LinkSegment);
 
 impl PoolEnd {
-    /// Whether the pool was terminated, so that nobody waits for a task's outcome.
+    /// Whether the pool was terminated, so that no caller waits for a task's outcome.
     pub fn is_terminated(&self) -> bool {
         // Partner: `Hub::terminate`.
         self.0.terminated().load(Ordering::Acquire) != 0
@@ -99,8 +99,9 @@ impl WorkerLink {
             sys::tap::redirect(stderr).doing("redirect standard error to the hub")?;
         }
         maniple_sys::epoch::count_forks().doing("count forks")?;
-        let segment = patiently(|| LinkSegment::open(&handles.link))?;
-        let page = patiently(|| HubPage::open(handles.page.try_clone().doing("copy the handle of a pool's page")?))?;
+        let segment = retry::while_short(|| LinkSegment::open(&handles.link))?;
+        let page =
+            retry::while_short(|| HubPage::open(handles.page.try_clone().doing("copy the handle of a pool's page")?))?;
         let (reader, sender) = segment.worker_side();
         Ok(WorkerLink {
             segment,
@@ -240,7 +241,7 @@ impl WorkerLink {
         self.check()?;
         let mut nap = Duration::from_micros(20);
         while self.sender.send(head, &packet, &self.wire, self.packer.arena())?.is_err() {
-            // The hub has not kept up. It is woken, whatever it wanted to be woken for, and given time.
+            // The hub has not kept up. It is woken, at any level, and gets time.
             self.ring_hub(head.number, true, true);
             std::thread::sleep(nap);
             nap = (nap * 2).min(Duration::from_millis(5));

@@ -6,9 +6,9 @@
 use super::calling::Answer;
 use super::containers::typed_proxy;
 use super::gate::{Gate, Inside, until};
+use super::protocol::Trouble;
 use super::proxy::Proxy;
 use super::registry::{Abandon, Content, current_line};
-use super::wire::Trouble;
 use super::{FAREWELL, Manager, ManagerError};
 use crate::error::{InTime, Result};
 use std::fmt;

@@ -12,15 +12,15 @@
 //! | this process | every connection ends, and so does every call that waits |
 
 use super::calling::{Answer, receive_call, receive_make};
+use super::protocol::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::registry::{Object, Registry, Served, Session, current_line, locked, serve_here, serve_no_more};
-use super::wire::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{ManagerError, names};
+use crate::chunk::{Input, Output};
 use crate::error::{Error, ProcessError, Result};
-use crate::exchange::{Address, Authkey};
 use crate::failure::Failure;
-use crate::frame::{Input, Output};
 use crate::handle::Handle;
 use crate::panic::{caught, install_hook};
+use crate::transport::{Address, Authkey};
 use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::listener::{self, ContactError, Listener, connect};
 use maniple_sys::AsHandle;

@@ -9,12 +9,12 @@
 //! thrown away.
 
 use super::ManagerError;
-use super::wire::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
+use super::protocol::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{calling, registry::locked};
+use crate::chunk::{Input, Output};
 use crate::error::{ChannelError, Error, ManagerLost, ProcessError, Result, was};
-use crate::exchange::{Address, Authkey};
-use crate::frame::{Input, Output};
 use crate::process::Process;
+use crate::transport::{Address, Authkey};
 use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::listener::{ContactError, connect};
 use maniple_engine::process::Exit;

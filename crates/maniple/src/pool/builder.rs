@@ -2,8 +2,8 @@
 
 use super::{CallOptions, Initializer, Pool, Shared, keeper};
 use crate::call::{self, Call, Plain};
+use crate::chunk::Output;
 use crate::error::{Error, ProcessError, Result};
-use crate::frame::Output;
 use crate::payload::Payload;
 use crate::startup::{self, StartMethod};
 use crate::worker;

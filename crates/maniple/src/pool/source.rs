@@ -1,8 +1,8 @@
 //! Where a call's tasks come from: its items, encoded chunk by chunk when there is room for more.
 
 use super::results::CallersPanic;
+use crate::chunk::Output;
 use crate::error::Error;
-use crate::frame::Output;
 use maniple_engine::pool::policy::CHUNK;
 use maniple_engine::pool::{Filling, Hub, JobId, Packer, Packet, Source};
 use serde::Serialize;

@@ -27,9 +27,7 @@ __all__ = [
     "Mark",
     "above_stdio",
     "close_own",
-    "close_stdin",
     "descriptor_limit",
-    "flush_std_streams",
     "flush_without_fail",
     "mark",
     "patiently",
@@ -145,7 +143,7 @@ class _Nothing(io.RawIOBase):
 _empty_stdin = io.TextIOWrapper(io.BufferedReader(_Nothing(), 1), encoding="utf-8")
 
 
-def close_stdin() -> None:
+def _close_stdin() -> None:
     """Give a child an empty stdin: two processes must not read the same terminal."""
     shared = sys.stdin
     if shared is None or shared is _empty_stdin:
@@ -159,7 +157,7 @@ def close_stdin() -> None:
     sys.stdin = _empty_stdin
 
 
-def flush_std_streams() -> None:
+def _flush_std_streams() -> None:
     """Flush stdout and stderr, which a program may have replaced by any object, or removed."""
     # Every forked child runs it: `suppress` would run three more functions, whose memory pages the child has to copy.
     for stream in (sys.stdout, sys.stderr):

@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::pool::packet::Packet;
 use crate::shm::bay::{Bay, BayWriter};
 use crate::shm::blocks::{Arena, Blob};
-use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, SLOTS, Slot, Slots, tag};
+use crate::shm::inbox::tag;
 use crate::shm::ring::{Full, Head, Producer};
+use crate::shm::slots::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, SLOTS, Slot, Slots};
 use maniple_sys::memory::Mapping;
 use maniple_sys::wire::{self, Wire};
 use maniple_sys::{AsHandle, BorrowedHandle};
@@ -207,7 +208,7 @@ impl Sender {
         self.held.retain(|held| match slots.look(held.slot) {
             Slot::Used => true,
             now => {
-                if let (Slot::Spent, Some(blob)) = (now, &held.blob) {
+                if let (Slot::Retired, Some(blob)) = (now, &held.blob) {
                     blob.give_away();
                 }
                 free.push(held.slot);

@@ -1,0 +1,16 @@
+//! Retries after a shortage in a process that is just starting.
+
+use crate::error::Result;
+use std::time::Duration;
+
+/// Retries for some seconds after a shortage: the hub would only start another worker in this one's place.
+pub(crate) fn while_short<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut nap = Duration::from_millis(10);
+    loop {
+        match work() {
+            Err(error) if error.is_shortage() && nap < Duration::from_secs(4) => std::thread::sleep(nap),
+            other => return other,
+        }
+        nap *= 2;
+    }
+}
