@@ -31,6 +31,7 @@ from ._maniple import (
     auth_verify,
     auth_words,
     get_in,
+    hear_of_kept,
     socket_pair,
     something_is_kept,
 )
@@ -226,13 +227,24 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     poller = new_poller()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
-    if something_is_kept():
-        # A message that a signal handler kept from its receiver is ready, although its descriptor is not.
-        kept = {fd for obj, fd in zip(objects, descriptors) if getattr(obj, "_is_kept", False)}
-        ready = kept | {fd for fd, _ in _wait_for_events(poller, 0 if kept else timeout)}
-    else:
-        ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
-    return [obj for obj, fd in zip(objects, descriptors) if fd in ready]
+    # Where a signal handler in the first thread may keep a message meanwhile: this becomes readable then.
+    ear = hear_of_kept(objects) if timeout is None or timeout > 0 else None
+    if ear is not None:
+        poller.register(ear, select.POLLIN)
+        limit = None if timeout is None else time.monotonic() + timeout
+    while True:
+        if something_is_kept():
+            # A message that a signal handler kept from its receiver is ready, although its descriptor is not.
+            kept = {fd for obj, fd in zip(objects, descriptors) if getattr(obj, "_is_kept", False)}
+            ready = kept | {fd for fd, _ in _wait_for_events(poller, 0 if kept else timeout)}
+        else:
+            ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
+        if ear in ready and len(ready) == 1:
+            # It may be that of another object. What is kept is looked for once more.
+            hear_of_kept(objects)
+            timeout = None if limit is None else max(0.0, limit - time.monotonic())
+            continue
+        return [obj for obj, fd in zip(objects, descriptors) if fd in ready]
 
 
 def arbitrary_address(family: str) -> str | tuple[str, int]:

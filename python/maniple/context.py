@@ -461,10 +461,10 @@ def get_spawning_popen() -> Any:
 
 def set_spawning_popen(popen: Any) -> None:
     """Set the `Popen` object for which this thread pickles a child; None means that it pickles no child."""
-    from ._impl.compat import neighbour
+    from ._impl.compat import standard_package
 
     _tls.spawning_popen = popen
-    neighbour.spawning(popen)
+    standard_package.spawning(popen)
 
 
 def assert_spawning(obj: object) -> None:

@@ -360,7 +360,7 @@ class Pool(QueueParts):
 
         Args:
             func: a function of one argument.
-            iterable: the items. An iterator is read in a thread of its own.
+            iterable: the items. A separate thread reads an iterator.
             chunksize: the number of items that a worker receives at once.
             buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB.
                 The standard package has no such limit and no such parameter.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Lifeline", "Popen", "Wires", "end_unwatched", "let_go", "lifeline"]
 
 # Every forked child uses these modules, so they are imported before the fork.
-for _name in ("context", "util", "_impl.compat.neighbour"):
+for _name in ("context", "util", "_impl.compat.standard_package"):
     process._sibling(_name)
 
 # Write ends of this process that a forked child closes, each with the identity of its file.

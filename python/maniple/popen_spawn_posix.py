@@ -75,7 +75,7 @@ class ToldPopen(popen_fork.Popen):
                 told["stderr"] = self.duplicate_for_child(self._tap[0])
             if main.may_lack():
                 by_value()
-                from ._impl.serialization.sketches import definitions
+                from ._impl.serialization.main_definitions import definitions
 
                 told["main_definitions"] = definitions(main)
             reduction.dump(told, out)

@@ -18,7 +18,7 @@ from itertools import count
 from weakref import WeakSet
 
 from ._impl.compat import public_module
-from ._impl.start import imports_under_way  # noqa: F401  # its fork hook has to be registered before all others
+from ._impl.start import imports_in_progress  # noqa: F401  # its fork hook has to be registered before all others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,14 +100,7 @@ def _refuse(reason: str) -> NoReturn:
 class BaseProcess:
     """An activity that runs in a separate process; the base class of the `Process` class of each context.
 
-    Args:
-        group: None; the parameter exists for likeness with `threading.Thread`.
-        target: the function that `run` calls in the child. None means that the child does nothing.
-        name: a name for logs and messages; None generates one.
-        args: the positional arguments of `target`.
-        kwargs: the keyword arguments of `target`.
-        daemon: True terminates the process when the process that made it exits. None takes the value of the
-            current process.
+    The parameters are those of `maniple.Process`.
     """
 
     _start_method: str | None = None
@@ -366,7 +359,7 @@ class BaseProcess:
     def _after_fork() -> None:
         """Drop what the fork copied although it belongs to the parent alone."""
         _sibling("util")._begin_afresh()
-        _sibling("_impl.compat.neighbour").after_fork()
+        _sibling("_impl.compat.standard_package").after_fork()
 
     def _become_current(self, parent_sentinel: int | None) -> None:
         """Make ``self`` the current process of this interpreter, and apply its settings."""
@@ -445,9 +438,9 @@ def _report_failure(name: str) -> int:
     error = sys.exc_info()[1]
     if (
         isinstance(error, NameError)
-        and (arrivals := sys.modules.get(f"{__package__}._impl.serialization.arrivals")) is not None
+        and (received := sys.modules.get(f"{__package__}._impl.serialization.received")) is not None
     ):
-        arrivals.explain(error)
+        received.explain(error)
 
     def report() -> None:
         sys.stderr.write(f"Process {name}:\n")

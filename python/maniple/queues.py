@@ -223,7 +223,7 @@ class Queue(FedQueue[_Item]):
         return self._left >= self._maxsize if self._closed and self._used else self._log.full()
 
     def close(self) -> None:
-        """Release the queue in this process, which can put and get no more. Other processes keep their access."""
+        """Release the queue in this process, which can no longer put or get. Other processes keep their access."""
         if self._fed:
             return super().close()
         if self._closed:

@@ -103,15 +103,7 @@ if TYPE_CHECKING:
 
 
 def RawValue(typecode_or_type: str | type, *args: Any) -> Any:
-    """Return a new ctypes object in shared memory, without a lock.
-
-    Args:
-        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-        args: the arguments of the type's constructor; without them the object is zero.
-
-    Raises:
-        TypeError: there is no such type code.
-    """
+    """Return a new ctypes object in shared memory, without a lock. The parameters are those of `maniple.RawValue`."""
     kind = _kind(typecode_or_type)
     fresh = _zeroed(kind)
     kind.__init__(fresh, *args)
@@ -128,16 +120,7 @@ if TYPE_CHECKING:
 
 
 def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
-    """Return a new ctypes array in shared memory, without a lock.
-
-    Args:
-        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-        size_or_initializer: the number of items, which are zero, or a sequence of the items.
-
-    Raises:
-        TypeError: there is no such type code.
-        ValueError: the number of items is negative.
-    """
+    """Return a new ctypes array in shared memory, without a lock. The parameters are those of `maniple.RawArray`."""
     kind = _kind(typecode_or_type)
     items = size_or_initializer
     if isinstance(items, int):
@@ -190,11 +173,7 @@ if TYPE_CHECKING:
 def Value(typecode_or_type: str | type, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
     """Return a new ctypes object in shared memory, wrapped with a lock (see `Synchronized`).
 
-    Args:
-        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-        args: the arguments of the type's constructor; without them the object is zero.
-        lock: True or None makes a new `RLock`; a lock is used as it is; False returns the ctypes object without a lock.
-        ctx: the context that the new lock belongs to.
+    The parameters are those of `maniple.Value`, and `ctx`, the context that a new lock belongs to.
     """
     return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
 
@@ -268,11 +247,7 @@ if TYPE_CHECKING:
 def Array(typecode_or_type: str | type, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
     """Return a new ctypes array in shared memory, wrapped with a lock (see `SynchronizedArray`).
 
-    Args:
-        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-        size_or_initializer: the number of items, which are zero, or a sequence of the items.
-        lock: True or None makes a new `RLock`; a lock is used as it is; False returns the ctypes array without a lock.
-        ctx: the context that the new lock belongs to.
+    The parameters are those of `maniple.Array`, and `ctx`, the context that a new lock belongs to.
     """
     return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 

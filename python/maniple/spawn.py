@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from . import process, util
 from ._impl.compat import public_module
+from ._impl.start.descriptors import flush_without_fail
 from .context import _default_context, reduction
 from .reduction import load
 
@@ -171,7 +172,7 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
     try:
         code = _main(fd, sentinel)
     finally:
-        util._flush_without_fail()
+        flush_without_fail()
     sys.exit(code)
 
 
@@ -323,9 +324,9 @@ def _directory_data() -> dict[str, Any]:
         here = os.getcwd()
         if os.access(here, os.X_OK):
             return {"dir": here}
-    from ._impl.start import folders  # late: few programs need it
+    from ._impl.start import current_directory  # late: few programs need it
 
-    handle = folders.handle()
+    handle = current_directory.handle()
     return {} if handle is None else {"dir_handle": handle}
 
 
@@ -377,9 +378,9 @@ def prepare(data: dict[str, Any]) -> None:
     if "dir" in data:
         os.chdir(data["dir"])
     elif "dir_handle" in data:
-        from ._impl.start import folders
+        from ._impl.start import current_directory
 
-        folders.enter(data["dir_handle"])
+        current_directory.enter(data["dir_handle"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
     if "start_method" in data:

@@ -18,7 +18,6 @@ from . import process as process
 from ._impl.compat import public_module
 from ._impl.start.descriptors import _close_stdin as _close_stdin
 from ._impl.start.descriptors import _flush_std_streams as _flush_std_streams
-from ._impl.start.descriptors import _flush_without_fail as _flush_without_fail
 from ._impl.start.descriptors import descriptor_limit
 from .process import _cleanup, active_children, current_process
 

@@ -56,7 +56,7 @@ def test_importing_the_package_imports_little(mp_package: str) -> None:
             "_impl.compat.factories",
             "_impl.compat.public_module",
             "_impl.start",
-            "_impl.start.imports_under_way",
+            "_impl.start.imports_in_progress",
             "context",
             "process",
             "reduction",

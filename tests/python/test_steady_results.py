@@ -1,4 +1,4 @@
-"""A signal's handler that raises several thousand times a second: each result of a pool is handed out, once, and the pool goes on."""
+"""A signal handler that raises several thousand times a second: a pool returns each result once, and continues."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 from pools import end_pool, identity, make_pool
+
+
+# What a handler raises in a finalizer or a weak reference's callback the interpreter reports, and goes on.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class Again(Exception):
@@ -54,7 +58,7 @@ CHUNKS = pytest.mark.parametrize("chunksize", [1, 7])
 def pool_of(mp: ModuleType, kind: str) -> Iterator[Any]:
     if kind == "queues":
         module = importlib.import_module(f"{mp.__name__}.pool")
-        # One that overrides an inner part of the standard pool, and so works by queues.
+        # The class overrides an inner method of the standard pool, so its pool is a pool of queues.
         made = type("Pool", (module.Pool,), {"_setup_queues": lambda pool: super(type(pool), pool)._setup_queues()})
         pool = made(2, context=mp.get_context("fork"))
     else:

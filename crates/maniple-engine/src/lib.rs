@@ -25,7 +25,6 @@ pub mod error;
 pub mod hostile;
 #[cfg(not(loom))]
 pub mod idle;
-mod patience;
 #[cfg(not(loom))]
 pub mod pool;
 /// What of the pool is checked by a model checker.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use maniple_engine::Error;
-use maniple_engine::channel::frame::{self, Lookout, Partial, Until, Way};
+use maniple_engine::channel::frame::{self, AdaptiveSpin, Partial, Until, Way};
 use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet_socket;
@@ -23,7 +23,7 @@ fn never() -> impl FnMut() -> bool {
 }
 
 /// A way to wait without a limit.
-const EVER: Way<'_> = Way { lookout: None, brings: false, until: Until::Ever };
+const EVER: Way<'_> = Way { adaptive: None, brings: false, until: Until::Ever };
 
 fn message(end: impl AsHandle, way: Way<'_>) -> Result<frame::Message, Error> {
     let mut partial = Partial::default();
@@ -60,9 +60,9 @@ fn verdicts(bytes: &[u8]) -> Vec<Error> {
         a.write_all(bytes).unwrap();
         b
     };
-    let lookout = Lookout::default();
+    let adaptive = AdaptiveSpin::default();
     let until = |until, socket: bool| {
-        message(opened(), Way { lookout: socket.then_some(&lookout), brings: false, until }).map(drop)
+        message(opened(), Way { adaptive: socket.then_some(&adaptive), brings: false, until }).map(drop)
     };
     let a_minute = Until::after(Duration::from_secs(60));
     let all = [
@@ -374,9 +374,9 @@ fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
 #[test]
 fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
     let (a, b) = stream::packet_pair().unwrap();
-    let lookout = packet_socket::Lookout::default();
+    let adaptive = packet_socket::AdaptiveSpin::default();
     let mut bytes = vec![0; packet_socket::MOST];
-    let mut receive = |until| packet_socket::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &lookout);
+    let mut receive = |until| packet_socket::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &adaptive);
     assert_eq!(receive(Until::Now).unwrap(), None);
     assert_eq!(receive(Until::after(Duration::from_millis(1))).unwrap(), None);
     let mut sent = 0;

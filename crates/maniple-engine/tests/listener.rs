@@ -44,7 +44,7 @@ fn send(end: &OwnedHandle, body: &[u8]) {
 
 fn receive(end: &OwnedHandle) -> Vec<u8> {
     let mut partial = Partial::default();
-    let way = Way { lookout: None, brings: false, until: Until::Ever };
+    let way = Way { adaptive: None, brings: false, until: Until::Ever };
     assert!(partial.begin(end.as_handle(), way, &mut never()).unwrap());
     partial.finish(end.as_handle(), &mut never()).unwrap();
     frame::Message::from(partial).content

@@ -54,7 +54,7 @@ pub struct Numpy {
     empty: Py<PyAny>,
     scalar: Py<PyAny>,
     dtypes: Vec<Dtype>,
-    /// The pickle of a call that makes an array from what follows: of one with its bytes in the pickle, and of one whose bytes are apart.
+    /// The pickle of a call that makes an array from what follows: for an array whose bytes are in the pickle, and for an array with its bytes apart.
     pub within: Vec<u8>,
     pub apart: Vec<u8>,
     /// The pickle of the function that makes a single number.
@@ -154,7 +154,7 @@ impl Numpy {
         let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
         let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.getattr("dtype")?, name));
         let dtypes = dtypes.collect::<PyResult<Vec<_>>>()?;
-        // SAFETY: a live type. One that was made by a class statement may be anything.
+        // SAFETY: a live type. A type that was made by a class statement may be anything.
         let is_made = |class: &Bound<'_, PyType>| unsafe {
             ffi::PyType_GetFlags(class.as_type_ptr()) & ffi::Py_TPFLAGS_HEAPTYPE != 0
         };
@@ -464,13 +464,13 @@ impl Array {
         }
         let mut shape = [0; MOST_DIMENSIONS];
         for (place, len) in shape[..dimensions].iter_mut().enumerate() {
-            // SAFETY: the protocol gives so many lengths.
+            // SAFETY: the protocol provides `dimensions` lengths.
             *len = usize::try_from(unsafe { *of.shape.add(place) }).ok()?;
         }
         let follows = |places: &mut dyn Iterator<Item = usize>| {
             let mut step = of.itemsize;
             for place in places {
-                // SAFETY: the protocol gives as many strides, if any.
+                // SAFETY: the protocol provides as many strides, if any.
                 let stride = if of.strides.is_null() { step } else { unsafe { *of.strides.add(place) } };
                 if shape[place] > 1 && stride != step {
                     return false;
@@ -487,7 +487,7 @@ impl Array {
         let content = if is_c || is_fortran {
             Content::View(view)
         } else {
-            // SAFETY: the protocol gives so many strides, which lead to numbers of the array.
+            // SAFETY: the protocol provides that many strides, which lead to numbers of the array.
             unsafe {
                 let strides = std::slice::from_raw_parts(of.strides, dimensions);
                 Content::Copy(gathered(of.buf.cast::<u8>(), &shape[..dimensions], strides, dtype.item)?)

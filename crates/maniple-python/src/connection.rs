@@ -4,7 +4,7 @@
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{Bytes, Flat, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, ear};
 use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::channel::frame::{Message, Until};
@@ -12,7 +12,8 @@ use maniple_engine::channel::parcel::{self, Parcel};
 use maniple_engine::channel::readiness;
 use maniple_engine::channel::stream_end::{Received, Sent, StreamEnd};
 use maniple_sys::own::File;
-use maniple_sys::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+use maniple_sys::ready::Interest;
+use maniple_sys::{AsHandle, AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
@@ -429,7 +430,22 @@ impl PyChannel {
             return readiness::message(handle, Until::Now, &mut || false).map_err(exception);
         }
         let until = deadline(timeout).map_or(Until::Ever, Until::Then);
-        waiting(py, |interrupted| readiness::message(handle, until, interrupted))
+        let ear = ear();
+        waiting(py, |interrupted| {
+            let Some(ear) = &ear else { return readiness::message(handle, until, interrupted) };
+            loop {
+                // A message that a signal handler keeps in the first thread is there, too.
+                if self.is_kept() {
+                    return Ok(true);
+                }
+                let mut interests = [Interest::new(handle), Interest::new(ear.as_handle())];
+                let found = readiness::any(&mut interests, until, "wait for a message", interrupted)?;
+                if !found || interests[0].ready() {
+                    return Ok(found);
+                }
+                ear.clear();
+            }
+        })
     }
 }
 

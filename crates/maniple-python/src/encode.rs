@@ -195,7 +195,7 @@ impl<'a> Encoder<'a> {
                 self.room(1)?;
                 self.out.insert(bytes, tag::NUMPY);
             }
-            // Those first that nothing keeps but the interpreter lock, which is let go of while a long array is copied.
+            // First the buffers that only the interpreter lock protects, which is released while a long array is copied.
             let large = std::mem::take(&mut self.large);
             let mut blobs: Vec<Option<Blob>> = Vec::with_capacity(large.len());
             for large in &large {
@@ -239,7 +239,7 @@ impl<'a> Encoder<'a> {
         self.packer.pack_owned(self.out, self.blobs).map_err(python)
     }
 
-    /// Sees to it that `len` bytes more have room. The length is the program's, so that there may be no memory for it.
+    /// Reserves room for `len` more bytes. The length is the program's, so that there may be no memory for it.
     fn room(&mut self, len: usize) -> PyResult<()> {
         // Nearly always there is; the rest is out of the way.
         if self.out.capacity() - self.out.len() < len {

@@ -37,7 +37,7 @@ pub struct PyHub {
     main: Py<PyAny>,
     // How many calls are being pickled, or have been and are not submitted yet.
     making: AtomicUsize,
-    // What the keeper could not be told, for want of memory.
+    // The chore that could not be reported to the keeper, for lack of memory.
     unsaid: Mutex<Option<Chore>>,
 }
 
@@ -113,7 +113,7 @@ impl PyHub {
             let entry =
                 Known { _object: func.clone().unbind(), func: defined.clone(), name: name.clone_ref(py), fresh };
             let forgotten = self.known().insert(address, entry);
-            // Dropping what was forgotten may run anybody's code.
+            // Dropping the removed entries may run code of the program.
             drop(forgotten);
         }
         Ok((defined, name))
@@ -274,20 +274,20 @@ impl PyHub {
         py.detach(|| self.hub.close());
     }
 
-    /// Drops all that has not ended. `ignored`: workers ignore SIGTERM. `late`: one that is starting would run a handler of its parent's for it.
+    /// Drops all jobs that have not ended. `ignored`: workers ignore SIGTERM. `late`: a starting worker would run its parent's handler.
     fn terminate(&self, py: Python<'_>, ignored: bool, late: bool) {
         py.detach(|| self.hub.terminate(EndTerms::asking(ignored, late)));
         let known = std::mem::take(&mut *self.known());
         drop(known);
     }
 
-    /// What the caller has to do now to a worker of a terminated pool: `(worker, "terminate")` or `(worker, "kill")`. None: nothing.
+    /// Returns how the caller has to end a worker of a terminated pool now: `(worker, "terminate")` or `(worker, "kill")`; None if it has nothing to do.
     fn next_end(&self, py: Python<'_>) -> Option<(u64, &'static str)> {
         let (worker, end) = py.detach(|| self.hub.next_end())?;
         Some((worker.data().as_ffi(), if end == End::Ask { "terminate" } else { "kill" }))
     }
 
-    /// How many workers there should be from now on; the caller starts those that are due.
+    /// Sets the number of workers from now on; the caller starts those that are due.
     fn resize(&self, py: Python<'_>, processes: usize) {
         py.detach(|| self.hub.resize(processes));
     }
@@ -394,7 +394,7 @@ impl PyHub {
         Ok(PyStream::new(ticket, window, chunksize, name).keeping(kept))
     }
 
-    /// Whether no call is under way, but for one that the asking thread is making.
+    /// Whether no call is under way, except one that the calling thread is making.
     fn is_idle(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.making.load(Ordering::Relaxed) <= 1 && self.open_jobs(py)?.is_empty())
     }

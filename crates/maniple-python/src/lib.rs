@@ -7,7 +7,8 @@
 //! | `pickle` | the pickles of plain values, written and read |
 //! | `message` | values to messages and back |
 //! | `memory` | bytes that arrived, as a Python buffer |
-//! | `shelf`, `aside` | messages that a signal's handler kept from their caller; decoding where no handler runs |
+//! | `shelf`, `handler_free` | messages that a signal's handler kept from their caller; decoding where no handler runs |
+//! | `once` | which pickles can be unpickled once only |
 //! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `signals` | signals that come while a thread waits |
@@ -32,13 +33,13 @@
 #![deny(unsafe_code)]
 
 mod arrays;
-mod aside;
 mod connection;
 mod decode;
 mod encode;
 mod error;
 mod function;
 mod guarded;
+mod handler_free;
 mod handles;
 mod hold;
 mod hub;
@@ -48,6 +49,7 @@ mod maker;
 mod memory;
 mod message;
 mod named;
+mod once;
 mod pickle;
 mod queue;
 mod reception;
@@ -99,7 +101,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::results::PyResults;
     #[pymodule_export]
-    use crate::shelf::something_is_kept;
+    use crate::shelf::{hear_of_kept, something_is_kept};
     #[pymodule_export]
     use crate::signals::py_interrupts;
     #[pymodule_export]

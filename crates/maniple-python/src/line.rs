@@ -22,8 +22,8 @@ use std::time::Duration;
 
 /// One end of the connection. It is closed by the first exchange that fails: what comes then would be taken for another answer.
 ///
-/// It belongs to the process that made it. Forked children do not have its descriptor, so that the other end sees the end of this
-/// process whoever descends from it; there it is closed.
+/// It belongs to the process that made it. Forked children do not have its descriptor, so that the other end detects the end of this
+/// process although it has descendants; in these it is closed.
 #[pyclass(name = "Line", module = "maniple._maniple", frozen)]
 pub struct PyLine {
     end: Mutex<End>,
@@ -146,7 +146,7 @@ impl PyLine {
 
 #[pymethods]
 impl PyLine {
-    /// Takes over the descriptor of a connected stream socket. `dumps` and `loads` pickle what is not plain; `dumps` gives `bytes`.
+    /// Takes over the descriptor of a connected stream socket. `dumps` and `loads` pickle what is not plain; `dumps` returns `bytes`.
     #[new]
     fn new(handle: RawHandle, dumps: Py<PyAny>, loads: Py<PyAny>) -> PyResult<Self> {
         let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::new_err("invalid handle"))?;
@@ -265,7 +265,7 @@ impl PyLine {
         self.taken()?.open().map(|(stream, _)| stream.as_handle().as_raw())
     }
 
-    /// Closes it. One that waits is closed by whoever waits.
+    /// Closes it. If a thread waits on it, that thread closes it.
     fn close(&self) {
         if let Ok(mut end) = self.end.try_lock() {
             end.close();

@@ -301,6 +301,27 @@ pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
     short_of_memory(py, error, "there was no memory to make an object of what was received, which is lost")
 }
 
+/// The error of a message that cannot be unpickled after a signal's handler has broken off a first attempt, which may be why.
+pub fn lost_again(py: Python<'_>, error: PyErr) -> PyErr {
+    const WHAT: &str = "a signal's handler broke off the first attempt to unpickle this message, and the second failed: the message is \
+        lost. What can be unpickled once only is best unpickled where no handler runs: in another thread than the first";
+    if !error.is_instance_of::<PyEOFError>(py) {
+        // Also where it would have failed the first time.
+        let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));
+        return error;
+    }
+    // Not what says that the other end is closed.
+    let made = py.import("_pickle").and_then(|pickle| pickle.getattr("UnpicklingError")?.call1((WHAT,)));
+    made.map_or_else(
+        |error| error,
+        |made| {
+            let made = PyErr::from_value(made);
+            made.set_cause(py, Some(error));
+            made
+        },
+    )
+}
+
 /// A `MemoryError` that says what it is about; other errors are left as they are.
 pub fn short_of_memory(py: Python<'_>, error: PyErr, what: &str) -> PyErr {
     if !error.is_instance_of::<PyMemoryError>(py) || interrupts(py, &error) {

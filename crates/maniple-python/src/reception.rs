@@ -72,11 +72,11 @@ impl PyReception {
         Reception::new().map(PyReception).map_err(os_error)
     }
 
-    /// Waits for the next client of the listening socket `fd`, one that knows `key` if it is given. Gives the descriptor of the
+    /// Waits for the next client of the listening socket `fd`, with the `key` if it is not None. Returns the descriptor of the
     /// connection; None when `timeout` seconds have passed. OSError after `close`.
     ///
-    /// Clients that stay silent are closed. For one that has another key, or says nonsense: AuthenticationError; for one that
-    /// goes: EOFError.
+    /// Clients that stay silent are closed. For a client with another key, or with an invalid message: AuthenticationError; for a client that
+    /// disconnects: EOFError.
     #[pyo3(signature = (fd, key=None, timeout=None))]
     fn admit(
         &self,
@@ -97,7 +97,7 @@ impl PyReception {
             });
             return match admitted {
                 Ok(client) => Ok(client.map(OwnedHandle::into_raw)),
-                // Strangers, who have shown nothing: no affair of the program's.
+                // Unauthenticated clients that sent nothing: the program is not notified.
                 Err(Refused::Client(_, Cause::Late(_) | Cause::Crowded)) => continue,
                 Err(Refused::Client(_, cause)) => Err(caused(cause)),
                 Err(Refused::Closed) => Err(PyOSError::new_err("listener is closed")),
@@ -125,7 +125,7 @@ impl PyGreeting {
         Ok(PyGreeting(Mutex::new(Greeting::new(borrowed(fd)?, key).map_err(caused)?)))
     }
 
-    /// Hears what has come. True: the client knows the key. AuthenticationError, EOFError, OSError: it is to be closed.
+    /// Processes the received data. True: the client has the key. AuthenticationError, EOFError, OSError: it is to be closed.
     fn hear(&self) -> PyResult<bool> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).hear().map_err(caused)
     }

@@ -1,4 +1,4 @@
-//! `Results`: what hands out the results of `imap`, whatever pool they come from.
+//! `Results`: returns the results of `imap` one by one, from pools of all kinds.
 //!
 //! A signal's handler may raise after any step of Python code, and what that code has taken out of somewhere would be gone with it. So the
 //! step that takes a result is this one: the last look for signals comes before it, and nothing between it and the caller.
@@ -31,7 +31,7 @@ impl PyResults {
     /// Results come from this stream.
     #[pyo3(name = "_take_from")]
     fn take_from(&self, stream: Py<PyAny>) {
-        // One that has a stream has it for good.
+        // A stream, once set, stays.
         let _ = self.source.set(stream);
     }
 

@@ -26,7 +26,7 @@ pub fn encode_items(
     encoder.packet()
 }
 
-/// Items that are all there: a list, tuple or range, whose iteration runs nobody's code.
+/// Items that all exist: a list, tuple or range, whose iteration runs no code of the program.
 pub struct Items(Option<Left>);
 
 struct Left {
@@ -108,7 +108,7 @@ pub enum Filled<'py> {
     Broken(Vec<Bound<'py, PyAny>>, PyErr),
 }
 
-/// Makes up to `tasks` tasks of `items` items, which `next` gives. `others`: what refers to each item then, and is no part of any.
+/// Makes up to `tasks` tasks of `items` items from `next`. `others`: the references to each item that are no part of a task.
 pub fn fill_from<'py>(
     next: &mut dyn FnMut() -> Option<PyResult<Bound<'py, PyAny>>>,
     mode: u8,

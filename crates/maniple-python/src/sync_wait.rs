@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 type Handle<'py> = (Bound<'py, PyArena>, u32);
 
-/// Who waits for a condition; the lock is Python's to bring along.
+/// The waiters of a condition; Python passes the lock.
 #[pyclass(name = "ConditionCore", module = "maniple._maniple", frozen)]
 pub struct PyCondition(Condition);
 
@@ -29,7 +29,7 @@ impl PyCondition {
         send(self.0.place())
     }
 
-    /// Lets go of `lock`, waits to be notified, takes `lock` again. False: the time was up.
+    /// Releases `lock`, waits to be notified, acquires `lock` again. False: the time was up.
     #[pyo3(signature = (lock, timeout=None))]
     fn wait(&self, py: Python<'_>, lock: &Bound<'_, PySemLock>, timeout: Option<f64>) -> PyResult<bool> {
         let lock = lock.get();
@@ -37,7 +37,7 @@ impl PyCondition {
             return Err(PyAssertionError::new_err("must acquire() condition before using wait()"));
         }
         let guard = lock.guard()?;
-        // The hook says no but once; taking the lock again goes on until it is had, or the next signal's handler raises as well.
+        // The hook interrupts only once; acquiring the lock again is retried until it succeeds, or the next signal handler raises as well.
         let mut again = None;
         let (waited, raised) = waiting(py, |interrupt| {
             let mut broken = false;

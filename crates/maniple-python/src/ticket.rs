@@ -1,9 +1,10 @@
 //! Outcomes, decoded in the thread that wants them.
 
-use crate::aside::Attempts;
 use crate::decode::Decoder;
 use crate::error::{helper, python};
+use crate::handler_free::Attempts;
 use crate::message::short_of_memory;
+use crate::once::{failure_takes_once, payload_takes_once};
 use crate::signals::{detached, held, interrupts, look_for_signals};
 use crate::unended;
 use maniple_engine::Error;
@@ -78,6 +79,15 @@ impl From<Settled> for Piece {
 }
 
 impl Piece {
+    /// Whether it can be decoded once only.
+    fn takes_once(&self) -> bool {
+        match &self.kind {
+            Kind::Done(content) => payload_takes_once(content.bytes()),
+            Kind::Failed(content) => failure_takes_once(content.bytes()),
+            _ => false,
+        }
+    }
+
     /// Takes its large buffers out, for values to share: it may be read more than once.
     fn share(&mut self) -> Regions {
         match &mut self.kind {
@@ -242,7 +252,11 @@ impl PyTicket {
     fn arrived(&self) -> Option<Arc<Arrived>> {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         if arrived.is_none() && self.outcome.get().is_none() {
-            *arrived = Some(Arc::new(self.ticket.take(usize::MAX).0.into()));
+            let made: Arrived = self.ticket.take(usize::MAX).0.into();
+            if made.pieces.iter().any(Piece::takes_once) {
+                self.attempts.begin_elsewhere();
+            }
+            *arrived = Some(Arc::new(made));
         }
         arrived.clone()
     }
@@ -303,6 +317,7 @@ impl PyTicket {
             if let Some(outcome) = this.outcome.get() {
                 return Ok(outcome);
             }
+            drop(this.arrived());
             if this.attempts.are_in_vain() {
                 this.attempts.elsewhere(slf.py(), || slf.getattr("_decode"))?;
             } else {
@@ -546,6 +561,14 @@ impl PyStream {
             }
             return Ok(false);
         };
+        if !self.attempts.are_in_vain() && piece.takes_once() {
+            self.attempts.begin_elsewhere();
+            if self.attempts.are_in_vain() {
+                // It is the next one still, for another thread.
+                taken.settled.push_front((piece, regions));
+                return Ok(true);
+            }
+        }
         drop(taken);
         regions.append(&mut piece.share());
         match self.decode(py, &piece, &regions) {

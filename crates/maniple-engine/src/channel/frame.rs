@@ -2,14 +2,14 @@
 //!
 //! No call reads beyond the frame at hand: what lies behind it may be for another process that has the descriptor.
 //!
-//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
+//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`AdaptiveSpin`]).
 
 use super::length_prefix::{self, Begin, LONG, Length, SHORT};
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
-use crate::wait::lookout::Begun;
-pub use crate::wait::{Lookout, Until};
+use crate::wait::adaptive_spin::Begun;
+pub use crate::wait::{AdaptiveSpin, Until};
 use maniple_sys::BorrowedHandle;
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{OwnedHandle, stream, wire};
@@ -172,16 +172,16 @@ fn first(
     Ok(got)
 }
 
-/// The same by a lookout.
+/// The same by a adaptive.
 fn look_out(
-    lookout: &Lookout,
+    adaptive: &AdaptiveSpin,
     fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
     came: Option<&mut Vec<Came>>,
 ) -> (Begun, io::Result<Option<usize>>) {
     let mut begun = Begun::default();
     let found = first(fd, bytes, came, |bytes, handles| {
-        let (wait, found) = lookout.first(fd, bytes, handles);
+        let (wait, found) = adaptive.first(fd, bytes, handles);
         begun = wait;
         found
     });
@@ -194,7 +194,7 @@ const WHAT: &str = "receive a message";
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'a> {
     /// Given where the end is a socket's. Then a wait with a limit takes the message even where another process may be faster.
-    pub lookout: Option<&'a Lookout>,
+    pub adaptive: Option<&'a AdaptiveSpin>,
     /// Whether handles may come with it: the end is a local socket's.
     pub brings: bool,
     /// Until when.
@@ -271,8 +271,8 @@ impl Partial {
             }
         };
         self.len = Some(len);
-        if let (Some(begun), Some(lookout)) = (wait, way.lookout) {
-            lookout.ended(begun);
+        if let (Some(begun), Some(adaptive)) = (wait, way.adaptive) {
+            adaptive.ended(begun);
         }
         if self.is_cut {
             // Those of its handles that have come are of no use without the others.
@@ -294,14 +294,14 @@ impl Partial {
         let mut came = way.brings.then_some(came);
         let now = |bytes: &mut [u8], handles: Option<&mut Vec<OwnedHandle>>| stream::read_now(fd, bytes, handles);
         let (mut got, mut begun) = (None, None);
-        match (way.lookout, way.until) {
+        match (way.adaptive, way.until) {
             (None, _) => {}
             (Some(_), Until::Now) => {
                 got = retry(interrupted, || first(fd, head, came.as_deref_mut(), now), WHAT)?;
                 return Ok(got.map(|got| (got, None)));
             }
-            (Some(lookout), _) => {
-                let (wait, found) = look_out(lookout, fd, head, came.as_deref_mut());
+            (Some(adaptive), _) => {
+                let (wait, found) = look_out(adaptive, fd, head, came.as_deref_mut());
                 (got, begun) = (found.doing(WHAT)?, Some(wait));
             }
         }
@@ -329,7 +329,7 @@ impl Partial {
                 }
                 continue;
             }
-            got = match way.lookout {
+            got = match way.adaptive {
                 Some(_) => retry(interrupted, || first(fd, head, came.as_deref_mut(), now), WHAT)?,
                 None => Some(retry(interrupted, || stream::read_into(fd, head), WHAT)?),
             };

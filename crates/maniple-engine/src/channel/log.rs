@@ -26,7 +26,7 @@
 //! do not, it goes on at once, and does not wait again before they have. It waits for `IN_ALL` at most, and then no more until the
 //! log has been empty; and not at all in a process that takes messages itself.
 //!
-//! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls
+//! **Waiting.** A reader that finds nothing joins the [`wait_count`](crate::shm::wait_count), looks again and sleeps; a writer publishes, then calls
 //! one of them. If that one dies before it takes the message the others have been told nothing; so sleep comes in slices,
 //! after which a sleeper looks by itself.
 //!
@@ -226,7 +226,7 @@ impl Log {
 
     /// What can be seen of it without its descriptors.
     pub fn view(&self) -> View {
-        View::of(&self.shared)
+        self.view.another()
     }
 
     fn ring(&self) -> Ring<'_> {

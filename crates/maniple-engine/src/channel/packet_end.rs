@@ -18,7 +18,7 @@ use crate::error::{Doing, Error, Result};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream};
 use std::sync::{Mutex, PoisonError};
 
-pub use super::packet_socket::{Lookout, MOST};
+pub use super::packet_socket::{AdaptiveSpin, MOST};
 
 const PLAIN: u8 = 0;
 const PARCEL: u8 = 1;
@@ -33,7 +33,7 @@ pub struct PacketEnd {
     end: OwnedHandle,
     // None: in use, or not needed yet.
     buffer: Mutex<Option<Box<[u8]>>>,
-    lookout: Lookout,
+    adaptive: AdaptiveSpin,
     attendance: Attendance,
 }
 
@@ -123,7 +123,12 @@ impl PacketEnd {
 
     /// An end of such a pair.
     pub fn over(end: OwnedHandle) -> PacketEnd {
-        PacketEnd { end, buffer: Mutex::new(None), lookout: Lookout::default(), attendance: Attendance::default() }
+        PacketEnd {
+            end,
+            buffer: Mutex::new(None),
+            adaptive: AdaptiveSpin::default(),
+            attendance: Attendance::default(),
+        }
     }
 
     /// Its descriptor.
@@ -164,7 +169,7 @@ impl PacketEnd {
         let kept = self.buffer().take();
         let mut buffer = kept.unwrap_or_else(|| vec![0; MOST].into());
         let mut came = Vec::new();
-        let got = packet_socket::receive(self.end.as_handle(), &mut buffer, &mut came, until, &self.lookout);
+        let got = packet_socket::receive(self.end.as_handle(), &mut buffer, &mut came, until, &self.adaptive);
         let result = match got {
             Ok(Some(len)) => take_apart(&buffer[..len], came).map(|received| Some(read(received))),
             Ok(None) => Ok(None),

@@ -7,7 +7,7 @@ use super::frame::Until;
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
-pub use crate::wait::Lookout;
+pub use crate::wait::AdaptiveSpin;
 use maniple_sys::BorrowedHandle;
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{OwnedHandle, stream, wire};
@@ -45,12 +45,12 @@ pub fn receive(
     bytes: &mut [u8],
     came: &mut Vec<Came>,
     until: Until,
-    lookout: &Lookout,
+    adaptive: &AdaptiveSpin,
 ) -> Result<Option<usize>> {
     const WHAT: &str = "receive a message";
     loop {
         let mut handles = Vec::new();
-        match receive_handles(socket, bytes, &mut handles, until, lookout) {
+        match receive_handles(socket, bytes, &mut handles, until, adaptive) {
             Err(Error::Os { source, .. }) if wire::is_out_of_handles(&source) => {
                 let mut begins = [0; 1 + parcel::HEAD];
                 let seen = stream::peek_packet(socket, &mut begins).doing(WHAT)?.unwrap_or(0);
@@ -79,7 +79,7 @@ fn receive_handles(
     bytes: &mut [u8],
     handles: &mut Vec<OwnedHandle>,
     until: Until,
-    lookout: &Lookout,
+    adaptive: &AdaptiveSpin,
 ) -> Result<Option<usize>> {
     const WHAT: &str = "receive a message";
     let mut begun = None;
@@ -89,7 +89,7 @@ fn receive_handles(
             got => got,
         }
     } else {
-        let (wait, found) = lookout.first(socket, bytes, Some(handles));
+        let (wait, found) = adaptive.first(socket, bytes, Some(handles));
         begun = Some(wait);
         match found {
             Err(e) if is_passing(&e) => None,
@@ -109,7 +109,7 @@ fn receive_handles(
         };
     }
     if let Some(begun) = begun {
-        lookout.ended(begun);
+        adaptive.ended(begun);
     }
     match got {
         // Nobody sends an empty one.

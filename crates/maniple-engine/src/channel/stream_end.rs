@@ -16,7 +16,7 @@
 //! | for which memory or descriptors are missing | a stream from which the next message can be received |
 
 use super::attendance::Attendance;
-use super::frame::{self, Interrupted, Lookout, Message, Partial, Until, Way};
+use super::frame::{self, AdaptiveSpin, Interrupted, Message, Partial, Until, Way};
 use super::parcel::Parcel;
 use super::readiness;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub struct StreamEnd {
     looked: AtomicBool,
     marked: AtomicBool,
     peer_marked: AtomicBool,
-    lookout: Lookout,
+    adaptive: AdaptiveSpin,
     partial: Mutex<Option<Partial>>,
     attendance: Attendance,
 }
@@ -188,9 +188,9 @@ impl StreamEnd {
         interrupted: Interrupted<'_, '_>,
     ) -> Result<Option<Partial>> {
         let brings = self.may_bring(end);
-        let lookout = (brings || self.socket.load(Ordering::Relaxed)).then_some(&self.lookout);
+        let adaptive = (brings || self.socket.load(Ordering::Relaxed)).then_some(&self.adaptive);
         let mut partial = self.partial().take().unwrap_or_default();
-        match partial.begin(end, Way { lookout, brings, until }, interrupted) {
+        match partial.begin(end, Way { adaptive, brings, until }, interrupted) {
             Ok(true) if limit.is_some_and(|limit| partial.len() as u64 > limit) => Err(Error::TooLong),
             Ok(true) => Ok(Some(partial)),
             Ok(false) => Ok(None),

@@ -2,7 +2,7 @@
 
 use super::Script;
 use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
-use crate::channel::frame::{Lookout, Message, Partial, Until, Way};
+use crate::channel::frame::{AdaptiveSpin, Message, Partial, Until, Way};
 use crate::channel::framed_stream::FramedStream;
 use crate::channel::{packet_socket, parcel, reception};
 use crate::error::Error;
@@ -47,17 +47,17 @@ pub fn frames(data: &[u8]) {
     let (way, data) = data.split_first().unwrap_or((&0, &[]));
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
     let socket = socket_with(data);
-    let (fd, lookout) = (socket.as_handle(), Lookout::default());
-    let (lookout, brings, until) = match way % 4 {
+    let (fd, adaptive) = (socket.as_handle(), AdaptiveSpin::default());
+    let (adaptive, brings, until) = match way % 4 {
         0 => (None, false, Until::Ever),
-        1 => (Some(&lookout), true, Until::Ever),
-        2 => (Some(&lookout), true, Until::Now),
+        1 => (Some(&adaptive), true, Until::Ever),
+        2 => (Some(&adaptive), true, Until::Now),
         _ => (None, false, Until::after(Duration::from_secs(1))),
     };
     let mut got = Vec::new();
     let why = loop {
         let mut partial = Partial::default();
-        let begun = partial.begin(fd, Way { lookout, brings, until }, &mut || false);
+        let begun = partial.begin(fd, Way { adaptive, brings, until }, &mut || false);
         match begun.and_then(|begun| {
             assert!(begun);
             partial.finish(fd, &mut || false)
@@ -92,7 +92,7 @@ pub fn framed_stream(data: &[u8]) {
 pub fn packets(data: &[u8]) {
     let mut script = Script(data);
     let (here, there) = stream::packet_pair().unwrap();
-    let lookout = Lookout::default();
+    let adaptive = AdaptiveSpin::default();
     for _ in 0..8 {
         let count = script.byte() as usize % 4;
         let handles: Vec<OwnedHandle> = (0..count).map(|_| block(&mut script)).collect();
@@ -105,13 +105,13 @@ pub fn packets(data: &[u8]) {
         drop(handles);
         let (mut room, mut came) = (vec![0; packet_socket::MOST], Vec::new());
         let got =
-            packet_socket::receive(here.as_handle(), &mut room, &mut came, Until::Now, &lookout).unwrap().unwrap();
+            packet_socket::receive(here.as_handle(), &mut room, &mut came, Until::Now, &adaptive).unwrap().unwrap();
         assert_eq!((&room[..got], came.len()), (bytes, count));
         open(bytes, came);
     }
     drop(there);
     let mut came = Vec::new();
-    let end = packet_socket::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &lookout);
+    let end = packet_socket::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &adaptive);
     assert!(matches!(end, Err(Error::EndOfStream)), "{end:?}");
 }
 

@@ -8,14 +8,14 @@ use super::link::sender::Sender;
 use super::link::shm::Handles;
 use super::packet::{IDLE, Incoming, Packer, Packet};
 use crate::error::{Doing, Error, Result};
-use crate::patience::patiently;
 use crate::process::lifeline;
 use crate::shm::buffers;
 use crate::shm::inbox::tag;
 use crate::shm::ring::Head;
+use crate::wait::retry;
 use crate::wait::spin::Spin;
+use crate::wait::word::Woken;
 use maniple_sys::epoch::{Epoch, Since};
-use maniple_sys::futex::Woken;
 use maniple_sys::wire::Wire;
 use maniple_sys::{self as sys, OwnedHandle, clock};
 use std::sync::atomic::Ordering;
@@ -99,8 +99,9 @@ impl WorkerLink {
             sys::tap::redirect(stderr).doing("redirect standard error to the hub")?;
         }
         maniple_sys::epoch::count_forks().doing("count forks")?;
-        let segment = patiently(|| LinkSegment::open(&handles.link))?;
-        let page = patiently(|| HubPage::open(handles.page.try_clone().doing("copy the handle of a pool's page")?))?;
+        let segment = retry::while_short(|| LinkSegment::open(&handles.link))?;
+        let page =
+            retry::while_short(|| HubPage::open(handles.page.try_clone().doing("copy the handle of a pool's page")?))?;
         let (reader, sender) = segment.worker_side();
         Ok(WorkerLink {
             segment,

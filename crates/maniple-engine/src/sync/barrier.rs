@@ -50,12 +50,13 @@
 //! itself calls them. A waiter whose time is up waits for the end of the action: all parties have come.
 
 use super::Outcome;
-use super::arena::{Cell, MORE, MOST_CELLS, Place, Ticket};
+use super::arena::{Cell, CellRef, MORE, MOST_CELLS, Place};
 use super::lock::Lock;
-use super::patience::{self, Interrupt, Limit, Nap, Patience};
 use super::word::NewsWord;
 use super::word::lock::Holder;
 use crate::error::{Error, Result};
+use crate::wait::word::{self as wait, Nap, WordWait};
+use crate::wait::{Interrupt, Until};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -174,7 +175,7 @@ impl Barrier {
     ///
     /// # Errors
     /// The ticket is for something else.
-    pub fn open(ticket: Ticket) -> Result<Barrier> {
+    pub fn open(ticket: CellRef) -> Result<Barrier> {
         let place = Place::open(ticket.arena, ticket.number, KIND)?;
         let parties = place.limit.load(Ordering::Relaxed).clamp(1, MOST);
         Ok(Barrier { lock: Lock::at(place.with_span(cells(parties))?), parties, dead_count: false })
@@ -208,24 +209,24 @@ impl Barrier {
 
     /// Breaks it: all who wait are told so, and all who come, until it is reset.
     pub fn abort(&self) {
-        self.locked(Limit::Never, || self.end(Ending::GivenUp, Some(Ending::GivenUp)));
+        self.locked(Until::Ever, || self.end(Ending::GivenUp, Some(Ending::GivenUp)));
     }
 
     /// Makes it as new. For those who wait it breaks.
     pub fn reset(&self) {
-        self.locked(Limit::Never, || self.end(Ending::GivenUp, None));
+        self.locked(Until::Ever, || self.end(Ending::GivenUp, None));
     }
 
     /// Waits until all have come.
-    pub fn wait(&self, limit: Limit, interrupt: Interrupt<'_>) -> Met {
+    pub fn wait(&self, limit: Until, interrupt: Interrupt<'_>) -> Met {
         self.wait_and_act(limit, interrupt, None)
     }
 
     /// The same. If the caller is the last to come, it runs `action` first, without any lock; `false` from it breaks the barrier.
-    pub fn wait_and_act(&self, limit: Limit, interrupt: Interrupt<'_>, action: Option<Action<'_>>) -> Met {
-        let mut patience = Patience::new(limit, interrupt);
+    pub fn wait_and_act(&self, limit: Until, interrupt: Interrupt<'_>, action: Option<Action<'_>>) -> Met {
+        let mut wait = WordWait::new(limit, interrupt);
         let (slot, index) = loop {
-            let arrived = self.locked(patience.left(GRACE), || self.arrive(action.is_some()));
+            let arrived = self.locked(wait.left(GRACE), || self.arrive(action.is_some()));
             let Some(arrival) = arrived else { return Met::TimedOut };
             let seen = match arrival {
                 Arrival::Last => return Met::All(self.parties - 1),
@@ -234,7 +235,7 @@ impl Barrier {
                 Arrival::Waits { slot, index } => break (slot, index),
                 Arrival::Full { seen } => seen,
             };
-            match patience.nap(self.state(), seen) {
+            match wait.nap(self.state(), seen) {
                 Nap::Look | Nap::Slice => {}
                 Nap::TimedOut => return Met::TimedOut,
                 Nap::Interrupted => return Met::Interrupted,
@@ -251,14 +252,14 @@ impl Barrier {
                 self.leave(slot);
                 return if ending == Ending::AllCame { Met::All(index) } else { Met::Broken(cause(ending)) };
             }
-            let why = match patience.nap(self.state(), seen) {
+            let why = match wait.nap(self.state(), seen) {
                 Nap::Look => continue,
                 Nap::Slice => {
-                    self.locked(Limit::For(GRACE), || self.look_for_the_dead());
+                    self.locked(Until::after(GRACE), || self.look_for_the_dead());
                     continue;
                 }
                 Nap::TimedOut if self.is_acting() => {
-                    patience.wait_on();
+                    wait.wait_on();
                     continue;
                 }
                 Nap::TimedOut => Met::TimedOut,
@@ -281,7 +282,7 @@ impl Barrier {
         impl Drop for Acting<'_> {
             fn drop(&mut self) {
                 let barrier = self.barrier;
-                barrier.locked(Limit::Never, || match (barrier.is_acting(), self.went_well) {
+                barrier.locked(Until::Ever, || match (barrier.is_acting(), self.went_well) {
                     (true, true) => barrier.end(Ending::AllCame, None),
                     (true, false) => barrier.end(Ending::GivenUp, Some(Ending::GivenUp)),
                     (false, _) => {}
@@ -305,7 +306,7 @@ impl Barrier {
 
     /// Leaves the barrier, which breaks, unless the round has ended meanwhile: then `false`.
     fn give_up(&self, slot: &AtomicU64) -> bool {
-        let gave_up = self.locked(Limit::For(GRACE), || {
+        let gave_up = self.locked(Until::after(GRACE), || {
             let waited = waits(slot.load(Ordering::Relaxed));
             // The others do not need this one any more where they wait for the action's end only.
             if waited && !self.is_acting() {
@@ -344,7 +345,7 @@ impl Barrier {
     }
 
     /// Does `work` with the lock, after what a dead holder of it left half done. `None`: it cannot be had in time.
-    fn locked<R>(&self, limit: Limit, work: impl FnOnce() -> R) -> Option<R> {
+    fn locked<R>(&self, limit: Until, work: impl FnOnce() -> R) -> Option<R> {
         let outcome = self.lock.acquire(limit, &mut || true);
         if !outcome.is_ours() {
             return None;
@@ -456,6 +457,6 @@ impl Barrier {
     }
 
     fn wake(&self) {
-        patience::wake(self.state(), u32::MAX >> 1);
+        wait::wake_low(self.state(), u32::MAX >> 1);
     }
 }

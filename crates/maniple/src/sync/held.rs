@@ -4,7 +4,7 @@
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use crate::error::{Poison, TimeoutError};
 use maniple_engine::sync::lock::Lock;
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use std::thread::panicking;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(crate) fn poison(lock: &Lock) -> Option<Poison> {
     lock.poison().map(Poison::from_engine)
 }
 
-fn take<'a, G>(lock: &'a Lock, limit: Limit, guard: impl FnOnce(Held<'a>) -> G) -> Option<LockResult<G>> {
+fn take<'a, G>(lock: &'a Lock, limit: Until, guard: impl FnOnce(Held<'a>) -> G) -> Option<LockResult<G>> {
     let outcome = lock.acquire(limit, &mut || true);
     outcome.is_ours().then(|| judge(guard(Held::new(lock)), poison(lock)))
 }
@@ -55,7 +55,7 @@ fn take<'a, G>(lock: &'a Lock, limit: Limit, guard: impl FnOnce(Held<'a>) -> G) 
 pub(crate) fn lock<'a, G>(lock: &'a Lock, guard: impl Fn(Held<'a>) -> G) -> LockResult<G> {
     loop {
         // Without a limit or an interrupt there is no other end.
-        if let Some(taken) = take(lock, Limit::Never, &guard) {
+        if let Some(taken) = take(lock, Until::Ever, &guard) {
             return taken;
         }
     }
@@ -63,7 +63,7 @@ pub(crate) fn lock<'a, G>(lock: &'a Lock, guard: impl Fn(Held<'a>) -> G) -> Lock
 
 /// Takes the lock if it is free, or its holder has died.
 pub(crate) fn try_lock<'a, G>(lock: &'a Lock, guard: impl FnOnce(Held<'a>) -> G) -> TryLockResult<G> {
-    Ok(take(lock, Limit::Now, guard).ok_or(TryLockError::WouldBlock)??)
+    Ok(take(lock, Until::Now, guard).ok_or(TryLockError::WouldBlock)??)
 }
 
 /// Waits for the lock for at most so long.
@@ -72,5 +72,5 @@ pub(crate) fn lock_timeout<'a, G>(
     time: Duration,
     guard: impl FnOnce(Held<'a>) -> G,
 ) -> TryLockResult<G> {
-    Ok(take(lock, Limit::For(time), guard).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, time)))??)
+    Ok(take(lock, Until::after(time), guard).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, time)))??)
 }

@@ -2,7 +2,7 @@
 //! number.
 
 use crate::sideband;
-use maniple_engine::sync::arena::{Arena, Place, Ticket};
+use maniple_engine::sync::arena::{Arena, CellRef, Place};
 use maniple_sys::{BorrowedHandle, OwnedHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
@@ -18,7 +18,7 @@ pub(crate) trait Travels: Sized {
         None
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self>;
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self>;
 }
 
 /// The arena's descriptor, the place in it, the descriptor besides.
@@ -40,7 +40,7 @@ pub(crate) fn deserialize<'de, T: Travels, D: Deserializer<'de>>(deserializer: D
     let refused = |error: maniple_engine::Error| <D::Error as de::Error>::custom(error);
     let arena = Arena::open(sideband::copy_handle::<D::Error>(T::WHAT, arena)?).map_err(refused)?;
     let apart = apart.map(|number| sideband::copy_handle::<D::Error>(T::WHAT, number)).transpose()?;
-    T::open(Ticket { arena, number }, apart).map_err(refused)
+    T::open(CellRef { arena, number }, apart).map_err(refused)
 }
 
 /// Lets a type that [`Travels`] be sent.

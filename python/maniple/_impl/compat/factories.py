@@ -302,6 +302,10 @@ class ObjectFactories(_Accepted):
         Args:
             typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
             size_or_initializer: the number of items, which are zero, or a sequence of the items.
+
+        Raises:
+            TypeError: there is no such type code.
+            ValueError: the number of items is negative.
         """
         return _siblings.sharedctypes.RawArray(typecode_or_type, size_or_initializer)
 

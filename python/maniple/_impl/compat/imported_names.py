@@ -33,7 +33,7 @@ _NAMES = {
     "shared_memory": "_posixshmem errno functools.partial secrets struct types",
     "sharedctypes": "ctypes weakref",
     "spawn": "runpy",
-    "synchronize": "_multiprocessing _multiprocessing.sem_unlink tempfile threading",
+    "synchronize": "_multiprocessing _multiprocessing.sem_unlink tempfile threading time",
     "util": "itertools weakref",
 }
 

@@ -90,7 +90,7 @@ def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
     """Return a function that says whether `func`, as it was sent to the workers, is still up to date; None means that it always is."""
     if getattr(func, "__module__", None) not in MAIN_NAMES or not (main.changes or main.may_lack()):
         return None
-    from ..serialization.uses import Freshness
+    from ..serialization.used_globals import Freshness
 
     return Freshness(func)
 
@@ -103,7 +103,7 @@ def dump_result(value: Any, buffers: Any) -> bytes:
     try:
         return dump(value, buffers)
     except _REFUSALS as refusal:
-        if f"{PACKAGE}._impl.serialization.arrivals" not in sys.modules or interrupts(
+        if f"{PACKAGE}._impl.serialization.received" not in sys.modules or interrupts(
             refusal
         ):  # no object came by value
             raise
@@ -182,9 +182,9 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
     trace: str | None
     if (
         isinstance(error, NameError)
-        and (arrivals := sys.modules.get(f"{PACKAGE}._impl.serialization.arrivals")) is not None
+        and (received := sys.modules.get(f"{PACKAGE}._impl.serialization.received")) is not None
     ):
-        arrivals.explain(error)
+        received.explain(error)
     if unsendable:
         error, trace = MaybeEncodingError(error, value), None
     else:

@@ -24,7 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .queue_pool_watch import Death, UnderWay, Watch
+    from .queue_pool_records import Death, UnderWay
+    from .queue_pool_watch import Watch
 
 __all__ = ["can_be_emptied", "had_noted_nothing", "recover"]
 

@@ -11,8 +11,9 @@ from ...process import BaseProcess
 from .queue_pool import QueueParts, ThreadQueueParts, end_processes
 from .queue_pool_board import Board, InitArgs
 from .queue_pool_choice import fitting, is_standard, warn_of_misfits
+from .queue_pool_records import JobTable
 from .queue_pool_reset import can_be_emptied
-from .queue_pool_watch import JobTable, Watch
+from .queue_pool_watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

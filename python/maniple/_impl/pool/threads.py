@@ -377,18 +377,18 @@ class ThreadStream:
         return index
 
     def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
-        """Wait for results: each is whether it is one, and it or an exception.  Who takes the first of them has it.
+        """Wait for results, and return them as pairs: whether the call succeeded, and its result or exception. The caller takes the first.
 
         Raises:
-            TimeoutError: there is none after `timeout` seconds.
-            StopIteration: no more will come.
+            TimeoutError: there is no result after `timeout` seconds.
+            StopIteration: there are no more results.
         """
         _, left, items = self._batch
         if left:
             job = self._job
-            # The first is as good as taken.
+            # The first counts as taken.
             job.taken = items - len(left) + 1
-            # Looked at afterwards: the feeder counts what it has made before it looks.
+            # Checked after the assignment: the feeder counts its items before its own check.
             if job.window is not None and job.fed - job.taken + 1 >= job.window:
                 with self._hub.lock:
                     self._hub.changed.notify_all()
@@ -399,7 +399,7 @@ class ThreadStream:
         return outcomes
 
     def _look(self) -> collections.deque[tuple[bool, Any]] | None:
-        """The results that are there; None: there are none yet."""
+        """Return the available results; None if there are none yet."""
         job = self._job
         job.taken = self._given
         while not self._batch[1]:
@@ -411,7 +411,7 @@ class ThreadStream:
                     self._hub.changed.notify_all()
                 return None
             fine, value, items = job.outcomes[index]
-            # A failed task has one outcome, whatever its items.
+            # A failed task has a single outcome for all of its items.
             outcomes = collections.deque([(True, one) for one in value] if fine else [(False, value)])
             self._batch = index, outcomes, self._batch[2] + max(items, len(outcomes))
         job.taken = self._given + 1

@@ -206,7 +206,7 @@ class ForkedMain(WorkerMain):
     def settle_in(self) -> None:
         main = vars(sys.modules["__main__"])
         if len(main) != self._size:
-            from ..serialization.arrivals import note_inherited
+            from ..serialization.received import note_inherited
 
             note_inherited([name for name in main if name not in self._names])
 
@@ -374,7 +374,7 @@ def _goes_at_start_only(value: Any) -> bool:
         _has_own(value, "_wrapper") or any(kind.__module__ in own for kind in kinds)
     ):
         return False
-    from ..serialization.sketches import can_be_sent
+    from ..serialization.main_definitions import can_be_sent
 
     return can_be_sent(value)
 

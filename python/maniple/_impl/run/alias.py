@@ -205,7 +205,7 @@ def install() -> None:
             _give_other_name(module)
     _renew_executor()
     if theirs:
-        from .earlier import hand_over
+        from .previous_imports import hand_over
 
         hand_over(theirs, ours)
 

@@ -16,7 +16,7 @@
 A function may name a global that cannot be sent: the reader receives the reason, and adds it to the NameError of a task that uses the
 global.
 
-The functions that the pickles call are in `arrivals`.
+The functions that the pickles call are in `received`.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ import cloudpickle
 from ... import context, reduction
 from ..._maniple import interrupts
 from ..pool.worker_main import DEFINITIONS, MAIN_NAMES, OF_MODULES, WorkerMain
-from .arrivals import (
+from .class_kinds import REDUCERS, mend, of_members, reduce_c_type, reduce_named
+from .received import (
     NEWEST,
-    Known,
+    KeyedValue,
     Referring,
-    bind_along,
+    bind_names_for,
+    bind_names_then,
     fill_class,
     fill_dispatching,
     fill_function,
     hold,
-    known_value,
+    load_keyed,
     make_cached,
     make_class,
     make_dispatching,
@@ -52,9 +54,7 @@ from .arrivals import (
     registry,
     returned,
     space_key,
-    take_along,
 )
-from .class_kinds import REDUCERS, mend, of_members, reduce_c_type, reduce_named
 from .refusals import (
     Stream,
     leave_out,
@@ -66,7 +66,7 @@ from .refusals import (
     refuse_what_is_handed_over,
 )
 from .sent_values import Sized
-from .uses import Uses, defines, note_uses, reached_from, used_globals
+from .used_globals import UsedGlobals, defines, reached_from, record_uses, used_globals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         self._verdicts = verdicts
         self._reached: dict[int, dict[str, Any]] = {}
         #: the globals of `__main__` that the pickle contains or names, and that may change later
-        self.uses: Uses = {}
+        self.uses: UsedGlobals = {}
         reduction._look_for_reducers()
         own = {kind: how for kind, how in reduction._standard._extra_reducers.items() if kind is not MethodType}
         # The C pickler reads it only when it is made.
@@ -177,7 +177,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         if not lacking:
             return NotImplemented
         # The reader has it, but it uses definitions that are newer than the reader's: include these.
-        return named, (thing.__qualname__,), [self._entry(name) for name in lacking], None, None, bind_along
+        return named, (thing.__qualname__,), [self._entry(name) for name in lacking], None, None, bind_names_for
 
     def _entry(self, name: str) -> tuple[str, Any, Any]:
         """Return the entry of a name of `__main__` to include, in the form of a function's globals."""
@@ -207,7 +207,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         reduced = super().reducer_override(cls)
         if not isinstance(reduced, tuple) or len(reduced) != 6:  # by name after all
             return reduced
-        if (apart := self._class_apart(cls)) is not None:
+        if (apart := self._shared_class(cls)) is not None:
             return apart
         make, arguments, state, _, _, fill = reduced
         arguments = mend(cls, arguments, state)
@@ -223,14 +223,14 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             fill_class,
         )
 
-    def _class_apart(self, cls: type) -> Any:
+    def _shared_class(self, cls: type) -> Any:
         """Return how to send a class that is pickled once for all calls of a pool; None if this pickle contains it."""
         if self._sent is None or cls is self._root or not self._name_to_bind(cls):
             return None
-        _, stand_in, uses = self._sent.look_up(f"class {cls.__name__}", cls, self._dump_apart)
-        if not issubclass(type(stand_in), Known):
+        _, stand_in, uses = self._sent.look_up(f"class {cls.__name__}", cls, self._dump_shared)
+        if not issubclass(type(stand_in), KeyedValue):
             return None
-        return known_value, (stand_in,), [self._entry(name) for name in self._rebound(uses)], None, None, bind_along
+        return load_keyed, (stand_in,), [self._entry(name) for name in self._rebound(uses)], None, None, bind_names_for
 
     def _look_at_members(self, cls: type, content: dict[str, Any]) -> None:
         """At the second attempt, raise TypeError for a member of a class that cannot be sent."""
@@ -347,17 +347,17 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             return NEWEST, value, []
         if self._sent is None or issubclass(type(value), ModuleType):
             return None, value, []
-        key, value, uses = self._sent.look_up(name, value, self._dump_apart)
+        key, value, uses = self._sent.look_up(name, value, self._dump_shared)
         return key, value, self._rebound(uses)
 
-    def _rebound(self, uses: Uses) -> list[str]:
+    def _rebound(self, uses: UsedGlobals) -> list[str]:
         """Add the uses of a value that was pickled earlier; return the names that were rebound since."""
         self.uses.update((name, held) for name, held in uses.items() if name not in self.uses)
         space = vars(sys.modules["__main__"])
         return [name for name, held in uses.items() if name in space and space[name] is not held()]
 
-    def _dump_apart(self, value: Any, stream: Sized) -> Uses:
-        pickler = _ApartPickler(stream, self._main, stream.take, {}, value)
+    def _dump_shared(self, value: Any, stream: Sized) -> UsedGlobals:
+        pickler = _SharedValuePickler(stream, self._main, stream.take, {}, value)
         with no_descriptors():
             pickler.dump(value)
         return pickler.uses
@@ -395,26 +395,26 @@ class _ReferringPickler(ByValuePickler):
         if self._sent is None or (name := self._sent.name_of(obj)) is None or obj is self._root:
             return None
         _, stand_in, rebound = self._as_sent(name, obj)
-        if not issubclass(type(stand_in), Known):
+        if not issubclass(type(stand_in), KeyedValue):
             return None
         self.refers = True
         self.rebound.update(rebound)
         return stand_in
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is _Along:
-            return take_along, (obj.value, [self._entry(name) for name in obj.names])
+        if type(obj) is _WithNames:
+            return bind_names_then, (obj.value, [self._entry(name) for name in obj.names])
         return super().reducer_override(obj)
 
 
-class _Along:
+class _WithNames:
     """A value, and names of `__main__` to send with it."""
 
     def __init__(self, value: Any, names: set[str]) -> None:
         self.value, self.names = value, names
 
 
-class _ApartPickler(_ReferringPickler):
+class _SharedValuePickler(_ReferringPickler):
     """A pickler for values that any process may read, any number of times."""
 
     def reducer_override(self, obj: Any) -> Any:
@@ -450,17 +450,17 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
 def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None) -> bytes:
     sent = main.sent_values()
     kind = _ReferringPickler if sent is not None and sent.look_around() else ByValuePickler
-    stream, beside = io.BytesIO(), _Beside(buffers)
+    stream, beside = io.BytesIO(), _RecordingCallback(buffers)
     pickler = kind(stream, main, None if buffers is None else beside, verdicts)
     pickler.dump(value)
-    if type(value) is not _Along and (rebound := getattr(pickler, "rebound", None)):
+    if type(value) is not _WithNames and (rebound := getattr(pickler, "rebound", None)):
         # The pickle refers to values that workers may have already, and these use names that were rebound since: include the names.
         if (clear := getattr(buffers, "clear", None)) is not None:
             clear()
-        return _dump(_Along(value, rebound), main, buffers, verdicts)
-    func = value.value if type(value) is _Along else value
+        return _dump(_WithNames(value, rebound), main, buffers, verdicts)
+    func = value.value if type(value) is _WithNames else value
     if type(func) is FunctionType:
-        note_uses(func, pickler.uses)
+        record_uses(func, pickler.uses)
     if not getattr(pickler, "refers", False):
         return stream.getvalue()
     whole = io.BytesIO()
@@ -468,7 +468,7 @@ def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] |
     return whole.getvalue()
 
 
-class _Beside:
+class _RecordingCallback:
     """A `buffer_callback` that calls another one, and records the buffers that it has taken."""
 
     def __init__(self, ask: Any) -> None:

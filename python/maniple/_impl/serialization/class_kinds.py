@@ -6,7 +6,7 @@ import functools
 import sys
 from operator import mul
 
-from .arrivals import make_new_type, make_partial_method, make_type_alias
+from .received import make_new_type, make_partial_method, make_type_alias
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

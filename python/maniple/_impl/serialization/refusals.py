@@ -9,7 +9,7 @@ from types import CellType, FunctionType, MethodType
 
 from ... import context, reduction
 from .. import PACKAGE
-from .arrivals import Known, fill_cell
+from .received import KeyedValue, fill_cell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def refuse_what_is_handed_over(obj: Any) -> None:
     kind = type(obj)
     package, _, _ = kind.__module__.partition(".")
     if package in (PACKAGE, "multiprocessing") or kind in reduction._standard._extra_reducers:
-        if not issubclass(kind, (type, FunctionType, MethodType, Known, Stream)):
+        if not issubclass(kind, (type, FunctionType, MethodType, KeyedValue, Stream)):
             raise TypeError(f"{kind.__name__!r} object goes to one process at a time")
 
 

@@ -20,8 +20,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, Non
 from ..._maniple import interrupts, nameless_memory
 from ..pool.worker_main import OF_MODULES
 from ..start.descriptors import close_own, mark
-from .arrivals import Known, Place, hold, registry
-from .uses import Uses
+from .received import KeyedFile, KeyedValue, hold, registry
+from .used_globals import UsedGlobals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class _Sent:
         self.held = hold(value)
         self.key = registry.new_key()
         #: the object that calls contain instead of the value; None means the value itself
-        self.stand_in: Known | None = None
+        self.stand_in: KeyedValue | None = None
         self.file: _File | None = None
         #: the globals that the pickle uses
-        self.uses: Uses = {}
+        self.uses: UsedGlobals = {}
 
 
 class _File:
@@ -90,7 +90,7 @@ class _File:
         path = f"/proc/{os.getpid()}/fd/{self._fd}"
         if self._file is None or not os.path.exists(path):
             raise FileNotFoundError(path)
-        self.place = Place(key, path, self._file, len(sizes), [view.readonly for view in stream.buffers])
+        self.place = KeyedFile(key, path, self._file, len(sizes), [view.readonly for view in stream.buffers])
 
     def __del__(self, close_own: Any = close_own) -> None:
         # The memory is freed when this process and all readers have closed the file.
@@ -118,7 +118,9 @@ class SentValues:
         #: (thread, name) of the values that are being pickled
         self._under_way: set[tuple[int, str]] = set()
 
-    def look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
+    def look_up(
+        self, name: str, value: Any, pickled: Callable[[Any, Sized], UsedGlobals]
+    ) -> tuple[Any, Any, UsedGlobals]:
         """Return the key of the value, the object to send for it (its stand-in, or the value itself), and the globals that its pickle uses.
 
         `pickled` pickles into a `Sized` and returns the globals that the pickle uses, or raises.
@@ -133,7 +135,9 @@ class SentValues:
             if self._lock._is_owned():  # type: ignore[attr-defined]
                 self._lock.release()
 
-    def _look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
+    def _look_up(
+        self, name: str, value: Any, pickled: Callable[[Any, Sized], UsedGlobals]
+    ) -> tuple[Any, Any, UsedGlobals]:
         sent = self._sent.get(name)
         if sent is None or sent.held() is not value:
             if not _is_plain(value):
@@ -185,7 +189,7 @@ class SentValues:
         self._sent.clear()
         self._replaced.clear()
 
-    def _write_down(self, name: str, value: Any, sent: _Sent, pickled: Callable[[Any, Sized], Uses]) -> None:
+    def _write_down(self, name: str, value: Any, sent: _Sent, pickled: Callable[[Any, Sized], UsedGlobals]) -> None:
         with self._looking_at(name) as first:
             if not first:  # the value refers to itself through a function that is pickled with it
                 return
@@ -198,7 +202,7 @@ class SentValues:
                     raise
                 return
             if stream.size() < LARGE:
-                sent.stand_in = Known(sent.key, stream.getvalue())
+                sent.stand_in = KeyedValue(sent.key, stream.getvalue())
             else:
                 try:
                     sent.file = _File(sent.key, stream)

@@ -27,10 +27,8 @@ __all__ = [
     "Mark",
     "above_stdio",
     "close_own",
-    "_close_stdin",
     "descriptor_limit",
-    "_flush_std_streams",
-    "_flush_without_fail",
+    "flush_without_fail",
     "mark",
     "patiently",
     "pipe",
@@ -185,7 +183,7 @@ class _Unfailing:
             pass
 
 
-def _flush_without_fail() -> None:
+def flush_without_fail() -> None:
     """Keep the interpreter's flush at its end from failing, which would change the exit code to 120."""
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name, None)) is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ... import process
 from ...process import _say
 from ...util import _exit_function, _flush_std_streams
-from ..compat import neighbour
+from ..compat import standard_package
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def live_and_exit(life: Callable[[], int]) -> NoReturn:
         # The child drops the parent's exit functions. Those that the child
         # registers from here on are called below.
         atexit._clear()
-        atexit.register(neighbour.at_exit)
+        atexit.register(standard_package.at_exit)
         atexit.register(_exit_function)
         code = life()
     except BaseException:
@@ -56,8 +56,8 @@ def live_and_exit(life: Callable[[], int]) -> NoReturn:
         try:
             # Usually there are only these two functions. A function that would do nothing is not called, since the child copies
             # each memory page that it writes to.
-            if atexit._ncallbacks() == 2 and not neighbour.is_there():
-                atexit.unregister(neighbour.at_exit)
+            if atexit._ncallbacks() == 2 and not standard_package.is_there():
+                atexit.unregister(standard_package.at_exit)
             atexit._run_exitfuncs()
             _flush_std_streams()
         finally:

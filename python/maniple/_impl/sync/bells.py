@@ -1,7 +1,7 @@
-"""What wakes threads that wait until something has changed, and stays in order whatever a signal's handler raises meanwhile.
+"""Waiting of threads that stays consistent if a signal handler raises.
 
-`threading.Condition` does not: it lets go of its lock and takes it again in Python code, and a handler that raises between its steps
-leaves the lock held, or has it released twice.
+`threading.Condition` does not: it releases its lock and acquires it again in Python code, and an exception of a handler between these
+steps leaves the lock held, or makes it be released twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Bells", "SteadyEvent"]
 
 
 class Bells:
-    """The bells of threads that wait, each a lock that is released to wake its thread.
+    """The bells of waiting threads. A bell is a lock that is released to wake its thread.
 
     `new` and `ring` are called with a common lock held, `wait` without it.
     """
@@ -26,7 +26,7 @@ class Bells:
         return len(self._bells)
 
     def new(self) -> Lock:
-        """Return a bell to wait for, after a look that found nothing."""
+        """Return a bell to wait for. Call it after a check that found nothing."""
         bell = Lock()
         bell.acquire()
         self._bells.append(bell)
@@ -41,18 +41,18 @@ class Bells:
                 pass  # it was rung meanwhile
 
     def ring(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting threads."""
         bells = self._bells
         while bells:
             try:
                 bells[0].release()
             except RuntimeError:
-                pass  # a handler broke this off here
+                pass  # an exception of a handler interrupted an earlier call here
             bells.popleft()
 
 
 class SteadyEvent(Event):
-    """A `threading.Event` that is set by one thread, and waited for by others in which a handler may raise."""
+    """A `threading.Event` that a thread sets for others in which a handler may raise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class SteadyEvent(Event):
         self._bells = Bells()
 
     def set(self) -> None:
-        """Set the event, and wake all who wait."""
+        """Set the event, and wake all waiting threads."""
         super().set()
         with self._mutex:
             self._bells.ring()
@@ -73,7 +73,7 @@ class SteadyEvent(Event):
             if left is not None and left <= 0:
                 return self.is_set()
             with self._mutex:
-                # One that is set after this look rings it.
+                # A `set` after this check rings the bell.
                 if self.is_set():
                     break
                 bell = self._bells.new()

@@ -7,10 +7,8 @@ use crate::channel::layout::HEAD;
 use crate::channel::window::{Ring, Window, write_by_handle};
 use crate::error::{Error, Result};
 use crate::wait::spin::Spin;
-use maniple_sys::{
-    futex::{self, Woken},
-    memory,
-};
+use crate::wait::word::{self, Woken};
+use maniple_sys::memory;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
@@ -121,7 +119,7 @@ impl Log {
             header.calls.counting.store(0, Ordering::Release);
         }
         drop(held);
-        header.calls.readers.call(|bell| futex::wake(bell, 1));
+        header.calls.readers.call(|bell| word::wake(bell, 1));
         if end - base > WORTH_IT {
             Sides::watch(&self.sides);
         }
@@ -168,7 +166,7 @@ impl Log {
             if !self.is_empty() {
                 // And as long as a slow machine takes to copy what is there.
                 let patience = PATIENCE + Duration::from_nanos(tail - head.min(tail));
-                let woken = futex::wait(&header.calls.room, seen, Some(patience));
+                let woken = word::sleep(&header.calls.room, seen, Some(patience));
                 // Not by how the sleep ended: signals may come more often than it is long.
                 if since.elapsed() >= patience && header.readers.at.load(Ordering::Relaxed) == head {
                     self.stalled.store(head, Ordering::Relaxed);

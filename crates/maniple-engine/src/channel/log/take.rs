@@ -6,7 +6,8 @@ use super::{BOUNDLESS, Interrupted, LAP, LARGE, Log, MOST_PARTS, WORTH_IT, hold,
 use crate::channel::window::Ring;
 use crate::error::{Error, Result};
 use crate::shm::buffers::Buffer;
-use maniple_sys::{futex, memory};
+use crate::wait::word;
+use maniple_sys::memory;
 use std::sync::atomic::{Ordering, fence};
 
 /// Pages behind the head are given back in pieces of at least so many bytes.
@@ -72,7 +73,7 @@ impl Log {
                 if header.calls.pacing.load(Ordering::Relaxed) != 0 {
                     header.calls.pacing.store(0, Ordering::Relaxed);
                     header.calls.room.fetch_add(1, Ordering::Relaxed);
-                    futex::wake(&header.calls.room, u32::MAX >> 1);
+                    word::wake(&header.calls.room, u32::MAX >> 1);
                 }
             }
             if end == tail && header.calls.watched.load(Ordering::Relaxed) != 0 {

@@ -7,8 +7,8 @@ use crate::pool::job::{Cell, Feed, Gone, Outcome, Settled};
 use crate::pool::link::hub_page::level;
 use crate::pool::scheduler::JobId;
 use crate::pool::spec::{Filling, NewTask};
+use crate::wait::word::Woken;
 use maniple_sys::clock;
-use maniple_sys::futex::Woken;
 use std::cell::Cell as Counter;
 use std::time::{Duration, Instant};
 

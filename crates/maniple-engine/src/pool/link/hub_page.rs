@@ -4,8 +4,8 @@
 use crate::error::{Error, Result};
 use crate::shm::bell::Bell;
 use crate::shm::segment::Segment;
+use crate::wait::word::Woken;
 use maniple_sys::OwnedHandle;
-use maniple_sys::futex::Woken;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -207,7 +207,7 @@ impl Sender {
         self.held.retain(|held| match slots.look(held.slot) {
             Slot::Used => true,
             now => {
-                if let (Slot::Spent, Some(blob)) = (now, &held.blob) {
+                if let (Slot::Retired, Some(blob)) = (now, &held.blob) {
                     blob.give_away();
                 }
                 free.push(held.slot);

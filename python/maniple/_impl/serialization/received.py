@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEWEST",
-    "Known",
-    "Place",
+    "KeyedValue",
+    "KeyedFile",
     "Referring",
-    "bind_along",
+    "bind_names_for",
     "explain",
     "fill_cell",
     "fill_class",
     "fill_dispatching",
     "fill_function",
     "hold",
-    "known_value",
+    "load_keyed",
     "load_referring",
     "make_cached",
     "make_class",
@@ -52,7 +52,7 @@ __all__ = [
     "returned",
     "space_key",
     "take",
-    "take_along",
+    "bind_names_then",
 ]
 
 # ---------------------------------------------------------------- keys
@@ -216,7 +216,7 @@ def _nothing() -> None:
 
 
 class _ReferringUnpickler(pickle.Unpickler):
-    """An unpickler for pickles that refer to other values by `Known` objects."""
+    """An unpickler for pickles that refer to other values by `KeyedValue` objects."""
 
     def persistent_load(self, place: Any) -> Any:
         return place.load()
@@ -226,7 +226,7 @@ def load_referring(stream: bytes, buffers: list[Any]) -> Any:
     return _ReferringUnpickler(io.BytesIO(stream), buffers=buffers).load()
 
 
-def take_along(value: Any, entries: list[tuple[str, Any, Any]]) -> Any:
+def bind_names_then(value: Any, entries: list[tuple[str, Any, Any]]) -> Any:
     """Bind the names that `value` uses, and return `value`."""
     for name, bound, key in entries:
         _bind(vars(sys.modules["__main__"]), name, bound, key)
@@ -241,12 +241,12 @@ def named(name: str) -> Any:
     return found
 
 
-def bind_along(thing: Any, entries: list[tuple[str, Any, Any]]) -> None:
-    take_along(thing, entries)
+def bind_names_for(thing: Any, entries: list[tuple[str, Any, Any]]) -> None:
+    bind_names_then(thing, entries)
 
 
 class Referring:
-    """A pickled value whose stream refers to other values by `Known` objects; `buffers` are its out-of-band buffers."""
+    """A pickled value whose stream refers to other values by `KeyedValue` objects; `buffers` are its out-of-band buffers."""
 
     def __init__(self, stream: bytes, buffers: list[Any]) -> None:
         self._stream, self._buffers = stream, buffers
@@ -274,18 +274,18 @@ def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] |
     It replaces a value that came before under another key.  Values that this process had at its start, or has set itself, stay.  A
     value inside a pickle that serves all calls may be older than the present one.
     """
-    if name in space and (key != NEWEST or Known.reading):
+    if name in space and (key != NEWEST or KeyedValue.reading):
         came = _came.get(name)
         if came is None or key is None or came[1] == key or came[0]() is not space[name]:
             return
-        if Known.reading and (key == NEWEST or key < came[1]):
+        if KeyedValue.reading and (key == NEWEST or key < came[1]):
             return
         _loaded.pop(came[1], None)
-    if isinstance(value, Known):
+    if isinstance(value, KeyedValue):
         try:
             value = value.load()
         except LookupError:
-            if Known.reading:  # the value was replaced since, and the newer value is sent too
+            if KeyedValue.reading:  # the value was replaced since, and the newer value is sent too
                 return
             raise
     space[name] = value
@@ -304,7 +304,7 @@ def hold(value: Any) -> Callable[[], Any]:
         return lambda: value
 
 
-class Known:
+class KeyedValue:
     """A value by its key, with its pickle for a process that does not have it yet."""
 
     #: the number of values that are being unpickled now
@@ -314,17 +314,17 @@ class Known:
         self._key, self._stream = key, stream
 
     def __reduce__(self) -> Any:
-        return Known, (self._key, self._stream)
+        return KeyedValue, (self._key, self._stream)
 
     def load(self) -> Any:
         """Return this process's copy of the value, a single object for all references."""
         value = _loaded.get(self._key, _nothing)()
         if value is None:
-            Known.reading += 1
+            KeyedValue.reading += 1
             try:
                 value = self._read()
             finally:
-                Known.reading -= 1
+                KeyedValue.reading -= 1
             _loaded[self._key] = hold(value)
         return value
 
@@ -332,7 +332,7 @@ class Known:
         return load_referring(self._stream, [])
 
 
-class Place(Known):
+class KeyedFile(KeyedValue):
     """A value by its key, and the path of its pickle in a nameless file of the process that sent it.
 
     `identity` is the file's device and inode, `parts` the number of parts (the stream and the buffers), and `constant` says which
@@ -345,7 +345,7 @@ class Place(Known):
         self._key, self._path, self._identity, self._parts, self._constant = key, path, identity, parts, constant
 
     def __reduce__(self) -> Any:
-        return Place, (self._key, self._path, self._identity, self._parts, self._constant)
+        return KeyedFile, (self._key, self._path, self._identity, self._parts, self._constant)
 
     def _read(self) -> Any:
         try:
@@ -386,13 +386,13 @@ def fill_class(cls: Any, state: tuple[Callable[..., Any], Any, tuple[bytes, int]
             copyreg.pickle(cls, reducer)
     if name:
         space = vars(sys.modules["__main__"])
-        bound = registry.known_key(space.get(name)) if Known.reading else None
+        bound = registry.known_key(space.get(name)) if KeyedValue.reading else None
         if bound is None or bound[0] != key[0] or bound <= key:  # else a newer class has come before
             space[name] = cls
             _missing.pop(name, None)
 
 
-def known_value(known: Known) -> Any:
+def load_keyed(known: KeyedValue) -> Any:
     return known.load()
 
 

@@ -9,10 +9,10 @@ from types import ModuleType
 
 from ... import reduction
 from ..._maniple import interrupts
-from .arrivals import NEWEST
 from .by_value import ByValuePickler
+from .received import NEWEST
 from .refusals import leave_out, no_descriptors, refuse_what_is_handed_over
-from .uses import defines
+from .used_globals import defines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def definitions(main: WorkerMain) -> tuple[frozenset[str], bytes] | None:
         return None
     with no_descriptors():
         try:
-            pickled = _sketch(all_of_them, main)
+            pickled = _pickled(all_of_them, main)
         except Exception as refusal:
             if interrupts(refusal):
                 raise
             # Leave out the definitions that cannot be sent: only a pickle that refers to them fails.
-            all_of_them = {name: value for name, value in all_of_them.items() if _can_be_sketched(name, value, main)}
+            all_of_them = {name: value for name, value in all_of_them.items() if _can_be_pickled(name, value, main)}
             try:
-                pickled = _sketch(all_of_them, main)
+                pickled = _pickled(all_of_them, main)
             except Exception as refusal:
                 if interrupts(refusal):
                     raise
@@ -52,15 +52,15 @@ def definitions(main: WorkerMain) -> tuple[frozenset[str], bytes] | None:
     return frozenset(all_of_them), pickled
 
 
-def _sketch(definitions: dict[str, Any], main: WorkerMain) -> bytes:
+def _pickled(definitions: dict[str, Any], main: WorkerMain) -> bytes:
     stream = io.BytesIO()
-    _Sketcher(stream, main, None, {}).dump(definitions)
+    _DefinitionsPickler(stream, main, None, {}).dump(definitions)
     return stream.getvalue()
 
 
-def _can_be_sketched(name: str, value: Any, main: WorkerMain) -> bool:
+def _can_be_pickled(name: str, value: Any, main: WorkerMain) -> bool:
     try:
-        _sketch({name: value}, main)
+        _pickled({name: value}, main)
     except Exception as refusal:
         if interrupts(refusal):
             raise
@@ -72,7 +72,7 @@ class _TooLong(Exception):
     """A pickle has more bytes than it may have."""
 
 
-class _Short:
+class _LimitedFile:
     """A file that discards the written bytes, and raises `_TooLong` after `most` bytes."""
 
     def __init__(self, most: int) -> None:
@@ -86,7 +86,7 @@ class _Short:
         return size
 
 
-class _Judge(reduction._standard):
+class _SendablePickler(reduction._standard):
     """A pickler that rejects objects which only one process may receive."""
 
     def reducer_override(self, obj: Any) -> Any:
@@ -94,7 +94,7 @@ class _Judge(reduction._standard):
         return NotImplemented
 
 
-class _Sketcher(ByValuePickler):
+class _DefinitionsPickler(ByValuePickler):
     """A pickler for the definitions of `__main__`, all in one pickle, which includes only small data that they use."""
 
     _SMALL = 256 * 1024
@@ -109,7 +109,7 @@ class _Sketcher(ByValuePickler):
     def _reason_against(self, value: Any) -> str | None:
         if not defines(value) and not issubclass(type(value), ModuleType):
             try:
-                _Judge(_Short(self._SMALL), 5).dump(value)
+                _SendablePickler(_LimitedFile(self._SMALL), 5).dump(value)
             except _TooLong:
                 return "it is too large to be sent at the start"
             except Exception as refusal:

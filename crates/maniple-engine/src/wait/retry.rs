@@ -4,7 +4,7 @@ use crate::error::Result;
 use std::time::Duration;
 
 /// Tries again for some seconds where something is short: the hub would only start another worker in this one's place.
-pub(crate) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn while_short<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
     let mut nap = Duration::from_millis(10);
     loop {
         match work() {

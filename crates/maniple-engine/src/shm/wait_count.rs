@@ -24,7 +24,7 @@ use super::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 /// The two words.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct Crowd {
+pub struct WaitCount {
     bell: AtomicU32,
     asleep: AtomicU64,
 }
@@ -43,8 +43,8 @@ const ERA: u64 = 0xffff_0000;
 const ONE_ERA: u64 = 1 << 16;
 const ONE_JOIN: u64 = 1 << 32;
 
-impl Crowd {
-    /// Announces sleep. The caller must look for news once more before it sleeps, and [`leave`](Crowd::leave) afterwards.
+impl WaitCount {
+    /// Announces sleep. The caller must look for news once more before it sleeps, and [`leave`](WaitCount::leave) afterwards.
     pub fn join(&self) -> Seat {
         let seen = self.bell.load(Ordering::Relaxed);
         let era = self.asleep.fetch_add(ONE_JOIN + 1, Ordering::Relaxed) & ERA;

@@ -12,16 +12,16 @@ from types import CellType, CodeType, FunctionType
 from weakref import WeakKeyDictionary, ref
 
 from ..pool.worker_main import DEFINITIONS, MAIN_NAMES, OF_MODULES, parts_of
-from .arrivals import hold
+from .received import hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Freshness", "Uses", "defines", "note_uses", "reached_from", "used_globals"]
+__all__ = ["Freshness", "UsedGlobals", "defines", "record_uses", "reached_from", "used_globals"]
 
 #: the globals of `__main__` that a pickle contains or names: name -> function that returns the value while it exists
-Uses = dict[str, Callable[[], "Any"]]
+UsedGlobals = dict[str, Callable[[], "Any"]]
 
 _USES = ("LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
 _uses: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
@@ -48,7 +48,7 @@ def defines(value: Any) -> bool:
 _latest = threading.local()
 
 
-def note_uses(func: FunctionType, uses: Uses) -> None:
+def record_uses(func: FunctionType, uses: UsedGlobals) -> None:
     """Store the uses of a function that this thread has pickled."""
     _latest.dumped = ref(func), uses
 

@@ -9,7 +9,7 @@
 
 #![allow(unsafe_code)]
 
-use super::arena::{CELL, Place, Ticket};
+use super::arena::{CELL, CellRef, Place};
 use super::lock::Lock;
 use crate::error::{Error, Result};
 use crate::shm::segment::Segment;
@@ -45,7 +45,7 @@ impl Access {
 
 /// Shared bytes, and a lock.
 #[derive(Debug)]
-pub struct Room {
+pub struct GuardedRegion {
     lock: Lock,
     len: usize,
     apart: Option<Segment>,
@@ -61,12 +61,12 @@ fn len_of(place: &Place) -> &AtomicU64 {
     &place.more[1]
 }
 
-impl Room {
+impl GuardedRegion {
     /// So many zeroed bytes, and a free lock.
     ///
     /// # Errors
     /// No shared memory, no descriptor left.
-    pub fn create(len: usize, access: Access) -> Result<Room> {
+    pub fn create(len: usize, access: Access) -> Result<GuardedRegion> {
         let place = Place::create_span(KIND, cells(len))?;
         place.limit.store(access.number(), Ordering::Relaxed);
         len_of(&place).store(len as u64, Ordering::Relaxed);
@@ -75,14 +75,14 @@ impl Room {
         let (start, room) = place.room();
         // SAFETY: nobody else knows these cells, and `room` is their size.
         unsafe { start.write_bytes(0, room) };
-        Ok(Room { lock: Lock::at(place), len, apart })
+        Ok(GuardedRegion { lock: Lock::at(place), len, apart })
     }
 
     /// One that another process made. `apart`: the handle that went along, if it has memory of its own.
     ///
     /// # Errors
     /// The ticket is for something else, or made for another access, or the memory of another size.
-    pub fn open(ticket: Ticket, apart: Option<OwnedHandle>, access: Access) -> Result<Room> {
+    pub fn open(ticket: CellRef, apart: Option<OwnedHandle>, access: Access) -> Result<GuardedRegion> {
         let place = Place::open(ticket.arena, ticket.number, KIND)?;
         if place.limit.load(Ordering::Relaxed) != access.number() {
             return Err(Error::Lock("the shared value that was sent is of another type"));
@@ -93,7 +93,7 @@ impl Room {
         if apart.as_ref().map_or(0, Segment::len) < if len > SMALL { len } else { 0 } {
             return Err(Error::Lock("the memory of a shared value did not come along"));
         }
-        Ok(Room { lock: Lock::at(place), len, apart })
+        Ok(GuardedRegion { lock: Lock::at(place), len, apart })
     }
 
     /// Its lock.

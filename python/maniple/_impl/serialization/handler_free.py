@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Aside"]
+__all__ = ["HandlerFreeCall"]
 
 
-class Aside:
+class HandlerFreeCall:
     """The call ``make()`` in a separate thread, if a thread can be started.
 
     A handler may raise after any step that the main thread does here.  So the owner stores the object before the work begins, and if an
@@ -28,8 +28,11 @@ class Aside:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make: Callable[[], Any] | None = make
         self._value: Any = None
-        self._error: BaseException | None = None
-        self.over = False
+        #: what `make` raised
+        self.error: BaseException | None = None
+        self._over = False
+        #: whether there was no thread for it
+        self.alone = False
         self._taken = allocate_lock()
         self._running = allocate_lock()
         self._running.acquire()
@@ -42,10 +45,10 @@ class Aside:
             if make is not None:
                 self._value = make()
         except BaseException as error:
-            self._error = error
+            self.error = error
         finally:
             del make
-            self.over = True
+            self._over = True
             self._running.release()
 
     def result(self) -> Any:
@@ -57,12 +60,12 @@ class Aside:
                 # Not `threading.Thread`, whose start waits until the thread runs, which is time for the next signal.
                 start_new_thread(self._run, ())
             except RuntimeError:  # no thread can be started: the calling thread does the work
-                self.over = True  # after an interruption the owner starts again
+                self.alone = True  # after an interruption the owner starts again
                 make: Any = self._make
                 return make()
-        if not self.over:
+        if not self._over:
             with self._running:
                 pass
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._value

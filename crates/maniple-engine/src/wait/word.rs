@@ -1,12 +1,15 @@
-//! Sleeping on a word: with a deadline, a hook for interrupts, and a look at the world now and then.
+//! Sleeping on a word that another thread or process changes.
 //!
-//! No sleep lasts longer than a *slice*: 10 ms at first, then doubling up to half a second. What slices are for stands in `mod.rs`:
-//! wake-ups that died with somebody, holders that died, and signals that came just before the sleep began. A waiter thus costs at most
+//! [`sleep`] and [`wake`] are the system's own. [`WordWait`] is a wait of several sleeps: with a deadline, a hook for interrupts, and a
+//! look at the world now and then. None of its sleeps lasts longer than a *slice*: 10 ms at first, then doubling up to half a second.
+//! Slices make up for wake-ups that died with somebody, holders that died, and signals that came just before the sleep began. A waiter thus costs at most
 //! two wake-ups a second, some ten microseconds.
 #![allow(unsafe_code)]
 
+use super::Until;
 use maniple_sys::clock;
-use maniple_sys::futex::{self, Woken};
+use maniple_sys::futex;
+pub use maniple_sys::futex::Woken;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
@@ -21,24 +24,27 @@ fn low_half(word: &AtomicU64) -> &AtomicU32 {
     unsafe { &*std::ptr::from_ref(word).cast::<AtomicU32>().add(half) }
 }
 
-/// Wakes up to `count` of those who sleep on `word`.
-pub fn wake(word: &AtomicU64, count: u32) {
-    futex::wake(low_half(word), count);
+/// Sleeps while `word` is `expected`, for `limit` at most.
+pub fn sleep(word: &AtomicU32, expected: u32, limit: Option<Duration>) -> Woken {
+    futex::wait(word, expected, limit)
+}
+
+/// Wakes up to `count` threads that sleep on `word`, and returns how many there were.
+pub fn wake(word: &AtomicU32, count: u32) -> usize {
+    futex::wake(word, count)
+}
+
+/// Wakes up to `count` threads that sleep on the low half of `word`.
+pub fn wake_low(word: &AtomicU64, count: u32) {
+    wake(low_half(word), count);
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Asked now and then while a wait lasts, and after each signal: `false` breaks the wait off.
 pub type Interrupt<'a> = &'a mut dyn FnMut() -> bool;
-
-/// How long to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Not at all.
-    Now,
-    /// At most so long.
-    For(Duration),
-    /// Until it is over.
-    Never,
-}
 
 /// Why a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,7 @@ pub enum Nap {
 }
 
 /// One wait, which may take several sleeps.
-pub struct Patience<'a> {
+pub struct WordWait<'a> {
     deadline: Option<u64>,
     slice: Duration,
     // When the present slice is over. Whatever ends a sleep early, signals above all, does not put that off.
@@ -62,21 +68,21 @@ pub struct Patience<'a> {
     interrupt: Interrupt<'a>,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> WordWait<'a> {
     /// Begins to wait.
-    pub fn new(limit: Limit, interrupt: Interrupt<'a>) -> Self {
+    pub fn new(limit: Until, interrupt: Interrupt<'a>) -> Self {
         let deadline = match limit {
-            Limit::Now => Some(0),
-            Limit::For(time) => Some(clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))),
-            Limit::Never => None,
+            Until::Now => Some(0),
+            Until::Then(_) => limit.left().map(|left| clock::now().saturating_add(nanos(left))),
+            Until::Ever => None,
         };
-        Patience { deadline, slice: FIRST_SLICE, slice_end: None, interrupt }
+        WordWait { deadline, slice: FIRST_SLICE, slice_end: None, interrupt }
     }
 
     /// What is left of the time, but not less than `least`.
-    pub fn left(&self, least: Duration) -> Limit {
+    pub fn left(&self, least: Duration) -> Until {
         let left = |deadline: u64| Duration::from_nanos(deadline.saturating_sub(clock::now()));
-        self.deadline.map_or(Limit::Never, |deadline| Limit::For(left(deadline).max(least)))
+        self.deadline.map_or(Until::Ever, |deadline| Until::after(left(deadline).max(least)))
     }
 
     /// From now on there is no deadline.
@@ -94,7 +100,7 @@ impl<'a> Patience<'a> {
         let slice_end = *self.slice_end.get_or_insert_with(|| now + slice.as_nanos() as u64);
         let until = self.deadline.map_or(slice_end, |deadline| deadline.min(slice_end));
         if until > now {
-            let woken = futex::wait(low_half(word), expected, Some(Duration::from_nanos(until - now)));
+            let woken = sleep(low_half(word), expected, Some(Duration::from_nanos(until - now)));
             if woken == Woken::Rung {
                 return Nap::Look;
             }
@@ -111,8 +117,8 @@ impl<'a> Patience<'a> {
     }
 }
 
-impl std::fmt::Debug for Patience<'_> {
+impl std::fmt::Debug for WordWait<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Patience").field("deadline", &self.deadline).field("slice", &self.slice).finish_non_exhaustive()
+        f.debug_struct("WordWait").field("deadline", &self.deadline).field("slice", &self.slice).finish_non_exhaustive()
     }
 }

@@ -22,10 +22,11 @@
 //! | asleep | at most the question | the next to give back makes one system call in vain |
 
 use super::Released;
-use super::arena::{MORE, MOST_CELLS, Place, Ticket};
-use super::patience::{self, Interrupt, Limit, Nap, Patience};
+use super::arena::{CellRef, MORE, MOST_CELLS, Place};
 use super::word::{NewsWord, UnitWord};
 use crate::error::{Error, Result};
+use crate::wait::word::{self as wait, Nap, WordWait};
+use crate::wait::{Interrupt, Until};
 use maniple_sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -56,7 +57,7 @@ pub enum Granted {
 
 /// A number of units in shared memory.
 #[derive(Debug)]
-pub struct Permits {
+pub struct OwnedSemaphore {
     place: Place,
     units: u32,
     // Where this process looks first.
@@ -65,32 +66,32 @@ pub struct Permits {
     next_look: AtomicU64,
 }
 
-impl Permits {
-    fn at(place: Place, units: u32) -> Permits {
-        Permits { place, units, hint: AtomicU32::new(0), next_look: AtomicU64::new(0) }
+impl OwnedSemaphore {
+    fn at(place: Place, units: u32) -> OwnedSemaphore {
+        OwnedSemaphore { place, units, hint: AtomicU32::new(0), next_look: AtomicU64::new(0) }
     }
 
     /// So many units, 1 to [`MOST`], all free.
     ///
     /// # Errors
     /// No shared memory, no descriptor left; too many units, or none.
-    pub fn new(units: u32) -> Result<Permits> {
+    pub fn new(units: u32) -> Result<OwnedSemaphore> {
         if !(1..=MOST).contains(&units) {
             return Err(Error::Lock("too many units for a semaphore that knows their holders, or none"));
         }
         let place = Place::create_span(KIND, units.div_ceil(PER_CELL))?;
         place.limit.store(units, Ordering::Relaxed);
-        Ok(Permits::at(place, units))
+        Ok(OwnedSemaphore::at(place, units))
     }
 
     /// One that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
-    pub fn open(ticket: Ticket) -> Result<Permits> {
+    pub fn open(ticket: CellRef) -> Result<OwnedSemaphore> {
         let place = Place::open(ticket.arena, ticket.number, KIND)?;
         let units = place.limit.load(Ordering::Relaxed).clamp(1, MOST);
-        Ok(Permits::at(place.with_span(units.div_ceil(PER_CELL))?, units))
+        Ok(OwnedSemaphore::at(place.with_span(units.div_ceil(PER_CELL))?, units))
     }
 
     /// Where it lies.
@@ -126,20 +127,20 @@ impl Permits {
     }
 
     /// Takes a unit, waiting for one if need be.
-    pub fn acquire(&self, limit: Limit, interrupt: Interrupt<'_>) -> Granted {
+    pub fn acquire(&self, limit: Until, interrupt: Interrupt<'_>) -> Granted {
         if let Some(unit) = self.take() {
             return Granted::Unit(unit);
         }
-        if limit == Limit::Now {
+        if limit == Until::Now {
             return self.look().unwrap_or(Granted::TimedOut);
         }
-        let mut patience = Patience::new(limit, interrupt);
+        let mut waiting = WordWait::new(limit, interrupt);
         loop {
             let seen = self.news().ask();
             if let Some(unit) = self.take() {
                 return Granted::Unit(unit);
             }
-            let found = match patience.nap(self.news().raw(), seen) {
+            let found = match waiting.nap(self.news().raw(), seen) {
                 Nap::Look => None,
                 Nap::Slice => self.take_over(),
                 Nap::TimedOut => Some(self.look().unwrap_or(Granted::TimedOut)),
@@ -180,7 +181,7 @@ impl Permits {
             return Released::NotOwner;
         }
         if self.news().tell() {
-            patience::wake(self.news().raw(), u32::MAX >> 1);
+            wait::wake_low(self.news().raw(), u32::MAX >> 1);
         }
         Released::Done
     }

@@ -23,7 +23,7 @@ const LONGEST: u32 = 16 * 1024;
 
 /// One end's experience with waiting for messages.
 #[derive(Debug, Default)]
-pub struct Lookout(Mutex<Experience>);
+pub struct AdaptiveSpin(Mutex<Experience>);
 
 #[derive(Debug, Default)]
 struct Experience {
@@ -53,7 +53,7 @@ struct Contest {
 #[derive(Debug, Default)]
 pub(crate) struct Begun(Option<u64>);
 
-impl Lookout {
+impl AdaptiveSpin {
     /// Looks for the first bytes of a message for a while, if that pays; reads them as [`stream::read_now`] does. `None`: they are
     /// still to be waited for, which is best done in the read itself.
     pub(crate) fn first(
@@ -63,7 +63,7 @@ impl Lookout {
         mut handles: Option<&mut Vec<OwnedHandle>>,
     ) -> (Begun, io::Result<Option<usize>>) {
         let mut found = Ok(None);
-        // Held by another thread (also one that a fork has left behind): one that looks out is enough.
+        // Held by another thread (also one that a fork has left behind): one that spins is enough.
         let Ok(mut experience) = self.0.try_lock() else { return (Begun(None), found) };
         let Experience { spin, contest } = &mut *experience;
         let start = contest.is_timed().then(clock::now);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn where_both_are_as_good_or_all_waits_are_long_one_sleeps() {
+    fn sleep_is_taken_where_both_are_as_good_or_all_waits_are_long() {
         let mut contest = Contest::default();
         assert!(!decided(&mut contest, 10_000, 10_000));
         assert!(!decided(&mut contest, 10 * LONG, 20 * LONG));
