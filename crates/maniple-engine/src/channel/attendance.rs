@@ -1,4 +1,6 @@
 //! Who receives from an end, as far as this process knows. A sender that has to wait asks, before it takes the wait for one without end.
+//!
+//! Rust's senders alone ask: `Connection.send` of Python's standard package waits without a limit.
 
 use super::room::Receivers;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

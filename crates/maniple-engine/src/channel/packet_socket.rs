@@ -1,5 +1,7 @@
 //! Messages over a socket that keeps them apart: each comes as one, or not at all, whoever is killed when.
 //!
+//! Rust's pipes alone use it (`packet_end` says why).
+//!
 //! That takes one system call on each side, and processes that share an end cannot mix up their messages. A packet can only be so
 //! long ([`MOST`]); what is longer travels in a [`parcel`].
 
