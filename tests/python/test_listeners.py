@@ -266,7 +266,8 @@ def test_silent_clients_of_a_manager_cost_no_threads(server: Any) -> None:
     files, threads = process.num_fds(), process.num_threads()
     silent = [raw(server.address) for _ in range(100)]
     for sock in silent[::2]:
-        sock.sendall(b"\0\0\0\x20half a")
+        with contextlib.suppress(OSError):  # of too many clients the server has closed the oldest
+            sock.sendall(b"\0\0\0\x20half a")
     for _ in range(20):
         server.dict(b=2)
     assert shared["a"] == 1
