@@ -87,7 +87,7 @@ class Words:
         if kind in (".py", ".pyi"):
             return self._of_python()
         if kind == ".rs":
-            return self._of_lines(re.compile(r"(?:^|\s)//[/!]?(.*)"))
+            return self._of_rust()
         if kind == ".md":
             return self._of_markdown()
         return self._of_lines(re.compile(r"(?:^|\s)#(?!!)(.*)"))
@@ -95,6 +95,16 @@ class Words:
     def _of_lines(self, comment: re.Pattern[str]) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(self.text.splitlines(), 1):
             if found := comment.search(line):
+                yield number, found[1].strip()
+
+    def _of_rust(self) -> Iterator[tuple[int, str]]:
+        is_code = False
+        for number, text in self._of_lines(re.compile(r"(?:^|\s)//[/!]?(.*)")):
+            if text.startswith("```"):
+                is_code = not is_code
+            elif not is_code:
+                yield number, text
+            elif found := re.search(r"(?:^|\s)//(.*)", text):  # a comment in an example
                 yield number, found[1].strip()
 
     def _of_markdown(self) -> Iterator[tuple[int, str]]:
@@ -128,7 +138,7 @@ class Words:
 def faults(path: Path) -> Iterator[tuple[int, str, str]]:
     """(line number, words, advice) for each fault in a file."""
     for number, text in Words(path):
-        prose = PERSON.sub(r"\1 that", re.sub(r"``[^`]*``|`[^`]*`", "`code`", text))
+        prose = PERSON.sub(r"\1 that", re.sub(r"``[^`]*``|`[^`]*`|\]\([^ )]*\)", "`code`", text))
         for pattern, advice in RULES:
             for found in pattern.finditer(prose):
                 yield number, found[0].strip(".:;(| "), advice

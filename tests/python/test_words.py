@@ -57,6 +57,9 @@ def test_code_is_not_prose(check: ModuleType, tmp_path: Path) -> None:
     assert found(check, tmp_path / "a.py", 'who = "nobody gives whatever"\nprint(f"whoever {who}")\n') == []
     assert found(check, tmp_path / "a.rs", 'let who = "nobody";\n') == []
     assert found(check, tmp_path / "a.md", "```\nnobody\n```\n\n    whoever\n") == []
+    assert found(
+        check, tmp_path / "a.rs", "/// ```\n/// whoever.hear();\n/// // Nobody.\n/// ```\n/// [a](Who::hear)\n"
+    ) == ["nobody"]
 
 
 def test_the_script_fails_for_a_fault_and_for_an_empty_folder(tmp_path: Path) -> None:

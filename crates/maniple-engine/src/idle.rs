@@ -1,12 +1,12 @@
-//! What is kept for later goes back when it has not been used for a while.
+//! Returns kept memory and descriptors to the system when they have not been used for a while.
 //!
-//! Memory that was used a moment ago is several times faster than fresh memory, so queues and pipes keep some; but a program that has
-//! nothing to do must not. A thread, the *sweeper*, looks at what is kept every [`PERIOD`]. It is there only while something is kept, and
-//! **never over a fork**: a process with threads is not fit to be forked, and Python says so to its user. So before a fork all that is kept
-//! goes back, and the sweeper ends.
+//! Memory that was used a moment ago is several times faster than fresh memory, so queues and pipes keep some for the next message. An
+//! idle program must not keep it. A thread, the *sweeper*, checks all kept things every [`PERIOD`]. It exists only while something is kept,
+//! and **never during a fork**: a process with threads cannot be forked safely, and Python warns its user of it. So before a fork everything
+//! that is kept is returned, and the sweeper ends.
 //!
-//! Order of locks: a thing that is kept may hold its own lock when it calls [`watch`]; so the sweeper, which holds the list, only ever
-//! tries those.
+//! Order of locks: a kept thing may hold its own lock when it calls [`watch`]; so the sweeper, which holds the lock of the list, only
+//! tries the locks of kept things and does not wait for them.
 
 use maniple_sys::atfork;
 use maniple_sys::process::at_fork;
@@ -17,12 +17,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often the sweeper looks. What is not used goes back after one to two of these.
+/// The sweeper's period. Unused things are returned after one to two periods.
 pub const PERIOD: Duration = Duration::from_secs(1);
 
 /// Something that keeps memory or descriptors to use them again.
 pub trait Kept: Send + Sync {
-    /// Gives back what was not used for so long, if it is not in use now; it must not wait. Whether it is to be looked at again.
+    /// Returns to the system what was not used for so long, unless it is in use now; it must not wait. Returns whether to call it again.
     fn trim(&self, unused: Duration) -> bool;
 }
 
@@ -42,7 +42,7 @@ fn sweeper() -> MutexGuard<'static, Sweeper> {
     SWEEPER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has something looked at until it says that it keeps nothing more. False: nobody will look, and it must not keep anything.
+/// Registers a kept thing: the sweeper calls it until it keeps nothing more. False: the sweeper cannot run, and the thing must keep nothing.
 pub fn watch(kept: Weak<dyn Kept>) -> bool {
     static HANDLERS: OnceLock<bool> = OnceLock::new();
     // In this order: before a fork, the handlers that were taken last run first, and the sweeper may be waiting for the gate.
@@ -50,7 +50,7 @@ pub fn watch(kept: Weak<dyn Kept>) -> bool {
     if !HANDLERS.get_or_init(taken) {
         return false;
     }
-    // A fork finds the list whole, and its lock free.
+    // A fork finds the list consistent, and its lock free.
     atfork::making(|| {
         let mut sweeper = sweeper();
         if sweeper.forks > 0 {
@@ -83,14 +83,14 @@ fn sweep() {
         }
         sweeper.kept.retain(|kept| kept.upgrade().is_some_and(|kept| kept.trim(PERIOD)));
         if sweeper.kept.is_empty() {
-            // Not joined: it touches nothing more.
+            // Not joined: it accesses nothing more.
             sweeper.thread = None;
             return;
         }
     }
 }
 
-// Another thread may be forking at the same time. Its child has a copy of the list's lock, so that is only taken where no fork can come.
+// Another thread may be forking at the same time. Its child has a copy of the list's lock, so the lock is taken only where no fork can come.
 extern "C" fn before_fork() {
     let (thread, number) = atfork::making(|| {
         let mut list = sweeper();
@@ -104,7 +104,7 @@ extern "C" fn before_fork() {
     if let Some(thread) = thread {
         let _ = thread.join();
     }
-    // Who counts the threads of a process that forks would still see it.
+    // A count of the threads of a process that forks would still include it.
     for _ in 0..1000 {
         if !number.is_some_and(Number::is_there) {
             break;
@@ -116,7 +116,7 @@ extern "C" fn before_fork() {
         list.number = None;
         let kept = std::mem::take(&mut list.kept);
         drop(list);
-        // What is in use at this moment is watched again by who uses it. The locks of what is kept are copied as well.
+        // The user of a thing that is in use at this moment registers it again. The locks of kept things are copied as well.
         kept.iter().filter_map(Weak::upgrade).for_each(|kept| {
             kept.trim(Duration::ZERO);
         });

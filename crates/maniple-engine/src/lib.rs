@@ -10,7 +10,7 @@
 //! | [`shm`] | segments, rings, bells, blocks |
 //! | [`sync`] | locks, semaphores, conditions and events in shared memory |
 //! | [`channel`] | messages over a stream descriptor, large buffers beside them, and the queue's log |
-//! | [`idle`] | what gives back what is kept for later |
+//! | [`idle`] | returns kept memory to the system |
 //! | [`process`] | start, wait, exit status, lifeline |
 //! | [`wait`] | how long to wait, and awake or asleep |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |

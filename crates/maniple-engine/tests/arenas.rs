@@ -156,7 +156,7 @@ fn nobody_is_judged_dead_once_an_arena_is_used_from_another_pid_namespace() {
             eprintln!("not checked: this user may make no pid namespaces");
             return;
         }
-        // The first process in there: it holds the lock and lives, but its number there is that of somebody else, or nobody, here.
+        // The first process in there: it holds the lock and lives, but here its number is another process's, or free.
         let release = Semaphore::new(0, 1).unwrap();
         let holder = Forked::run(|| {
             assert!(lock.try_acquire());

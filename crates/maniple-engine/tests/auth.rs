@@ -18,7 +18,7 @@ fn challenge(text: &[u8]) -> Vec<u8> {
     [b"#CHALLENGE#", text].concat()
 }
 
-/// What a handshake says, and how it then stands.
+/// What a handshake sends, and its state after that.
 fn hear(handshake: &mut Handshake, message: &[u8]) -> (Option<Vec<u8>>, State) {
     let turn = handshake.hear(message);
     (turn.say, turn.state)
@@ -31,7 +31,7 @@ fn refusal(state: State) -> Refusal {
     }
 }
 
-/// Lets two ends talk; gives how each stands at the end.
+/// Lets two ends talk; returns the state of each at the end.
 fn talk(key_of_listener: &[u8], key_of_client: &[u8]) -> (State, State) {
     let (mut listener, mut to_client) = Handshake::new(key_of_listener, Role::Listener, [1; RANDOM]);
     let (mut client, first) = Handshake::new(key_of_client, Role::Client, [2; RANDOM]);
@@ -87,7 +87,7 @@ fn a_client_of_the_md5_form_is_let_in_and_answered_in_its_form() {
     let (mut listener, first) = Handshake::new(KEY, Role::Listener, [3; RANDOM]);
     let first = first.unwrap();
     assert!(first.starts_with(b"#CHALLENGE#{sha256}") && first.len() == 11 + 8 + RANDOM);
-    // Python 3.11 signs whatever follows the first word.
+    // Python 3.11 signs all that follows the first word.
     let signed = &first[11..];
     let md5_of = |message: &[u8]| hmac_md5(KEY, message);
     let (said, state) = hear(&mut listener, &md5_of(signed));
@@ -99,7 +99,7 @@ fn a_client_of_the_md5_form_is_let_in_and_answered_in_its_form() {
 
 #[test]
 fn the_name_of_the_digest_is_signed_with_the_rest() {
-    // Somebody in between turns our challenge into a weaker one; the client answers that.
+    // A third party turns our challenge into a weaker one; the client answers that.
     let (mut listener, first) = Handshake::new(KEY, Role::Listener, [4; RANDOM]);
     let first = first.unwrap();
     let weaker = challenge(&[b"{md5}", &first[11 + 8..]].concat());
@@ -191,7 +191,7 @@ fn the_key_is_not_to_be_seen() {
 }
 
 proptest! {
-    /// Whatever comes, nobody without the key gets in, and nothing panics.
+    /// On any input, no peer without the key gets in, and nothing panics.
     #[test]
     fn noise_never_gets_in(messages in prop::collection::vec(noise(), 1..6), client: bool) {
         let role = if client { Role::Client } else { Role::Listener };
@@ -232,7 +232,7 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     (start, prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(start, rest)| [start, &rest].concat())
 }
 
-/// The response of the MD5 form to any message: what `{md5}` gives, without the name in front. The message must not
+/// The response of the MD5 form to any message: that of `{md5}`, without the name in front. The message must not
 /// be of a form.
 fn hmac_md5(key: &[u8], message: &[u8]) -> Vec<u8> {
     use hmac::{Hmac, KeyInit, Mac};

@@ -143,7 +143,7 @@ fn parties_killed_at_any_moment_leave_a_barrier_that_works() {
         std::thread::sleep(Duration::from_micros(400) * (round % 9));
         let mut parties = parties.into_iter();
         parties.next().unwrap().kill_and_leave_unreaped();
-        // It may have died between two visits, of which nobody here can know.
+        // It may have died between two visits, which this process cannot detect.
         std::thread::sleep(Duration::from_millis(5));
         barrier.abort();
         parties.for_each(Forked::ends_well);
@@ -349,7 +349,7 @@ fn rooms_are_zeroed_aligned_and_apart() {
         let rooms: Vec<_> = (0..3).map(|_| GuardedRegion::create(len, Access::Guarded).unwrap()).collect();
         for (number, room) in (1..).zip(&rooms) {
             assert_eq!((room.len(), room.start().as_ptr() as usize % 64), (len, 0));
-            // SAFETY: nobody else touches it.
+            // SAFETY: no other code touches it.
             let bytes = unsafe { std::slice::from_raw_parts_mut(room.start().as_ptr(), len) };
             assert!(bytes.iter().all(|&byte| byte == 0));
             bytes.fill(number);

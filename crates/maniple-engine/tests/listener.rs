@@ -300,7 +300,7 @@ fn an_unfinished_client_is_handed_on_to_whoever_waits() {
     assert!(listener.accept(Some(KEY), soon(), &mut never()).unwrap().is_none());
     thread::scope(|scope| {
         let others: Vec<_> = (0..2).map(|_| scope.spawn(|| accept(&listener, Some(KEY)).unwrap())).collect();
-        // Whoever of the two has the slow one goes away with this; the other is to look after it.
+        // The thread that has the slow client returns with this one; the other thread is to look after the slow client.
         let address = listener.address().clone();
         connect(&address, Some(KEY), None, &mut never()).unwrap();
         let challenge = read_message(&mut slow);
@@ -316,7 +316,7 @@ fn waiting_ends_at_the_deadline_and_when_it_is_interrupted() {
     let listener = Listener::temporary(8).unwrap();
     assert!(listener.accept(None, Some(Instant::now()), &mut never()).unwrap().is_none());
     assert!(matches!(listener.accept(None, soon(), &mut || true), Err(Error::Interrupted)));
-    // Nobody answers: it is not accepted.
+    // The listener does not accept it, so there is no answer.
     let error = contact(connect(listener.address(), Some(KEY), soon(), &mut never()).unwrap_err());
     assert!(matches!(error.cause, Cause::Late(_)) && error.step == Step::GetIn, "{error}");
     assert!(matches!(connect(listener.address(), Some(KEY), soon(), &mut || true), Err(Error::Interrupted)));

@@ -192,7 +192,7 @@ fn a_frame_that_was_gone_past_is_not_taken_back() {
     });
 }
 
-/// A sleeper's side of the operating system: it sleeps only while the word is what it was said to be, and who wakes it can tell
+/// A sleeper's side of the operating system: it sleeps only while the word is what it was said to be, and a waker can report
 /// neither too early nor too late.
 #[derive(Default)]
 struct Bed {
@@ -222,7 +222,7 @@ impl Bed {
         }
     }
 
-    /// Waits, by the rules of the bell, until `ready`. Gives how often it slept.
+    /// Waits, by the rules of the bell, until `ready`. Returns how often it slept.
     fn wait(&self, mut ready: impl FnMut() -> bool) -> u32 {
         let mut slept = 0;
         while !ready() {

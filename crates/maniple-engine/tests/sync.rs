@@ -30,7 +30,7 @@ fn a_lock_keeps_other_processes_out() {
             Forked::run(|| {
                 for _ in 0..5000 {
                     assert_eq!(lock.acquire(Until::after(LONG), &mut go_on), Outcome::Taken);
-                    // Not atomic together: somebody in between would be seen.
+                    // Not atomic together: another holder in between would be seen.
                     assert_eq!(counter.value() % 2, 0);
                     counter.release();
                     counter.release();

@@ -352,8 +352,8 @@ pub enum Content {
 /// What keeps other threads from moving the bytes of a buffer's owner while they are read without the interpreter lock; `None`: it does not
 /// move them.
 ///
-/// NumPy's `resize` frees an array's memory whatever views of it there are, if it is told not to look (`refcheck=False`). What it always
-/// looks for are weak references: with one the other thread gets NumPy's `ValueError`.
+/// NumPy's `resize` frees an array's memory even if views of it exist, with `refcheck=False`. But it always checks for weak references:
+/// if there is one, the other thread gets NumPy's `ValueError`.
 pub fn pin(owner: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
     let py = owner.py();
     is_found(py);
@@ -371,7 +371,7 @@ pub fn pin(owner: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
 }
 
 impl Content {
-    /// What is to live while the bytes are read without the interpreter lock. It has not been let go of since they were looked at.
+    /// The object to keep alive while the bytes are read without the interpreter lock. The lock was held since the bytes were checked.
     pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let Content::View(view) = self else { return None };
         // SAFETY: the view holds a reference to its owner.

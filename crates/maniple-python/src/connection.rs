@@ -469,7 +469,7 @@ fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, Py
 
 /// When `timeout` seconds are over; None: never.
 pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
-    // Beyond what a clock can hold is for ever.
+    // Longer than a clock can hold is forever.
     timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
 }
 

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 struct Parts {
     obj: Py<PyAny>,
     lock: Py<PyAny>,
-    /// The same lock, where it is one of ours.
+    /// The same lock, if it is one of this package.
     native: Option<Py<PySemLock>>,
 }
 

@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 
 /// Takes the descriptors over: from here on the owner of the handles closes them.
 pub fn adopt(numbers: Vec<RawHandle>) -> Vec<OwnedHandle> {
-    // SAFETY: all callers pass descriptors that their Python code gives up: `_workers.worker` calls `serve`,
-    // `_manager_wire.line_over` calls `Line` (with the descriptor of the connection that the line takes the place of), `_native_sync` and
-    // `_queue_ends` call `SyncArena.adopt` and `Log.adopt` with what they `detach()`.
+    // SAFETY: all callers pass descriptors that their Python code gives up: `_impl/pool/workers.py` calls `serve`,
+    // `_impl/manager/rpc.py` calls `Line` (with the descriptor of the connection that the line replaces), `_impl/sync/native.py` and
+    // `_impl/transport/queue_ends.py` call `SyncArena.adopt` and `Log.adopt` with what they `detach()`.
     numbers.into_iter().map(|number| unsafe { OwnedHandle::from_raw(number) }).collect()
 }
 
@@ -21,7 +21,7 @@ pub fn borrow(number: &RawHandle) -> PyResult<BorrowedHandle<'_>> {
     if *number < 0 {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
-    // SAFETY: what is done with it is done by the kernel, which refuses a number that is not open.
+    // SAFETY: only the kernel uses it, and refuses a number that is not open.
     Ok(unsafe { BorrowedHandle::borrow_raw(*number) })
 }
 

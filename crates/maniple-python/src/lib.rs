@@ -15,16 +15,16 @@
 //! | `source` | the items of a call, made into tasks when there is room for them |
 //! | `function` | which functions mean the same in every call, and what they are called |
 //! | `hub` | `Hub`: the parent's side |
-//! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
+//! | `outcome`, `ticket`, `stream` | what has come of a task; `Ticket` and `Stream`: decoded in the thread that wants it |
 //! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
 //! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
-//! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
+//! | `guarded` | the base of `Value` and `Array`: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
 //! | `truth` | arguments that need only be true or not |
-//! | `maker` | `end_after`: a process that does not outlive the one that made it |
+//! | `maker` | `end_after`: a process that does not outlive its creator |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //! | `made` | bytes, text, numbers, tuples and lists for Python, or a `MemoryError` |
 //!
@@ -50,6 +50,7 @@ mod memory;
 mod message;
 mod named;
 mod once;
+mod outcome;
 mod pickle;
 mod queue;
 mod reception;
@@ -58,6 +59,7 @@ mod results;
 mod shelf;
 mod signals;
 mod source;
+mod stream;
 mod sync;
 mod sync_fast;
 mod sync_wait;
@@ -105,11 +107,13 @@ mod _maniple {
     #[pymodule_export]
     use crate::signals::py_interrupts;
     #[pymodule_export]
+    use crate::stream::PyStream;
+    #[pymodule_export]
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
     use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
     #[pymodule_export]
-    use crate::ticket::{PyStream, PyTicket};
+    use crate::ticket::PyTicket;
     #[pymodule_export]
     use crate::worker::{pool_is_terminated, serve};
 

@@ -1,4 +1,4 @@
-//! A process that does not outlive the one that made it.
+//! A process that does not outlive its creator.
 #![allow(unsafe_code)]
 
 use crate::error::python;

@@ -10,7 +10,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{c_int, c_void};
 
-/// `nameless_memory(label, size)`: a descriptor of so many zeroed bytes of shared memory, whose size nobody can change.
+/// `nameless_memory(label, size)`: a descriptor of so many zeroed bytes of shared memory, whose size cannot change.
 #[pyfunction]
 pub fn nameless_memory(label: &str, size: usize) -> PyResult<RawHandle> {
     let handle = sys::memory::create(label, size).map_err(|source| Error::Os { doing: "make shared memory", source });

@@ -31,7 +31,7 @@ pub enum Bytes {
     Array(Content),
 }
 
-/// A buffer whose bytes stay where they are, also while the interpreter lock is let go of.
+/// A buffer whose bytes do not move, also while the interpreter lock is released.
 pub struct Flat {
     buffer: PyBuffer<u8>,
     _pin: Option<Py<PyAny>>,
@@ -43,7 +43,7 @@ impl Flat {
         PyBuffer::get(object).map(|buffer| Flat::of(object.py(), buffer))
     }
 
-    /// That of a pickle, which nobody else has.
+    /// The buffer of a pickle, which has no other user.
     fn of_pickle(pickle: &Bound<'_, PyAny>) -> PyResult<Flat> {
         Ok(Flat { buffer: PyBuffer::get(pickle)?, _pin: None })
     }
@@ -181,8 +181,8 @@ struct Modules {
 
 static MODULES: PyOnceLock<Modules> = PyOnceLock::new();
 
-/// Whether what a pool sends is pickled by a class of the program's: one that it has put where the standard pool's queues look for theirs.
-/// The first question may import something.
+/// Whether a class of the program pickles what a pool sends: a class that the program has put where the standard pool's queues look for theirs.
+/// The first call may import something.
 pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
     let modules = MODULES.get_or_try_init(py, || {
         let reduction = py.import("maniple.reduction")?;
@@ -296,7 +296,7 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
     unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
 }
 
-/// The error of something that was received and cannot be handed out: where memory is short, it says what has become of that.
+/// The error of something that was received and cannot be returned: if memory is short, it says that the object is lost.
 pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
     short_of_memory(py, error, "there was no memory to make an object of what was received, which is lost")
 }

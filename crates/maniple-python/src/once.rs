@@ -1,18 +1,18 @@
-//! What can be unpickled once only: the pickles of descriptors and of managers' proxies, which take over what their sender offers.
+//! Pickles that can be unpickled only once: those of descriptors and of managers' proxies, which take over what their sender offers.
 //!
-//! Everything else that is known here can be unpickled again when a signal's handler has broken that off. These cannot: the first attempt
-//! has taken what there was. So they are unpickled where no handler runs. They are known by the names that their pickles call.
+//! Other pickles can be unpickled again when a signal's handler has interrupted the first attempt. These cannot: the first attempt
+//! has taken what there was. So they are unpickled where no handler runs. The names that a pickle calls identify them.
 
 /// Functions and classes whose pickles take something over.
 const TAKERS: [&[u8]; 3] = [b"DupFd", b"DupSocket", b"RebuildProxy"];
-/// Longer bytes within a pickle are taken for data, and not for another pickle, which the one around it has unpickled.
+/// Longer bytes within a pickle are data, and not another pickle, which the outer pickle has unpickled.
 const NESTED: usize = 4096;
 
 fn is_taker(name: &[u8]) -> bool {
     TAKERS.contains(&name)
 }
 
-/// Whether one of the names stands somewhere in these bytes.
+/// Whether these bytes contain one of the names.
 fn has_taker(bytes: &[u8]) -> bool {
     TAKERS.iter().any(|name| bytes.windows(name.len()).any(|part| part == *name))
 }

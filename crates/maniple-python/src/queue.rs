@@ -29,7 +29,7 @@ const LONG: usize = 64 * 1024;
 /// A queue of objects in shared memory, for any number of processes that put and get.
 ///
 /// Where file sizes are limited, its memory is, and an object may be longer than it. So there objects go in *pieces*: messages of a mark and
-/// some bytes. Whoever puts or gets excludes others meanwhile; the marks tell what a writer or reader that died has left of an object.
+/// some bytes. A process that puts or gets excludes others meanwhile; the marks tell what a writer or reader that died has left of an object.
 #[pyclass(name = "Log", module = "maniple._maniple", frozen)]
 pub struct PyLog {
     state: Mutex<State>,
@@ -116,7 +116,7 @@ impl PyLog {
     }
 
     fn log(&self) -> PyResult<Arc<Log>> {
-        // Held for moments, and with the interpreter lock, without which nobody forks.
+        // Held for moments, and with the interpreter lock, without which no thread forks.
         let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *slot {
             State::Open(log, epoch) => {
@@ -331,7 +331,7 @@ impl PyLog {
         Ok((memory.as_raw(), event.as_raw()))
     }
 
-    /// Whether the memory of one that is made now would be limited.
+    /// Whether the memory of a log that is created now would be limited.
     #[staticmethod]
     fn would_be_limited() -> bool {
         Log::would_be_limited()
@@ -343,19 +343,19 @@ impl PyLog {
         drop(old);
     }
 
-    /// An end of a queue is there that uses it.
+    /// Registers an end of a queue that uses it.
     fn enter(&self) {
         self.ends.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An end is closed; with the last one the descriptors go.
+    /// Removes an end; the descriptors are closed with the last one.
     fn leave(&self) {
         if self.ends.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.shed();
         }
     }
 
-    /// Gives the descriptors up. How much there is, and what is not reported done, can be seen as before.
+    /// Closes the descriptors. The number of objects, and of those not reported done, can still be read.
     fn shed(&self) {
         let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Open(log, _) = &*slot {
@@ -503,7 +503,7 @@ impl PyLog {
         Ok(self.sight()?.done())
     }
 
-    /// Waits until all counted things are reported done, at most `timeout` seconds. Gives whether they are.
+    /// Waits until all counted objects are reported done, at most `timeout` seconds. Returns whether they are.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let log = self.sight()?;

@@ -21,7 +21,7 @@ impl PyRegion {
         self.0.len()
     }
 
-    /// As a `bytearray`, which is what stands for such memory where it is sent on.
+    /// Pickles it as a `bytearray`, which represents such memory when it is sent on.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
         let bytes = made::bytes(slf.py(), slf.get().0.as_slice())?;
         Ok((slf.py().get_type::<PyByteArray>().into_any(), (bytes,)))

@@ -26,7 +26,7 @@ pub fn something_is_kept() -> bool {
     USED.load(Ordering::Relaxed) > 0
 }
 
-/// What those wake who wait for several things in other threads than the first, where what is kept is put on a shelf.
+/// Wakes the threads other than the first that wait for several objects, when an object is put on a shelf.
 static EARS: Mutex<Vec<Weak<Kick>>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -52,7 +52,7 @@ pub fn ear() -> Option<Arc<Kick>> {
     })
 }
 
-/// The same for who waits for these objects; `None`, too, where nothing is kept of any.
+/// The same for a thread that waits for these objects; `None`, too, where nothing is kept of any.
 #[pyfunction]
 pub fn hear_of_kept(objects: &Bound<'_, PyList>) -> Option<RawHandle> {
     let name = intern!(objects.py(), "_is_kept");
@@ -113,7 +113,7 @@ impl PyUnread {
     }
 }
 
-/// What one queue or connection has, in this process.
+/// The messages that one queue or connection keeps in this process.
 #[derive(Default)]
 pub struct Shelf {
     used: AtomicBool,

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use std::collections::VecDeque;
 
-/// One task of `items`, each of which `others` refer to besides, which are no part of any.
+/// Encodes one task of `items`. `others` is the number of references that each item has from outside the task.
 pub fn encode_items(
     packer: &Packer,
     mode: u8,

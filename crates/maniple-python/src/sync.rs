@@ -44,7 +44,7 @@ impl PyArena {
         Arena::open(handle).map(PyArena).map_err(python)
     }
 
-    /// Its descriptor, to be duplicated by whoever sends it.
+    /// Its descriptor, for a sender to duplicate.
     #[getter]
     fn fd(&self) -> PyResult<RawHandle> {
         if !self.0.can_be_sent() {
@@ -73,7 +73,7 @@ pub fn arrived(handle: &(Bound<'_, PyArena>, u32)) -> CellRef {
     CellRef { arena: handle.0.get().0.clone(), number: handle.1 }
 }
 
-/// A time-out as Python gives it: seconds, or `None` for ever.
+/// Converts a timeout of Python: seconds, or `None` for no limit.
 pub fn limit(timeout: Option<f64>) -> Until {
     match timeout {
         None => Until::Ever,
@@ -272,7 +272,7 @@ impl PySemLock {
         }
     }
 
-    /// Whether the calling thread holds it, as far as can be told.
+    /// Whether the calling thread holds it, as far as that can be determined.
     pub fn is_mine(&self) -> PyResult<bool> {
         let inner = self.inner()?;
         let here = matches!(inner, Inner::RLock(_)) || self.thread.load(Ordering::Relaxed) == this_thread();
@@ -324,7 +324,7 @@ impl PySemLock {
         }
     }
 
-    /// A fresh one. `holder`: of a semaphore that is used as a lock, remember who holds it, so that a dead process does not hold it for ever.
+    /// Creates it. `holder`: record the holder of a semaphore that is used as a lock, so that a dead process does not hold it forever.
     #[pyo3(signature = (kind, value, maxvalue, name=None, unlink=true, *, holder=false))]
     fn __init__(
         &self,

@@ -18,7 +18,7 @@ pub struct PyCondition(Condition);
 
 #[pymethods]
 impl PyCondition {
-    /// A fresh one, or the one that a handle leads to.
+    /// Creates one, or opens that of a handle.
     #[new]
     #[pyo3(signature = (handle=None))]
     fn new(handle: Option<Handle<'_>>) -> PyResult<PyCondition> {
@@ -59,7 +59,7 @@ impl PyCondition {
         }
     }
 
-    /// Wakes at most `n` of those who wait; `lock` must be held.
+    /// Wakes at most `n` of the waiters; `lock` must be held.
     #[pyo3(signature = (lock, n=1))]
     fn notify(&self, lock: &Bound<'_, PySemLock>, n: i64) -> PyResult<()> {
         if !lock.get().is_mine()? {
@@ -81,7 +81,7 @@ pub struct PyEvent(Event);
 
 #[pymethods]
 impl PyEvent {
-    /// A fresh one, or the one that a handle leads to.
+    /// Creates one, or opens that of a handle.
     #[new]
     #[pyo3(signature = (handle=None))]
     fn new(handle: Option<Handle<'_>>) -> PyResult<PyEvent> {
@@ -133,7 +133,7 @@ pub struct PyBarrier(Barrier);
 
 #[pymethods]
 impl PyBarrier {
-    /// A fresh one for so many parties, or the one that a handle leads to.
+    /// Creates one for so many parties, or opens that of a handle.
     #[new]
     #[pyo3(signature = (parties, handle=None))]
     fn new(parties: u64, handle: Option<Handle<'_>>) -> PyResult<PyBarrier> {

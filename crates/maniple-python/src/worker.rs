@@ -26,8 +26,8 @@ enum Function {
     Broken(PyErr),
 }
 
-/// Runs tasks until the hub says that there are no more. `handles` are the descriptors that `Hub.create_link` gave, which from here
-/// on belong to this call; `prepare` is called first, and its exception is reported as the reason why this worker is unfit.
+/// Runs tasks until the hub says that there are no more. This call owns `handles`, the descriptors that `Hub.create_link` returned;
+/// `prepare` is called first, and its exception is reported as the reason why this worker is unfit.
 /// Returns how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`, `"lacking"` (something ran out before it was ready, which
 /// standard error says).
 #[pyfunction]

@@ -265,7 +265,7 @@ impl List for bytes::Bytes {
 
 #[cfg(feature = "bytes")]
 impl From<bytes::Bytes> for Bulk<u8> {
-    /// Without a copy if nobody else has these bytes.
+    /// Without a copy if these bytes have no other owner.
     fn from(bytes: bytes::Bytes) -> Self {
         Bulk::from(Vec::from(bytes))
     }

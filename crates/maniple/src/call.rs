@@ -1,8 +1,8 @@
 //! What is to be called in a worker: the kinds of functions, and how each travels.
 //!
-//! The caller sends two things: the identity of [`make`] for one kind of call (it stands for all the types involved) and what
+//! The caller sends two things: the identity of [`make`] for one kind of call (it identifies all the types involved) and what
 //! [`Call::send`] wrote: as a rule the function's own identity. The worker calls that `make` and has a [`Run`], which
-//! takes chunks of encoded items and gives chunks of encoded results.
+//! takes chunks of encoded items and returns chunks of encoded results.
 #![allow(unsafe_code)]
 
 use crate::callee::Callee;
@@ -41,7 +41,7 @@ pub(crate) trait Call: Sized + 'static {
 }
 
 impl<C: Call> Run for C {
-    /// Each item by itself: one that panics, or that cannot be decoded, fails alone.
+    /// Each item by itself: an item that panics, or that cannot be decoded, fails alone.
     fn run(&self, input: &mut Input<'_>, output: &mut Output) -> Result<()> {
         let count = input.chunk::<C::Item>()?;
         output.begin_chunk();
@@ -62,7 +62,7 @@ impl<C: Call> Run for C {
     }
 }
 
-/// The type of [`make`], whatever it is made for.
+/// The type of [`make`] for every kind of call.
 type Make = fn(&mut Input<'_>) -> Result<Box<dyn Run>>;
 
 fn make<C: Call>(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
@@ -172,11 +172,11 @@ impl<S: Payload, A: Payload, R: Payload> Call for With<S, A, R> {
     }
 }
 
-/// A function of 2 to 8 arguments that [`Pool::starmap`](crate::Pool::starmap) can call with tuples `T`: one that has a name,
+/// A function of 2 to 8 arguments that [`Pool::starmap`](crate::Pool::starmap) can call with tuples `T`: a named function,
 /// or a `fn` pointer.
 ///
-/// A closure is not among them, because nothing tells one that captures nothing from one that captures a value without a
-/// size, and that must not be conjured up in another process. Give closures to [`Pool::map`](crate::Pool::map), which takes
+/// A closure is not among them, because a closure that captures nothing cannot be distinguished from a closure that captures a value without a
+/// size, and such a value must not be created from nothing in another process. Give closures to [`Pool::map`](crate::Pool::map), which takes
 /// `fn` pointers, and let them take the tuple apart: `|(a, b)| a + b`.
 ///
 /// ```
@@ -258,7 +258,7 @@ impl<F: StarFn<T, R>, T, R> Star<F, T, R> {
     /// It is a closure.
     pub(crate) fn new(function: F) -> Result<Self> {
         // A named function is a type of its own without a size, and its value can be made from nothing: there is only
-        // the one. A closure without a size may hold anything without a size; it is told by its name.
+        // the one. A closure without a size may hold anything without a size; its name identifies it.
         let named = size_of::<F>() == 0 && !type_name::<F>().ends_with("{{closure}}");
         if named || function.pointer().is_some() {
             return Ok(Star(function, PhantomData));

@@ -75,7 +75,7 @@ fn number_of<T: 'static>(bytes: &[u8]) -> Option<T> {
         return None;
     }
     let mut number = MaybeUninit::<T>::uninit();
-    // SAFETY: there are as many bytes as the type has, which is a number's: whatever they are, they are one.
+    // SAFETY: there are as many bytes as the type has, which is a number's: any bytes are a valid number.
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), number.as_mut_ptr().cast(), bytes.len());
         Some(number.assume_init())
@@ -487,7 +487,7 @@ mod tests {
         assert_eq!(cut.chunk::<u64>().unwrap(), 3);
         assert!(cut.outcome::<u64>().is_ok() && cut.outcome::<u64>().is_ok() && cut.outcome::<u64>().is_err());
         assert!(Input::plain(&bytes).chunk::<i64>().is_err());
-        // One that says of texts that they are numbers.
+        // A chunk whose header says that texts are numbers.
         let mut texts = Output::plain();
         texts.begin_chunk();
         texts.part(&"text".to_owned()).unwrap();

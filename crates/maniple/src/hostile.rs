@@ -18,7 +18,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of them.
 pub const TARGETS: [Target; 3] = [("values", values), ("answers", answers), ("json", json)];
 
-/// Bytes of address space that suffice for any input of some kilobytes, whatever lengths stand in it.
+/// Bytes of address space that suffice for any input of some kilobytes, with any lengths in it.
 #[cfg(test)]
 const MEMORY: u64 = 1 << 30;
 

@@ -34,7 +34,7 @@ pub(crate) struct Sink {
     large: Large,
     // None: this way of sending takes none.
     handles: Option<Vec<Sent>>,
-    // Leads to processes of this machine, and nobody else can read it.
+    // Leads to processes of this machine, and no other process can read it.
     private: bool,
 }
 
@@ -97,7 +97,7 @@ thread_local! {
     static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
 }
 
-/// Lays `*value` into `place` while `work` runs, and takes it out again, whatever happens.
+/// Moves `*value` into `place` while `work` runs, and takes it out again, also after a panic.
 fn lend<V: Default, R>(place: &'static LocalKey<RefCell<Option<V>>>, value: &mut V, work: impl FnOnce() -> R) -> R {
     struct Back<'a, V: Default + 'static> {
         place: &'static LocalKey<RefCell<Option<V>>>,
@@ -329,12 +329,12 @@ pub(crate) fn is_decoding() -> bool {
     SOURCE.with_borrow(Option::is_some)
 }
 
-/// Whether a value is being encoded for a process of this machine, by a way on which nobody else can read it.
+/// Whether a value is being encoded for a process of this machine, by a way on which no other process can read it.
 pub(crate) fn stays_on_this_machine() -> bool {
     SINK.with_borrow(|sink| sink.as_ref().is_some_and(|sink| sink.private))
 }
 
-/// Puts a large buffer beside the bytes. Gives its number; 0: it is to go into the bytes; `None`: nobody of maniple's is encoding.
+/// Puts a large buffer beside the bytes. Returns its number; 0: it is to go into the bytes; `None`: no encoding of maniple is under way.
 pub(crate) fn send_large<E: serde::ser::Error>(bytes: &[u8]) -> Result<Option<u32>, E> {
     let stored = SINK.with_borrow_mut(|sink| sink.as_mut().map(|sink| sink.store(bytes)));
     stored.transpose().map_err(E::custom)
@@ -347,12 +347,12 @@ pub(crate) fn take_large<E: serde::de::Error>(number: u32) -> Result<Lent, E> {
     found.ok_or_else(|| E::custom("its shared memory did not come along, or was taken before"))
 }
 
-/// Sends a copy of the descriptor along; gives its number. `what` has it: "a Connection".
+/// Sends a copy of the descriptor along; returns its number. `what` has it: "a Connection".
 pub(crate) fn send_handle<E: serde::ser::Error>(what: &'static str, fd: BorrowedHandle<'_>) -> Result<u32, E> {
     send(what, fd, false)
 }
 
-/// The same for one that many values have in common: it goes along once. To be taken by [`copy_handle`].
+/// The same for a descriptor that many values have in common: it goes along once. To be taken by [`copy_handle`].
 pub(crate) fn send_shared_handle<E: serde::ser::Error>(what: &'static str, fd: BorrowedHandle<'_>) -> Result<u32, E> {
     send(what, fd, true)
 }

@@ -48,7 +48,7 @@ impl Arena {
         self.faults.lock().unwrap().push(what.into());
     }
 
-    /// What it gives; None after an error that a shortage or a death explains, and after one that is a fault.
+    /// Its result; None after an error that a shortage or a death explains, and after one that is a fault.
     fn once<T>(&self, part: &str, what: impl FnOnce() -> maniple::Result<T>) -> Option<T> {
         match what() {
             Ok(given) => return Some(given),

@@ -40,7 +40,7 @@ fn str_len(text: String) -> usize {
     text.len()
 }
 
-/// Runs a program as a test runner does: no input, a process group of its own, both outputs in pipes. Gives what it printed.
+/// Runs a program as a test runner does: no input, a process group of its own, both outputs in pipes. Returns what it printed.
 fn run(program: &Path, arguments: &[&str]) -> String {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut command = Command::new(program);

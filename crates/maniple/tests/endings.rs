@@ -89,7 +89,7 @@ fn a_caller_that_waits_while_another_thread_terminates_gets_an_answer() {
     });
 }
 
-/// Runs alone in a process of its own, so that nobody else opens or closes descriptors meanwhile.
+/// Runs alone in a separate process, so that no other code opens or closes descriptors meanwhile.
 #[test]
 fn a_pool_leaves_no_descriptor_and_no_thread() {
     let _dog = watchdog();

@@ -294,7 +294,7 @@ fn listener() -> Result<Act> {
     }))
 }
 
-/// Sends back what a client sends, as a server does that goes on when one could not be accepted. Gives what failed.
+/// Sends back what a client sends, as a server does that continues when a client could not be accepted. Returns what failed.
 fn serve_one(listener: &Listener, over: &AtomicBool) -> Vec<String> {
     let mut failed = Vec::new();
     while !over.load(Ordering::Relaxed) {

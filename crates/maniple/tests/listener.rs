@@ -222,7 +222,7 @@ for where in sys.argv[1:]:
                 panic!()
             };
             assert!(why.contains(address) && why.contains("both ends need the same"), "{why}");
-            // The listener goes on.
+            // The listener continues.
             assert_eq!(listener.accept::<()>().unwrap().recv_bytes().unwrap(), b"it was the key");
             assert_eq!(peer.line(), "digest sent was rejected");
         }
@@ -260,7 +260,7 @@ with Listener(authkey=b"between us") as listener:
 fn one_end_without_a_key_is_told_so() {
     let _dog = watchdog();
     let python = &pythons()[0];
-    // Who has none sends what it came to say.
+    // A client without a key sends what it came to say.
     let listener = Listener::builder().authkey(KEY).temporary().unwrap();
     let address = listener.address().to_string();
     for word in ["b'hello'", "b'x' * 1000"] {

@@ -41,7 +41,7 @@ fn temporary(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("maniple-test-{name}-{}", std::process::id()))
 }
 
-/// Stops a process, and waits until it stands still.
+/// Stops a process, and waits until it is stopped.
 fn stop(pid: u32) {
     kill(pid, Signal::STOP);
     let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -564,7 +564,7 @@ fn a_client_killed_within_a_message_leaves_the_server_as_it_was() {
         (list.clone(), ready.clone()),
     );
     ready.wait().unwrap();
-    // It sends more than the socket holds, to somebody who reads nothing.
+    // It sends more than the socket holds, to a peer that reads nothing.
     stop(server);
     std::thread::sleep(5 * SHORT);
     process.kill().unwrap();
@@ -697,7 +697,7 @@ fn who_knows_the_key_connects_and_finds_what_has_a_name() {
         assert!(names.remove("own").unwrap() && !names.remove("own").unwrap());
     }
     assert!(!path.exists());
-    // A killed server's path goes, too; one that was put in its place stays.
+    // A killed server's path goes, too; a file that was put in its place stays.
     let build = || Manager::builder().address(&*path).build().unwrap();
     let manager = build();
     assert!(path.exists());
@@ -771,7 +771,7 @@ fn nonsense_from_a_client_with_the_key_ends_only_its_connection() {
 #[test]
 fn nothing_is_left_of_a_manager() {
     let _dog = watchdog();
-    // Alone in a process, so that nobody else opens descriptors.
+    // Alone in a process, so that no other code opens descriptors.
     if part().is_none() {
         let mut hub = start_hub("nothing_is_left_of_a_manager", "hub");
         assert!(hub.wait().unwrap().success());

@@ -87,7 +87,7 @@ fn an_unknown_name_is_told_with_those_that_are_known() {
     let said = error.to_string();
     assert!(said.contains("no::such") && said.contains("another_program does not know it"), "{said}");
     assert!(said.contains("another_program::exit_with, another_program::longest"), "{said}");
-    // The pool goes on.
+    // The pool continues.
     assert_eq!(pool.apply_named::<_, i32>("another_program::exit_with", 3).unwrap(), 3);
 }
 

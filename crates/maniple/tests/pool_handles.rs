@@ -45,7 +45,7 @@ fn open_in(pid: u32) -> usize {
 /// One test at a time: the descriptors of the whole process are counted.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Runs `work` on a pool of so many workers, time and again, and sees to it that neither this process nor a worker has more descriptors in
+/// Runs `work` on a pool of so many workers, time and again, and checks that neither this process nor a worker has more descriptors in
 /// the end.
 fn leaves_nothing(pool: &Pool, workers: usize, work: impl Fn(&Pool)) {
     let count = || {
@@ -173,7 +173,7 @@ fn hold(_: Handle<PipeWriter>) {
     std::thread::sleep(std::time::Duration::from_millis(1));
 }
 
-/// Whoever reads a pipe whose other end went into a task learns of its end though nobody waits for the task.
+/// The reader of a pipe whose other end went into a task learns of its end although no caller waits for the task.
 #[test]
 fn a_pipe_ends_with_the_task_though_nobody_waits_for_that() {
     let (_dog, _alone) = (watchdog(), ALONE.lock());

@@ -311,7 +311,7 @@ fn files_and_pipes_go_along_in_its_argument() {
         let process = started(method, copy_to_all, Parcel { ends, input });
         for mut reader in readers {
             let mut text = String::new();
-            // Ends only if nobody but the child has the other end: no copy is left here.
+            // Ends only if the child alone has the other end: no copy is left here.
             reader.read_to_string(&mut text).unwrap();
             assert_eq!(text, "a few words", "{method:?}");
         }

@@ -120,7 +120,7 @@ fn raw_arrays_are_had_element_by_element_or_as_a_slice() {
     run(
         |(shorts, points): (RawArray<i16>, RawArray<[f64; 3]>)| {
             shorts.set(2, -7).unwrap();
-            // SAFETY: nobody looks before this process has ended.
+            // SAFETY: no other process looks before this one has ended.
             let points = unsafe { points.as_mut_slice() };
             points[1999] = [1.0, 2.0, 3.0];
         },
@@ -193,7 +193,7 @@ fn a_name_can_be_kept_and_taken_away_and_is_not_taken_from_others() {
     found.unlink().unwrap();
     assert!(found.unlink().is_err() && SharedMemory::new(1).unwrap().unlink().is_err());
     let first = SharedMemory::create(&name, 1).unwrap();
-    // Somebody else takes the name away and uses it again.
+    // Another program removes the name and uses it again.
     maniple_sys::named::unlink(&name).unwrap();
     let second = SharedMemory::create(&name, 2).unwrap();
     drop(first);
@@ -316,7 +316,7 @@ fn python_reads_and_changes_a_list_of_ours() {
     let _dog = watchdog();
     let name = name("for-python");
     let list = ShareableList::create(&name, mixed()).unwrap();
-    // The standard package's tracker takes every name away that a process has opened, unless it is told not to.
+    // The standard package's tracker removes every name that a process has opened, unless the name is unregistered.
     let program = "
 import sys
 from multiprocessing import resource_tracker

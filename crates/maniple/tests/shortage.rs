@@ -193,7 +193,7 @@ fn a_fork_server_without_descriptors_refuses_and_lives_on() {
             testing::limit_of(server as u32, Resource::Nofile, low);
             let lost = pool.apply(|()| std::process::abort(), ()).map(|()| "never");
             assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
-            // The other worker goes on.
+            // The other worker continues.
             std::thread::sleep(Duration::from_millis(100));
             assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
             testing::limit_of(server as u32, Resource::Nofile, usual);
@@ -223,7 +223,7 @@ fn a_lazy_map_for_whose_input_there_is_no_thread_is_not_waited_for() {
     });
 }
 
-/// An initializer that ends its worker as one that lacks something, as long as there is such a file.
+/// An initializer that ends its worker with the exit code of a shortage, as long as there is such a file.
 fn lack_while(place: PathBuf) {
     if let Ok(mut tries) = std::fs::OpenOptions::new().append(true).open(place) {
         tries.write_all(b"x").unwrap();

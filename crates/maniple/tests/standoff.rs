@@ -219,7 +219,7 @@ fn streams_take_a_message_whole_or_not_at_all() {
         a.send_bytes(b"end").unwrap();
         assert_eq!(reader.join().unwrap(), sent);
     });
-    // Somebody in the middle of a long message keeps others from beginning one.
+    // A sender in the middle of a long message keeps others from beginning one.
     std::thread::scope(|scope| {
         scope.spawn(|| a.send(&vec![1; 3_000_000]).unwrap());
         support::eventually("the long message begins", || b.poll().unwrap());

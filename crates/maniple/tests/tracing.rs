@@ -216,7 +216,7 @@ fn a_text_too_long_for_a_record_is_cut() {
     assert!(seen.starts_with("éé") && seen.ends_with('…') && seen.len() < 4096, "{seen}");
 }
 
-/// A process that nobody asks after fills its pipe; it goes on, and what was lost is counted.
+/// A process whose parent does not read fills its pipe; it continues, and what was lost is counted.
 #[test]
 fn a_process_that_nobody_listens_to_is_not_held_up() {
     let (_dog, _alone) = (watchdog(), ALONE.lock());

@@ -1,4 +1,5 @@
-//! Who receives from an end, as far as this process knows. A sender that has to wait asks, before it takes the wait for one without end.
+//! Which threads receive from an end, as far as this process can determine. A sender that has to wait asks before it takes the
+//! unlimited wait.
 //!
 //! Rust's senders alone ask: `Connection.send` of Python's standard package waits without a limit.
 
@@ -44,7 +45,7 @@ impl Attendance {
         self.given.store(true, Ordering::Relaxed);
     }
 
-    /// Who receives, for this thread.
+    /// The receivers of an end, as this thread sees them.
     pub fn receivers(&self) -> Receivers {
         let thread = self.thread.load(Ordering::Relaxed);
         if thread != NONE && thread != this_thread() {

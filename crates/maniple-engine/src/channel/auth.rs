@@ -3,7 +3,7 @@
 //! One end *delivers* a challenge and the other *answers* it; then they change parts. A listener delivers first.
 //!
 //! ```text
-//! who delivers                                   who answers
+//! challenger                                     responder
 //!    ── #CHALLENGE# + challenge ─────────────────────▶
 //!    ◀──────────────────────────────────── response ──
 //!    ── #WELCOME#  or  #FAILURE# ────────────────────▶
@@ -13,17 +13,17 @@
 //! MD5 only     20 random bytes               16 bytes: HMAC-MD5 of it                  Python up to 3.11
 //! ```
 //! That is what Python's `multiprocessing` says, and either end may be a stock one of any version. The name of the
-//! digest stands inside of what is signed, so nobody in between can change it. An old client signs a modern challenge
+//! digest is inside the signed text, so a third party cannot change it. An old client signs a modern challenge
 //! with MD5, as it does any other, and that is accepted, too.
 //!
-//! Here are only the messages: a [`Handshake`] hears them one by one and says what to send. It touches no descriptor
-//! and no clock. No message is longer than [`MOST`] bytes. Nothing else that comes is looked at before the last one
+//! This module has only the messages: a [`Handshake`] receives them one by one and returns what to send. It touches no
+//! descriptor and no clock. No message is longer than [`MOST`] bytes. Nothing else that comes is looked at before the last one
 //! of these is right; what a refused peer sends behind them is never read.
 //!
 //! | the peer | what happens |
 //! | --- | --- |
-//! | has another key | it is told `#FAILURE#`; both ends fail |
-//! | says something else, or too much | the handshake fails; where a response was due, it is told `#FAILURE#` |
+//! | has another key | it receives `#FAILURE#`; both ends fail |
+//! | sends something else, or too much | the handshake fails; if a response was due, the peer receives `#FAILURE#` |
 //! | dies or closes its end | the next read or write fails, see `listener` |
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -50,7 +50,7 @@ pub const WELCOME: &[u8] = b"#WELCOME#";
 /// The message that rejects a response.
 pub const FAILURE: &[u8] = b"#FAILURE#";
 
-/// Why a peer was not let in, or did not let us in.
+/// Why a peer failed to authenticate, or rejected this end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -119,11 +119,11 @@ pub enum Role {
 pub struct Turn {
     /// To be sent in any case, also before an error is reported.
     pub say: Option<Vec<u8>>,
-    /// How it stands after that.
+    /// The state after that.
     pub state: State,
 }
 
-/// How a handshake stands.
+/// The state of a handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub enum State {
     /// Another message is to come.
@@ -134,7 +134,7 @@ pub enum State {
     Failed(Refusal),
 }
 
-/// What is heard next.
+/// The next expected message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Challenge,

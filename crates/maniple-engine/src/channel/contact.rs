@@ -46,7 +46,7 @@ pub enum Cause {
     Gone,
     /// Time, as much as was allowed.
     Late(Duration),
-    /// Too many others, who came later.
+    /// Too many other clients, which came later.
     Crowded,
     /// The listener took the client, and has said nothing for so long.
     Mute(Duration),
@@ -71,7 +71,7 @@ impl ContactError {
         matches!(self.step, Step::LetIn(_) | Step::GetIn)
     }
 
-    /// Whether a listener that reports this can go on as before: only one client is concerned.
+    /// Whether a listener that reports this can continue: only one client is concerned.
     pub fn is_one_client(&self) -> bool {
         matches!(self.step, Step::LetIn(_))
     }

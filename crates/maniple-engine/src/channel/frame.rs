@@ -201,7 +201,7 @@ pub struct Way<'a> {
     pub until: Until,
 }
 
-/// A frame as far as it has come. Where a signal's handler breaks its reception off, the next call goes on with it.
+/// A frame as far as it has come. Where a signal's handler breaks its reception off, the next call continues it.
 #[derive(Debug, Default)]
 pub struct Partial {
     head: [u8; LONG],

@@ -4,7 +4,7 @@
 //!
 //! A round trip of a few bytes is mostly waiting to be woken: the asker sleeps while the other side works, which sleeps until the
 //! next request. So each side looks for its message for a while before it sleeps (`wait::spin`), as long as that pays. A message is
-//! received with whatever came along, which saves a system call. Since neither side speaks out of turn there is hardly ever more, and
+//! received with all bytes that came along, which saves a system call. Since neither side speaks out of turn there is hardly ever more, and
 //! what there is stays in the [`FramedStream`], which therefore owns its socket. (`frame` is for descriptors that several processes share.)
 //!
 //! | what happens | what the other side sees |

@@ -74,7 +74,7 @@ impl Known {
 
 impl idle::Kept for Known {
     fn trim(&self, unused: Duration) -> bool {
-        // Before a fork it is waited for: who has the lock lets go of it in a moment.
+        // A fork waits for the lock: its holder releases it in a moment.
         let guard = if unused.is_zero() { self.blocks.lock().ok() } else { self.blocks.try_lock().ok() };
         let Some(mut blocks) = guard else { return true };
         let now = Instant::now();
@@ -113,7 +113,7 @@ pub(super) fn copy(
         let mut bytes = Buffer::with_capacity(len).ok()?;
         let to = bytes.fill(len).ok()?;
         // SAFETY: the mapping is longer than `room`, and the memory keeps its size. The sender leaves the data alone until the word says
-        // so; one that does not has its own message spoilt. The word is a page's first, which is touched as an atomic alone.
+        // so; a sender that does not wait spoils its own message. The word is a page's first, which is touched as an atomic alone.
         unsafe {
             mapping.start().copy_to_nonoverlapping(NonNull::from(to).cast(), len);
             AtomicU32::from_ptr(mapping.start().add(room).cast().as_ptr()).store(free, Ordering::Release);

@@ -7,20 +7,20 @@
 //! | `readers.at` (*head*) | the reader | position of the next message; storing it takes the message |
 //! | `count` | with `at` | messages put, messages taken |
 //! | `base` | the writer, only while head = tail | the position that lies at the start of the data |
-//! | `size` | who made it | bytes of data; the data is a ring of so many |
+//! | `size` | the creator | bytes of data; the data is a ring of so many |
 //! | `used` | the writer | how far from `base` the memory has been written to: there are pages, but for what was given back |
 //! | `recent` | the writer | how far from `base` it has written since the log was last looked at (`log/sides.rs`) |
 //! | `ready` | the writer | how far from `base` pages were made to be written to |
 //! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
 //! | `readers` | anyone | sleeping readers ([`wait_count`](crate::shm::wait_count)) |
 //! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
-//! | `watched` | anyone, 0 → 1 | somebody waits by descriptor: see [`log`](super::log) |
+//! | `watched` | anyone, 0 → 1 | a process waits by descriptor: see [`log`](super::log) |
 //! | `counted` | the writer, before it publishes | messages put so far that are to be reported done (wraps) |
 //! | `done` | anyone, never beyond `counted` | messages reported done (wraps); a futex for those who wait for the rest |
 //! | `counting` | the writer | 1 from before it counts a message until it has published it |
 //! | `counting_at`, `counted_before` | the writer, before `counting` | the tail and `counted` at that moment |
 //! | `closed` | anyone who holds the writers' lock, 0 → 1 | nothing more is put |
-//! | `bound` | who made it | messages at most; 0: any number |
+//! | `bound` | the creator | messages at most; 0: any number |
 //!
 //! `at` and `count` change together although they are two words: the next values of both are noted first, so that the holder
 //! after a dead one can tell whether the message was published (`Side::mend`). A writer that finds `counting` set takes the place of one
@@ -110,7 +110,7 @@ impl Side {
         let count = self.count.load(Ordering::Relaxed).wrapping_add(1);
         self.next_at.store(to, Ordering::Relaxed);
         self.next_count.store(count, Ordering::Relaxed);
-        // Partner: whoever loads `at` with Acquire: the message's bytes (or the end of reading them) come before.
+        // Partner: every load of `at` with Acquire: the message's bytes (or the end of reading them) come before.
         self.at.store(to, Ordering::Release);
         self.count.store(count, Ordering::Relaxed);
     }

@@ -4,7 +4,7 @@
 //! frame  := length body
 //! length := i32 (at least 0) | i32 -1, u64        most significant byte first
 //! ```
-//! Here are only bytes; who reads and writes them is in `frame` (never beyond the frame at hand), `framed_stream` (ahead) and `reception`
+//! This module has only bytes; `frame` (never beyond the frame at hand), `framed_stream` (ahead) and `reception` read and write them
 //! (short ones, without waiting). All of them report the same condition as the same error:
 //!
 //! | the stream | error |

@@ -1,7 +1,7 @@
 //! A place to which processes connect, of this machine or of others, and connecting to one.
 //!
 //! With a key each end proves to the other that it knows it (`auth`) before anything else is read or given away. The
-//! clients of one listener do so side by side (`reception`), so one that says nothing, or says it slowly, keeps nobody
+//! clients of one listener do so side by side (`reception`), so a silent or slow client keeps no other
 //! waiting.
 //!
 //! Rust's listeners alone are made of it. Python programs set options on the socket of a `Listener`, which is therefore a Python object;
@@ -9,12 +9,12 @@
 //!
 //! | what happens | what follows |
 //! | --- | --- |
-//! | a client dies or goes, has no key or another, or talks nonsense | `accept` reports it once; the listener goes on |
-//! | a client has not done its part within the listener's patience, counted while somebody accepts | it is closed and reported |
+//! | a client dies or goes, has no key or another, or talks nonsense | `accept` reports it once; the listener continues |
+//! | a client has not done its part within the listener's patience, counted while a thread accepts | it is closed and reported |
 //! | more than [`MOST_GUESTS`] are under way | the oldest is closed and reported |
 //! | the listener's process ends | its clients' next read or write fails; those that come are refused by the system |
 //! | ... without dropping the listener | a path stays; a temporary one until the next is made (`sys::socket_dir`) |
-//! | somebody has put another file at the path | it stays when the listener goes |
+//! | another program has put a file at the path | it stays when the listener goes |
 
 pub use super::address::{Address, BadAddress};
 use super::contact::contact;
@@ -117,10 +117,10 @@ impl Listener {
         &self.address
     }
 
-    /// The next client, who has shown that it knows `key`, if one is given. `None`: the time is up.
+    /// The next client that has authenticated with `key`, if there is a key. `None`: the time is up.
     ///
     /// # Errors
-    /// [`ContactError`] for each client that is not let in; the listener goes on. [`Error::Interrupted`].
+    /// [`ContactError`] for each client that is rejected; the listener continues. [`Error::Interrupted`].
     pub fn accept(
         &self,
         key: Option<&[u8]>,
@@ -162,7 +162,7 @@ impl Drop for OwnPlace {
     }
 }
 
-/// Connects to a listener; with a `key`, both ends show that they know it. Gives a socket for `frame`s.
+/// Connects to a listener; with a `key`, both ends prove that they have it. Returns a socket for `frame`s.
 ///
 /// # Errors
 /// [`ContactError`], also when the time is up. [`Error::Interrupted`].

@@ -1,4 +1,4 @@
-//! A first-in first-out queue in shared memory, for any number of writers and readers, whoever of them dies when.
+//! A first-in first-out queue in shared memory, for any number of writers and readers, any of which may die at any time.
 //!
 //! The memory is a log: messages lie one behind the other at positions that only grow, and no message is ever split. A
 //! writer copies its message behind the tail and then publishes it by moving the tail; a reader copies the message at the head
@@ -8,11 +8,11 @@
 //!
 //! **Space.** There is no end to wait for: the memory is a ring that is larger than any machine's, of which pages are taken when they are
 //! written to. So putting never waits for a reader, and what a process has put stays when it ends. Its size never changes, and is sealed:
-//! nobody can make it shorter under those who map it. Only where file sizes are limited when it is made ([`View::is_limited`]) the ring is
+//! no process can truncate it while others map it. Only where file sizes are limited when it is made ([`View::is_limited`]) the ring is
 //! so small that it can be full. When a writer finds the log empty (head = tail) it may start over at the front of
 //! the memory: it moves `base`, and the pages there, still warm, are used again. No reader can be at work then, for a
 //! reader moves the head only when it has copied everything; and none begins before the tail moves. While the log does not run
-//! empty, the reader gives pages behind the head back, but for the first lap (see *Pace*). It does so before it moves the head,
+//! empty, the reader returns pages behind the head to the system, but for the first lap (see *Pace*). It does so before it moves the head,
 //! since the writer may not start over until then.
 //!
 //! **Access.** Through a window, a mapping of a piece of the log that each side keeps. Only large messages into memory that was
@@ -23,23 +23,23 @@
 //!
 //! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a message of a page or more that would
 //! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
-//! do not, it goes on at once, and does not wait again before they have. It waits for `IN_ALL` at most, and then no more until the
+//! do not, it continues at once, and does not wait again before they have. It waits for `IN_ALL` at most, and then no more until the
 //! log has been empty; and not at all in a process that takes messages itself.
 //!
 //! **Waiting.** A reader that finds nothing joins the [`wait_count`](crate::shm::wait_count), looks again and sleeps; a writer publishes, then calls
-//! one of them. If that one dies before it takes the message the others have been told nothing; so sleep comes in slices,
+//! one of them. If that one dies before it takes the message, the others were not woken; so sleep comes in slices,
 //! after which a sleeper looks by itself.
 //!
-//! **Waiting by descriptor.** Some wait for the queue along with other things, by poll() or select(). As long as nobody does,
-//! nothing is done for it. The first who asks for the descriptor sets `watched`; from then on the descriptor is to be
+//! **Waiting by descriptor.** Some processes wait for the queue along with other things, by poll() or select(). As long as none does,
+//! nothing is done for it. The first that asks for the descriptor sets `watched`; from then on the descriptor is to be
 //! readable whenever there is a message. A writer that finds the log empty makes it readable *before* it publishes; a reader
 //! that finds the log empty makes it quiet while it holds both locks. Deaths can leave it readable over an empty log, never
 //! quiet over a full one; the next reader that looks in vain puts it right.
 //!
 //! **Beside the messages.** A front may have something of its own that goes with a message by another way, in the same order. A
 //! writer's is called under the writers' lock, before it publishes; a reader's under the readers' lock, after it has taken. A writer
-//! killed in between leaves an orphan there, and a reader what it should have taken: both are told from what belongs to the next
-//! message by the position, which only grows, and what the front adds to it.
+//! killed in between leaves an orphan there, and a reader what it should have taken: both differ from what belongs to the next
+//! message in the position, which only grows, and what the front adds to it.
 #![allow(unsafe_code)]
 
 mod limit;
@@ -158,7 +158,7 @@ impl Log {
         let event = Kick::new().doing("make a queue's event")?;
         let head = memory::Mapping::new(memory.as_handle(), HEAD, memory::Share::All).doing("map a queue's memory")?;
         let header = head.start().cast::<Header>().as_ptr();
-        // SAFETY: fresh memory that nobody else knows yet, aligned to a page.
+        // SAFETY: fresh memory that no other process knows yet, aligned to a page.
         unsafe {
             Lock::init(&raw mut (*header).writers.lock).doing("make a queue's lock")?;
             Lock::init(&raw mut (*header).readers.lock).doing("make a queue's lock")?;
@@ -279,7 +279,7 @@ impl Shared {
             header.used.store(keep, Ordering::Relaxed);
         }
         header.ready.store(0, Ordering::Relaxed);
-        // Published with the tail; nobody uses it before that.
+        // Published with the tail; no reader uses it before that.
         header.base.store(tail, Ordering::Relaxed);
     }
 }

@@ -7,7 +7,7 @@
 //! | `framed_stream` | requests and answers over a stream socket of this process's own |
 //! | `packet_socket` | messages over a socket that keeps them apart, for ends that are both ours |
 //! | `stream_end` | one end of a connection over frames; `packet_end`: one end of a pipe of packets |
-//! | `attendance` | who receives from an end, for a sender that waits |
+//! | `attendance` | which threads receive from an end, for a sender that waits |
 //! | `readiness` | waiting until an end can be read or written |
 //! | `room` | waiting for room in a socket, but not for an end that waits for this one |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
@@ -19,7 +19,7 @@
 //! | `auth` | proving to each other that both ends know the same key |
 //! | `log` | a first-in first-out queue for any number of writers and readers |
 //! | `window` | what a log's side sees of its memory |
-//! | `layout` | the words at the head of a log, and who writes which |
+//! | `layout` | the words at the head of a log, and which side writes each |
 //!
 //! What may not be known here: what a message means, and which language wrote it.
 

@@ -136,7 +136,7 @@ impl PacketEnd {
         self.end
     }
 
-    /// Who receives from it.
+    /// The receivers of this end.
     pub fn attendance(&self) -> &Attendance {
         &self.attendance
     }

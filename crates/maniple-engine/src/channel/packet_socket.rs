@@ -1,4 +1,4 @@
-//! Messages over a socket that keeps them apart: each comes as one, or not at all, whoever is killed when.
+//! Messages over a socket that keeps them apart: each arrives whole or not at all, also when a process is killed.
 //!
 //! Rust's pipes alone use it (`packet_end` says why).
 //!
@@ -40,7 +40,7 @@ pub fn send(
     }
 }
 
-/// Receives the next packet into the start of `bytes`, and what comes with it; gives its length. `None`: the time is up. Where this process
+/// Receives the next packet into the start of `bytes`, and what comes with it; returns its length. `None`: the time is up. Where this process
 /// has no number left for handles, the buffers of a parcel, which begins behind the first byte, come all the same.
 pub fn receive(
     socket: BorrowedHandle<'_>,
@@ -114,7 +114,7 @@ fn receive_handles(
         adaptive.ended(begun);
     }
     match got {
-        // Nobody sends an empty one.
+        // No sender sends an empty one.
         Some(0) => Err(Error::EndOfStream),
         got => Ok(got),
     }

@@ -9,27 +9,27 @@
 //! (little-endian). Behind the handles of the n blocks come m others, which are the front's business (0 from a front that has none).
 //! Only a frame that comes with handles is looked at that way, so no content can be mistaken for it.
 //!
-//! **Who may send one.** Only to an end whose reader can take it: the reader *marks* its end ([`stream::mark`]) when it first asks for an
+//! **Receivers.** Only an end whose reader can take a parcel gets one: the reader *marks* its end ([`stream::mark`]) when it first asks for an
 //! object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
-//! it holds for whoever reads there later or at the same time.
+//! it holds for all processes that read there later or at the same time.
 //!
-//! **Life of a block.** A memfd, whose size is sealed: `room` bytes of data, and behind them a word that says how it stands. A buffer of
+//! **Life of a block.** A memfd, whose size is sealed: `room` bytes of data, and behind them a word with its state. A buffer of
 //! middling size is copied out on arrival (`channel/known.rs`), and costs its receiver memory alone; so is a block whose size may change,
 //! and one that cannot be mapped.
 //!
-//! | state | word | who holds a handle or mapping |
+//! | state | word | holders of a handle or mapping |
 //! | --- | --- | --- |
 //! | under way or in use | USED, by the sender before it sends | the sender (to use it again), the socket's queue, the reader |
 //! | done with | FREE, by the reader with its last view | the sender |
 //! | never to be used again | SPENT, by a reader that has forked meanwhile | the sender, until it looks |
 //!
 //! All senders of a process together keep handles of at most [`MOST`] blocks and [`KEEP`] bytes, and use them again (`parcel/kept.rs`).
-//! They let go of the oldest beyond that, of those that were not used for a second, of all before a fork, and of all where descriptors run
-//! out; what they have let go of is the reader's alone. Nothing has to be unlinked: a block is gone with its last handle and mapping. So
+//! They release the oldest beyond that, those that were not used for a second, all before a fork, and all when descriptors run
+//! out; a released block belongs to the reader alone. Nothing has to be unlinked: a block is gone with its last handle and mapping. So
 //!
-//! * a reader killed before or after it took a block: the block stays USED, is never used again, and is let go of like the others;
+//! * a reader killed before or after it took a block: the block stays USED, is never used again, and is released like the others;
 //! * a sender killed: the reader's mapping keeps the block for as long as it is looked at;
-//! * both killed, or a frame that nobody ever read: the kernel frees the block with the socket.
+//! * both killed, or a frame that is never read: the kernel frees the block with the socket.
 //!
 //! A forked child starts with none.
 
@@ -232,7 +232,7 @@ pub(crate) fn receive_aside(
     let Some(buffers) = buffers_alone(begins) else { return Err(wire::out_of_handles()) };
     let received = sys::aside(&[fd], || {
         let mut handles = Vec::new();
-        // Somebody else has been faster, where there is nothing: it is looked for again.
+        // Another reader has been faster, if there is nothing: look for it again.
         let got = stream::read_now(fd, bytes, Some(&mut handles))?.ok_or(std::io::ErrorKind::Interrupted)?;
         let open = |(handle, &(len, room)): (&OwnedHandle, _)| Came::Buffer(Arrived::checked(handle, len, room));
         Ok((got, handles.iter().zip(&buffers).map(open).collect()))

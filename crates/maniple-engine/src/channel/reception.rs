@@ -1,8 +1,8 @@
 //! Authentication of the clients of one listening socket, side by side.
 //!
-//! A *guest* is a client that is connected and not through with its authentication. Whoever calls [`Reception::admit`]
+//! A *guest* is a client that is connected and not through with its authentication. The thread that calls [`Reception::admit`]
 //! looks after all guests until one of them is through, so a silent or slow one keeps no other waiting. Guests that are
-//! left when `admit` returns stay with the reception. The next call goes on with them, or that of another thread which
+//! left when `admit` returns stay with the reception. The next call continues with them, or that of another thread which
 //! waits in one and is kicked for it.
 //!
 //! A guest has its patience's worth of *attended* time: the time in which some thread waits in `admit`. A program that
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// Clients that may be in the middle of their authentication at a time.
 pub const MOST_GUESTS: usize = 64;
-/// How long a client has for its authentication unless the listener is told otherwise.
+/// How long a client has for its authentication, unless the listener has another setting.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a listener that has taken a client, and has a key, may be silent. It speaks first, and at once: the rest is for a
 /// process that gets no processor.
@@ -47,7 +47,7 @@ pub enum Refused {
     Interrupted,
     /// [`Reception::close`] was called.
     Closed,
-    /// One client, by its address or process, was turned out. The listener can go on.
+    /// One client, by its address or process, was rejected. The listener can continue.
     Client(String, Cause),
 }
 
@@ -102,7 +102,7 @@ impl<S: AsHandle> Guest<S> {
         }
     }
 
-    /// Hears what is there, without waiting, and not a byte more than the authentication's.
+    /// Reads what is there, without waiting, and no byte beyond the authentication's.
     pub(super) fn hear(&mut self) -> Result<Standing, Cause> {
         loop {
             let turn = match self.next() {
@@ -226,7 +226,7 @@ impl Greeting {
         Guest::new(own, key, Role::Listener, PATIENCE).map(Greeting)
     }
 
-    /// Hears what has come, without waiting. True: the client knows the key.
+    /// Reads what has come, without waiting. True: the client has the key.
     ///
     /// # Errors
     /// [`Cause`]; the connection is to be closed.
@@ -252,7 +252,7 @@ impl House {
     }
 }
 
-/// The clients of a listening socket, which is somebody else's.
+/// The clients of a listening socket, which has another owner.
 #[derive(Debug)]
 pub struct Reception {
     house: Mutex<House>,
@@ -388,7 +388,7 @@ struct Company<'a> {
 }
 
 impl Company<'_> {
-    /// Takes over those that nobody looks after.
+    /// Takes over the guests that no thread looks after.
     fn gather(&mut self) -> Result<Arc<Kick>, Refused> {
         let entered = self.of.enter(|house| {
             if house.closed {

@@ -3,7 +3,7 @@
 //! Two ends that both send, and receive nothing meanwhile, fill both of their buffers and then wait for each other. A sender sees that its
 //! messages are not received, and that messages wait for itself; but a receiver that is slow looks the same from there. So a sender that
 //! waits without a limit, and knows of no other receiver at its end, *says* so, in a place that belongs to the socket and
-//! that the other end can see (`sys::standoff`). Where both say it and nothing changes, neither will ever go on, and an error takes the
+//! that the other end can see (`sys::standoff`). If both say it and nothing changes, neither will ever continue, and an error takes the
 //! place of the wait ([`Error::BothSend`]). What a sender says is taken back when its wait ends, and with its socket.
 //!
 //! Where an end cannot say or see it (the other one is of another program, on another machine, or the kernel does not tell), the wait ends
@@ -56,7 +56,7 @@ impl<'a> Waiting<'a> {
         Waiting { socket, until, receivers, slice: SHORTEST, standoff: None, said: None }
     }
 
-    /// Has it go on without a limit: a message has begun.
+    /// Makes the wait continue without a limit: a message has begun.
     pub fn commit(&mut self) {
         self.until = Until::Ever;
     }

@@ -4,7 +4,7 @@
 //! that off. It does not hold the descriptor: a program may put another one into a Python connection. What a message means, and which
 //! threads may use the end at the same time, is the front's business.
 //!
-//! | what is beside a frame | who sends it | who takes it |
+//! | what is beside a frame | the sender | the receiver |
 //! | --- | --- | --- |
 //! | nothing | every end | every end |
 //! | large buffers in blocks, handles (`parcel`) | an end of a local socket, to a marked one | an end that is one of a local socket, or marked |
@@ -49,7 +49,7 @@ pub enum Received {
     Length(Partial),
 }
 
-/// What became of a parcel.
+/// The result of sending a parcel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// It was sent.
@@ -87,7 +87,7 @@ impl StreamEnd {
         self.local.store(local, Ordering::Relaxed);
     }
 
-    /// Who receives from it.
+    /// The receivers of this end.
     pub fn attendance(&self) -> &Attendance {
         &self.attendance
     }
@@ -261,7 +261,7 @@ impl StreamEnd {
     }
 }
 
-/// Sends a parcel, and lets its blocks go on as is right after that.
+/// Sends a parcel, and then releases its blocks according to the result.
 fn settle(parcel: Parcel, send: impl FnOnce(&[u8], &[BorrowedHandle<'_>]) -> Result<bool>) -> Result<Sent> {
     match send(parcel.content(), &parcel.handles()) {
         Ok(true) => {

@@ -1,6 +1,6 @@
 //! What a log's side sees of its memory: a mapping of the piece that it works on, moved when the work moves on.
 //!
-//! The data is a ring: position `at` lies `at % size` bytes behind the head. A first window is small, for most queues hold little; one that
+//! The data is a ring: position `at` lies `at % size` bytes behind the head. A first window is small, for most queues hold little; a window that
 //! has to move is large from then on. Where the system maps nothing more (its limit on mappings or on addresses is reached), bytes go by the handle.
 #![allow(unsafe_code)]
 
@@ -126,7 +126,7 @@ impl Window {
         Ok(())
     }
 
-    /// Has pages made for `len` bytes at position `at`, or for as many of them as the window shows: gives how many.
+    /// Allocates pages for `len` bytes at position `at`, or for as many of them as the window shows; returns how many.
     pub fn prepare(&mut self, ring: Ring<'_>, at: u64, len: u64) -> Result<u64> {
         if !self.move_to(ring, at, len)? {
             return Ok(len);
@@ -202,7 +202,7 @@ impl Window {
         Ok(u64::from_ne_bytes(number))
     }
 
-    /// Lets go of the mapping.
+    /// Releases the mapping.
     pub fn shut(&mut self) {
         if self.epoch.since() != Since::Born {
             *self.mapping = None;

@@ -1,4 +1,4 @@
-//! A link whose other end writes whatever it likes: into the shared memory, into the ring as frames, and over the wire.
+//! A link whose other end writes arbitrary bytes: into the shared memory, into the ring as frames, and over the wire.
 #![allow(unsafe_code)]
 
 use super::{Script, near};
@@ -7,8 +7,9 @@ use crate::pool::link::reader::Reader;
 use crate::pool::link::segment::{DOWN, LinkSegment, UP};
 use crate::pool::link::sender::Sender;
 use crate::pool::packet::{Packer, Packet};
-use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, tag};
+use crate::shm::inbox::tag;
 use crate::shm::ring::{Head, Place, Producer, SKIP};
+use crate::shm::slots::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT};
 use maniple_sys::wire::Wire;
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, memory};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,12 +46,12 @@ pub fn link(data: &[u8]) {
             break;
         }
     }
-    // Whatever was said, an end of this side is reached.
+    // After every input, an end of this side is reached.
     scene.hear(None);
 }
 
 impl Scene {
-    /// False: the link is damaged, and its owner gives it up.
+    /// False: the link is damaged, and its owner closes it.
     fn step(&mut self, script: &mut Script<'_>, packer: &Packer) -> bool {
         match script.byte() % 12 {
             0 => self.scribble(script),

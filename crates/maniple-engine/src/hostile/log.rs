@@ -1,4 +1,4 @@
-//! A queue's log, in whose memory another process writes whatever it likes (but for the two locks, which are the C library's).
+//! A queue's log, in whose memory another process writes arbitrary bytes (except the two locks, which are the C library's).
 #![allow(unsafe_code)]
 
 use super::{Script, near};
@@ -55,7 +55,7 @@ pub fn log(data: &[u8]) {
             }
             7..=9 => {
                 if reader.take(&mut first, Some(&mut || true)).is_err() {
-                    // Somebody who learns that has no more use for the queue.
+                    // A process that learns that has no more use for the queue.
                     break;
                 }
             }

@@ -10,7 +10,7 @@ mod link;
 mod log;
 mod streams;
 
-/// Bytes of address space that suffice for any input of some kilobytes, whatever lengths stand in it.
+/// Bytes of address space that suffice for any input of some kilobytes, with any lengths in it.
 pub const MEMORY: u64 = 1 << 30;
 
 /// A parser's name, and what feeds it.

@@ -37,7 +37,7 @@ fn expected(mut stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
 /// A socket on which `bytes` have come, and nothing more will.
 fn socket_with(bytes: &[u8]) -> OwnedHandle {
     let (here, there) = stream::pair().unwrap();
-    // What has no room in the socket is left out: nobody reads meanwhile.
+    // What has no room in the socket is left out: there is no reader meanwhile.
     stream::write_all(there.as_handle(), &bytes[..bytes.len().min(64 * 1024)]).unwrap();
     here
 }
@@ -154,13 +154,13 @@ fn open(content: &[u8], handles: Vec<impl Into<parcel::Came>>) {
     }
 }
 
-/// The messages of an authentication, by one who does not know the key.
+/// The messages of an authentication, from a peer without the key.
 pub fn handshake(data: &[u8]) {
     const KEY: &[u8] = b"the key";
     let mut script = Script(data);
     let role = if script.byte().is_multiple_of(2) { Role::Listener } else { Role::Client };
     let (mut ours, first) = Handshake::new(KEY, role, [7; RANDOM]);
-    // The other one may send back what it has heard, and sign with a key of its own.
+    // The other one may send back what it has received, and sign with a key of its own.
     let mut heard = vec![first.unwrap_or_default()];
     for _ in 0..8 {
         let bytes = match script.byte() {

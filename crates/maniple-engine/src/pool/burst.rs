@@ -58,7 +58,7 @@ impl Burst {
         self.near = 0;
     }
 
-    /// The keeper looks, while nobody drives: whether it should poll again rather than arm the bell.
+    /// The keeper checks, while no thread drives: whether it should poll again rather than arm the bell.
     pub fn poll(&mut self) -> bool {
         if self.polled && self.calls == self.seen {
             self.end();

@@ -3,10 +3,10 @@
 //! The lock is a leaf: it is never held while a front's code runs (sources are taken out of their job while they are asked),
 //! nor while sleeping. So a front may call in here while it holds locks of its own, such as an interpreter's.
 //!
-//! Who drives, that is, takes in what workers say and acts on it:
+//! These threads drive, that is, receive the workers' messages and act on them:
 //! * the *driver*, a caller that waits for a ticket (see [`ticket`]); there is at most one;
-//! * whoever submits, for as long as it takes to hand the new work out;
-//! * the keeper, when there is something to do and nobody waits.
+//! * a thread that submits, for as long as it takes to distribute the new work;
+//! * the keeper, when there is something to do and no caller waits.
 #![allow(unsafe_code)]
 
 mod act;
@@ -87,7 +87,7 @@ pub(crate) struct Inner {
     pub(super) lifelines: Lifelines,
     pub(super) kick: ready::Kick,
     pub(super) packer: Packer,
-    // Functions that nobody holds any more. A lock of its own: it is taken wherever a value is dropped.
+    // Functions without a holder. They have a separate lock, which is acquired wherever a value is dropped.
     pub(super) unused: Arc<Unused>,
     pub(super) state: Mutex<State>,
 }
@@ -107,7 +107,7 @@ pub(super) struct State {
     pub starts: Starts,
     /// How the workers of a terminated pool are ended.
     pub(super) ending: Option<Ending>,
-    /// Jobs whose end the front wants to be told of.
+    /// Jobs whose end is reported to the front.
     pub notices: VecDeque<JobId>,
     pub(super) commands: Vec<Command>,
     // Reused by `listen`.
@@ -122,9 +122,9 @@ pub(super) struct State {
     pub terminated: bool,
     /// Workers that were busy or starting when the pool was terminated; true: starting.
     pub(super) unsettled: Vec<(WorkerId, bool)>,
-    /// Jobs that have not ended and whose end the front wants to be told of.
+    /// Jobs that have not ended and whose end is reported to the front.
     pub(super) watched: usize,
-    /// Somebody's outcome came since the driver last looked.
+    /// An outcome of another caller came since the driver last looked.
     pub called: bool,
     /// Futures wait: the keeper must look at everything.
     pub attended: bool,
@@ -139,7 +139,7 @@ pub(super) struct State {
 }
 
 /// The hub's state, locked. Values of the front's that come to their end meanwhile are dropped after the lock is free, and futures are
-/// woken then: both may run anybody's code.
+/// woken then: both may run code of the program.
 pub(super) struct Locked<'a>(ManuallyDrop<MutexGuard<'a, State>>);
 
 impl Deref for Locked<'_> {
@@ -351,15 +351,15 @@ impl Hub {
         if !free && !nested {
             let place = st.seats.park(cell.clone());
             let ticks = cell.ticks();
-            // Readiness is announced under the lock; whoever slept after this look would miss it otherwise.
+            // Readiness is announced under the lock; a thread that slept after this look would miss it otherwise.
             return Err((place, if cell.is_ready() { ticks.wrapping_sub(1) } else { ticks }));
         }
-        // Whatever the keeper wanted to be woken for is this thread's business now.
+        // This thread now does what the keeper wanted to be woken for.
         self.inner.page.disarm();
         Ok(Seat { inner: &self.inner, state: Some(st), nested })
     }
 
-    /// Gives a place among those that wait for the seat back. Where this thread was called to take the seat, the next one is.
+    /// Releases a place among the threads that wait for the seat. If this thread was called to take the seat, the next one is.
     pub(crate) fn unpark(&self, place: &Place) {
         let mut st = self.lock();
         if st.seats.unpark(place) {
@@ -367,7 +367,7 @@ impl Hub {
         }
     }
 
-    /// Takes in what workers have said, if nobody else does.
+    /// Receives the workers' messages, unless another thread does.
     pub(crate) fn poll(&self) {
         if self.is_foreign() {
             return;
@@ -379,7 +379,7 @@ impl Hub {
         }
     }
 
-    /// Somebody waits who cannot drive.
+    /// A thread waits that cannot drive.
     pub(crate) fn attend(&self) {
         if self.is_foreign() {
             return;

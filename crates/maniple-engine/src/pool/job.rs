@@ -112,8 +112,8 @@ impl Cell {
         self.word.load(Ordering::SeqCst)
     }
 
-    /// Makes everyone who sleeps look again. Gives the waker of a future that waits: to be woken where the hub's lock is free, since that
-    /// may run anybody's code.
+    /// Makes all sleepers look again. Returns the waker of a future that waits: to be woken where the hub's lock is free, since that
+    /// may run code of the program.
     #[must_use]
     pub fn call(&self) -> Option<Waker> {
         self.word.fetch_add(1, Ordering::SeqCst);
@@ -139,7 +139,7 @@ impl Cell {
         let waker = waker.clone();
         let before = self.waker().replace(waker);
         self.awaited.store(true, Ordering::SeqCst);
-        // Its end, too, may run anybody's code.
+        // Its drop may also run code of the program.
         drop(before);
     }
 }
@@ -147,13 +147,13 @@ impl Cell {
 pub(crate) enum Feed {
     /// Tasks were all there from the beginning.
     None,
-    /// Whoever drives the hub asks it; taken out while it is asked.
+    /// The thread that drives the hub calls it; taken out during the call.
     Inline(Option<Box<dyn Source>>),
     /// A thread of the front's waits on the cell for what is wanted.
     External { wanted: Option<(usize, usize)>, cell: Arc<Cell> },
 }
 
-/// What has come to its end, and may hold values of the front's: to be dropped where the hub's lock is free. And who is to be woken there.
+/// What has ended, and may hold values of the front: to be dropped where the hub's lock is free. And the wakers to be woken there.
 pub(crate) enum Gone {
     Feed(#[allow(dead_code)] Feed),
     Job(#[allow(dead_code)] Box<Job>),
@@ -184,7 +184,7 @@ pub(crate) struct Job {
     /// Bytes of payload that may be under way, if that is limited.
     pub window_bytes: Option<usize>,
     weighed: (usize, usize),
-    /// Nobody will collect.
+    /// No caller will collect.
     pub orphaned: bool,
     // In order: place 0 is number `first`. Unordered: as they came.
     settled: VecDeque<Option<Settled>>,
@@ -208,7 +208,7 @@ impl Job {
         }
     }
 
-    /// Keeps a task's end. Gives whether callers have reason to look; or the end back, since no caller wants it.
+    /// Keeps a task's end. Returns whether callers have reason to look; or the end itself, since no caller wants it.
     pub fn settle(&mut self, settled: Settled) -> Result<bool, Box<Settled>> {
         self.cell.count(settled.items);
         if self.orphaned {
@@ -226,12 +226,12 @@ impl Job {
         Ok(self.collect == Collect::Ordered && self.refresh())
     }
 
-    /// Gives what is there and will not be collected.
+    /// Returns what is there and will not be collected.
     pub fn drop_settled(&mut self) -> Gone {
         Gone::Settled(std::mem::take(&mut self.settled).into_iter().flatten().collect())
     }
 
-    /// Takes a payload's size into account: gives how many items' payloads fit into the window, if that was limited.
+    /// Takes a payload's size into account: returns how many items' payloads fit into the window, if that was limited.
     pub fn weigh(&mut self, items: usize, bytes: usize) -> Option<usize> {
         let limit = self.window_bytes?;
         self.weighed = (self.weighed.0 + items, self.weighed.1 + bytes);
@@ -239,7 +239,7 @@ impl Job {
         (each > 256).then(|| limit / each)
     }
 
-    /// No more will come. Gives what the job needs no more.
+    /// No more will come. Returns what the job no longer needs.
     pub fn end(&mut self) -> Gone {
         self.ended = true;
         self.func = None;
@@ -249,7 +249,7 @@ impl Job {
         feed
     }
 
-    /// Ends the input. A thread that feeds it is told.
+    /// Ends the input, and wakes a thread that feeds it.
     pub fn drop_feed(&mut self) -> Gone {
         let feed = std::mem::replace(&mut self.feed, Feed::None);
         if let Feed::External { cell, .. } = &feed {

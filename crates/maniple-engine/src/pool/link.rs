@@ -56,7 +56,7 @@ pub(crate) mod kind {
     pub const UNFIT: u16 = 19;
     /// The handles of task `number` have arrived: the hub need not keep its own open.
     pub const TAKEN: u16 = 20;
-    /// The function `aux` did not get through, for want of memory or descriptors: the next task that needs it brings it again.
+    /// The function `aux` did not arrive, for lack of memory or descriptors: the next task that needs it sends it again.
     pub const MISSED: u16 = 21;
     /// Flag: the first blob is the body.
     pub const BODY_IN_BLOB: u16 = 0x100;
@@ -113,7 +113,7 @@ pub(crate) trait Link: Send {
     /// Whether memory is kept for what is sent next.
     fn keeps_memory(&self) -> bool;
 
-    /// Gives memory back that is not in use.
+    /// Returns memory that is not in use to the system.
     fn trim(&mut self);
 }
 

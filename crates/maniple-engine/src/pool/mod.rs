@@ -1,4 +1,4 @@
-//! A pool of workers: who runs what, and what becomes of it when somebody dies.
+//! A pool of workers: which worker runs which task, and how tasks end when a process dies.
 //!
 //! ```text
 //!  caller ── job ──▶ hub: scheduler (pure state machine) ◀── exits, time, results
@@ -22,9 +22,9 @@
 //! | `policy` | how much, how often, how long: the numbers of every pool |
 //! | `starts` | which starts are due, and when they are tried again; pure |
 //! | `ending` | how the workers of a terminated pool are ended; pure |
-//! | `seats` | who drives the hub, and who waits to |
+//! | `seats` | the thread that drives the hub, and those that wait to |
 //! | `hub/forks` | hubs across forks of their process |
-//! | `hub/drive` | driving: who looks after the hub, and when it sleeps |
+//! | `hub/drive` | driving: which thread looks after the hub, and when it sleeps |
 //! | `hub/listen` | taking in what workers say |
 //! | `hub/act` | doing what the scheduler decides |
 //! | `hub/starting`, `hub/terminate` | starts of workers, and the end of a pool that does not wait for its work |

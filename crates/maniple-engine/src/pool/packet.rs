@@ -53,7 +53,7 @@ pub struct Packet {
     pub(crate) handles: Box<[OwnedHandle]>,
     // The first blob is the bytes.
     pub(crate) body_in_blob: bool,
-    // Where its frame stands in the link's ring, once sent.
+    // The position of its frame in the link's ring, once sent.
     pub(crate) position: u64,
 }
 

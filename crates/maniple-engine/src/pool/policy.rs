@@ -16,13 +16,13 @@ pub const FUNCTIONS: usize = 64;
 /// From how many bytes on a buffer travels beside the frame that refers to it.
 pub const LARGE: usize = INLINE;
 
-/// How many bytes, and how many large buffers or descriptors, make a task large enough, whatever number of items was asked for. For fronts
+/// How many bytes, and how many large buffers or descriptors, make a task large enough, regardless of the requested number of items. For fronts
 /// that can end a task before it has all items.
 pub const CHUNK: (usize, usize) = (1 << 20, 64);
 
 /// After how many bytes of payload a source has made enough tasks for now.
 pub(super) const FILL_BYTES: usize = 8 << 20;
-/// After how long. Whoever makes tasks has answers to take in, and may have to stop.
+/// After how long. The thread that makes tasks also receives answers, and may have to stop.
 pub(super) const FILL_TIME: Duration = Duration::from_millis(5);
 /// After how many small tasks a source looks at the clock.
 pub(super) const FILL_LOOK: usize = 8;
@@ -51,7 +51,7 @@ pub fn failures_at_most(processes: usize) -> usize {
 /// How long a worker that was asked to end may take for its own clean-up before it is killed.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// The same for a worker that does not hear a signal, because it ignores it or because a handler that is not its own would run: it
+/// The same for a worker that does not react to a signal, because it ignores it or because a handler of the program would run: it
 /// learns of the end from its link.
 pub const NOTICE: Duration = Duration::from_millis(300);
 

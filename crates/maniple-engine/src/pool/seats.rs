@@ -1,21 +1,21 @@
 //! The driver's seat: which thread drives the hub, and which threads wait to drive it.
 //!
-//! Whatever workers say is acted on by the thread that has the seat. A thread that finds the seat taken *parks*: it leaves a *call*, by
+//! The thread that has the seat acts on the workers' messages. A thread that finds the seat taken *parks*: it leaves a *call*, by
 //! which the thread that leaves the seat can wake it, and sleeps. The protocol, all of whose steps happen under the hub's lock:
 //!
 //! | step | by | what follows |
 //! | --- | --- | --- |
 //! | take | a thread that wants to drive | it drives, or it parks |
 //! | leave | the driver | one parked thread is *called*, or, where none waits, the keeper's bell is armed |
-//! | unpark | a parked thread that wakes, for whatever reason | it learns whether it was called |
+//! | unpark | a parked thread that wakes, for any reason | it learns whether it was called |
 //!
 //! A thread that was called owes the hub something: it takes the seat, or, where it does not want it any more (its time is up, a signal's
 //! handler has to run, its outcome is there), it leaves as a driver does, and so calls the next or arms the bell. So at any time
-//! somebody drives, somebody was called and has not woken yet, or the bell is armed. `tests/loom/seats.rs` checks that.
+//! some thread drives, some thread was called and has not woken yet, or the bell is armed. `tests/loom/seats.rs` checks that.
 //!
 //! A thread is passed over whose outcome is there: it was woken for that already.
 
-/// Who drives, and who waits to. `C`: by what a thread is called.
+/// The thread that drives, and those that wait to. `C`: by what a thread is called.
 #[derive(Debug)]
 pub struct Seats<C> {
     taken: bool,
@@ -57,7 +57,7 @@ impl<C> Seats<C> {
         Place(self.last)
     }
 
-    /// Waits no more. True: this thread was called, and nobody drives, so it has to take the seat or to leave it.
+    /// Waits no more. True: this thread was called, and no thread drives, so it has to take the seat or to leave it.
     pub fn unpark(&mut self, place: &Place) -> bool {
         match self.parked.iter().position(|(number, _)| *number == place.0) {
             Some(at) => {
@@ -68,8 +68,8 @@ impl<C> Seats<C> {
         }
     }
 
-    /// Leaves the seat. Gives the call of the thread that is to drive next, of those that `wants` says still want to: the last that came.
-    /// `None`: nobody waits.
+    /// Leaves the seat. Returns the call of the thread that is to drive next, of those that `wants` says still want to: the last that came.
+    /// `None`: no thread waits.
     pub fn leave(&mut self, wants: impl Fn(&C) -> bool) -> Option<C> {
         self.taken = false;
         let at = self.parked.iter().rposition(|(_, call)| wants(call))?;

@@ -72,7 +72,7 @@ pub struct JobSpec {
 pub enum SourceKind {
     /// Here they are (as a rule, one).
     Ready(Vec<(usize, Packet)>),
-    /// Asked by whoever drives the hub. It must not block.
+    /// Called by the thread that drives the hub. It must not block.
     Inline(Box<dyn Source>),
     /// Asked for through [`Hub::wanted`](super::Hub::wanted) by a thread of the front's, which may block.
     External,
@@ -117,7 +117,7 @@ impl<'a> Filling<'a> {
         self.interrupted = true;
     }
 
-    /// Whether there are enough for now: whoever makes tasks has answers to take in, and may have to stop. To be asked after each task of
+    /// Whether there are enough for now: the thread that makes tasks also receives answers, and may have to stop. To be called after each task of
     /// `items` items.
     pub fn has_enough(&self, items: usize) -> bool {
         let looks = items > FILL_LOOK || self.tasks.len().is_multiple_of(FILL_LOOK);

@@ -1,7 +1,7 @@
 //! Which starts of workers are due, and when: a pure state machine, without a clock or a process.
 //!
 //! The scheduler asks for workers. A start that fails because something is short (memory, descriptors, processes) is tried again after
-//! a pause that grows, and does not count as a failure: the pool goes on with the workers that it has, and is whole again when there
+//! a pause that grows, and does not count as a failure: the pool continues with the workers that it has, and is whole again when there
 //! is enough. The same holds where a worker says, by its exit code, that it lacked something before it was ready. A worker that becomes
 //! ready ends the row of pauses. Where none does for long, the pool has to give up its open calls, not itself.
 //!
@@ -65,14 +65,14 @@ impl Starts {
         begins
     }
 
-    /// One that was begun is made, or has failed for good. `false`: none was begun.
+    /// A start that was begun is made, or has failed for good. `false`: none was begun.
     pub fn end(&mut self) -> bool {
         let ends = self.begun > 0;
         self.begun -= usize::from(ends);
         ends
     }
 
-    /// Something is short for one that was begun: it is due again, later. Returns whether this has gone on for too long.
+    /// A start that was begun met a shortage: it is due again, later. Returns whether this has lasted for too long.
     pub fn put_off(&mut self, greeted: u64, now: u64) -> bool {
         self.due += usize::from(self.end());
         self.pause_for(greeted, now)
@@ -143,7 +143,7 @@ mod tests {
         starts.ask(1);
         now += 11 * SECOND;
         assert!(starts.begin(1, now));
-        // Nobody was ready for long, but the one before was.
+        // No worker was ready for long, but the one before was.
         assert!(!starts.put_off(2, now) && starts.wait(now) == Some(SECOND / 100));
     }
 

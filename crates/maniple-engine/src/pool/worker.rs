@@ -48,12 +48,12 @@ pub struct WorkerLink {
     born: Epoch,
 }
 
-/// Tells, whatever the worker is doing, whether its pool was terminated.
+/// Reports, also while the worker is busy, whether its pool was terminated.
 #[derive(Clone, Debug)]
 pub struct PoolEnd(LinkSegment);
 
 impl PoolEnd {
-    /// Whether the pool was terminated, so that nobody waits for a task's outcome.
+    /// Whether the pool was terminated, so that no caller waits for a task's outcome.
     pub fn is_terminated(&self) -> bool {
         // Partner: `Hub::terminate`.
         self.0.terminated().load(Ordering::Acquire) != 0
@@ -241,7 +241,7 @@ impl WorkerLink {
         self.check()?;
         let mut nap = Duration::from_micros(20);
         while self.sender.send(head, &packet, &self.wire, self.packer.arena())?.is_err() {
-            // The hub has not kept up. It is woken, whatever it wanted to be woken for, and given time.
+            // The hub has not kept up. It is woken, at any level, and gets time.
             self.ring_hub(head.number, true, true);
             std::thread::sleep(nap);
             nap = (nap * 2).min(Duration::from_millis(5));

@@ -8,16 +8,16 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Tells when a process has ended, whoever's child it is. Its descriptor is readable from then on, for ever, so that it can
+/// Reports when a process has ended, also a child of another process. Its descriptor is readable from then on, forever, so that it can
 /// be waited for together with other things.
 #[derive(Debug)]
 pub struct ExitWatch {
     handle: Held,
-    // 0: not known. Where the descriptor is no handle on the process, a signal goes by this number.
+    // 0: unknown. If the descriptor is no handle on the process, signals go by this number.
     pid: u32,
 }
 
-/// A descriptor of the watch's own, or one of somebody else's that stays open for longer.
+/// A descriptor of the watch's own, or another owner's that stays open for longer.
 #[derive(Debug)]
 enum Held {
     Own(Own),
@@ -36,20 +36,20 @@ impl ExitWatch {
         Ok(ExitWatch::by(pid, sys::process::open(pid).doing(WATCH)?))
     }
 
-    /// A watch on child `pid` by whatever its parent has that is readable from the child's end on.
+    /// A watch on child `pid` by a handle of its parent that is readable from the child's end on.
     pub fn by(pid: u32, handle: OwnedHandle) -> ExitWatch {
         ExitWatch { handle: Held::Own(Own::new(handle)), pid }
     }
 
-    /// The same by something that stays its owner's, who keeps it open for as long as this watch is used.
+    /// The same by a handle of another owner, which keeps it open for as long as this watch is used.
     pub fn by_lent(pid: u32, handle: BorrowedHandle<'_>) -> ExitWatch {
-        // SAFETY: it is only waited for, and signals that go by it reach nothing where it is no handle on a process.
+        // SAFETY: it is only waited for, and a signal by it reaches no process if it is no handle on a process.
         #[allow(unsafe_code)]
         let lent = unsafe { Lent::new(handle) };
         ExitWatch { handle: Held::Lent(lent), pid }
     }
 
-    /// A watch that came from another process, where it was [`ExitWatch::into_handle`].
+    /// A watch from another process, which made it with [`ExitWatch::into_handle`].
     pub fn from_inherited(handle: OwnedHandle) -> ExitWatch {
         ExitWatch { handle: Held::Own(Own::new(handle)), pid: 0 }
     }
@@ -57,7 +57,7 @@ impl ExitWatch {
     /// The descriptor, to be sent to another process.
     ///
     /// # Errors
-    /// It is somebody else's, and there is none left for a copy.
+    /// It has another owner, and no descriptor is left for a copy.
     pub fn into_handle(self) -> Result<OwnedHandle> {
         match self.handle {
             Held::Own(own) => Ok(own.into_handle()),
@@ -99,7 +99,7 @@ impl ExitWatch {
         }
     }
 
-    /// Ends exactly this process at once; one that has ended is left in peace, even if its number is in use again.
+    /// Ends exactly this process at once; a process that has ended is not affected, even if its number is in use again.
     ///
     /// # Errors
     /// This user may not.
@@ -120,7 +120,7 @@ impl ExitWatch {
 fn of_this_process(pid: u32) -> Result<ExitWatch> {
     static MADE: Mutex<Option<(u32, OwnedHandle)>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    // A forked child has its parent's, which does not tell of the child.
+    // A forked child inherits its parent's, which does not report the child's end.
     let watch = match made.take() {
         Some((maker, watch)) if maker == pid => watch,
         _ => {
@@ -141,13 +141,13 @@ maniple_sys::as_handle!(impl[] for ExitWatch, |this| match &this.handle {
 
 const WATCH: &str = "get a handle on a process (pidfd_open, which Linux has since 5.3)";
 
-/// Where it is told how children ended that another process has forked.
+/// Where the exit status of children is reported that another process has forked.
 pub(super) trait Statuses: std::fmt::Debug + Send + Sync {
     /// How the child of this number, which has ended, ended.
     fn take(&self, serial: u64) -> Result<Exit>;
 }
 
-/// Who gets to know how a child ended.
+/// Which part of the program learns how a child ended.
 #[derive(Debug)]
 enum Parent {
     /// This process.
@@ -156,7 +156,7 @@ enum Parent {
     Server(u64, Arc<dyn Statuses>),
 }
 
-/// A started process. Dropping it neither ends nor reaps it: whoever starts a process sees it out with [`Child::wait`].
+/// A started process. Dropping it neither ends nor reaps it: the code that starts a process reaps it with [`Child::wait`].
 #[derive(Debug)]
 pub struct Child {
     pid: u32,
@@ -179,7 +179,7 @@ impl Child {
         self.pid
     }
 
-    /// What tells when it has ended.
+    /// The watch that reports its end.
     pub fn watch(&self) -> &Arc<ExitWatch> {
         &self.watch
     }
@@ -207,7 +207,7 @@ impl Child {
     pub fn wait(&self) -> Result<Exit> {
         loop {
             match self.watch.wait(None) {
-                // Whoever waits has time, and a process that nobody waits for stays as a zombie.
+                // A waiting thread has time, and a process that is not waited for stays as a zombie.
                 Err(error) if error.is_shortage() => std::thread::sleep(Duration::from_millis(10)),
                 other => drop(other?),
             }
@@ -229,7 +229,7 @@ impl Child {
         self.try_wait()
     }
 
-    /// Ends it at once, whatever it does. Not an error if it has ended.
+    /// Ends it at once, also while it is busy. Not an error if it has ended.
     ///
     /// # Errors
     /// This user may not (the child has changed its user).
@@ -250,7 +250,7 @@ impl Child {
 pub enum Forked {
     /// The new process.
     Child,
-    /// The one that was there, with the new one.
+    /// The process that forked, with the new one.
     Parent(Child),
 }
 

@@ -1,8 +1,8 @@
-//! What a started child finds: which part it plays, and the handles that came with it.
+//! What a started child inherits: its role, and the handles that came with it.
 //!
 //! They are announced in one environment variable, `MANIPLE_INHERITED=<role>:<number>,<number>,…`, which [`inherited`]
-//! takes away before the program's own code can see it or pass it on to programs that it starts. Behind a semicolon stands the number of a
-//! pipe's end that the process only holds, so that its parent sees its end: where the kernel gives no handles on processes.
+//! removes before the program's own code can see it or pass it on to programs that it starts. After a semicolon comes the number of a
+//! pipe's end that the process only holds, so that its parent sees its end: where the kernel has no handles on processes.
 
 use maniple_sys as sys;
 use maniple_sys::atfork;
@@ -11,17 +11,17 @@ use std::ffi::{OsStr, OsString};
 
 pub(super) const VARIABLE: &str = "MANIPLE_INHERITED";
 
-/// What this process was started for, and with what.
+/// The role and the handles that this process was started with.
 #[derive(Debug)]
 pub struct Inherited {
-    /// The word that [`super::Launch::role`] was given.
+    /// The word that [`super::Launch::role`] set.
     pub role: String,
-    /// The handles that [`super::Launch::handles`] was given, in order; close-on-exec again.
+    /// The handles that [`super::Launch::handles`] set, in order; close-on-exec again.
     pub handles: Vec<OwnedHandle>,
 }
 
 /// What this process inherited, once: later calls find nothing. `None` in a process that was started in any other way, in
-/// one that runs with more rights than whoever started it (set-user-id: its environment is not to be trusted), and when
+/// a process that runs with more rights than its starter (set-user-id: its environment is not to be trusted), and when
 /// the announced handles do not exist.
 ///
 /// # Safety

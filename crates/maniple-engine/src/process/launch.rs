@@ -1,4 +1,4 @@
-//! Starting a program in a fresh process.
+//! Starts a program in a fresh process.
 //!
 //! The Rust front alone uses it: a Python child is started by the interpreter's fork, or by the standard package's command line.
 
@@ -11,7 +11,7 @@ use maniple_sys::process::{Start, Stdio};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// A program start in the making.
+/// A builder for a program start.
 ///
 /// ```
 /// use maniple_engine::process::{Exit, Launch};
@@ -34,7 +34,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// This program once more: the very file that runs now, even if its name has since been given to another, and the
+    /// This program again: the very file that runs now, even if its name now belongs to another file, and the
     /// same arguments.
     pub fn this_program() -> Launch {
         Launch { arguments: std::env::args_os().collect(), ..Launch::default() }
@@ -53,7 +53,7 @@ impl Launch {
         self
     }
 
-    /// An environment variable for the child, besides this process's own.
+    /// An environment variable for the child, in addition to this process's own.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Launch {
         self.changes.push((name.into(), Some(value.into())));
@@ -67,43 +67,43 @@ impl Launch {
         self
     }
 
-    /// The folder that the child works in.
+    /// The child's working directory.
     #[must_use]
     pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Launch {
         self.folder = Some(folder.into());
         self
     }
 
-    /// Where the child's standard input comes from.
+    /// The child's standard input.
     #[must_use]
     pub fn stdin(mut self, stdin: Stdio) -> Launch {
         self.stdio[0] = stdin;
         self
     }
 
-    /// Where the child's standard output goes.
+    /// The child's standard output.
     #[must_use]
     pub fn stdout(mut self, stdout: Stdio) -> Launch {
         self.stdio[1] = stdout;
         self
     }
 
-    /// Where the child's standard error goes.
+    /// The child's standard error.
     #[must_use]
     pub fn stderr(mut self, stderr: Stdio) -> Launch {
         self.stdio[2] = stderr;
         self
     }
 
-    /// The part that the child is to play, which it learns from [`super::inherited`].
+    /// The child's role, which it reads from [`super::inherited`].
     #[must_use]
     pub fn role(mut self, role: impl Into<String>) -> Launch {
         self.role = Some(role.into());
         self
     }
 
-    /// Handles for the child, under the same numbers; it learns them from [`super::inherited`] if a role is given. No
-    /// other child gets them, whoever starts one at the same time.
+    /// Handles for the child, under the same numbers; it reads them from [`super::inherited`] if a role is given. No
+    /// other child gets them, also one that another thread starts at the same time.
     #[must_use]
     pub fn handles(mut self, handles: Vec<OwnedHandle>) -> Launch {
         self.handles.extend(handles);
@@ -120,7 +120,7 @@ impl Launch {
         let handles = std::mem::take(&mut self.handles).into_iter().map(sys::own::above_stdio);
         self.handles =
             handles.collect::<Result<_, _>>().doing("move a handle out of the way of the standard streams")?;
-        // Without handles on processes, a pipe's end that the child holds tells of its end.
+        // Without handles on processes, a pipe's end that the child holds reports its end.
         let (watch, held) = match sys::process::has_handles() {
             true => (None, None),
             false => sys::process::lifeline().map(|(watch, held)| (Some(watch), Some(held))).doing("make a pipe")?,

@@ -1,4 +1,4 @@
-//! The lifeline: a pipe whose write end only the hub holds. When the hub dies, of whatever cause, the kernel closes that
+//! The lifeline: a pipe whose write end only the hub holds. When the hub dies, of any cause, the kernel closes that
 //! end, and all workers, which hold the other, end at once. One pipe serves all workers of a hub.
 //!
 //! A worker need not look: [`arm`] asks the kernel to kill it when the pipe hangs up. So a worker that computes, sleeps,
@@ -10,7 +10,7 @@
 //! grace to clean up in: [`arm_gently`].
 //!
 //! What each death leaves: the hub's death ends all its workers, and through their lifelines the workers of their pools. A
-//! worker's death closes its read end, which nobody notices. A hub that dies before the worker has armed: [`arm`] finds the
+//! worker's death closes its read end, which has no effect. A hub that dies before the worker has armed: [`arm`] finds the
 //! pipe hung up and ends the worker there.
 
 use crate::error::{Doing, Result};
@@ -152,7 +152,7 @@ mod tests {
         unsafe { try_fork() }.unwrap()
     }
 
-    /// Forks a worker that arms its end and then does `work`, drops the hub's end when it has, and gives its exit.
+    /// Forks a worker that arms its end and then does `work`, drops the hub's end when it has, and returns its exit.
     fn killed_worker(armed: fn(OwnedHandle) -> Result<()>, work: fn()) -> Exit {
         let (hub, worker) = pair().unwrap();
         let (told, tell) = sys::process::lifeline().unwrap();

@@ -1,4 +1,4 @@
-//! Processes: start one, wait for it, signal it, learn how it ended, and see to it that it ends when its hub does.
+//! Processes: start one, wait for it, signal it, learn how it ended, and ensure that it ends when its hub does.
 //!
 //! Two ways to start a worker. *spawn*: [`Launch`] runs a program (as a rule this one, once more) in a fresh process.
 //! *forkserver*: a [`Server`] is such a process, does nothing but wait, and forks a worker whenever the hub asks; a restart
@@ -12,7 +12,7 @@
 //!    └────────────▶ server ─────────▶ child          (pid, pidfd and exit status come back through the server)
 //! ```
 //!
-//! Who may end whom: a child outlives its [`Child`] value unless someone kills it; a worker that has armed a
+//! Lifetimes: a child outlives its [`Child`] value unless it is killed; a worker that has armed a
 //! [`lifeline`] does not outlive its hub. Descriptors of the hub that no forked child may keep are listed in [`maniple_sys::atfork`].
 //!
 //! Nothing in this folder names an operating system; what one must supply is in [`maniple_sys::process`].

@@ -16,8 +16,8 @@
 //!
 //! # Deaths
 //! The hub's: the socket closes and the server exits; its children die by their own lifelines. The server's: its children
-//! go on, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
-//! the server reaps it and tells.
+//! continue, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
+//! the server reaps it and reports its exit.
 
 use super::child::{Child, ExitWatch, Forked, Statuses, fork};
 use super::launch::Launch;
@@ -38,7 +38,7 @@ const STARTED: i64 = 2;
 const REFUSED: i64 = 3;
 const ENDED: i64 = 4;
 
-/// What the server is asked for, and what it answers.
+/// The server's requests and answers.
 type Packet = [i64; 3];
 
 /// How long a server that lacks something waits before it looks again.
@@ -52,7 +52,7 @@ fn send(socket: impl AsHandle, packet: Packet, handles: &[BorrowedHandle<'_>]) -
     packet::send(socket.as_handle(), &bytes, handles)
 }
 
-/// A packet, and whether all of its handles have come: those for which this process has no descriptor left are lost. `None`: the other side
+/// A packet, and whether all of its handles arrived: those for which this process has no descriptor left are lost. `None`: the other side
 /// is gone.
 fn receive(socket: impl AsHandle, handles: &mut Vec<OwnedHandle>) -> io::Result<Option<(Packet, bool)>> {
     let mut bytes = [0; 24];
@@ -100,7 +100,7 @@ impl Told {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next packet that is not `ENDED`; `None` when one child's end was noted instead.
+    /// Takes the next packet that is not `ENDED`; `None` if it recorded the end of a child instead.
     fn step(&self, ended: &mut Ended<'_>, handles: &mut Vec<OwnedHandle>) -> io::Result<Option<Packet>> {
         match receive(&self.socket, handles)? {
             None => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the fork server is gone")),
@@ -114,7 +114,7 @@ impl Told {
 }
 
 impl Statuses for Told {
-    /// How child `serial`, which has ended, ended. The server has told or is about to.
+    /// How child `serial`, which has ended, ended. The server has reported it or is about to.
     fn take(&self, serial: u64) -> Result<Exit> {
         let mut ended = self.lock();
         loop {
@@ -142,7 +142,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one. `launch` must lead its process to [`serve`], with the handles that it inherits.
+    /// Starts a server. `launch` must lead its process to [`serve`], with the handles that it inherits.
     ///
     /// # Errors
     /// The process cannot be started.
@@ -187,8 +187,8 @@ impl Server {
             match statuses.step(&mut ended, &mut watch)? {
                 Some([STARTED, s, pid]) if s == serial as i64 => {
                     let Ok(pid) = u32::try_from(pid) else { return Err(io::ErrorKind::InvalidData.into()) };
-                    // Where no descriptor was left for the watch, one on the number is as good: the server has not reaped the child, or it
-                    // is about to tell of its end. What cannot be watched at all is ended, for nobody would know of it.
+                    // If no descriptor was left for the watch, a watch by the process number is as good: the server has not reaped the child, or it
+                    // is about to report its end. A child that cannot be watched at all is ended, since its end could not be detected.
                     let watch = match watch.pop() {
                         Some(watch) => watch,
                         None => sys::process::open(pid).inspect_err(|_| sys::process::end_by_number(pid))?,
@@ -206,7 +206,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Children that are still waited for keep the socket; then the server has to be told by a signal.
+        // Children that are still waited for keep the socket; then the server has to be stopped by a signal.
         if self.statuses.take().and_then(Arc::into_inner).is_none() {
             let _ = self.process.kill();
         }
@@ -214,7 +214,7 @@ impl Drop for Server {
     }
 }
 
-/// The fork server's life, in its own process. Returns in each forked child, with the handles that are its. Exits when the
+/// The fork server's main loop. Returns in each forked child, with the child's handles. Exits when the
 /// hub is gone.
 ///
 /// # Safety
@@ -290,7 +290,7 @@ pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
     }
 }
 
-/// The hub waits for word of this child and cannot be told: it is to see that the server is gone. Other children go on.
+/// The hub waits for a message about this child and cannot receive it: it must detect that the server is gone. Other children continue.
 fn give_up(child: &Child) -> ! {
     let _ = child.kill();
     std::process::exit(0);

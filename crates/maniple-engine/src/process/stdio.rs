@@ -3,7 +3,7 @@
 use crate::error::{Doing, Result};
 use maniple_sys::{OwnedHandle, RawHandle, process};
 
-/// A handle that gives nothing and takes everything.
+/// A handle that reads as empty and discards writes.
 ///
 /// # Errors
 /// No descriptor left.

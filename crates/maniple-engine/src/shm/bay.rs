@@ -57,7 +57,7 @@ impl Memory {
 pub struct BayWriter {
     memory: Memory,
     tail: u64,
-    // Nothing before this position is in use, whatever the reader last published.
+    // Nothing before this position is in use, regardless of what the reader last published.
     floor: u64,
     /// Something was written since the last trim.
     touched: bool,
@@ -143,7 +143,7 @@ impl BayWriter {
         self.touched
     }
 
-    /// Gives the memory back to the system, if nothing is in use.
+    /// Returns the memory to the system, if nothing is in use.
     pub fn trim(&mut self) {
         if self.touched && self.used().is_ok_and(|used| used == 0) {
             self.touched = false;
@@ -187,7 +187,7 @@ impl BayReader {
         let mut to: *mut u8 = buffer.fill(len)?.as_mut_ptr();
         for (from, piece) in self.memory.pieces(self.position(place), len) {
             // SAFETY: the piece lies inside the bay, the buffer has room for it, and the writer leaves these bytes alone until they are
-            // given back. One that does not keep to that makes a mixture of bytes, no more.
+            // given back. A reader that breaks this rule gets a mixture of bytes, no more.
             unsafe {
                 to.copy_from_nonoverlapping(from, piece);
                 to = to.add(piece);
@@ -196,7 +196,7 @@ impl BayReader {
         Ok(buffer)
     }
 
-    /// Gives back the space of a body that nobody will read, and of all before it.
+    /// Releases the space of a body that will not be read, and of all before it.
     ///
     /// # Errors
     /// It is longer than a bay.

@@ -19,7 +19,7 @@
 
 use super::atomic::{AtomicU32, Ordering, fence};
 
-/// The word that says who sleeps.
+/// The word with the sleeper's level.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Bell(AtomicU32);
@@ -31,7 +31,7 @@ impl Bell {
     /// Announces sleep. The caller must look for news once more before it sleeps.
     pub fn arm(&self, level: u32) {
         self.0.store(level, Ordering::Relaxed);
-        // Partner: the fence in `ring`. Whatever was published before that fence is seen after this one, or the level is seen
+        // Partner: the fence in `ring`. What was published before that fence is seen after this one, or the level is seen
         // there.
         fence(Ordering::SeqCst);
     }
@@ -63,7 +63,7 @@ impl Bell {
         crate::wait::word::sleep(&self.0, level, timeout)
     }
 
-    /// Wakes whoever sleeps in [`Bell::sleep`].
+    /// Wakes the sleeper in [`Bell::sleep`].
     #[cfg(not(loom))]
     pub fn wake(&self) {
         crate::wait::word::wake(&self.0, 1);

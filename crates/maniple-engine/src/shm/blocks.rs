@@ -3,8 +3,8 @@
 //! A [`Blob`] is a filled buffer. A short one is plain memory, which a link's [bay](super::bay) carries. A long one is a *block*: its
 //! owner's [`Arena`] makes it, or takes it from its free list, and fills it. A link sends its handle with each frame that names it,
 //! marks one of its *slots* as used, and holds the blob. The reader maps the block and closes the handle; when the last user of the
-//! reader's [`Region`](super::inbox::Region) is gone, the slot is marked free, from whatever thread that happens in. The
-//! owner notices at its next look at the slots, lets go of its blob, and with the last hold the block goes back to the free list. A
+//! reader's [`Region`](super::inbox::Region) is gone, any thread of the reader marks the slot free. The
+//! owner notices at its next look at the slots, drops its blob, and with the last hold the block goes back to the free list. A
 //! reader that dies takes its link, and so its slots, with it.
 //!
 //! Where file sizes are limited (RLIMIT_FSIZE), a block consists of several *pieces*, each a file of its own, which the reader maps one
@@ -106,7 +106,7 @@ impl View {
         if self.epoch.since() == Since::Born || self.mapping.len() < at + bytes.len() {
             return false;
         }
-        // SAFETY: inside the mapping, whose memory keeps its size, and the block is nobody else's: its last reader is done with it.
+        // SAFETY: inside the mapping, whose memory keeps its size, and the block has no other user: its last reader is done with it.
         unsafe { self.mapping.start().add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         true
     }
@@ -257,7 +257,7 @@ impl Arena {
         .doing("make a shared-memory block")
     }
 
-    /// Lets go of the free blocks that have not been used for so long. Whether there were any.
+    /// Drops the free blocks that have not been used for so long. Whether there were any.
     pub fn trim(&self, unused: Duration) -> bool {
         let mut state = self.lock();
         let now = Instant::now();

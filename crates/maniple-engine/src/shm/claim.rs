@@ -1,9 +1,9 @@
-//! The word that decides who owns a published frame: the consumer, which claims it before it acts on it, or the producer, which
-//! takes it back. Whoever's compare-exchange wins owns the frame, and nobody else ever does.
+//! The word that decides which side owns a published frame: the consumer, which claims it before it acts on it, or the producer, which
+//! takes it back. The side whose compare-exchange wins owns the frame, and no other ever does.
 
 use super::atomic::{AtomicU32, Ordering};
 
-/// A frame that nobody has claimed or revoked.
+/// A frame that is neither claimed nor revoked.
 pub const WAITING: u32 = 0;
 /// The consumer acts, or has acted, on the frame.
 pub const CLAIMED: u32 = 1;

@@ -1,4 +1,4 @@
-//! The two counters of a single-producer single-consumer ring, and nothing else: who may touch which bytes, and when.
+//! The two counters of a single-producer single-consumer ring, and nothing else: which side may touch which bytes, and when.
 //!
 //! The algorithm is Lamport's ring ("Specifying Concurrent Program Modules", 1983) with the cached counters of FastForward
 //! and its successors: each side keeps a private copy of the other's counter and looks at the shared one only when the copy
@@ -9,8 +9,8 @@
 //! * `tail` is written by the producer only, `head` by the consumer only. Bytes in `head..tail` belong to the consumer, the
 //!   others to the producer.
 //! * The producer publishes with `tail.store(Release)`; the consumer's `tail.load(Acquire)` sees all bytes below it. The
-//!   consumer gives bytes back with `head.store(Release)`, seen by the producer's `head.load(Acquire)`.
-//! * A producer that dies before its store leaves bytes that nobody sees. A consumer that dies leaves the ring as it was:
+//!   consumer releases bytes with `head.store(Release)`, seen by the producer's `head.load(Acquire)`.
+//! * A producer that dies before its store leaves bytes that no side sees. A consumer that dies leaves the ring as it was:
 //!   the producer may read `head` and knows what had been taken.
 
 use super::atomic::{AtomicU64, Ordering};
@@ -51,7 +51,7 @@ pub struct WriteSide {
 }
 
 impl WriteSide {
-    /// For a ring of `capacity` bytes that nobody has written to.
+    /// For a ring of `capacity` bytes that was not written to yet.
     pub fn new(capacity: u64) -> WriteSide {
         WriteSide { capacity, tail: 0, head_seen: 0, nonsense: false }
     }
@@ -129,7 +129,7 @@ impl ReadSide {
         self.head += len;
     }
 
-    /// Gives back all that was moved past.
+    /// Releases all that was moved past.
     pub fn release(&self, cursors: &Cursors) {
         // Partner: `Cursors::head` in the producer.
         cursors.head.0.store(self.head, Ordering::Release);

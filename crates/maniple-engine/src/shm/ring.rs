@@ -1,6 +1,6 @@
 //! Frames in a ring: the bytes that [`cursor`](super::cursor) says belong to whom.
 //!
-//! A frame is a [`Head`] and its body, contiguous, in a multiple of 8 bytes. One that does not fit before the ring's end
+//! A frame is a [`Head`] and its body, contiguous, in a multiple of 8 bytes. A frame that does not fit before the ring's end
 //! starts at its beginning; the gap is covered by a head of kind [`SKIP`], or is too small for any head and then implied.
 //!
 //! `Head::state`, a [`Claim`], is the one word that both sides write after publishing: the consumer claims a frame before it
@@ -15,7 +15,7 @@ use maniple_sys::memory::Mapping;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// What stands before each body.
+/// The header before each body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Head {
@@ -137,7 +137,7 @@ impl Producer {
         (if need > before_end { before_end } else { 0 }, need)
     }
 
-    /// Writes and publishes a frame whose body is `parts`, one after the other. Gives its position.
+    /// Writes and publishes a frame whose body is `parts`, one after the other. Returns its position.
     pub fn push(&mut self, head: Head, parts: &[&[u8]]) -> Result<u64, Full> {
         let body: usize = parts.iter().map(|p| p.len()).sum();
         let (gap, need) = self.place(body);
@@ -293,7 +293,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Moves past the frame last peeked at, whose body had `len` bytes, and gives its bytes back.
+    /// Moves past the frame last peeked at, whose body had `len` bytes, and releases its bytes.
     pub fn pop(&mut self, len: u32) {
         self.side.advance(span(len as usize) as u64);
         self.side.release(self.memory.cursors());
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_gap_that_was_not_published_is_reported_as_damage() {
-        // One that covers the whole ring, one that ends early, and one that is implied.
+        // A gap that covers the whole ring, one that ends early, and one that is implied.
         for (at, len) in [(0, 4096 - HEAD), (0, 0), (0, 8), (1024, 4096 - 1024 - HEAD), (4096 - 16, 0)] {
             let (mut tx, mut rx) = pair(4096);
             tx.side.publish(tx.memory.cursors(), at as u64);

@@ -1,7 +1,7 @@
 //! Blocks of other processes that are looked at here, without a copy.
 //!
 //! A block that is looked at is one that its owner cannot use again, and fresh memory costs the owner several times what a copy costs
-//! here. So a process whose user lets go of what arrives looks at blocks; one whose user keeps much of it copies what arrives next.
+//! here. So a process whose user drops what arrives looks at blocks; a process whose user keeps much of it copies what arrives next.
 
 use maniple_sys::memory::Mapping;
 use std::ops::Deref;

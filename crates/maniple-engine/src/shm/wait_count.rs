@@ -1,4 +1,4 @@
-//! How one of many sleepers is woken, at no cost while nobody sleeps.
+//! Wakes one of many sleepers, at no cost while none sleeps.
 //!
 //! Two words: `bell`, on which they sleep, and `asleep`, which holds three numbers: how many may be sleeping (*count*), how often
 //! one joined (*joins*), and how often the count was given up as wrong (*era*).
@@ -9,13 +9,13 @@
 //!   fence(SeqCst)                             fence(SeqCst)
 //!   look for news once more                   count = 0: nothing to do
 //!   none: sleep while bell = seen             bell += 1; wake one
-//!   same era: count -= 1                      nobody was woken: what was read -> next era, count 0, by compare-exchange
+//!   same era: count -= 1                      none was woken: what was read -> next era, count 0, by compare-exchange
 //! ```
 //!
 //! The fences make it impossible that a sleeper misses the news *and* the caller misses the sleeper (Dekker's argument). Sleepers
-//! that die leave the count too high; the last step mends that. It forgets nobody: who was counted in what was read but did not
-//! sleep has seen an older `bell`, will not sleep on it, and counts itself anew; who came since has changed *joins*. And who
-//! was forgotten takes nobody else off the count, since it leaves in another era.
+//! that die leave the count too high; the last step mends that. It loses no sleeper: a sleeper that was counted in what was read but did not
+//! sleep has seen an older `bell`, will not sleep on it, and counts itself anew; a sleeper that came since has changed *joins*. And a sleeper
+//! whose count was dropped takes no other off the count, since it leaves in another era.
 //!
 //! A sleeper that is woken and dies before it acts has used up a call: sleep in slices.
 

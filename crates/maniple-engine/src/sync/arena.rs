@@ -12,8 +12,8 @@
 //! which is known by its first.
 //!
 //! # When a cell is used again
-//! A cell that nobody else can know is used again as soon as its owner drops it: the process has not forked since it
-//! made the cell and the cell was never sent. Any other is given up for good: who else knows it cannot be counted
+//! A cell that no other process can know is used again as soon as its owner drops it: the process has not forked since it
+//! made the cell and the cell was never sent. Any other is given up for good: its users cannot be counted
 //! reliably, as processes are killed. What counts reliably is the operating system: when all that a process had in an
 //! arena is dropped, it unmaps the arena, and when all have or are dead, the memory is gone. So there is no count to be
 //! wrong, nothing to repair after a death, and no cell is ever used by two. The price: a lock that lives for long keeps
@@ -46,13 +46,13 @@ pub const CELL: usize = 64;
 const CELLS: u32 = (LEN / CELL) as u32;
 const MAGIC: u64 = u64::from_le_bytes(*b"mnplsync");
 
-/// One cache line of zeroed shared memory; what its parts mean is the business of whoever made it.
+/// One cache line of zeroed shared memory; its creator defines what its parts mean.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct Cell {
     /// The word of the protocol.
     pub word: AtomicU64,
-    /// What the cell is. Written before anybody else knows the cell, as is `limit`.
+    /// What the cell is. Written before any other process has the cell, as is `limit`.
     pub kind: AtomicU32,
     /// The highest value, of a semaphore.
     pub limit: AtomicU32,
@@ -72,7 +72,7 @@ struct Header {
     magic: AtomicU64,
     // When and by whom it was made: unique on a machine.
     id: [AtomicU64; 2],
-    // The pid namespace of whoever made it; 0: unknown.
+    // The pid namespace of the creator; 0: unknown.
     space: AtomicU64,
     // Not 0: processes of several namespaces use it.
     mixed: AtomicU32,
@@ -178,7 +178,7 @@ impl Arena {
 
     fn header(&self) -> &Header {
         // SAFETY: the segment begins with a header (`create` makes it so, `open` checks it), is aligned to a page,
-        // stays mapped as long as `self`, and is zeroed where nobody has written. All parts are atomics.
+        // stays mapped as long as `self`, and is zeroed where it was not written. All parts are atomics.
         unsafe { self.segment.start().cast().as_ref() }
     }
 
@@ -218,7 +218,7 @@ impl Arena {
         let (me, space) = holder::identify();
         let header = self.header();
         if space == 0 || header.space.load(Ordering::Relaxed) != space {
-            // Before this process takes anything here. Partner: the Acquire in `can_judge`; whoever reads our number in
+            // Before this process takes anything here. Partner: the Acquire in `can_judge`; a process that reads our number in
             // a word, by an exchange that acquires, and then finds us "dead", sees this.
             header.mixed.store(1, Ordering::SeqCst);
         }
@@ -238,10 +238,10 @@ impl Table {
         self.known.push(Arc::downgrade(arena));
     }
 
-    /// So many cells in a row that nobody else uses.
+    /// So many cells in a row without another user.
     fn cut(&mut self, cells: u32) -> Result<(Arc<Arena>, u32)> {
         // What a forked child inherits is its parent's to hand out.
-        // And what the program has closed cannot be sent to anybody.
+        // And what the program has closed cannot be sent to another process.
         let is_good = |current: &Current| current.since.since() != Since::Born && current.arena.can_be_sent();
         self.current = self.current.take().filter(is_good);
         if let Some(current) = &mut self.current {
@@ -285,7 +285,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// A zeroed cell that nobody else knows.
+    /// A zeroed cell that no other process knows.
     ///
     /// # Errors
     /// No shared memory, no descriptor left.
@@ -293,7 +293,7 @@ impl Place {
         Place::create_span(kind, 1)
     }
 
-    /// So many zeroed cells in a row that nobody else knows.
+    /// So many zeroed cells in a row that no other process knows.
     ///
     /// # Errors
     /// No shared memory, no descriptor left; more than [`MOST_CELLS`], or none.
@@ -345,10 +345,10 @@ impl Place {
     }
 
     /// The bytes of all cells but the first: where they begin, at a multiple of [`CELL`], and how many they are. They
-    /// stay as long as this place; what may be done with them is the business of whoever made it.
+    /// stay as long as this place; the code that made the place defines their use.
     pub fn room(&self) -> (NonNull<u8>, usize) {
         let start = self.arena.segment.start();
-        // SAFETY: the span lies within the segment (`cut` and `with_span` see to it), and so does its end.
+        // SAFETY: the span lies within the segment (`cut` and `with_span` ensure it), and so does its end.
         let start = unsafe { start.add((self.number as usize + 1) * CELL) };
         (start, (self.cells as usize - 1) * CELL)
     }

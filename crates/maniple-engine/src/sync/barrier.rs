@@ -3,7 +3,7 @@
 //! # What lies where
 //! A barrier for *n* parties is a span of cells. The first has the word of a [`Lock`], the *state*, and the first of
 //! *n* *slots*; the others have the rest. The last party to arrive does not wait. It uses the last slot, and only while it
-//! runs an *action* before the others go on.
+//! runs an *action* before the others continue.
 //!
 //! ```text
 //! state   63 ─── 37   36 ─ 35   34 ─ 33   32       31 ─── 0
@@ -12,29 +12,29 @@
 //!         born        ending    pid                all zero: free
 //! ```
 //!
-//! *Ending* says how a round ends: 0 not yet, 1 all came, 2 somebody gave up, 3 somebody died. *Broken* is 0, or how
-//! the round ended that broke the barrier. There is no count of those who wait: it is the number of slots that have
-//! somebody and no ending, so it cannot be wrong.
+//! *Ending* says how a round ends: 0 not yet, 1 all came, 2 a party gave up, 3 a party died. *Broken* is 0, or how
+//! the round ended that broke the barrier. The waiters are not counted: their number is that of the slots that have
+//! a party and no ending, so it cannot be wrong.
 //!
 //! # Steps
 //! | step | change | by |
 //! | --- | --- | --- |
 //! | arrive | a free slot → me | a party, with the lock |
-//! | end | 1. state: ending (and broken); 2. each slot of a waiter: ending; 3. state: no ending, number + 1; 4. wake all | whoever has the lock: the last to arrive, one who gives up, finds a waiter dead, aborts or resets |
-//! | finish | 2 to 4 | whoever takes the lock and finds an ending in the state |
-//! | act | the last slot → me; then, without the lock, the action; then end, as all came or as somebody gave up | the last to arrive, with the lock, if it has an action |
+//! | end | 1. state: ending (and broken); 2. each slot of a waiter: ending; 3. state: no ending, number + 1; 4. wake all | the holder of the lock: the last to arrive, a party that gives up, finds a waiter dead, aborts or resets |
+//! | finish | 2 to 4 | a party that takes the lock and finds an ending in the state |
+//! | act | the last slot → me; then, without the lock, the action; then end, as all came or as a party gave up | the last to arrive, with the lock, if it has an action |
 //! | leave | an ended slot → free; tell: if wanted, state: not wanted, number + 1, wake all | the waiter, without the lock |
 //! | clear | the ended slot of a dead waiter → free | a party that finds no free slot, with the lock |
 //!
 //! The state is a [`NewsWord`]: *wanted* and the number are its. A waiter learns from its own slot how its round ended,
-//! however many rounds have begun meanwhile. One that finds no slot, since slow leavers of the round before still have
+//! however many rounds have begun meanwhile. A party that finds no slot, since slow leavers of the round before still have
 //! theirs, asks for news, looks once more, and sleeps.
 //!
 //! # What a death leaves
 //! | killed | leaves | and then |
 //! | --- | --- | --- |
 //! | before it arrives | nothing | the others wait, as long as they said they would |
-//! | waiting | its slot | whoever would complete the round, and each waiter at the end of its slices, looks whether all waiters live; if not, the barrier breaks, and everybody is told why |
+//! | waiting | its slot | the party that would complete the round, and each waiter at the end of its slices, check whether all waiters live; if not, the barrier breaks, and all parties learn why |
 //! | with the lock, before an ending is in the state | at most its slot | the lock is taken over, and its slot found |
 //! | with the lock, after that | a round half ended | the lock is taken over, and the round's ending finished as it was begun |
 //! | woken, before it has left | an ended slot | cleared when it is wanted |
@@ -72,7 +72,7 @@ const BROKEN: u32 = 35;
 const PART: u64 = 3;
 const SLOT_ENDING: u64 = 3 << 30;
 
-/// How long the barrier's own lock is waited for by one whose time is short: it is held for moments, unless its holder
+/// How long a party whose time is short waits for the barrier's own lock: it is held for moments, unless its holder
 /// was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -94,7 +94,7 @@ impl Ending {
 /// Why a barrier is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Somebody's time was up or wait interrupted, or the barrier was aborted or reset.
+    /// A party's time was up or its wait was interrupted, or the barrier was aborted or reset.
     GivenUp,
     /// A party died while it waited.
     Died,
@@ -129,7 +129,7 @@ pub struct Barrier {
     dead_count: bool,
 }
 
-/// What the last party to arrive runs before the others go on. `false` breaks the barrier.
+/// What the last party to arrive runs before the others continue. `false` breaks the barrier.
 pub type Action<'a> = &'a mut dyn FnMut() -> bool;
 
 fn cells(parties: u32) -> u32 {
@@ -144,7 +144,7 @@ fn broken(state: u64) -> Option<Cause> {
     Ending::from_bits(state >> BROKEN).map(cause)
 }
 
-/// How the round of whoever has a slot ended, if it has.
+/// How the round of a slot's party ended, if it has.
 fn ended(slot: u64) -> Option<Ending> {
     Ending::from_bits(slot >> 30)
 }
@@ -171,7 +171,7 @@ impl Barrier {
         Ok(Barrier { lock: Lock::at(place), parties, dead_count: false })
     }
 
-    /// One that another process made.
+    /// Opens a barrier that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
@@ -207,7 +207,7 @@ impl Barrier {
         broken(self.state().load(Ordering::Relaxed))
     }
 
-    /// Breaks it: all who wait are told so, and all who come, until it is reset.
+    /// Breaks it: all waiting and all later calls report that, until it is reset.
     pub fn abort(&self) {
         self.locked(Until::Ever, || self.end(Ending::GivenUp, Some(Ending::GivenUp)));
     }
@@ -364,7 +364,7 @@ impl Barrier {
             return Arrival::Broken(cause);
         }
         if self.is_acting() {
-            // Whoever ends the round tells all that sleep; they cannot do so before this one gives the lock back.
+            // The party that ends the round notifies all sleepers; it cannot do so before this one releases the lock.
             return if self.look_for_the_dead() {
                 Arrival::Broken(Cause::Died)
             } else {

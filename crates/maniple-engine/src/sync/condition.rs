@@ -1,7 +1,7 @@
 //! A place to wait until another process says that something changed.
 //!
-//! The condition's lock is a [`Lock`] or an [`RLock`], which the waiter holds. Waiting is: enter, let go of the lock altogether, sleep until
-//! called, take the lock again as deep as it was. The notifier waits for nobody, so a waiter that was killed cannot hold it up.
+//! The condition's lock is a [`Lock`] or an [`RLock`], which the waiter holds. Waiting is: enter, release the lock altogether, sleep until
+//! called, acquire the lock again as deep as it was. The notifier waits for no waiter, so a waiter that was killed cannot hold it up.
 
 use super::arena::{CellRef, Place};
 use super::lock::{Lock, RLock};
@@ -13,7 +13,7 @@ use crate::wait::{Interrupt, Until};
 
 const KIND: u32 = 5;
 
-/// What a waiter holds, lets go of, and takes again.
+/// What a waiter holds, releases, and acquires again.
 pub trait Guard {
     /// Lets go, however deep it is held: how deep that was; `None`: this thread does not hold it.
     fn let_go(&self) -> Option<u32>;
@@ -56,7 +56,7 @@ pub struct Waited {
 pub struct Condition(Place);
 
 impl Condition {
-    /// One that nobody waits for.
+    /// Creates a condition without waiters.
     ///
     /// # Errors
     /// No shared memory, no descriptor left.
@@ -64,7 +64,7 @@ impl Condition {
         Place::create(KIND).map(Condition)
     }
 
-    /// One that another process made.
+    /// Opens a condition that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
@@ -81,7 +81,7 @@ impl Condition {
         CallWord::of(&self.0.word)
     }
 
-    /// Lets go of `guard`, waits to be called, and takes `guard` again.
+    /// Releases `guard`, waits to be called, and acquires `guard` again.
     ///
     /// # Errors
     /// More than 65535 wait already, or this thread does not hold `guard`.

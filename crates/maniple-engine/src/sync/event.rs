@@ -22,7 +22,7 @@ impl Event {
         Place::create(KIND).map(Event)
     }
 
-    /// One that another process made.
+    /// Opens an event that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
@@ -44,7 +44,7 @@ impl Event {
         self.word().is_set()
     }
 
-    /// Sets it, and wakes all who wait.
+    /// Sets it, and wakes all waiters.
     pub fn set(&self) {
         if self.word().set() == Given::Wake {
             wait::wake_low(self.word().raw(), u32::MAX >> 1);

@@ -2,10 +2,10 @@
 //!
 //! A small one lies in the cells behind its lock's, so that a thousand shared numbers take no descriptor of their own.
 //! A larger one has a piece of shared memory to itself, whose handle has to go along: cells that were sent once are not
-//! used again as long as their arena lasts. How many bytes it has, and where, stands in the lock's cell from before
-//! anybody else knows it.
+//! used again as long as their arena lasts. The lock's cell has the number of bytes, and where they are, before
+//! any other process has it.
 //!
-//! The lock decides nothing here: who may touch the bytes, and when, is the business of whoever hands them out.
+//! The lock decides nothing here: the code that hands the bytes out defines which accesses are allowed, and when.
 
 #![allow(unsafe_code)]
 
@@ -23,18 +23,18 @@ const SMALL: usize = 16 * CELL;
 /// Every room begins at a multiple of so many bytes.
 pub const ALIGNMENT: usize = CELL;
 
-/// How a room's bytes are accessed. All who have it agree, or one would change behind a lock's back what another guards
+/// How a region's bytes are accessed. All its users agree, or one would change behind a lock's back what another guards
 /// by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// By whoever has the lock.
+    /// By the holder of the lock.
     Guarded,
     /// By anyone, by atomic accesses of so many bytes.
     Raw(u32),
 }
 
 impl Access {
-    /// As it stands in the cell.
+    /// As the cell stores it.
     fn number(self) -> u32 {
         match self {
             Access::Guarded => 0,
@@ -73,12 +73,12 @@ impl GuardedRegion {
         let apart = (len > SMALL).then(|| Segment::create("maniple-value", len)).transpose()?;
         // Cells may have been used before.
         let (start, room) = place.room();
-        // SAFETY: nobody else knows these cells, and `room` is their size.
+        // SAFETY: no other process knows these cells, and `room` is their size.
         unsafe { start.write_bytes(0, room) };
         Ok(GuardedRegion { lock: Lock::at(place), len, apart })
     }
 
-    /// One that another process made. `apart`: the handle that went along, if it has memory of its own.
+    /// Opens a region that another process made. `apart`: the handle that went along, if it has memory of its own.
     ///
     /// # Errors
     /// The ticket is for something else, or made for another access, or the memory of another size.

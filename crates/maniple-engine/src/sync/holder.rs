@@ -1,13 +1,13 @@
-//! Who this process is, and whether another that holds something still lives.
+//! The identity of this process, and whether another process that holds something still lives.
 //!
-//! A holder is a process, not a thread: one whose holding thread has ended lives on and may still release. It is named by its number and
-//! its birth, so a number that is used again does not keep a dead holder alive. Zombies are dead: whoever should reap them may
+//! A holder is a process, not a thread: a process whose holding thread has ended still runs and may release. It is named by its number and
+//! its birth, so a number that is used again does not keep a dead holder alive. Zombies are dead: the process that should reap them may
 //! be the very process that waits.
 //!
 //! Numbers of another pid namespace mean other processes or none. The first process of an arena writes its namespace into it, and any
 //! other that finds itself elsewhere, when it opens the arena or first uses it after a fork, marks the arena *mixed* before it takes
-//! anything there. In a mixed arena nobody judges anybody dead, and an abandoned lock stays locked, as it does in the standard
-//! package. The same where neither `/proc` nor the kernel (6.11 and later) tells us who we are, and for processes of several time
+//! anything there. In a mixed arena no process judges another dead, and an abandoned lock stays locked, as it does in the standard
+//! package. The same where neither `/proc` nor the kernel (6.11 and later) identifies this process, and for processes of several time
 //! namespaces where birth is a time.
 
 use super::word::lock::Holder;
@@ -26,7 +26,7 @@ extern "C" fn in_child() {
     ME.store(0, Ordering::Relaxed);
 }
 
-/// Sees to it that forked children find out anew who they are. To be called before anything else here.
+/// Makes forked children determine their identity again. To be called before anything else here.
 ///
 /// # Errors
 /// When the operating system cannot take the fork handlers (out of memory).

@@ -1,23 +1,23 @@
-//! A number of units, each of which knows who has it: a semaphore whose units do not die with their holders.
+//! A number of units, each of which records its holder: a semaphore whose units do not die with their holders.
 //!
 //! A plain [`Semaphore`](super::semaphore::Semaphore) only counts, so what a killed process had taken is gone. Here
 //! every unit is a *slot*, a word with the number and birth of its holder, as a lock's is, and taking a unit is taking
 //! any slot.
 //!
-//! The slots are [`UnitWord`]s, and the cell's first word is a [`NewsWord`], on which those sleep who find none free.
+//! The slots are [`UnitWord`]s, and the cell's first word is a [`NewsWord`], on which a waiter sleeps that finds none free.
 //!
 //! | step | change | by |
 //! | --- | --- | --- |
 //! | take | a slot: free → me | anyone |
-//! | ask | the news; then look at all slots once more | whoever is about to sleep |
-//! | give back | the slot → free; tell, and wake all if somebody asked | its holder |
-//! | take over | a slot: that very holder → me | a waiter, at the end of its slice, who finds that the holder has ended |
+//! | ask | the news; then look at all slots once more | a waiter that is about to sleep |
+//! | release | the slot → free; tell, and wake all if a waiter asked | its holder |
+//! | take over | a slot: that very holder → me | a waiter, at the end of its slice, that finds that the holder has ended |
 //!
-//! All are woken, for a wake-up that went to one who is killed would be lost; units are few.
+//! All are woken, for a wake-up of a process that is killed would be lost; units are few.
 //!
 //! | killed | leaves | and then |
 //! | --- | --- | --- |
-//! | with a unit | its number and birth in the slot | a waiter takes it over, and is told |
+//! | with a unit | its number and birth in the slot | a waiter takes it over, and its call reports that |
 //! | between giving back and waking | sleepers asleep | their slices end |
 //! | asleep | at most the question | the next to give back makes one system call in vain |
 
@@ -84,7 +84,7 @@ impl OwnedSemaphore {
         Ok(OwnedSemaphore::at(place, units))
     }
 
-    /// One that another process made.
+    /// Opens a semaphore that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
@@ -175,7 +175,7 @@ impl OwnedSemaphore {
         })
     }
 
-    /// Gives back the unit of this number, which this process holds.
+    /// Releases the unit of this number, which this process holds.
     pub fn give_back(&self, unit: u32) -> Released {
         if !self.slot(unit).give(self.place.me()) {
             return Released::NotOwner;
@@ -186,7 +186,7 @@ impl OwnedSemaphore {
         Released::Done
     }
 
-    /// Gives back any unit that this process holds.
+    /// Releases any unit that this process holds.
     pub fn give_back_any(&self) -> Released {
         let given = (0..self.units).any(|unit| self.give_back(unit) == Released::Done);
         if given { Released::Done } else { Released::NotOwner }

@@ -17,7 +17,7 @@ const KIND: u32 = 1;
 pub struct Semaphore(Place);
 
 impl Semaphore {
-    /// One with `value` units, which never rises above `limit`.
+    /// Creates a semaphore with `value` units, which never rises above `limit`.
     ///
     /// # Errors
     /// No shared memory, no descriptor left.
@@ -29,7 +29,7 @@ impl Semaphore {
         Ok(semaphore)
     }
 
-    /// One that another process made.
+    /// Opens a semaphore that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
@@ -103,7 +103,7 @@ impl Semaphore {
         why
     }
 
-    /// Gives a unit back.
+    /// Releases a unit.
     #[inline]
     pub fn release(&self) -> Released {
         match self.word().give(self.limit()) {

@@ -1,9 +1,9 @@
-//! Waiting for a message over a socket awake or asleep, whichever is faster here and now.
+//! Waits for a message over a socket, awake or asleep, whichever is faster at present.
 //!
-//! An answer to what was sent a moment ago is there sooner than a thread has fallen asleep and been woken. So looking for it awake
-//! saves most of a round trip's time where two cores are idle; on a busy machine it costs more than it saves, and keeps the two
-//! processes from sharing a core, where one wakes the other cheaply. Neither load nor cores tell which is the case. So both ways
-//! are tried for some messages each, and the better one is taken for a while, the longer the more often it won. What has won before (at
+//! The answer to a message that was just sent arrives sooner than a thread falls asleep and is woken. So a spin
+//! saves most of a round trip's time if two cores are idle. On a busy machine it costs more than it saves, and keeps the two
+//! processes from sharing a core, where each wakes the other cheaply. Neither the load nor the number of cores decides this. So both ways
+//! are tried for some messages each, and the better one is used for a while, the longer the more often it won. The last winner (at
 //! first, sleep) is tried first: then the other's trial need not last longer than it takes to lose.
 
 use crate::wait::spin::Spin;
@@ -12,16 +12,16 @@ use maniple_sys::{OwnedHandle, clock, stream};
 use std::io;
 use std::sync::Mutex;
 
-/// Messages of one trial, and those at its beginning that don't count: the processes are still finding their cores.
+/// Messages of one trial, and those at its beginning that do not count: the scheduler is still placing the processes on cores.
 const TRIAL: u32 = 64;
 const SETTLING: u32 = 16;
-/// Nanoseconds that one wait counts at most: longer ones are not for an answer, or were disturbed.
+/// The most nanoseconds that one wait counts: longer waits are not for an answer, or were disturbed.
 const LONG: u64 = 100_000;
-/// Messages for which the winner is taken.
+/// Messages for which the winner is used.
 const SHORTEST: u32 = 512;
 const LONGEST: u32 = 16 * 1024;
 
-/// One end's experience with waiting for messages.
+/// One end's measurements of waits for messages.
 #[derive(Debug, Default)]
 pub struct AdaptiveSpin(Mutex<Experience>);
 
@@ -54,8 +54,8 @@ struct Contest {
 pub(crate) struct Begun(Option<u64>);
 
 impl AdaptiveSpin {
-    /// Looks for the first bytes of a message for a while, if that pays; reads them as [`stream::read_now`] does. `None`: they are
-    /// still to be waited for, which is best done in the read itself.
+    /// Spins for the first bytes of a message for a while, if that pays; reads them as [`stream::read_now`] does. `None`: they have
+    /// not arrived, and the read itself should wait for them.
     pub(crate) fn first(
         &self,
         fd: BorrowedHandle<'_>,
@@ -63,7 +63,7 @@ impl AdaptiveSpin {
         mut handles: Option<&mut Vec<OwnedHandle>>,
     ) -> (Begun, io::Result<Option<usize>>) {
         let mut found = Ok(None);
-        // Held by another thread (also one that a fork has left behind): one that spins is enough.
+        // Held by another thread (also one that a fork has left behind): a single spinner is enough.
         let Ok(mut experience) = self.0.try_lock() else { return (Begun(None), found) };
         let Experience { spin, contest } = &mut *experience;
         let start = contest.is_timed().then(clock::now);
@@ -100,7 +100,7 @@ impl Contest {
         match self.stage {
             Stage::Incumbent if self.waits >= TRIAL => (self.stage, self.waits) = (Stage::Challenger, 0),
             Stage::Challenger => {
-                // What it takes only grows.
+                // The time of this trial only grows.
                 let has_lost = self.waits > SETTLING && self.is_worth_it() == self.awake_wins;
                 if self.waits >= TRIAL || has_lost {
                     self.decide();
@@ -113,7 +113,7 @@ impl Contest {
         }
     }
 
-    /// To be awake takes processor time that others could use: it has to be worth something.
+    /// A spin takes processor time that others could use, so it must win by a margin.
     fn is_worth_it(&self) -> bool {
         self.awake + self.awake / 8 < self.asleep
     }
@@ -129,7 +129,7 @@ impl Contest {
 mod tests {
     use super::*;
 
-    /// Waits until a decision is made, each wait taking what is given; gives the decision.
+    /// Waits until a decision is made, each wait taking what is there; returns the decision.
     fn decided(contest: &mut Contest, awake: u64, asleep: u64) -> bool {
         while contest.stage == Stage::Decided {
             contest.count(None);

@@ -6,10 +6,10 @@
 //! | `spin` | a short spin before sleep, for news that lies in memory: pools and queues |
 //! | `adaptive_spin` | the same where each look is a system call: connections |
 //! | [`word`] | sleep on a word that another process changes: pools, queues, locks |
-//! | `retry` | what a process that is starting does about a shortage |
+//! | `retry` | repeats what a starting process lacks the resources for |
 //!
-//! Nothing else in the engine sleeps on a word. Waits for descriptors are the system's own (`maniple_sys::ready`). What is waited for is
-//! not known here.
+//! No other module of the engine sleeps on a word. Waits for descriptors are the system's own (`maniple_sys::ready`). This module does not
+//! know what its callers wait for.
 
 pub(crate) mod adaptive_spin;
 pub(crate) mod retry;

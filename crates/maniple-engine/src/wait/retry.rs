@@ -1,9 +1,9 @@
-//! What a process that is just starting does about a shortage.
+//! Retries after a shortage in a process that is just starting.
 
 use crate::error::Result;
 use std::time::Duration;
 
-/// Tries again for some seconds where something is short: the hub would only start another worker in this one's place.
+/// Retries for some seconds after a shortage: the hub would only start another worker in this one's place.
 pub(crate) fn while_short<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
     let mut nap = Duration::from_millis(10);
     loop {

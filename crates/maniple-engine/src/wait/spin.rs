@@ -1,9 +1,9 @@
-//! A short spin before sleeping, given up where it does not pay.
+//! A short spin before sleep, which stops when it does not pay.
 //!
 //! Sleeping and being woken costs several microseconds on each side; news that comes within that time is cheaper to wait for
-//! awake. But a spinner on a busy machine keeps off the processor the very process that it waits for. So: no spin when there
-//! are more runnable sides than cores (the caller knows), a break of growing length after spins in vain, and a long one after a spin
-//! during which this thread was taken off its processor, the surest sign that others want it.
+//! awake. But on a busy machine a spinner occupies the processor that the other process needs. So: no spin if there
+//! are more runnable sides than cores (the caller passes that), a pause of growing length after spins without success, and a long one after
+//! a spin in which this thread lost its processor, the surest sign that others want it.
 
 use maniple_sys::{self as sys, clock};
 use std::sync::OnceLock;
@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How long a spin lasts at most, in nanoseconds.
 const LIMIT: u64 = 40_000;
-/// A gap of so many nanoseconds between two looks at the clock: somebody else ran here.
+/// A gap of so many nanoseconds between two looks at the clock: another thread ran here.
 const GAP: u64 = 15_000;
 /// Looks for news between two looks at the clock.
 const LOOKS: u32 = 64;
-/// The longest break, in waits.
+/// The longest pause, in waits.
 const LONGEST_BREAK: u32 = 256;
 
-/// One side's experience with spinning.
+/// One side's measurements of spins.
 #[derive(Debug, Default)]
 pub(crate) struct Spin {
     pause: u32,
@@ -26,12 +26,12 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    /// Looks for news for a while, if that has paid lately. Gives whether there were any.
+    /// Spins for news for a while, if that has paid lately. Returns whether there were any.
     pub fn until(&mut self, allowed: bool, mut news: impl FnMut() -> bool) -> bool {
         news() || self.due(allowed) && self.look(LOOKS, news)
     }
 
-    /// The same where every look is a system call: long beside a look at the clock, and not worth taking if one is to sleep anyway.
+    /// The same if every look is a system call: a look is slow compared to reading the clock, and not worth it before a sleep.
     /// Only some of a process's threads do it at a time.
     pub fn until_asked(&mut self, news: impl FnMut() -> bool) -> bool {
         let turn = Turn::take();
@@ -64,7 +64,7 @@ impl Spin {
             }
             if now - start > LIMIT {
                 self.failures = (self.failures + 1).min(8);
-                // Spins in vain now and then are the price of noticing that the times have changed.
+                // Occasional spins without success are the price of noticing a change.
                 self.pause = if self.failures < 3 { 0 } else { (1 << self.failures).min(LONGEST_BREAK) };
                 return false;
             }
@@ -73,14 +73,14 @@ impl Spin {
     }
 }
 
-/// Leave to spin: at most half of the cores may do so for one process, since whoever is waited for needs the others.
+/// The permission to spin: at most half of the cores may do so for one process, since the other side needs the others.
 struct Turn;
 
 static SPINNING: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn nothing() {}
 
-/// The threads that spun are not in a forked child: the one that forks does not spin.
+/// A forked child does not have the threads that spun: the thread that forks does not spin.
 extern "C" fn nobody_spins() {
     SPINNING.store(0, Ordering::Relaxed);
 }
@@ -92,7 +92,7 @@ impl Turn {
             Ok(()) => sys::cores() / 2,
             Err(_) => 0,
         });
-        // A mere count: nothing is read that another thread wrote before it changed it.
+        // Only a count: it publishes no other data.
         if SPINNING.fetch_add(1, Ordering::Relaxed) < most {
             return Some(Turn);
         }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 /// Until when to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// Only what is there counts.
+    /// Do not wait.
     Now,
-    /// Then.
+    /// Until this instant.
     Then(Instant),
-    /// Until there is something.
+    /// Without a limit.
     Ever,
 }
 
@@ -19,7 +19,7 @@ impl Until {
         if time.is_zero() { Until::Now } else { Instant::now().checked_add(time).map_or(Until::Ever, Until::Then) }
     }
 
-    /// What is left; `None`: for ever.
+    /// The time that is left; `None`: no limit.
     pub fn left(self) -> Option<Duration> {
         match self {
             Until::Now => Some(Duration::ZERO),

@@ -2,8 +2,8 @@
 //!
 //! [`sleep`] and [`wake`] are the system's own. [`WordWait`] is a wait of several sleeps: with a deadline, a hook for interrupts, and a
 //! look at the world now and then. None of its sleeps lasts longer than a *slice*: 10 ms at first, then doubling up to half a second.
-//! Slices make up for wake-ups that died with somebody, holders that died, and signals that came just before the sleep began. A waiter thus costs at most
-//! two wake-ups a second, some ten microseconds.
+//! Slices make up for wake-ups of processes that died, holders that died, and signals that came just before the sleep
+//! began. A waiter thus costs at most two wake-ups a second, some ten microseconds.
 #![allow(unsafe_code)]
 
 use super::Until;
@@ -19,7 +19,7 @@ const LONGEST_SLICE: Duration = Duration::from_millis(500);
 /// The half of a word that sleepers sleep on.
 fn low_half(word: &AtomicU64) -> &AtomicU32 {
     let half = usize::from(cfg!(target_endian = "big"));
-    // SAFETY: it lies within the word, aligned, and lives as long. In Rust nobody reads or writes it: only its address goes to the operating
+    // SAFETY: it lies within the word, aligned, and lives as long. Rust code does not read or write it: only its address goes to the operating
     // system, which compares it, so there are no accesses of two sizes in the program.
     unsafe { &*std::ptr::from_ref(word).cast::<AtomicU32>().add(half) }
 }
@@ -51,7 +51,7 @@ pub type Interrupt<'a> = &'a mut dyn FnMut() -> bool;
 pub enum Nap {
     /// The word may have changed.
     Look,
-    /// A slice is over: look at the word, and whether whoever is waited for still lives.
+    /// A slice is over: look at the word, and whether the process that is waited for still lives.
     Slice,
     /// The time is up.
     TimedOut,
@@ -63,7 +63,7 @@ pub enum Nap {
 pub struct WordWait<'a> {
     deadline: Option<u64>,
     slice: Duration,
-    // When the present slice is over. Whatever ends a sleep early, signals above all, does not put that off.
+    // When the present slice is over. An early end of a sleep, by a signal above all, does not put that off.
     slice_end: Option<u64>,
     interrupt: Interrupt<'a>,
 }

@@ -1,4 +1,4 @@
-//! The driver's seat, as `pool/hub.rs` and `pool/ticket.rs` use it: while there is something to be heard, somebody hears it.
+//! The driver's seat, as `pool/hub.rs` and `pool/ticket.rs` use it: every message is received by some thread.
 
 use super::model;
 use loom::sync::{Arc, Condvar, Mutex};
@@ -11,9 +11,9 @@ struct State {
     seats: Seats<usize>,
     /// By thread: its call has come.
     called: [bool; 3],
-    /// By thread: its outcome was heard.
+    /// By thread: its outcome was received.
     ready: [bool; 3],
-    /// Outcomes that workers have said and nobody has heard.
+    /// Outcomes that workers have sent and no thread has received.
     said: Vec<usize>,
     /// The keeper comes when something is said.
     armed: bool,
@@ -22,7 +22,7 @@ struct State {
 #[derive(Default)]
 struct Hub {
     state: Mutex<State>,
-    /// Stands for the cells on which parked threads sleep, and for the bell on which driver and keeper do.
+    /// In place of the cells on which parked threads sleep, and of the bell on which driver and keeper do.
     change: Condvar,
 }
 
@@ -85,7 +85,7 @@ impl Hub {
         self.unpark(&mut state, place);
     }
 
-    /// The keeper hears what nobody else is there for: it returns when the outcome of `thread` was heard.
+    /// The keeper receives what no other thread does: it returns when the outcome of `thread` was received.
     fn keep(&self, thread: usize) {
         let mut state = self.state.lock().unwrap();
         while !state.ready[thread] {
@@ -118,7 +118,7 @@ fn a_waiter_whose_time_is_up_takes_no_call_with_it() {
             thread::spawn(move || hub.wait(1, 1))
         };
         hub.say(0);
-        // The outcome of the one that gave up is for the keeper to hear.
+        // The keeper is to receive the outcome of the thread that gave up.
         hub.say(1);
         hub.keep(1);
         driver.join().unwrap();

@@ -421,7 +421,7 @@ fn of_two_who_find_a_units_holder_dead_one_gets_it() {
 fn waiters_of_a_round_see_its_end_and_all_that_came_before() {
     model(|| {
         let units = Units::<1>::new();
-        // The slot of one who waits at a barrier.
+        // The slot of a party that waits at a barrier.
         let slot = Arc::new(loom::sync::atomic::AtomicU64::new(1));
         let waiter = {
             let (units, slot) = (units.clone(), slot.clone());
@@ -444,7 +444,7 @@ fn waiters_of_a_round_see_its_end_and_all_that_came_before() {
         slot.store(2, Ordering::Release);
         units.news.renew(|upper| upper);
         units.bed.wake(true);
-        // The next round's first, who finds the slot taken by a slow leaver.
+        // The next round's first party, which finds the slot taken by a slow leaver.
         while slot.load(Ordering::Relaxed) != 0 {
             let seen = units.news.ask();
             if slot.load(Ordering::Relaxed) != 0 {

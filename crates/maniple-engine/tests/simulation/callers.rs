@@ -9,10 +9,10 @@ pub enum Act {
     Submit,
     Cancel,
     Narrow,
-    /// Somebody calls in who does not listen to the workers first.
+    /// A caller calls in that does not receive the workers' messages first.
     Poke,
     Kill,
-    /// A worker is stopped, as by SIGSTOP, and goes on later.
+    /// A worker is stopped, as by SIGSTOP, and continues later.
     Stop,
     Close,
     Terminate,
@@ -35,7 +35,7 @@ pub fn script(traits: &Traits, rng: &mut Rng) -> Vec<(u64, Act)> {
         }
     }
     let late = rng.pick(&[traits.span / 2, traits.span, 100 * traits.span]);
-    // Whoever does not close terminates: nothing may be left at the end.
+    // A caller that does not close terminates: nothing may be left at the end.
     if traits.close {
         script.push((rng.between(0, late), Act::Close));
     }
@@ -102,7 +102,7 @@ impl World {
                 self.ledger.terminated = true;
                 self.ledger.closed = true;
                 self.ended_at = Some(self.now);
-                // Starts that the front has not taken are forgotten; one that it is busy with goes on.
+                // Starts that the front has not taken are forgotten; a start that it is busy with continues.
                 let busy = self.rng.per_mille(500) && self.starts.begin(self.sched.greeted(), self.now);
                 self.starts.call_off();
                 self.sched.terminate();

@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// Nothing moves, and nobody will come: the pool must be gone, with nothing left.
+    /// Nothing moves, and no event will come: the pool must be gone, with nothing left.
     pub fn check_end(&mut self) {
         let state = self.sched.describe();
         assert!(self.sched.is_drained(), "the pool never drains\n{state}");

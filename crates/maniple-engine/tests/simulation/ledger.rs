@@ -19,7 +19,7 @@ pub enum End {
     Unsendable,
     /// Its payload could not be made.
     Settled,
-    /// It stands for what a dropped job's source did not give.
+    /// In place of what a dropped job's source did not supply.
     NeverMade,
     Dropped(Dropped),
 }
@@ -101,7 +101,7 @@ impl Ledger {
         self.jobs.get_mut(&id).expect("a job that was never submitted")
     }
 
-    /// A task that is about to be added. Gives its place in the books.
+    /// Enters a task that is about to be added. Returns its index in the ledger.
     pub fn made(&mut self, id: JobId, items: usize, nanos: u64, fate: Fate) -> usize {
         let place = self.tasks.len();
         let job = self.job(id);

@@ -100,7 +100,7 @@ impl Traits {
         let on_demand = rng.per_mille(650);
         let known = match rng.between(0, 3) {
             0 => None,
-            // The source ends early, or gives more than it said.
+            // The source ends early, or supplies more than it said.
             1 if rng.per_mille(300) => Some(rng.count(0, 500)),
             _ => Some(items),
         };

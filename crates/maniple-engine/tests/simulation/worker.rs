@@ -27,15 +27,15 @@ pub enum Claim {
 pub struct Peer {
     /// Its process lives.
     pub alive: bool,
-    /// It is stopped, and goes on later.
+    /// It is stopped, and continues later.
     pub stopped: bool,
     /// It dies before it is ready, and says that it lacked something.
     pub lacking: bool,
     /// It has said hello.
     pub booted: bool,
-    /// The hub has heard that.
+    /// The hub has received that.
     pub greeted: bool,
-    /// It was told to stop, or will be once there is room.
+    /// It has the order to stop, or gets it once there is room.
     pub retired: bool,
     pub stop_due: bool,
     /// It had no room and has not answered since.
@@ -47,7 +47,7 @@ pub struct Peer {
     pub running: Option<(u64, usize)>,
     /// How many tasks it has begun.
     pub claims: u64,
-    /// What it has said and nobody has heard.
+    /// The messages that it has sent and the hub has not received.
     pub up: VecDeque<News>,
     link: VecDeque<Frame>,
     room: usize,

@@ -1,5 +1,5 @@
-//! What stands around the scheduler in production, modelled: a hub that does what it is told in the order in which it is told,
-//! workers that claim what is in their links, sources, consumers, and callers who change their minds. Time jumps from event
+//! A model of the scheduler's surroundings in production: a hub that executes commands in the order in which they come,
+//! workers that claim what is in their links, sources, consumers, and callers that change their minds. Time jumps from event
 //! to event.
 
 use super::ledger::{End, Fate, Ledger};
@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
-/// More rounds of commands than this mean that hub and scheduler chase each other for ever.
+/// More rounds of commands than this mean that hub and scheduler chase each other forever.
 const ROUNDS: usize = 3_000;
 /// More events than this mean that the world does not come to rest.
 const EVENTS: usize = 400_000;
@@ -42,7 +42,7 @@ enum Event {
     Done(WorkerId),
     Crash(WorkerId),
     Exited(WorkerId),
-    /// A worker that was stopped goes on.
+    /// A worker that was stopped continues.
     Continue(WorkerId),
     /// The hub takes in what workers have said.
     Look,
@@ -52,7 +52,7 @@ enum Event {
 
 /// How often the interesting things happened.
 pub type Counts = BTreeMap<&'static str, u64>;
-/// What happened, if anybody wants to know.
+/// What happened, for a report.
 pub type Journal = Option<Rc<RefCell<Vec<String>>>>;
 
 macro_rules! note {
@@ -252,7 +252,7 @@ impl World {
         self.later(wait, Event::Start);
     }
 
-    /// Nobody can be started for long: what is open ends, and the pool goes on.
+    /// No worker can be started for long: what is open ends, and the pool continues.
     fn give_up_jobs(&mut self) {
         note!(self, "the open jobs are given up");
         self.count("jobs given up");
@@ -429,7 +429,7 @@ impl World {
     fn fill(&mut self, id: JobId) {
         let Some((most, items)) = self.ledger.job(id).filling.take() else { return };
         if self.ledger.job(id).ended {
-            // The source was busy when its job was dropped: what it gives is not wanted.
+            // The source was busy when its job was dropped: its tasks are not wanted.
             let stray = Parcel { place: usize::MAX, sent_to: None };
             assert_eq!(self.sched.add(id, items, stray), None, "a task is added to a job that has ended");
             assert_eq!(self.sched.add_settled(id, items), None);

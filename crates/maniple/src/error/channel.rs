@@ -24,7 +24,7 @@ pub enum ChannelError {
     /// The other end of a connection was closed in the middle of a message, as a rule because its process was killed.
     #[error("the other end was closed in the middle of a message; its process was probably killed")]
     UnexpectedEof,
-    /// Both ends of a connection send and wait for room, and neither receives: without this error they would wait for each other for ever.
+    /// Both ends of a connection send and wait for room, and neither receives: without this error they would wait for each other forever.
     /// The message is not sent.
     #[error(
         "both ends of this connection send and neither receives, so that each waits for the other; receive what has come before \
@@ -47,7 +47,7 @@ pub enum ChannelError {
     #[error("{0}")]
     Address(String),
     /// Two ends of a new connection did not show each other in time that they know the same [`Authkey`](crate::Authkey). A
-    /// [`Listener`](crate::Listener) goes on after that; it concerns one client.
+    /// [`Listener`](crate::Listener) continues after that; it concerns one client.
     #[error("{0}")]
     Authentication(String),
 }

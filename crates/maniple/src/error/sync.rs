@@ -32,7 +32,7 @@ pub enum SyncError {
     BrokenBarrier(BrokenBarrier),
 }
 
-/// Why a lock is poisoned: who left behind what may be half changed.
+/// Why a lock is poisoned: which kind of holder may have left a half-made change.
 ///
 /// ```
 /// use maniple::{Lock, Poison};
@@ -87,7 +87,7 @@ impl fmt::Display for Poison {
 pub enum BrokenBarrier {
     /// A process died while it waited there.
     Died,
-    /// The time of one that waited was up, or the barrier was aborted or reset.
+    /// The time of a waiting party was up, or the barrier was aborted or reset.
     GivenUp,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Every method whose name ends in `_timeout` takes a [`Duration`] and returns what the method without it returns, or this as
 /// [`Error::Timeout`](crate::Error::Timeout) (the locks: [`TryLockError::Timeout`](crate::TryLockError::Timeout)). Nothing has been done
 /// then,
-/// and the call can be made again. A time of zero asks once and does not wait; one that no clock can measure is a wait without end. The
+/// and the call can be made again. A time of zero asks once and does not wait; a time that no clock can measure is a wait without end. The
 /// methods that take what may come (`recv`, `get`, and a process's `join`) return `None` instead, and those that ask, [`Connection::poll_timeout`](crate::Connection::poll_timeout) and
 /// [`Condition::wait_timeout`](crate::Condition::wait_timeout), answer.
 ///

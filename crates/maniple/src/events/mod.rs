@@ -1,10 +1,10 @@
-//! With the feature `tracing`: what a worker or a [`Process`](crate::Process) tells by `tracing` reaches the subscriber of the process that
+//! With the feature `tracing`: the `tracing` events of a worker or a [`Process`](crate::Process) reach the subscriber of the process that
 //! started it.
 //!
 //! Each child has a pipe of its own for records of one event each, which outlive it: the last ones before an abort are read as well. A
 //! record is written in one piece by the thread that has the event, which does not wait for the parent, unless the pipe (1 MiB, where
-//! the system allows it) is full: then for at most a tenth of a second, and what has no room is counted instead. Who reads: a pool's
-//! keeper, when there is something; for a `Process`, which has no thread in its parent, whoever waits for it or calls another of its
+//! the system allows it) is full: then for at most a tenth of a second, and what has no room is counted instead. The reader is a pool's
+//! keeper, when there is something; for a `Process`, which has no thread in its parent, the thread that waits for it or calls another of its
 //! methods ([`active_children`](crate::active_children) does for all).
 //!
 //! | file | what it is for |
@@ -13,9 +13,9 @@
 //! | `tell` | the child's side: the subscriber that writes records |
 //! | `relay` | the parent's side: from records to events again |
 //!
-//! A child is told its parent's greatest level when it starts; without a subscriber in the parent there is no pipe. In the parent an
+//! A child receives its parent's greatest level when it starts; without a subscriber in the parent there is no pipe. In the parent an
 //! event has the level, the target, the module, file and line, and the fields that it had in the child, and before them `pid` and, within
-//! spans, `spans`, their names (`outer:inner`). tracing wants what describes an event to live for ever: one description is made, and
+//! spans, `spans`, their names (`outer:inner`). tracing wants the description of an event to live forever: one description is made, and
 //! kept, for each place in the code that events come from. A forked child ([`ProcessBuilder::fork`](crate::ProcessBuilder::fork)) has its
 //! parent's subscriber, and is left alone.
 

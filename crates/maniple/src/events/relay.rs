@@ -25,7 +25,7 @@ pub(crate) struct Relay {
     begun: Mutex<Vec<u8>>,
 }
 
-/// A pipe for a child's events, if somebody here wants any: this end, the child's, and the greatest level that is wanted.
+/// A pipe for a child's events, if a subscriber here wants any: this end, the child's, and the greatest level that is wanted.
 pub(crate) fn relay() -> Option<(Relay, OwnedHandle, u8)> {
     let dispatch = dispatcher::get_default(Dispatch::clone);
     if dispatch.is::<NoSubscriber>() {
@@ -46,7 +46,7 @@ impl Relay {
 
     /// Hands on what is there. False: nothing more will come.
     pub(crate) fn deliver(&self) -> bool {
-        // Somebody else is at it; or this thread is, and a subscriber has asked after the child.
+        // Another thread is at it; or this thread is, and a subscriber has asked after the child.
         let Ok(mut begun) = self.begun.try_lock() else { return true };
         let mut buffer = [0; 1 << 14];
         // A child that never stops must not keep its parent from everything else.
@@ -150,7 +150,7 @@ impl Site {
     }
 }
 
-/// A description refers to its site, and so can only be put in when that is there. Nobody asks in between.
+/// A description refers to its site, and so can only be put in when that exists. No thread asks in between.
 static UNDESCRIBED: Metadata<'static> = {
     static NOBODY: Site = Site(OnceLock::new());
     let fields = FieldSet::new(&[], Identifier(&NOBODY));

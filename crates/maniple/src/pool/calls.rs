@@ -48,13 +48,13 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// When the call cannot be sent. The handle tells what becomes of it.
+    /// When the call cannot be sent. The handle reports the outcome.
     pub fn apply_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<JobHandle<R>> {
         let func = self.known(&Plain(function))?;
         self.one(func, Plain(function).callee(), item)
     }
 
-    /// Runs `function` on every item and gives the results in the items' order.
+    /// Runs `function` on every item and returns the results in the items' order.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -97,7 +97,7 @@ impl Pool {
         self.all(func, "map", Plain(function).callee(), items, job_handle::all)
     }
 
-    /// As [`Pool::map`], and returns the outcome of each item: one that fails does not take the others' results with it.
+    /// As [`Pool::map`], and returns the outcome of each item: an item that fails does not take the others' results with it.
     ///
     /// ```
     /// use maniple::{Error, Pool};

@@ -1,4 +1,4 @@
-//! The caller's handle on a call that goes on by itself.
+//! The caller's handle on a call that runs by itself.
 
 use super::Shared;
 use super::results::Reader;
@@ -93,7 +93,7 @@ impl<T> JobHandle<T> {
         JobHandle { pool, job, reader: Some(reader), finish }
     }
 
-    /// Waits for the call's end and gives its value.
+    /// Waits for the call's end and returns its value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -110,7 +110,7 @@ impl<T> JobHandle<T> {
         self.take()
     }
 
-    /// Waits for at most `timeout`. The call goes on after that, and the handle can be asked again.
+    /// Waits for at most `timeout`. The call continues after that, and the handle can be waited on again.
     ///
     /// ```
     /// use maniple::Error;

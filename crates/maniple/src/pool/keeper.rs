@@ -71,7 +71,7 @@ impl Shared {
         loop {
             read_late(&mut late);
             match self.hub.keep(if late.is_empty() { LONG } else { AGAIN }) {
-                // The hub knows of an error, and goes on.
+                // The hub has recorded the error, and continues.
                 Chore::Start => while matches!(self.start_one(), Ok(true) | Err(_)) {},
                 Chore::End => self.end_workers(),
                 Chore::Reap(worker) => {
@@ -179,7 +179,7 @@ impl Shared {
                         child => return child,
                     }
                 }
-                // There is none yet, or someone has killed it.
+                // There is none yet, or another process has killed it.
                 let server = Server::start(self.launch().role(startup::SERVER))?;
                 let child = server.fork(&handles);
                 crew.server = Some(server);
@@ -188,7 +188,7 @@ impl Shared {
         }
     }
 
-    /// Ends all workers, whatever they do.
+    /// Ends all workers at once, also busy ones.
     pub(super) fn terminate(&self) {
         self.hub.terminate(EndTerms::AT_ONCE);
         self.end_workers();

@@ -1,4 +1,4 @@
-//! What a call can be told beside its function and its items.
+//! The options of a call, besides its function and its items.
 
 use super::Pool;
 use crate::error::{Error, Result};

@@ -10,7 +10,7 @@ use maniple_engine::process::Exit;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 
-/// A panic of the caller's own code (an iterator's `next`), to go on in the caller.
+/// A panic of the caller's own code (an iterator's `next`), to resume in the caller.
 pub(super) struct CallersPanic(pub Box<dyn Any + Send>);
 
 impl std::fmt::Debug for CallersPanic {
@@ -48,8 +48,8 @@ impl Reader {
         self.items.is_none_or(|n| n == self.items_before)
     }
 
-    /// Gives `each` one result for every item of a task. A panic of the caller's own, which stands for an item, is given
-    /// back: it is to go on once all before it has been handed out.
+    /// Passes to `each` one result for every item of a task. Returns a panic of the caller's own code, which takes the place of an
+    /// item: it resumes after all results before it were delivered.
     pub(super) fn read<R: DeserializeOwned + 'static>(
         &mut self,
         settled: Settled,

@@ -88,7 +88,7 @@ impl Pool {
         // Several chunks fit into the window, so that one can be worked on while another is handed out.
         let share = (chunk == Chunk::Adaptive).then_some((window.0 / 4).max(1));
         let feeder = Feeder::start(&self.shared.hub, job.job(), share, collect == Collect::Unordered, items)
-            // Nobody will feed it, and nobody is to wait for it.
+            // No thread will feed it, and none is to wait for it.
             .inspect_err(|_| job.cancel())
             .map_err(|e| Error::Process(ProcessError::Start(format!("no thread to take items from the input: {e}"))))?;
         let about = About { method, function: Plain(function).callee() };

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 /// What the function of a [`Process`](crate::Process) may return: the process's exit code is made of it.
 ///
-/// Nothing, or the code itself, or a `Result` of these: an error is printed to the standard error and gives 1. A panic gives 101, as
+/// Nothing, or the code itself, or a `Result` of these: an error is printed to the standard error and returns 1. A panic returns 101, as
 /// it does in `main`. Other types do not have it: let the function make a code of them.
 ///
 /// ```
@@ -56,7 +56,7 @@ impl IntoExitCode for i32 {
     }
 }
 
-/// What a function gives that does not return, under a name that stable Rust lets an `impl` use.
+/// The result of a function that does not return, under a name that stable Rust lets an `impl` use.
 mod never {
     pub type Never = <fn() -> ! as Output>::Of;
 

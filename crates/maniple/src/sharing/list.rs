@@ -15,7 +15,7 @@
 //! another. From a million bytes on there is no room for the blank, and the length alone tells, which is not the slot's.
 //!
 //! All but the last lie at multiples of 8, and are read and written here by atomic words, so a number is never half an
-//! old one. An item as a whole is not changed at once: whoever changes items while others read them guards the list
+//! old one. An item as a whole is not changed at once: a process that changes items while others read them guards the list
 //! with a lock.
 
 use super::memory::SharedMemory;

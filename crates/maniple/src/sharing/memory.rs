@@ -19,14 +19,14 @@ const FEW: usize = 256;
 /// A piece of memory that processes share.
 ///
 /// *Nameless* memory goes to other processes as (a part of) a value, and is gone with the last that has it, even if all
-/// are killed. *Named* memory can besides be opened by whoever knows the name, in Rust, Python
-/// (`multiprocessing.shared_memory.SharedMemory`) or C (`shm_open`). Its name is taken away when the last handle is
+/// are killed. *Named* memory can also be opened by its name, in Rust, Python
+/// (`multiprocessing.shared_memory.SharedMemory`) or C (`shm_open`). Its name is removed when the last handle is
 /// dropped in the process that made it, unless [`keep`](SharedMemory::keep) was called. If that process is killed, or
-/// leaves by `std::process::exit`, the name stays, and the memory with it: the system has nobody to ask. So name only
-/// what strangers have to find.
+/// leaves by `std::process::exit`, the name stays, and the memory with it: the system cannot know whether it is still needed. So name only
+/// what unrelated processes have to find.
 ///
-/// The system gives it memory where it is first touched, and ends a process with `SIGBUS` where there is none left, or
-/// where another program has cut a named one short.
+/// The system allocates a page when it is first touched. It ends the process with `SIGBUS` if no memory is left, or if
+/// another program has truncated named memory.
 ///
 /// ```
 /// use maniple::{Process, SharedMemory};
@@ -48,7 +48,7 @@ pub struct SharedMemory(Arc<Inner>);
 struct Inner {
     segment: Segment,
     name: Option<String>,
-    /// The process that takes the name away; 0: nobody.
+    /// The process that removes the name; 0: none.
     owner: AtomicU32,
 }
 
@@ -57,7 +57,7 @@ impl Drop for Inner {
         // A forked child is not the owner.
         if let Some(name) = &self.name
             && *self.owner.get_mut() == std::process::id()
-            // Somebody may have taken it away already, and given it to other memory.
+            // Another process may have removed it already, and used it for other memory.
             && named::leads_to(name, &self.segment)
         {
             let _ = named::unlink(name);
@@ -177,7 +177,7 @@ impl SharedMemory {
         self.0.name.as_deref()
     }
 
-    /// Leaves the name when this process is done with it: somebody else calls [`unlink`](SharedMemory::unlink).
+    /// Keeps the name when this process drops its last handle: another process calls [`unlink`](SharedMemory::unlink).
     ///
     /// ```
     /// use maniple::SharedMemory;
@@ -196,7 +196,7 @@ impl SharedMemory {
         self.0.owner.store(0, Ordering::Relaxed);
     }
 
-    /// Takes the name away. The memory itself lives on in all processes that have it.
+    /// Removes the name. The memory itself stays in all processes that have it.
     ///
     /// ```
     /// use maniple::SharedMemory;
@@ -269,7 +269,7 @@ impl SharedMemory {
         for (byte, shared) in bytes.iter_mut().zip(shared) {
             *byte = shared.load(Ordering::Relaxed);
         }
-        // What whoever wrote these bytes did before is seen from here on, if he used `write`.
+        // What the writer of these bytes did before is seen from here on, if it used `write`.
         std::sync::atomic::fence(Ordering::Acquire);
         Ok(())
     }
@@ -298,13 +298,13 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// The first byte, for foreign functions and accesses of one's own; it lies at the beginning of a page, and stays
+    /// The first byte, for foreign functions and other accesses; it lies at the beginning of a page, and stays
     /// as long as this handle or a clone.
     ///
     /// ```
     /// let memory = maniple::SharedMemory::new(4)?;
     /// memory.write(0, &[7])?;
-    /// // SAFETY: nobody else has this memory.
+    /// // SAFETY: no other process has this memory.
     /// assert_eq!(unsafe { memory.as_ptr().read() }, 7);
     /// # Ok::<(), maniple::Error>(())
     /// ```
@@ -318,13 +318,13 @@ impl SharedMemory {
     /// ```
     /// let memory = maniple::SharedMemory::new(3)?;
     /// memory.write(0, b"abc")?;
-    /// // SAFETY: nobody else has this memory.
+    /// // SAFETY: no other process has this memory.
     /// assert_eq!(unsafe { memory.as_slice() }, b"abc");
     /// # Ok::<(), maniple::Error>(())
     /// ```
     ///
     /// # Safety
-    /// As long as the slice is used, nobody writes to this memory, in any process.
+    /// As long as the slice is used, no code writes to this memory, in any process.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: the mapping lives as long as `self`; and the caller's promise.
@@ -335,7 +335,7 @@ impl SharedMemory {
     ///
     /// ```
     /// let memory = maniple::SharedMemory::new(3)?;
-    /// // SAFETY: nobody else has this memory.
+    /// // SAFETY: no other process has this memory.
     /// unsafe { memory.as_mut_slice() }.copy_from_slice(b"abc");
     /// let mut bytes = [0; 3];
     /// memory.read(0, &mut bytes)?;
@@ -344,7 +344,7 @@ impl SharedMemory {
     /// ```
     ///
     /// # Safety
-    /// As long as the slice is used, nobody else reads or writes this memory, in any process.
+    /// As long as the slice is used, no other code reads or writes this memory, in any process.
     #[allow(clippy::mut_from_ref)]
     #[must_use]
     pub unsafe fn as_mut_slice(&self) -> &mut [u8] {

@@ -1,15 +1,15 @@
-//! How the death of a holder is told.
+//! How the death of a holder is reported.
 //!
-//! As in the standard library, with one more cause: whoever held the lock panicked, or its *process died*. Either way
-//! the lock is poisoned until [`clear_poison`](crate::Mutex::clear_poison), every attempt to take it gives an error,
+//! As in the standard library, with one more cause: the previous holder of the lock panicked, or its *process died*. Either way
+//! the lock is poisoned until [`clear_poison`](crate::Mutex::clear_poison), every attempt to acquire it returns an error,
 //! and the error holds the guard.
 
 use crate::error::{Error, Poison, SyncError, TimeoutError};
 use std::fmt;
 
-/// The lock was taken, but whoever held it before was cut short: what it guards may be half changed.
+/// The lock was acquired, but the previous holder was interrupted: what it guards may be half changed.
 ///
-/// The guard is in here; dropping the error gives the lock back. With `?` it becomes an
+/// The guard is in here; dropping the error releases the lock. With `?` it becomes an
 /// [`SyncError::Poisoned`].
 ///
 /// ```
@@ -171,11 +171,11 @@ impl<G> From<PoisonError<G>> for Error {
 /// ```
 #[non_exhaustive]
 pub enum TryLockError<G> {
-    /// It was taken, and whoever held it before was cut short.
+    /// It was acquired, and the previous holder was interrupted.
     Poisoned(PoisonError<G>),
-    /// Somebody holds it.
+    /// Another holder has it.
     WouldBlock,
-    /// The time was up: somebody held it all the time.
+    /// The time was up: another holder had it all the time.
     Timeout(TimeoutError),
 }
 

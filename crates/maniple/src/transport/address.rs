@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 /// Where a [`Listener`](crate::Listener) is: the path of a local socket, or a host and a port.
 ///
-/// It can be written as text: `/run/depot.socket` is a path (whatever has a `/` in it), `@depot` a name that is in no
+/// It can be written as text: `/run/depot.socket` is a path (any text with a `/` in it), `@depot` a name that is in no
 /// file system (Linux), and `localhost:4000` a host and a port. Python's `multiprocessing` writes the last as
 /// `("localhost", 4000)`, and the name as `"\0depot"`. An address can be sent to another process.
 ///

@@ -24,7 +24,7 @@ pub struct Authkey(Arc<[u8]>);
 const FRESH: usize = 32;
 
 impl Authkey {
-    /// A new one that nobody can guess.
+    /// Creates a random key.
     ///
     /// ```
     /// use maniple::Authkey;

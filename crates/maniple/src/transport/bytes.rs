@@ -21,7 +21,7 @@ impl<T, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`] if nobody can receive them,
+    /// [`ChannelError::Closed`] if no process can receive them,
     /// [`ChannelError::Deadlock`] as with [`send`](Connection::send).
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
         self.endpoint.send_bytes(bytes, Until::Ever).map(|_| ())
@@ -64,7 +64,7 @@ impl<T, C: Codec> Connection<T, C> {
         self.recv_bytes_max(usize::MAX)
     }
 
-    /// The same for a message that may not be longer than `max` bytes, from somebody not yet trusted.
+    /// The same for a message that may not be longer than `max` bytes, from a peer that is not trusted yet.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub enum Client {}
 
-/// How a connection is made; see its methods. [`Client::builder`] gives one.
+/// How a connection is made; see its methods. [`Client::builder`] returns one.
 ///
 /// ```
 /// use maniple::{Client, Listener};
@@ -49,7 +49,7 @@ pub struct ClientBuilder {
 }
 
 pub(super) fn deadline(timeout: Duration) -> Option<Instant> {
-    // One that is out of this world's time never comes.
+    // A deadline that the clock cannot represent never comes.
     Instant::now().checked_add(timeout)
 }
 
@@ -70,7 +70,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if nobody listens there.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if there is no listener.
     pub fn connect<T>(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
         Client::builder().connect(address)
     }
@@ -115,7 +115,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How long to wait for the connection and for the authentication together. For ever by default: the listener may
+    /// How long to wait for the connection and for the authentication together. Unlimited by default: the listener may
     /// be busy. (Looking up a host's name is not counted.)
     ///
     /// ```
@@ -125,7 +125,7 @@ impl ClientBuilder {
     /// # fn main() -> maniple::Result<()> {
     /// let listener = Listener::temporary()?;
     /// let connecting = Client::builder().authkey("a key").connect_timeout(Duration::from_millis(20));
-    /// // Nobody accepts it.
+    /// // The listener does not accept it.
     /// let error = connecting.connect::<()>(listener.address()).unwrap_err();
     /// assert!(error.to_string().contains("it said too little within"));
     /// # Ok(())
@@ -168,7 +168,7 @@ impl ClientBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if nobody listens there, or does not
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if there is no listener, or does not
     /// answer in time;
     /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the two do not know the same key.
     pub fn connect<T>(self, address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {

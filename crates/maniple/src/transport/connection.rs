@@ -50,21 +50,19 @@ const WHAT: &str = "a Connection";
 /// frames as Python's `multiprocessing.connection` has them, so a Python program can be at the other end.
 ///
 /// # The other end
-/// [`recv`](Connection::recv) gives [`ChannelError::Closed`] when every copy of the other end is closed, its
-/// processes having ended counted in,
-/// and what it sent has been received; [`send`](Connection::send) at once. Of a pipe's message, nobody ever sees a part: one that was
-/// killed has sent it or not.
-/// Over a stream, [`ChannelError::UnexpectedEof`] tells of one that was killed in the middle of a
-/// message; and a message that has begun is waited for to
-/// its end, by futures and calls with a time limit as well.
+/// [`recv`](Connection::recv) returns [`ChannelError::Closed`] when every copy of the other end is closed, or its process has ended,
+/// and everything that it sent was received; [`send`](Connection::send) returns it at once. A message of a pipe arrives whole or not at
+/// all: a process that was killed has sent it or not.
+/// Over a stream, [`ChannelError::UnexpectedEof`] reports that the sender was killed in the middle of a message; and all calls, also
+/// futures and those with a time limit, wait for the end of a message that has begun.
 ///
 /// # When both ends send
-/// As long as nobody receives, `send` waits once the pipe or socket is full. A [`pipe`] holds some 270 small messages in each direction, and fewer
-/// of more than 200 bytes: 200 kB in all. What is longer than 48 KiB lies in shared memory and counts as a small message there. A
+/// As long as no process receives, `send` waits once the pipe or socket is full. A [`pipe`] holds some 270 small messages in each
+/// direction, and fewer of more than 200 bytes: 200 kB in all. A message longer than 48 KiB lies in shared memory and counts as a small message there. A
 /// socket holds what its buffers do. [`try_send`](Connection::try_send) and [`send_timeout`](Connection::send_timeout) wait
 /// less.
 ///
-/// Two ends that each send more than that before they receive anything would wait for each other for ever. Once both directions have
+/// Two ends that each send more than that before they receive anything would wait for each other forever. Once both directions have
 /// been full for some seconds and nothing moves, `send` is an [`ChannelError::Deadlock`] instead, as a rule
 /// at both ends. A message that is not
 /// sent yet can be sent later, after what has come was received. (Of a stream, an end that was in the middle of a message is closed for
@@ -81,7 +79,7 @@ pub struct Connection<T, C: Codec = Postcard> {
 
 /// Two ends of a new pipe. What is sent into one is received from the other.
 ///
-/// Each direction holds some 270 small messages that nobody has received, 200 kB at most; then [`send`](Connection::send) waits. Both ends
+/// Each direction holds some 270 small messages that were not received yet, 200 kB at most; then [`send`](Connection::send) waits. Both ends
 /// have to receive now and then: [when both only send](Connection#when-both-ends-send), that is an error.
 ///
 /// ```
@@ -219,7 +217,7 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded,
+    /// [`ChannelError::Closed`] if no process can receive it, [`Error::Codec`] if it cannot be encoded,
     /// [`ChannelError::Deadlock`] if both ends send and
     /// neither receives; nothing was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
@@ -270,10 +268,10 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
         self.endpoint.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
-    /// The same as [`send`](Connection::send) as a future, with any executor. One that is dropped has sent nothing.
+    /// The same as [`send`](Connection::send) as a future, with any executor. A future that is dropped has sent nothing.
     ///
-    /// Over a socket of somebody else's ([`from_stream`](Connection::from_stream)) it waits for the first room only: what of a long message
-    /// does not fit then is written by the thread that polls.
+    /// Over a socket that the program made ([`from_stream`](Connection::from_stream)) it waits for the first room only: the thread that polls
+    /// writes the rest of a long message.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {
@@ -368,7 +366,7 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
         self.endpoint.recv::<C, T>(Until::after(timeout))
     }
 
-    /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.
+    /// Waits for a value as a future, with any executor. A future that is dropped has taken nothing.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {

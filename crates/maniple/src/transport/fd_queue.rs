@@ -105,7 +105,7 @@ impl FdQueue {
                 return Err(lost());
             }
             if head[..8] != mine[..8] && u64_of(&head) > position {
-                // Somebody else's, who comes later.
+                // The next reader's.
                 return Err(lost());
             }
             let mut handles = Vec::new();
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn orphans_are_dropped_and_later_notes_left_alone() {
         let fds = FdQueue::new().unwrap();
-        // Of a message that somebody took and died with; of one that was never published; ours; the next one's.
+        // Of a message that a reader took and died with; of one that was never published; ours; the next one's.
         for (position, nonce) in [(8, 1), (16, 2), (16, 3), (24, 4)] {
             assert!(fds.send(position, nonce, &file()).unwrap());
         }

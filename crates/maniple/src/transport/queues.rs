@@ -7,11 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// A [`Queue`] that knows when all that was put has been worked on.
+/// A [`Queue`] that counts the values that were put and not processed yet.
 ///
-/// Whoever gets a value calls [`task_done`](JoinableQueue::task_done) when done with it; [`join`](JoinableQueue::join) waits for that. It
-/// has all
-/// the methods of a queue.
+/// A process that gets a value calls [`task_done`](JoinableQueue::task_done) when it has processed it; [`join`](JoinableQueue::join) waits
+/// until all values are processed. It has all the methods of a queue.
 ///
 /// ```
 /// use maniple::{JoinableQueue, Process};
@@ -61,7 +60,7 @@ impl<T> JoinableQueue<T> {
         Queue::new().map(Self::counting)
     }
 
-    /// One that holds `most` values.
+    /// Creates a queue for at most `most` values.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

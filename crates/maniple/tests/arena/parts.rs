@@ -32,7 +32,7 @@ fn turned(data: &[u8]) -> Vec<u8> {
 /// A task: its number, its data, for how many milliseconds it works (it exits where that is negative), and the ledger.
 type Task = (u64, Bytes, i64, PathBuf);
 
-/// What a task gives; an error where the ledger cannot be opened for want of something.
+/// The result of a task; an error where a shortage keeps the ledger from being opened.
 type Told = std::result::Result<(u64, Bytes), String>;
 
 fn task((number, data, millis, path): Task) -> Told {
@@ -111,7 +111,7 @@ fn wait_for_the_end(arena: &Arena) {
     }
 }
 
-/// The same pool, now that nobody disturbs it.
+/// The same pool, now undisturbed.
 fn works_afterwards(arena: &Arena, part: &str, pool: &Pool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let wanted: Vec<_> = (0..30).map(square).collect();
@@ -260,7 +260,7 @@ fn is_alive(pid: u32) -> bool {
     stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
 }
 
-/// One turn inside; whoever held the lock before may have died there.
+/// One turn inside; the previous holder of the lock may have died there.
 fn turn(lock: &Lock, inside: &RawValue<u32>) {
     let _guard = lock.lock().unwrap_or_else(|poisoned| {
         lock.clear_poison();
@@ -311,7 +311,7 @@ fn echo(line: Connection<Bytes>) {
     }
 }
 
-/// A peer that is killed: whoever waits for it hears of that.
+/// A peer that is killed: its waiters detect that.
 fn pipes(arena: &Arena, mut dice: Dice) {
     while !arena.is_over() {
         arena.once("Pipes", || {
@@ -335,7 +335,7 @@ fn pipes(arena: &Arena, mut dice: Dice) {
     }
 }
 
-/// A server that is killed: its clients hear of that, and another can be started.
+/// A server that is killed: its clients detect that, and another can be started.
 fn managers(arena: &Arena, mut dice: Dice) {
     while !arena.is_over() {
         arena.once("Managers", || {

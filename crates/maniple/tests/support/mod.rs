@@ -44,7 +44,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process of this number exists and is not a zombie of someone else's.
+/// Whether a process of this number exists and is not a zombie of another parent.
 pub fn exists(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     stat.rsplit_once(") ").is_none_or(|(_, rest)| !rest.starts_with('Z'))

@@ -71,12 +71,12 @@ def worker(
 ) -> None:
     """Run a worker's loop: receive ``(job, place, func, args, kwds)`` from `inqueue`, send ``(job, place, (succeeded, outcome))`` to `outqueue`.
 
-    The loop ends after `maxtasks` tasks, at None, and when a queue is broken. If `initargs` has a board (`queue_pool_board.py`), the
-    worker writes there which task it runs, so that the pool can determine the task of a worker that dies.
+    The loop ends after `maxtasks` tasks, at None, and when a queue is broken. If `initargs` has a worker table (`queue_pool_worker_table.py`), the
+    worker writes into it which task it runs, so that the pool can determine the task of a worker that dies.
     """
     if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks > 0):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
-    notes = board.enter() if (board := getattr(initargs, "board", None)) is not None else None
+    entry = table.enter() if (table := getattr(initargs, "table", None)) is not None else None
     for queue, others in ((inqueue, "_writer"), (outqueue, "_reader")):
         # Close the parent's ends, so that the worker detects the parent's end.
         if hasattr(queue, others):
@@ -85,32 +85,32 @@ def worker(
         initializer(*initargs)
     for done in count():
         if done == maxtasks:
-            if notes is not None:
-                notes.done()
+            if entry is not None:
+                entry.done()
             return
-        if notes is not None:
-            notes.waiting()
+        if entry is not None:
+            entry.waiting()
         try:
             task = inqueue.get()
         except (EOFError, OSError) as error:
             # The pool has ended, or an argument could not be unpickled.
-            if notes is not None:
-                notes.unreadable(error)
+            if entry is not None:
+                entry.unreadable(error)
             return
         except KeyboardInterrupt:
             # The parent received the same Ctrl-C and handles it.
             raise SystemExit(1) from None
         except Exception as error:
-            if notes is not None:
-                notes.unreadable(error)
+            if entry is not None:
+                entry.unreadable(error)
             raise
         if task is None:
-            if notes is not None:
-                notes.left()
+            if entry is not None:
+                entry.left()
             return
         job, place, func, args, kwds = task
-        if notes is not None:
-            notes.running(job, place)
+        if entry is not None:
+            entry.running(job, place)
         try:
             outcome: tuple[bool, Any] = True, func(*args, **kwds)
         except BaseException as error:
@@ -120,6 +120,6 @@ def worker(
             outqueue.put((job, place, outcome))
         except Exception as refusal:
             outqueue.put((job, place, (False, MaybeEncodingError(refusal, outcome[1]))))
-        if notes is not None:
-            notes.sent(job, place)
+        if entry is not None:
+            entry.sent(job, place)
         del task, func, args, kwds, outcome  # the worker must not keep them alive while it waits

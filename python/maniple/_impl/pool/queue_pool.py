@@ -326,8 +326,8 @@ class QueueParts:
             handler._state = "TERMINATE"
         watch = getattr(cache, "watch", None)
         if watch is not None:
-            if watch.board is not None:
-                watch.board.terminate()
+            if watch.table is not None:
+                watch.table.terminate()
             watch.end(cancelled())
         change_notifier.put(None)
         taskqueue.put(None)

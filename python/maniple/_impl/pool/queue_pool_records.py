@@ -10,14 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .queue_pool_board import Note
     from .queue_pool_watch import Watch
+    from .queue_pool_worker_table import WorkerState
 
     Task = tuple[Any, Any]
 
 __all__ = ["GRACE", "Death", "JobTable", "Mark", "Renewal", "UnderWay"]
 
-# Seconds to wait for a note that names the task before the workers are renewed.
+# Seconds to wait for a table entry that names the task before the workers are renewed.
 GRACE = 1.0
 
 
@@ -71,8 +71,10 @@ class UnderWay:
 class Death:
     """A worker that ended unexpectedly, or an outcome that could not be unpickled."""
 
-    def __init__(self, pid: int, exitcode: int | None, note: Note | None, error: BaseException | None = None) -> None:
-        self.pid, self.exitcode, self.note, self.error = pid, exitcode, note, error
+    def __init__(
+        self, pid: int, exitcode: int | None, state: WorkerState | None, error: BaseException | None = None
+    ) -> None:
+        self.pid, self.exitcode, self.state, self.error = pid, exitcode, state, error
         self.since = time.monotonic()
         # The mark that has to arrive before a decision, and the outcomes that the workers had sent before it.
         self.mark: Mark | None = None
@@ -91,7 +93,7 @@ class Renewal:
     """A replacement of the workers, to determine which tasks are lost.
 
     First one end of work is put behind the tasks in the queue. When a worker has taken it, all of the tasks have been taken. Then the
-    watch waits until every waiting worker changes its state: a worker that has taken a task without noting it notes it, the others
+    watch waits until every waiting worker changes its state: a worker that has taken a task without writing its name writes it, the others
     take an end of work.
     """
 
@@ -99,7 +101,7 @@ class Renewal:
         # The tasks before the first end of work (None: not put yet), and the number of that end among all ends of work.
         self.tasks: list[Task] | None = None
         self.end = 0
-        # The workers that waited when it was taken, and the number of changes of their notes.
+        # The workers that waited when it was taken, and the number of changes of their entries.
         self.idle: dict[int, int | None] | None = None
         self.again = time.monotonic() + GRACE
         # The outcomes of the workers that have changed their state or ended arrive before this mark.

@@ -17,7 +17,7 @@ import time
 
 from ...connection import Connection
 from .payload import WorkerLostError
-from .queue_pool_board import RUNNING, UNREADABLE, WAITING
+from .queue_pool_worker_table import RUNNING, UNREADABLE, WAITING
 from .results import tell
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .queue_pool_records import Death, UnderWay
     from .queue_pool_watch import Watch
 
-__all__ = ["can_be_emptied", "had_noted_nothing", "recover"]
+__all__ = ["can_be_emptied", "may_have_unnamed_task", "recover"]
 
 # Seconds between two checks, and seconds to wait for the outcomes that are on their way.
 TICK = 0.003
@@ -40,9 +40,9 @@ class Over(Exception):
     """The pool has ended, or the queue cannot be emptied."""
 
 
-def had_noted_nothing(death: Death) -> bool:
-    """Whether a worker with notes may have died with a task that it had not noted."""
-    return death.error is None and death.note is not None and death.note.phase in (WAITING, UNREADABLE)
+def may_have_unnamed_task(death: Death) -> bool:
+    """Whether a worker with an entry may have died with a task that its entry does not name."""
+    return death.error is None and death.state is not None and death.state.phase in (WAITING, UNREADABLE)
 
 
 def key_of(way: UnderWay) -> tuple[Any, Any]:
@@ -83,8 +83,8 @@ def _take_back(watch: Watch) -> tuple[list[UnderWay], list[UnderWay]]:
     _drain(watch)
     ended = _end_idle(watch)
     _drain(watch)
-    running = {note.task for note in watch.notes().values() if note is not None and note.phase == RUNNING}
-    running |= {death.note.task for death in list(watch.deaths) if death.note and death.note.phase == RUNNING}
+    running = {state.task for state in watch.states().values() if state is not None and state.phase == RUNNING}
+    running |= {death.state.task for death in list(watch.deaths) if death.state and death.state.phase == RUNNING}
     sent = watch.all_sent()
     mark, limit = watch.send_mark(), time.monotonic() + PATIENCE
     while not watch.has_come(mark):
@@ -103,17 +103,19 @@ def _try_alone(watch: Watch, way: UnderWay) -> None:
     while True:
         _pause(watch)
         if key not in watch.sent or any(
-            note and note.phase == RUNNING and note.task == key for note in watch.notes().values()
+            state and state.phase == RUNNING and state.task == key for state in watch.states().values()
         ):
             return
-        if any(death.note and death.note.task == key and death.note.phase == RUNNING for death in list(watch.deaths)):
+        if any(
+            death.state and death.state.task == key and death.state.phase == RUNNING for death in list(watch.deaths)
+        ):
             return
         if key in watch.all_sent():
             return
         for death in _noted_nothing(watch):
             _drain(watch)
             way.suspected += 1
-            unreadable = death.note is not None and death.note.phase == UNREADABLE
+            unreadable = death.state is not None and death.state.phase == UNREADABLE
             if unreadable or way.suspected >= TRIES:
                 watch.lose(key, death)
                 return
@@ -132,7 +134,7 @@ def _put(watch: Watch, way: UnderWay) -> None:
 
 def _noted_nothing(watch: Watch) -> list[Death]:
     """Return the new deaths of workers that had noted nothing, and remove them from the list."""
-    deaths = [death for death in list(watch.deaths) if had_noted_nothing(death)]
+    deaths = [death for death in list(watch.deaths) if may_have_unnamed_task(death)]
     for death in deaths:
         watch.deaths.remove(death)
     return deaths
@@ -140,7 +142,7 @@ def _noted_nothing(watch: Watch) -> list[Death]:
 
 def _end_idle(watch: Watch) -> int:
     """Kill the workers that run no task, wait for their end, and return their number."""
-    idle = [pid for pid, note in watch.notes().items() if note is not None and note.phase != RUNNING]
+    idle = [pid for pid, state in watch.states().items() if state is not None and state.phase != RUNNING]
     for pid in idle:
         watch.dismissed.add(pid)
         process = watch.known.get(pid)

@@ -9,11 +9,11 @@ from queue import SimpleQueue
 from ... import get_context, util
 from ...process import BaseProcess
 from .queue_pool import QueueParts, ThreadQueueParts, end_processes
-from .queue_pool_board import Board, InitArgs
 from .queue_pool_choice import fitting, is_standard, warn_of_misfits
 from .queue_pool_records import JobTable
 from .queue_pool_reset import can_be_emptied
 from .queue_pool_watch import Watch
+from .queue_pool_worker_table import InitArgs, WorkerTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ def start(
     pool._cache = cache = JobTable(pool._change_notifier)
     # Objects of this package can be sent only to processes of this package.
     ours = not threads and _is_our_process(getattr(pool._ctx, "Process", None))
-    board = Board(get_context(pool._ctx.get_start_method()), 4 * pool._processes + AHEAD) if ours else None
+    table = WorkerTable(get_context(pool._ctx.get_start_method()), 4 * pool._processes + AHEAD) if ours else None
     handles_outcomes = fitting(cls, "_handle_results", 3)
     plain = handles_outcomes is QueueParts._handle_results and not own_outcomes
-    cache.watch = watch = Watch(pool._processes, board, AHEAD + pool._processes if plain else None)
+    cache.watch = watch = Watch(pool._processes, table, AHEAD + pool._processes if plain else None)
     watch.cache, watch.put = cache, pool._quick_put
     watch.inqueue, watch.outqueue = pool._inqueue, pool._outqueue
-    watch.keeps = board is not None and can_be_emptied(pool._inqueue)
+    watch.keeps = table is not None and can_be_emptied(pool._inqueue)
     pool._maxtasksperchild, pool._initializer = maxtasksperchild, initializer
-    pool._initargs = InitArgs.of(initargs, board)
+    pool._initargs = InitArgs.of(initargs, table)
     try:
         pool._repopulate_pool()
     except BaseException:

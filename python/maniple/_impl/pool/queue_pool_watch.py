@@ -1,19 +1,19 @@
 """The watch of a pool of queues: it tracks the tasks under way, and ends the tasks whose outcome cannot come, so that no call hangs.
 
 The pool's class defines the queues, and the watch adds nothing to their messages. It tracks the tasks that were sent (`send`), the
-outcomes that came back (`JobTable.first`), and each worker's state from the board. A task can fail in three ways:
+outcomes that came back (`JobTable.first`), and each worker's state in the worker table. A task can fail in three ways:
 
-* its worker dies. The board says which task it ran;
-* its arguments cannot be unpickled, or its worker dies while it takes them. Then no note names the task;
-* its outcome cannot be unpickled here. The board says which outcomes the workers have sent; the one that did not arrive is it.
+* its worker dies. The table says which task it ran;
+* its arguments cannot be unpickled, or its worker dies while it takes them. Then no entry names the task;
+* its outcome cannot be unpickled here. The table says which outcomes the workers have sent; the one that did not arrive is it.
 
 To determine that an outcome did *not* arrive, the watch sends a *mark* through the queue of outcomes: an outcome for a job that does
 not exist, which every handler of outcomes passes to `cache[job]`, and so to the watch. When the mark arrives, everything that was
-sent before it has arrived. If no note names the task, the workers are *renewed*: the watch sends one end of work (None) for each
+sent before it has arrived. If no entry names the task, the workers are *renewed*: the watch sends one end of work (None) for each
 worker, behind all tasks in the queue. When every waiting worker has changed its state or ended, all earlier tasks have been taken;
 the tasks that no worker runs and that have no outcome are lost.
 
-Workers with notes are not renewed: the queue is emptied, and the tasks that no worker had begun are sent again
+Workers with an entry are not renewed: the queue is emptied, and the tasks that no worker had begun are sent again
 (`queue_pool_reset.py`).
 """
 
@@ -29,9 +29,9 @@ from ... import util
 from ..._maniple import Hold, Hub
 from ..start.shortage import is_shortage
 from .payload import ResultDecodeError, WorkerLostError, lost, unreadable
-from .queue_pool_board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
 from .queue_pool_records import GRACE, Death, JobTable, Mark, Renewal, UnderWay
-from .queue_pool_reset import had_noted_nothing, recover
+from .queue_pool_reset import may_have_unnamed_task, recover
+from .queue_pool_worker_table import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, WorkerState, WorkerTable
 from .results import tell
 
 TYPE_CHECKING = False
@@ -53,8 +53,8 @@ _LACKING = getattr(os, "EX_TEMPFAIL", None)
 class Watch:
     """The watch of one pool. The thread that keeps the workers calls `look`; any thread calls the other methods."""
 
-    def __init__(self, processes: int, board: Board | None, limit: int | None) -> None:
-        self.board = board
+    def __init__(self, processes: int, table: WorkerTable | None, limit: int | None) -> None:
+        self.table = table
         self.limit = limit
         self.processes = processes
         self.changed = threading.Condition()
@@ -122,8 +122,8 @@ class Watch:
                 return self.given_up[key] == threading.get_ident()
             if self.sent.pop(key, None) is not None:
                 self.latest = time.monotonic()
-                if self.board is None:
-                    # With a board, `_ended` resets the count.
+                if self.table is None:
+                    # With a table, `_ended` resets the count.
                     self.failed_starts = 0
                 self.changed.notify()
             return True
@@ -186,11 +186,11 @@ class Watch:
                 del self.known[pid]
                 self.buried.add(pid)
                 self._ended(pid, process.exitcode)
-        if self.keeps and not self.recovering and self.sent and any(map(had_noted_nothing, list(self.deaths))):
+        if self.keeps and not self.recovering and self.sent and any(map(may_have_unnamed_task, list(self.deaths))):
             self.recovering = True
             self.errand(recover, self)
         for death in list(self.deaths):
-            if self.recovering and had_noted_nothing(death):
+            if self.recovering and may_have_unnamed_task(death):
                 continue
             if self._settled(death):
                 try:
@@ -199,13 +199,13 @@ class Watch:
                     pass  # `recover` has removed it
 
     def _ended(self, pid: int, exitcode: int) -> None:
-        note = self.board.last_words(pid) if self.board else None
-        if note is not None:
-            self.finished = {key for key in self.finished | note.sent if key in self.sent}
-        # Whether the worker took an end of work; a worker without notes may also have run its maximum number of tasks.
-        left = exitcode == 0 if note is None else note.phase == LEFT
+        state = self.table.last_words(pid) if self.table else None
+        if state is not None:
+            self.finished = {key for key in self.finished | state.sent if key in self.sent}
+        # Whether the worker took an end of work; a worker without an entry may also have run its maximum number of tasks.
+        left = exitcode == 0 if state is None else state.phase == LEFT
         self.ends_taken += left
-        started = left if note is None else note.phase != STARTING
+        started = left if state is None else state.phase != STARTING
         if not started and exitcode == _LACKING:
             self.lacking = 0 if self._one_works() else self.lacking + 1
             self.next_start = time.monotonic() + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self.lacking, 10))
@@ -213,16 +213,16 @@ class Watch:
             self.failed_starts = 0 if started else self.failed_starts + 1
         if self.failed_starts > Hub.failures_at_most(self.processes) and not self._one_works():
             self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
-        elif note is not None and note.phase == DONE:
+        elif state is not None and state.phase == DONE:
             pass
-        elif pid in self.dismissed and (note is None or note.phase != RUNNING):
+        elif pid in self.dismissed and (state is None or state.phase != RUNNING):
             self.dismissed.discard(pid)
-        elif not left or (note is None and self.renewal is None):
-            self.deaths.append(Death(pid, exitcode, note))
+        elif not left or (state is None and self.renewal is None):
+            self.deaths.append(Death(pid, exitcode, state))
 
     def _one_works(self) -> bool:
         """Whether a worker has become ready: then the pool does not fail, and other workers are started at intervals."""
-        return any(note is not None and note.phase != STARTING for note in self.notes().values())
+        return any(state is not None and state.phase != STARTING for state in self.states().values())
 
     def may_start(self) -> bool:
         """Whether workers should be started now."""
@@ -254,16 +254,16 @@ class Watch:
             death.mark = self.send_mark()
         if not self.has_come(death.mark):
             return False
-        note = death.note
-        if note is not None and note.phase == STARTING:
+        state = death.state
+        if state is not None and state.phase == STARTING:
             return True
-        if note is not None and note.phase == RUNNING and note.task[0] >= 0:
-            self.lose(note.task, death)
+        if state is not None and state.phase == RUNNING and state.task[0] >= 0:
+            self.lose(state.task, death)
             return True
         return self._unsent_found(death) or self._taken_found(death)
 
     def _unsent_found(self, death: Death) -> bool:
-        """Find the outcome that could not be unpickled: by the notes it was sent before the mark, and it did not arrive."""
+        """Find the outcome that could not be unpickled: by the table it was sent before the mark, and it did not arrive."""
         if death.error is None or death.renewal is not None:
             return False
         with self.changed:
@@ -271,7 +271,7 @@ class Watch:
         if missing:
             self.lose(missing[0], death)
             return True
-        if self.board is not None or time.monotonic() - death.since < GRACE:
+        if self.table is not None or time.monotonic() - death.since < GRACE:
             # The worker may not have noted yet that it sent the outcome.
             death.mark = None
         return False
@@ -283,8 +283,8 @@ class Watch:
         if death.renewal is None:
             if not self._nowhere(list(self.sent)):
                 return True
-            # A worker without notes may have ended in order. As long as outcomes arrive, no renewal is needed.
-            quiet = death.pid == 0 or death.note is not None or time.monotonic() - self.latest > GRACE
+            # A worker without an entry may have ended in order. As long as outcomes arrive, no renewal is needed.
+            quiet = death.pid == 0 or death.state is not None or time.monotonic() - self.latest > GRACE
             if self.renewal is None and quiet:
                 self.renewal = renewal = Renewal()
                 self.errand(self._put_end, renewal)
@@ -309,17 +309,17 @@ class Watch:
         if renewal.tasks is None:
             return False
         if renewal.idle is None and self.ends_taken >= renewal.end:
-            notes = self.notes()
+            states = self.states()
             renewal.idle = {
-                pid: None if note is None else note.changes
-                for pid, note in notes.items()
-                if note is None or note.phase in (WAITING, UNREADABLE)
+                pid: None if state is None else state.changes
+                for pid, state in states.items()
+                if state is None or state.phase in (WAITING, UNREADABLE)
             }
             for _ in renewal.idle:
                 self.errand(self.send, None)
         for pid, changes in list((renewal.idle or {}).items()):
-            note = self.board.read(pid) if self.board and changes is not None else None
-            if pid not in self.known or (note is not None and note.changes != changes):
+            state = self.table.read(pid) if self.table and changes is not None else None
+            if pid not in self.known or (state is not None and state.changes != changes):
                 (renewal.idle or {}).pop(pid)
         if renewal.idle is not None and not renewal.idle:
             return True
@@ -338,17 +338,17 @@ class Watch:
 
     def _nowhere(self, tasks: Iterable[Task]) -> list[Task]:
         """Return the tasks among `tasks` without an outcome that no worker runs, or ran when it died."""
-        notes = [*self.notes().values(), *(death.note for death in self.deaths)]
-        running = {note.task for note in notes if note is not None and note.phase == RUNNING}
+        states = [*self.states().values(), *(death.state for death in self.deaths)]
+        running = {state.task for state in states if state is not None and state.phase == RUNNING}
         with self.changed:
             return [key for key in tasks if key in self.sent and key not in running]
 
-    def notes(self) -> dict[int, Note | None]:
-        return {pid: self.board.read(pid) if self.board else None for pid in self.known}
+    def states(self) -> dict[int, WorkerState | None]:
+        return {pid: self.table.read(pid) if self.table else None for pid in self.known}
 
     def all_sent(self) -> set[Task]:
         """Return the tasks for which workers have noted that they sent an outcome, if under way or among the latest."""
-        return self.finished | {task for note in self.notes().values() if note is not None for task in note.sent}
+        return self.finished | {task for state in self.states().values() if state is not None for task in state.sent}
 
     # ---- ends ----
 
@@ -363,8 +363,8 @@ class Watch:
     def _error_for(self, key: Task, name: str, death: Death) -> BaseException:
         if death.error is not None:
             return unreadable(death.error)
-        if death.note is not None and death.note.phase == UNREADABLE:
-            return ResultDecodeError(f"the worker could not unpickle this task of {name}: {death.note.text}")
+        if death.state is not None and death.state.phase == UNREADABLE:
+            return ResultDecodeError(f"the worker could not unpickle this task of {name}: {death.state.text}")
         handle = (self.cache or {}).get(key[0])
         chunksize = getattr(handle, "_chunksize", None)
         first = None if chunksize is None else key[1] * chunksize

@@ -16,9 +16,9 @@ from ... import util
 from ..._maniple import Hold
 from ...context import TimeoutError
 from ..sync.bells import Bells
-from .loose_tasks import LooseTasks
+from .external_tasks import ExternalTasks
 from .payload import cancelled
-from .results_to_tell import ResultsToTell
+from .pending_callbacks import PendingCallbacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -432,8 +432,8 @@ class ThreadWorkers:
     ) -> None:
         self.hub = ThreadHub(self)
         self.lock = threading.RLock()
-        self.results = ResultsToTell(self._complete_late)
-        self.loose = LooseTasks(self.hub, self.results)
+        self.results = PendingCallbacks(self._complete_late)
+        self.external = ExternalTasks(self.hub, self.results)
         self.make_process = make_thread
         self.initializer, self.initargs, self.maxtasksperchild = initializer, tuple(initargs), None
         self.count = count
@@ -477,12 +477,12 @@ class ThreadWorkers:
 
     def close(self) -> None:
         """Accept no more calls."""
-        self.loose.close()
+        self.external.close()
 
     def terminate(self) -> None:
         """Drop the calls that have not ended."""
         self.hub.terminate()
-        self.loose.end(cancelled())
+        self.external.end(cancelled())
 
     def join(self) -> None:
         """Wait until the threads have ended."""

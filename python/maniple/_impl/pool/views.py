@@ -55,19 +55,19 @@ class Jobs(MutableMapping):  # type: ignore[type-arg]
             # A job with callbacks counts until they have been called. Tasks that the program makes count by their job.
             for job, result in workers.results.items():
                 jobs[job] = result
-        own: dict[Any, Any] = workers.loose.handles
+        own: dict[Any, Any] = workers.external.handles
         return {job: result for job, result in jobs.items() if not hasattr(result, "ticket")} | own
 
     def __getitem__(self, job: int) -> Any:
         return self._open()[job]
 
     def __setitem__(self, job: int, result: Any) -> None:
-        self._workers.loose.handles[job] = result
+        self._workers.external.handles[job] = result
 
     def __delitem__(self, job: int) -> None:
-        if job not in self._workers.loose.handles and job in self:
+        if job not in self._workers.external.handles and job in self:
             raise AttributeError(f"job {job} runs in the engine and cannot be removed; drop its handle to abandon it")
-        del self._workers.loose.handles[job]
+        del self._workers.external.handles[job]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._open())
@@ -87,14 +87,14 @@ class Tasks:
 
     def put(self, entry: Any, block: bool = True, timeout: float | None = None) -> None:
         """Submit a job that the program makes: an iterable of tasks, and None or a function that is called with their number."""
-        self._workers.loose.put(entry, len(self._workers.processes))
+        self._workers.external.put(entry, len(self._workers.processes))
 
     put_nowait = put
 
     def qsize(self) -> int:
         """Return the number of jobs without a task at a worker."""
         jobs: int = self._workers.hub.waiting()[0]
-        return jobs + int(self._workers.loose.waiting)
+        return jobs + int(self._workers.external.waiting)
 
     def empty(self) -> bool:
         return self.qsize() == 0
@@ -113,7 +113,7 @@ class Sending:
         """Submit a task that the program makes: `(job, place, func, args, kwds)`."""
         if task is None:
             _refuse("a worker cannot be ended through the queue")
-        self._workers.loose.send(task)
+        self._workers.external.send(task)
 
     def qsize(self) -> int:
         """Return the number of tasks that wait at a worker behind another task."""

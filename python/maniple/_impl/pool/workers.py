@@ -18,10 +18,10 @@ from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
 from ..start import imports_in_progress
-from .loose_tasks import LooseTasks
+from .external_tasks import ExternalTasks
 from .payload import cancelled
+from .pending_callbacks import PendingCallbacks
 from .results import tell
-from .results_to_tell import ResultsToTell
 from .worker_main import ForkedMain, WorkerMain
 
 TYPE_CHECKING = False
@@ -132,10 +132,10 @@ class Workers:
         # Pipes to which programs of dead workers still write, and that have no reader yet.
         self._late: list[int] = []
         # The results of jobs whose callbacks are pending.
-        self.results = ResultsToTell(self._tell_late)
+        self.results = PendingCallbacks(self._schedule_late)
         self.lock = threading.RLock()
         util.register_after_fork(self, Workers._free_lock)
-        self.loose = LooseTasks(self.hub, self.results)
+        self.external = ExternalTasks(self.hub, self.results)
         self._keys: dict[int, Any] = {}
         # The chore that the keeper is doing for the hub.
         self._chore: tuple[str, int] | None = None
@@ -169,7 +169,7 @@ class Workers:
             self.processes.clear()
             self._keys.clear()
             # The error's traceback refers to this frame, and must not keep the pool's descriptors.
-            del self.hub, self.loose
+            del self.hub, self.external
             self._explain(problem, len(started), self._wanted)
             raise
 
@@ -319,7 +319,7 @@ class Workers:
             # A callback failed: report it, and continue.
             tell(error)
 
-    def _tell_late(self) -> None:
+    def _schedule_late(self) -> None:
         if self.results.over:
             self._complete_late()
         else:
@@ -365,7 +365,7 @@ class Workers:
 
     def close(self) -> None:
         """Accept no more calls."""
-        self.loose.close()
+        self.external.close()
 
     def terminate(self) -> None:
         """Drop all work, end all processes, and wait for them."""
@@ -381,7 +381,7 @@ class Workers:
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
             self.keeper.join()
-        self.loose.end(cancelled())
+        self.external.end(cancelled())
 
     def _end_due(self) -> None:
         """Send the signals that are due to the workers of a terminated pool."""

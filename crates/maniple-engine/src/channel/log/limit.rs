@@ -1,10 +1,10 @@
-//! How much a log takes: a bound on its messages, and its end.
+//! The limits of a log: a bound on its messages, and its end.
 //!
 //! A bound is no count of free places, which a process could take and die with: a writer that holds the lock compares how many were put and
 //! how many were taken. A reader killed between taking and counting leaves one too many in that, until the next reader comes; none
 //! need come to an empty log, so that is never called full.
 //!
-//! Closing happens under the writers' lock: whoever sees the log closed sees every message there will ever be.
+//! Closing happens under the writers' lock: a process that sees the log closed sees every message there will ever be.
 
 use super::put::length_of;
 use super::{Interrupted, Log, SLICE, View, hold};
@@ -14,7 +14,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 impl View {
-    /// Sets how many messages there may be at most (0: any number), before anybody else has the log.
+    /// Sets how many messages there may be at most (0: any number), before any other process has the log.
     pub fn limit(&self, messages: u64) {
         self.header().calls.bound.store(messages, Ordering::Relaxed);
     }
@@ -37,7 +37,7 @@ impl View {
         Ok(length_of(parts)? <= self.capacity().saturating_sub(held))
     }
 
-    /// Waits until there is room for a message or the log is closed, or until `deadline`. Gives whether it is so. With `parts`: until there
+    /// Waits until there is room for a message or the log is closed, or until `deadline`. Returns whether it is so. With `parts`: until there
     /// is room for this message's bytes, too.
     pub fn wait_for_room(
         &self,
@@ -82,7 +82,7 @@ impl View {
 }
 
 impl Log {
-    /// Ends putting: from now on it fails, what is there can still be taken, and nobody waits any more.
+    /// Ends putting: from now on it fails, what is there can still be taken, and no thread waits any more.
     pub fn close(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         let held = hold(&header.writers, Some(interrupted))?;
@@ -97,8 +97,8 @@ impl Log {
         Ok(())
     }
 
-    /// Says how many messages that were taken in this process are not with who is to have them, and are taken next. They count here for the
-    /// bound, and who waits for a message or for the descriptor in this process is woken; others look in vain.
+    /// Sets how many messages were taken in this process but not delivered, and are delivered next. They count here for the
+    /// bound, and threads of this process that wait for a message or for the descriptor are woken; other processes look in vain.
     pub fn hold_back(&self, messages: u64) {
         let before = self.set_held_back(messages);
         let watched = self.is_watched();
@@ -110,7 +110,7 @@ impl Log {
         } else if messages < before {
             self.call_writers();
             if messages == 0 && watched {
-                // Where it cannot be had now, whoever looks next does it.
+                // Where it cannot be had now, the next reader that looks does it.
                 let _ = self.hush(None);
             }
         }
@@ -153,7 +153,7 @@ mod tests {
             assert_eq!(put, if wanted { Put::Done } else { Put::Refused });
         }
         assert_eq!(log.len(), 2);
-        // The next message has the place of the one that was not put, and a reader is told the same places.
+        // The next message has the place of the one that was not put, and a reader gets the same places.
         assert!(places[0] < places[1] && places[1] == places[2]);
         let (mut taken, mut first) = (Vec::new(), Vec::new());
         while log.take_and(&mut first, Some(&mut || false), &mut |place, _| taken.push(place)).unwrap().is_some() {}

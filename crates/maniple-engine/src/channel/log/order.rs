@@ -1,11 +1,11 @@
-//! Whether the positions in a log's head can be: what stands there may have been written by a process that was out of its mind.
+//! Whether the positions in a log's head are possible: a process that was out of its mind may have written them.
 
 use crate::error::{Error, Result};
 
 /// What a message, or all of a log, takes at most: positions never come near the end of their numbers.
 const MOST: u64 = 1 << 62;
 
-/// The positions, as one who holds a lock sees them.
+/// The positions, as the holder of a lock sees them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub base: u64,

@@ -39,7 +39,7 @@ impl std::fmt::Debug for Terms<'_, '_> {
     }
 }
 
-/// What has become of a message that was to be put.
+/// The result of putting a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// It is in.

@@ -41,7 +41,8 @@ impl Sides {
 }
 
 impl Sides {
-    /// Gives back what an empty log has beyond so many bytes, and the windows. Does nothing while another thread or process uses the log.
+    /// Returns to the system the memory that an empty log has beyond so many bytes, and the windows. Does nothing while another thread or
+    /// process uses the log.
     fn give_back(&self, keep: u64) {
         let header = self.shared.header();
         let (Ok(Some(readers)), Ok(Some(writers))) = (hold(&header.readers, None), hold_writers(header, None)) else {
@@ -74,7 +75,7 @@ impl Kept for Sides {
             }
             return true;
         }
-        // Whoever uses it next has it watched again.
+        // The next user of the log has it watched again.
         self.is_watched.store(false, Ordering::Relaxed);
         self.give_back(0);
         false

@@ -77,7 +77,7 @@ impl Log {
                 }
             }
             if end == tail && header.calls.watched.load(Ordering::Relaxed) != 0 {
-                // Where it cannot be had now, whoever looks next does it.
+                // Where it cannot be had now, the next reader that looks does it.
                 self.hush(None)?;
             }
             if end == tail && end - base > WORTH_IT {

@@ -13,7 +13,7 @@ impl View {
         !self.is_empty() || self.is_closed() || self.held_back() > 0
     }
 
-    /// Waits until there is a message or the log is closed, or until `deadline`. Gives whether it is so.
+    /// Waits until there is a message or the log is closed, or until `deadline`. Returns whether it is so.
     pub fn wait(&self, deadline: Option<Instant>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
         let calls = &self.header().calls;
         loop {
@@ -59,7 +59,7 @@ impl View {
     /// Reports a counted message as done. False: more were reported than put.
     pub fn done(&self) -> bool {
         let Calls { counted, done, .. } = &self.header().calls;
-        // Who reports a message has taken it, and so sees it counted.
+        // A process that reports a message has taken it, and so sees it counted.
         let one_more = |n: u32| (n != counted.load(Ordering::Acquire)).then(|| n.wrapping_add(1));
         let Ok(before) = done.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more) else { return false };
         if before.wrapping_add(1) == counted.load(Ordering::Acquire) {
@@ -68,7 +68,7 @@ impl View {
         true
     }
 
-    /// Waits until every counted message is reported done, or until `deadline`. Gives whether it is so.
+    /// Waits until every counted message is reported done, or until `deadline`. Returns whether it is so.
     pub fn join(&self, deadline: Option<Instant>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
         let header = self.header();
         loop {
@@ -109,7 +109,7 @@ impl Log {
         Ok(())
     }
 
-    /// Whether somebody has called [`Log::watch`].
+    /// Whether any process has called [`Log::watch`].
     pub fn is_watched(&self) -> bool {
         self.header().calls.watched.load(Ordering::Relaxed) != 0
     }
@@ -119,7 +119,7 @@ impl Log {
         self.shared.event.as_handle()
     }
 
-    /// Makes the event quiet if the log is empty. Gives whether it is.
+    /// Makes the event quiet if the log is empty. Returns whether it is.
     pub(super) fn hush(&self, mut interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
         let header = self.header();
         loop {

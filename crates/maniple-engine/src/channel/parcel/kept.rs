@@ -20,7 +20,7 @@ pub const MOST: usize = 16;
 const AT_ONCE: usize = 6;
 const SHORT_AT_ONCE: usize = 14;
 const SHORT: usize = 400_000;
-/// For how long, and how often it looks. Where readers keep what they have, no sender waits again before one of them has let go of something.
+/// For how long, and how often it looks. Where readers keep what they have, no sender waits again before one of them has released something.
 const PATIENCE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_micros(50);
 /// Bytes of blocks that they keep.
@@ -222,7 +222,7 @@ impl KeptBlocks {
 impl idle::Kept for KeptBlocks {
     fn trim(&self, unused: Duration) -> bool {
         let now = Instant::now();
-        // Before a fork it is waited for: who has the lock lets go of it in a moment.
+        // A fork waits for the lock: its holder releases it in a moment.
         let guard = if unused.is_zero() { self.blocks.lock().ok() } else { self.blocks.try_lock().ok() };
         let Some(mut guard) = guard else { return true };
         let blocks = &mut guard.0;

@@ -49,7 +49,7 @@ impl Inner {
         }
     }
 
-    /// Takes back what no worker has begun. Gives the workers that are at work, and those that are not ready yet (true).
+    /// Takes back what no worker has begun. Returns the workers that are at work, and those that are not ready yet (true).
     pub(super) fn take_back_all(&self, st: &mut State) -> Vec<(WorkerId, bool)> {
         let State { slots, sched, .. } = st;
         let mut unsettled = Vec::new();
@@ -148,7 +148,7 @@ impl Inner {
             let empty = Packet::default();
             let unknown = (!slot.functions.contains(&func)).then(|| functions.get(&func).unwrap_or(&empty));
             if !first && (holds || unknown.is_some_and(Packet::holds_handles)) {
-                // Behind a long task they would be held open for nothing, and whoever waits for a pipe's end would wait for that task.
+                // Behind a long task they would be held open for nothing, and a reader that waits for a pipe's end would wait for that task.
                 return Ok(None);
             }
             if let Some(packet) = unknown {

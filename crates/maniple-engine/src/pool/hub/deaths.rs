@@ -72,7 +72,7 @@ impl Hub {
     /// A worker's process was reaped. Its running task, if there was one, ends; the others go to other workers.
     ///
     /// Returns the pipe that was its standard error where something still has the other end, such as a program that a task has started.
-    /// The front has to read whatever that writes: it would be killed for writing to a pipe that is closed.
+    /// The front has to read the output of such a program: writing to a closed pipe would kill it.
     pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Option<OwnedHandle> {
         self.check().ok()?;
         let inner = self.shared();

@@ -33,7 +33,7 @@ pub(super) fn is_within() -> bool {
     is_in_source() || LETTING_GO.get() > 0
 }
 
-/// Wakes and drops what was put off until the hub's lock was free. That may run anybody's code.
+/// Wakes and drops what was put off until the hub's lock was free. That may run code of the program.
 pub(super) fn let_go(gone: Vec<Gone>) {
     if gone.is_empty() {
         return;
@@ -105,7 +105,7 @@ impl Seat<'_> {
         };
         if self.nested {
             drop(st);
-            // Where the seat is another thread's, that thread may sleep on news that was heard here.
+            // Where the seat is another thread's, that thread may sleep on news that was read here.
             inner.page.wake();
         } else {
             inner.leave_seat(st);
@@ -199,13 +199,13 @@ impl Inner {
         }
     }
 
-    /// After an event from a thread that does not drive: hands out, and sees to it that what came up is seen to.
+    /// After an event from a thread that does not drive: distributes tasks, and ensures that some thread does the work that came up.
     pub(super) fn follow_up(&self, st: &mut State) {
         let driven = st.seats.is_taken();
         if !driven {
             let advice = st.burst.call(clock::now());
             if advice.listen {
-                // What was answered meanwhile makes room, and says who is idle.
+                // What was answered meanwhile makes room, and shows which workers are idle.
                 self.listen(st);
             }
             if advice.begin {
@@ -217,14 +217,14 @@ impl Inner {
         self.settle_down(st, driven);
     }
 
-    /// Hands the seat on: to somebody who waits, or to nobody.
+    /// Passes the seat to a thread that waits for it, or leaves it free.
     pub(super) fn leave_seat(&self, mut st: Locked<'_>) {
         if !st.call_next() {
             self.settle_down(&mut st, false);
         }
     }
 
-    /// Nobody drives now: sees to it that somebody comes when there is need.
+    /// No thread drives now: ensures that one comes when it is needed.
     pub(super) fn settle_down(&self, st: &mut State, driven: bool) {
         if driven || st.seats.is_taken() {
             self.stir(st);
@@ -235,7 +235,7 @@ impl Inner {
             None => bell.disarm(),
             // The keeper polls, or is about to.
             Some(_) if st.burst.polled => bell.disarm(),
-            // It is armed, and whoever has spoken since has rung it.
+            // It is armed, and every worker that has spoken since has rung it.
             Some(level) if bell.level() == level && st.fills.is_empty() => {}
             Some(level) => {
                 bell.arm(level);
@@ -253,14 +253,14 @@ impl Inner {
         }
     }
 
-    /// If somebody drives: wakes it where there is something for it to do, or an outcome that may be its own.
+    /// If a thread drives: wakes it where there is something for it to do, or an outcome that may be its own.
     pub(super) fn stir(&self, st: &mut State) {
         if st.seats.is_taken() && (std::mem::take(&mut st.called) || !st.fills.is_empty()) && self.page.stir() {
             self.kick.kick();
         }
     }
 
-    /// Whether something was said, before the bell was armed, by somebody who will not ring it again.
+    /// Whether a worker said something before the bell was armed, and will not ring it again.
     pub(super) fn has_stale_news(&self, st: &mut State, level: u32) -> bool {
         st.slots.values_mut().any(|p| !p.damaged && p.link.has_news() && (level == level::KEEPER || p.link.is_asleep()))
     }
@@ -276,7 +276,7 @@ impl Inner {
 }
 
 impl State {
-    /// Leaves the seat, and calls one of those that wait for it. False: nobody does.
+    /// Leaves the seat, and calls one of the threads that wait for it. False: none does.
     pub(super) fn call_next(&mut self) -> bool {
         let next = self.seats.leave(|cell| !cell.is_ready());
         if let Some(cell) = &next {
@@ -285,17 +285,17 @@ impl State {
         next.is_some()
     }
 
-    /// Whether tasks are so short, and so many are under way, that being told of each costs more than it is worth.
+    /// Whether tasks are so short, and so many are under way, that a report of each costs more than it is worth.
     fn is_brisk(&self) -> bool {
         self.slots.keys().any(|w| self.sched.halfway(w).is_some())
     }
 
-    /// Whether somebody must look again within a millisecond or so, though nothing happens.
+    /// Whether a thread must look again within a millisecond or so, though nothing happens.
     fn wants_tick(&self) -> bool {
         self.sched.wants_tick() || self.slots.values().any(|p| p.stop_due && !p.damaged)
     }
 
-    /// Whether somebody must look again now and then.
+    /// Whether a thread must look again now and then.
     pub(super) fn wants_look(&self) -> bool {
         self.sched.open_jobs() > 0 || self.sched.is_holding()
     }
@@ -306,14 +306,14 @@ impl State {
             || (self.sched.is_drained() && self.slots.is_empty())
     }
 
-    /// What the keeper wants to be woken for while nobody drives.
+    /// What the keeper wants to be woken for while no thread drives.
     pub(super) fn unattended_level(&self) -> Option<u32> {
         if self.sched.open_jobs() == 0 {
             return None;
         }
-        // A pool that closes ends with its last job: somebody must see that.
+        // A pool that closes ends with its last job: a thread must see that.
         let watched = self.attended || self.watched > 0 || !self.sched.is_running();
-        // Handles are closed here as soon as a worker has them, or needs them no more: somebody may wait for a pipe's end.
+        // Handles are closed here as soon as a worker has them, or needs them no more: a reader may wait for a pipe's end.
         let watched = watched || self.holding > 0 || self.slots.values().any(|p| !p.untaken.is_empty());
         Some(if watched {
             level::KEEPER

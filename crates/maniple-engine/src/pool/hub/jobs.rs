@@ -61,7 +61,7 @@ impl Hub {
         Ok(Ticket::new(self.clone(), id, cell))
     }
 
-    /// For the thread that feeds a job of [`SourceKind::External`]: waits until tasks are wanted, and gives how many, of how
+    /// For the thread that feeds a job of [`SourceKind::External`]: waits until tasks are wanted, and returns how many, of how
     /// many items each. `None`: the job is over.
     pub fn wanted(&self, job: JobId, timeout: Duration) -> Option<(usize, usize)> {
         if self.is_foreign() {
@@ -143,7 +143,7 @@ impl Hub {
         self.inner.stir(&mut st);
     }
 
-    /// Nobody collects the outcomes. `begun`: somebody had begun to, one by one, and does not go on; what has not begun does not begin.
+    /// No caller collects the outcomes. `begun`: a caller had begun to, one by one, and stops; tasks that have not begun do not begin.
     /// Otherwise all of the work is done, as far as its input goes, and without a window, which no caller would move.
     pub(crate) fn orphan(&self, job: JobId, begun: bool) {
         if self.is_foreign() {
@@ -163,7 +163,7 @@ impl Hub {
         }
         let mut gone = vec![j.drop_settled()];
         if begun {
-            // Not only with the last task that still runs, of whose end no caller is told.
+            // Not only with the last task that still runs, whose end is reported to no caller.
             gone.push(j.drop_feed());
         }
         st.gone.append(&mut gone);

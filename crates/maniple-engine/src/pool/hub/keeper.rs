@@ -1,8 +1,8 @@
 //! The keeper: a thread of the front's that does the chores no caller is there to do.
 //!
 //! It calls [`Hub::keep`] over and over. In there it waits for deaths, for what workers write to their standard error, and,
-//! while nobody drives the hub, for what they say. Whatever needs the front (starting and reaping processes, callbacks) it is
-//! handed as a [`Chore`].
+//! while no thread drives the hub, for the workers' messages. Work that needs the front (starting and reaping processes, callbacks) it
+//! returns as a [`Chore`].
 
 use super::{Hub, Inner, State};
 use crate::pool::burst::POLLING;
@@ -28,7 +28,7 @@ pub enum Chore {
     /// The handle that was given to [`Hub::listen_to`] for this worker can be read: read all there is, or this comes again at once. Where
     /// its other end is closed say [`Hub::listen_no_more`].
     Heard(WorkerId),
-    /// A job whose end it wanted to be told of has ended.
+    /// A job whose end the front wants to know has ended.
     Completed(JobId),
     /// The pool has ended, and all its workers. There is nothing more to keep.
     Done,
@@ -39,12 +39,12 @@ pub enum Chore {
 /// While tasks are short and many, how often an unattended hub is looked after.
 const BRISK: Duration = Duration::from_micros(200);
 
-/// How often the keeper comes by at least while a pool is in use: for what nobody is woken for, such as a worker that was stopped
+/// How often the keeper looks at least while a pool is in use: for events that wake no thread, such as a worker that was stopped
 /// before it took its task.
 const ROUND: Duration = Duration::from_millis(100);
 /// How often where something is to be tried again soon.
 const TICK: Duration = Duration::from_millis(1);
-/// How often where it cannot be woken, for want of something.
+/// How often it looks where it cannot be woken, because of a shortage.
 const UNWATCHED: Duration = Duration::from_millis(10);
 
 /// When the keeper looks next, by itself.
@@ -157,7 +157,7 @@ impl Hub {
             inner.page.disarm();
             return POLLING;
         }
-        // A worker whose link was full could not be told to stop.
+        // A worker whose link was full could not receive the order to stop.
         let stop_due = st.slots.values().any(|p| p.stop_due && !p.damaged);
         let next_look = st.sched.next_look(clock::now()).map(|nanos| Duration::from_nanos(nanos).max(TICK));
         let quiet_sleep = if stop_due { TICK } else { next_look.unwrap_or(LONG) };

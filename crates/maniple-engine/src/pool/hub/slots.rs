@@ -31,7 +31,7 @@ pub(super) struct WorkerSlot {
     pub tail: Tail,
     /// What it said when it could not get ready.
     pub unfit: Option<Incoming>,
-    /// It wrote what no healthy worker writes: it is not heard or written to any more, and is killed.
+    /// It wrote what no healthy worker writes: it is not read or written to any more, and is killed.
     pub damaged: bool,
     /// What it was sent, and what it may still say.
     pub account: Account,
@@ -46,7 +46,7 @@ pub(super) struct WorkerSlot {
     pub stop_due: bool,
     /// Tasks with handles that it has been sent and has not taken.
     pub untaken: Vec<u64>,
-    /// Something of the front's that the keeper is to look at as well, and whether the front has been told.
+    /// A handle of the front that the keeper also watches, and whether the front was notified.
     pub extra: Option<Arc<OwnedHandle>>,
     pub extra_due: bool,
 }
@@ -164,7 +164,7 @@ impl Hub {
         Ok(())
     }
 
-    /// The link's process runs, and the front has something that is readable from its end on. It stays the front's, who keeps it open until
+    /// The link's process runs, and the front has a handle that is readable from its end on. The front owns it and keeps it open until
     /// [`Hub::exited`] was said; forked children do not have it.
     pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedHandle<'_>) {
         // Where that fails, children have one descriptor more.
@@ -192,7 +192,7 @@ impl Hub {
         self.shared().kick.kick();
     }
 
-    /// Has the keeper look at a handle of the front's for as long as the worker lives; see [`Chore::Heard`](super::Chore::Heard).
+    /// Makes the keeper watch a handle of the front as long as the worker lives; see [`Chore::Heard`](super::Chore::Heard).
     pub fn listen_to(&self, worker: WorkerId, handle: Arc<OwnedHandle>) {
         if let Some(slot) = self.lock().slots.get_mut(worker) {
             slot.extra = Some(handle);

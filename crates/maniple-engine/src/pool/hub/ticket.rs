@@ -1,6 +1,6 @@
 //! The caller's handle on a job.
 //!
-//! Whoever waits for a ticket drives the hub meanwhile, if nobody else does: it takes results from the links, feeds workers,
+//! A thread that waits for a ticket drives the hub meanwhile, unless another does: it takes results from the links, feeds workers,
 //! asks sources for more. So a call's answer goes from the worker straight to the thread that wants it, with no thread between.
 //! Others that wait sleep on their job's cell; a driver that leaves hands the seat to one of them, or to the keeper.
 
@@ -27,7 +27,7 @@ pub struct Ticket {
     begun: AtomicBool,
 }
 
-/// Signals are looked for at least so often while waiting: one that arrives just before the wait begins does not end it.
+/// Signals are looked for at least so often while waiting: a signal that arrives just before the wait begins does not end it.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
 impl Ticket {

@@ -1,4 +1,4 @@
-//! Workers that write nonsense into their links: whatever it is, the hub ends them, answers all other calls rightly, and goes on.
+//! Workers that write nonsense into their links: in every case the hub ends them, answers all other calls correctly, and continues.
 //!
 //! The workers here are threads of the test that have the far ends of links, with a process that stands for each, to be killed. One is
 //! healthy throughout. Random nonsense replays from its seed:
@@ -18,8 +18,9 @@ use crate::pool::packet::Packer;
 use crate::pool::{Collect, Hub, HubConfig, JobSpec, Outcome, SourceKind, Ticket, WorkerId, scheduler::Chunk};
 use crate::process::{Cause, Exit};
 use crate::shm::cursor::Cursors;
-use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, tag};
+use crate::shm::inbox::tag;
 use crate::shm::ring::SKIP;
+use crate::shm::slots::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT};
 use maniple_sys::wire::Wire;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 150;
-/// Whatever takes longer hangs.
+/// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ends the tests' process where the hub itself does not come back.
@@ -102,7 +103,7 @@ impl Played {
     /// Writes into the link's memory.
     fn write<T>(&self, at: usize, value: T) {
         assert!(at + size_of::<T>() <= self.segment.0.len());
-        // SAFETY: inside the mapping; who else reads it expects anything.
+        // SAFETY: inside the mapping; the other readers expect any bytes.
         unsafe { self.segment.0.start().add(at).cast::<T>().write_unaligned(value) };
     }
 
@@ -175,7 +176,7 @@ fn bury(hub: &Hub, mad: &mut Played, finally: bool) -> bool {
     dead.is_some()
 }
 
-/// Lets the healthy worker do all that is left, and checks each outcome. Gives how many were lost.
+/// Lets the healthy worker do all that is left, and checks each outcome. Returns how many were lost.
 fn finish(ticket: &Ticket, healthy: &mut Played, tasks: u8) -> usize {
     wait_until("the job's end", || {
         while let Some((number, content)) = healthy.take() {
@@ -381,7 +382,7 @@ fn nonsense(mad: &mut Played, random: &mut Random) {
             let at = random.below(mad.segment.0.len() as u64 - 4096) as usize;
             (0..512).for_each(|i| mad.write(at + 8 * i, random.next()));
         }
-        // Well-formed frames that nobody asked for.
+        // Well-formed frames without a request.
         5 => {
             let kind = [kind::DONE, kind::FAILED, kind::TAKEN, kind::MISSED][random.below(4) as usize];
             let head = Head::new(kind, random.below(3) as u32, random.below(8));

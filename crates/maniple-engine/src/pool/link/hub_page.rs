@@ -15,11 +15,11 @@ pub(crate) mod level {
     pub const CALLER: u32 = 1;
     /// The same, but only where a worker is half through what it has.
     pub const CALLER_HALF: u32 = 2;
-    /// Nobody waits; the keeper, reached over the wire, wants all news.
+    /// No caller waits; the keeper, reached over the wire, wants all news.
     pub const KEEPER: u32 = 3;
     /// The same, but only where a worker is half through what it has.
     pub const KEEPER_HALF: u32 = 4;
-    /// Nobody waits and there is nothing to hand out: the keeper comes only where answers fill a worker's ring.
+    /// No caller waits and there is nothing to distribute: the keeper comes only where answers fill a worker's ring.
     pub const KEEPER_FULL: u32 = 5;
 }
 
@@ -78,7 +78,7 @@ impl HubPage {
         self.bell().wake();
     }
 
-    /// Wakes the hub's sleeper, whatever it wants to be woken for. True: it is the keeper, which the caller has to wake.
+    /// Wakes the hub's sleeper, at any level. True: it is the keeper, which the caller has to wake.
     #[must_use]
     pub fn stir(&self) -> bool {
         self.rouse(|_| true)

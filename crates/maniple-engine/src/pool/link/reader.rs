@@ -4,8 +4,9 @@ use super::kind;
 use crate::error::{Error, Result};
 use crate::pool::packet::{Along, Incoming};
 use crate::shm::bay::{Bay, BayReader};
-use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, Inbox, Slots};
+use crate::shm::inbox::Inbox;
 use crate::shm::ring::{Consumer, Frame, Head};
+use crate::shm::slots::{BAY, BLOB_REF, BlobRef, HANDLES, Slots};
 use maniple_sys::memory::Mapping;
 use maniple_sys::wire::Wire;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ impl Reader {
     }
 }
 
-/// Nothing is lost with a buffer that nobody wants.
+/// Nothing is lost with a buffer that is not wanted.
 fn passable(discarded: Result<()>) -> Result<()> {
     match discarded {
         Err(error) if error.is_local() => Ok(()),

@@ -1,4 +1,4 @@
-//! What the scheduler decides after a batch of events: who is given what, what is asked for, what is taken back, who is started.
+//! The scheduler's decisions after a batch of events: which worker gets which task, what is requested, revoked and started.
 
 use super::terms::Chunk;
 use super::*;
@@ -180,7 +180,7 @@ impl<P> Scheduler<P> {
             }
         }
         let staying = self.workers.values().filter(|w| w.phase != Phase::Retiring).count() + self.asked;
-        // A retiring worker is replaced when it is gone: the pool never has more processes than it was told to have.
+        // A retiring worker is replaced when it is gone: the pool never has more processes than its limit.
         let gone = self.config.processes.saturating_sub(self.workers.len() + self.asked);
         let missing = self.config.processes.saturating_sub(staying).min(gone);
         if missing > 0 {
@@ -244,7 +244,7 @@ impl<P> Job<P> {
             idle &= open >= window / 8 || self.unfinished == 0;
             room = room.min(if open >= window / 4 { u64::MAX } else { 0 });
         }
-        // Ask rarely, for much: unless somebody is idle, wait until there is room for half.
+        // Ask rarely, for much: unless a worker is idle, wait until there is room for half.
         let enough = idle || room >= deepest;
         (tasks > 0 && enough).then_some(Command::Fill { job: id, tasks, items })
     }
@@ -266,7 +266,7 @@ impl<P> Worker<P> {
 /// A worker's tasks, with what counts as such; how long ago it was last busy; the worker.
 type Load = Reverse<(u64, Reverse<u64>, WorkerId)>;
 
-/// Who can be given tasks: least loaded first; among equals the one that was busy last, whose caches are warm. One that has slept,
+/// The workers that can get tasks: least loaded first; among equals the one that was busy last, whose caches are warm. A worker that has slept,
 /// or has been stuck, for long counts as if it had `late` more tasks.
 fn by_load<P>(workers: &SlotMap<WorkerId, Worker<P>>, now: u64, late: u64) -> BinaryHeap<Load> {
     let open = workers.iter().filter(|(_, w)| w.phase == Phase::Up && !w.full && !w.recalled && !w.silent);

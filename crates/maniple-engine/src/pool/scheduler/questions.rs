@@ -70,7 +70,7 @@ impl<P> Scheduler<P> {
     }
 
     /// Whether all work is done (or dropped), no more can come, and all workers are gone. A broken pool that is not closed takes
-    /// jobs still: each ends at once, and whoever is to hear of that has to be told.
+    /// jobs still: each ends at once, and its caller still has to be notified.
     pub fn is_drained(&self) -> bool {
         self.closed
             && self.state != State::Running

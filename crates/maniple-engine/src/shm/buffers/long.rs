@@ -81,7 +81,7 @@ impl Long {
 
 impl idle::Kept for Long {
     fn trim(&self, unused: Duration) -> bool {
-        // Before a fork it is waited for: who has the lock lets go of it in a moment.
+        // A fork waits for the lock: its holder releases it in a moment.
         let guard = if unused.is_zero() { self.free.lock().ok() } else { self.free.try_lock().ok() };
         let Some(mut free) = guard else { return true };
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! A condition: who waits to be called, and how many calls are not yet answered.
+//! A condition: how many waiters wait to be called, and how many calls are not yet answered.
 //!
 //! ```text
 //!   63 ─── 48   47 ─── 32   31 ─── 0
@@ -7,18 +7,18 @@
 //!
 //! | step | change | by |
 //! | --- | --- | --- |
-//! | enter | waiting + 1; remember the number | a waiter, before it lets go of the lock |
-//! | notify n | g = min(n, waiting): waiting − g, calls + g, number + 1; then wake g | whoever holds the lock |
+//! | enter | waiting + 1; remember the number | a waiter, before it releases the lock |
+//! | notify n | g = min(n, waiting): waiting − g, calls + g, number + 1; then wake g | the holder of the lock |
 //! | answer | calls − 1, if there are any and the number is not the one at entering | a waiter, whenever it looks |
 //! | leave | answer if possible, else waiting − 1 | a waiter whose time is up |
 //!
 //! Waiters sleep while the number is the one last seen. Each of those who entered is counted once, in *waiting* or in *calls*, so exactly as
-//! many return as were called. Which of them answers is open, except that one who came after the last notify does not.
+//! many return as were called. Which of them answers is open, except that a waiter that came after the last notify does not.
 //!
-//! A waiter between entering and sleeping is not missed, since the number has changed by then. One that was woken and killed leaves its call
+//! A waiter between entering and sleeping is not missed, since the number has changed by then. A waiter that was woken and killed leaves its call
 //! to the next waiter that looks. One killed while waiting stays in *waiting*: a later notify of more than the living may then leave a
 //! call over, and one later waiter returns without having been meant. That is the one trace that a death leaves: a
-//! wake-up too many, which users of conditions have to expect anyway, never one too few, and the notifier waits for nobody.
+//! wake-up too many, which users of conditions have to expect anyway, never one too few, and the notifier waits for no process.
 
 use crate::shm::atomic::{AtomicU64, Ordering};
 
@@ -70,7 +70,7 @@ impl CallWord {
         was.is_ok_and(|was| answered(was, entered_at).is_some())
     }
 
-    /// Calls at most `most` waiters. How many were called, who must now be woken.
+    /// Calls at most `most` waiters. Returns how many were called and must now be woken.
     pub fn notify(&self, most: u32) -> u32 {
         let called = |now: u64| waiting(now).min(most.into());
         let call = |now: u64| {

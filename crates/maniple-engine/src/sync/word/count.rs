@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A sleeper enters itself while the value is 0, by one exchange of both halves, and takes itself off together with the unit that it
-//! takes, or when it gives up. Whoever raises the value sees by its own exchange whether somebody sleeps, and wakes one. Sleepers sleep while
+//! takes, or when it gives up. A process that raises the value sees by its own exchange whether another sleeps, and wakes one. Sleepers sleep while
 //! the value is 0. A killed sleeper stays entered: from then on each release makes a system call that may be in vain.
 
 use super::Given;
@@ -30,7 +30,7 @@ impl CountWord {
         self.0.fetch_update(order, Ordering::Relaxed, change)
     }
 
-    /// Sets the value, before anybody else knows the word.
+    /// Sets the value, before any other process has the word.
     pub fn set(&self, value: u32) {
         self.0.store(value.into(), Ordering::Relaxed);
     }
@@ -68,7 +68,7 @@ impl CountWord {
         was.is_ok_and(|was| value(was) > 0)
     }
 
-    /// Gives a unit back, unless that would raise the value above `limit`.
+    /// Releases a unit, unless that would raise the value above `limit`.
     #[inline]
     pub fn give(&self, limit: u32) -> Given {
         // Release: partner is the Acquire in `take`.

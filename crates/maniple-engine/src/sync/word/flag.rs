@@ -1,11 +1,11 @@
-//! A flag that is set or not, and whether somebody waits for it.
+//! A flag that is set or not, and whether any process waits for it.
 //!
 //! ```text
 //!   63 ─── 33   32         31 ─── 1             0
 //!   –           sleepers   how often it was set  set
 //! ```
 //!
-//! Sleepers mark the word and sleep while its low half is what they saw. Whoever sets the flag takes the mark off by the same
+//! Sleepers mark the word and sleep while its low half is what they saw. A process that sets the flag removes the mark by the same
 //! exchange and wakes all. A flag that is set and cleared at once has another number, so those who slept know that it was set.
 
 use super::Given;
@@ -50,7 +50,7 @@ impl FlagWord {
         (now & SET == 0).then_some(now as u32)
     }
 
-    /// Marks that somebody is about to sleep on what it has seen. `false`: the flag was set since.
+    /// Marks that a thread is about to sleep on what it has seen. `false`: the flag was set since.
     pub fn enter(&self, seen: u32) -> bool {
         let mark = |now| (now as u32 == seen).then_some(now | SLEEPERS);
         self.0.fetch_update(Ordering::Acquire, Ordering::Acquire, mark).is_ok()

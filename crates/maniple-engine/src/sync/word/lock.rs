@@ -1,4 +1,4 @@
-//! Who holds a lock.
+//! The holder of a lock.
 //!
 //! ```text
 //!   63 ─── 32   31          30 ─── 0
@@ -9,15 +9,15 @@
 //! | --- | --- | --- |
 //! | take | free → me | anyone |
 //! | take, having slept | free → me, contended: others may sleep still, and the wake-up for one of them was spent on me | a sleeper |
-//! | announce | held → held, contended | whoever is about to sleep |
+//! | announce | held → held, contended | a thread that is about to sleep |
 //! | free | anything → free; was contended: wake one | the holder (or, for a lock without owner, anyone) |
-//! | take over | that very holder → me, contended | a waiter who knows that the holder has ended |
+//! | take over | that very holder → me, contended | a waiter that has found that the holder has ended |
 //!
-//! A sleeper sleeps while the low half is *pid, contended*. One that gives up announces once more, since it may have
+//! A sleeper sleeps while the low half is *pid, contended*. A sleeper that gives up announces once more, since it may have
 //! eaten a wake-up, and the next holder may have come without the mark.
 //!
 //! Taking over compares the whole word: if the dead holder's lock was released meanwhile (a plain lock may be, by anyone) and taken by
-//! somebody else, or taken over by another waiter, the exchange fails.
+//! another process, or taken over by another waiter, the exchange fails.
 
 use super::Given;
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -55,7 +55,7 @@ impl Holder {
     }
 }
 
-/// A word that somebody else held when it was looked at.
+/// A word that another holder held when it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held(u64);
 
@@ -78,12 +78,12 @@ impl LockWord {
         self.exchange(0, me.0)
     }
 
-    /// As [`LockWord::take`], for one who has slept.
+    /// As [`LockWord::take`], for a thread that has slept.
     pub fn take_after_sleep(&self, me: Holder) -> Result<(), Held> {
         self.exchange(0, me.0 | CONTENDED)
     }
 
-    /// Takes the lock from a holder who has ended.
+    /// Takes the lock from a holder that has ended.
     pub fn take_over(&self, from: Held, me: Holder) -> Result<(), Held> {
         self.exchange(from.0, me.0 | CONTENDED)
     }
@@ -97,14 +97,14 @@ impl LockWord {
         }
     }
 
-    /// Says that somebody is about to sleep: the low half to sleep on. `None`: the word has changed, so look again.
+    /// Announces that a thread is about to sleep: the low half to sleep on. `None`: the word has changed, so look again.
     pub fn announce(&self, seen: Held) -> Option<u32> {
         let marked = seen.0 | CONTENDED;
         if seen.0 == 0 {
             return None;
         }
         if marked != seen.0 {
-            // Relaxed: nothing is published by it; whoever frees the word reads it by the very exchange that frees it.
+            // Relaxed: nothing is published by it; the process that frees the word reads it by the very exchange that frees it.
             self.0.compare_exchange(seen.0, marked, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         }
         Some(marked as u32)
@@ -119,7 +119,7 @@ impl LockWord {
         }
     }
 
-    /// Frees the lock, whoever holds it.
+    /// Frees the lock, for any holder.
     #[inline]
     pub fn free(&self) -> Given {
         // Release: partner is the Acquire in `exchange`.

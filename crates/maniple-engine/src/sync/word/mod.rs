@@ -20,10 +20,10 @@ pub use lock::LockWord;
 pub use news::NewsWord;
 pub use unit::UnitWord;
 
-/// What whoever gave something back has to do.
+/// What a process that has released something has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
-    /// Nothing: nobody sleeps.
+    /// Nothing: no thread sleeps.
     Quiet,
     /// Wake a sleeper.
     Wake,

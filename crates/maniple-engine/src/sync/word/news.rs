@@ -1,17 +1,17 @@
-//! Whether somebody sleeps until there is news, and how often there was some.
+//! Whether any process sleeps until there is news, and how often there was some.
 //!
 //! ```text
 //!   63 ─── 33         32       31 ─── 0
 //!   its owner's own   asked    number of the news
 //! ```
 //!
-//! For what is looked for in other words than this: a free unit, a free place. Who finds none *asks*, looks at those
-//! words once more, and sleeps while the number is what it was at asking. Who has freed something *tells*: if somebody
+//! For what is looked for in other words than this: a free unit, a free place. A thread that finds none *asks*, looks at those
+//! words once more, and sleeps while the number is what it was at asking. A thread that has freed something *tells*: if another
 //! asked, the question is taken off, the number raised, and all are woken.
 //!
 //! Nothing is missed: asking and telling are exchanges of this one word, and each acquires and releases, so one comes
 //! after the other. If asking comes second, the look that follows finds what was freed before the telling. If telling
-//! does, it finds the question; and whoever asks between a teller's two steps, and is not told, has seen what there was
+//! does, it finds the question; and a thread that asks between a teller's two steps, and is not woken, has seen what there was
 //! to see.
 
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -25,13 +25,13 @@ const LOW: u64 = u32::MAX as u64;
 pub struct NewsWord(pub(super) AtomicU64);
 
 impl NewsWord {
-    /// Asks to be told: the number to sleep on, after one more look.
+    /// Asks for news: the number to sleep on, after one more look.
     pub fn ask(&self) -> u32 {
         // Partner, both ways: `tell`.
         self.0.fetch_or(ASKED, Ordering::AcqRel) as u32
     }
 
-    /// Says that something was freed. Whether somebody asked: then all are to be woken.
+    /// Announces that something was freed. Whether a thread asked: then all are to be woken.
     pub fn tell(&self) -> bool {
         // Partner, both ways: `ask`.
         let asked = self.0.fetch_and(!ASKED, Ordering::AcqRel) & ASKED != 0;

@@ -1,6 +1,6 @@
 //! Collections and single values in a manager's server.
 //!
-//! Each method is one call, during which nobody else has the collection. What goes beyond a method is done by
+//! Each method is one call, during which no other call has the collection. What goes beyond a method is done by
 //! `with`: a function of one's own, run in the server with the whole collection.
 
 mod dict;
@@ -59,7 +59,7 @@ pub(super) use typed_proxy;
 /// The methods that all collections and the single value have.
 macro_rules! whole {
     ($name:ident<$($type:ident),+>($whole:ty)) => {
-        /// Calls `function(&mut all, argument)` in the server, while nobody else has it. If it panics, all calls fail
+        /// Calls `function(&mut all, argument)` in the server, while no other call has it. If it panics, all calls fail
         /// with [`ManagerError::Poisoned`](crate::managers::ManagerError::Poisoned) until `clear_poison`.
         ///
         /// ```
@@ -67,7 +67,7 @@ macro_rules! whole {
         /// let manager = maniple::Manager::new()?;
         /// let list = manager.list::<u32>()?;
         /// list.extend(&[3, 1, 2])?;
-        /// // One call, so nobody comes in between.
+        /// // One call, so no other comes in between.
         /// let take = |list: &mut Vec<u32>, count| list.drain(..count).min();
         /// assert_eq!(list.with(take, 2)?, Some(1));
         /// assert_eq!(list.to_vec()?, [2]);

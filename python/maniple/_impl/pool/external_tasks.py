@@ -15,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .results_to_tell import ResultsToTell
+    from .pending_callbacks import PendingCallbacks
 
-__all__ = ["LooseTasks"]
+__all__ = ["ExternalTasks"]
 
 # The number of these tasks under way, besides some for each worker. The others stay in the program's generator.
 AHEAD = 32
@@ -28,7 +28,7 @@ class Sent:
 
     __slots__ = ("_job", "_place", "_tasks", "ticket")
 
-    def __init__(self, tasks: LooseTasks, job: Any, place: Any) -> None:
+    def __init__(self, tasks: ExternalTasks, job: Any, place: Any) -> None:
         self._tasks, self._job, self._place = tasks, job, place
         self.ticket: Any = None
 
@@ -42,10 +42,10 @@ class Sent:
         self._tasks.deliver(self._job, self._place, outcome)
 
 
-class LooseTasks:
+class ExternalTasks:
     """The tasks of one pool that the program makes. `handles` has the handles of the program's jobs, by number."""
 
-    def __init__(self, hub: Any, results: ResultsToTell) -> None:
+    def __init__(self, hub: Any, results: PendingCallbacks) -> None:
         self.hub, self.results = hub, results
         self.handles: dict[Any, Any] = {}
         self.changed = threading.Condition()

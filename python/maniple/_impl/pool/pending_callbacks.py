@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 else:
     Base = dict
 
-__all__ = ["ResultsToTell"]
+__all__ = ["PendingCallbacks"]
 
 
-class ResultsToTell(Base):
+class PendingCallbacks(Base):
     """The results by job number.
 
     `enter` calls the method `late` if the result's call has ended already; `late` then fetches the result with `entered_late`. The owner

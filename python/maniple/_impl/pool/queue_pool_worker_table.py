@@ -1,10 +1,10 @@
-"""The board: shared memory in which the workers of a pool of queues write which tasks they run.
+"""The worker table: shared memory in which the workers of a pool of queues write which tasks they run.
 
-The class of such a pool defines its queues, so the pool cannot add anything to their messages. Instead each worker has a place on
-the board, and writes there that it waits for a task, which task it runs, and for which tasks it has sent outcomes. When a
+The class of such a pool defines its queues, so the pool cannot add anything to their messages. Instead each worker has an entry in
+the table, and writes there that it waits for a task, which task it runs, and for which tasks it has sent outcomes. When a
 worker dies, the pool's process reads its last state.
 
-Only its worker writes to a place; places are assigned and released under the board's lock. The first word of a place counts the
+Only its worker writes to an entry; entries are assigned and released under the table's lock. The first word of an entry counts the
 changes, and is odd during a change, so a reader detects a change in progress. The state of a dead worker does not change.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["DONE", "LEFT", "RUNNING", "STARTING", "UNREADABLE", "WAITING", "Board", "InitArgs", "Note"]
+__all__ = ["DONE", "LEFT", "RUNNING", "STARTING", "UNREADABLE", "WAITING", "InitArgs", "WorkerState", "WorkerTable"]
 
 # LEFT: the worker received an end of work. DONE: the worker has run its maximum number of tasks.
 STARTING, WAITING, RUNNING, UNREADABLE, LEFT, DONE = range(1, 7)
@@ -38,7 +38,7 @@ WORDS = TEXT + TEXT_WORDS
 BIGGEST = (1 << 63) - 1
 
 
-class Note:
+class WorkerState:
     """The state that a worker has written. `changes` grows with each change; `sent` has the latest (job, place) pairs."""
 
     __slots__ = ("changes", "phase", "sent", "task", "text")
@@ -53,85 +53,85 @@ class Note:
 
 
 class InitArgs(tuple):  # type: ignore[type-arg]
-    """The initializer's arguments with the board: they reach every worker."""
+    """The initializer's arguments with the table: they reach every worker."""
 
-    board: Board | None = None
+    table: WorkerTable | None = None
 
     @classmethod
-    def of(cls, args: Iterable[Any], board: Board | None) -> InitArgs:
+    def of(cls, args: Iterable[Any], table: WorkerTable | None) -> InitArgs:
         self = cls(args)
-        self.board = board
+        self.table = table
         return self
 
     def __reduce__(self) -> Any:
-        return InitArgs.of, (tuple(self), self.board)
+        return InitArgs.of, (tuple(self), self.table)
 
 
-class Board:
-    """A board with places for `places` workers."""
+class WorkerTable:
+    """A table with `entries` entries."""
 
-    def __init__(self, ctx: Any, places: int) -> None:
-        self.places = places
+    def __init__(self, ctx: Any, entries: int) -> None:
+        self.entries = entries
         self.lock = Lock(ctx=ctx)
-        # The places, and a word that is nonzero once the pool is terminated.
-        self.memory = Arena(places * WORDS * 8 + 8)
+        # The entries, and a word that is nonzero once the pool is terminated.
+        self.memory = Arena(entries * WORDS * 8 + 8)
 
     def _words(self) -> memoryview:
         return memoryview(self.memory.buffer).cast("q")
 
-    def _place_of(self, pid: int) -> memoryview | None:
+    def _entry_of(self, pid: int) -> memoryview | None:
         words = self._words()
-        for first in range(0, self.places * WORDS, WORDS):
+        for first in range(0, self.entries * WORDS, WORDS):
             if words[first + PID] == pid:
                 return words[first : first + WORDS]
         return None
 
-    def enter(self) -> Notes | None:
-        """Assign a place to this process; return None if there is no free place."""
+    def enter(self) -> TableEntry | None:
+        """Assign an entry to this process; return None if there is no free entry."""
         with Hold(self.lock):
-            place = self._place_of(0)
-            if place is None:
+            entry = self._entry_of(0)
+            if entry is None:
                 return None
-            place[PHASE], place[SENT] = STARTING, 0
-            place[PID] = os.getpid()
+            entry[PHASE], entry[SENT] = STARTING, 0
+            entry[PID] = os.getpid()
         _end_with_parent()
         if callable(inherited := signal.getsignal(signal.SIGTERM)):
             from ..start.forked import end_after
 
             end_after(inherited, self.is_terminated)
-        return Notes(place)
+        return TableEntry(entry)
 
     def terminate(self) -> None:
         """Record that the pool is terminated: no caller waits for an outcome any more."""
-        self._words()[self.places * WORDS] = 1
+        self._words()[self.entries * WORDS] = 1
 
     def is_terminated(self) -> bool:
         """Whether the pool was terminated."""
-        return self._words()[self.places * WORDS] != 0
+        return self._words()[self.entries * WORDS] != 0
 
-    def read(self, pid: int) -> Note | None:
-        """Return the state of the worker `pid`; None if it has no place, or changes the place all the time."""
-        place = self._place_of(pid)
-        if place is None:
+    def read(self, pid: int) -> WorkerState | None:
+        """Return the state of the worker `pid`; None if it has no entry, or changes its entry all the time."""
+        entry = self._entry_of(pid)
+        if entry is None:
             return None
         for _ in range(100):
-            changes = place[CHANGES]
-            copy = place.tolist()
-            if changes % 2 == 0 and place[CHANGES] == changes:
+            changes = entry[CHANGES]
+            copy = entry.tolist()
+            if changes % 2 == 0 and entry[CHANGES] == changes:
                 break
         else:
             return None
-        return Note(copy, bytes(place[TEXT:].cast("B")))
+        return WorkerState(copy, bytes(entry[TEXT:].cast("B")))
 
-    def last_words(self, pid: int) -> Note | None:
-        """Return the last state of the dead worker `pid`, and release its place."""
-        place = self._place_of(pid)
-        if place is None:
+    def last_words(self, pid: int) -> WorkerState | None:
+        """Return the last state of the dead worker `pid`, and release its entry."""
+        entry = self._entry_of(pid)
+        if entry is None:
             return None
-        note = Note(place.tolist(), bytes(place[TEXT:].cast("B")))
+        state = WorkerState(entry.tolist(), bytes(entry[TEXT:].cast("B")))
         with Hold(self.lock):
-            place[PHASE] = place[PID] = 0
-        return note
+            entry[PHASE] = entry[PID] = 0
+        return state
 
 
 def _end_with_parent() -> None:
@@ -143,11 +143,11 @@ def _end_with_parent() -> None:
         end_with(sentinel)
 
 
-class Notes:
-    """A worker's side of its place."""
+class TableEntry:
+    """A worker's side of its entry."""
 
-    def __init__(self, place: memoryview) -> None:
-        self._words = place
+    def __init__(self, words: memoryview) -> None:
+        self._words = words
 
     def _change(self, phase: int) -> None:
         words = self._words
