@@ -62,11 +62,10 @@ class Beginning:
             return True
         return by_threads and count_threads() > 0
 
-    def again(self, descriptor: int, content: bytes, inherited: tuple[int, ...]) -> None:
-        """Restart this process with the same command line. It reads ``content`` from ``descriptor`` and inherits ``inherited``."""
+    def again(self, descriptor: int, write: Callable[[int], None], inherited: tuple[int, ...]) -> None:
+        """Restart this process with the same command line. It reads what ``write`` writes from ``descriptor``, and has ``inherited``."""
         stored = os.memfd_create("forkserver") if hasattr(os, "memfd_create") else _unnamed_file()
-        with open(stored, "wb", closefd=False) as file:
-            file.write(content)
+        write(stored)
         os.lseek(stored, 0, os.SEEK_SET)
         os.dup2(stored, descriptor)
         for number in (descriptor, *inherited):
