@@ -71,6 +71,11 @@ impl Line {
         }
     }
 
+    #[cfg(feature = "async")]
+    pub(crate) fn receives_in_turns(&self) {
+        self.attendance().receives_in_turns();
+    }
+
     /// The same as a future.
     pub(crate) async fn recv_async<C: Codec, T: DeserializeOwned>(&self) -> Result<T> {
         self.attendance().receives_in_turns();

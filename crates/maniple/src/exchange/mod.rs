@@ -14,6 +14,7 @@
 //! | `address`, `authkey` | where a listener is, and what both ends have to know |
 //! | `wait` | [`wait()`] for any of several ends, queues and processes |
 //! | `reactor` | the same for futures |
+//! | `futures`, `streams` | puts and clients as futures; what comes one by one as streams |
 //!
 //! What may not be known here: who starts the processes, and what is called in them. An end travels as its descriptor.
 
@@ -24,6 +25,8 @@ mod channel;
 mod connection;
 
 mod frames;
+#[cfg(feature = "async")]
+mod futures;
 mod iter;
 mod lane;
 mod line;
@@ -33,6 +36,8 @@ mod packets;
 mod queue;
 mod queues;
 mod reactor;
+#[cfg(feature = "async")]
+mod streams;
 mod wait;
 
 pub use address::Address;
@@ -44,4 +49,8 @@ pub use listener::{Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use queue::Queue;
 pub use queues::{JoinableQueue, SimpleQueue};
 pub(crate) use reactor::until_readable;
+#[cfg(feature = "async")]
+pub use streams::{IncomingStream, QueueStream, ReceiverStream};
+#[cfg(feature = "async")]
+pub use wait::wait_async;
 pub use wait::{wait, wait_timeout};

@@ -7,10 +7,10 @@
 //! | `containers/`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
 //! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes of any machines wait at |
 //! | `wire` | what client and server say to each other |
-//! | `calling` | functions that are called in the server, and what they answer |
-//! | `site` | the server as a client process sees it |
+//! | `rpc` | functions that are called in the server, and what they answer |
+//! | `client` | the server as a client process sees it |
 //! | `server`, `registry` | the server: connections; objects, and who refers to them |
-//! | `gate` | waiting in the server, until the caller is gone at most |
+//! | `wait_queue` | waiting in the server, until the caller is gone at most |
 //!
 //! # When something dies
 //! The server: whoever waits in a call gets [`Error::ManagerLost`] at once, whoever calls later, too. A client: its
@@ -24,20 +24,20 @@
 //! of reach. To exchange messages with a Python process, use a listener.
 
 mod barrier;
-mod calling;
+mod client;
 mod condition;
 mod containers;
 mod event;
-mod gate;
 mod locks;
 mod names;
 mod namespace;
 mod proxy;
 mod queue;
 mod registry;
+mod rpc;
 mod semaphore;
 mod server;
-mod site;
+mod wait_queue;
 mod wire;
 
 pub use crate::error::ManagerError;
@@ -49,7 +49,7 @@ use crate::payload::Payload;
 use crate::process::Process;
 use crate::startup::StartMethod;
 pub use barrier::Barrier;
-use calling::{Maker, Plain, send_make};
+use client::RemoteServer;
 pub use condition::{Condition, ConditionGuard};
 pub use containers::{Dict, List, Set, Value};
 pub use event::Event;
@@ -58,12 +58,12 @@ use maniple_engine::process::Exit;
 use maniple_sys::{AsHandle, socket, stream};
 pub use namespace::Namespace;
 pub use proxy::Proxy;
-use proxy::{NO_PASSAGE, Reference};
+use proxy::{NOT_IN_TRANSIT, Reference};
 pub use queue::Queue;
+use rpc::{Maker, Plain, send_make};
 pub use semaphore::{Semaphore, SemaphorePermit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use site::Site;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ pub fn is_caller_gone() -> bool {
 /// Its server ends with it: when it is dropped, on [`shutdown`](Manager::shutdown), or when this process ends, however
 /// that happens.
 pub struct Manager {
-    site: Arc<Site>,
+    remote: Arc<RemoteServer>,
     own: Option<Own>,
 }
 
@@ -256,8 +256,8 @@ impl ManagerBuilder {
         let path = path.and_then(|path| Some((socket::file(&path).ok()??, path)));
         let process = Arc::new(process);
         let own = Own { process, owner: std::process::id(), path };
-        let site = Site::of_process(&own.process, &address, &key)?;
-        Ok(Manager { site, own: Some(own) })
+        let remote = RemoteServer::of_process(&own.process, &address, &key)?;
+        Ok(Manager { remote, own: Some(own) })
     }
 }
 
@@ -332,7 +332,7 @@ impl Manager {
     /// another.
     pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
         let address = address.try_into().map_err(Into::into)?;
-        Ok(Manager { site: Site::open(&address, &key.into(), None)?, own: None })
+        Ok(Manager { remote: RemoteServer::open(&address, &key.into(), None)?, own: None })
     }
 
     /// Where others [`connect`](Manager::connect) to it.
@@ -348,7 +348,7 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.site.address
+        &self.remote.address
     }
 
     /// What they need for that.
@@ -362,7 +362,7 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn authkey(&self) -> &Authkey {
-        &self.site.key
+        &self.remote.key
     }
 
     /// The number of its server's process, if that is a child of this one.
@@ -400,17 +400,17 @@ impl Manager {
     /// # Errors
     /// [`Error::ManagerLost`] if it was gone before.
     pub fn shutdown(mut self) -> Result<Option<Exit>> {
-        let Some(own) = self.own.take() else { return self.site.shut_down().map(|()| None) };
-        self.site.ask_to_end()?;
+        let Some(own) = self.own.take() else { return self.remote.shut_down().map(|()| None) };
+        self.remote.ask_to_end()?;
         own.end().map(Some)
     }
 
     fn make<A: DeserializeOwned, T>(&self, maker: Maker<A>, argument: &impl Serialize) -> Result<Proxy<T>> {
-        self.site.check_build()?;
-        let mut output = Output::private(self.site.address.is_local());
+        self.remote.check_build()?;
+        let mut output = Output::private(self.remote.address.is_local());
         output.item(&Ask::Make)?;
         send_make(&mut output, maker, argument)?;
-        Ok(Proxy::new(Reference::counted(self.site.clone(), self.site.ask(output.bytes(), None)?)))
+        Ok(Proxy::new(Reference::counted(self.remote.clone(), self.remote.ask(output.bytes(), None)?)))
     }
 
     /// Calls `function(argument)` in the server and serves what it returns there.
@@ -447,7 +447,7 @@ impl Manager {
     /// # Errors
     /// [`Error::ManagerLost`].
     pub fn names(&self) -> Result<Namespace> {
-        Ok(Namespace(Proxy::new(Reference::claim(&self.site, names::NAMES, NO_PASSAGE)?)))
+        Ok(Namespace(Proxy::new(Reference::claim(&self.remote, names::NAMES, NOT_IN_TRANSIT)?)))
     }
 }
 
@@ -489,7 +489,7 @@ impl Drop for Manager {
             && own.owner == std::process::id()
         {
             // One that was killed need not be asked.
-            if self.site.ask_to_end().is_ok() {
+            if self.remote.ask_to_end().is_ok() {
                 let _ = own.end();
             }
         }

@@ -1,10 +1,10 @@
 //! Names for values of any type.
 
 use super::Manager;
-use super::calling::{Answer, Changing};
 use super::containers::typed_proxy;
 use super::names::{Entries, Entry, names};
 use super::proxy::unpoisoned;
+use super::rpc::{Answer, Changing};
 use crate::error::Result;
 use crate::payload::Payload;
 use std::any::type_name;

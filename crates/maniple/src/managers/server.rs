@@ -11,8 +11,8 @@
 //! | the parent | this process is a daemon: it is ended at once |
 //! | this process | every connection ends, and so does every call that waits |
 
-use super::calling::{Answer, receive_call, receive_make};
 use super::registry::{Object, Registry, Served, Session, current_line, locked, serve_here, serve_no_more};
+use super::rpc::{Answer, receive_call, receive_make};
 use super::wire::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{ManagerError, names};
 use crate::error::{Error, ProcessError, Result};
